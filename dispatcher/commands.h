@@ -1,0 +1,9 @@
+/* commands.h: the subcommands of pgmqd; each parses its own arguments (argv[0] is the command's name) and returns the exit status. */
+#ifndef COMMANDS_H
+#define COMMANDS_H
+
+int cmd_run(int argc, char **argv);
+int cmd_migrate(int argc, char **argv);
+int cmd_render(int argc, char **argv);
+
+#endif
