@@ -1,0 +1,81 @@
+/* flow.h: the message path of one queue: look, claim, deliver, settle. flow_move() is the only mover between states. */
+#ifndef FLOW_H
+#define FLOW_H
+
+#include "host.h"
+#include "log.h"
+#include "message.h"
+#include "plugin.h"
+#include "proc.h"
+#include "queue.h"
+#include "settings.h"
+#include "stats.h"
+
+#include <event2/event.h>
+#include <stdbool.h>
+
+struct flow {
+	struct pgmqd_worker host; /* what the plugin sees of us */
+	const struct settings *settings;
+	const struct queue_settings *qs;
+	struct stats_slot *slot;
+	struct log_context log;
+	struct pgconn *pg;
+	struct queue *queue;
+	struct plugin *plugin;
+	struct msg_list list[MSG_NSTATES]; /* each state is a list, in order of arrival */
+	unsigned count[MSG_NSTATES];
+	unsigned limit;     /* messages in the plugin's hands at once */
+	bool ready;         /* connected and probed */
+	bool probing;
+	bool looking;       /* a claim is under way */
+	bool look_wanted;   /* there may be something to claim */
+	bool look_again;    /* a wake-up came while the claim was under way */
+	unsigned asked;     /* how many messages the last claim asked for */
+	bool probe_failed, warned; /* said once */
+	bool started;       /* the plugin's start() has run */
+	bool draining, deaf;
+	bool paused, probation; /* after a configuration error: no claims, then one message at a time until one succeeds */
+	unsigned pauses;        /* in a row */
+	int64_t looked_ms;      /* boottime when the claim under way was sent */
+	unsigned settling;      /* settling statements under way */
+	int64_t lease_ms, deadline_ms;
+	struct event *tick, *due, *poll, *lease, *deadline, *pause, *again;
+	void (*on_idle)(void *arg); /* draining, and nothing is left */
+	void *on_idle_arg;
+};
+
+/* The plugin must be loaded; `slot` is this queue's. */
+struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot, struct plugin *plugin,
+                      struct event_base *base, struct pgconn *pg, struct http *http, struct template_set **templates);
+void flow_free(struct flow *f);
+bool flow_start(struct flow *f);                /* runs the plugin's start(); false: it refused */
+void flow_up(struct flow *f);                   /* the connection is up: probe, then a full look */
+void flow_down(struct flow *f);                 /* it is lost */
+void flow_wake(struct flow *f);                 /* a notification for this queue */
+void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
+void flow_drain(struct flow *f);                /* claims nothing more; calls on_idle when all is settled */
+void flow_give_up(struct flow *f);              /* the drain's time is over: cancels what runs and gives it back */
+bool flow_is_idle(const struct flow *f);
+
+/* An outcome from the plugin; false when it was refused (settled already, cancelled, stale). */
+bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms, char *reason);
+
+/* Within the flow's own files. */
+void flow_move(struct pgmqd_msg *m, enum msg_state to);
+void flow_forget(struct pgmqd_msg *m);          /* off its list and freed */
+void flow_kick(struct flow *f);                 /* does what can be done now */
+void flow_tick(struct flow *f);                 /* flow_kick at the end of this round of the loop */
+void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);
+void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms, char *reason); /* decides the outcome */
+void flow_timer(struct event *e, int64_t ms);
+void flow_reprobe(struct flow *f);
+void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
+void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends what overran its deadline */
+struct event *lease_event(struct flow *f);
+struct event *lease_deadline_event(struct flow *f);
+void lease_deadline_arm(struct flow *f);
+int64_t flow_boottime_ms(void);
+int64_t flow_realtime_us(void);
+
+#endif

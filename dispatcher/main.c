@@ -1,0 +1,72 @@
+/* main.c: finds the command and runs it. */
+#include "config.h"
+
+#include "commands.h"
+#include "option.h"
+#include "proc.h"
+#include "versions.h"
+#include "xalloc.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+	const char *name, *summary;
+	int (*run)(int argc, char **argv);
+} commands[] = {
+	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
+	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
+	{ "render", "show what a mail template makes of its variables", cmd_render },
+	{ 0 },
+};
+
+/* Prints what there is. */
+static void print_help(FILE *out)
+{
+	fprintf(out, "usage: pgmqd COMMAND [ARGUMENTS]\n\ncommands:\n");
+	for (const struct command *c = commands; c->name; c++)
+		fprintf(out, "  %-10s %s\n", c->name, c->summary);
+	fprintf(out, "\n`pgmqd COMMAND --help` says more, and so do pgmqd(8) and pgmqd.conf(5). `pgmqd --version` names the libraries, too.\n");
+}
+
+/* The command is unknown; says what it may have been meant to be. */
+static int refuse_command(const char *name)
+{
+	struct option_guess g = { 0 };
+
+	for (const struct command *c = commands; c->name; c++)
+		option_guess_word(&g, c->name, name);
+	if (g.name)
+		fprintf(stderr, "pgmqd: unknown command \"%s\" (did you mean %s?)\n", name, g.name);
+	else
+		fprintf(stderr, "pgmqd: unknown command \"%s\" (`pgmqd --help` lists them)\n", name);
+	return 2;
+}
+
+/* Returns the exit status. */
+int main(int argc, char **argv)
+{
+	const char *name;
+
+	proc_std_fds();
+	proc_title(argc, argv);
+	if (argc < 2) {
+		print_help(stderr);
+		return 2;
+	}
+	name = argv[1];
+	if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "help") == 0) {
+		print_help(stdout);
+		return 0;
+	}
+	if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0) {
+		puts(versions_line());
+		return 0;
+	}
+	for (const struct command *c = commands; c->name; c++)
+		if (strcmp(name, c->name) == 0) {
+			argv[1] = xasprintf("pgmqd %s", name); /* in front of getopt's messages */
+			return c->run(argc - 1, argv + 1);
+		}
+	return refuse_command(name);
+}

@@ -1,0 +1,561 @@
+/* queue.c: one pgmq queue as statements: look at the catalogue, claim, settle, extend. The only C file with queue SQL.
+ *
+ * pgmq's own functions are not used: read() walks over every delayed row, and archive(), delete() and set_vt() take a message from
+ * whoever holds it. The statements here do to the tables what those functions do, find due rows by the index on vt,
+ * and are fenced by (msg_id, read_ct): a lease that went to somebody else cannot be settled.
+ */
+#include "config.h"
+
+#include "queue.h"
+
+#include "sqltext.h"
+#include "xalloc.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_COUNT };
+
+struct queue {
+	struct pgconn *pg;
+	char *name;  /* as configured and as in notifications */
+	char *table; /* lower case, without the q_ */
+	char *plugin, *version;
+	int64_t lease_ms;
+	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
+	char stmt[ST_COUNT][24];
+	queue_probe_cb probe_cb;
+	void *probe_arg;
+	unsigned preparing;
+	char *probe_error, *probe_warning;
+};
+
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version)
+{
+	struct queue *q = xcalloc(1, sizeof(*q));
+
+	q->pg = c;
+	q->name = xstrdup(name);
+	q->table = xstrdup(name);
+	for (char *p = q->table; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	q->plugin = xstrdup(plugin);
+	q->version = xstrdup(version ? version : "");
+	q->lease_ms = lease_ms;
+	q->archive = archive;
+	return q;
+}
+
+void queue_free(struct queue *q)
+{
+	if (!q)
+		return;
+	free(q->name);
+	free(q->table);
+	free(q->plugin);
+	free(q->version);
+	free(q->probe_error);
+	free(q->probe_warning);
+	free(q);
+}
+
+bool queue_has_dlq(const struct queue *q)
+{
+	return q->has_dlq;
+}
+
+bool queue_is_stale(const char *sqlstate)
+{
+	static const char *const codes[] = { "42883", "42703", "42804", "42725", "42P01", "0A000", "26000", "3F000" };
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
+		if (strcmp(sqlstate, codes[i]) == 0)
+			return true;
+	return false;
+}
+
+/* ---- the texts ---- */
+
+/* The claim: due rows by the vt index, then the time until the next one that is not due yet. */
+static char *sql_claim(const struct queue *q)
+{
+	return xasprintf(
+		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\""
+		" WHERE vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
+		" claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
+		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
+		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
+		" SELECT c.msg_id, c.read_ct, %5$s, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint, c.message::text,"
+		" c.headers::text, NULL::bigint FROM claimed c"
+		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
+		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
+		" - pg_catalog.clock_timestamp()) * 1000)::bigint",
+		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
+		q->headers ? "q.headers" : "NULL::jsonb AS headers",
+		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
+			     "r.msg_id = c.msg_id), 0) ELSE 0 END"
+			   : "0 * length($2::text)");
+}
+
+/* The rows whose lease still holds, of arrays $1 (ids) and $2 (read counts), deleted. */
+static char *sql_gone(const struct queue *q, const char *extra)
+{
+	return xasprintf("gone AS (DELETE FROM pgmq.\"q_%s\" q USING want w WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id"
+	                 " AND q.read_ct = w.read_ct RETURNING q.*%s)",
+	                 q->table, extra);
+}
+
+/* What is copied into the archive. */
+static char *sql_kept(const struct queue *q)
+{
+	const char *more = q->headers && q->a_headers ? ", headers" : "", *read = q->last_read && q->a_last_read ? ", last_read_at" : "";
+
+	if (!q->archive)
+		return xstrdup("kept AS (SELECT msg_id FROM gone)");
+	return xasprintf("kept AS (INSERT INTO pgmq.\"a_%1$s\" (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
+	                 " SELECT msg_id, read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
+	                 q->table, more, read);
+}
+
+#define WANT "want AS (SELECT * FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct))"
+
+/* Done: into the archive. $3: also count what an earlier, unanswered try has archived under the same lease. */
+static char *sql_done(const struct queue *q)
+{
+	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+
+	if (q->archive)
+		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept UNION ALL SELECT a.msg_id FROM pgmq.\"a_%s\" a JOIN want w"
+		                " ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[]) AND $3::bool",
+		                gone, kept, q->table);
+	else /* a deleted row leaves no trace: only the holder of the lease can have deleted it */
+		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept UNION ALL SELECT w.msg_id FROM want w WHERE $3::bool AND NOT"
+		                " EXISTS (SELECT FROM pgmq.\"q_%s\" q WHERE q.msg_id = w.msg_id)",
+		                gone, kept, q->table);
+	free(gone);
+	free(kept);
+	return sql;
+}
+
+/* Retry: visible again after $3 (milliseconds, an array). */
+static char *sql_retry(const struct queue *q)
+{
+	return xasprintf("UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + w.delay * interval '1 millisecond'"
+	                 " FROM unnest($1::bigint[], $2::int[], $3::bigint[]) w(msg_id, read_ct, delay)"
+	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id",
+	                 q->table);
+}
+
+/* Release: like a retry, and the claim is written down as one that does not count. $4 is the queue's name. */
+static char *sql_release(const struct queue *q)
+{
+	char *retry = sql_retry(q), *sql;
+
+	if (q->refunds)
+		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n) SELECT $4::text, msg_id, 1 FROM back"
+		                " ON CONFLICT (queue, msg_id) DO UPDATE SET n = r.n + 1) SELECT msg_id FROM back",
+		                retry);
+	else
+		sql = xasprintf("WITH back AS (%s) SELECT msg_id FROM back WHERE $4::text IS NOT NULL", retry);
+	free(retry);
+	return sql;
+}
+
+/* Fail: into the dead-letter queue, body untouched, the history in the headers. $3 reasons, $4 classes, $5 attempts, $6 again. */
+static char *sql_fail(const struct queue *q)
+{
+	char *gone = sql_gone(q, ", w.reason, w.class, w.attempts"), *sql;
+	char *plugin = sqltext_literal(q->plugin), *version = sqltext_literal(q->version), *name = sqltext_literal(q->name);
+
+	sql = xasprintf(
+		"WITH want AS (SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], $5::int[]) w(msg_id, read_ct, reason, class,"
+		" attempts)), %1$s, put AS (INSERT INTO pgmq.\"q_%2$s_dlq\" (vt, message, headers) SELECT pg_catalog.clock_timestamp(), message,"
+		" CASE WHEN jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::jsonb END || jsonb_build_object('pgmqd_dead',"
+		" jsonb_build_object('queue', %4$s::text, 'msg_id', msg_id, 'read_ct', read_ct, 'attempts', attempts, 'enqueued_at', enqueued_at,"
+		" 'died_at', pg_catalog.clock_timestamp(), 'class', class, 'reason', reason, 'plugin', %5$s::text, 'plugin_version', %6$s::text))"
+		" FROM gone RETURNING 1)"
+		" SELECT msg_id FROM gone UNION ALL SELECT w.msg_id FROM want w WHERE $6::bool AND EXISTS (SELECT FROM pgmq.\"q_%2$s_dlq\" d"
+		" WHERE d.headers @> jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', w.msg_id, 'read_ct', w.read_ct)))",
+		gone, q->table, q->headers ? "headers" : "NULL::jsonb", name, plugin, version);
+	free(gone);
+	free(plugin);
+	free(version);
+	free(name);
+	return sql;
+}
+
+/* Replace: the remainder $3 goes out after $4 ms, the original into the archive. */
+static char *sql_replace(const struct queue *q)
+{
+	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+	const char *col = q->headers ? ", headers" : "";
+
+	sql = xasprintf("WITH " WANT ", %1$s, %2$s, sent AS (INSERT INTO pgmq.\"q_%3$s\" (vt, message%4$s) SELECT pg_catalog.clock_timestamp()"
+	                " + $4::bigint * interval '1 millisecond', $3::jsonb%5$s FROM gone RETURNING 1)"
+	                " SELECT msg_id FROM kept UNION ALL SELECT a.msg_id FROM pgmq.\"a_%3$s\" a JOIN want w ON a.msg_id = w.msg_id AND"
+	                " a.read_ct = w.read_ct WHERE $5::bool",
+	                gone, kept, q->table, col,
+	                q->headers ? ", CASE WHEN jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::jsonb END || "
+	                             "jsonb_build_object('pgmqd_root', coalesce(headers -> 'pgmqd_root', to_jsonb(msg_id)))"
+	                           : "");
+	free(gone);
+	free(kept);
+	return sql;
+}
+
+/* The fence of done_with: archives one row or fails with division_by_zero, which rolls the plugin's statement back. */
+static char *sql_fence(const struct queue *q)
+{
+	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT 1 / count(*) FROM kept", gone, kept);
+	free(gone);
+	free(kept);
+	return sql;
+}
+
+/* Which of the rows were settled under the lease in question, by a statement whose answer was lost. */
+static char *sql_known(const struct queue *q)
+{
+	if (q->archive)
+		return xasprintf("SELECT a.msg_id FROM pgmq.\"a_%s\" a JOIN unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
+		                 " ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[])",
+		                 q->table);
+	return xasprintf("SELECT w.msg_id FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
+	                 " WHERE NOT EXISTS (SELECT FROM pgmq.\"q_%s\" q WHERE q.msg_id = w.msg_id)",
+	                 q->table);
+}
+
+/* Extend: the leases begin anew. */
+static char *sql_extend(const struct queue *q)
+{
+	return xasprintf("UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + interval '%lld milliseconds'"
+	                 " FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
+	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id",
+	                 q->table, (long long)q->lease_ms);
+}
+
+/* ---- the probe ---- */
+
+/* Ends a probe: tells its result. */
+static void probe_end(struct queue *q)
+{
+	char *error = q->probe_error, *warning = q->probe_warning;
+
+	q->probe_error = q->probe_warning = NULL;
+	q->probe_cb(q->probe_arg, error, warning);
+	free(error);
+	free(warning);
+}
+
+/* One statement was prepared, or not. */
+static void probe_prepared(void *arg, const struct pgresult *r)
+{
+	struct queue *q = arg;
+
+	if (r->error && !q->probe_error) {
+		if (strcmp(r->sqlstate, "42501") == 0)
+			q->probe_error = xasprintf("queue \"%s\": %s; grant the daemon's role its rights (pgmqd migrate sets them)", q->name, r->error);
+		else
+			q->probe_error = xasprintf("queue \"%s\": %s", q->name, r->error);
+	}
+	if (--q->preparing == 0)
+		probe_end(q);
+}
+
+/* Prepares one statement; `sql` is freed. */
+static void probe_prepare(struct queue *q, enum stmt st, char *sql)
+{
+	static unsigned serial; /* a new name each time: the connection may know the old one, and other queues share it */
+
+	snprintf(q->stmt[st], sizeof(q->stmt[st]), "q%u_%d", serial++, (int)st);
+	q->preparing++;
+	pgconn_prepare(q->pg, q->stmt[st], sql, probe_prepared, q);
+	free(sql);
+}
+
+/* Whether a comma-separated list of columns has `name`. */
+static bool has_column(const char *columns, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = columns; (p = strstr(p, name)) != NULL; p += n)
+		if ((p == columns || p[-1] == ',') && (p[n] == ',' || !p[n]))
+			return true;
+	return false;
+}
+
+/* What the catalogue says about the queue's tables. */
+static void probe_looked(void *arg, const struct pgresult *r)
+{
+	struct queue *q = arg;
+	bool queue = false, archive = false, trigger = false;
+	int rows = r->res && !r->error ? PQntuples(r->res) : 0;
+
+	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = false;
+	for (int i = 0; i < rows; i++) {
+		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);
+
+		if (strcmp(kind, "queue") == 0) {
+			queue = true;
+			q->headers = has_column(cols, "headers");
+			q->last_read = has_column(cols, "last_read_at");
+			trigger = strcmp(PQgetvalue(r->res, i, 2), "t") == 0;
+		} else if (strcmp(kind, "archive") == 0) {
+			archive = true;
+			q->a_headers = has_column(cols, "headers");
+			q->a_last_read = has_column(cols, "last_read_at");
+		} else if (strcmp(kind, "dlq") == 0) {
+			q->has_dlq = has_column(cols, "headers");
+		} else if (strcmp(kind, "refunds") == 0) {
+			q->refunds = true;
+		}
+	}
+	if (r->error)
+		q->probe_error = xasprintf("queue \"%s\": %s", q->name, r->error);
+	else if (!queue)
+		q->probe_error = xasprintf("queue \"%s\" does not exist; create it with SELECT pgmq.create('%s') and SELECT pgmqd.attach_queue('%s')",
+		                           q->name, q->name, q->name);
+	else if (q->archive && !archive)
+		q->probe_error = xasprintf("queue \"%s\" has no archive table pgmq.a_%s; set on_done = delete or create the queue anew", q->name, q->table);
+	if (q->probe_error) {
+		probe_end(q);
+		return;
+	}
+	if (!q->has_dlq || !trigger || !q->refunds)
+		q->probe_warning = xasprintf("queue \"%s\" has no %s; run pgmqd migrate, then SELECT pgmqd.attach_queue('%s')", q->name,
+		                             !q->refunds   ? "table pgmqd.refunds beside it, so that interrupted claims count as attempts"
+		                             : !q->has_dlq ? "dead-letter queue, so that what fails for good is kept and tried again"
+		                                           : "wake-up trigger, so that it is only polled",
+		                             q->name);
+	q->preparing++; /* held until all are under way */
+	probe_prepare(q, ST_CLAIM, sql_claim(q));
+	probe_prepare(q, ST_DONE, sql_done(q));
+	probe_prepare(q, ST_RETRY, sql_retry(q));
+	probe_prepare(q, ST_RELEASE, sql_release(q));
+	if (q->has_dlq)
+		probe_prepare(q, ST_FAIL, sql_fail(q));
+	if (archive)
+		probe_prepare(q, ST_REPLACE, sql_replace(q));
+	probe_prepare(q, ST_FENCE, sql_fence(q));
+	probe_prepare(q, ST_KNOWN, sql_known(q));
+	probe_prepare(q, ST_EXTEND, sql_extend(q));
+	if (--q->preparing == 0)
+		probe_end(q);
+}
+
+void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
+{
+	const char *params[1] = { q->table };
+
+	q->probe_cb = cb;
+	q->probe_arg = arg;
+	q->preparing = 0;
+	/* the statements must go by the vt and msg_id indexes even while the planner believes the tables to be empty */
+	pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL, NULL);
+	pgconn_query(q->pg, NULL,
+	             "SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = 'q_' || $1::text THEN 'queue'"
+	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
+	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
+	             " AND NOT a.attisdropped),"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A'))"
+	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"
+	             " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
+	             1, params, probe_looked, q);
+}
+
+/* ---- claims ---- */
+
+struct claim_call {
+	queue_claim_cb cb;
+	void *arg;
+};
+
+/* The claim's answer: rows, and one last row with the time of the next that falls due. */
+static void claim_answer(void *arg, const struct pgresult *r)
+{
+	struct claim_call *call = arg;
+	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
+
+	if (!r->error) {
+		int n = PQntuples(r->res);
+
+		claim.rows = n > 0 ? n - 1 : 0;
+		claim.due_ms = n > 0 ? atoll(PQgetvalue(r->res, n - 1, 6)) : 0;
+	}
+	call->cb(call->arg, &claim);
+	free(call);
+}
+
+void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg)
+{
+	struct claim_call *call = xcalloc(1, sizeof(*call));
+	char count[16];
+	const char *params[2] = { count, q->name };
+
+	snprintf(count, sizeof(count), "%u", n);
+	call->cb = cb;
+	call->arg = arg;
+	pgconn_query(q->pg, q->stmt[ST_CLAIM], NULL, 2, params, claim_answer, call);
+}
+
+void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)
+{
+	const PGresult *res = claim->res;
+	int refunded = atoi(PQgetvalue(res, row, 2));
+
+	m->id = atoll(PQgetvalue(res, row, 0));
+	m->read_ct = atoi(PQgetvalue(res, row, 1));
+	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
+	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	if (!PQgetisnull(res, row, 4)) {
+		m->text_len = (size_t)PQgetlength(res, row, 4);
+		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
+	}
+	if (!PQgetisnull(res, row, 5))
+		m->headers = xstrdup(PQgetvalue(res, row, 5));
+}
+
+/* ---- settling ---- */
+
+struct settle_call {
+	queue_settled_cb cb;
+	void *arg;
+	bool fence; /* the first of done_with's two statements: only the second one answers */
+};
+
+/* The answer to a settling or an extension. */
+static void settle_answer(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
+
+	if (call->fence && r->error && strcmp(r->sqlstate, "22012") == 0) {
+		s.error = NULL;
+		s.lost = true;
+	} else if (!r->error) {
+		s.nids = PQntuples(r->res);
+	}
+	call->cb(call->arg, &s);
+	free(call);
+}
+
+int64_t queue_settled_id(const struct queue_settled *s, int row)
+{
+	return atoll(PQgetvalue(s->res, row, 0));
+}
+
+/* done_with: the fence and the plugin's statement as one transaction. */
+static void settle_done_with(struct queue *q, const struct pgmqd_msg *m, const char *const *params, struct settle_call *call)
+{
+	pgconn_group_begin(q->pg);
+	pgconn_query(q->pg, q->stmt[ST_FENCE], NULL, 2, params, NULL, NULL);
+	call->fence = true;
+	pgconn_query(q->pg, NULL, m->sql, m->nparams, (const char *const *)m->params, settle_answer, call);
+	pgconn_group_end(q->pg);
+}
+
+void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
+{
+	struct settle_call *call = xcalloc(1, sizeof(*call));
+	struct sqltext ids = { 0 }, counts = { 0 }, third = { 0 }, classes = { 0 }, attempts = { 0 };
+	const char *params[6] = { NULL }, *flag = again ? "t" : "f";
+	char delay[24];
+
+	call->cb = cb;
+	call->arg = arg;
+	for (size_t i = 0; i < n; i++) {
+		sqltext_int(&ids, msgs[i]->id);
+		sqltext_int(&counts, msgs[i]->read_ct);
+		if (outcome == OUT_FAIL) {
+			sqltext_str(&third, msgs[i]->reason ? msgs[i]->reason : "");
+			sqltext_str(&classes, msgs[i]->class ? msgs[i]->class : "permanent");
+			sqltext_int(&attempts, msgs[i]->attempt);
+		} else {
+			sqltext_int(&third, msgs[i]->delay_ms);
+		}
+	}
+	params[0] = sqltext_end(&ids);
+	params[1] = sqltext_end(&counts);
+	switch (outcome) {
+	case OUT_DONE:
+		params[2] = flag;
+		pgconn_query(q->pg, q->stmt[ST_DONE], NULL, 3, params, settle_answer, call);
+		break;
+	case OUT_RETRY:
+		params[2] = sqltext_end(&third);
+		pgconn_query(q->pg, q->stmt[ST_RETRY], NULL, 3, params, settle_answer, call);
+		break;
+	case OUT_CONFIG:
+	case OUT_RELEASE:
+		params[2] = sqltext_end(&third);
+		params[3] = q->name;
+		pgconn_query(q->pg, q->stmt[ST_RELEASE], NULL, 4, params, settle_answer, call);
+		break;
+	case OUT_FAIL:
+		params[2] = sqltext_end(&third);
+		params[3] = sqltext_end(&classes);
+		params[4] = sqltext_end(&attempts);
+		params[5] = flag;
+		pgconn_query(q->pg, q->stmt[ST_FAIL], NULL, 6, params, settle_answer, call);
+		break;
+	case OUT_REPLACE:
+		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
+		params[2] = msgs[0]->sql;
+		params[3] = delay;
+		params[4] = flag;
+		pgconn_query(q->pg, q->stmt[ST_REPLACE], NULL, 5, params, settle_answer, call);
+		break;
+	case OUT_DONE_WITH:
+		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
+			pgconn_query(q->pg, q->stmt[ST_KNOWN], NULL, 2, params, settle_answer, call);
+		else
+			settle_done_with(q, msgs[0], params, call);
+		break;
+	default:
+		abort();
+	}
+	sqltext_free(&ids);
+	sqltext_free(&counts);
+	sqltext_free(&third);
+	sqltext_free(&classes);
+	sqltext_free(&attempts);
+}
+
+void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
+{
+	struct settle_call *call = xcalloc(1, sizeof(*call));
+	struct sqltext ids = { 0 }, counts = { 0 };
+	const char *params[2];
+
+	call->cb = cb;
+	call->arg = arg;
+	for (size_t i = 0; i < n; i++) {
+		sqltext_int(&ids, msgs[i]->id);
+		sqltext_int(&counts, msgs[i]->read_ct);
+	}
+	params[0] = sqltext_end(&ids);
+	params[1] = sqltext_end(&counts);
+	pgconn_query(q->pg, q->stmt[ST_EXTEND], NULL, 2, params, settle_answer, call);
+	sqltext_free(&ids);
+	sqltext_free(&counts);
+}
+
+/* ---- the listener's ---- */
+
+void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg)
+{
+	char *sql = xasprintf("LISTEN \"%s\"", channel);
+
+	pgconn_query(c, NULL, sql, 0, NULL, cb, arg);
+	free(sql);
+}
+
+void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg)
+{
+	const char *params[2] = { channel, payload };
+
+	pgconn_query(c, NULL, "SELECT pg_catalog.pg_notify($1, $2)", 2, params, cb, arg);
+}

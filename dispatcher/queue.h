@@ -1,0 +1,59 @@
+/* queue.h: one pgmq queue as statements: look at the catalogue, claim, settle, extend; the only door to queue SQL. */
+#ifndef QUEUE_H
+#define QUEUE_H
+
+#include "message.h"
+#include "pgconn.h"
+
+#include <stddef.h>
+
+struct queue;
+
+/* `lease_ms` is the visibility timeout; plugin and version go into dead letters. */
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version);
+void queue_free(struct queue *q);
+
+/* Looks the queue's tables up and prepares the statements for what they are; to be done after every (re)connect and when
+ * queue_is_stale() says so. `error` is NULL on success, else a line that says what is wrong and what to do. `warning` too may be NULL. */
+typedef void (*queue_probe_cb)(void *arg, const char *error, const char *warning);
+void queue_probe(struct queue *q, queue_probe_cb cb, void *arg);
+
+/* Whether there is a place for dead letters; OUT_FAIL must not be settled without. */
+bool queue_has_dlq(const struct queue *q);
+
+/* Whether an SQLSTATE means that the tables have changed under us and must be probed again. */
+bool queue_is_stale(const char *sqlstate);
+
+/* Claims up to n visible messages under the visibility timeout. The rows are in the order in which they fell due. `due_ms` is the
+ * time until the next message that is not yet visible falls due (a day at most). */
+struct queue_claim {
+	const char *error, *sqlstate;
+	int rows;
+	int64_t due_ms;
+	const PGresult *res;
+};
+typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
+void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg);
+void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, texts */
+
+/* Tells the database the outcome of messages that share it (`again`: it may know already). The callback gets the
+ * ids for which the lease still held; the others were lost. OUT_REPLACE and OUT_DONE_WITH take one message at a time; OUT_DONE_WITH
+ * with `again` only asks, and an id that does not come back is still to be settled. */
+struct queue_settled {
+	const char *error, *sqlstate;
+	bool lost; /* OUT_DONE_WITH: the lease was lost, the plugin's statement was rolled back */
+	int nids;
+	const PGresult *res;
+};
+typedef void (*queue_settled_cb)(void *arg, const struct queue_settled *s);
+void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg);
+int64_t queue_settled_id(const struct queue_settled *s, int row);
+
+/* Starts the leases of these messages anew, fenced like a settling. */
+void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
+
+/* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
+void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);
+void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg);
+
+#endif

@@ -1,0 +1,106 @@
+/* settings_check.c: what an option's type cannot say about pgmqd's own settings. */
+#include "config.h"
+
+#include "settings.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHECK_PROCESSES_MAX 64
+#define CHECK_SLOTS_MAX 10000      /* messages in one process's hands */
+#define CHECK_ATTEMPTS_MAX 1000000 /* fits pgmq's int */
+#define CHECK_POLL_MIN 10          /* ms: below it, polling is all that a process would do */
+#define CHECK_LEASE_MIN 1000       /* ms: a lease has to outlive its own renewal */
+
+/* Whether text is 1 to max letters, digits and those of `extra`. */
+static bool is_word(const char *text, size_t max, const char *extra)
+{
+	size_t len = strlen(text);
+
+	if (len == 0 || len > max)
+		return false;
+	for (; *text; text++)
+		if (!isascii((unsigned char)*text) || (!isalnum((unsigned char)*text) && !strchr(extra, *text)))
+			return false;
+	return true;
+}
+
+/* Whether it is HOST:PORT, unix:/PATH or off. */
+static bool listen_is_good(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	size_t digits;
+
+	if (strcmp(text, "off") == 0)
+		return true;
+	if (strncmp(text, "unix:", 5) == 0)
+		return text[5] == '/';
+	if (!colon || colon == text)
+		return false;
+	digits = strspn(colon + 1, "0123456789");
+	if (digits == 0 || digits > 5 || colon[1 + digits] || atoi(colon + 1) > 65535)
+		return false;
+	if (*text == '[')
+		return colon[-1] == ']';
+	return !memchr(text, ':', (size_t)(colon - text)); /* an IPv6 address stands in brackets */
+}
+
+/* Checks [pgmqd]; `line` is its section's. */
+void settings_check_global(const struct settings *s, unsigned line, char **errors)
+{
+	size_t channel = strlen(s->channel);
+
+	if (channel == 0 || channel > 63)
+		settings_error(errors, "%s:%u: [pgmqd]: channel has to be a name of 1 to 63 bytes", s->path, line);
+	if (!listen_is_good(s->http_listen))
+		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off", s->path, line,
+		    s->http_listen);
+	if (!is_word(s->default_lang, 15, "-_"))
+		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en", s->path, line, s->default_lang);
+	if (s->fallback_poll < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [pgmqd]: fallback_poll%s has to be %dms or more", s->path, line,
+		    getenv("WORKER_INTERVAL_MS") ? " (or WORKER_INTERVAL_MS in the environment)" : "", CHECK_POLL_MIN);
+	if (s->poll_when_deaf < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [pgmqd]: poll_when_deaf has to be %dms or more", s->path, line, CHECK_POLL_MIN);
+	if (s->watchdog != 0 && s->watchdog < 1000)
+		settings_error(errors, "%s:%u: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off", s->path, line);
+}
+
+/* A number outside its bounds. */
+static void check_range(const struct settings *s, const struct queue_settings *q, const char *what, uint64_t n, uint64_t min, uint64_t max,
+    char **errors)
+{
+	if (n < min || n > max)
+		settings_error(errors, "%s:%u: [queue %s]: %s = %" PRIu64 " is out of bounds (from %" PRIu64 " to %" PRIu64 ")", s->path,
+		    q->line, q->name, what, n, min, max);
+}
+
+/* Checks one [queue NAME]. */
+void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors)
+{
+	if (!q->plugin || !*q->plugin)
+		settings_error(errors, "%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path, q->line,
+		    q->name);
+	else if (*q->plugin != '/' && !is_word(q->plugin, 63, "-_"))
+		settings_error(errors, "%s:%u: [queue %s]: plugin: \"%.100s\" is neither a plugin's name nor the absolute path of its file",
+		    s->path, q->line, q->name, q->plugin);
+	if (q->group && *q->group && !is_word(q->group, 40, "-_"))
+		settings_error(errors, "%s:%u: [queue %s]: group: \"%.100s\" is not a name (letters, digits, - and _, at most 40)", s->path,
+		    q->line, q->name, q->group);
+	check_range(s, q, "processes", q->processes, 1, CHECK_PROCESSES_MAX, errors);
+	if (q->group && *q->group && q->processes > 1)
+		settings_error(errors, "%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes", s->path,
+		    q->line, q->name);
+	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
+	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
+	check_range(s, q, "max_attempts", q->max_attempts, 1, CHECK_ATTEMPTS_MAX, errors);
+	if (q->visibility_timeout < CHECK_LEASE_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line, q->name);
+	if (q->backoff_min > q->backoff_max)
+		settings_error(errors, "%s:%u: [queue %s]: backoff_min is greater than backoff_max", s->path, q->line, q->name);
+	if (q->fallback_poll != 0 && q->fallback_poll < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
+		    q->name, CHECK_POLL_MIN);
+}

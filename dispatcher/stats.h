@@ -1,0 +1,111 @@
+/* stats.h: counters in one shared mapping that the supervisor makes; each process writes its own slot, anyone reads. */
+#ifndef STATS_H
+#define STATS_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Counters of a process and queue: identifier, Prometheus name without prefix, help. */
+#define STATS_COUNTERS(X)                                                                                              \
+	X(STAT_WAKEUPS, "wakeups_total", "Wake-ups that reached a worker by notification.")                            \
+	X(STAT_LOOKS, "looks_total", "Claim statements sent.")                                                         \
+	X(STAT_CLAIMED, "claimed_total", "Messages claimed.")                                                          \
+	X(STAT_DONE, "done_total", "Messages handled and archived or deleted.")                                        \
+	X(STAT_RETRIED, "retried_total", "Attempts that ended in a retry.")                                            \
+	X(STAT_FAILED, "dead_lettered_total", "Messages moved to the dead-letter queue.")                              \
+	X(STAT_REPLACED, "replaced_total", "Messages partly done and replaced by their remainder.")                    \
+	X(STAT_RELEASED, "released_total", "Messages given back without an attempt being counted.")                    \
+	X(STAT_LEASE_LOST, "lease_lost_total", "Outcomes refused because the lease had gone to someone else.")         \
+	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
+	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \
+	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
+	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")
+
+/* Values that go up and down. */
+#define STATS_GAUGES(X)                                                                                                \
+	X(GAUGE_RUNNING, "running", "Messages in the plugin's hands.")                                                 \
+	X(GAUGE_WAITING, "prefetched", "Messages claimed that wait for a free slot.")                                  \
+	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
+	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
+	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")
+
+#define STATS_ID(id, name, help) id,
+enum stats_counter { STATS_COUNTERS(STATS_ID) STATS_NCOUNTERS };
+enum stats_gauge { STATS_GAUGES(STATS_ID) STATS_NGAUGES };
+#undef STATS_ID
+
+/* Histograms of a message's life, in microseconds, with fixed bounds (stats_bounds_us). */
+enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, STATS_NHISTOGRAMS }; /* enqueue to start; start to outcome; outcome to settled */
+#define STATS_NBOUNDS 17
+
+enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, ROLE_CONTROL };
+
+/* How a process is, and its name in metrics; the process sets the first five, the supervisor the others (and starting). */
+#define STATS_STATES(X)                                                                                                \
+	X(STATE_STARTING, "starting")                                                                                  \
+	X(STATE_CONNECTING, "connecting")                                                                              \
+	X(STATE_READY, "ready")                                                                                        \
+	X(STATE_PAUSED, "paused")                                                                                      \
+	X(STATE_DRAINING, "draining")                                                                                  \
+	X(STATE_RESTARTING, "restarting") /* died, will be started again in a moment */                                \
+	X(STATE_CRASH_LOOP, "crash_loop") /* died too often, is tried again now and then */                            \
+	X(STATE_CONFIG, "config_error")   /* its settings cannot work; is tried again now and then */                  \
+	X(STATE_STOPPED, "stopped")
+#define STATS_ID(id, name) id,
+enum stats_state { STATS_STATES(STATS_ID) STATS_NSTATES };
+#undef STATS_ID
+
+/* One queue in one process (or one process without a queue). Written by that process alone, but for what stands in the first
+ * block, which the supervisor sets before and after the process's life, and the state as said above. */
+struct stats_slot {
+	_Atomic int role;
+	_Atomic int pid; /* 0: not running */
+	_Atomic int retired; /* 1: a reload put another process in its place, and it drains; its counts still count */
+	_Atomic uint32_t restarts;
+	_Atomic int64_t started_ms;         /* CLOCK_MONOTONIC */
+	int lead;                           /* a process with several queues beats, and is counted as a process, in its first slot only */
+	char process[80];                   /* "supervisor", "listener", "control", or the name of the worker's unit */
+	char queue[64], plugin[64];         /* "" for a process without a queue */
+
+	_Atomic int state;
+	_Atomic int64_t beat_ms; /* CLOCK_MONOTONIC of the last sign of life */
+	char plugin_version[32];
+	_Atomic uint32_t error_seq; /* odd while last_error is being written */
+	char last_error[256];
+	_Atomic uint64_t counters[STATS_NCOUNTERS];
+	_Atomic int64_t gauges[STATS_NGAUGES];
+	struct {
+		_Atomic uint64_t bucket[STATS_NBOUNDS + 1];
+		_Atomic uint64_t count, sum_us;
+	} hist[STATS_NHISTOGRAMS];
+};
+
+struct stats {
+	size_t nslots;
+	_Atomic int64_t started_ms;
+	_Atomic uint32_t generation; /* of the settings in force: 1, 2, ... */
+	struct stats_slot slot[];
+};
+
+extern const uint64_t stats_bounds_us[STATS_NBOUNDS];
+
+struct stats *stats_create(size_t nslots); /* MAP_SHARED | MAP_ANONYMOUS, survives fork; dies on failure */
+
+/* For the supervisor: takes a free slot (NULL when there is none), and gives one back. Counters of a slot that is given back are added to
+ * another one of the same queue, so that a reload does not set the queue's counters back. */
+struct stats_slot *stats_take(struct stats *st, enum stats_role role, const char *process, const char *queue, const char *plugin);
+void stats_release(struct stats *st, struct stats_slot *s);
+size_t stats_free_slots(const struct stats *st);
+
+void stats_add(struct stats_slot *s, enum stats_counter c, uint64_t n);
+void stats_gauge(struct stats_slot *s, enum stats_gauge g, int64_t value);
+void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us);
+void stats_beat(struct stats_slot *s);
+void stats_state(struct stats_slot *s, enum stats_state state);
+void stats_error(struct stats_slot *s, const char *text); /* cut to fit */
+void stats_error_read(const struct stats_slot *s, char *buf, size_t size); /* "" when there was none */
+const char *stats_state_name(int state);
+int64_t stats_now_ms(void); /* CLOCK_MONOTONIC */
+
+#endif

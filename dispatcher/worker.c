@@ -1,0 +1,268 @@
+/* worker.c: the process that runs one queue, or the queues of one group: an event loop, one database connection, one curl multi, and the
+ * plugins, which are loaded here, after fork.
+ */
+#include "config.h"
+
+#include "flow.h"
+#include "http.h"
+#include "log.h"
+#include "pgconn.h"
+#include "plugin.h"
+#include "proc.h"
+#include "template.h"
+#include "wakeup.h"
+#include "xalloc.h"
+
+#include <curl/curl.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
+
+struct worker {
+	const struct proc_env *env;
+	struct event_base *base;
+	struct pgconn *pg;
+	struct http *http;
+	struct template_set *templates;
+	struct flow **flows;
+	size_t nflows;
+	struct event *wake, *parent, *term, *intr, *beat, *drain;
+	bool draining, gave_up, was_up;
+	char *down_reason; /* the last one that was logged */
+};
+
+/* A sign of life, once a second. */
+static void worker_beat(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	for (size_t i = 0; i < w->nflows; i++)
+		stats_beat(w->env->unit->slots[i]);
+}
+
+/* All queues are settled: leave. */
+static void worker_idle(void *arg)
+{
+	struct worker *w = arg;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		if (!flow_is_idle(w->flows[i]))
+			return;
+	event_base_loopbreak(w->base);
+}
+
+/* The drain's time is over: once to cancel what runs, a second time to leave whatever is left to its lease. */
+static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	unsigned left = 0;
+
+	(void)fd, (void)what;
+	for (size_t i = 0; i < w->nflows; i++)
+		left += w->flows[i]->count[MSG_RUNNING] + w->flows[i]->count[MSG_SETTLED] + w->flows[i]->count[MSG_SENT];
+	if (w->gave_up) {
+		log_warn("left with %u messages that the database did not take back; they are seen again when their leases end", left);
+		event_base_loopbreak(w->base);
+		return;
+	}
+	w->gave_up = true;
+	if (left)
+		log_warn("the drain's time is over with %u messages under way: given back", left);
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_give_up(w->flows[i]);
+	flow_timer(w->drain, GIVE_UP_MS);
+}
+
+/* Claims nothing more, finishes what runs, leaves. A second call leaves at once. */
+static void worker_drain(struct worker *w)
+{
+	if (w->draining) {
+		w->gave_up = false;
+		worker_drain_over(-1, 0, w);
+		return;
+	}
+	w->draining = true;
+	flow_timer(w->drain, w->env->settings->drain_timeout);
+	for (size_t i = 0; i < w->nflows; i++) {
+		w->flows[i]->on_idle = worker_idle;
+		w->flows[i]->on_idle_arg = w;
+		flow_drain(w->flows[i]);
+	}
+}
+
+/* SIGTERM or SIGINT. */
+static void worker_signal(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	worker_drain(arg);
+}
+
+/* The supervisor is gone. */
+static void worker_orphan(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	event_del(w->parent);
+	log_warn("the supervisor is gone: stopping");
+	worker_drain(w);
+}
+
+/* The listener has something to say. */
+static void worker_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	wake_word words[64];
+	ssize_t n;
+
+	(void)what;
+	while ((n = read(fd, words, sizeof(words))) > 0)
+		for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
+			for (size_t k = 0; k < w->nflows; k++) {
+				if (words[i] == k || words[i] == WAKE_ALL)
+					flow_wake(w->flows[k]);
+				else if (words[i] >= WAKE_DEAF)
+					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
+			}
+}
+
+/* Connected: every queue looks at the catalogue and then at its messages. */
+static void worker_up(void *arg)
+{
+	struct worker *w = arg;
+
+	if (w->was_up)
+		for (size_t i = 0; i < w->nflows; i++)
+			stats_add(w->env->unit->slots[i], STAT_RECONNECTS, 1);
+	log_info(w->was_up ? "connected to the database again" : "connected to the database");
+	w->was_up = true;
+	free(w->down_reason);
+	w->down_reason = NULL;
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_up(w->flows[i]);
+}
+
+/* The connection is lost. */
+static void worker_down(void *arg, const char *reason)
+{
+	struct worker *w = arg;
+
+	log_warn("database connection lost: %s", reason);
+	for (size_t i = 0; i < w->nflows; i++) {
+		stats_error(w->env->unit->slots[i], reason);
+		flow_down(w->flows[i]);
+	}
+}
+
+/* A connect failed; each reason is said once. */
+static void worker_failed(void *arg, const char *reason)
+{
+	struct worker *w = arg;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		stats_error(w->env->unit->slots[i], reason);
+	if (w->down_reason && strcmp(w->down_reason, reason) == 0)
+		return;
+	log_error("cannot connect to the database: %s; trying again", reason);
+	free(w->down_reason);
+	w->down_reason = xstrdup(reason);
+}
+
+static const struct pgconn_events worker_events = { .up = worker_up, .down = worker_down, .failed = worker_failed };
+
+/* Loads and starts the plugins. Returns the exit status, 0 to go on. */
+static int worker_load(struct worker *w)
+{
+	const struct proc_unit *unit = w->env->unit;
+
+	w->flows = xcalloc(unit->nqueues, sizeof(*w->flows));
+	for (size_t i = 0; i < unit->nqueues; i++) {
+		char *errors;
+		struct plugin *p = plugin_load(w->env->settings, unit->queues[i], &errors);
+		struct flow *f;
+
+		if (!p) {
+			stats_error(unit->slots[i], errors);
+			log_error("%s", errors);
+			free(errors);
+			return PROC_EXIT_CONFIG;
+		}
+		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, w->pg, w->http, &w->templates);
+		w->flows[w->nflows++] = f;
+		if (!flow_start(f)) {
+			stats_error(unit->slots[i], "the plugin did not start");
+			log_error("plugin \"%s\" did not start (see the line before)", p->d.name);
+			return PROC_EXIT_RESTART;
+		}
+	}
+	return 0;
+}
+
+/* A persistent event that must exist. */
+static struct event *worker_event(struct worker *w, evutil_socket_t fd, short what, event_callback_fn cb)
+{
+	struct event *e = event_new(w->base, fd, what | EV_PERSIST, cb, w);
+
+	if (!e || event_add(e, NULL) != 0)
+		abort();
+	return e;
+}
+
+/* Frees everything, so that leak checkers see only leaks. */
+static void worker_free(struct worker *w)
+{
+	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->beat, w->drain };
+
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_free(w->flows[i]);
+	free(w->flows);
+	pgconn_free(w->pg);
+	http_free(w->http);
+	template_free(w->templates);
+	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
+		if (events[i])
+			event_free(events[i]);
+	event_base_free(w->base);
+	free(w->down_reason);
+	curl_global_cleanup();
+	libevent_global_shutdown();
+}
+
+int worker_main(const struct proc_env *env)
+{
+	struct worker w = { .env = env };
+	struct timeval second = { .tv_sec = 1 };
+	char *name = xasprintf("pgmqd %s", env->unit->name);
+	int status;
+
+	log_context_set((struct log_context){ .process = "worker", .queue = env->unit->nqueues == 1 ? env->unit->queues[0]->name : env->unit->name });
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return PROC_EXIT_RESTART;
+	w.base = event_base_new();
+	if (!w.base)
+		return PROC_EXIT_RESTART;
+	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
+	free(name);
+	w.http = http_new(w.base);
+	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);
+	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
+	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_signal);
+	w.intr = worker_event(&w, SIGINT, EV_SIGNAL, worker_signal);
+	w.drain = evtimer_new(w.base, worker_drain_over, &w);
+	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
+	event_add(w.beat, &second);
+	status = worker_load(&w);
+	if (status == 0) {
+		worker_beat(-1, 0, &w);
+		pgconn_start(w.pg);
+		event_base_dispatch(w.base);
+		log_info("stopped");
+	}
+	worker_free(&w);
+	return status;
+}
