@@ -100,6 +100,8 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line, q->name);
 	if (q->backoff_min > q->backoff_max)
 		settings_error(errors, "%s:%u: [queue %s]: backoff_min is greater than backoff_max", s->path, q->line, q->name);
+	if (q->config_retry < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: config_retry has to be %dms or more", s->path, q->line, q->name, CHECK_POLL_MIN);
 	if (q->fallback_poll != 0 && q->fallback_poll < CHECK_POLL_MIN)
 		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
 		    q->name, CHECK_POLL_MIN);

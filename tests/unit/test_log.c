@@ -217,6 +217,8 @@ static void test_many_fields(void **state)
 
 static void test_threshold_and_errno(void **state)
 {
+	int saved;
+
 	(void)state;
 	log_setup(LOG_LEVEL_WARN, LOG_FORMAT_TEXT);
 	capture_start();
@@ -229,6 +231,13 @@ static void test_threshold_and_errno(void **state)
 	capture_end();
 	assert_non_null(strstr(got, strerror(ENOENT)));
 	assert_null(strstr(got, "no\n"));
+	saved = dup(STDERR_FILENO);
+	close(STDERR_FILENO); /* a line that cannot be written is nobody's error */
+	errno = ENOENT;
+	log_warn("gone");
+	assert_int_equal(errno, ENOENT);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
 	log_setup(LOG_LEVEL_DEBUG, LOG_FORMAT_TEXT);
 	capture_start();
 	log_debug("yes");

@@ -1,0 +1,402 @@
+/* conn.c: makes an SMTP connection by libcurl (name, TCP, TLS, EHLO, login), then reads and writes it without blocking.
+ *
+ * libcurl's own SMTP upload waits for the answer to the final dot in a loop of its own, and so would every other
+ * message of this worker. Hence CURLOPT_CONNECT_ONLY: libcurl does what it does well, and the rest is talk.c. */
+#include "config.h"
+
+#include "conn.h"
+#include "pgmqd-plugin.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CHUNK 65536
+#define CHUNKS_PER_TURN 16      /* then other connections have their turn */
+#define CONNECT_GRACE_MS 2000   /* libcurl ends the connecting phase itself; this timer is for when it does not */
+
+void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms)
+{
+	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+
+	c->state = state;
+	if (ms > 0)
+		event_add(c->timer, &tv);
+	else
+		event_del(c->timer);
+}
+
+void conn_drop(struct smtp_conn *c)
+{
+	if (c->state == CONN_DEAD)
+		return;
+	if (c->mail != NULL)
+		c->mail->conn = NULL;
+	c->mail = NULL;
+	if (c->readable != NULL)
+		event_del(c->readable);
+	if (c->writable != NULL)
+		event_del(c->writable);
+	conn_enter(c, CONN_DEAD, 0);
+	smtp_pool_kick(c->pool);
+}
+
+void conn_free(struct smtp_conn *c)
+{
+	if (c->readable != NULL)
+		event_free(c->readable);
+	if (c->writable != NULL)
+		event_free(c->writable);
+	event_free(c->timer);
+	c->readable = c->writable = c->timer = NULL;
+	if (c->fd != CURL_SOCKET_BAD)
+		shutdown(c->fd, SHUT_RDWR);
+	c->fd = CURL_SOCKET_BAD;
+	pgmqd_curl_remove(smtp_pool_worker(c->pool), c->easy);
+	curl_easy_cleanup(c->easy);
+	g_string_free(c->out, TRUE);
+	g_free(c);
+}
+
+void conn_farewell(struct smtp_conn *c)
+{
+	size_t n;
+
+	if (c->state == CONN_READY)
+		curl_easy_send(c->easy, "QUIT\r\n", 6, &n);
+}
+
+/* Writes as much of the mail as goes; a write that did not go must be repeated with the same bytes (TLS insists). */
+static CURLcode write_body(struct smtp_conn *c)
+{
+	const struct smtp_mail *mail = c->mail;
+
+	for (int turn = 0; turn < CHUNKS_PER_TURN && c->body_sent < mail->len; turn++) {
+		CURLcode rc;
+		size_t n = 0;
+
+		if (c->chunk == 0)
+			c->chunk = MIN(mail->len - c->body_sent, CHUNK);
+		rc = curl_easy_send(c->easy, mail->data + c->body_sent, c->chunk, &n);
+		if (rc != CURLE_OK)
+			return rc;
+		c->body_sent += n;
+		c->chunk = 0;
+	}
+	return CURLE_OK;
+}
+
+void conn_flush(struct smtp_conn *c)
+{
+	CURLcode rc = CURLE_OK;
+
+	while (rc == CURLE_OK && c->out_sent < c->out->len) {
+		size_t n = 0;
+
+		rc = curl_easy_send(c->easy, c->out->str + c->out_sent, c->out->len - c->out_sent, &n);
+		if (rc == CURLE_OK)
+			c->out_sent += n;
+	}
+	if (rc == CURLE_OK && c->state == CONN_BODY) {
+		size_t before = c->body_sent;
+
+		rc = write_body(c);
+		if (c->body_sent > before)
+			conn_enter(c, CONN_BODY, smtp_pool_settings(c->pool)->data_timeout);
+	}
+	if (rc != CURLE_OK && rc != CURLE_AGAIN) {
+		/* A server that hangs up on us often says why first: reading finds that, or the end. */
+		event_del(c->writable);
+		event_active(c->readable, EV_READ, 1);
+		return;
+	}
+	if (c->out_sent < c->out->len || (c->state == CONN_BODY && c->body_sent < c->mail->len)) {
+		event_add(c->writable, NULL);
+		return;
+	}
+	event_del(c->writable);
+	if (c->state == CONN_BODY)
+		talk_body_sent(c);
+}
+
+void conn_command(struct smtp_conn *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	g_string_vprintf(c->out, fmt, ap);
+	va_end(ap);
+	c->out_sent = 0;
+	conn_flush(c);
+}
+
+/* The socket takes bytes again. */
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	conn_flush(arg);
+}
+
+/* Hands complete replies on. */
+static void take_bytes(struct smtp_conn *c, const char *data, size_t len)
+{
+	while (len > 0 && c->state != CONN_DEAD) {
+		size_t used = 0;
+
+		switch (reply_feed(&c->parser, data, len, &used)) {
+		case REPLY_MORE:
+			break;
+		case REPLY_COMPLETE:
+			/* An answer to what has not been asked in full: the two sides are out of step. */
+			if (c->out_sent < c->out->len)
+				talk_lost(c, false, "the server answered out of turn");
+			else
+				talk_reply(c, &c->parser.reply);
+			break;
+		case REPLY_BROKEN:
+			talk_lost(c, false, "the server's answer is not SMTP");
+			return;
+		}
+		data += used;
+		len -= used;
+	}
+}
+
+/* Reads until there is nothing left: what TLS has decrypted already no longer shows on the socket. */
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct smtp_conn *c = arg;
+	char buf[16384];
+
+	(void)fd;
+	(void)what;
+	while (c->state != CONN_DEAD) {
+		size_t n = 0;
+		CURLcode rc = curl_easy_recv(c->easy, buf, sizeof(buf), &n);
+
+		if (rc == CURLE_AGAIN)
+			return;
+		if (rc != CURLE_OK || n == 0) {
+			talk_lost(c, true, n == 0 && rc == CURLE_OK ? "the server closed the connection" : "the connection broke");
+			return;
+		}
+		take_bytes(c, buf, n);
+	}
+}
+
+/* The state's time is up. */
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+	struct smtp_conn *c = arg;
+
+	(void)fd;
+	(void)what;
+	if (c->state == CONN_CONNECTING) {
+		const struct smtp_settings *s = smtp_pool_settings(c->pool);
+		char *text = g_strdup_printf("mail server %s:%u: no connection within %g s", s->host, s->port,
+		                             (double)s->connect_timeout / 1000);
+
+		conn_drop(c);
+		smtp_pool_connect_failed(c->pool, c, SMTP_TRANSIENT, text);
+		g_free(text);
+		return;
+	}
+	talk_timeout(c);
+}
+
+/* libcurl closes the socket; it must not stay registered, since its number may soon be another connection's. */
+static int on_close_socket(void *arg, curl_socket_t fd)
+{
+	struct smtp_conn *c = arg;
+
+	if (fd == c->fd) {
+		c->fd = CURL_SOCKET_BAD;
+		if (c->readable != NULL) {
+			/* Not at our request: the next turn of the loop finds out by reading. */
+			event_del(c->readable);
+			event_del(c->writable);
+			event_active(c->readable, EV_READ, 1);
+		}
+	}
+	return close(fd);
+}
+
+/* Every reply line of the connecting phase comes by here, of both EHLOs. */
+static size_t on_header(char *line, size_t size, size_t n, void *arg)
+{
+	struct smtp_conn *c = arg;
+	struct reply r;
+	char *word = r.text;
+
+	if (!reply_from_line(&r, line, size * n))
+		return size * n;
+	if (r.code == 220) {
+		/* A greeting, or STARTTLS granted: what was offered before in the clear counts no more (RFC 3207 4.2). */
+		c->pipelining = c->size_offered = false;
+		c->size_limit = 0;
+	} else if (r.code == 235) {
+		c->authenticated = true;
+	} else if (r.code == 250) {
+		c->pipelining |= g_ascii_strcasecmp(word, "PIPELINING") == 0;
+		if (g_ascii_strncasecmp(word, "SIZE", 4) == 0 && (word[4] == '\0' || word[4] == ' ')) {
+			c->size_offered = true;
+			c->size_limit = g_ascii_strtoull(word + 4, NULL, 10);
+		}
+	} else if (r.code >= 400) {
+		c->refusal = r;
+	}
+	return size * n;
+}
+
+/* Says in one line why there is no connection, and what to do about it where that is known. g_malloc'd. */
+static char *describe_failure(const struct smtp_conn *c, CURLcode code)
+{
+	const struct smtp_settings *s = smtp_pool_settings(c->pool);
+	char *reply = reply_describe(&c->refusal, NULL), *text;
+	char *error = reply_redact(c->error[0] != '\0' ? c->error : curl_easy_strerror(code), NULL);
+	const char *detail = c->refusal.code != 0 ? reply : error;
+
+	switch (code) {
+	case CURLE_LOGIN_DENIED:
+		text = g_strdup_printf("mail server %s:%u refused the login (%s): check smtp_user and smtp_pass", s->host, s->port,
+		                       detail);
+		break;
+	case CURLE_PEER_FAILED_VERIFICATION:
+		text = g_strdup_printf("mail server %s:%u: its certificate does not verify (%s): check smtp_host, or set smtp_ca_file",
+		                       s->host, s->port, error);
+		break;
+	case CURLE_USE_SSL_FAILED:
+		text = g_strdup_printf("mail server %s:%u gives no TLS (%s): it should offer STARTTLS; check smtp_port and smtp_tls",
+		                       s->host, s->port, detail);
+		break;
+	case CURLE_SSL_CACERT_BADFILE:
+		text = g_strdup_printf("smtp_ca_file cannot be used (%s)", error);
+		break;
+	case CURLE_COULDNT_RESOLVE_HOST:
+		text = g_strdup_printf("mail server %s:%u: there is no such host, or no name service (%s)", s->host, s->port, error);
+		break;
+	default:
+		text = g_strdup_printf("mail server %s:%u: no connection (%s)", s->host, s->port, detail);
+	}
+	g_free(reply);
+	g_free(error);
+	return text;
+}
+
+/* Takes the socket over from libcurl; false when there is none. */
+static bool take_socket(struct smtp_conn *c)
+{
+	struct event_base *base = smtp_pool_base(c->pool);
+
+	if (curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &c->fd) != CURLE_OK || c->fd == CURL_SOCKET_BAD)
+		return false;
+	c->readable = event_new(base, c->fd, EV_READ | EV_PERSIST, on_readable, c);
+	c->writable = event_new(base, c->fd, EV_WRITE, on_writable, c);
+	if (c->readable == NULL || c->writable == NULL)
+		g_error("event_new: out of memory");
+	return event_add(c->readable, NULL) == 0;
+}
+
+/* libcurl is done: the connection stands, or it does not. */
+static void on_connected(void *arg, int curl_code)
+{
+	struct smtp_conn *c = arg;
+	const struct smtp_settings *s = smtp_pool_settings(c->pool);
+	enum smtp_class is = SMTP_CONFIG;
+	long os_errno = 0;
+	char *text;
+
+	if (c->state != CONN_CONNECTING)
+		return;
+	if (curl_code != CURLE_OK) {
+		curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_errno);
+		is = verdict_connect(curl_code, c->refusal.code, os_errno, c->error);
+		text = describe_failure(c, (CURLcode)curl_code);
+	} else if (s->user != NULL && !c->authenticated) {
+		/* libcurl goes on without a login when none is offered. */
+		text = g_strdup_printf("mail server %s:%u offers no login (AUTH), but smtp_user is set: check smtp_port and smtp_tls",
+		                       s->host, s->port);
+	} else if (!take_socket(c)) {
+		is = SMTP_TRANSIENT;
+		text = g_strdup_printf("mail server %s:%u: the connection went away as soon as it was made", s->host, s->port);
+	} else {
+		conn_enter(c, CONN_READY, s->idle_timeout);
+		smtp_pool_connected(c->pool);
+		return;
+	}
+	conn_drop(c);
+	smtp_pool_connect_failed(c->pool, c, is, text);
+	g_free(text);
+}
+
+/* Sets the handle up; CURLE_OK when libcurl has taken every option. */
+static CURLcode set_options(struct smtp_conn *c, const struct smtp_settings *s)
+{
+	CURL *e = c->easy;
+	CURLcode rc = CURLE_OK;
+	char *url = g_strdup_printf(strchr(s->host, ':') != NULL ? "%s://[%s]:%u/%s" : "%s://%s:%u/%s",
+	                            s->tls == SMTP_TLS_IMPLICIT ? "smtps" : "smtp", s->host, s->port, s->ehlo);
+
+#define SET(option, value)                                                                                             \
+	do {                                                                                                           \
+		if (rc == CURLE_OK)                                                                                    \
+			rc = curl_easy_setopt(e, option, value);                                                       \
+	} while (0)
+	SET(CURLOPT_URL, url);
+	SET(CURLOPT_PROTOCOLS_STR, "smtp,smtps");
+	SET(CURLOPT_CONNECT_ONLY, 1L);
+	SET(CURLOPT_FRESH_CONNECT, 1L);
+	SET(CURLOPT_PROXY, ""); /* else one in the environment would be used */
+	SET(CURLOPT_NOSIGNAL, 1L);
+#if LIBCURL_VERSION_NUM >= 0x075700
+	SET(CURLOPT_QUICK_EXIT, 1L); /* a look-up that hangs must not hold up the removal of its handle */
+#endif
+	SET(CURLOPT_TCP_KEEPALIVE, 1L);
+	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)s->connect_timeout);
+	SET(CURLOPT_ERRORBUFFER, c->error);
+	SET(CURLOPT_HEADERFUNCTION, on_header);
+	SET(CURLOPT_HEADERDATA, c);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+	SET(CURLOPT_CLOSESOCKETDATA, c);
+	SET(CURLOPT_USE_SSL, (long)(s->tls == SMTP_TLS_NONE ? CURLUSESSL_NONE : CURLUSESSL_ALL));
+	SET(CURLOPT_SSL_VERIFYPEER, 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, 2L);
+	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+	if (s->ca_file != NULL)
+		SET(CURLOPT_CAINFO, s->ca_file);
+	if (s->user != NULL) {
+		SET(CURLOPT_USERNAME, s->user);
+		SET(CURLOPT_PASSWORD, s->pass);
+		SET(CURLOPT_SASL_IR, 1L);
+	}
+#undef SET
+	g_free(url);
+	return rc;
+}
+
+struct smtp_conn *conn_open(struct smtp_pool *pool)
+{
+	const struct smtp_settings *s = smtp_pool_settings(pool);
+	struct smtp_conn *c = g_new0(struct smtp_conn, 1);
+
+	c->pool = pool;
+	c->link.data = c;
+	c->fd = CURL_SOCKET_BAD;
+	c->out = g_string_new(NULL);
+	c->timer = event_new(smtp_pool_base(pool), -1, 0, on_timer, c);
+	c->easy = curl_easy_init();
+	if (c->timer == NULL || c->easy == NULL)
+		g_error("curl_easy_init: out of memory");
+	conn_enter(c, CONN_CONNECTING, s->connect_timeout + CONNECT_GRACE_MS);
+	if (set_options(c, s) != CURLE_OK || pgmqd_curl_add(smtp_pool_worker(pool), c->easy, on_connected, c) != 0) {
+		event_free(c->timer);
+		curl_easy_cleanup(c->easy);
+		g_string_free(c->out, TRUE);
+		g_free(c);
+		return NULL;
+	}
+	return c;
+}

@@ -1,0 +1,37 @@
+/* message.h: the message of a mail queue, checked and taken apart. */
+#ifndef EMAIL_MESSAGE_H
+#define EMAIL_MESSAGE_H
+
+#include <stddef.h>
+
+struct cJSON;
+
+struct email_attachment {
+	char *filename;     /* cleaned: no folders, no controls */
+	char *content_type; /* type/subtype */
+	unsigned char *content;
+	size_t len;
+};
+
+/* What to send. Strings are owned, g_malloc'd; NULL where the message says nothing. */
+struct email_message {
+	char *to;       /* ASCII form, fit for RCPT */
+	char *to_name;
+	char *reply_to; /* ASCII form */
+	char *subject;  /* NULL: the template's */
+	char *template; /* or else text, html or both */
+	char *text, *html;
+	char *lang; /* message.lang, else variables.lang */
+	char *key;  /* the caller's own identity of the mail */
+	const struct cJSON *variables; /* inside the JSON that was parsed; NULL: none */
+	struct email_attachment *attachments;
+	size_t nattachments;
+};
+
+/* Fills *m from `json` (NULL: the message is not JSON) and `raw`, the same as text. Attachments may decode to `max_bytes` in all.
+ * NULL, or a sentence for people that names the key and what is wrong with it (g_malloc'd); it never repeats a value.
+ * Keys that are not known are left alone. Either way message_clear() frees what *m holds. */
+char *message_parse(const struct cJSON *json, const char *raw, size_t max_bytes, struct email_message *m);
+void message_clear(struct email_message *m);
+
+#endif

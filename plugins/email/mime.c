@@ -1,0 +1,268 @@
+/* mime.c: makes a mail out of its texts by GMime; headers with free text come from header.c. */
+#include "config.h"
+
+#include "mime.h"
+
+#include "header.h"
+
+#include <gmime/gmime.h>
+#include <string.h>
+
+void mime_start(void)
+{
+	g_mime_init();
+}
+
+void mime_stop(void)
+{
+	g_mime_shutdown();
+}
+
+char *mime_digest(const char *const *parts, size_t n)
+{
+	GChecksum *sum = g_checksum_new(G_CHECKSUM_SHA256);
+	char *hex;
+
+	for (size_t i = 0; i < n; i++) {
+		const char *part = parts[i] != NULL ? parts[i] : "";
+		char *len = g_strdup_printf("%zu:", strlen(part));
+
+		g_checksum_update(sum, (const guchar *)len, -1);
+		g_checksum_update(sum, (const guchar *)part, -1);
+		g_free(len);
+	}
+	hex = g_strdup(g_checksum_get_string(sum));
+	g_checksum_free(sum);
+	return hex;
+}
+
+/* The text with every line end made CRLF, the last line's too: what base64 carries must be in that form already (RFC 2045
+ * 6.8), and a mail cannot end in the middle of a line. */
+static GByteArray *canonical_text(const char *text)
+{
+	GByteArray *out = g_byte_array_sized_new((guint)strlen(text) + 64);
+
+	while (*text != '\0') {
+		size_t run = strcspn(text, "\r\n");
+
+		g_byte_array_append(out, (const guint8 *)text, (guint)run);
+		g_byte_array_append(out, (const guint8 *)"\r\n", 2);
+		text += run;
+		if (*text != '\0')
+			text += text[0] == '\r' && text[1] == '\n' ? 2 : 1;
+	}
+	return out;
+}
+
+/* Base64 when more than a quarter of the text is not ASCII (Russian), else quoted-printable, which stays readable. Never
+ * plain 7bit: "=_", which boundaries begin with, then cannot occur in a body. */
+static GMimeContentEncoding text_encoding(const GByteArray *text)
+{
+	size_t high = 0;
+
+	for (guint i = 0; i < text->len; i++)
+		high += text->data[i] >= 0x80;
+	return high * 4 > text->len ? GMIME_CONTENT_ENCODING_BASE64 : GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE;
+}
+
+/* Gives `part` its content, already in the form that is to be encoded. Does not take `bytes`. */
+static void set_content(GMimePart *part, const void *bytes, size_t len, GMimeContentEncoding encoding)
+{
+	GMimeStream *stream = g_mime_stream_mem_new_with_buffer(bytes, len);
+	GMimeDataWrapper *content = g_mime_data_wrapper_new_with_stream(stream, GMIME_CONTENT_ENCODING_DEFAULT);
+
+	g_mime_part_set_content(part, content);
+	g_mime_part_set_content_encoding(part, encoding);
+	g_object_unref(content);
+	g_object_unref(stream);
+}
+
+/* A text/SUBTYPE part. */
+static GMimeObject *text_part(const char *subtype, const char *text)
+{
+	GMimePart *part = g_mime_part_new_with_type("text", subtype);
+	GByteArray *bytes = canonical_text(text);
+
+	g_mime_object_set_content_type_parameter(GMIME_OBJECT(part), "charset", "utf-8");
+	set_content(part, bytes->data, bytes->len, text_encoding(bytes));
+	g_byte_array_unref(bytes);
+	return GMIME_OBJECT(part);
+}
+
+/* The name once more for readers that do not know RFC 2231: ASCII, or one encoded word, or something like it. */
+static char *simple_name(const char *filename)
+{
+	const char *dot = strrchr(filename, '.');
+	char *word;
+
+	if (g_str_is_ascii(filename) && strlen(filename) <= 60)
+		return g_strdup(filename);
+	if ((word = header_word(filename)) != NULL)
+		return word;
+	return g_strconcat("attachment", dot != NULL && g_str_is_ascii(dot) && strlen(dot) <= 16 ? dot : "", NULL);
+}
+
+/* An attachment, its name by RFC 2231 and in the old way too. */
+static GMimeObject *attachment_part(const struct email_attachment *a)
+{
+	char *type = g_strndup(a->content_type, strcspn(a->content_type, "/")), *name = simple_name(a->filename);
+	GMimePart *part = g_mime_part_new_with_type(type, strchr(a->content_type, '/') + 1);
+	GMimeObject *object = GMIME_OBJECT(part);
+	GMimeParam *param;
+
+	g_mime_object_set_content_type_parameter(object, "name", name);
+	g_mime_object_set_disposition(object, GMIME_DISPOSITION_ATTACHMENT);
+	g_mime_object_set_content_disposition_parameter(object, "filename", a->filename);
+	param = g_mime_param_list_get_parameter(
+		g_mime_content_disposition_get_parameters(g_mime_object_get_content_disposition(object)), "filename");
+	/* GMime would look for an 8-bit charset that fits. */
+	g_mime_param_set_charset(param, "utf-8");
+	g_mime_param_set_encoding_method(param, GMIME_PARAM_ENCODING_METHOD_RFC2231);
+	set_content(part, a->content, a->len, GMIME_CONTENT_ENCODING_BASE64);
+	g_free(type);
+	g_free(name);
+	return object;
+}
+
+/* A multipart with a boundary that is the same next time. */
+static GMimeMultipart *multipart(const char *subtype, const char *seed)
+{
+	GMimeMultipart *m = g_mime_multipart_new_with_subtype(subtype);
+	char *boundary = g_strdup_printf("=_%.3s_%.40s", subtype, seed);
+
+	g_mime_multipart_set_boundary(m, boundary);
+	g_free(boundary);
+	return m;
+}
+
+/* Adds `part` to `m`, which holds it from then on. */
+static void multipart_take(GMimeMultipart *m, GMimeObject *part)
+{
+	g_mime_multipart_add(m, part);
+	g_object_unref(part);
+}
+
+/* The tree of parts. */
+static GMimeObject *body(const struct mime_mail *mail)
+{
+	GMimeObject *texts;
+
+	if (mail->text != NULL && mail->html != NULL) {
+		GMimeMultipart *alternative = multipart("alternative", mail->seed);
+
+		multipart_take(alternative, text_part("plain", mail->text));
+		multipart_take(alternative, text_part("html", mail->html));
+		texts = GMIME_OBJECT(alternative);
+	} else {
+		texts = text_part(mail->html != NULL ? "html" : "plain", mail->html != NULL ? mail->html : mail->text);
+	}
+	if (mail->nattachments == 0)
+		return texts;
+
+	GMimeMultipart *mixed = multipart("mixed", mail->seed);
+
+	multipart_take(mixed, texts);
+	for (size_t i = 0; i < mail->nattachments; i++)
+		multipart_take(mixed, attachment_part(&mail->attachments[i]));
+	return GMIME_OBJECT(mixed);
+}
+
+/* Sets a header to exactly `value`, which is freed; folded already, or short. */
+static void set_raw(GMimeMessage *message, const char *name, char *value)
+{
+	GMimeHeaderList *list = g_mime_object_get_header_list(GMIME_OBJECT(message));
+	char *raw = g_strdup_printf(" %s\n", value);
+
+	g_mime_header_list_set(list, name, "", "utf-8");
+	g_mime_header_set_raw_value(g_mime_header_list_get_header(list, name), raw);
+	g_free(raw);
+	g_free(value);
+}
+
+/* The headers in the order in which they will stand. */
+static void set_headers(GMimeMessage *message, const struct mime_mail *mail)
+{
+	GDateTime *date = g_date_time_new_from_unix_utc(mail->date);
+
+	set_raw(message, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
+	if (mail->reply_to != NULL)
+		set_raw(message, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
+	set_raw(message, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
+	set_raw(message, "Subject", header_text(mail->subject, strlen("Subject")));
+	g_mime_message_set_date(message, date);
+	set_raw(message, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
+	if (mail->lang != NULL)
+		set_raw(message, "Content-Language", g_strdup(mail->lang));
+	set_raw(message, "Auto-Submitted", g_strdup("auto-generated"));
+	set_raw(message, "X-Auto-Response-Suppress", g_strdup("All"));
+	g_date_time_unref(date);
+}
+
+/* Whether the bytes may go to any mail server as they are: seven bits, CRLF, lines of up to 998. */
+static const char *check_wire(const char *data, size_t len)
+{
+	size_t line = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)data[i];
+
+		if (c == 0 || c >= 0x80)
+			return "the mail would not be plain ASCII";
+		if (c == '\r' && i + 1 < len && data[i + 1] == '\n') {
+			i++;
+			line = 0;
+			continue;
+		}
+		if (c == '\r' || c == '\n')
+			return "the mail would have a bare line break";
+		if (++line > 998)
+			return "the mail would have a line of over 998 octets";
+	}
+	return NULL;
+}
+
+/* Whether an ASCII value that becomes a header as it is holds nothing but printable characters. */
+static int printable(const char *s)
+{
+	for (; *s != '\0'; s++)
+		if ((unsigned char)*s <= 0x20 || (unsigned char)*s >= 0x7f)
+			return 0;
+	return 1;
+}
+
+char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error)
+{
+	GMimeFormatOptions *format;
+	GMimeMessage *message;
+	GMimeObject *part;
+	GMimeStream *stream;
+	GByteArray *bytes;
+
+	/* These are written out as they are; the rest was checked where it came in. */
+	if (!printable(mail->message_id) || (mail->lang != NULL && !printable(mail->lang))) {
+		*error = "the Message-ID or the language is not printable ASCII";
+		return NULL;
+	}
+	message = g_mime_message_new(FALSE);
+	set_headers(message, mail);
+	part = body(mail);
+	g_mime_message_set_mime_part(message, part);
+	g_object_unref(part);
+
+	format = g_mime_format_options_new();
+	g_mime_format_options_set_newline_format(format, GMIME_NEWLINE_FORMAT_DOS);
+	bytes = g_byte_array_new();
+	stream = g_mime_stream_mem_new_with_byte_array(bytes);
+	g_mime_stream_mem_set_owner(GMIME_STREAM_MEM(stream), FALSE);
+	g_mime_object_write_to_stream(GMIME_OBJECT(message), format, stream);
+	g_object_unref(stream);
+	g_mime_format_options_free(format);
+	g_object_unref(message);
+
+	if ((*error = check_wire((const char *)bytes->data, bytes->len)) != NULL) {
+		g_byte_array_unref(bytes);
+		return NULL;
+	}
+	*len = bytes->len;
+	return (char *)g_byte_array_free(bytes, FALSE);
+}

@@ -1,0 +1,36 @@
+/* mime.h: the bytes of a mail. The same input gives the same bytes, always. */
+#ifndef EMAIL_MIME_H
+#define EMAIL_MIME_H
+
+#include "message.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Everything that is in the mail; checked by address.h's checks before. NULL is "none" but for from, to, subject. */
+struct mime_mail {
+	const char *from, *from_name;
+	const char *to, *to_name;
+	const char *reply_to;
+	const char *subject;
+	const char *text, *html; /* at least one; any line ends */
+	const char *lang;        /* for Content-Language */
+	const char *message_id;  /* without < and > */
+	const char *seed;        /* hex digits; boundaries are made of them */
+	int64_t date;            /* seconds since 1970 */
+	const struct email_attachment *attachments;
+	size_t nattachments;
+};
+
+/* The whole mail: CRLF line ends, seven bits, no line over 998 octets, g_malloc'd. NULL and *error (a constant) when it
+ * would not be that. */
+char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error);
+
+/* Hex SHA-256 over the parts (NULL counts as empty), each with its length, so that no two lists of parts are alike. */
+char *mime_digest(const char *const *parts, size_t n);
+
+/* Before the first mail and after the last. */
+void mime_start(void);
+void mime_stop(void);
+
+#endif

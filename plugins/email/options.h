@@ -1,0 +1,35 @@
+/* options.h: the plugin's handle and its table of options. */
+#ifndef EMAIL_OPTIONS_H
+#define EMAIL_OPTIONS_H
+
+#include "pgmqd-plugin.h"
+#include "smtp.h"
+
+#include <glib.h>
+
+/* The handle: the options as the host fills them in, then what start() makes of them. */
+struct email {
+	const char *provider;
+	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
+	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
+	int smtp_allow_insecure;
+	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
+	const char *from, *from_name, *reply_to;
+
+	struct pgmqd_worker *worker;
+	struct smtp_settings settings;
+	struct smtp_pool *pool;
+	GHashTable *sendings;                              /* message → struct sending */
+	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
+	const char *domain;                                /* inside from_address */
+};
+
+extern const struct pgmqd_option email_options[];
+
+/* Checks the options against each other. NULL, or what is wrong (g_malloc'd). */
+char *email_options_check(const struct email *h);
+/* Fills settings, from_address, from_display, reply_address and domain of options that have been checked. */
+void email_options_apply(struct email *h);
+void email_options_release(struct email *h);
+
+#endif

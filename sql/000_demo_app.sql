@@ -1,0 +1,144 @@
+-- 000_demo_app.sql: a stand-in for the application's own tables, with two people in them; only for demos and tests.
+--
+-- A database with an application of its own is refused, so that nobody gets the sample people among real ones. Like many
+-- applications this one keeps no e-mail address in profiles: it is in auth.users.
+
+DO $$
+DECLARE
+  t text;
+BEGIN
+  FOREACH t IN ARRAY ARRAY['public.profiles', 'public.assessments', 'public.appointments', 'public.payments', 'auth.users'] LOOP
+    IF to_regclass(t) IS NOT NULL AND obj_description(to_regclass(t), 'pg_class') IS DISTINCT FROM 'pgmqd demo application' THEN
+      RAISE EXCEPTION 'table % belongs to an application: the demo application goes into a database without one', t;
+    END IF;
+  END LOOP;
+END $$;
+
+CREATE SCHEMA IF NOT EXISTS auth;
+
+CREATE TABLE IF NOT EXISTS auth.users (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  email text UNIQUE
+);
+COMMENT ON TABLE auth.users IS 'pgmqd demo application';
+
+CREATE TABLE IF NOT EXISTS public.profiles (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  full_name text,
+  language text,
+  created_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE public.profiles IS 'pgmqd demo application';
+
+CREATE TABLE IF NOT EXISTS public.assessments (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id uuid NOT NULL REFERENCES public.profiles (id),
+  type text NOT NULL DEFAULT 'comprehensive',
+  status text NOT NULL DEFAULT 'in_progress' CHECK (status IN ('in_progress', 'completed', 'abandoned')),
+  started_at timestamptz NOT NULL DEFAULT now(),
+  completed_at timestamptz,
+  score integer CHECK (score BETWEEN 0 AND 100),
+  answers jsonb NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE public.assessments IS 'pgmqd demo application';
+
+CREATE TABLE IF NOT EXISTS public.appointments (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id uuid NOT NULL REFERENCES public.profiles (id),
+  specialist_name text NOT NULL,
+  starts_at timestamptz NOT NULL,
+  ends_at timestamptz,
+  location text,
+  status text NOT NULL DEFAULT 'scheduled'
+    CHECK (status IN ('pending', 'scheduled', 'confirmed', 'in_progress', 'completed', 'cancelled')),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  CHECK (ends_at > starts_at)
+);
+COMMENT ON TABLE public.appointments IS 'pgmqd demo application';
+
+CREATE TABLE IF NOT EXISTS public.payments (
+  id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+  user_id uuid NOT NULL REFERENCES public.profiles (id),
+  appointment_id uuid REFERENCES public.appointments (id),
+  amount numeric(12, 2) NOT NULL CHECK (amount > 0),
+  currency text NOT NULL DEFAULT 'RUB',
+  status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'completed', 'failed', 'refunded')),
+  description text,
+  provider_payment_id text,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  paid_at timestamptz
+);
+COMMENT ON TABLE public.payments IS 'pgmqd demo application';
+
+-- ---- two people, each with a check-up that waits to be completed, an appointment, and a payment that is under way ----
+
+INSERT INTO auth.users (id, email) VALUES
+  ('a0000000-0000-4000-8000-000000000001', 'anna@example.test'),
+  ('a0000000-0000-4000-8000-000000000002', 'john@example.test')
+ON CONFLICT DO NOTHING;
+
+INSERT INTO public.profiles (id, full_name, language) VALUES
+  ('a0000000-0000-4000-8000-000000000001', 'Анна Примерова', 'ru'),
+  ('a0000000-0000-4000-8000-000000000002', 'John Sample', 'en')
+ON CONFLICT DO NOTHING;
+
+INSERT INTO public.assessments (id, user_id, type, started_at, score, answers) VALUES
+  ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'comprehensive', now() - interval '20 minutes', 68, '{
+    "sleep": {"title": "Сон", "score": 54, "answers": [
+      {"question": "Сколько часов вы обычно спите?", "answer": "6", "points": 2},
+      {"question": "Как часто вы просыпаетесь ночью?", "answer": "Три–четыре раза в неделю", "points": 1},
+      {"question": "Чувствуете ли вы себя отдохнувшей утром?", "answer": "Иногда", "points": 2}]},
+    "nutrition": {"title": "Питание", "score": 71, "answers": [
+      {"question": "Сколько порций овощей и фруктов вы съедаете в день?", "answer": "3–4", "points": 3},
+      {"question": "Сколько воды вы выпиваете в день?", "answer": "Около литра", "points": 2},
+      {"question": "Как часто вы едите сладкое?", "answer": "Несколько раз в неделю", "points": 3}]},
+    "activity": {"title": "Движение", "score": 63, "answers": [
+      {"question": "Сколько шагов вы проходите в день?", "answer": "5 000–7 000", "points": 3},
+      {"question": "Сколько раз в неделю вы тренируетесь?", "answer": "Один раз", "points": 1}]},
+    "stress": {"title": "Стресс", "score": 58, "answers": [
+      {"question": "Как часто вы чувствуете напряжение?", "answer": "Почти каждый день", "points": 1},
+      {"question": "Удаётся ли вам отдыхать без телефона?", "answer": "Иногда", "points": 2}]},
+    "heart": {"title": "Сердце и сосуды", "score": 82, "answers": [
+      {"question": "Давление в покое", "answer": "122/78", "points": 4},
+      {"question": "Пульс в покое", "answer": "68", "points": 4}]},
+    "habits": {"title": "Привычки", "score": 90, "answers": [
+      {"question": "Курите ли вы?", "answer": "Нет", "points": 4},
+      {"question": "Сколько порций алкоголя вы выпиваете в неделю?", "answer": "1–2", "points": 3}]}
+  }'),
+  ('b0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'comprehensive', now() - interval '35 minutes', 76, '{
+    "sleep": {"title": "Sleep", "score": 80, "answers": [
+      {"question": "How many hours do you usually sleep?", "answer": "7.5", "points": 4},
+      {"question": "How often do you wake up at night?", "answer": "Rarely", "points": 3},
+      {"question": "Do you feel rested in the morning?", "answer": "Mostly", "points": 3}]},
+    "nutrition": {"title": "Nutrition", "score": 66, "answers": [
+      {"question": "How many portions of fruit and vegetables do you eat a day?", "answer": "2", "points": 2},
+      {"question": "How much water do you drink a day?", "answer": "1.5 litres", "points": 3},
+      {"question": "How often do you eat sweets?", "answer": "Every day", "points": 1}]},
+    "activity": {"title": "Activity", "score": 84, "answers": [
+      {"question": "How many steps do you walk a day?", "answer": "9,000-11,000", "points": 4},
+      {"question": "How often do you exercise in a week?", "answer": "Three times", "points": 4}]},
+    "stress": {"title": "Stress", "score": 70, "answers": [
+      {"question": "How often do you feel tense?", "answer": "Once or twice a week", "points": 3},
+      {"question": "Can you rest without your phone?", "answer": "Usually", "points": 3}]},
+    "heart": {"title": "Heart and circulation", "score": 74, "answers": [
+      {"question": "Blood pressure at rest", "answer": "131/84", "points": 3},
+      {"question": "Pulse at rest", "answer": "72", "points": 3}]},
+    "habits": {"title": "Habits", "score": 78, "answers": [
+      {"question": "Do you smoke?", "answer": "I gave up a year ago", "points": 3},
+      {"question": "How many drinks do you have in a week?", "answer": "3-4", "points": 2}]}
+  }')
+ON CONFLICT DO NOTHING;
+
+INSERT INTO public.appointments (id, user_id, specialist_name, starts_at, ends_at, location) VALUES
+  ('c0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'Мария Образцова',
+    date_trunc('hour', now()) + interval '7 days', date_trunc('hour', now()) + interval '7 days 50 minutes', 'ул. Примерная, д. 5, кабинет 12'),
+  ('c0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'Mary Specimen',
+    date_trunc('hour', now()) + interval '8 days', date_trunc('hour', now()) + interval '8 days 50 minutes', '5 Example Street, room 12')
+ON CONFLICT DO NOTHING;
+
+INSERT INTO public.payments (id, user_id, appointment_id, amount, description) VALUES
+  ('d0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'c0000000-0000-4000-8000-000000000001',
+    1490.00, 'Консультация специалиста'),
+  ('d0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'c0000000-0000-4000-8000-000000000002',
+    1490.00, 'Consultation')
+ON CONFLICT DO NOTHING;

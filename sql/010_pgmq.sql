@@ -1,0 +1,371 @@
+-- 010_pgmq.sql: the queues themselves: the pgmq extension where the server has it, else the same thing in plain SQL.
+--
+-- A schema pgmq that is there already (the extension, or its SQL-only installation) is left alone. What is created here
+-- behaves like pgmq 1.5.1: the same tables, functions, types, results and errors, so that every pgmq client works on it.
+-- Two things differ on purpose. Reads return messages in the order of their numbers, and members of pg_monitor may count
+-- and date messages, but not read them.
+
+DO $install$
+DECLARE
+  mark CONSTANT text := 'queues with the interface of pgmq 1.5.1, made by pgmqd';
+  schema_id oid := (SELECT oid FROM pg_namespace WHERE nspname = 'pgmq');
+BEGIN
+  IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pgmq') THEN
+    RETURN;
+  END IF;
+  IF to_regclass('pgmq.meta') IS NOT NULL AND obj_description(schema_id, 'pg_namespace') IS DISTINCT FROM mark THEN
+    RAISE NOTICE 'schema pgmq exists already, and is used as it is';
+    RETURN;
+  END IF;
+  IF to_regclass('pgmq.meta') IS NULL AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq') THEN
+    CREATE EXTENSION pgmq;
+    RETURN;
+  END IF;
+
+  CREATE SCHEMA IF NOT EXISTS pgmq;
+  EXECUTE format('COMMENT ON SCHEMA pgmq IS %L', mark);
+
+  -- ---- what is known of the queues ----
+
+  CREATE TABLE IF NOT EXISTS pgmq.meta (
+    queue_name varchar UNIQUE NOT NULL,
+    is_partitioned boolean NOT NULL,
+    is_unlogged boolean NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now()
+  );
+  GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
+  GRANT SELECT ON pgmq.meta TO pg_monitor;
+
+  IF to_regtype('pgmq.message_record') IS NULL THEN
+    CREATE TYPE pgmq.message_record AS
+      (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, message jsonb, headers jsonb);
+  END IF;
+  IF to_regtype('pgmq.queue_record') IS NULL THEN
+    CREATE TYPE pgmq.queue_record AS
+      (queue_name varchar, is_partitioned boolean, is_unlogged boolean, created_at timestamptz);
+  END IF;
+  IF to_regtype('pgmq.metrics_result') IS NULL THEN
+    CREATE TYPE pgmq.metrics_result AS
+      (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer,
+       total_messages bigint, scrape_time timestamptz, queue_visible_length bigint);
+  END IF;
+
+  -- ---- names ----
+
+  -- The name of a queue's table; "q" and "a" are the prefixes. Names that could leave their quotes are refused.
+  CREATE OR REPLACE FUNCTION pgmq.format_table_name(queue_name text, prefix text) RETURNS text
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    IF queue_name ~ '[$;'']|--' THEN
+      RAISE EXCEPTION '%', $m$queue name contains invalid characters: $, ;, --, or \'$m$;
+    END IF;
+    RETURN lower(prefix || '_' || queue_name);
+  END $f$;
+
+  -- pgmq allows 47 characters, so that every name derived from it fits into 63.
+  CREATE OR REPLACE FUNCTION pgmq.validate_queue_name(queue_name text) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    IF length(queue_name) > 47 THEN
+      RAISE EXCEPTION 'queue name is too long, maximum length is 47 characters';
+    END IF;
+  END $f$;
+
+  -- Keeps two sessions from creating or dropping one queue at the same time, until the end of the transaction.
+  CREATE OR REPLACE FUNCTION pgmq.acquire_queue_lock(queue_name text) RETURNS void
+  LANGUAGE sql AS $f$
+    SELECT pg_advisory_xact_lock(hashtext('pgmq.queue_' || queue_name))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq._extension_exists(extension_name text) RETURNS boolean
+  LANGUAGE sql AS $f$
+    SELECT EXISTS (SELECT FROM pg_extension WHERE extname = extension_name)
+  $f$;
+
+  -- ---- create, drop, purge, list ----
+
+  -- Both tables of a queue, their indexes, and its row in pgmq.meta. What is there already stays as it is.
+  CREATE OR REPLACE FUNCTION pgmq._make_queue(queue_name text, unlogged boolean) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  DECLARE
+    qtable text := pgmq.format_table_name(queue_name, 'q');
+    atable text := pgmq.format_table_name(queue_name, 'a');
+    common CONSTANT text := 'vt timestamptz NOT NULL, message jsonb, headers jsonb';
+  BEGIN
+    PERFORM pgmq.validate_queue_name(queue_name);
+    PERFORM pgmq.acquire_queue_lock(queue_name);
+    EXECUTE format('CREATE %s TABLE IF NOT EXISTS pgmq.%I (msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,'
+      ' read_ct integer NOT NULL DEFAULT 0, enqueued_at timestamptz NOT NULL DEFAULT now(), %s)',
+      CASE WHEN unlogged THEN 'UNLOGGED' ELSE '' END, qtable, common);
+    EXECUTE format('CREATE TABLE IF NOT EXISTS pgmq.%I (msg_id bigint PRIMARY KEY,'
+      ' read_ct integer NOT NULL DEFAULT 0, enqueued_at timestamptz NOT NULL DEFAULT now(),'
+      ' archived_at timestamptz NOT NULL DEFAULT now(), %s)', atable, common);
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (vt)', qtable || '_vt_idx', qtable);
+    EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (archived_at)', 'archived_at_idx_' || queue_name, atable);
+    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, vt) ON pgmq.%I TO pg_monitor', qtable);
+    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, archived_at, vt) ON pgmq.%I TO pg_monitor', atable);
+    EXECUTE format('GRANT SELECT ON SEQUENCE pgmq.%I TO pg_monitor', qtable || '_msg_id_seq');
+    INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)
+    VALUES (_make_queue.queue_name, false, unlogged)
+    ON CONFLICT DO NOTHING;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.create_non_partitioned(queue_name text) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq._make_queue(queue_name, false);
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.create_unlogged(queue_name text) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq._make_queue(queue_name, true);
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq."create"(queue_name text) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq._make_queue(queue_name, false);
+  END $f$;
+
+  -- Partitioned queues are the one thing that only the extension does; without pg_partman its answer is the same.
+  CREATE OR REPLACE FUNCTION pgmq.create_partitioned(queue_name text, partition_interval text DEFAULT '10000',
+    retention_interval text DEFAULT '100000') RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq.format_table_name(queue_name, 'q');
+    PERFORM pgmq.validate_queue_name(queue_name);
+    IF NOT pgmq._extension_exists('pg_partman') THEN
+      RAISE EXCEPTION 'pg_partman is required for partitioned queues';
+    END IF;
+    RAISE EXCEPTION 'partitioned queues need the pgmq extension, not only this schema of pgmqd'
+      USING ERRCODE = 'feature_not_supported';
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.drop_queue(queue_name text) RETURNS boolean
+  LANGUAGE plpgsql AS $f$
+  DECLARE
+    qtable text := pgmq.format_table_name(queue_name, 'q');
+    atable text := pgmq.format_table_name(queue_name, 'a');
+  BEGIN
+    PERFORM pgmq.acquire_queue_lock(queue_name);
+    IF to_regclass(format('pgmq.%I', qtable)) IS NULL THEN
+      RAISE NOTICE 'pgmq queue `%` does not exist', queue_name;
+      RETURN false;
+    END IF;
+    EXECUTE format('DROP TABLE IF EXISTS pgmq.%I', qtable);
+    EXECUTE format('DROP TABLE IF EXISTS pgmq.%I', atable);
+    DELETE FROM pgmq.meta m WHERE m.queue_name = drop_queue.queue_name;
+    RETURN true;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.drop_queue(queue_name text, partitioned boolean) RETURNS boolean
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq.format_table_name(queue_name, 'q');
+    RAISE WARNING 'drop_queue(queue_name, partitioned) is deprecated and will be removed in PGMQ v2.0. Use drop_queue(queue_name) instead';
+    PERFORM pgmq.drop_queue(queue_name);
+    RETURN true;
+  END $f$;
+
+  -- Once took the archive out of the extension; nothing is in one here.
+  CREATE OR REPLACE FUNCTION pgmq.detach_archive(queue_name text) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq.format_table_name(queue_name, 'a');
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.purge_queue(queue_name text) RETURNS bigint
+  LANGUAGE plpgsql AS $f$
+  DECLARE
+    qtable text := pgmq.format_table_name(queue_name, 'q');
+    found_messages bigint;
+  BEGIN
+    EXECUTE format('SELECT count(*) FROM pgmq.%I', qtable) INTO found_messages;
+    EXECUTE format('TRUNCATE pgmq.%I', qtable);
+    RETURN found_messages;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.list_queues() RETURNS SETOF pgmq.queue_record
+  LANGUAGE sql AS $f$
+    SELECT queue_name, is_partitioned, is_unlogged, created_at FROM pgmq.meta
+  $f$;
+
+  -- ---- send ----
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz) RETURNS SETOF bigint
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('INSERT INTO pgmq.%I (vt, message, headers) VALUES ($1, $2, $3) RETURNING msg_id',
+      pgmq.format_table_name(queue_name, 'q')) USING delay, msg, headers;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send(queue_name, msg, NULL::jsonb, clock_timestamp())
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send(queue_name, msg, headers, clock_timestamp())
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, delay integer) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send(queue_name, msg, NULL::jsonb, clock_timestamp() + make_interval(secs => delay))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, delay timestamptz) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send(queue_name, msg, NULL::jsonb, delay)
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay integer) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send(queue_name, msg, headers, clock_timestamp() + make_interval(secs => delay))
+  $f$;
+
+  -- The n-th header goes with the n-th message; the shorter of the two lists is filled up with NULL, as in pgmq.
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay timestamptz)
+  RETURNS SETOF bigint
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('INSERT INTO pgmq.%I (vt, message, headers)'
+      ' SELECT $1, pair.message, pair.headers FROM unnest($2, $3) AS pair (message, headers) RETURNING msg_id',
+      pgmq.format_table_name(queue_name, 'q')) USING delay, msgs, headers;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[]) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send_batch(queue_name, msgs, NULL::jsonb[], clock_timestamp())
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[]) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send_batch(queue_name, msgs, headers, clock_timestamp())
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], delay integer) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send_batch(queue_name, msgs, NULL::jsonb[], clock_timestamp() + make_interval(secs => delay))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], delay timestamptz) RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send_batch(queue_name, msgs, NULL::jsonb[], delay)
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.send_batch(queue_name text, msgs jsonb[], headers jsonb[], delay integer)
+  RETURNS SETOF bigint
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.send_batch(queue_name, msgs, headers, clock_timestamp() + make_interval(secs => delay))
+  $f$;
+
+  -- ---- read ----
+
+  -- Claims up to qty visible messages for vt seconds. An empty condition is none; a message must contain any other.
+  CREATE OR REPLACE FUNCTION pgmq.read(queue_name text, vt integer, qty integer, conditional jsonb DEFAULT '{}')
+  RETURNS SETOF pgmq.message_record
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('WITH next AS MATERIALIZED (SELECT msg_id FROM pgmq.%1$I'
+      ' WHERE vt <= clock_timestamp() %2$s ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED),'
+      ' claimed AS (UPDATE pgmq.%1$I q SET vt = clock_timestamp() + $2, read_ct = q.read_ct + 1 FROM next'
+      ' WHERE q.msg_id = next.msg_id RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, q.headers)'
+      ' SELECT msg_id, read_ct, enqueued_at, vt, message, headers FROM claimed ORDER BY msg_id',
+      pgmq.format_table_name(queue_name, 'q'), CASE WHEN conditional <> '{}' THEN 'AND message @> $3' END)
+      USING qty, make_interval(secs => vt), conditional;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.read_with_poll(queue_name text, vt integer, qty integer,
+    max_poll_seconds integer DEFAULT 5, poll_interval_ms integer DEFAULT 100, conditional jsonb DEFAULT '{}')
+  RETURNS SETOF pgmq.message_record
+  LANGUAGE plpgsql AS $f$
+  DECLARE
+    give_up_at timestamptz := clock_timestamp() + make_interval(secs => max_poll_seconds);
+  BEGIN
+    PERFORM pgmq.format_table_name(queue_name, 'q');
+    WHILE clock_timestamp() < give_up_at LOOP
+      RETURN QUERY SELECT * FROM pgmq.read(queue_name, vt, qty, conditional);
+      EXIT WHEN FOUND;
+      PERFORM pg_sleep(poll_interval_ms / 1000.0);
+    END LOOP;
+  END $f$;
+
+  -- Takes the first visible message away for good.
+  CREATE OR REPLACE FUNCTION pgmq.pop(queue_name text) RETURNS SETOF pgmq.message_record
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('DELETE FROM pgmq.%1$I WHERE msg_id = (SELECT msg_id FROM pgmq.%1$I'
+      ' WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT 1 FOR UPDATE SKIP LOCKED)'
+      ' RETURNING msg_id, read_ct, enqueued_at, vt, message, headers', pgmq.format_table_name(queue_name, 'q'));
+  END $f$;
+
+  -- ---- settle ----
+
+  CREATE OR REPLACE FUNCTION pgmq.archive(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('WITH gone AS (DELETE FROM pgmq.%I WHERE msg_id = ANY ($1)'
+      ' RETURNING msg_id, vt, read_ct, enqueued_at, message, headers)'
+      ' INSERT INTO pgmq.%I (msg_id, vt, read_ct, enqueued_at, message, headers)'
+      ' SELECT msg_id, vt, read_ct, enqueued_at, message, headers FROM gone RETURNING msg_id',
+      pgmq.format_table_name(queue_name, 'q'), pgmq.format_table_name(queue_name, 'a')) USING msg_ids;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.archive(queue_name text, msg_id bigint) RETURNS boolean
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN EXISTS (SELECT FROM pgmq.archive(queue_name, ARRAY[msg_id]));
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.delete(queue_name text, msg_ids bigint[]) RETURNS SETOF bigint
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('DELETE FROM pgmq.%I WHERE msg_id = ANY ($1) RETURNING msg_id',
+      pgmq.format_table_name(queue_name, 'q')) USING msg_ids;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.delete(queue_name text, msg_id bigint) RETURNS boolean
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN EXISTS (SELECT FROM pgmq.delete(queue_name, ARRAY[msg_id]));
+  END $f$;
+
+  -- Makes messages visible in vt seconds from now; that of several messages came with pgmq 1.8.
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_ids bigint[], vt integer)
+  RETURNS SETOF pgmq.message_record
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    RETURN QUERY EXECUTE format('UPDATE pgmq.%I SET vt = clock_timestamp() + $1 WHERE msg_id = ANY ($2)'
+      ' RETURNING msg_id, read_ct, enqueued_at, vt, message, headers', pgmq.format_table_name(queue_name, 'q'))
+      USING make_interval(secs => vt), msg_ids;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer)
+  RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq.set_vt(queue_name, ARRAY[msg_id], vt)
+  $f$;
+
+  -- ---- figures ----
+
+  CREATE OR REPLACE FUNCTION pgmq.metrics(queue_name text) RETURNS pgmq.metrics_result
+  LANGUAGE plpgsql AS $f$
+  DECLARE
+    qtable text := pgmq.format_table_name(queue_name, 'q');
+    result pgmq.metrics_result;
+  BEGIN
+    EXECUTE format('SELECT $1, count(*), extract(epoch FROM now() - max(q.enqueued_at))::integer,'
+      ' extract(epoch FROM now() - min(q.enqueued_at))::integer,'
+      ' (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM pgmq.%2$I s),'
+      ' now(), count(*) FILTER (WHERE q.vt <= now()) FROM pgmq.%1$I q', qtable, qtable || '_msg_id_seq')
+      INTO result USING queue_name;
+    RETURN result;
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.metrics_all() RETURNS SETOF pgmq.metrics_result
+  LANGUAGE sql AS $f$
+    SELECT m.* FROM pgmq.meta q, LATERAL pgmq.metrics(q.queue_name) m
+  $f$;
+END $install$;

@@ -1,0 +1,273 @@
+"""What ./quickstart shows: five things happen in a database, and their mails arrive; with the milliseconds in between.
+
+Leaves the mails (mail/*.eml), the daemon's log and PostgreSQL's log in quickstart/ of the build tree (PGMQD_BUILDDIR). The exit status is 0 only if
+every expected mail arrived. With --keep everything goes on running in the background until --stop.
+"""
+
+import argparse
+import os
+import select
+import shlex
+import shutil
+import signal
+import statistics
+import sys
+import threading
+import time
+from datetime import datetime
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from lib import app, rig  # noqa: E402  (the path comes first)
+from lib.daemon import Daemon, conf  # noqa: E402
+from lib.mailcatcher import MailCatcher  # noqa: E402
+from lib.paths import BUILDDIR  # noqa: E402
+from lib.pgcluster import Cluster, bin_dir, free_port  # noqa: E402
+
+IDLE_MESSAGES = 50
+TIMEOUT = 30
+
+
+def say(text=""):
+    print(text, flush=True)
+
+
+class Demo:
+    """The running parts, and the five events."""
+
+    def __init__(self, out):
+        self.out = out
+        self.cluster = self.catcher = self.daemon = None
+        self.url = None
+
+    # ---- start and stop ----
+
+    def start(self):
+        shutil.rmtree(self.out / "mail", ignore_errors=True)
+        for name in ("env", "pgmqd.log", "postgresql.log"):
+            (self.out / name).unlink(missing_ok=True)
+        cron = os.path.exists(f"{bin_dir()}/../lib/pg_cron.so")
+        self.cluster = Cluster(preload_cron="app" if cron else None, fsync=True)
+        self.cluster.start()
+        with self.cluster.connect() as db:
+            version = db.execute("show server_version").fetchone()[0].split()[0]
+        say(f"PostgreSQL {version}{' with pg_cron' if cron else ''} runs in {self.cluster.dir}")
+        self.catcher = MailCatcher(dir=self.out / "mail").start()
+        say(f"A mail catcher with STARTTLS and AUTH listens on {self.catcher.host}:{self.catcher.port}")
+        self.cluster.createdb("app")
+        done = rig.migrate(self.cluster.conninfo("app"), "--demo-app")
+        if done.returncode:
+            raise RuntimeError(f"pgmqd migrate failed:\n{done.stdout}{done.stderr}")
+        say("pgmqd migrate --demo-app has made the tables, queues and triggers")
+        http = f"127.0.0.1:{free_port()}"
+        self.url = f"http://{http}"
+        self.daemon = Daemon(
+            conf(self.cluster.conninfo("app"), {"email_queue": rig.email_queue(self.catcher)}, http_listen=http),
+            env=rig.email_environment(self.catcher), log_path=self.out / "pgmqd.log").start()
+        self.daemon.wait_ready()
+        say("pgmqd is ready")
+
+    def stop(self):
+        """Everything, in the order that lets each part end well."""
+        status = 0
+        if self.daemon:
+            status = self.daemon.stop()
+        if self.catcher:
+            self.catcher.stop()
+        if self.cluster:
+            if self.cluster.dir:
+                self.cluster.stop()
+                shutil.copy(self.cluster.dir / "postgresql.log", self.out / "postgresql.log")
+            self.cluster.destroy()
+        (self.out / "env").unlink(missing_ok=True)
+        return status
+
+    # ---- the events ----
+
+    def event(self, what, to, statement):
+        """Runs `statement` in a transaction of its own, waits for the mail to `to`; returns a row of the table, or None."""
+        with self.cluster.connect("app", autocommit=False) as db:
+            statement(db)
+            sent = time.time()
+            db.commit()
+        try:
+            mail = self.catcher.wait_to(to, TIMEOUT)
+        except TimeoutError:
+            return what, "-- no mail arrived --", None, None
+        return what, mail.subject, self.handler_start(to) - sent, mail.at.timestamp() - sent
+
+    def handler_start(self, to):
+        """When pgmqd gave the message to `to` to its plugin: the field `started` of its log."""
+        with self.cluster.connect("app") as db:
+            record = self.daemon.wait_settled(TIMEOUT, queue="email_queue", msg_id=app.message_id(db, to))
+        return datetime.fromisoformat(record["started"].replace("Z", "+00:00")).timestamp()
+
+    def events(self):
+        """The five events, one after the other."""
+        names = {"elena": "Елена Примерова", "boris": "Борис Опытов", "vera": "Вера Тестова", "gleb": "Глеб Пробников"}
+        with self.cluster.connect("app") as db:
+            who = {key: app.new_customer(db, f"{key}@example.test", name) for key, name in names.items()}
+            checkup = app.start_checkup(db, who["elena"])
+            paid = app.new_payment(db, who["vera"])
+            unpaid = app.new_payment(db, who["gleb"])
+        yield self.event("a check-up was completed", "elena@example.test", lambda db: app.complete_checkup(db, checkup))
+        yield self.event("an appointment was booked", "boris@example.test", lambda db: app.book_appointment(db, who["boris"]))
+        yield self.event("a payment was completed", "vera@example.test", lambda db: app.set_payment_status(db, paid, "completed"))
+        yield self.event("a payment failed", "gleb@example.test", lambda db: app.set_payment_status(db, unpaid, "failed"))
+        yield self.event("queue_email_task() was called", "dina@example.test", lambda db: app.queue_email_task(
+            db, "dina@example.test", "report_ready", app.sample("report_ready", "en")))
+
+    def idle_latencies(self):
+        """Seconds from commit to handler start of further messages, each sent when the one before was done."""
+        self.catcher.dir = None  # the folder is for the five
+        found = []
+        variables = app.sample("report_ready")
+        with self.cluster.connect("app") as db:
+            for _ in range(IDLE_MESSAGES):
+                mark = self.daemon.mark()
+                sent = time.time()
+                msg_id = app.queue_email_task(db, "idle@example.test", "report_ready", variables)
+                record = self.daemon.wait_settled(TIMEOUT, mark, msg_id=msg_id)
+                found.append(datetime.fromisoformat(record["started"].replace("Z", "+00:00")).timestamp() - sent)
+        self.catcher.dir = self.out / "mail"
+        return found
+
+
+def show(rows):
+    """Prints the table."""
+    head = ("what happened", "mail that arrived", "commit → handler", "commit → mail")
+    table = [head] + [(what, subject, *("-" if s is None else f"{s * 1000:.1f} ms" for s in (start, mail)))
+                      for what, subject, start, mail in rows]
+    width = [max(len(row[i]) for row in table) for i in range(4)]
+    say()
+    for n, row in enumerate(table):
+        say(f"  {row[0]:{width[0]}}  {row[1]:{width[1]}}  {row[2]:>{width[2]}}  {row[3]:>{width[3]}}")
+        if n == 0:
+            say("  " + "  ".join("-" * w for w in width))
+    say()
+
+
+def write_env(demo):
+    """The file that a shell sources to look at what runs."""
+    values = {
+        "PGHOST": demo.cluster.dir, "PGPORT": demo.cluster.port, "PGUSER": "postgres", "PGDATABASE": "app",
+        "DATABASE_URL": demo.cluster.conninfo("app"), "PGMQD_URL": demo.url,
+    }
+    (demo.out / "env").write_text("".join(f"export {key}={shlex.quote(str(value))}\n" for key, value in values.items()))
+
+
+def demonstrate(demo):
+    """Starts everything and shows it; True when every mail arrived."""
+    demo.start()
+    rows = list(demo.events())
+    show(rows)
+    missing = [what for what, _, start, _ in rows if start is None]
+    if missing:
+        say(f"No mail within {TIMEOUT} s after: {'; '.join(missing)}. The daemon's log ends with:")
+        say(demo.daemon.tail(15))
+        return False
+    idle = demo.idle_latencies()
+    say(f"All {len(rows)} mails arrived over TLS. They are in {demo.out / 'mail'}")
+    say(f"Commit → handler start on an idle queue, median of {len(idle)} messages: {statistics.median(idle) * 1000:.2f} ms")
+    say("(measured from the moment at which the client sends its COMMIT, so the commit itself is included)")
+    return True
+
+
+def run_until_stopped(demo, report):
+    """The background half of --keep: shows everything, reports the outcome through the pipe, and waits for SIGTERM."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ok = False
+    try:
+        ok = demonstrate(demo)
+        if ok:
+            write_env(demo)
+            (demo.out / "pid").write_text(f"{os.getpid()}\n")
+    except Exception as error:  # told to the person who waits in the foreground
+        say(f"quickstart: {error}")
+    finally:
+        sys.stdout.flush()
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):  # whoever reads our output is not to wait for us
+            os.dup2(quiet, fd)
+        os.write(report, b"0" if ok else b"1")
+        os.close(report)
+    if ok:
+        stop.wait()
+    demo.stop()
+    (demo.out / "pid").unlink(missing_ok=True)
+
+
+def keep(demo):
+    """Goes to the background; returns when all is shown and runs."""
+    result, report = os.pipe()
+    if os.fork() == 0:
+        os.close(result)
+        os.setsid()
+        run_until_stopped(demo, report)
+        sys.exit(0)
+    os.close(report)
+    if os.read(result, 1) != b"0":
+        return 1
+    env = os.path.relpath(demo.out / "env")
+    say(f"""
+All of it is still running.
+  . {env:40} sets PGHOST and so on: then try psql
+  tail -f {os.path.relpath(demo.out / 'pgmqd.log'):34} the daemon's log
+  ls {os.path.relpath(demo.out / 'mail'):39} the mails
+  ./quickstart stop                          stops everything""")
+    return 0
+
+
+def stop_kept(out):
+    """Ends what --keep left; True when there was something, and it is gone."""
+    try:
+        pid = int((out / "pid").read_text())
+        with open(f"/proc/{pid}/cmdline", "rb") as f:
+            if b"demo.py" not in f.read():
+                raise ProcessLookupError
+        gone = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+    except (FileNotFoundError, ProcessLookupError, ValueError):
+        for name in ("pid", "env"):
+            (out / name).unlink(missing_ok=True)
+        return False
+    select.select([gone], [], [], 120)
+    return True
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--stop", action="store_true")
+    args = parser.parse_args()
+    sys.stdout.reconfigure(encoding="utf-8")
+    out = BUILDDIR / "quickstart"
+    out.mkdir(parents=True, exist_ok=True)
+    stopped = stop_kept(out)
+    if args.stop:
+        say("Stopped." if stopped else "Nothing was running.")
+        return 0
+    if stopped:
+        say("Stopped what was left running.")
+    demo = Demo(out)
+    if args.keep:
+        return keep(demo)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    ok = False
+    try:
+        ok = demonstrate(demo)
+    except KeyboardInterrupt:
+        return 130
+    except (RuntimeError, TimeoutError, OSError, LookupError) as error:
+        say(f"quickstart: {error}")
+    finally:
+        demo.stop()
+    return 0 if ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""Fixtures of the end-to-end tests: one PostgreSQL for all, a fresh migrated database for each test, a mail catcher, pgmqd."""
+
+import itertools
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib import rig as rigs  # noqa: E402
+from lib.mailcatcher import MailCatcher  # noqa: E402
+from lib.pgcluster import Cluster  # noqa: E402
+
+_number = itertools.count(1)
+
+
+def pytest_configure(config):
+    """A SIGTERM ends the run as ^C does, so that every server is stopped and every directory removed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A PostgreSQL of our own. Tests that stop or crash it make another one."""
+    with Cluster() as c:
+        yield c
+
+
+def make_template(cluster, name="migrated"):
+    """A database with everything that `pgmqd migrate --demo-app` makes, to be copied."""
+    conninfo = cluster.createdb(name)
+    done = rigs.migrate(conninfo, "--demo-app")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return name
+
+
+@pytest.fixture(scope="session")
+def migrated(cluster):
+    return make_template(cluster)
+
+
+@pytest.fixture
+def database(cluster, migrated):
+    """The name of a new database, migrated, with the demo application."""
+    name = f"e2e_{next(_number)}"
+    cluster.createdb(name, migrated)
+    yield name
+    cluster.dropdb(name)
+
+
+@pytest.fixture(scope="session")
+def cert_dir():
+    """Certificates for all mail catchers, so that they are made once."""
+    with MailCatcher() as catcher:
+        yield catcher.cert_dir
+
+
+@pytest.fixture
+def catcher(cert_dir):
+    with MailCatcher(cert_dir=cert_dir) as c:
+        yield c
+
+
+@pytest.fixture
+def rig(cluster, database, catcher):
+    """Database, mail catcher and (once rig.start() is called) pgmqd."""
+    with rigs.Rig(cluster, database, catcher) as r:
+        yield r
+
+
+@pytest.fixture(scope="module")
+def own_cluster():
+    """A cluster that the module may stop, crash and restart."""
+    with Cluster() as c:
+        make_template(c)
+        yield c
+
+
+@pytest.fixture
+def own_rig(own_cluster, catcher):
+    """As rig, on own_cluster."""
+    name = f"own_{next(_number)}"
+    own_cluster.createdb(name, "migrated")
+    with rigs.Rig(own_cluster, name, catcher) as r:
+        yield r
+    own_cluster.dropdb(name)

@@ -1,0 +1,139 @@
+"""The documentation is true: every command of README.md is run, and what it links to is there."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from lib import paths
+from lib.daemon import clean_environment
+
+README = (paths.SRCDIR / "README.md").read_text(encoding="utf-8")
+IGNORED = shutil.ignore_patterns(".git", "build", "build-*", "autom4te.cache", "__pycache__", "*.o", ".pytest_cache")
+
+
+def commands(heading):
+    """The ```sh blocks of the section with that heading, one text each."""
+    section = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", README, re.M | re.S)
+    assert section, heading
+    return re.findall(r"^```sh\n(.*?)^```$", section.group(1), re.M | re.S)
+
+
+def shell(script, cwd, env=None, timeout=600):
+    """Runs a block as a person's shell would; fails with its output when a command does."""
+    done = subprocess.run(["bash", "-eu", "-c", script], cwd=cwd, env=clean_environment(env), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout)
+    assert done.returncode == 0, f"{script}\n----\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A copy of the source tree without anything built in it."""
+    shutil.copytree(paths.SRCDIR, tmp_path / "pgmqd", ignore=IGNORED, symlinks=True)
+    return tmp_path / "pgmqd"
+
+
+@pytest.fixture
+def built_tree():
+    """The source tree with build/ in it, as README's commands expect."""
+    if paths.BUILDDIR != paths.SRCDIR / "build":
+        pytest.skip("README speaks of build/, and another build tree is under test")
+    return paths.SRCDIR
+
+
+def test_every_block_belongs_to_a_test():
+    """A new block must be covered here: the three sections below run theirs."""
+    covered = [block for heading in ("Try it", "Five minutes with it", "Install") for block in commands(heading)]
+    assert covered == re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
+
+
+def test_the_two_commands(built_tree):
+    first, second = commands("Try it")
+    assert second.strip() == "./quickstart test"  # which is what runs this test
+    output = shell(first, built_tree)
+    assert "All 5 mails arrived" in output
+    assert re.search(r"median of 50 messages: \d+\.\d+ ms", output), output
+    mails = list((built_tree / "build/quickstart/mail").glob("*.eml"))
+    assert len(mails) == 5
+
+
+def test_five_minutes(built_tree):
+    out = built_tree / "build/quickstart"
+    start, *steps, stop = commands("Five minutes with it")
+    assert stop.strip() == "./quickstart stop"
+    try:
+        shell(start, built_tree)
+        for number, step in enumerate(steps):
+            mails = set((out / "mail").iterdir())
+            with open(out / "pgmqd.log", "rb") as log:
+                log.seek(0, os.SEEK_END)
+                output = shell(". build/quickstart/env\n" + step, built_tree)
+                if "queue_email_task" in step:
+                    wait_for_line(log, b'"settled"')
+            if number == 0:
+                assert len(set((out / "mail").iterdir()) - mails) == 1
+            if "_dlq" in step:
+                assert "no_such_template" in output
+            if "render" in step:
+                assert "Оплата не прошла: 1 490,00 ₽" in output
+    finally:
+        shell(stop, built_tree)
+    assert not (out / "env").exists()
+
+
+def wait_for_line(log, part, timeout=30):
+    """Until a new line of a file that another process writes has `part` in it; tail -f is what waits."""
+    position = log.tell()
+    tail = subprocess.Popen(["timeout", str(timeout), "tail", "-c", f"+{position + 1}", "-f", log.name], stdout=subprocess.PIPE)
+    try:
+        for line in tail.stdout:
+            if part in line:
+                return
+        raise AssertionError(f"no {part} within {timeout} s")
+    finally:
+        tail.terminate()
+        tail.wait()
+        tail.stdout.close()
+
+
+def test_install(tree, tmp_path):
+    """The install section, in a copy of the tree, into a directory of its own; then the installed pgmqd is asked to work."""
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+    (bin_dir / "sudo").chmod(0o755)
+    root = tmp_path / "root"
+    (block,) = commands("Install")
+    shell(block, tree, {"PATH": f"{bin_dir}:{os.environ['PATH']}", "DESTDIR": str(root), "CFLAGS": "-O0", "MAKEFLAGS": "-j2"})
+    assert (root / "usr/sbin/pgmqd").exists()
+    assert list((root / "usr/lib").rglob("pgmqd-email-plugin.so"))
+    assert list(root.rglob("032_webhook_triggers.sql")) and list(root.rglob("report_ready.html.mustache"))
+    version = subprocess.run([root / "usr/sbin/pgmqd", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    assert version.startswith("pgmqd 0.1")
+    assert f"## {re.match(r'pgmqd ([0-9.]+)', version).group(1)}" in (tree / "NEWS.md").read_text(encoding="utf-8")
+
+
+def test_links_lead_somewhere():
+    for name in ("README.md", "NEWS.md"):
+        text = (paths.SRCDIR / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)]+)\)", text):
+            if not target.startswith("https://"):
+                assert (paths.SRCDIR / target).exists(), f"{name}: {target}"
+
+
+def test_settings_table_is_right():
+    """Every setting of README's table is one that the sample file has, with the default that the table says."""
+    sample = subprocess.run([paths.pgmqd(), "run", "--sample"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    known = dict(re.findall(r"^[#; ]*([a-z_]+) *=[ ]*(.*)$", sample, re.M))
+    rows = re.findall(r"^\| ((?:`[a-z_]+`,? ?)+)\| (.*?) \|", README, re.M)
+    assert len(rows) > 10
+    for names, defaults in rows:
+        names = re.findall(r"`([a-z_]+)`", names)
+        values = re.findall(r"`([^`]+)`", defaults)
+        for position, name in enumerate(names):
+            assert name in known, name
+            if len(values) == len(names) and "libpq" not in defaults:
+                assert known[name] == values[position], f"{name}: README says {values[position]}, the sample {known[name]}"

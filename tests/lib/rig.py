@@ -1,0 +1,105 @@
+"""The whole chain in one place: a database with the demo application in it, a mail catcher, and pgmqd between them.
+
+The demo of ./quickstart and the end-to-end tests both use it.
+"""
+
+from . import app
+from .daemon import Daemon, conf, run
+from .paths import directories
+
+MAIL_FROM = "noreply@example.test"
+
+
+def migrate(conninfo, *more):
+    """`pgmqd migrate` on that database; returns the finished process."""
+    sql_dir = directories().get("sql_dir")
+    return run("migrate", "-d", conninfo, *(["--sql-dir", sql_dir] if sql_dir else []), *more)
+
+
+def email_queue(catcher, **more):
+    """Options of a [queue email_queue] section whose mails go to `catcher`; what is not here is in email_environment()."""
+    options = {"plugin": "email", "smtp_ca_file": catcher.ca_file}
+    options.update(more)
+    return options
+
+
+def email_environment(catcher, **more):
+    """The environment by which the email plugin finds `catcher`. A value of None takes a variable out."""
+    env = {
+        "EMAIL_PROVIDER": "smtp",
+        "SMTP_HOST": catcher.host,
+        "SMTP_PORT": str(catcher.port),
+        "SMTP_USER": catcher.user,
+        "SMTP_PASS": catcher.password,
+        "SMTP_FROM": MAIL_FROM,
+        "SMTP_FROM_NAME": "Клиника «Пример»",
+    }
+    env.update(more)
+    return {key: value for key, value in env.items() if value is not None}
+
+
+class Rig:
+    """A migrated database of `cluster`, `catcher`, and pgmqd once start() was called. Ends with a check of the exit status."""
+
+    def __init__(self, cluster, dbname, catcher):
+        self.cluster, self.dbname, self.catcher = cluster, dbname, catcher
+        self.conninfo = cluster.conninfo(dbname)
+        self.daemon = self._db = None
+
+    @property
+    def db(self):
+        """A connection of the test's own, autocommit; a new one after the server was restarted."""
+        if self._db is None or self._db.closed or self._db.broken:
+            self._db = self.connect()
+        return self._db
+
+    def connect(self, **more):
+        return self.cluster.connect(self.dbname, **more)
+
+    def start(self, queues=None, env=None, ready=True, argv=(), **settings):
+        """Starts pgmqd. `queues` replaces the sections (default: email_queue), `env` adds to the environment, the rest goes
+        into [pgmqd]. The fallback poll is an hour, so that nothing but a notification can be what wakes it."""
+        settings.setdefault("fallback_poll", "1h")
+        queues = {"email_queue": email_queue(self.catcher)} if queues is None else queues
+        text = conf(self.conninfo, queues, **settings)
+        self.daemon = Daemon(text, env=email_environment(self.catcher, **(env or {})), argv=argv).start()
+        if ready:
+            self.daemon.wait_ready()
+        return self.daemon
+
+    def backends(self):
+        """{pid: application_name} of pgmqd's sessions."""
+        rows = self.db.execute("select pid, application_name from pg_stat_activity where datname = %s and"
+                               " pid <> pg_backend_pid() and application_name like 'pgmqd%%'", [self.dbname])
+        return dict(rows.fetchall())
+
+    def send(self, to, template="report_ready", variables=None, **more):
+        """Calls queue_email_task(), by default with what the template needs; returns the message's id."""
+        return app.queue_email_task(self.db, to, template, app.sample(template) if variables is None else variables, **more)
+
+    def enqueue(self, message, queue="email_queue", delay=0):
+        """pgmq.send() as any client would call it; `message` is JSON text or a dict."""
+        return app.enqueue(self.db, queue, message, delay)
+
+    def rows(self, table):
+        """All rows of pgmq.TABLE, in order of their ids, as dicts."""
+        return app.rows(self.db, f"select * from pgmq.{table} order by msg_id")
+
+    def dead(self, queue="email_queue"):
+        """The dead letters of a queue."""
+        return self.rows(f"q_{queue}_dlq")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *rest):
+        daemon, self.daemon = self.daemon, None
+        if self._db and not self._db.closed:
+            self._db.close()
+        if daemon:
+            running = daemon.process.poll() is None
+            status = daemon.stop() if running else 0
+            if kind is not None:
+                print(f"---- the log of pgmqd\n{daemon.tail(60)}")
+            daemon.close()
+            assert kind is not None or status == 0, f"pgmqd ended with status {status} after SIGTERM:\n{daemon.tail()}"

@@ -1,0 +1,97 @@
+"""Adds up what the suites of `./quickstart test` counted, and prints `N passed, N failed, N skipped` as the last line.
+
+python3 -m lib.tally RESULTS BUILDDIR: RESULTS holds NAME.status (exit status) and NAME.log of each suite, and NAME.xml (JUnit)
+of pytest. A suite that ended badly without counting a failure is itself one.
+"""
+
+import re
+import sys
+import xml.etree.ElementTree
+from collections import Counter
+from pathlib import Path
+
+
+def count_unit(log):
+    """One cmocka program's log: counted by test; None when it did not come to its end."""
+    def add(pattern):
+        return sum(map(int, re.findall(pattern, log, re.M)))
+
+    run = add(r"^\[=+\] (?:\w+: )?(\d+) test\(s\) run\.")
+    passed = add(r"^\[\s+PASSED\s+\] (?:\w+: )?(\d+) test")
+    skipped = add(r"^\[\s+SKIPPED\s+\] (?:\w+: )?(\d+) test")
+    return Counter(passed=passed, failed=run - passed - skipped, skipped=skipped) if run else None
+
+
+def unit(results, builddir):
+    """All test programs of `make check`, by their .trs files."""
+    total = Counter()
+    for trs in sorted(builddir.rglob("*.trs")):
+        outcome = re.search(r"^:global-test-result: (\S+)", trs.read_text(), re.M)
+        outcome = outcome.group(1) if outcome else "ERROR"
+        log = trs.with_suffix(".log")
+        counted = count_unit(log.read_text(errors="replace")) if log.exists() else None
+        if counted is None:  # no cmocka program, or one that died on its way
+            counted = Counter({"PASS": {"passed": 1}, "SKIP": {"skipped": 1}}.get(outcome, {"failed": 1}))
+        elif outcome not in ("PASS", "SKIP") and not counted["failed"]:
+            counted["failed"] += 1
+        if outcome not in ("PASS", "SKIP") and log.exists():
+            print(f"-- {trs.stem}: {outcome}")
+            print("\n".join(log.read_text(errors="replace").splitlines()[-60:]))
+        total += counted
+    return total
+
+
+def database(results, builddir):
+    """TAP, as pgTAP prints it; a plan that was not fulfilled counts as failures."""
+    total, planned, seen = Counter(), 0, 0
+    for line in (results / "database.log").read_text(errors="replace").splitlines():
+        plan = re.match(r"\s*1\.\.(\d+)\s*(#\s*SKIP)?", line, re.I)
+        test = re.match(r"\s*(not )?ok \d+(.*)", line)
+        if plan:
+            planned += int(plan.group(1))
+        elif test:
+            seen += 1
+            directive = re.search(r"#\s*(SKIP|TODO)", test.group(2), re.I)
+            total["skipped" if directive else "failed" if test.group(1) else "passed"] += 1
+    total["failed"] += max(0, planned - seen)
+    return total
+
+
+def end_to_end(results, builddir):
+    """pytest, by its JUnit file."""
+    path, total = results / "end-to-end.xml", Counter()
+    if path.exists():
+        for suite in xml.etree.ElementTree.parse(path).getroot().iter("testsuite"):
+            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            skipped = int(suite.get("skipped", 0))
+            total.update(failed=failed, skipped=skipped, passed=max(0, int(suite.get("tests", 0)) - failed - skipped))
+    return total
+
+
+SUITES = {"unit": unit, "database": database, "end-to-end": end_to_end}
+
+
+def main():
+    """Prints a line for each suite and the sum; the exit status is 1 when anything failed or nothing ran."""
+    results, builddir = map(Path, sys.argv[1:3])
+    total = Counter()
+    print("== all")
+    for name, count in SUITES.items():
+        status_file = results / f"{name}.status"
+        status = int(status_file.read_text()) if status_file.exists() else None
+        counted = count(results, builddir) if status is not None else Counter()
+        note = ""
+        if status != 0 and not counted["failed"]:
+            counted["failed"] += 1
+            note = f" (it ended with status {status})"
+        elif status == 0 and not counted["passed"]:
+            counted["failed"] += 1
+            note = " (it ran nothing)"
+        print(f"{name:12} {counted['passed']:5} passed {counted['failed']:4} failed {counted['skipped']:4} skipped{note}")
+        total += counted
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
+    return 1 if total["failed"] or not total["passed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

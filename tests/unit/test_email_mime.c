@@ -1,0 +1,352 @@
+/* test_email_mime.c: a mail's bytes: their headers and encodings, that they are the same each time, and fit for any server. */
+#include "config.h"
+
+#include "header.h"
+#include "mime.h"
+#include "reply.h"
+
+#include <gmime/gmime.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define SEED "0123456789abcdef0123456789abcdef0123456789abcdef"
+
+static const struct mime_mail simple = {
+	.from = "noreply@example.test",
+	.from_name = "Little Otter",
+	.to = "ivan@example.test",
+	.subject = "Hello",
+	.text = "One.\n.two\n",
+	.message_id = "id@example.test",
+	.seed = SEED,
+	.date = 1780000000,
+};
+
+/* Composes, checks what holds for every mail, and returns the text. */
+static char *compose(const struct mime_mail *mail)
+{
+	const char *error = NULL;
+	size_t len = 0, line = 0;
+	char *bytes = mime_compose(mail, &len, &error), *text;
+
+	if (bytes == NULL)
+		fail_msg("%s", error);
+	for (size_t i = 0; i < len; i++) {
+		assert_in_range((unsigned char)bytes[i], 1, 127);
+		if (bytes[i] == '\n')
+			assert_true(i > 0 && bytes[i - 1] == '\r');
+		line = bytes[i] == '\n' ? 0 : line + 1;
+		assert_true(line <= 79);
+	}
+	text = g_strndup(bytes, len);
+	g_free(bytes);
+	return text;
+}
+
+/* A header's value, unfolded and decoded; NULL when it is not there exactly once. */
+static char *header_value(const char *mail, const char *name)
+{
+	char *head = g_strndup(mail, (gsize)(strstr(mail, "\r\n\r\n") - mail + 2)), **lines = g_strsplit(head, "\r\n", -1), *out = NULL;
+	size_t n = strlen(name);
+	int found = 0;
+
+	for (char **l = lines; *l != NULL; l++) {
+		GString *value;
+
+		if (g_ascii_strncasecmp(*l, name, n) != 0 || (*l)[n] != ':')
+			continue;
+		found++;
+		value = g_string_new(*l + n + 2);
+		while (l[1] != NULL && (l[1][0] == ' ' || l[1][0] == '\t'))
+			g_string_append(value, *++l);
+		g_free(out);
+		out = g_mime_utils_header_decode_text(NULL, value->str);
+		g_string_free(value, TRUE);
+	}
+	g_strfreev(lines);
+	g_free(head);
+	if (found != 1)
+		g_clear_pointer(&out, g_free);
+	return out;
+}
+
+/* Checks one header of a mail. */
+static void assert_header(const char *mail, const char *name, const char *want)
+{
+	char *got = header_value(mail, name);
+
+	if (got == NULL)
+		fail_msg("%s: not there, or not once:\n%s", name, mail);
+	assert_string_equal(got, want);
+	g_free(got);
+}
+
+/* The smallest mail, byte by byte. */
+static void golden(void **state)
+{
+	struct mime_mail mail = simple;
+	char *bytes;
+
+	(void)state;
+	mail.lang = "en";
+	mail.reply_to = "help@example.test";
+	bytes = compose(&mail);
+	assert_string_equal(bytes, "From: Little Otter <noreply@example.test>\r\n"
+	                           "Reply-To: help@example.test\r\n"
+	                           "To: ivan@example.test\r\n"
+	                           "Subject: Hello\r\n"
+	                           "Date: Thu, 28 May 2026 20:26:40 +0000\r\n"
+	                           "Message-ID: <id@example.test>\r\n"
+	                           "Content-Language: en\r\n"
+	                           "Auto-Submitted: auto-generated\r\n"
+	                           "X-Auto-Response-Suppress: All\r\n"
+	                           "MIME-Version: 1.0\r\n"
+	                           "Content-Type: text/plain; charset=utf-8\r\n"
+	                           "Content-Transfer-Encoding: quoted-printable\r\n"
+	                           "\r\n"
+	                           "One.\r\n"
+	                           ".two\r\n");
+	g_free(bytes);
+}
+
+/* Text, HTML and attachments in their order, the same bytes again, other ones for another seed. */
+static void tree(void **state)
+{
+	static unsigned char pdf[] = "%PDF";
+	struct email_attachment files[] = {{(char *)"Отчёт.pdf", (char *)"application/pdf", pdf, 4},
+	                                   {(char *)"b.txt", (char *)"text/plain", pdf, 0}};
+	struct mime_mail mail = simple;
+	char *first, *second, *third;
+	const char *at;
+
+	(void)state;
+	mail.html = "<p>Здравствуйте</p>";
+	mail.attachments = files;
+	mail.nattachments = 2;
+	first = compose(&mail);
+	second = compose(&mail);
+	assert_string_equal(first, second);
+	mail.seed = "f" SEED;
+	third = compose(&mail);
+	assert_string_not_equal(first, third);
+
+	at = first;
+	for (const char *const *want = (const char *const[]){"multipart/mixed", "multipart/alternative", "text/plain; charset=utf-8",
+	                                                     "text/html; charset=utf-8", "application/pdf", "JVBERg==",
+	                                                     "text/plain", NULL};
+	     *want != NULL; want++) {
+		at = strstr(at, *want);
+		assert_non_null(at);
+		at++;
+	}
+	assert_non_null(strstr(first, "filename*=UTF-8''%D0%9E%D1%82%D1%87%D1%91%D1%82.pdf"));
+	assert_non_null(strstr(first, "name=\"=?UTF-8?B?0J7RgtGH0ZHRgi5wZGY=?=\""));
+	assert_non_null(strstr(first, "filename=b.txt"));
+	g_free(first), g_free(second), g_free(third);
+}
+
+/* Subjects that must come back as they went in, in words and lines that are not too long. */
+static void subjects(void **state)
+{
+	static const char *const rows[] = {
+		"Ваша проверка завершена", "x", " leading and trailing ", "=?UTF-8?Q?hi?=", "a =?b?= c",
+		"Отчёт за май готов: результаты обследования, рекомендации врача и запись на следующий приём",
+		"🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦",
+		"plain ASCII that is far too long for the seventy-six characters that one line of a header may have at most",
+	};
+	GString *accents = g_string_new(NULL), *letters = g_string_new(NULL), *endless = g_string_new("e");
+	const char *grown[3];
+
+	(void)state;
+	for (int i = 0; i < 200; i++) {
+		g_string_append(accents, "е\xcc\x88"); /* ё of two */
+		g_string_append(letters, "Я");
+		g_string_append(endless, "\xcc\x88");
+	}
+	grown[0] = accents->str, grown[1] = letters->str, grown[2] = endless->str;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows) + 3; i++) {
+		struct mime_mail mail = simple;
+		char *bytes, **words;
+
+		mail.subject = i < G_N_ELEMENTS(rows) ? rows[i] : grown[i - G_N_ELEMENTS(rows)];
+		bytes = compose(&mail);
+		assert_header(bytes, "Subject", mail.subject);
+		/* Each word is whole: it decodes to valid UTF-8, and an accent does not begin it. */
+		words = g_strsplit(strstr(bytes, "Subject: "), "=?UTF-8?B?", -1);
+		for (char **w = words + 1; words[0] != NULL && *w != NULL; w++) {
+			char *end = strstr(*w, "?="), *text;
+			gsize len;
+
+			assert_true(end - *w + 12 <= 75);
+			*end = '\0';
+			text = (char *)g_base64_decode(*w, &len);
+			assert_true(g_utf8_validate(text, (gssize)len, NULL));
+			if (mail.subject == accents->str)
+				assert_int_equal(len % 4, 0);
+			g_free(text);
+		}
+		g_strfreev(words);
+		g_free(bytes);
+	}
+	g_string_free(accents, TRUE);
+	g_string_free(letters, TRUE);
+	g_string_free(endless, TRUE);
+}
+
+/* Names of people, the nasty ones too: one mailbox comes out. */
+static void mailboxes(void **state)
+{
+	static const char *const names[] = {
+		"Иванов, \"Otter\" <x@y>", "O'Brien, \"Bob\" \\ Sons", "Ivan Petrov", "a@b.test", "Общество с ограниченной ответственностью «Маленькая Выдра и партнёры»",
+		"(comment)", "A plain name that is so long that it cannot stand on the same line as the address behind it",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		struct mime_mail mail = simple;
+		InternetAddressList *list;
+		InternetAddress *one;
+		char *bytes, *value;
+
+		mail.to_name = names[i];
+		bytes = compose(&mail);
+		value = strstr(bytes, "\r\nTo: ") + 6;
+		value = g_strndup(value, (gsize)(strstr(value, "\r\nSubject:") - value));
+		list = internet_address_list_parse(NULL, value);
+		assert_non_null(list);
+		assert_int_equal(internet_address_list_length(list), 1);
+		one = internet_address_list_get_address(list, 0);
+		assert_string_equal(internet_address_get_name(one), names[i]);
+		assert_string_equal(internet_address_mailbox_get_addr(INTERNET_ADDRESS_MAILBOX(one)), "ivan@example.test");
+		g_object_unref(list);
+		g_free(value);
+		g_free(bytes);
+	}
+}
+
+/* A part's text after decoding. */
+static char *decoded_body(const char *mail)
+{
+	GMimeStream *in = g_mime_stream_mem_new_with_buffer(mail, strlen(mail)), *out = g_mime_stream_mem_new();
+	GMimeParser *parser = g_mime_parser_new_with_stream(in);
+	GMimeMessage *message = g_mime_parser_construct_message(parser, NULL);
+	GByteArray *bytes = g_mime_stream_mem_get_byte_array(GMIME_STREAM_MEM(out));
+	char *text;
+
+	g_mime_data_wrapper_write_to_stream(g_mime_part_get_content(GMIME_PART(g_mime_message_get_mime_part(message))), out);
+	text = g_strndup((const char *)bytes->data, bytes->len);
+	g_object_unref(message), g_object_unref(parser), g_object_unref(in), g_object_unref(out);
+	return text;
+}
+
+/* Texts arrive as they were but for their line ends, which are all CRLF, the last one included. */
+static void bodies(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} rows[] = {
+		{"a", "a\r\n"},
+		{".\n.start\n.", ".\r\n.start\r\n.\r\n"},
+		{"bare\rcr, \r\ncrlf, \nlf\n.\n\r.\r", "bare\r\ncr, \r\ncrlf, \r\nlf\r\n.\r\n\r\n.\r\n"},
+		{"From x\n  indented  \ttab\t\n=3D = literal\n", "From x\r\n  indented  \ttab\t\r\n=3D = literal\r\n"},
+		{"Здравствуйте.\n.\n", "Здравствуйте.\r\n.\r\n"},
+		{"mostly ASCII, one ё\n", "mostly ASCII, one ё\r\n"},
+		{"--=_alt_" SEED "\n", "--=_alt_" SEED "\r\n"},
+	};
+	char *longest = g_strnfill(4000, 'x');
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows) + 1; i++) {
+		struct mime_mail mail = simple;
+		char *bytes, *got;
+
+		mail.text = i < G_N_ELEMENTS(rows) ? rows[i].in : longest;
+		bytes = compose(&mail);
+		got = decoded_body(bytes);
+		if (i < G_N_ELEMENTS(rows))
+			assert_string_equal(got, rows[i].out);
+		else
+			assert_true(strlen(got) == 4002 && strncmp(got, longest, 4000) == 0);
+		g_free(got);
+		g_free(bytes);
+	}
+	g_free(longest);
+}
+
+/* A boundary cannot stand in a body, even when a text holds it. */
+static void boundary(void **state)
+{
+	struct mime_mail mail = simple;
+	const char *at;
+	char *bytes;
+	int found = 0;
+
+	(void)state;
+	mail.seed = SEED;
+	mail.text = "--=_alt_0123456789abcdef0123456789abcdef01234567\n--=_alt_0123456789abcdef0123456789abcdef01234567--\n";
+	mail.html = mail.text;
+	bytes = compose(&mail);
+	for (at = bytes; (at = strstr(at, "\r\n--=_alt_")) != NULL; at++)
+		found++;
+	assert_int_equal(found, 3);
+	g_free(bytes);
+}
+
+/* What would break a header out of its line is refused even here. */
+static void refused(void **state)
+{
+	struct mime_mail mail = simple;
+	const char *error = NULL;
+	size_t len;
+
+	(void)state;
+	mail.message_id = "id@example.test>\r\nBcc: <evil@example.test";
+	assert_null(mime_compose(&mail, &len, &error));
+	assert_non_null(error);
+	mail = simple;
+	mail.lang = "ru\r\nBcc: x";
+	assert_null(mime_compose(&mail, &len, &error));
+}
+
+/* Lists of parts that read alike when joined have different digests. */
+static void digests(void **state)
+{
+	char *a = mime_digest((const char *const[]){"ab", "c"}, 2), *b = mime_digest((const char *const[]){"a", "bc"}, 2);
+	char *c = mime_digest((const char *const[]){"ab", "c"}, 2), *d = mime_digest((const char *const[]){NULL, "1:c"}, 2);
+
+	(void)state;
+	assert_int_equal(strlen(a), 64);
+	assert_string_equal(a, c);
+	assert_string_not_equal(a, b);
+	assert_string_not_equal(a, d);
+	g_free(a), g_free(b), g_free(c), g_free(d);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	mime_start();
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	mime_stop();
+	return 0;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(golden), cmocka_unit_test(tree),     cmocka_unit_test(subjects), cmocka_unit_test(mailboxes),
+		cmocka_unit_test(bodies), cmocka_unit_test(boundary), cmocka_unit_test(refused),  cmocka_unit_test(digests),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

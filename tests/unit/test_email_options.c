@@ -1,0 +1,144 @@
+/* test_email_options.c: settings of the email plugin that contradict each other, and what the good ones lead to. */
+#include "config.h"
+
+#include "options.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* The smallest set of options. */
+static struct email minimal(void)
+{
+	return (struct email){.provider = "smtp", .smtp_host = "mail.example.test", .smtp_port = 587, .smtp_tls = "auto", .connections = 5,
+	                      .mails_per_connection = 100, .max_message_bytes = 25 << 20, .idle_timeout = 15000, .connect_timeout = 30000,
+	                      .command_timeout = 60000, .data_timeout = 120000, .from = "noreply@example.test", .from_name = "Little Otter"};
+}
+
+/* Checks that `h` is refused with `word` in the reason. */
+static void assert_refused(struct email h, const char *word)
+{
+	char *reason = email_options_check(&h);
+
+	assert_non_null(reason);
+	if (strstr(reason, word) == NULL)
+		fail_msg("%s is not in: %s", word, reason);
+	g_free(reason);
+}
+
+/* Changes one field of the smallest set. */
+#define REFUSED(word, ...)                                                                                             \
+	do {                                                                                                           \
+		struct email h = minimal();                                                                            \
+		__VA_ARGS__;                                                                                           \
+		assert_refused(h, word);                                                                               \
+	} while (0)
+
+static void refused(void **state)
+{
+	(void)state;
+	REFUSED("smtp_host", h.smtp_host = "mail.example.test/x");
+	REFUSED("smtp_host", h.smtp_host = "a@b");
+	REFUSED("smtp_port", h.smtp_port = 0);
+	REFUSED("smtp_port", h.smtp_port = 65536);
+	REFUSED("smtp_pass is missing", h.smtp_user = "u");
+	REFUSED("smtp_user is missing", h.smtp_pass = "p");
+	REFUSED("smtp_tls", h.smtp_tls = "none");
+	REFUSED("smtp_tls", h.smtp_tls = "none"; h.smtp_host = "127.0.0.1.example.test");
+	REFUSED("smtp_ehlo", h.smtp_ehlo = "a b");
+	REFUSED("smtp_ehlo", h.smtp_ehlo = "a\r\nMAIL");
+	REFUSED("connections", h.connections = 0);
+	REFUSED("mails_per_connection", h.mails_per_connection = 0);
+	REFUSED("data_timeout", h.data_timeout = 0);
+	REFUSED("max_message_bytes", h.max_message_bytes = 10);
+	REFUSED("from", h.from = "noreply");
+	REFUSED("from", h.from = "a <b@e.test>\r\nBcc: <c@e.test>");
+	REFUSED("from_name", h.from_name = "a\nb");
+	REFUSED("reply_to", h.reply_to = "nobody");
+}
+
+/* Loopback needs no encryption, and whoever asks for it twice gets none. */
+static void plain_text(void **state)
+{
+	static const char *const hosts[] = {"127.0.0.1", "127.1.2.3", "localhost", "mail.localhost", "::1"};
+	struct email h = minimal();
+
+	(void)state;
+	h.smtp_tls = "none";
+	for (size_t i = 0; i < G_N_ELEMENTS(hosts); i++) {
+		h.smtp_host = hosts[i];
+		assert_null(email_options_check(&h));
+	}
+	h.smtp_host = "mail.example.test";
+	h.smtp_allow_insecure = 1;
+	assert_null(email_options_check(&h));
+}
+
+/* The encryption by port and by word. */
+static void encryption(void **state)
+{
+	static const struct {
+		unsigned port;
+		const char *word;
+		enum smtp_tls is;
+	} rows[] = {
+		{587, "auto", SMTP_TLS_STARTTLS},     {465, "auto", SMTP_TLS_IMPLICIT}, {25, "auto", SMTP_TLS_STARTTLS},
+		{2525, "auto", SMTP_TLS_STARTTLS},    {465, "starttls", SMTP_TLS_STARTTLS}, {587, "tls", SMTP_TLS_IMPLICIT},
+		{587, "none", SMTP_TLS_NONE},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		struct email h = minimal();
+
+		h.smtp_port = rows[i].port;
+		h.smtp_tls = rows[i].word;
+		email_options_apply(&h);
+		assert_int_equal(h.settings.tls, rows[i].is);
+		email_options_release(&h);
+	}
+}
+
+/* The sender in its two forms. */
+static void sender(void **state)
+{
+	static const struct {
+		const char *from, *from_name, *address, *display;
+	} rows[] = {
+		{"noreply@example.test", "Little Otter", "noreply@example.test", "Little Otter"},
+		{"Clinic <noreply@example.test>", "Little Otter", "noreply@example.test", "Clinic"},
+		{"\"A, B\" <noreply@example.test>", "Little Otter", "noreply@example.test", "A, B"},
+		{"<noreply@example.test>", "Little Otter", "noreply@example.test", "Little Otter"},
+		{"noreply@пример.рф", "Клиника", "noreply@xn--e1afmkfd.xn--p1ai", "Клиника"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		struct email h = minimal();
+
+		h.from = rows[i].from;
+		h.from_name = rows[i].from_name;
+		assert_null(email_options_check(&h));
+		email_options_apply(&h);
+		assert_string_equal(h.from_address, rows[i].address);
+		assert_string_equal(h.from_display, rows[i].display);
+		assert_string_equal(h.settings.ehlo, strchr(rows[i].address, '@') + 1);
+		email_options_release(&h);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(refused),
+		cmocka_unit_test(plain_text),
+		cmocka_unit_test(encryption),
+		cmocka_unit_test(sender),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
