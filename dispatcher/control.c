@@ -186,15 +186,17 @@ control_ready(struct control *c, struct evhttp_request *req)
 	cJSON *json = cJSON_CreateObject(), *waiting = cJSON_CreateArray();
 	const struct stats_slot *s;
 	bool ready = true;
-	int state;
+	int role, state;
 	size_t i;
 
 	for (i = 0; i < st->nslots; i++) {
 		s = &st->slot[i];
 		state = atomic_load(&s->state);
-		if (atomic_load(&s->role) == ROLE_FREE || atomic_load(&s->retired) || state == STATE_READY ||
-		    (state == STATE_PAUSED && atomic_load(&s->role) == ROLE_WORKER))
+		role = atomic_load(&s->role);
+		if (role == ROLE_FREE || atomic_load(&s->retired) || state == STATE_READY || (state == STATE_PAUSED && role == ROLE_WORKER))
 			continue;
+		if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0)
+			continue; /* connected but deaf (a pooler in between): the workers poll */
 		control_note(waiting, s, stats_state_name(state), false);
 		ready = false;
 	}

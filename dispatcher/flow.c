@@ -14,6 +14,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 
 #define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
@@ -47,6 +48,19 @@ void flow_timer(struct event *e, int64_t ms)
 	tv.tv_sec = ms / 1000;
 	tv.tv_usec = (ms % 1000) * 1000;
 	evtimer_add(e, &tv);
+}
+
+/* Something falls due in `ms`: the due timer rings then at the latest. */
+void flow_due_by(struct flow *f, int64_t ms)
+{
+	struct timeval at, now;
+
+	if (evtimer_pending(f->due, &at)) {
+		gettimeofday(&now, NULL); /* the clock that evtimer_pending() answers in */
+		if ((at.tv_sec - now.tv_sec) * 1000 + (at.tv_usec - now.tv_usec) / 1000 <= ms)
+			return;
+	}
+	flow_timer(f->due, ms);
 }
 
 /* Puts a message onto the list of its new state: the only place where a state changes. */

@@ -69,6 +69,7 @@ void flow_tick(struct flow *f);                 /* flow_kick at the end of this 
 void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);
 void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms, char *reason); /* decides the outcome */
 void flow_timer(struct event *e, int64_t ms);
+void flow_due_by(struct flow *f, int64_t ms);
 void flow_reprobe(struct flow *f);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends what overran its deadline */

@@ -1,417 +1,485 @@
-/* migrate.c: the command "pgmqd migrate": brings the database's schema up to date from the files of sql/.
- *
- * Files are applied in the order of their names, each in a transaction of its own, under one advisory lock, and remembered with a
- * checksum. A file that was applied and reads differently now stops everything: what is in the database would not be what
- * the file says.
- */
+/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, each once, in the order of their names. */
 #include "config.h"
 
 #include "commands.h"
-#include "log.h"
 #include "settings.h"
+#include "sqlfile.h"
 #include "xalloc.h"
 
-#include <dirent.h>
-#include <errno.h>
 #include <getopt.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#define LOCK_KEY "7308895158431870317" /* "pgmqd" and a bit: one migration at a time in a database */
+#ifndef PGMQD_DATADIR
+#define PGMQD_DATADIR "/usr/share/pgmqd"
+#endif
+
 #define DEMO_FILE "000_demo_app.sql"
-#define FILE_MAX (4 * 1024 * 1024)
+/* The two keys of the advisory lock that lets one migrate at a time into a database: "pgmq" in ASCII, and a number. */
+#define LOCK_KEYS "1885826417, 1"
 
 static const char help[] =
-	"Usage: pgmqd migrate [-c FILE] [--env-file FILE] [-d CONNINFO] [--status|--dry-run] [--demo-app] [--sql-dir DIR]\n"
+	"Usage: pgmqd migrate [-c FILE] [--env-file FILE] [-d CONNINFO] [--sql-dir DIR] [--demo-app]\n"
+	"                     [--status | --dry-run]\n"
 	"\n"
-	"Applies the SQL files that the database does not have yet.\n"
+	"Makes the queues, functions and triggers in the database, and connects them with the application's tables.\n"
+	"It may be run at any time: what was applied already is left alone, and what is missing is told at the end.\n"
 	"\n"
-	"  -c, --config FILE      take the database from this settings file\n"
-	"  -e, --env-file FILE    read NAME=value lines into the environment first\n"
-	"  -d, --database CONNINFO  the database (else the settings file's, DATABASE_URL, or the PG* variables)\n"
-	"      --status           show which files are applied, pending or changed, and exit\n"
-	"      --dry-run          show what would be applied, and exit\n"
-	"      --demo-app         also make the tables of a demo application (" DEMO_FILE ")\n"
-	"      --sql-dir DIR      default: $PGMQD_SQL_DIR, else " PGMQD_DATADIR "/sql\n"
-	"  -h, --help             this text\n"
+	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else PG*)\n"
+	"  -c, --config FILE        the settings file; only `database` and `sql_dir` of it matter here\n"
+	"  -e, --env-file FILE      take what the environment lacks from KEY=VALUE lines\n"
+	"      --sql-dir DIR        default: $PGMQD_SQL_DIR, else the settings file's with -c,\n"
+	"                           else " PGMQD_DATADIR "/sql\n"
+	"      --demo-app           also make a small application with two sample people, for demos and tests\n"
+	"      --status             show which files were applied, and when; change nothing\n"
+	"      --dry-run            show what would be applied; change nothing\n"
+	"  -h, --help               this text\n"
 	"\n"
-	"Ends with 0, with 1 when something could not be applied, with 2 after a wrong command line.\n";
+	"Ends with 0, with 1 when something failed, with 2 after a wrong command line.\n";
 
-enum state { PENDING, APPLIED, CHANGED };
+enum { OPT_SQL_DIR = 256, OPT_DEMO, OPT_STATUS, OPT_DRY_RUN };
 
-/* One SQL file. */
-struct file {
-	char *name, *text, *checksum, *applied_at;
-	enum state state;
-};
-
-struct migration {
+/* What the command line says. */
+struct request {
 	const char *conf, *env_file, *database, *sql_dir;
-	bool status, dry_run, demo;
-	PGconn *pg;
-	struct file *files;
-	size_t nfiles;
+	bool demo, status, dry_run;
 };
 
-/* Runs a statement; NULL after a line that says what was being done. */
-static PGresult *query(PGconn *pg, const char *what, const char *sql, int n, const char *const *params)
+/* Says what is wrong and returns the exit status 1. */
+static int fail(char *error)
 {
-	PGresult *res = PQexecParams(pg, sql, n, NULL, params, NULL, NULL, 0);
-	ExecStatusType st = PQresultStatus(res);
+	fprintf(stderr, "pgmqd migrate: %s\n", error);
+	free(error);
+	return 1;
+}
 
-	if (st == PGRES_COMMAND_OK || st == PGRES_TUPLES_OK)
+/* Says what is wrong with the command line and returns the exit status 2. */
+static int usage(const char *problem)
+{
+	fprintf(stderr, "pgmqd migrate: %s; see pgmqd migrate --help\n", problem);
+	return 2;
+}
+
+/* ---- the database ---- */
+
+/* The server's message in one line, without "ERROR:" before it. */
+static char *server_error(const PGconn *conn, const PGresult *res)
+{
+	const char *primary = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	char *text = xstrdup(primary ? primary : PQerrorMessage(conn));
+	size_t len = strlen(text);
+
+	while (len && text[len - 1] == '\n')
+		text[--len] = '\0';
+	for (char *p = text; (p = strchr(p, '\n'));)
+		*p = ' ';
+	return text;
+}
+
+/* Runs one statement. NULL after telling what failed; `what` says what was tried. */
+static PGresult *run(PGconn *conn, const char *what, const char *sql, int nparams, const char *const *params)
+{
+	PGresult *res = nparams ? PQexecParams(conn, sql, nparams, NULL, params, NULL, NULL, 0) : PQexec(conn, sql);
+	ExecStatusType status = PQresultStatus(res);
+
+	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return res;
-	fprintf(stderr, "pgmqd migrate: %s: %s", what, PQerrorMessage(pg));
+	char *error = server_error(conn, res);
+	fail(xasprintf("%s: %s", what, error));
+	free(error);
 	PQclear(res);
 	return NULL;
 }
 
-/* Server notices, one line each. */
-static void notice(void *arg, const PGresult *res)
+/* The same for statements whose result does not matter. */
+static bool run_plain(PGconn *conn, const char *what, const char *sql)
 {
-	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY), *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
+	PGresult *res = run(conn, what, sql, 0, NULL);
+
+	PQclear(res);
+	return res != NULL;
+}
+
+/* Prints what the server has to say, but not that something exists already: that is how the files are meant. */
+static void print_notice(void *arg, const PGresult *res)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
+	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
 	(void)arg;
-	/* "already exists, skipping" is what idempotent files are made of */
-	if (text && strcmp(PQresultErrorField(res, PG_DIAG_SQLSTATE), "00000") == 0)
-		printf("    %s\n", text);
-	else if (text && severity && strcmp(severity, "WARNING") == 0)
-		printf("    warning: %s\n", text);
+	if (state && (strcmp(state, "42P06") == 0 || strcmp(state, "42P07") == 0 || strcmp(state, "42710") == 0))
+		return;
+	printf("  %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
 }
 
-/* Reads a whole file; NULL after a line that says why not. */
-static char *read_file(const char *path)
+/* A connection to a primary of a version that we know, with our settings; NULL after telling why not. */
+static PGconn *connect_primary(const char *conninfo)
 {
-	FILE *f = fopen(path, "rb");
-	struct stat st;
-	char *text;
-
-	if (!f || fstat(fileno(f), &st) != 0) {
-		fprintf(stderr, "pgmqd migrate: cannot read %s: %s\n", path, strerror(errno));
-		if (f)
-			fclose(f);
-		return NULL;
-	}
-	if (st.st_size > FILE_MAX) {
-		fprintf(stderr, "pgmqd migrate: %s is larger than %d MiB\n", path, FILE_MAX / 1024 / 1024);
-		fclose(f);
-		return NULL;
-	}
-	text = xcalloc(1, (size_t)st.st_size + 1);
-	if (fread(text, 1, (size_t)st.st_size, f) != (size_t)st.st_size) {
-		fprintf(stderr, "pgmqd migrate: cannot read all of %s\n", path);
-		free(text);
-		text = NULL;
-	}
-	fclose(f);
-	return text;
-}
-
-/* Only NNN_name.sql is ours. */
-static int is_sql(const struct dirent *d)
-{
-	size_t n = strlen(d->d_name);
-
-	return n > 8 && strspn(d->d_name, "0123456789") == 3 && d->d_name[3] == '_' && strcmp(d->d_name + n - 4, ".sql") == 0;
-}
-
-/* Reads the files in the order of their names; false after a message. */
-static bool read_files(struct migration *m)
-{
-	struct dirent **names;
-	int n = scandir(m->sql_dir, &names, is_sql, alphasort);
-	bool ok = true;
-
-	if (n <= 0) {
-		fprintf(stderr, "pgmqd migrate: %s: %s; --sql-dir says where the files are\n", m->sql_dir, n < 0 ? strerror(errno) : "no SQL files there");
-		return false;
-	}
-	m->files = xcalloc((size_t)n, sizeof(*m->files));
-	for (int i = 0; i < n; i++) {
-		char *path = xasprintf("%s/%s", m->sql_dir, names[i]->d_name);
-
-		if (ok && (m->demo || m->status || strcmp(names[i]->d_name, DEMO_FILE) != 0)) {
-			struct file *f = &m->files[m->nfiles++];
-
-			f->name = xstrdup(names[i]->d_name);
-			f->text = read_file(path);
-			ok = f->text != NULL;
-		}
-		free(path);
-		free(names[i]);
-	}
-	free(names);
-	return ok;
-}
-
-/* Connects; false after a message. */
-static bool connect_database(struct migration *m)
-{
-	const char *database = m->database;
-	struct settings *s = NULL;
+	const char *const keys[] = { "dbname", "client_encoding", "fallback_application_name", NULL };
+	const char *const values[] = { conninfo, "UTF8", "pgmqd migrate", NULL };
+	PGconn *conn = PQconnectdbParams(keys, values, 1);
 	PGresult *res;
-	bool ok = false;
 
-	if (!database && m->conf) {
-		char *errors;
-
-		if ((s = settings_load(m->conf, &errors)) == NULL) {
-			fprintf(stderr, "%s\n", errors);
-			free(errors);
-			return false;
-		}
-		database = s->database;
+	PQsetNoticeReceiver(conn, print_notice, NULL);
+	if (PQstatus(conn) != CONNECTION_OK) {
+		char *error = server_error(conn, NULL);
+		fail(xasprintf("cannot connect to the database: %s", error));
+		free(error);
+		goto failed;
 	}
-	if (!database || !*database)
-		database = getenv("DATABASE_URL");
-	m->pg = PQconnectdbParams((const char *const[]){ "fallback_application_name", "client_encoding", "dbname", NULL },
-	                          (const char *const[]){ "pgmqd migrate", "UTF8", database ? database : "", NULL }, 1);
-	settings_free(s);
-	if (PQstatus(m->pg) != CONNECTION_OK) {
-		fprintf(stderr, "pgmqd migrate: cannot connect: %s", PQerrorMessage(m->pg));
-		return false;
+	if (PQserverVersion(conn) < 140000) {
+		fail(xasprintf(
+			"the server is PostgreSQL %d, and pgmqd needs 14 or later", PQserverVersion(conn) / 10000));
+		goto failed;
 	}
-	PQsetNoticeReceiver(m->pg, notice, NULL);
-	res = query(m->pg, "look at the server", "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('server_version_num')::int >= 140000", 0, NULL);
-	if (res && PQgetvalue(res, 0, 0)[0] == 't')
-		fprintf(stderr, "pgmqd migrate: this server is a standby: connect to the primary (target_session_attrs=read-write)\n");
-	else if (res && PQgetvalue(res, 0, 1)[0] == 'f')
-		fprintf(stderr, "pgmqd migrate: this server is too old: PostgreSQL 14 or newer is needed\n");
-	else
-		ok = res != NULL;
+	res = run(conn, "pg_is_in_recovery()", "SELECT pg_is_in_recovery()", 0, NULL);
+	if (!res)
+		goto failed;
+	bool standby = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
 	PQclear(res);
-	return ok;
+	if (standby) {
+		fail(xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
+			     "target_session_attrs=read-write to the connection string"));
+		goto failed;
+	}
+	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
+	if (!run_plain(conn, "settings",
+		    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
+		    " SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'"))
+		goto failed;
+	return conn;
+failed:
+	PQfinish(conn);
+	return NULL;
 }
 
-/* Finds out which files are applied; false after a message. */
-static bool compare(struct migration *m)
+/* Waits until no other migrate is at work in this database; the lock goes with the connection. */
+static bool take_lock(PGconn *conn)
 {
-	PGresult *res = query(m->pg, "look for pgmqd.schema_version", "SELECT pg_catalog.to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
-	bool have = res && PQgetvalue(res, 0, 0)[0] == 't', ok = res != NULL;
+	PGresult *res = run(conn, "lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
 
-	PQclear(res);
-	for (size_t i = 0; ok && i < m->nfiles; i++) {
-		struct file *f = &m->files[i];
-		const char *params[2] = { f->text, f->name };
-
-		res = query(m->pg, "compute a checksum", "SELECT pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to($1::text, 'UTF8')), 'hex')", 1, params);
-		if ((ok = res != NULL))
-			f->checksum = xstrdup(PQgetvalue(res, 0, 0));
-		PQclear(res);
-		if (!ok || !have)
-			continue;
-		res = query(m->pg, "read pgmqd.schema_version",
-		            "SELECT checksum, pg_catalog.to_char(applied_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') || ' UTC'"
-		            " FROM pgmqd.schema_version WHERE file = $1::text",
-		            1, &params[1]);
-		if ((ok = res != NULL) && PQntuples(res)) {
-			f->state = strcmp(PQgetvalue(res, 0, 0), f->checksum) == 0 ? APPLIED : CHANGED;
-			f->applied_at = xstrdup(PQgetvalue(res, 0, 1));
-		}
-		PQclear(res);
-	}
-	return ok;
-}
-
-/* The line of a text that a character position (from 1) is in. */
-static unsigned line_of(const char *text, const char *position)
-{
-	long left = position ? atol(position) - 1 : 0;
-	unsigned line = 1;
-
-	for (; *text && left > 0; text++) {
-		if (((unsigned char)*text & 0xc0) != 0x80) /* positions count characters */
-			left--;
-		if (*text == '\n')
-			line++;
-	}
-	return line;
-}
-
-/* Applies one file and remembers it, in one transaction; false after a message. */
-static bool apply(struct migration *m, const struct file *f)
-{
-	const char *params[2] = { f->name, f->checksum };
-	PGresult *res = PQexec(m->pg, "BEGIN"), *done = NULL;
-
-	PQclear(res);
-	printf("  %s\n", f->name);
-	fflush(stdout);
-	res = PQexec(m->pg, f->text);
-	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK) {
-		const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY), *where = PQresultErrorField(res, PG_DIAG_CONTEXT);
-		const char *hint = PQresultErrorField(res, PG_DIAG_MESSAGE_HINT), *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-
-		fprintf(stderr, "pgmqd migrate: %s/%s:%u: %s (%s)\n", m->sql_dir, f->name, line_of(f->text, PQresultErrorField(res, PG_DIAG_STATEMENT_POSITION)),
-		        text ? text : PQerrorMessage(m->pg), state ? state : "connection lost");
-		if (hint)
-			fprintf(stderr, "  hint: %s\n", hint);
-		if (where)
-			fprintf(stderr, "  in: %s\n", where);
-	} else {
-		done = query(m->pg, f->name,
-		             "INSERT INTO pgmqd.schema_version AS v (file, checksum) VALUES ($1::text, $2::text)"
-		             " ON CONFLICT (file) DO UPDATE SET checksum = excluded.checksum, applied_at = pg_catalog.clock_timestamp()",
-		             2, params);
-	}
-	PQclear(res);
-	PQclear(PQexec(m->pg, "RESET search_path"));
-	res = PQexec(m->pg, done ? "COMMIT" : "ROLLBACK");
-	PQclear(done);
-	if (done && (PQresultStatus(res) != PGRES_COMMAND_OK || strcmp(PQcmdStatus(res), "COMMIT") != 0)) {
-		fprintf(stderr, "pgmqd migrate: %s: could not be committed: %s\n", f->name, PQerrorMessage(m->pg));
-		done = NULL;
-	}
-	PQclear(res);
-	return done != NULL;
-}
-
-/* Installs the triggers on whichever of the application's tables there are by now, and says which are missing. */
-static bool connect_application(struct migration *m)
-{
-	PGresult *res = query(m->pg, "look for pgmqd.connect_application()", "SELECT pg_catalog.to_regprocedure('pgmqd.connect_application()') IS NOT NULL", 0, NULL);
-	bool there = res && PQgetvalue(res, 0, 0)[0] == 't', ok = res != NULL;
-	int n;
-
-	PQclear(res);
-	if (!there)
-		return ok;
-	res = query(m->pg, "connect the application", "SELECT * FROM pgmqd.connect_application()", 0, NULL);
 	if (!res)
 		return false;
-	n = PQntuples(res);
-	if (n)
-		printf("The application's side is not complete; run pgmqd migrate again when it is:\n");
-	for (int i = 0; i < n; i++) {
-		for (int k = 0; k < PQnfields(res); k++)
-			printf("%s%s", k ? ": " : "  ", PQgetvalue(res, i, k));
-		printf("\n");
+	bool taken = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+	PQclear(res);
+	if (taken)
+		return true;
+	printf("another pgmqd migrate is at work in this database; waiting for it\n");
+	return run_plain(
+		conn, "lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+}
+
+/* Learns which files were applied. `known` tells whether the table of them is there. */
+static bool read_versions(PGconn *conn, struct sql_dir *d, bool *known)
+{
+	PGresult *res = run(conn, "schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
+
+	if (!res)
+		return false;
+	*known = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+	PQclear(res);
+	for (size_t i = 0; i < d->n; i++) {
+		struct sql_file *f = &d->files[i];
+		const char *params[] = { f->name, f->text };
+		const int lengths[] = { 0, (int)strlen(f->text) }, formats[] = { 0, 1 };
+		const Oid types[] = { 25, 17 }; /* text, bytea */
+
+		res = PQexecParams(conn,
+			*known ? "SELECT encode(sha256($2), 'hex'), v.checksum, date_trunc('second', v.applied_at)"
+				 " FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON v.file = $1"
+			       : "SELECT encode(sha256($2), 'hex'), NULL, $1 WHERE $1 IS NOT NULL",
+			2, types, params, lengths, formats, 0);
+		if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+			char *error = server_error(conn, res);
+			fail(xasprintf("%s: cannot tell whether it was applied: %s", f->name, error));
+			free(error);
+			PQclear(res);
+			return false;
+		}
+		f->checksum = xstrdup(PQgetvalue(res, 0, 0));
+		if (!PQgetisnull(res, 0, 1)) {
+			f->applied_at = xstrdup(PQgetvalue(res, 0, 2));
+			f->changed = strcmp(f->checksum, PQgetvalue(res, 0, 1)) != 0;
+		}
+		PQclear(res);
+	}
+	return true;
+}
+
+/* Makes the table of what was applied. */
+static bool make_version_table(PGconn *conn)
+{
+	return run_plain(conn, "cannot make schema pgmqd",
+		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
+		"file text PRIMARY KEY, checksum text NOT NULL,"
+		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp()); COMMIT");
+}
+
+/* Tells where and why a file failed. */
+static void print_file_error(const struct sql_file *f, const PGconn *conn, const PGresult *res, unsigned statement)
+{
+	static const struct {
+		int field;
+		const char *name;
+	} more[] = { { PG_DIAG_MESSAGE_DETAIL, "detail" }, { PG_DIAG_MESSAGE_HINT, "hint" },
+		{ PG_DIAG_CONTEXT, "context" } };
+	char *error = server_error(conn, res);
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	fail(xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
+		state ? state : "unknown"));
+	free(error);
+	for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
+		if (PQresultErrorField(res, more[i].field))
+			fprintf(stderr, "  %s: %s\n", more[i].name, PQresultErrorField(res, more[i].field));
+	fprintf(stderr, "  nothing of this file was kept; the files before it stay applied\n");
+}
+
+/* Runs a file's statements inside the open transaction. */
+static bool run_file(PGconn *conn, const struct sql_file *f)
+{
+	unsigned statement = 0;
+	bool good = true;
+	PGresult *res;
+
+	if (!PQsendQuery(conn, f->text)) {
+		char *error = server_error(conn, NULL);
+		fail(xasprintf("%s: %s", f->path, error));
+		free(error);
+		return false;
+	}
+	for (; (res = PQgetResult(conn)); PQclear(res)) {
+		ExecStatusType status = PQresultStatus(res);
+
+		if (good && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
+			print_file_error(f, conn, res, statement);
+			good = false;
+		}
+		statement++;
+		if (PQstatus(conn) == CONNECTION_BAD)
+			good = false;
+	}
+	if (good && PQtransactionStatus(conn) != PQTRANS_INTRANS) {
+		fail(xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
+			f->path));
+		good = false;
+	}
+	return good;
+}
+
+/* Applies a file and notes that it was, both or neither. */
+static bool apply(PGconn *conn, const struct sql_file *f)
+{
+	const char *params[] = { f->name, f->checksum };
+	PGresult *res = NULL;
+
+	printf("%s\n", f->name);
+	if (!run_plain(conn, f->name, "BEGIN"))
+		return false;
+	if (!run_file(conn, f) ||
+		!(res = run(conn, f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2,
+			  params))) {
+		if (PQstatus(conn) == CONNECTION_OK)
+			PQclear(PQexec(conn, "ROLLBACK"));
+		return false;
+	}
+	PQclear(res);
+	return run_plain(conn, f->name, "COMMIT");
+}
+
+/* Connects the queues with the application's tables, and tells what is missing of those. */
+static bool connect_application(PGconn *conn)
+{
+	PGresult *res = run(conn, "connecting the application's tables",
+		"SELECT item, problem, remedy FROM pgmqd.connect_application()", 0, NULL);
+
+	if (!res)
+		return false;
+	for (int i = 0; i < PQntuples(res); i++)
+		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			PQgetvalue(res, i, 2));
+	PQclear(res);
+	return true;
+}
+
+/* ---- what was asked for ---- */
+
+/* Whether a file is meant: the demo application only when it was asked for, now or before. */
+static bool wanted(const struct request *q, const struct sql_file *f)
+{
+	return q->demo || f->applied_at || strcmp(f->name, DEMO_FILE) != 0;
+}
+
+/* One line for each file, and for each that was applied once and is not in the directory. */
+static bool print_status(PGconn *conn, const struct request *q, const struct sql_dir *d, bool known)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const struct sql_file *f = &d->files[i];
+
+		printf("%-30s  %-8s  %s\n", f->name,
+			f->changed      ? "changed"
+			: f->applied_at ? "applied"
+					: "pending",
+			f->applied_at   ? f->applied_at
+			: !wanted(q, f) ? "(only with --demo-app)"
+					: "-");
+	}
+	if (!known)
+		return true;
+	PGresult *res = run(conn, "schema version",
+		"SELECT file, date_trunc('second', applied_at) FROM pgmqd.schema_version ORDER BY file", 0, NULL);
+	if (!res)
+		return false;
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct sql_file key = { .name = PQgetvalue(res, i, 0) };
+
+		if (!bsearch(&key, d->files, d->n, sizeof(*d->files), sql_file_compare))
+			printf("%-30s  %-8s  %s\n", key.name, "gone", PQgetvalue(res, i, 1));
 	}
 	PQclear(res);
 	return true;
 }
 
-/* Takes the lock, makes the table of versions, applies what is pending. */
-static bool migrate(struct migration *m)
+/* Refuses to go on when a file that was applied is not the same any more. */
+static bool check_changed(const struct sql_dir *d)
 {
-	PGresult *res = query(m->pg, "wait for another migration", "SELECT pg_catalog.pg_advisory_lock(" LOCK_KEY ")", 0, NULL);
+	bool good = true;
+
+	for (size_t i = 0; i < d->n; i++) {
+		if (!d->files[i].changed)
+			continue;
+		fail(xasprintf(
+			"%s has changed since it was applied (%s); nothing was applied now. Put the old file back, and its "
+			"changes into a new file",
+			d->files[i].path, d->files[i].applied_at));
+		good = false;
+	}
+	return good;
+}
+
+/* The work on the open connection; the exit status. */
+static int migrate(PGconn *conn, const struct request *q, struct sql_dir *d)
+{
+	bool known;
 	size_t applied = 0;
 
-	if (!res)
-		return false;
-	PQclear(res);
-	if (!compare(m))
-		return false;
-	for (size_t i = 0; i < m->nfiles; i++)
-		if (m->files[i].state == CHANGED) {
-			fprintf(stderr, "pgmqd migrate: %s/%s was applied on %s and has been changed since: restore it, and put changes into a new file; nothing was applied\n",
-			        m->sql_dir, m->files[i].name, m->files[i].applied_at);
-			return false;
-		}
-	res = query(m->pg, "make pgmqd.schema_version",
-	            "DO $$BEGIN IF pg_catalog.to_regclass('pgmqd.schema_version') IS NULL THEN CREATE SCHEMA IF NOT EXISTS pgmqd;"
-	            " CREATE TABLE pgmqd.schema_version (file text PRIMARY KEY, checksum text NOT NULL,"
-	            " applied_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()); END IF; END$$",
-	            0, NULL);
-	if (!res)
-		return false;
-	PQclear(res);
-	for (size_t i = 0; i < m->nfiles; i++)
-		if (m->files[i].state == PENDING) {
-			if (!apply(m, &m->files[i]))
-				return false;
+	if (!q->status && !q->dry_run && !take_lock(conn))
+		return 1;
+	if (!read_versions(conn, d, &known))
+		return 1;
+	if (q->status)
+		return print_status(conn, q, d, known) ? 0 : 1;
+	if (!check_changed(d))
+		return 1;
+	if (!q->dry_run && !known && !make_version_table(conn))
+		return 1;
+	for (size_t i = 0; i < d->n; i++) {
+		if (d->files[i].applied_at || !wanted(q, &d->files[i]))
+			continue;
+		if (q->dry_run)
+			printf("would apply %s\n", d->files[i].name);
+		else if (!apply(conn, &d->files[i]))
+			return 1;
+		else
 			applied++;
-		}
-	if (!connect_application(m))
-		return false;
-	if (applied)
-		printf("%zu of %zu files applied: the database is up to date.\n", applied, m->nfiles);
-	else
-		printf("The database is up to date.\n");
-	return true;
-}
-
-/* --status and --dry-run. */
-static bool show(struct migration *m)
-{
-	static const char *const names[] = { [PENDING] = "pending", [APPLIED] = "applied", [CHANGED] = "CHANGED" };
-	bool changed = false;
-
-	if (!compare(m))
-		return false;
-	for (size_t i = 0; i < m->nfiles; i++) {
-		const struct file *f = &m->files[i];
-		bool demo = strcmp(f->name, DEMO_FILE) == 0 && f->state == PENDING;
-
-		changed = changed || f->state == CHANGED;
-		if (m->dry_run && f->state == PENDING)
-			printf("would apply %s\n", f->name);
-		else if (!m->dry_run)
-			printf("%-30s %-8s %s\n", f->name, names[f->state], f->applied_at ? f->applied_at : demo ? "(only with --demo-app)" : "");
-		if (f->state == CHANGED)
-			fprintf(stderr, "pgmqd migrate: %s was applied on %s and has been changed since\n", f->name, f->applied_at);
 	}
-	return !changed;
+	if (q->dry_run)
+		return 0;
+	if (!connect_application(conn))
+		return 1;
+	printf("%zu file%s applied; the database is up to date\n", applied, applied == 1 ? "" : "s");
+	return 0;
 }
 
-/* -1 to go on, or the exit status. */
-static int parse(int argc, char **argv, struct migration *m)
+/* Reads the command line; -1, or the exit status when there is nothing more to do. */
+static int read_arguments(struct request *q, int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "config", required_argument, NULL, 'c' }, { "env-file", required_argument, NULL, 'e' }, { "database", required_argument, NULL, 'd' },
-		{ "status", no_argument, NULL, 'S' },       { "dry-run", no_argument, NULL, 'n' },        { "demo-app", no_argument, NULL, 'D' },
-		{ "sql-dir", required_argument, NULL, 'q' }, { "help", no_argument, NULL, 'h' },          { 0 },
-	};
+	static const struct option longs[] = { { "config", required_argument, NULL, 'c' },
+		{ "env-file", required_argument, NULL, 'e' }, { "database", required_argument, NULL, 'd' },
+		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR }, { "demo-app", no_argument, NULL, OPT_DEMO },
+		{ "status", no_argument, NULL, OPT_STATUS }, { "dry-run", no_argument, NULL, OPT_DRY_RUN },
+		{ "help", no_argument, NULL, 'h' }, { 0 } };
 	int c;
 
-	while ((c = getopt_long(argc, argv, "c:e:d:h", options, NULL)) != -1)
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:c:d:e:h", longs, NULL)) != -1) {
 		switch (c) {
-		case 'c': m->conf = optarg; break;
-		case 'e': m->env_file = optarg; break;
-		case 'd': m->database = optarg; break;
-		case 'S': m->status = true; break;
-		case 'n': m->dry_run = true; break;
-		case 'D': m->demo = true; break;
-		case 'q': m->sql_dir = optarg; break;
-		case 'h': fputs(help, stdout); return 0;
-		default: fputs("`pgmqd migrate --help` lists what there is.\n", stderr); return 2;
+		case 'c':
+			q->conf = optarg;
+			break;
+		case 'd':
+			q->database = optarg;
+			break;
+		case 'e':
+			q->env_file = optarg;
+			break;
+		case OPT_SQL_DIR:
+			q->sql_dir = optarg;
+			break;
+		case OPT_DEMO:
+			q->demo = true;
+			break;
+		case OPT_STATUS:
+			q->status = true;
+			break;
+		case OPT_DRY_RUN:
+			q->dry_run = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default: {
+			char *problem =
+				xasprintf(c == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
+			int status = usage(problem);
+
+			free(problem);
+			return status;
 		}
-	if (optind < argc) {
-		fprintf(stderr, "pgmqd migrate: \"%s\" is one argument too many\n", argv[optind]);
-		return 2;
+		}
 	}
+	if (optind < argc)
+		return usage("it takes no arguments, only options");
+	if (q->status && q->dry_run)
+		return usage("--status and --dry-run exclude each other");
 	return -1;
 }
 
-/* pgmqd migrate. */
+/* pgmqd migrate; returns the exit status. */
 int cmd_migrate(int argc, char **argv)
 {
-	struct migration m = { .sql_dir = getenv("PGMQD_SQL_DIR") };
+	struct request q = { 0 };
+	struct settings *settings = NULL;
+	struct sql_dir dir = { 0 };
 	char *error;
-	int status = parse(argc, argv, &m);
-	bool ok;
+	int status = read_arguments(&q, argc, argv);
 
 	if (status >= 0)
 		return status;
-	if (m.env_file && (error = settings_env_file(m.env_file)) != NULL) {
-		fprintf(stderr, "%s\n", error);
-		free(error);
-		return 1;
-	}
-	if (!m.sql_dir || !*m.sql_dir)
-		m.sql_dir = PGMQD_DATADIR "/sql";
-	ok = read_files(&m) && connect_database(&m) && (m.status || m.dry_run ? show(&m) : migrate(&m));
-	PQfinish(m.pg);
-	for (size_t i = 0; i < m.nfiles; i++) {
-		free(m.files[i].name);
-		free(m.files[i].text);
-		free(m.files[i].checksum);
-		free(m.files[i].applied_at);
-	}
-	free(m.files);
-	return ok ? 0 : 1;
+	if (q.env_file && (error = settings_env_file(q.env_file)))
+		return fail(error);
+	if (q.conf && !(settings = settings_load(q.conf, &error)))
+		return fail(error);
+
+	const char *env_url = getenv("DATABASE_URL"), *env_dir = getenv("PGMQD_SQL_DIR");
+	const char *conninfo = q.database ? q.database : settings ? settings->database : env_url;
+	const char *path = q.sql_dir ? q.sql_dir : env_dir && *env_dir ? env_dir : settings ? settings->sql_dir : NULL;
+	PGconn *conn = NULL;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	status = 1;
+	if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
+		fail(error);
+	else if ((conn = connect_primary(conninfo ? conninfo : "")))
+		status = migrate(conn, &q, &dir);
+	PQfinish(conn);
+	sql_dir_free(&dir);
+	if (settings)
+		settings_free(settings);
+	return status;
 }

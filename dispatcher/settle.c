@@ -88,6 +88,8 @@ static void settle_log(const struct pgmqd_msg *m)
 /* The database has it: one message is through. */
 static void settle_done(struct pgmqd_msg *m)
 {
+	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
+		flow_due_by(m->flow, m->delay_ms + 1);
 	stats_add(m->flow->slot, counter_of(m->outcome), 1);
 	stats_observe(m->flow->slot, HIST_SETTLE, flow_realtime_us() - m->ended_us);
 	settle_log(m);

@@ -237,7 +237,7 @@ int worker_main(const struct proc_env *env)
 {
 	struct worker w = { .env = env };
 	struct timeval second = { .tv_sec = 1 };
-	char *name = xasprintf("pgmqd %s", env->unit->name);
+	char *name = xasprintf("pgmqd worker %s", env->unit->name);
 	int status;
 
 	log_context_set((struct log_context){ .process = "worker", .queue = env->unit->nqueues == 1 ? env->unit->queues[0]->name : env->unit->name });

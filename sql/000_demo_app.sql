@@ -1,14 +1,18 @@
 -- 000_demo_app.sql: a stand-in for the application's own tables, with two people in them; only for demos and tests.
 --
--- A database with an application of its own is refused, so that nobody gets the sample people among real ones. Like many
--- applications this one keeps no e-mail address in profiles: it is in auth.users.
+-- A database with an application of its own is refused, so that nobody gets the sample people among real ones. Like
+-- many applications this one keeps no e-mail address in profiles: it is in auth.users.
 
 DO $$
 DECLARE
   t text;
 BEGIN
-  FOREACH t IN ARRAY ARRAY['public.profiles', 'public.assessments', 'public.appointments', 'public.payments', 'auth.users'] LOOP
-    IF to_regclass(t) IS NOT NULL AND obj_description(to_regclass(t), 'pg_class') IS DISTINCT FROM 'pgmqd demo application' THEN
+  FOREACH t IN ARRAY ARRAY['auth.users', 'public.profiles', 'public.assessments', 'public.appointments',
+    'public.payments']
+  LOOP
+    IF to_regclass(t) IS NOT NULL
+      AND obj_description(to_regclass(t), 'pg_class') IS DISTINCT FROM 'pgmqd demo application'
+    THEN
       RAISE EXCEPTION 'table % belongs to an application: the demo application goes into a database without one', t;
     END IF;
   END LOOP;
@@ -70,7 +74,7 @@ CREATE TABLE IF NOT EXISTS public.payments (
 );
 COMMENT ON TABLE public.payments IS 'pgmqd demo application';
 
--- ---- two people, each with a check-up that waits to be completed, an appointment, and a payment that is under way ----
+-- ---- two people, each with a check-up to be completed, an appointment, and a payment that is under way ----
 
 INSERT INTO auth.users (id, email) VALUES
   ('a0000000-0000-4000-8000-000000000001', 'anna@example.test'),
@@ -83,7 +87,8 @@ INSERT INTO public.profiles (id, full_name, language) VALUES
 ON CONFLICT DO NOTHING;
 
 INSERT INTO public.assessments (id, user_id, type, started_at, score, answers) VALUES
-  ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'comprehensive', now() - interval '20 minutes', 68, '{
+  ('b0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'comprehensive',
+    now() - interval '20 minutes', 68, '{
     "sleep": {"title": "Сон", "score": 54, "answers": [
       {"question": "Сколько часов вы обычно спите?", "answer": "6", "points": 2},
       {"question": "Как часто вы просыпаетесь ночью?", "answer": "Три–четыре раза в неделю", "points": 1},
@@ -105,7 +110,8 @@ INSERT INTO public.assessments (id, user_id, type, started_at, score, answers) V
       {"question": "Курите ли вы?", "answer": "Нет", "points": 4},
       {"question": "Сколько порций алкоголя вы выпиваете в неделю?", "answer": "1–2", "points": 3}]}
   }'),
-  ('b0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'comprehensive', now() - interval '35 minutes', 76, '{
+  ('b0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'comprehensive',
+    now() - interval '35 minutes', 76, '{
     "sleep": {"title": "Sleep", "score": 80, "answers": [
       {"question": "How many hours do you usually sleep?", "answer": "7.5", "points": 4},
       {"question": "How often do you wake up at night?", "answer": "Rarely", "points": 3},
@@ -131,14 +137,16 @@ ON CONFLICT DO NOTHING;
 
 INSERT INTO public.appointments (id, user_id, specialist_name, starts_at, ends_at, location) VALUES
   ('c0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'Мария Образцова',
-    date_trunc('hour', now()) + interval '7 days', date_trunc('hour', now()) + interval '7 days 50 minutes', 'ул. Примерная, д. 5, кабинет 12'),
+    date_trunc('hour', now()) + interval '7 days', date_trunc('hour', now()) + interval '7 days 50 minutes',
+    'ул. Примерная, д. 5, кабинет 12'),
   ('c0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'Mary Specimen',
-    date_trunc('hour', now()) + interval '8 days', date_trunc('hour', now()) + interval '8 days 50 minutes', '5 Example Street, room 12')
+    date_trunc('hour', now()) + interval '8 days', date_trunc('hour', now()) + interval '8 days 50 minutes',
+    '5 Example Street, room 12')
 ON CONFLICT DO NOTHING;
 
 INSERT INTO public.payments (id, user_id, appointment_id, amount, description) VALUES
-  ('d0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001', 'c0000000-0000-4000-8000-000000000001',
-    1490.00, 'Консультация специалиста'),
-  ('d0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002', 'c0000000-0000-4000-8000-000000000002',
-    1490.00, 'Consultation')
+  ('d0000000-0000-4000-8000-000000000001', 'a0000000-0000-4000-8000-000000000001',
+    'c0000000-0000-4000-8000-000000000001', 1490.00, 'Консультация специалиста'),
+  ('d0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002',
+    'c0000000-0000-4000-8000-000000000002', 1490.00, 'Consultation')
 ON CONFLICT DO NOTHING;

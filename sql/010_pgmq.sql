@@ -1,9 +1,9 @@
 -- 010_pgmq.sql: the queues themselves: the pgmq extension where the server has it, else the same thing in plain SQL.
 --
 -- A schema pgmq that is there already (the extension, or its SQL-only installation) is left alone. What is created here
--- behaves like pgmq 1.5.1: the same tables, functions, types, results and errors, so that every pgmq client works on it.
--- Two things differ on purpose. Reads return messages in the order of their numbers, and members of pg_monitor may count
--- and date messages, but not read them.
+-- behaves like pgmq 1.5.1: the same tables, functions, types, results and errors, so that every pgmq client works on
+-- it. Two things differ on purpose: reads return messages in the order of their numbers, and members of pg_monitor may
+-- count and date messages, but not read them.
 
 DO $install$
 DECLARE
@@ -149,7 +149,7 @@ BEGIN
     atable text := pgmq.format_table_name(queue_name, 'a');
   BEGIN
     PERFORM pgmq.acquire_queue_lock(queue_name);
-    IF to_regclass(format('pgmq.%I', qtable)) IS NULL THEN
+    IF queue_name IS NULL OR to_regclass(format('pgmq.%I', qtable)) IS NULL THEN
       RAISE NOTICE 'pgmq queue `%` does not exist', queue_name;
       RETURN false;
     END IF;
@@ -163,7 +163,8 @@ BEGIN
   LANGUAGE plpgsql AS $f$
   BEGIN
     PERFORM pgmq.format_table_name(queue_name, 'q');
-    RAISE WARNING 'drop_queue(queue_name, partitioned) is deprecated and will be removed in PGMQ v2.0. Use drop_queue(queue_name) instead';
+    RAISE WARNING '% is deprecated and will be removed in PGMQ v2.0. Use drop_queue(queue_name) instead',
+      'drop_queue(queue_name, partitioned)';
     PERFORM pgmq.drop_queue(queue_name);
     RETURN true;
   END $f$;
@@ -193,7 +194,8 @@ BEGIN
 
   -- ---- send ----
 
-  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz) RETURNS SETOF bigint
+  CREATE OR REPLACE FUNCTION pgmq.send(queue_name text, msg jsonb, headers jsonb, delay timestamptz)
+  RETURNS SETOF bigint
   LANGUAGE plpgsql AS $f$
   BEGIN
     RETURN QUERY EXECUTE format('INSERT INTO pgmq.%I (vt, message, headers) VALUES ($1, $2, $3) RETURNING msg_id',

@@ -14,8 +14,8 @@ COMMENT ON TABLE pgmqd.schema_version IS 'files of sql/ that pgmqd migrate has a
 
 -- ---- privileges ----
 
--- Takes EXECUTE on every function of schema pgmqd, and on the given ones elsewhere, from everybody but the owner; Supabase
--- grants it to anon and authenticated by default. The given ones stay open to service_role where there is one.
+-- Takes EXECUTE on every function of schema pgmqd, and on the given ones elsewhere, from everybody but the owner;
+-- Supabase grants it to anon and authenticated by default. The given ones stay open to service_role where there is one.
 CREATE OR REPLACE FUNCTION pgmqd.restrict_functions(VARIADIC functions regprocedure[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -60,7 +60,7 @@ INSERT INTO pgmqd.settings AS s (name, default_value, description) VALUES
   ('support_email', 'support@example.test', 'address for questions, named in mails'),
   ('default_lang', 'ru', 'language of a mail (ru or en) when the person has chosen none'),
   ('time_zone', 'Europe/Moscow', 'IANA time zone of the dates in mails, and of times that have none'),
-  ('channel', 'pgmqd', 'NOTIFY channel; the dispatcher''s setting of that name must be the same, and each queue attached again')
+  ('channel', 'pgmqd', 'NOTIFY channel; must be the dispatcher''s, too, and takes effect when a queue is attached')
 ON CONFLICT (name) DO UPDATE SET default_value = excluded.default_value, description = excluded.description
 WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value, excluded.description);
 
@@ -72,7 +72,7 @@ $f$;
 
 -- ---- wake-ups ----
 
--- Tells the dispatcher that a queue has something new. Arguments: the queue's name as pgmq.meta spells it, and the channel.
+-- Tells the dispatcher that a queue has something new. Arguments: the queue's name as in pgmq.meta, and the channel.
 -- Whatever goes wrong here must not fail the INSERT: the dispatcher also looks by itself now and then.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
@@ -83,7 +83,7 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
--- A queue's name as pgmq.meta spells it: the given spelling first, else the one that shares its table. NULL: no such queue.
+-- A queue's name as pgmq.meta spells it: as given, else the one that shares its table. NULL: there is no such queue.
 CREATE OR REPLACE FUNCTION pgmqd.stored_name(queue text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
@@ -150,7 +150,7 @@ BEGIN
   PERFORM pgmqd.attach_queue(name);
 END $f$;
 
--- Puts one message into a queue and returns its number; delay in seconds. Works with every pgmq from 1.4 on (headers: 1.5).
+-- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5).
 CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
@@ -188,8 +188,8 @@ $f$;
 CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT extract(day FROM d) || ' ' || (CASE lang
-      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября', 'октября',
-        'ноября', 'декабря']
+      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
+        'октября', 'ноября', 'декабря']
       ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
         'November', 'December'] END)[extract(month FROM d)::integer]
     || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
@@ -260,7 +260,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.trigger_errors (
 );
 CREATE INDEX IF NOT EXISTS trigger_errors_at_idx ON pgmqd.trigger_errors (at);
 CREATE INDEX IF NOT EXISTS trigger_errors_row_idx ON pgmqd.trigger_errors (trigger, row_key);
-COMMENT ON TABLE pgmqd.trigger_errors IS 'what went wrong inside a trigger or a schedule, while the application''s own change went through';
+COMMENT ON TABLE pgmqd.trigger_errors IS 'what went wrong beside a change of the application''s that went through';
 
 -- Writes a failure down, and fails in no case itself.
 CREATE OR REPLACE FUNCTION pgmqd.record_trigger_error(trigger_name text, table_name text, row_key text, state text,

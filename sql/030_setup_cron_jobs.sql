@@ -11,7 +11,8 @@
 -- A column of a table in public as an SQL expression of type timestamptz; NULL when there is no such column.
 CREATE OR REPLACE FUNCTION pgmqd.time_column(table_name text, column_name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN atttypid = 'timestamp'::regtype THEN format('(%I AT TIME ZONE %L)', attname, pgmqd.setting('time_zone'))
+  SELECT CASE WHEN atttypid = 'timestamp'::regtype
+      THEN format('(%I AT TIME ZONE %L)', attname, pgmqd.setting('time_zone'))
     ELSE format('%I::timestamptz', attname) END
   FROM pg_attribute
   WHERE attrelid = to_regclass(format('public.%I', table_name)) AND attname = column_name AND NOT attisdropped
@@ -25,7 +26,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
         ELSE ' + make_interval(mins => ' || quote_ident(attname) || '::integer)' END, ', ' ORDER BY attname),
       start || ' + interval ''1 hour''') || ')'
   FROM pgmqd.time_column('appointments', 'starts_at') start LEFT JOIN pg_attribute
-    ON attrelid = to_regclass('public.appointments') AND attname IN ('duration', 'duration_minutes') AND NOT attisdropped
+    ON attrelid = to_regclass('public.appointments') AND NOT attisdropped AND attname IN ('duration', 'duration_minutes')
   GROUP BY start
 $f$;
 
@@ -56,7 +57,8 @@ END $f$;
 CREATE OR REPLACE FUNCTION public.cleanup_old_assessments() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  started_at text := coalesce(pgmqd.time_column('assessments', 'started_at'), pgmqd.time_column('assessments', 'created_at'));
+  started_at text := coalesce(pgmqd.time_column('assessments', 'started_at'),
+    pgmqd.time_column('assessments', 'created_at'));
   changed integer;
 BEGIN
   IF started_at IS NULL THEN
@@ -79,7 +81,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.reminder_sent (
 );
 COMMENT ON TABLE pgmqd.reminder_sent IS 'reminders that were put into email_queue';
 
--- Queues the reminders that are due, at each call once more what is due by then; period: the time until the next call.
+-- Queues the reminders that are due and were not sent yet; period: the time until the next call.
 --   24h   from 24 hours before the start to 2 hours before it, so that it is made up for after a downtime, but only for
 --         who booked at least 24 hours before it
 --   1h    from 1 hour before the start to 20 minutes before it, or sooner when the next call would come after that; not
@@ -91,7 +93,7 @@ DECLARE
   created_at text := pgmqd.time_column('appointments', 'created_at');
   due record;
   who jsonb;
-  row_key text;
+  reminder text;
   sent integer := 0;
 BEGIN
   IF starts_at IS NULL THEN
@@ -101,8 +103,8 @@ BEGIN
     SELECT a.row, a.at, k.kind FROM
       (SELECT to_jsonb(a) AS row, %1$s AS at, %2$s AS booked_at FROM public.appointments a
        WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > now() AND %1$s <= now() + interval '24 hours') a,
-      (VALUES ('24h', interval '24 hours', interval '2 hours'), ('1h', greatest(interval '1 hour', $1 + interval '20 minutes'),
-       interval '20 minutes')) AS k (kind, first, last)
+      (VALUES ('24h', interval '24 hours', interval '2 hours'),
+        ('1h', greatest(interval '1 hour', $1 + interval '20 minutes'), interval '20 minutes')) AS k (kind, first, last)
     WHERE a.at <= now() + k.first AND a.at >= now() + k.last
       AND (a.booked_at <= a.at - CASE k.kind WHEN '24h' THEN interval '24 hours' ELSE interval '1 hour' END
         -- without the time of booking, the longer reminder goes out near its time or not at all
@@ -111,7 +113,7 @@ BEGIN
         WHERE s.appointment_id = a.row->>'id' AND s.kind = k.kind AND s.starts_at = a.at)
     ORDER BY a.at $q$, starts_at, coalesce(created_at, 'NULL::timestamptz')) USING period
   LOOP
-    row_key := format('%s %s %s', due.row->>'id', due.kind, pgmqd.iso_time(due.at));
+    reminder := format('%s %s %s', due.row->>'id', due.kind, pgmqd.iso_time(due.at));
     BEGIN
       -- of two that run at the same time, the second waits here for the first
       INSERT INTO pgmqd.reminder_sent (appointment_id, kind, starts_at) VALUES (due.row->>'id', due.kind, due.at)
@@ -125,14 +127,14 @@ BEGIN
           -- one that is made up for on the day itself must not say "tomorrow"
           'is_day_before', due.kind = '24h' AND (due.at AT TIME ZONE pgmqd.setting('time_zone'))::date
             = (now() AT TIME ZONE pgmqd.setting('time_zone'))::date + 1),
-        'appointment_reminder ' || row_key)
+        'appointment_reminder ' || reminder)
       WHERE s.appointment_id = due.row->>'id' AND s.kind = due.kind AND s.starts_at = due.at;
       sent := sent + 1;
     EXCEPTION WHEN OTHERS THEN
       -- tried again at the next call, but told only once
-      IF NOT EXISTS (SELECT FROM pgmqd.trigger_errors e
-                     WHERE e.trigger = 'send_appointment_reminders' AND e.row_key = send_appointment_reminders.row_key) THEN
-        PERFORM pgmqd.record_trigger_error('send_appointment_reminders', 'appointments', row_key, SQLSTATE, SQLERRM);
+      IF NOT EXISTS (SELECT FROM pgmqd.trigger_errors e WHERE e.trigger = 'send_appointment_reminders'
+                     AND e.row_key = reminder) THEN
+        PERFORM pgmqd.record_trigger_error('send_appointment_reminders', 'appointments', reminder, SQLSTATE, SQLERRM);
       END IF;
     END;
   END LOOP;
@@ -186,7 +188,7 @@ EXCEPTION WHEN OTHERS THEN
   RETURN SQLERRM;
 END $f$;
 
--- Gives the three jobs to pg_cron, or to the dispatcher; only changes are written. Returns what the operator should know.
+-- Gives the three jobs to pg_cron, or to the dispatcher; only changes are written. Returns what somebody has to mend.
 CREATE OR REPLACE FUNCTION pgmqd.connect_schedules() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -198,7 +200,8 @@ BEGIN
   FOR job IN SELECT * FROM (VALUES
     ('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()'),
     ('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()'),
-    ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()')) AS j (name, cron, command)
+    ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()'))
+    AS j (name, cron, command)
   LOOP
     run_by := CASE WHEN cron_problem IS NULL THEN 'pg_cron' ELSE 'pgmqd' END;
     IF cron_problem IS NULL THEN

@@ -4,7 +4,8 @@ DO $$
 DECLARE
   name text;
 BEGIN
-  FOREACH name IN ARRAY ARRAY['email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue'] LOOP
+  FOREACH name IN ARRAY ARRAY['email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue']
+  LOOP
     PERFORM pgmqd.create_queue(name);
   END LOOP;
 END $$;
@@ -101,18 +102,18 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
     jsonb_build_object('event', event, 'occurred_at', pgmqd.iso_time(now()), 'properties', properties))
 $f$;
 
-CREATE OR REPLACE FUNCTION public.queue_report_generation(assessment_id uuid, user_id uuid, report_type text DEFAULT 'checkup')
-RETURNS bigint
+CREATE OR REPLACE FUNCTION public.queue_report_generation(assessment_id uuid, user_id uuid,
+  report_type text DEFAULT 'checkup') RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmqd.queue_report(assessment_id::text, user_id::text, report_type)
 $f$;
-COMMENT ON FUNCTION public.queue_report_generation IS 'asks for the report of an assessment and returns the number of the message';
+COMMENT ON FUNCTION public.queue_report_generation IS 'asks for a report and returns the number of the message';
 
 CREATE OR REPLACE FUNCTION public.queue_payment_processing(payment_id uuid, action text DEFAULT 'verify') RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmqd.queue_payment(payment_id::text, action)
 $f$;
-COMMENT ON FUNCTION public.queue_payment_processing IS 'asks for the check of a payment and returns the number of the message';
+COMMENT ON FUNCTION public.queue_payment_processing IS 'asks for a check of a payment and returns the number of the message';
 
 DO $$
 BEGIN

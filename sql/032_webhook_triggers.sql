@@ -4,8 +4,8 @@
 --   on_new_appointment         public.appointments  status becomes scheduled    confirmation mail
 --   on_payment_status_change   public.payments      status becomes completed    receipt mail, appointment confirmed
 --                                                                  failed       mail
--- A trigger never fails the statement that fired it: each part of its work stands for itself, and what went wrong is one
--- row of pgmqd.trigger_errors for the firing. Columns that an application may lack are looked up by name in the row.
+-- A trigger never fails the statement that fired it: each part of its work stands for itself, and what went wrong is
+-- one row of pgmqd.trigger_errors for the firing. Columns that an application may lack are looked up by name in the row.
 -- The functions run with the rights of their owner, so that the application's users need none on the queues.
 
 -- Adds a failure to those of one firing of a trigger: {state, message}.
@@ -68,7 +68,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
     'specialist_name', coalesce(nullif(btrim(r->>'specialist_name'), ''),
       CASE lang WHEN 'ru' THEN 'ваш специалист' ELSE 'your specialist' END),
     'appointment_date', pgmqd.format_date(at, lang), 'appointment_time', pgmqd.format_time(at),
-    'starts_at', pgmqd.iso_time(at), 'location', r->>'location', 'appointment_url', pgmqd.app_link('appointments', r->>'id'))
+    'starts_at', pgmqd.iso_time(at), 'location', r->>'location',
+    'appointment_url', pgmqd.app_link('appointments', r->>'id'))
   FROM pgmqd.row_time(r->>'starts_at') at
 $f$;
 
@@ -145,8 +146,8 @@ END $f$;
 -- ---- the connection to the application's tables ----
 
 -- Installs one trigger, unless it is there in this form already. Returns what is missing for it, or NULL.
-CREATE OR REPLACE FUNCTION pgmqd.connect_trigger(trigger_name text, table_name text, function_name text, statuses text[],
-  columns text[]) RETURNS text
+CREATE OR REPLACE FUNCTION pgmqd.connect_trigger(trigger_name text, table_name text, function_name text,
+  statuses text[], columns text[]) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   form CONSTANT text := 'pgmqd: form 1';
@@ -172,7 +173,8 @@ BEGIN
   END IF;
   IF state.form IS DISTINCT FROM form OR state.proname <> function_name THEN
     EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER INSERT OR UPDATE ON %s FOR EACH ROW'
-      ' WHEN (NEW.status::text = ANY (%L::text[])) EXECUTE FUNCTION public.%I()', trigger_name, target, statuses, function_name);
+      ' WHEN (NEW.status::text = ANY (%L::text[])) EXECUTE FUNCTION public.%I()',
+      trigger_name, target, statuses, function_name);
     EXECUTE format('COMMENT ON TRIGGER %I ON %s IS %L', trigger_name, target, form);
   END IF;
   RETURN NULL;
@@ -180,8 +182,8 @@ EXCEPTION WHEN insufficient_privilege OR lock_not_available OR deadlock_detected
   RETURN SQLERRM;
 END $f$;
 
--- Connects pgmqd with as much of the application as is there, and returns one row for each thing that is missing. It may
--- be called at any time, and changes only what has to change.
+-- Connects pgmqd with as much of the application as is there, and returns one row for each thing that is missing. It
+-- may be called at any time, and changes only what has to change.
 CREATE OR REPLACE FUNCTION pgmqd.connect_application() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -192,11 +194,13 @@ BEGIN
     FROM (VALUES
       ('on_checkup_completed', 'assessments', 'handle_completed_checkup', ARRAY['completed'], '{}'::text[]),
       ('on_new_appointment', 'appointments', 'handle_new_appointment', ARRAY['scheduled'], ARRAY['starts_at']),
-      ('on_payment_status_change', 'payments', 'handle_payment_status_change', ARRAY['completed', 'failed'], ARRAY['amount']))
+      ('on_payment_status_change', 'payments', 'handle_payment_status_change', ARRAY['completed', 'failed'],
+        ARRAY['amount']))
       AS t (name, tab, func, statuses, more)
   LOOP
     CONTINUE WHEN problem IS NULL;
-    remedy := CASE WHEN problem LIKE '%is disabled' THEN 'enable it with ALTER TABLE … ENABLE TRIGGER, unless that is meant'
+    remedy := CASE
+      WHEN problem LIKE '%is disabled' THEN 'enable it with ALTER TABLE … ENABLE TRIGGER, unless that is meant'
       WHEN problem ~ 'does not exist|no column|no table' THEN 'create it, then ' || again
       ELSE 'run ' || again || ', as a role that owns the table, when it is free' END;
     RETURN NEXT;
@@ -211,7 +215,7 @@ BEGIN
   ELSIF to_regclass('public.profiles') IS NULL THEN
     item := 'names and languages';
     problem := 'table public.profiles does not exist';
-    remedy := 'create it with id, full_name and language; until then mails greet nobody by name, and are in the default language';
+    remedy := 'create it with id, full_name and language; until then mails have no name and the default language';
     RETURN NEXT;
   END IF;
 

@@ -1,4 +1,4 @@
--- 033_pgmq_rpc_wrappers.sql: the queues for callers by name: functions in public (RPC), and views with the message as "msg".
+-- 033_pgmq_rpc_wrappers.sql: the queues as functions in public (RPC), and as views with the message as "msg".
 --
 -- Nobody may execute the functions but the owner and service_role. None returns a type of pgmq's: updates of pgmq drop
 -- and make those anew, and everything that depends on them would go with them.
@@ -6,7 +6,8 @@
 -- Claims one message for vt seconds: {msg_id, read_ct, enqueued_at, vt, msg}, or NULL when there is none.
 CREATE OR REPLACE FUNCTION public.pgmq_read(queue_name text, vt integer DEFAULT 30) RETURNS jsonb
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT jsonb_build_object('msg_id', r.msg_id, 'read_ct', r.read_ct, 'enqueued_at', r.enqueued_at, 'vt', r.vt, 'msg', r.message)
+  SELECT jsonb_build_object('msg_id', r.msg_id, 'read_ct', r.read_ct, 'enqueued_at', r.enqueued_at, 'vt', r.vt,
+    'msg', r.message)
   FROM pgmq.read(queue_name, vt, 1) r
 $f$;
 
@@ -48,9 +49,10 @@ DECLARE
   queue text;
   who text;
 BEGIN
-  FOREACH queue IN ARRAY ARRAY['email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue'] LOOP
-    EXECUTE format('CREATE OR REPLACE VIEW pgmq.%I AS SELECT msg_id, read_ct, enqueued_at, vt, message AS msg FROM pgmq.%I',
-      queue, 'q_' || queue);
+  FOREACH queue IN ARRAY ARRAY['email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue']
+  LOOP
+    EXECUTE format('CREATE OR REPLACE VIEW pgmq.%I AS'
+      ' SELECT msg_id, read_ct, enqueued_at, vt, message AS msg FROM pgmq.%I', queue, 'q_' || queue);
     FOR who IN SELECT 'PUBLIC' UNION ALL
       SELECT quote_ident(rolname) FROM pg_roles WHERE rolname IN ('anon', 'authenticated', 'pg_monitor')
     LOOP

@@ -23,11 +23,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lib import app, rig  # noqa: E402  (the path comes first)
 from lib.daemon import Daemon, conf  # noqa: E402
 from lib.mailcatcher import MailCatcher  # noqa: E402
-from lib.paths import BUILDDIR  # noqa: E402
+from lib.paths import BUILDDIR, TIMEOUT  # noqa: E402
 from lib.pgcluster import Cluster, bin_dir, free_port  # noqa: E402
 
 IDLE_MESSAGES = 50
-TIMEOUT = 30
 
 
 def say(text=""):
@@ -165,7 +164,7 @@ def demonstrate(demo):
     show(rows)
     missing = [what for what, _, start, _ in rows if start is None]
     if missing:
-        say(f"No mail within {TIMEOUT} s after: {'; '.join(missing)}. The daemon's log ends with:")
+        say(f"No mail within {TIMEOUT:.0f} s after: {'; '.join(missing)}. The daemon's log ends with:")
         say(demo.daemon.tail(15))
         return False
     idle = demo.idle_latencies()

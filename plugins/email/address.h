@@ -4,9 +4,9 @@
 
 #include <stddef.h>
 
-#define ADDRESS_MAX 254       /* octets of a whole address (RFC 5321, erratum 1690) */
-#define ADDRESS_LOCAL_MAX 64  /* octets before the @ */
-#define HEADER_TEXT_MAX 2000  /* octets of a subject or a name, before encoding */
+#define ADDRESS_MAX 254      /* octets of a whole address (RFC 5321, erratum 1690) */
+#define ADDRESS_LOCAL_MAX 64 /* octets before the @ */
+#define HEADER_TEXT_MAX 2000 /* octets of a subject or a name, before encoding */
 
 /* Checks one bare address, local@domain. NULL and *ascii (g_malloc'd, the domain in its A-label form) when it can be
  * used, else what is wrong with it, fit for "to: REASON"; the reason never repeats the address. */

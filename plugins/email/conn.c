@@ -14,12 +14,12 @@
 #include <unistd.h>
 
 #define CHUNK 65536
-#define CHUNKS_PER_TURN 16      /* then other connections have their turn */
-#define CONNECT_GRACE_MS 2000   /* libcurl ends the connecting phase itself; this timer is for when it does not */
+#define CHUNKS_PER_TURN 16    /* then other connections have their turn */
+#define CONNECT_GRACE_MS 2000 /* libcurl ends the connecting phase itself; this timer is for when it does not */
 
 void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms)
 {
-	struct timeval tv = {.tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
+	struct timeval tv = { .tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 
 	c->state = state;
 	if (ms > 0)
@@ -180,7 +180,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		if (rc == CURLE_AGAIN)
 			return;
 		if (rc != CURLE_OK || n == 0) {
-			talk_lost(c, true, n == 0 && rc == CURLE_OK ? "the server closed the connection" : "the connection broke");
+			talk_lost(c, true,
+				n == 0 && rc == CURLE_OK ? "the server closed the connection" : "the connection broke");
 			return;
 		}
 		take_bytes(c, buf, n);
@@ -197,7 +198,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 	if (c->state == CONN_CONNECTING) {
 		const struct smtp_settings *s = smtp_pool_settings(c->pool);
 		char *text = g_strdup_printf("mail server %s:%u: no connection within %g s", s->host, s->port,
-		                             (double)s->connect_timeout / 1000);
+			(double)s->connect_timeout / 1000);
 
 		conn_drop(c);
 		smtp_pool_connect_failed(c->pool, c, SMTP_TRANSIENT, text);
@@ -261,22 +262,29 @@ static char *describe_failure(const struct smtp_conn *c, CURLcode code)
 
 	switch (code) {
 	case CURLE_LOGIN_DENIED:
-		text = g_strdup_printf("mail server %s:%u refused the login (%s): check smtp_user and smtp_pass", s->host, s->port,
-		                       detail);
+		text = g_strdup_printf("mail server %s:%u refused the login (%s): check smtp_user and smtp_pass",
+			s->host, s->port, detail);
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
-		text = g_strdup_printf("mail server %s:%u: its certificate does not verify (%s): check smtp_host, or set smtp_ca_file",
-		                       s->host, s->port, error);
+		text = g_strdup_printf(
+			"mail server %s:%u: its certificate does not verify (%s): check smtp_host, or set smtp_ca_file",
+			s->host, s->port, error);
 		break;
 	case CURLE_USE_SSL_FAILED:
-		text = g_strdup_printf("mail server %s:%u gives no TLS (%s): it should offer STARTTLS; check smtp_port and smtp_tls",
-		                       s->host, s->port, detail);
+		text = g_strdup_printf(
+			"mail server %s:%u gives no TLS (%s): it should offer STARTTLS; check smtp_port and smtp_tls",
+			s->host, s->port, detail);
+		break;
+	case CURLE_SSL_CONNECT_ERROR:
+		text = g_strdup_printf("mail server %s:%u: TLS does not come about (%s): check smtp_port and smtp_tls",
+			s->host, s->port, error);
 		break;
 	case CURLE_SSL_CACERT_BADFILE:
 		text = g_strdup_printf("smtp_ca_file cannot be used (%s)", error);
 		break;
 	case CURLE_COULDNT_RESOLVE_HOST:
-		text = g_strdup_printf("mail server %s:%u: there is no such host, or no name service (%s)", s->host, s->port, error);
+		text = g_strdup_printf(
+			"mail server %s:%u: there is no such host, or no name service (%s)", s->host, s->port, error);
 		break;
 	default:
 		text = g_strdup_printf("mail server %s:%u: no connection (%s)", s->host, s->port, detail);
@@ -317,11 +325,13 @@ static void on_connected(void *arg, int curl_code)
 		text = describe_failure(c, (CURLcode)curl_code);
 	} else if (s->user != NULL && !c->authenticated) {
 		/* libcurl goes on without a login when none is offered. */
-		text = g_strdup_printf("mail server %s:%u offers no login (AUTH), but smtp_user is set: check smtp_port and smtp_tls",
-		                       s->host, s->port);
+		text = g_strdup_printf(
+			"mail server %s:%u offers no login (AUTH), but smtp_user is set: check smtp_port and smtp_tls",
+			s->host, s->port);
 	} else if (!take_socket(c)) {
 		is = SMTP_TRANSIENT;
-		text = g_strdup_printf("mail server %s:%u: the connection went away as soon as it was made", s->host, s->port);
+		text = g_strdup_printf(
+			"mail server %s:%u: the connection went away as soon as it was made", s->host, s->port);
 	} else {
 		conn_enter(c, CONN_READY, s->idle_timeout);
 		smtp_pool_connected(c->pool);
@@ -338,7 +348,7 @@ static CURLcode set_options(struct smtp_conn *c, const struct smtp_settings *s)
 	CURL *e = c->easy;
 	CURLcode rc = CURLE_OK;
 	char *url = g_strdup_printf(strchr(s->host, ':') != NULL ? "%s://[%s]:%u/%s" : "%s://%s:%u/%s",
-	                            s->tls == SMTP_TLS_IMPLICIT ? "smtps" : "smtp", s->host, s->port, s->ehlo);
+		s->tls == SMTP_TLS_IMPLICIT ? "smtps" : "smtp", s->host, s->port, s->ehlo);
 
 #define SET(option, value)                                                                                             \
 	do {                                                                                                           \

@@ -84,9 +84,10 @@ static void on_done(void *arg, const struct smtp_result *result)
 	g_hash_table_steal(h->sendings, m);
 	switch (result->is) {
 	case SMTP_SENT:
-		pgmqd_msg_log(m, PGMQD_INFO, "sent template=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
-		              s->template != NULL ? s->template : "-", s->message_id, s->mail.len,
-		              (g_get_monotonic_time() - s->started) / 1000, result->text);
+		pgmqd_msg_log(m, PGMQD_INFO,
+			"sent template=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
+			s->template != NULL ? s->template : "-", s->message_id, s->mail.len,
+			(g_get_monotonic_time() - s->started) / 1000, result->text);
 		pgmqd_done(m);
 		break;
 	case SMTP_TRANSIENT:
@@ -104,16 +105,17 @@ static void on_done(void *arg, const struct smtp_result *result)
 }
 
 /* The name that all copies of this mail share, and the seed of its boundaries. */
-static void identify(struct email *h, struct pgmqd_msg *m, const struct email_message *msg, const struct mime_mail *mail,
-                     char **message_id, char **seed)
+static void identify(struct email *h, struct pgmqd_msg *m, const struct email_message *msg,
+	const struct mime_mail *mail, char **message_id, char **seed)
 {
 	char *id = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_id(m));
 	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_enqueued_us(m));
 	const char *raw = pgmqd_msg_text(m, NULL);
-	const char *const keyed[] = {pgmqd_msg_queue(m), msg->key, mail->to};
-	const char *const unkeyed[] = {pgmqd_msg_queue(m), id, enqueued, raw};
-	char *name = msg->key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed)) : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
-	const char *const content[] = {name, raw, mail->subject, mail->text, mail->html};
+	const char *const keyed[] = { pgmqd_msg_queue(m), msg->key, mail->to };
+	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, raw };
+	char *name = msg->key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed))
+				      : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
+	const char *const content[] = { name, raw, mail->subject, mail->text, mail->html };
 
 	*message_id = g_strdup_printf("%.32s@%s", name, h->domain);
 	/* Of the content too, so that no text can hold the boundary that it will get. */
@@ -159,7 +161,7 @@ static char *compose(struct sending *s, const struct email_message *msg, const s
 	if (len > h->max_message_bytes) {
 		g_free(bytes);
 		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, len,
-		                       (guint64)h->max_message_bytes);
+			(guint64)h->max_message_bytes);
 	}
 	s->data = reply_stuff_dots(bytes, len, &s->mail.len);
 	g_free(bytes);
@@ -176,7 +178,7 @@ static char *prepare(struct sending *s)
 
 	memset(&r, 0, sizeof(r));
 	if (reason == NULL && msg.template != NULL &&
-	    pgmqd_render(h->worker, msg.template, msg.lang, msg.variables, &r) != 0)
+		pgmqd_render(h->worker, msg.template, msg.lang, msg.variables, &r) != 0)
 		reason = g_strdup(r.error != NULL ? r.error : "the template cannot be rendered");
 	if (reason == NULL)
 		reason = compose(s, &msg, &r);

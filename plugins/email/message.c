@@ -79,8 +79,9 @@ static char *take_lang(const cJSON *object, const char *where, char **out)
 			return g_strdup_printf("%slang: it must be a language tag like ru or en-GB", where);
 		part = *p == '-' ? 0 : part + 1;
 	}
-	return part == 0 || strlen(*out) > 35 ? g_strdup_printf("%slang: it must be a language tag like ru or en-GB", where)
-	                                      : NULL;
+	return part == 0 || strlen(*out) > 35
+		       ? g_strdup_printf("%slang: it must be a language tag like ru or en-GB", where)
+		       : NULL;
 }
 
 /* Decodes base64 strictly: only its alphabet, line breaks, and padding at the end. false when it is something else. */
@@ -122,7 +123,8 @@ static bool content_type_ok(const char *s)
 /* Whether `c` steers the direction of text: "invoice-<U+202E>fdp.exe" shows as another name. */
 static bool steers_direction(gunichar c)
 {
-	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f || c == 0x061c;
+	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f ||
+	       c == 0x061c;
 }
 
 /* The last component of a name, without tricks, cut to a length that every file system takes, its extension kept. */
@@ -206,7 +208,8 @@ static char *take_attachments(const cJSON *json, size_t max_bytes, struct email_
 	if (count > ATTACHMENTS_MAX)
 		return g_strdup_printf("attachments: more than %d", ATTACHMENTS_MAX);
 	m->attachments = g_new0(struct email_attachment, (gsize)count);
-	cJSON_ArrayForEach(item, list) {
+	cJSON_ArrayForEach(item, list)
+	{
 		struct email_attachment *a = &m->attachments[m->nattachments++];
 		char *reason = take_attachment(item, &room, a);
 
@@ -239,9 +242,9 @@ static char *take_content(const cJSON *json, struct email_message *m)
 	char *reason;
 
 	if ((reason = take_header(json, "subject", &m->subject)) != NULL ||
-	    (reason = take_string(json, "template", &m->template)) != NULL ||
-	    (reason = take_string(json, "text", &m->text)) != NULL ||
-	    (reason = take_string(json, "html", &m->html)) != NULL)
+		(reason = take_string(json, "template", &m->template)) != NULL ||
+		(reason = take_string(json, "text", &m->text)) != NULL ||
+		(reason = take_string(json, "html", &m->html)) != NULL)
 		return reason;
 	if (variables != NULL && !cJSON_IsObject(variables))
 		return g_strdup("variables: it must be an object");
@@ -275,8 +278,8 @@ char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct
 	if (m->to == NULL)
 		return g_strdup("to: it is missing");
 	if ((reason = take_header(json, "to_name", &m->to_name)) != NULL ||
-	    (reason = take_address(json, "reply_to", &m->reply_to)) != NULL ||
-	    (reason = take_header(json, "key", &m->key)) != NULL || (reason = take_content(json, m)) != NULL)
+		(reason = take_address(json, "reply_to", &m->reply_to)) != NULL ||
+		(reason = take_header(json, "key", &m->key)) != NULL || (reason = take_content(json, m)) != NULL)
 		return reason;
 	return take_attachments(json, max_bytes, m);
 }

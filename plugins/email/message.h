@@ -15,14 +15,14 @@ struct email_attachment {
 
 /* What to send. Strings are owned, g_malloc'd; NULL where the message says nothing. */
 struct email_message {
-	char *to;       /* ASCII form, fit for RCPT */
+	char *to; /* ASCII form, fit for RCPT */
 	char *to_name;
 	char *reply_to; /* ASCII form */
 	char *subject;  /* NULL: the template's */
 	char *template; /* or else text, html or both */
 	char *text, *html;
-	char *lang; /* message.lang, else variables.lang */
-	char *key;  /* the caller's own identity of the mail */
+	char *lang;                    /* message.lang, else variables.lang */
+	char *key;                     /* the caller's own identity of the mail */
 	const struct cJSON *variables; /* inside the JSON that was parsed; NULL: none */
 	struct email_attachment *attachments;
 	size_t nattachments;

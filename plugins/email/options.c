@@ -10,40 +10,54 @@
 #define AT(field) offsetof(struct email, field)
 
 const struct pgmqd_option email_options[] = {
-	{"provider", PGMQD_ENUM, 0, AT(provider), "smtp", "How mails leave.", "EMAIL_PROVIDER", "smtp"},
-	{"smtp_host", PGMQD_STRING, 1, AT(smtp_host), NULL, "Mail server to hand mails to.", "SMTP_HOST", NULL},
-	{"smtp_port", PGMQD_UINT, 0, AT(smtp_port), "587", "Its port: 587 (STARTTLS) or 465 (TLS).", "SMTP_PORT", NULL},
-	{"smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER", NULL},
-	{"smtp_pass", PGMQD_SECRET, 0, AT(smtp_pass), NULL, "Password of the login.", "SMTP_PASS", NULL},
-	{"smtp_tls", PGMQD_ENUM, 0, AT(smtp_tls), "auto",
-	 "Encryption; auto: tls on port 465, else starttls. none is for this machine only.", NULL, "auto|starttls|tls|none"},
-	{"smtp_allow_insecure", PGMQD_BOOL, 0, AT(smtp_allow_insecure), "no", "Allow smtp_tls = none to other machines.", NULL,
-	 NULL},
-	{"smtp_ca_file", PGMQD_STRING, 0, AT(smtp_ca_file), NULL,
-	 "File of the authorities (PEM) that the server's certificate is checked against, instead of the system's.", NULL, NULL},
-	{"smtp_ehlo", PGMQD_STRING, 0, AT(smtp_ehlo), NULL, "Name to greet the server with; default: the domain of from.", NULL,
-	 NULL},
-	{"connections", PGMQD_UINT, 0, AT(connections), "5", "Connections to the mail server at most.", NULL, NULL},
-	{"mails_per_connection", PGMQD_UINT, 0, AT(mails_per_connection), "100", "Mails after which a connection is renewed.",
-	 NULL, NULL},
-	{"idle_timeout", PGMQD_DURATION, 0, AT(idle_timeout), "15s", "Time after which an idle connection is closed.", NULL, NULL},
-	{"connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "30s",
-	 "Time for a connection to stand: name, TCP, TLS, greeting and login.", NULL, NULL},
-	{"command_timeout", PGMQD_DURATION, 0, AT(command_timeout), "60s", "Time for the server to answer a command.", NULL, NULL},
-	{"data_timeout", PGMQD_DURATION, 0, AT(data_timeout), "120s", "Time for the server to take a mail that was sent.", NULL,
-	 NULL},
-	{"from", PGMQD_STRING, 1, AT(from), NULL, "Sender: an address, or Name <address>.", "SMTP_FROM", NULL},
-	{"from_name", PGMQD_STRING, 0, AT(from_name), "Little Otter", "Name of the sender.", "SMTP_FROM_NAME", NULL},
-	{"reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL, NULL},
-	{"max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.", NULL, NULL},
-	{NULL, 0, 0, 0, NULL, NULL, NULL, NULL},
+	{ "provider", PGMQD_ENUM, 0, AT(provider), "smtp", "How mails leave.", "EMAIL_PROVIDER", "smtp" },
+	{ "smtp_host", PGMQD_STRING, 1, AT(smtp_host), NULL, "Mail server to hand mails to.", "SMTP_HOST", NULL },
+	{ "smtp_port", PGMQD_UINT, 0, AT(smtp_port), "587", "Its port: 587 (STARTTLS) or 465 (TLS).", "SMTP_PORT",
+		NULL },
+	{ "smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER",
+		NULL },
+	{ "smtp_pass", PGMQD_SECRET, 0, AT(smtp_pass), NULL, "Password of the login.", "SMTP_PASS", NULL },
+	{ "smtp_tls", PGMQD_ENUM, 0, AT(smtp_tls), "auto",
+		"Encryption; auto: tls on port 465, else starttls. none is for this machine only.", NULL,
+		"auto|starttls|tls|none" },
+	{ "smtp_allow_insecure", PGMQD_BOOL, 0, AT(smtp_allow_insecure), "no",
+		"Allow smtp_tls = none to other machines.", NULL, NULL },
+	{ "smtp_ca_file", PGMQD_STRING, 0, AT(smtp_ca_file), NULL,
+		"File of the authorities (PEM) that the server's certificate is checked against, instead of the system's.",
+		NULL, NULL },
+	{ "smtp_ehlo", PGMQD_STRING, 0, AT(smtp_ehlo), NULL,
+		"Name to greet the server with; default: the domain of from.", NULL, NULL },
+	{ "connections", PGMQD_UINT, 0, AT(connections), "5", "Connections to the mail server at most.", NULL, NULL },
+	{ "mails_per_connection", PGMQD_UINT, 0, AT(mails_per_connection), "100",
+		"Mails after which a connection is renewed.", NULL, NULL },
+	{ "idle_timeout", PGMQD_DURATION, 0, AT(idle_timeout), "15s", "Time after which an idle connection is closed.",
+		NULL, NULL },
+	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "30s",
+		"Time for a connection to stand: name, TCP, TLS, greeting and login.", NULL, NULL },
+	{ "command_timeout", PGMQD_DURATION, 0, AT(command_timeout), "60s", "Time for the server to answer a command.",
+		NULL, NULL },
+	{ "data_timeout", PGMQD_DURATION, 0, AT(data_timeout), "120s",
+		"Time for the server to take a mail that was sent.", NULL, NULL },
+	{ "from", PGMQD_STRING, 1, AT(from), NULL, "Sender: an address, or Name <address>.", "SMTP_FROM", NULL },
+	{ "from_name", PGMQD_STRING, 0, AT(from_name), "Little Otter", "Name of the sender.", "SMTP_FROM_NAME", NULL },
+	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL,
+		NULL },
+	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
+		NULL, NULL },
+	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
+
+/* An option that is not given, or given empty ("smtp_user ="), is NULL. */
+static const char *given(const char *s)
+{
+	return s != NULL && s[0] != '\0' ? s : NULL;
+}
 
 /* Whether the host's name can only be this machine. */
 static int is_loopback(const char *host)
 {
-	return g_ascii_strcasecmp(host, "localhost") == 0 || g_str_has_suffix(host, ".localhost") || strcmp(host, "::1") == 0 ||
-	       (strncmp(host, "127.", 4) == 0 && g_hostname_is_ip_address(host));
+	return g_ascii_strcasecmp(host, "localhost") == 0 || g_str_has_suffix(host, ".localhost") ||
+	       strcmp(host, "::1") == 0 || (strncmp(host, "127.", 4) == 0 && g_hostname_is_ip_address(host));
 }
 
 /* The encryption that the options ask for. */
@@ -91,13 +105,13 @@ static char *check_server(const struct email *h)
 		return g_strdup("smtp_host: it is neither a host name nor an IP address");
 	if (h->smtp_port < 1 || h->smtp_port > 65535)
 		return g_strdup("smtp_port: it must be between 1 and 65535");
-	if ((h->smtp_user == NULL) != (h->smtp_pass == NULL))
+	if ((given(h->smtp_user) == NULL) != (given(h->smtp_pass) == NULL))
 		return g_strdup_printf("smtp_user and smtp_pass (SMTP_USER, SMTP_PASS): %s is missing",
-		                       h->smtp_user == NULL ? "smtp_user" : "smtp_pass");
+			given(h->smtp_user) == NULL ? "smtp_user" : "smtp_pass");
 	if (tls_of(h) == SMTP_TLS_NONE && !is_loopback(h->smtp_host) && !h->smtp_allow_insecure)
 		return g_strdup("smtp_tls: none would send the password and the mails readable over the network; "
-		                "use starttls or tls, or set smtp_allow_insecure = yes");
-	if (h->smtp_ehlo != NULL && !address_host_ok(h->smtp_ehlo))
+				"use starttls or tls, or set smtp_allow_insecure = yes");
+	if (given(h->smtp_ehlo) != NULL && !address_host_ok(h->smtp_ehlo))
 		return g_strdup("smtp_ehlo: it is not a host name");
 	return NULL;
 }
@@ -114,7 +128,8 @@ char *email_options_check(const struct email *h)
 	if (h->mails_per_connection < 1 || h->mails_per_connection > 1000000)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
 	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0)
-		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout: each must be longer than 0");
+		return g_strdup(
+			"idle_timeout, connect_timeout, command_timeout, data_timeout: each must be longer than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
 	if ((wrong = parse_from(h, &address, &name)) != NULL)
@@ -122,7 +137,7 @@ char *email_options_check(const struct email *h)
 	g_free(name);
 	g_free(address);
 	address = NULL;
-	if (reason == NULL && h->reply_to != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
+	if (reason == NULL && given(h->reply_to) != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
 		reason = g_strdup_printf("reply_to: %s", wrong);
 	g_free(address);
 	return reason;
@@ -134,16 +149,16 @@ void email_options_apply(struct email *h)
 
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
-	if (h->reply_to != NULL)
+	if (given(h->reply_to) != NULL)
 		address_parse(h->reply_to, &h->reply_address);
 	s->host = h->smtp_host;
 	s->port = (unsigned)h->smtp_port;
 	s->tls = tls_of(h);
-	s->ca_file = h->smtp_ca_file;
-	s->user = h->smtp_user;
+	s->ca_file = given(h->smtp_ca_file);
+	s->user = given(h->smtp_user);
 	s->pass = h->smtp_pass;
 	/* Not the machine's name: in a container that is a row of hex digits, and servers judge senders by it. */
-	s->ehlo = h->smtp_ehlo != NULL ? h->smtp_ehlo : h->domain;
+	s->ehlo = given(h->smtp_ehlo) != NULL ? h->smtp_ehlo : h->domain;
 	s->connections = (unsigned)h->connections;
 	s->mails_per_connection = (unsigned)h->mails_per_connection;
 	s->idle_timeout = h->idle_timeout;

@@ -200,7 +200,7 @@ char *reply_describe(const struct reply *r, const char *recipient)
 {
 	char *text = reply_redact(r->text, recipient);
 	char *all = g_strdup_printf("%d%s%s%s%s", r->code, r->enhanced[0] != '\0' ? " " : "", r->enhanced,
-	                            text[0] != '\0' ? " " : "", text);
+		text[0] != '\0' ? " " : "", text);
 
 	g_free(text);
 	return all;

@@ -103,7 +103,7 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	while (pool->waiting.length > coming && alive < pool->settings->connections && (pool->proven || coming == 0) &&
-	       !event_pending(pool->hold, EV_TIMEOUT, NULL)) {
+		!event_pending(pool->hold, EV_TIMEOUT, NULL)) {
 		struct smtp_conn *c = conn_open(pool);
 
 		if (c == NULL) {
@@ -130,7 +130,8 @@ static bool any_hope(const struct smtp_pool *pool, const struct smtp_conn *but, 
 	for (const GList *l = pool->connections.head; l != NULL; l = l->next) {
 		const struct smtp_conn *c = l->data;
 
-		if (c != but && c->state != CONN_DEAD && c->state != CONN_QUIT && (c->state != CONN_CONNECTING || is != SMTP_CONFIG))
+		if (c != but && c->state != CONN_DEAD && c->state != CONN_QUIT &&
+			(c->state != CONN_CONNECTING || is != SMTP_CONFIG))
 			return true;
 	}
 	return false;
@@ -157,8 +158,8 @@ void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum 
 		tv.tv_sec = (time_t)(pool->hold_ms / 1000);
 		tv.tv_usec = (suseconds_t)(pool->hold_ms % 1000 * 1000);
 		event_add(pool->hold, &tv);
-		pgmqd_log(is == SMTP_CONFIG ? PGMQD_WARN : PGMQD_DEBUG, "a further connection failed, going on with the others: %s",
-		          text);
+		pgmqd_log(is == SMTP_CONFIG ? PGMQD_WARN : PGMQD_DEBUG,
+			"a further connection failed, going on with the others: %s", text);
 		return;
 	}
 	event_del(pool->hold);
@@ -172,7 +173,7 @@ void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum 
 
 void smtp_pool_finish(struct smtp_mail *mail, enum smtp_class is, char *text)
 {
-	struct smtp_result result = {is, text};
+	struct smtp_result result = { is, text };
 
 	mail->conn = NULL;
 	mail->done(mail->arg, &result);

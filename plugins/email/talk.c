@@ -51,8 +51,8 @@ void talk_start(struct smtp_conn *c, struct smtp_mail *mail)
 	char declared[32] = "";
 
 	if (c->size_limit > 0 && size > c->size_limit) {
-		char *text = g_strdup_printf("the mail has %zu bytes, the mail server takes up to %" G_GUINT64_FORMAT, size,
-		                             c->size_limit);
+		char *text = g_strdup_printf(
+			"the mail has %zu bytes, the mail server takes up to %" G_GUINT64_FORMAT, size, c->size_limit);
 
 		smtp_pool_kick(c->pool);
 		smtp_pool_finish(mail, SMTP_PERMANENT, text);
@@ -73,7 +73,8 @@ void talk_start(struct smtp_conn *c, struct smtp_mail *mail)
 }
 
 /* Ends the mail with what the server has said; the connection has gone on before. */
-static void refused(struct smtp_pool *pool, bool again, struct smtp_mail *mail, enum smtp_stage stage, const struct reply *r)
+static void refused(
+	struct smtp_pool *pool, bool again, struct smtp_mail *mail, enum smtp_stage stage, const struct reply *r)
 {
 	enum smtp_class is = verdict_reply(stage, r->code, r->enhanced);
 	char *said, *text;
@@ -83,8 +84,9 @@ static void refused(struct smtp_pool *pool, bool again, struct smtp_mail *mail, 
 		return;
 	}
 	said = reply_describe(r, mail->to);
-	text = g_strdup_printf(r->code >= 400 ? "the mail server refused %s: %s" : "the mail server answered out of turn to %s: %s",
-	                       verdict_stage_name(stage), said);
+	text = g_strdup_printf(
+		r->code >= 400 ? "the mail server refused %s: %s" : "the mail server answered out of turn to %s: %s",
+		verdict_stage_name(stage), said);
 	g_free(said);
 	smtp_pool_finish(mail, is, text);
 }
@@ -217,21 +219,23 @@ void talk_lost(struct smtp_conn *c, bool closed, const char *why)
 	struct smtp_mail *mail = detach(c);
 	const struct smtp_settings *s = smtp_pool_settings(c->pool);
 	const char *during = state == CONN_MAIL   ? "before the sender was answered"
-	                     : state == CONN_RCPT ? "before the recipient was answered"
-	                     : state == CONN_DATA ? "before DATA was answered"
-	                                          : "while the mail was being written";
+			     : state == CONN_RCPT ? "before the recipient was answered"
+			     : state == CONN_DATA ? "before DATA was answered"
+						  : "while the mail was being written";
 
 	conn_drop(c);
 	if (mail == NULL)
 		return;
 	if (state == CONN_DOT)
 		smtp_pool_finish(mail, SMTP_UNKNOWN,
-		                 g_strdup_printf("mail server %s:%u: %s after the whole mail was sent: it may have arrived or not",
-		                                 s->host, s->port, why));
+			g_strdup_printf(
+				"mail server %s:%u: %s after the whole mail was sent: it may have arrived or not",
+				s->host, s->port, why));
 	else if (closed && may_try_again(c, mail))
 		smtp_pool_again(c->pool, mail);
 	else
-		smtp_pool_finish(mail, SMTP_TRANSIENT, g_strdup_printf("mail server %s:%u: %s %s", s->host, s->port, why, during));
+		smtp_pool_finish(mail, SMTP_TRANSIENT,
+			g_strdup_printf("mail server %s:%u: %s %s", s->host, s->port, why, during));
 }
 
 void talk_timeout(struct smtp_conn *c)

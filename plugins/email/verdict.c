@@ -19,29 +19,29 @@ static const struct {
 	const char *enhanced;
 	enum smtp_class is;
 } rules[] = {
-	{ANYWHERE, 400, 499, NULL, SMTP_TRANSIENT}, /* 421 included */
+	{ ANYWHERE, 400, 499, NULL, SMTP_TRANSIENT }, /* 421 included */
 	/* Login wanted or refused, TLS wanted (RFC 4954, RFC 3207), wherever a server thinks of it. */
-	{ANYWHERE, 530, 530, NULL, SMTP_CONFIG},
-	{ANYWHERE, 534, 535, NULL, SMTP_CONFIG},
-	{ANYWHERE, 538, 538, NULL, SMTP_CONFIG},
-	{ANYWHERE, 500, 599, "5.7.8", SMTP_CONFIG},
-	{ANYWHERE, 500, 599, "5.7.9", SMTP_CONFIG},
-	{ANYWHERE, 500, 599, "5.7.11", SMTP_CONFIG},
+	{ ANYWHERE, 530, 530, NULL, SMTP_CONFIG },
+	{ ANYWHERE, 534, 535, NULL, SMTP_CONFIG },
+	{ ANYWHERE, 538, 538, NULL, SMTP_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.8", SMTP_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.9", SMTP_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.11", SMTP_CONFIG },
 	/* The account's quota is used up. */
-	{ANYWHERE, 500, 599, "5.4.5", SMTP_CONFIG},
+	{ ANYWHERE, 500, 599, "5.4.5", SMTP_CONFIG },
 	/* A greeting, EHLO or login that is refused for good has nothing to do with the mail. */
-	{AT(STAGE_CONNECT), 500, 599, NULL, SMTP_CONFIG},
+	{ AT(STAGE_CONNECT), 500, 599, NULL, SMTP_CONFIG },
 	/* A full mailbox empties: RFC 5321 4.5.3.1.10 wants 552 at RCPT read as 452. */
-	{ANYWHERE, 500, 599, "5.2.2", SMTP_TRANSIENT},
-	{AT(STAGE_RCPT), 552, 552, NULL, SMTP_TRANSIENT},
+	{ ANYWHERE, 500, 599, "5.2.2", SMTP_TRANSIENT },
+	{ AT(STAGE_RCPT), 552, 552, NULL, SMTP_TRANSIENT },
 	/* MAIL names our own sender and the mail's size; but for the size every mail would be refused. */
-	{AT(STAGE_MAIL), 552, 552, NULL, SMTP_PERMANENT},
-	{AT(STAGE_MAIL), 500, 599, "5.3.4", SMTP_PERMANENT},
-	{AT(STAGE_MAIL), 500, 599, "5.2.3", SMTP_PERMANENT},
-	{AT(STAGE_MAIL), 500, 599, NULL, SMTP_CONFIG},
-	{MAIL_IN_HAND, 500, 599, NULL, SMTP_PERMANENT},
-	{AT(STAGE_DOT), 200, 299, NULL, SMTP_SENT},
-	{AT(STAGE_DOT), 300, 399, NULL, SMTP_UNKNOWN},
+	{ AT(STAGE_MAIL), 552, 552, NULL, SMTP_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, "5.3.4", SMTP_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, "5.2.3", SMTP_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, NULL, SMTP_CONFIG },
+	{ MAIL_IN_HAND, 500, 599, NULL, SMTP_PERMANENT },
+	{ AT(STAGE_DOT), 200, 299, NULL, SMTP_SENT },
+	{ AT(STAGE_DOT), 300, 399, NULL, SMTP_UNKNOWN },
 };
 
 /* Whether `code` is `prefix` or goes on below it. */
@@ -59,7 +59,7 @@ enum smtp_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if ((rules[i].stages & AT(stage)) != 0 && code >= rules[i].low && code <= rules[i].high &&
-		    enhanced_fits(enhanced, rules[i].enhanced))
+			enhanced_fits(enhanced, rules[i].enhanced))
 			return rules[i].is;
 	/* 2xx or 3xx out of turn: not a server that we understand just now, and nothing has been handed over. */
 	return SMTP_TRANSIENT;
@@ -67,10 +67,21 @@ enum smtp_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 
 /* CURLcodes of the connection phase that more patience does not cure. Everything else is transient. */
 static const int config_codes[] = {
-	CURLE_UNSUPPORTED_PROTOCOL, CURLE_URL_MALFORMAT,     CURLE_NOT_BUILT_IN,     CURLE_BAD_FUNCTION_ARGUMENT,
-	CURLE_UNKNOWN_OPTION,       CURLE_SSL_ENGINE_NOTFOUND, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
-	CURLE_PEER_FAILED_VERIFICATION, CURLE_USE_SSL_FAILED, CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR,
-	CURLE_SSL_INVALIDCERTSTATUS, CURLE_LOGIN_DENIED,     CURLE_REMOTE_ACCESS_DENIED,
+	CURLE_UNSUPPORTED_PROTOCOL,
+	CURLE_URL_MALFORMAT,
+	CURLE_NOT_BUILT_IN,
+	CURLE_BAD_FUNCTION_ARGUMENT,
+	CURLE_UNKNOWN_OPTION,
+	CURLE_SSL_ENGINE_NOTFOUND,
+	CURLE_SSL_CERTPROBLEM,
+	CURLE_SSL_CIPHER,
+	CURLE_PEER_FAILED_VERIFICATION,
+	CURLE_USE_SSL_FAILED,
+	CURLE_SSL_CACERT_BADFILE,
+	CURLE_SSL_ISSUER_ERROR,
+	CURLE_SSL_INVALIDCERTSTATUS,
+	CURLE_LOGIN_DENIED,
+	CURLE_REMOTE_ACCESS_DENIED,
 };
 
 enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, const char *text)
@@ -83,8 +94,8 @@ enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, co
 	/* A handshake that fails is a mismatch of the two sides' TLS, unless the line just broke. */
 	if (curl_code == CURLE_SSL_CONNECT_ERROR) {
 		if (os_errno == ECONNRESET || os_errno == EPIPE || os_errno == ETIMEDOUT ||
-		    strstr(text, "SSL_ERROR_SYSCALL") != NULL || strstr(text, "unexpected eof") != NULL ||
-		    strstr(text, "reset by peer") != NULL)
+			strstr(text, "SSL_ERROR_SYSCALL") != NULL || strstr(text, "unexpected eof") != NULL ||
+			strstr(text, "reset by peer") != NULL)
 			return SMTP_TRANSIENT;
 		return SMTP_CONFIG;
 	}
@@ -96,7 +107,7 @@ enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, co
 
 const char *verdict_stage_name(enum smtp_stage stage)
 {
-	static const char *const names[] = {"the connection", "the sender", "the recipient", "the mail", "the mail"};
+	static const char *const names[] = { "the connection", "the sender", "the recipient", "the mail", "the mail" };
 
 	return names[stage];
 }

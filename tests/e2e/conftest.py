@@ -22,6 +22,17 @@ def pytest_configure(config):
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows pgmqd's log beside a failure."""
+    outcome = yield
+    report = outcome.get_result()
+    for name in ("rig", "own_rig"):
+        rig = getattr(item, "funcargs", {}).get(name)
+        if rig and report.failed and rig.daemon:
+            report.sections.append(("log of pgmqd", rig.daemon.tail(60)))
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A PostgreSQL of our own. Tests that stop or crash it make another one."""

@@ -125,15 +125,28 @@ def test_links_lead_somewhere():
 
 
 def test_settings_table_is_right():
-    """Every setting of README's table is one that the sample file has, with the default that the table says."""
+    """Every setting of README's table is in the sample file, in that section, with the default that the table says."""
     sample = subprocess.run([paths.pgmqd(), "run", "--sample"], stdout=subprocess.PIPE, text=True, check=True).stdout
-    known = dict(re.findall(r"^[#; ]*([a-z_]+) *=[ ]*(.*)$", sample, re.M))
-    rows = re.findall(r"^\| ((?:`[a-z_]+`,? ?)+)\| (.*?) \|", README, re.M)
-    assert len(rows) > 10
-    for names, defaults in rows:
-        names = re.findall(r"`([a-z_]+)`", names)
-        values = re.findall(r"`([^`]+)`", defaults)
-        for position, name in enumerate(names):
-            assert name in known, name
-            if len(values) == len(names) and "libpq" not in defaults:
-                assert known[name] == values[position], f"{name}: README says {values[position]}, the sample {known[name]}"
+    sections = {"pgmqd": {}, "queue": {}}
+    rows = 0
+    section = None
+    for line in sample.splitlines():
+        head, option = re.match(r"#?\[(\w+)", line), re.match(r"#?([a-z_]+) =[ ]?(.*)", line)
+        if head:
+            section = head.group(1)
+        elif option:
+            sections[section][option.group(1)] = option.group(2)
+    for line in README.splitlines():
+        head = re.match(r"\| \*\*`\[(\w+)", line)
+        row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \| (.*?) \|", line)
+        if head:
+            section = head.group(1)
+        elif row:
+            rows += 1
+            names, values = re.findall(r"`([a-z_]+)`", row.group(1)), re.findall(r"`([^`]+)`", row.group(2))
+            for position, name in enumerate(names):
+                assert name in sections[section], name
+                if values and "libpq" not in row.group(2):
+                    said, known = values[position], sections[section][name]
+                    assert known == said, f"{name}: README says {said}, the sample {known}"
+    assert rows > 10

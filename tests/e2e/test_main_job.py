@@ -136,14 +136,14 @@ def test_notification_wakes_the_worker(rig):
     rig.start(fallback_poll="1h")
     for n in range(5):
         rig.send(f"n{n}@example.test")
-        rig.catcher.wait_to(f"n{n}@example.test", timeout=15)
-        rig.daemon.wait_settled(timeout=15, start=0, msg_id=app.message_id(rig.db, f"n{n}@example.test"))
+        rig.catcher.wait_to(f"n{n}@example.test")
+        rig.daemon.wait_settled(msg_id=app.message_id(rig.db, f"n{n}@example.test"))
 
 
 def test_plain_pgmq_send_wakes_the_worker_too(rig):
     rig.start(fallback_poll="1h")
     rig.enqueue({"to": "plain@example.test", "template": "report_ready", "variables": app.sample("report_ready")})
-    rig.catcher.wait_to("plain@example.test", timeout=15)
+    rig.catcher.wait_to("plain@example.test")
 
 
 def test_lost_notification_costs_one_fallback_poll(rig):

@@ -53,7 +53,7 @@ def checkup_status(db, checkup):
 
 def book_appointment(db, customer):
     """An appointment in three days, with a specialist who has a name and a room."""
-    starts = (datetime.now(timezone.utc) + timedelta(days=3)).replace(minute=30, second=0, microsecond=0)
+    starts = (datetime.now(timezone.utc) + timedelta(days=3)).replace(hour=11, minute=30, second=0, microsecond=0)
     return _value(db, "insert into public.appointments (user_id, specialist_name, starts_at, ends_at, location)"
                       " values (%s, 'Борис Ильич Образцов', %s, %s, 'Кабинет 3') returning id",
                   [customer, starts, starts + timedelta(minutes=50)])

@@ -9,7 +9,7 @@ import signal
 import subprocess
 
 from .lines import Lines
-from .paths import directories, make_temp_dir, pgmqd
+from .paths import TIMEOUT, directories, make_temp_dir, pgmqd
 
 # Settings that tests must not inherit from the shell that runs them.
 FOREIGN = ("PG", "SMTP_", "EMAIL_", "DATABASE_URL", "LOG_LEVEL", "WORKER_INTERVAL_MS", "MAX_TASKS_PER_CYCLE", "SUPABASE_",
@@ -90,7 +90,7 @@ class Daemon:
         """The last lines, for a message of failure."""
         return "\n".join(json.dumps(r, ensure_ascii=False) for r in self.records()[-n:])
 
-    def wait_log(self, predicate, timeout=30, start=0):
+    def wait_log(self, predicate, timeout=TIMEOUT, start=0):
         """The first record that `predicate` (a function, or a text that is in the record's text) is true for."""
         test = predicate if callable(predicate) else (lambda record: predicate in record.get("text", ""))
         found = self.lines.wait(test, timeout, start)
@@ -99,12 +99,12 @@ class Daemon:
             raise TimeoutError(f"no such line in the log ({why}):\n{self.tail()}")
         return found
 
-    def wait_ready(self, timeout=30):
+    def wait_ready(self, timeout=TIMEOUT):
         """Until every worker is connected."""
         self.wait_log(lambda record: record.get("text") == "ready", timeout)
         return self
 
-    def wait_settled(self, timeout=30, start=0, **fields):
+    def wait_settled(self, timeout=TIMEOUT, start=0, **fields):
         """The "settled" record with these fields (queue=..., msg_id=..., outcome=...)."""
         return self.wait_log(
             lambda r: r.get("text") == "settled" and all(r.get(k) == v for k, v in fields.items()), timeout, start)

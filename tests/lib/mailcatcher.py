@@ -10,6 +10,7 @@ import atexit
 import collections
 import email
 import email.policy
+import logging
 import re
 import shutil
 import signal
@@ -23,7 +24,9 @@ from pathlib import Path
 from aiosmtpd.smtp import SMTP, AuthResult
 
 from . import certs
-from .paths import make_temp_dir
+from .paths import TIMEOUT, make_temp_dir
+
+logging.getLogger("mail.log").setLevel(logging.ERROR)  # aiosmtpd warns of its own use of deprecated names
 
 USER, PASSWORD = "postmaster@example.test", "correct horse battery staple"
 
@@ -64,7 +67,7 @@ class Gate:
         self._held.set()
         await self._open.wait()
 
-    def wait_held(self, timeout=30):
+    def wait_held(self, timeout=TIMEOUT):
         """Until a client waits for an answer."""
         if not self._held.wait(timeout):
             raise TimeoutError(f"nobody came within {timeout} s")
@@ -178,7 +181,7 @@ class MailCatcher:
         with self._changed:
             self._mails.clear()
 
-    def wait_for(self, what=1, timeout=30):
+    def wait_for(self, what=1, timeout=TIMEOUT):
         """A number: waits until that many mails are here, and returns them all. A function of a mail: returns the first
         mail that it is true for. TimeoutError when that does not come about."""
         deadline = time.monotonic() + timeout
@@ -195,7 +198,7 @@ class MailCatcher:
                     raise TimeoutError(f"no such mail within {timeout} s; there are {self._mails}")
                 self._changed.wait(left)
 
-    def wait_to(self, recipient, timeout=30):
+    def wait_to(self, recipient, timeout=TIMEOUT):
         """The first mail to that recipient."""
         return self.wait_for(lambda mail: recipient in mail.recipients, timeout)
 

@@ -13,6 +13,9 @@ from pathlib import Path
 SRCDIR = Path(__file__).resolve().parents[2]
 BUILDDIR = Path(os.environ.get("PGMQD_BUILDDIR") or SRCDIR / "build").resolve()
 
+# Seconds that a test waits for something that ought to happen at once, before it gives up.
+TIMEOUT = float(os.environ.get("PGMQD_TEST_TIMEOUT", 30))
+
 _installed = "PGMQD_BIN" in os.environ
 
 

@@ -92,14 +92,10 @@ class Rig:
     def __enter__(self):
         return self
 
-    def __exit__(self, kind, *rest):
-        daemon, self.daemon = self.daemon, None
+    def __exit__(self, *exc):
         if self._db and not self._db.closed:
             self._db.close()
-        if daemon:
-            running = daemon.process.poll() is None
-            status = daemon.stop() if running else 0
-            if kind is not None:
-                print(f"---- the log of pgmqd\n{daemon.tail(60)}")
-            daemon.close()
-            assert kind is not None or status == 0, f"pgmqd ended with status {status} after SIGTERM:\n{daemon.tail()}"
+        if self.daemon:
+            status = self.daemon.stop() if self.daemon.process.poll() is None else 0
+            self.daemon.close()
+            assert status == 0, f"pgmqd ended with status {status} after SIGTERM:\n{self.daemon.tail()}"

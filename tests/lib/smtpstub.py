@@ -65,8 +65,8 @@ class SmtpStub:
         self.drip = drip  # replies leave byte by byte
         self.host, self.port = "127.0.0.1", 0
         self.commands, self.mails, self.connections = [], [], 0
-        self.dots = 0  # final dots seen, whatever the answer
-        self.open_now = self.open_max = 0
+        self.bodies = []  # everything that ended in a final dot, whatever the answer
+        self.open_now = self.open_max = 0  # one that has said QUIT is no longer open
         self._rules = []
         self._changed = threading.Condition()
         self._sockets, self._threads, self._stopping = set(), [], False
@@ -80,6 +80,8 @@ class SmtpStub:
             self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self._context.load_cert_chain(f"{self.cert_dir}/server.pem", f"{self.cert_dir}/server.key")
         self._listener = socket.create_server((self.host, self.port), backlog=128)
+        # little room, so that a test can have a client whose mail is not all written
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         self.port = self._listener.getsockname()[1]
         self._spawn(self._accept)
         return self
@@ -135,6 +137,12 @@ class SmtpStub:
         self.wait_for(lambda s: len(s.mails) >= n, timeout)
         return list(self.mails)
 
+    def close_all(self):
+        """Hangs up on everybody, between commands."""
+        with self._changed:
+            for s in self._sockets:
+                s.shutdown(socket.SHUT_RDWR)
+
     def verbs(self, connection=None):
         """The verbs that came, in order."""
         return [c.verb for c in list(self.commands) if connection in (None, c.connection)]
@@ -157,19 +165,17 @@ class SmtpStub:
             self._spawn(self._serve, s, number)
 
     def _serve(self, s, number):
+        session = Session(self, s, number)
         try:
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self.tls == "direct":
-                s = self._wrap(s)
-            Session(self, s, number).run()
+            session.run()
         except (Hangup, OSError):
             pass
         finally:
+            session.leave()
             with self._changed:
-                self.open_now -= 1
-                self._sockets.discard(s)
-                self._changed.notify_all()
-            s.close()
+                self._sockets.discard(session.socket)
+            session.socket.close()
 
     def _wrap(self, s):
         wrapped = self._context.wrap_socket(s, server_side=True)
@@ -201,8 +207,20 @@ class Session:
     def __init__(self, stub, s, number):
         self.stub, self.socket, self.number = stub, s, number
         self.buffer = b""
-        self.secure = stub.tls == "direct"
+        self.secure = self.left = False
         self.sender, self.recipients = None, []
+
+    def leave(self):
+        """The connection counts as open no more."""
+        with self.stub._changed:
+            if not self.left:
+                self.left = True
+                self.stub.open_now -= 1
+                self.stub._changed.notify_all()
+
+    def encrypt(self):
+        self.socket = self.stub._wrap(self.socket)
+        self.buffer, self.secure = b"", True
 
     def send(self, text):
         data = text.replace("\r\n", "\n").replace("\n", "\r\n").encode("utf-8", "surrogateescape") + b"\r\n"
@@ -251,6 +269,8 @@ class Session:
         return line.decode("utf-8", "replace")
 
     def run(self):
+        if self.stub.tls == "direct":
+            self.encrypt()
         self.act("GREETING", DEFAULTS["GREETING"])
         while True:
             line = self.line()
@@ -271,8 +291,7 @@ class Session:
 
     def do_STARTTLS(self, verb, line):
         if self.act("STARTTLS", DEFAULTS["STARTTLS"], line) == 220:
-            self.socket = self.stub._wrap(self.socket)
-            self.buffer, self.secure = b"", True
+            self.encrypt()
 
     def do_AUTH(self, verb, line):
         words = line.split(" ")
@@ -308,11 +327,9 @@ class Session:
         while b"\r\n.\r\n" not in self.buffer:
             self.more()
         data, self.buffer = self.buffer.split(b"\r\n.\r\n", 1)
-        with self.stub._changed:
-            self.stub.dots += 1
-            self.stub._changed.notify_all()
         data = (data + b"\r\n").replace(b"\r\n.", b"\r\n")[2:]
         mail = Mail(self.number, self.sender, self.recipients, data)
+        self.stub._note("bodies", mail)
         self.sender, self.recipients = None, []
         self.act("DOT", DEFAULTS["DOT"] if mail.recipients else "554 5.5.1 no valid recipients", " ".join(mail.recipients),
                  accepted=lambda: self.stub._note("mails", mail))
@@ -322,5 +339,6 @@ class Session:
         self.act("RSET", DEFAULTS["RSET"], line)
 
     def do_QUIT(self, verb, line):
+        self.leave()
         self.act("QUIT", DEFAULTS["QUIT"], line)
         raise Hangup

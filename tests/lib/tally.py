@@ -42,18 +42,17 @@ def unit(results, builddir):
 
 
 def database(results, builddir):
-    """TAP, as pgTAP prints it; a plan that was not fulfilled counts as failures."""
-    total, planned, seen = Counter(), 0, 0
-    for line in (results / "database.log").read_text(errors="replace").splitlines():
-        plan = re.match(r"\s*1\.\.(\d+)\s*(#\s*SKIP)?", line, re.I)
-        test = re.match(r"\s*(not )?ok \d+(.*)", line)
-        if plan:
-            planned += int(plan.group(1))
-        elif test:
-            seen += 1
-            directive = re.search(r"#\s*(SKIP|TODO)", test.group(2), re.I)
-            total["skipped" if directive else "failed" if test.group(1) else "passed"] += 1
-    total["failed"] += max(0, planned - seen)
+    """What tests/db/run says in its last line; when it did not come to that, the lines of TAP that it printed."""
+    lines = (results / "database.log").read_text(errors="replace").splitlines() or [""]
+    closing = re.fullmatch(r"(\d+) passed, (\d+) failed(?:, (\d+) skipped)?", lines[-1])
+    if closing:
+        return Counter(dict(zip(("passed", "failed", "skipped"), (int(n or 0) for n in closing.groups()))))
+    total = Counter()
+    for line in lines:
+        test = re.match(r"(not )?ok \d+(.*)", line)
+        if test:
+            skipped = re.search(r"#\s*SKIP", test.group(2), re.I)
+            total["skipped" if skipped else "failed" if test.group(1) else "passed"] += 1
     return total
 
 

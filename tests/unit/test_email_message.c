@@ -29,9 +29,10 @@ static void plain(void **state)
 	cJSON *json;
 
 	(void)state;
-	assert_null(parse("{\"to\": \"ivan@\\u043f\\u0440\\u0438\\u043c\\u0435\\u0440.\\u0440\\u0444\", \"subject\": null, \"template\": "
-	                  "\"report_ready\", \"variables\": {\"lang\": \"ru\", \"report_id\": \"7\"}, \"priority\": 0, \"other\": [1]}",
-	                  &json, &m));
+	assert_null(parse(
+		"{\"to\": \"ivan@\\u043f\\u0440\\u0438\\u043c\\u0435\\u0440.\\u0440\\u0444\", \"subject\": null, \"template\": "
+		"\"report_ready\", \"variables\": {\"lang\": \"ru\", \"report_id\": \"7\"}, \"priority\": 0, \"other\": [1]}",
+		&json, &m));
 	assert_string_equal(m.to, "ivan@xn--e1afmkfd.xn--p1ai");
 	assert_string_equal(m.template, "report_ready");
 	assert_string_equal(m.lang, "ru");
@@ -50,11 +51,12 @@ static void full(void **state)
 	cJSON *json;
 
 	(void)state;
-	assert_null(parse("{\"to\": \"a@e.test\", \"to_name\": \"A B\", \"reply_to\": \"c@e.test\", \"subject\": \"S\", \"text\": \"T\\n\", "
-	                  "\"html\": \"<p>\", \"lang\": \"en_GB\", \"key\": \"order-1\", \"template\": \"\", \"variables\": {\"lang\": \"ru\"}, "
-	                  "\"attachments\": [{\"filename\": \"a.txt\", \"content_type\": \"text/plain\", \"content\": \"aGk=\\r\\n\"},"
-	                  "{\"filename\": \"b\", \"content\": \"\"}]}",
-	                  &json, &m));
+	assert_null(parse(
+		"{\"to\": \"a@e.test\", \"to_name\": \"A B\", \"reply_to\": \"c@e.test\", \"subject\": \"S\", \"text\": \"T\\n\", "
+		"\"html\": \"<p>\", \"lang\": \"en_GB\", \"key\": \"order-1\", \"template\": \"\", \"variables\": {\"lang\": \"ru\"}, "
+		"\"attachments\": [{\"filename\": \"a.txt\", \"content_type\": \"text/plain\", \"content\": \"aGk=\\r\\n\"},"
+		"{\"filename\": \"b\", \"content\": \"\"}]}",
+		&json, &m));
 	assert_string_equal(m.to_name, "A B");
 	assert_string_equal(m.reply_to, "c@e.test");
 	assert_string_equal(m.subject, "S");
@@ -82,45 +84,54 @@ static void refused(void **state)
 	static const struct {
 		const char *in, *reason;
 	} rows[] = {
-		{"nonsense", "not valid JSON"},
-		{"[]", "must be a JSON object"},
-		{"\"text\"", "must be a JSON object"},
-		{"{}", "to: it is missing"},
-		{"{\"to\": null}", "to: it is missing"},
-		{"{\"to\": \"\"}", "to: it is missing"},
-		{"{\"To\": \"a@e.test\"}", "to: it is missing"},
-		{"{\"to\": [\"a@e.test\"]}", "to: it must be a string"},
-		{"{\"to\": \"a@e.test\\r\\nBcc: b@e.test\"}", "to: it has a line break"},
-		{"{\"to\": \"a@e.test>\\r\\nRCPT TO:<b@e.test\"}", "to: it has a line break"},
-		{"{\"to\": \"a@e.test, b@e.test\"}", "to: it has a space"},
-		{"{\"to\": \"a@e.test\"}", "template: it is missing"},
-		{TO "\"template\": \"x\", \"text\": \"y\"}", "not both"},
-		{TO "\"template\": 5}", "template: it must be a string"},
-		{TO "\"text\": \"y\"}", "subject: it is missing"},
-		{TO "\"subject\": \"a\\r\\nBcc: b@e.test\", \"text\": \"y\"}", "subject: it has a line break"},
-		{TO "\"subject\": \"a\\u0000b\", \"text\": \"y\"}", "NUL"},
-		{TO "\"subject\": \"a\", \"text\": \"y\\\\\\u0000\"}", "NUL"},
-		{TO "\"to_name\": \"a\\nb\", " TEXT "\"x\": 1}", "to_name: it has a line break"},
-		{TO "\"reply_to\": \"a\", " TEXT "\"x\": 1}", "reply_to: it has no @"},
-		{TO "\"template\": \"x\", \"variables\": []}", "variables: it must be an object"},
-		{TO "\"template\": \"x\", \"lang\": \"../../etc\"}", "lang: it must be a language tag"},
-		{TO "\"template\": \"x\", \"lang\": \"ru-\"}", "lang: it must be a language tag"},
-		{TO "\"template\": \"x\", \"lang\": \"russian12\"}", "lang: it must be a language tag"},
-		{TO "\"template\": \"x\", \"lang\": 1}", "lang: it must be a string"},
-		{TO "\"template\": \"x\", \"variables\": {\"lang\": \"a/b\"}}", "variables.lang: it must be a language tag"},
-		{TO TEXT "\"attachments\": {}}", "attachments: it must be a list"},
-		{TO TEXT "\"attachments\": [1]}", "attachments[0]: it must be an object"},
-		{TO TEXT "\"attachments\": [{\"content\": \"\"}]}", "attachments[0]: filename: it is missing"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\\nb\", \"content\": \"\"}]}", "attachments[0]: filename: it has a line break"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\"}]}", "attachments[0]: content: it must be a string"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"a-b_\"}]}", "not valid base64"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"aGk\"}]}", "not valid base64"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"=aGk\"}]}", "not valid base64"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"a===\"}]}", "not valid base64"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"pdf\", \"content\": \"\"}]}", "content_type"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b; c=d\", \"content\": \"\"}]}", "content_type"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b\\r\\nX: y\", \"content\": \"\"}]}", "content_type"},
-		{TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"message/rfc822\", \"content\": \"\"}]}", "content_type"},
+		{ "nonsense", "not valid JSON" },
+		{ "[]", "must be a JSON object" },
+		{ "\"text\"", "must be a JSON object" },
+		{ "{}", "to: it is missing" },
+		{ "{\"to\": null}", "to: it is missing" },
+		{ "{\"to\": \"\"}", "to: it is missing" },
+		{ "{\"To\": \"a@e.test\"}", "to: it is missing" },
+		{ "{\"to\": [\"a@e.test\"]}", "to: it must be a string" },
+		{ "{\"to\": \"a@e.test\\r\\nBcc: b@e.test\"}", "to: it has a line break" },
+		{ "{\"to\": \"a@e.test>\\r\\nRCPT TO:<b@e.test\"}", "to: it has a line break" },
+		{ "{\"to\": \"a@e.test, b@e.test\"}", "to: it has a space" },
+		{ "{\"to\": \"a@e.test\"}", "template: it is missing" },
+		{ TO "\"template\": \"x\", \"text\": \"y\"}", "not both" },
+		{ TO "\"template\": 5}", "template: it must be a string" },
+		{ TO "\"text\": \"y\"}", "subject: it is missing" },
+		{ TO "\"subject\": \"a\\r\\nBcc: b@e.test\", \"text\": \"y\"}", "subject: it has a line break" },
+		{ TO "\"subject\": \"a\\u0000b\", \"text\": \"y\"}", "NUL" },
+		{ TO "\"subject\": \"a\", \"text\": \"y\\\\\\u0000\"}", "NUL" },
+		{ TO "\"to_name\": \"a\\nb\", " TEXT "\"x\": 1}", "to_name: it has a line break" },
+		{ TO "\"reply_to\": \"a\", " TEXT "\"x\": 1}", "reply_to: it has no @" },
+		{ TO "\"template\": \"x\", \"variables\": []}", "variables: it must be an object" },
+		{ TO "\"template\": \"x\", \"lang\": \"../../etc\"}", "lang: it must be a language tag" },
+		{ TO "\"template\": \"x\", \"lang\": \"ru-\"}", "lang: it must be a language tag" },
+		{ TO "\"template\": \"x\", \"lang\": \"russian12\"}", "lang: it must be a language tag" },
+		{ TO "\"template\": \"x\", \"lang\": 1}", "lang: it must be a string" },
+		{ TO "\"template\": \"x\", \"variables\": {\"lang\": \"a/b\"}}",
+			"variables.lang: it must be a language tag" },
+		{ TO TEXT "\"attachments\": {}}", "attachments: it must be a list" },
+		{ TO TEXT "\"attachments\": [1]}", "attachments[0]: it must be an object" },
+		{ TO TEXT "\"attachments\": [{\"content\": \"\"}]}", "attachments[0]: filename: it is missing" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\\nb\", \"content\": \"\"}]}",
+			"attachments[0]: filename: it has a line break" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\"}]}", "attachments[0]: content: it must be a string" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"a-b_\"}]}", "not valid base64" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"aGk\"}]}", "not valid base64" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"=aGk\"}]}", "not valid base64" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"a===\"}]}", "not valid base64" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"pdf\", \"content\": \"\"}]}",
+			"content_type" },
+		{ TO TEXT
+			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b; c=d\", \"content\": \"\"}]}",
+			"content_type" },
+		{ TO TEXT
+			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b\\r\\nX: y\", \"content\": \"\"}]}",
+			"content_type" },
+		{ TO TEXT
+			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"message/rfc822\", \"content\": \"\"}]}",
+			"content_type" },
 	};
 
 	(void)state;
@@ -158,20 +169,21 @@ static void filenames(void **state)
 	static const struct {
 		const char *in, *out;
 	} rows[] = {
-		{"report.pdf", "report.pdf"},
-		{"../../x.pdf", "x.pdf"},
-		{"/etc/passwd", "passwd"},
-		{"Отчёт \\\"за\\\" май; 2026\\\\.pdf", "Отчёт \"за\" май; 2026_.pdf"},
-		{"invoice\\u202efdp.exe", "invoicefdp.exe"},
-		{"..", "attachment"},
-		{"a/", "a_"},
-		{"/", "_"},
-		{"\\u202e", "attachment"},
+		{ "report.pdf", "report.pdf" },
+		{ "../../x.pdf", "x.pdf" },
+		{ "/etc/passwd", "passwd" },
+		{ "Отчёт \\\"за\\\" май; 2026\\\\.pdf", "Отчёт \"за\" май; 2026_.pdf" },
+		{ "invoice\\u202efdp.exe", "invoicefdp.exe" },
+		{ "..", "attachment" },
+		{ "a/", "a_" },
+		{ "/", "_" },
+		{ "\\u202e", "attachment" },
 	};
 
 	(void)state;
 	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
-		char *text = g_strdup_printf(TO TEXT "\"attachments\": [{\"filename\": \"%s\", \"content\": \"\"}]}", rows[i].in);
+		char *text = g_strdup_printf(
+			TO TEXT "\"attachments\": [{\"filename\": \"%s\", \"content\": \"\"}]}", rows[i].in);
 		struct email_message m;
 		cJSON *json;
 
@@ -238,8 +250,13 @@ static void too_much(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain),     cmocka_unit_test(full),          cmocka_unit_test(refused),  cmocka_unit_test(no_nul),
-		cmocka_unit_test(filenames), cmocka_unit_test(long_filename), cmocka_unit_test(too_much),
+		cmocka_unit_test(plain),
+		cmocka_unit_test(full),
+		cmocka_unit_test(refused),
+		cmocka_unit_test(no_nul),
+		cmocka_unit_test(filenames),
+		cmocka_unit_test(long_filename),
+		cmocka_unit_test(too_much),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,9 +14,19 @@
 /* The smallest set of options. */
 static struct email minimal(void)
 {
-	return (struct email){.provider = "smtp", .smtp_host = "mail.example.test", .smtp_port = 587, .smtp_tls = "auto", .connections = 5,
-	                      .mails_per_connection = 100, .max_message_bytes = 25 << 20, .idle_timeout = 15000, .connect_timeout = 30000,
-	                      .command_timeout = 60000, .data_timeout = 120000, .from = "noreply@example.test", .from_name = "Little Otter"};
+	return (struct email){ .provider = "smtp",
+		.smtp_host = "mail.example.test",
+		.smtp_port = 587,
+		.smtp_tls = "auto",
+		.connections = 5,
+		.mails_per_connection = 100,
+		.max_message_bytes = 25 << 20,
+		.idle_timeout = 15000,
+		.connect_timeout = 30000,
+		.command_timeout = 60000,
+		.data_timeout = 120000,
+		.from = "noreply@example.test",
+		.from_name = "Little Otter" };
 }
 
 /* Checks that `h` is refused with `word` in the reason. */
@@ -61,10 +71,26 @@ static void refused(void **state)
 	REFUSED("reply_to", h.reply_to = "nobody");
 }
 
+/* An option that is given empty counts as not given. */
+static void empty(void **state)
+{
+	struct email h = minimal();
+
+	(void)state;
+	h.smtp_user = h.smtp_pass = h.smtp_ca_file = h.smtp_ehlo = h.reply_to = h.from_name = "";
+	assert_null(email_options_check(&h));
+	email_options_apply(&h);
+	assert_null(h.settings.user);
+	assert_null(h.settings.ca_file);
+	assert_null(h.reply_address);
+	assert_string_equal(h.settings.ehlo, "example.test");
+	email_options_release(&h);
+}
+
 /* Loopback needs no encryption, and whoever asks for it twice gets none. */
 static void plain_text(void **state)
 {
-	static const char *const hosts[] = {"127.0.0.1", "127.1.2.3", "localhost", "mail.localhost", "::1"};
+	static const char *const hosts[] = { "127.0.0.1", "127.1.2.3", "localhost", "mail.localhost", "::1" };
 	struct email h = minimal();
 
 	(void)state;
@@ -86,9 +112,13 @@ static void encryption(void **state)
 		const char *word;
 		enum smtp_tls is;
 	} rows[] = {
-		{587, "auto", SMTP_TLS_STARTTLS},     {465, "auto", SMTP_TLS_IMPLICIT}, {25, "auto", SMTP_TLS_STARTTLS},
-		{2525, "auto", SMTP_TLS_STARTTLS},    {465, "starttls", SMTP_TLS_STARTTLS}, {587, "tls", SMTP_TLS_IMPLICIT},
-		{587, "none", SMTP_TLS_NONE},
+		{ 587, "auto", SMTP_TLS_STARTTLS },
+		{ 465, "auto", SMTP_TLS_IMPLICIT },
+		{ 25, "auto", SMTP_TLS_STARTTLS },
+		{ 2525, "auto", SMTP_TLS_STARTTLS },
+		{ 465, "starttls", SMTP_TLS_STARTTLS },
+		{ 587, "tls", SMTP_TLS_IMPLICIT },
+		{ 587, "none", SMTP_TLS_NONE },
 	};
 
 	(void)state;
@@ -109,11 +139,11 @@ static void sender(void **state)
 	static const struct {
 		const char *from, *from_name, *address, *display;
 	} rows[] = {
-		{"noreply@example.test", "Little Otter", "noreply@example.test", "Little Otter"},
-		{"Clinic <noreply@example.test>", "Little Otter", "noreply@example.test", "Clinic"},
-		{"\"A, B\" <noreply@example.test>", "Little Otter", "noreply@example.test", "A, B"},
-		{"<noreply@example.test>", "Little Otter", "noreply@example.test", "Little Otter"},
-		{"noreply@пример.рф", "Клиника", "noreply@xn--e1afmkfd.xn--p1ai", "Клиника"},
+		{ "noreply@example.test", "Little Otter", "noreply@example.test", "Little Otter" },
+		{ "Clinic <noreply@example.test>", "Little Otter", "noreply@example.test", "Clinic" },
+		{ "\"A, B\" <noreply@example.test>", "Little Otter", "noreply@example.test", "A, B" },
+		{ "<noreply@example.test>", "Little Otter", "noreply@example.test", "Little Otter" },
+		{ "noreply@пример.рф", "Клиника", "noreply@xn--e1afmkfd.xn--p1ai", "Клиника" },
 	};
 
 	(void)state;
@@ -135,6 +165,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(refused),
+		cmocka_unit_test(empty),
 		cmocka_unit_test(plain_text),
 		cmocka_unit_test(encryption),
 		cmocka_unit_test(sender),

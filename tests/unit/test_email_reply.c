@@ -42,17 +42,19 @@ static void replies(void **state)
 		int code;
 		const char *enhanced, *text;
 	} rows[] = {
-		{"250 2.0.0 Ok: queued as 4F\r\n", 250, "2.0.0", "Ok: queued as 4F"},
-		{"250\r\n", 250, "", ""},
-		{"250 \r\n", 250, "", ""},
-		{"354 go ahead\n", 354, "", "go ahead"},
-		{"554-5.7.1 one\r\n554-5.7.1 two\r\n554 5.7.1 three\r\n", 554, "5.7.1", "one two three"},
-		{"550-\r\n550 5.1.1\r\n", 550, "5.1.1", ""},
-		{"550 5.1.10 long\r\n", 550, "5.1.10", "long"},
-		{"550 4.1.1 another class\r\n", 550, "", "4.1.1 another class"},
-		{"550 5.1 is no code\r\n", 550, "", "5.1 is no code"},
-		{"550 5.1.1234 neither\r\n", 550, "", "5.1.1234 neither"},
-		{"450 4.2.0 a\x01\x1b" "b\r\n", 450, "4.2.0", "a  b"},
+		{ "250 2.0.0 Ok: queued as 4F\r\n", 250, "2.0.0", "Ok: queued as 4F" },
+		{ "250\r\n", 250, "", "" },
+		{ "250 \r\n", 250, "", "" },
+		{ "354 go ahead\n", 354, "", "go ahead" },
+		{ "554-5.7.1 one\r\n554-5.7.1 two\r\n554 5.7.1 three\r\n", 554, "5.7.1", "one two three" },
+		{ "550-\r\n550 5.1.1\r\n", 550, "5.1.1", "" },
+		{ "550 5.1.10 long\r\n", 550, "5.1.10", "long" },
+		{ "550 4.1.1 another class\r\n", 550, "", "4.1.1 another class" },
+		{ "550 5.1 is no code\r\n", 550, "", "5.1 is no code" },
+		{ "550 5.1.1234 neither\r\n", 550, "", "5.1.1234 neither" },
+		{ "450 4.2.0 a\x01\x1b"
+		  "b\r\n",
+			450, "4.2.0", "a  b" },
 	};
 	struct reply_parser p;
 
@@ -70,8 +72,8 @@ static void replies(void **state)
 static void several(void **state)
 {
 	static const char in[] = "250 2.1.0 a\r\n550-5.1.1 b\r\n550 5.1.1 c\r\n354 d\r\n25";
-	static const int codes[] = {250, 550, 354};
-	struct reply_parser p = {.len = 0};
+	static const int codes[] = { 250, 550, 354 };
+	struct reply_parser p = { .len = 0 };
 	size_t at = 0, used, found = 0;
 
 	(void)state;
@@ -96,9 +98,8 @@ static void several(void **state)
 /* What is not SMTP. */
 static void broken(void **state)
 {
-	static const char *const rows[] = {"hello\r\n", "25\r\n", "\r\n", "2x0 a\r\n", "250_a\r\n", "150 a\r\n", "650 a\r\n",
-	                                   "250-a\r\n251 b\r\n", "250-a\r\n"
-	                                                         "hello\r\n"};
+	static const char *const rows[] = { "hello\r\n", "25\r\n", "\r\n", "2x0 a\r\n", "250_a\r\n", "150 a\r\n",
+		"650 a\r\n", "250-a\r\n251 b\r\n", "250-a\r\nhello\r\n" };
 	struct reply_parser p;
 
 	(void)state;
@@ -110,7 +111,7 @@ static void broken(void **state)
 /* Lines and numbers of lines end somewhere. */
 static void limits(void **state)
 {
-	struct reply_parser p = {.len = 0};
+	struct reply_parser p = { .len = 0 };
 	GString *s = g_string_new("250 ");
 	size_t used;
 
@@ -145,43 +146,43 @@ static void verdicts(void **state)
 		const char *enhanced;
 		enum smtp_class is;
 	} rows[] = {
-		{STAGE_DOT, 250, "2.0.0", SMTP_SENT},
-		{STAGE_DOT, 299, "", SMTP_SENT},
-		{STAGE_DOT, 354, "", SMTP_UNKNOWN},
-		{STAGE_DOT, 451, "4.7.1", SMTP_TRANSIENT},
-		{STAGE_DOT, 552, "", SMTP_PERMANENT},
-		{STAGE_DOT, 552, "5.2.2", SMTP_TRANSIENT},
-		{STAGE_DOT, 552, "5.3.4", SMTP_PERMANENT},
-		{STAGE_DOT, 554, "5.7.1", SMTP_PERMANENT},
-		{STAGE_DOT, 550, "5.4.5", SMTP_CONFIG},
-		{STAGE_DATA, 354, "", SMTP_TRANSIENT},
-		{STAGE_DATA, 250, "", SMTP_TRANSIENT},
-		{STAGE_DATA, 451, "", SMTP_TRANSIENT},
-		{STAGE_DATA, 554, "", SMTP_PERMANENT},
-		{STAGE_RCPT, 421, "4.7.0", SMTP_TRANSIENT},
-		{STAGE_RCPT, 450, "4.2.1", SMTP_TRANSIENT},
-		{STAGE_RCPT, 550, "5.1.1", SMTP_PERMANENT},
-		{STAGE_RCPT, 551, "", SMTP_PERMANENT},
-		{STAGE_RCPT, 552, "", SMTP_TRANSIENT},
-		{STAGE_RCPT, 550, "5.2.2", SMTP_TRANSIENT},
-		{STAGE_RCPT, 553, "5.1.3", SMTP_PERMANENT},
-		{STAGE_RCPT, 554, "5.7.1", SMTP_PERMANENT},
-		{STAGE_RCPT, 554, "5.7.13", SMTP_PERMANENT},
-		{STAGE_RCPT, 550, "5.7.8", SMTP_CONFIG},
-		{STAGE_RCPT, 550, "5.7.80", SMTP_PERMANENT},
-		{STAGE_RCPT, 530, "5.7.0", SMTP_CONFIG},
-		{STAGE_MAIL, 530, "", SMTP_CONFIG},
-		{STAGE_MAIL, 535, "5.7.8", SMTP_CONFIG},
-		{STAGE_MAIL, 538, "", SMTP_CONFIG},
-		{STAGE_MAIL, 553, "5.7.1", SMTP_CONFIG},
-		{STAGE_MAIL, 550, "", SMTP_CONFIG},
-		{STAGE_MAIL, 552, "5.3.4", SMTP_PERMANENT},
-		{STAGE_MAIL, 554, "5.3.4", SMTP_PERMANENT},
-		{STAGE_MAIL, 452, "4.3.1", SMTP_TRANSIENT},
-		{STAGE_CONNECT, 421, "", SMTP_TRANSIENT},
-		{STAGE_CONNECT, 454, "", SMTP_TRANSIENT},
-		{STAGE_CONNECT, 535, "", SMTP_CONFIG},
-		{STAGE_CONNECT, 554, "", SMTP_CONFIG},
+		{ STAGE_DOT, 250, "2.0.0", SMTP_SENT },
+		{ STAGE_DOT, 299, "", SMTP_SENT },
+		{ STAGE_DOT, 354, "", SMTP_UNKNOWN },
+		{ STAGE_DOT, 451, "4.7.1", SMTP_TRANSIENT },
+		{ STAGE_DOT, 552, "", SMTP_PERMANENT },
+		{ STAGE_DOT, 552, "5.2.2", SMTP_TRANSIENT },
+		{ STAGE_DOT, 552, "5.3.4", SMTP_PERMANENT },
+		{ STAGE_DOT, 554, "5.7.1", SMTP_PERMANENT },
+		{ STAGE_DOT, 550, "5.4.5", SMTP_CONFIG },
+		{ STAGE_DATA, 354, "", SMTP_TRANSIENT },
+		{ STAGE_DATA, 250, "", SMTP_TRANSIENT },
+		{ STAGE_DATA, 451, "", SMTP_TRANSIENT },
+		{ STAGE_DATA, 554, "", SMTP_PERMANENT },
+		{ STAGE_RCPT, 421, "4.7.0", SMTP_TRANSIENT },
+		{ STAGE_RCPT, 450, "4.2.1", SMTP_TRANSIENT },
+		{ STAGE_RCPT, 550, "5.1.1", SMTP_PERMANENT },
+		{ STAGE_RCPT, 551, "", SMTP_PERMANENT },
+		{ STAGE_RCPT, 552, "", SMTP_TRANSIENT },
+		{ STAGE_RCPT, 550, "5.2.2", SMTP_TRANSIENT },
+		{ STAGE_RCPT, 553, "5.1.3", SMTP_PERMANENT },
+		{ STAGE_RCPT, 554, "5.7.1", SMTP_PERMANENT },
+		{ STAGE_RCPT, 554, "5.7.13", SMTP_PERMANENT },
+		{ STAGE_RCPT, 550, "5.7.8", SMTP_CONFIG },
+		{ STAGE_RCPT, 550, "5.7.80", SMTP_PERMANENT },
+		{ STAGE_RCPT, 530, "5.7.0", SMTP_CONFIG },
+		{ STAGE_MAIL, 530, "", SMTP_CONFIG },
+		{ STAGE_MAIL, 535, "5.7.8", SMTP_CONFIG },
+		{ STAGE_MAIL, 538, "", SMTP_CONFIG },
+		{ STAGE_MAIL, 553, "5.7.1", SMTP_CONFIG },
+		{ STAGE_MAIL, 550, "", SMTP_CONFIG },
+		{ STAGE_MAIL, 552, "5.3.4", SMTP_PERMANENT },
+		{ STAGE_MAIL, 554, "5.3.4", SMTP_PERMANENT },
+		{ STAGE_MAIL, 452, "4.3.1", SMTP_TRANSIENT },
+		{ STAGE_CONNECT, 421, "", SMTP_TRANSIENT },
+		{ STAGE_CONNECT, 454, "", SMTP_TRANSIENT },
+		{ STAGE_CONNECT, 535, "", SMTP_CONFIG },
+		{ STAGE_CONNECT, 554, "", SMTP_CONFIG },
 	};
 
 	(void)state;
@@ -198,25 +199,26 @@ static void connect_verdicts(void **state)
 		const char *text;
 		enum smtp_class is;
 	} rows[] = {
-		{CURLE_COULDNT_RESOLVE_HOST, 0, 0, "", SMTP_TRANSIENT},
-		{CURLE_COULDNT_CONNECT, 0, ECONNREFUSED, "", SMTP_TRANSIENT},
-		{CURLE_OPERATION_TIMEDOUT, 0, 0, "", SMTP_TRANSIENT},
-		{CURLE_RECV_ERROR, 0, 0, "", SMTP_TRANSIENT},
-		{CURLE_WEIRD_SERVER_REPLY, 421, 0, "", SMTP_TRANSIENT},
-		{CURLE_WEIRD_SERVER_REPLY, 554, 0, "", SMTP_CONFIG},
-		{CURLE_LOGIN_DENIED, 535, 0, "", SMTP_CONFIG},
-		{CURLE_LOGIN_DENIED, 454, 0, "", SMTP_TRANSIENT},
-		{CURLE_LOGIN_DENIED, 0, 0, "", SMTP_CONFIG},
-		{CURLE_PEER_FAILED_VERIFICATION, 0, 0, "", SMTP_CONFIG},
-		{CURLE_USE_SSL_FAILED, 0, 0, "", SMTP_CONFIG},
-		{CURLE_USE_SSL_FAILED, 454, 0, "", SMTP_TRANSIENT},
-		{CURLE_USE_SSL_FAILED, 502, 0, "", SMTP_CONFIG},
-		{CURLE_SSL_CACERT_BADFILE, 0, 0, "", SMTP_CONFIG},
-		{CURLE_SSL_CONNECT_ERROR, 0, 0, "wrong version number", SMTP_CONFIG},
-		{CURLE_SSL_CONNECT_ERROR, 0, ECONNRESET, "", SMTP_TRANSIENT},
-		{CURLE_SSL_CONNECT_ERROR, 0, 0, "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection", SMTP_TRANSIENT},
-		{CURLE_SSL_CONNECT_ERROR, 0, 0, "unexpected eof while reading", SMTP_TRANSIENT},
-		{CURLE_URL_MALFORMAT, 0, 0, "", SMTP_CONFIG},
+		{ CURLE_COULDNT_RESOLVE_HOST, 0, 0, "", SMTP_TRANSIENT },
+		{ CURLE_COULDNT_CONNECT, 0, ECONNREFUSED, "", SMTP_TRANSIENT },
+		{ CURLE_OPERATION_TIMEDOUT, 0, 0, "", SMTP_TRANSIENT },
+		{ CURLE_RECV_ERROR, 0, 0, "", SMTP_TRANSIENT },
+		{ CURLE_WEIRD_SERVER_REPLY, 421, 0, "", SMTP_TRANSIENT },
+		{ CURLE_WEIRD_SERVER_REPLY, 554, 0, "", SMTP_CONFIG },
+		{ CURLE_LOGIN_DENIED, 535, 0, "", SMTP_CONFIG },
+		{ CURLE_LOGIN_DENIED, 454, 0, "", SMTP_TRANSIENT },
+		{ CURLE_LOGIN_DENIED, 0, 0, "", SMTP_CONFIG },
+		{ CURLE_PEER_FAILED_VERIFICATION, 0, 0, "", SMTP_CONFIG },
+		{ CURLE_USE_SSL_FAILED, 0, 0, "", SMTP_CONFIG },
+		{ CURLE_USE_SSL_FAILED, 454, 0, "", SMTP_TRANSIENT },
+		{ CURLE_USE_SSL_FAILED, 502, 0, "", SMTP_CONFIG },
+		{ CURLE_SSL_CACERT_BADFILE, 0, 0, "", SMTP_CONFIG },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "wrong version number", SMTP_CONFIG },
+		{ CURLE_SSL_CONNECT_ERROR, 0, ECONNRESET, "", SMTP_TRANSIENT },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection",
+			SMTP_TRANSIENT },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "unexpected eof while reading", SMTP_TRANSIENT },
+		{ CURLE_URL_MALFORMAT, 0, 0, "", SMTP_CONFIG },
 	};
 
 	(void)state;
@@ -230,19 +232,20 @@ static void redaction(void **state)
 	static const struct {
 		const char *in, *recipient, *out;
 	} rows[] = {
-		{"<ivan.petrov@example.test>: no such user", "ivan.petrov@example.test", "<[address]>: no such user"},
-		{"user ivan.petrov is unknown (IVAN.PETROV)", "ivan.petrov@example.test", "user [address] is unknown ([address])"},
-		{"from a@b.test to c@d.test", "x@y.test", "from [address] to [address]"},
-		{"no mailbox here, told me@home", "me@example.test", "no mailbox here, told [address]"},
-		{"me and some", "me@example.test", "me and some"},
-		{"ivanov is not ivan", "ivan@example.test", "ivanov is not [address]"},
-		{"почта@пример.рф: нет", NULL, "[address]: нет"},
-		{"a @ b", NULL, "a @ b"},
-		{"@", NULL, "@"},
-		{"a@@b", NULL, "[address]"},
-		{"line\r\nbreak\x1b[m", NULL, "line  break [m"},
-		{"", "a@b.test", ""},
-		{"bad \xff byte", NULL, "bad \xef\xbf\xbd byte"},
+		{ "<ivan.petrov@example.test>: no such user", "ivan.petrov@example.test", "<[address]>: no such user" },
+		{ "user ivan.petrov is unknown (IVAN.PETROV)", "ivan.petrov@example.test",
+			"user [address] is unknown ([address])" },
+		{ "from a@b.test to c@d.test", "x@y.test", "from [address] to [address]" },
+		{ "no mailbox here, told me@home", "me@example.test", "no mailbox here, told [address]" },
+		{ "me and some", "me@example.test", "me and some" },
+		{ "ivanov is not ivan", "ivan@example.test", "ivanov is not [address]" },
+		{ "почта@пример.рф: нет", NULL, "[address]: нет" },
+		{ "a @ b", NULL, "a @ b" },
+		{ "@", NULL, "@" },
+		{ "a@@b", NULL, "[address]" },
+		{ "line\r\nbreak\x1b[m", NULL, "line  break [m" },
+		{ "", "a@b.test", "" },
+		{ "bad \xff byte", NULL, "bad \xef\xbf\xbd byte" },
 	};
 
 	(void)state;
@@ -257,7 +260,7 @@ static void redaction(void **state)
 /* A reply for people. */
 static void description(void **state)
 {
-	struct reply r = {.code = 550, .enhanced = "5.1.1", .text = "ivan@example.test unknown"};
+	struct reply r = { .code = 550, .enhanced = "5.1.1", .text = "ivan@example.test unknown" };
 	char *out = reply_describe(&r, "ivan@example.test");
 
 	(void)state;
@@ -291,22 +294,22 @@ static void dots(void **state)
 	static const struct {
 		const char *in, *out;
 	} rows[] = {
-		{"", ".\r\n"},
-		{"a\r\n", "a\r\n.\r\n"},
-		{"a", "a\r\n.\r\n"},
-		{".", "..\r\n.\r\n"},
-		{".\r\n", "..\r\n.\r\n"},
-		{"..\r\n", "...\r\n.\r\n"},
-		{"a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n.\r\n"},
-		{"a\r\n.b\r\n.", "a\r\n..b\r\n..\r\n.\r\n"},
-		{"a.\r\n.b.c\r\n", "a.\r\n..b.c\r\n.\r\n"},
+		{ "", ".\r\n" },
+		{ "a\r\n", "a\r\n.\r\n" },
+		{ "a", "a\r\n.\r\n" },
+		{ ".", "..\r\n.\r\n" },
+		{ ".\r\n", "..\r\n.\r\n" },
+		{ "..\r\n", "...\r\n.\r\n" },
+		{ "a\r\n.\r\nb\r\n", "a\r\n..\r\nb\r\n.\r\n" },
+		{ "a\r\n.b\r\n.", "a\r\n..b\r\n..\r\n.\r\n" },
+		{ "a.\r\n.b.c\r\n", "a.\r\n..b.c\r\n.\r\n" },
 		/* Line ends that some servers take for the end of the mail. */
-		{"a\n.\nb", "a\r\n..\r\nb\r\n.\r\n"},
-		{"a\r.\rb", "a\r\n..\r\nb\r\n.\r\n"},
-		{"a\r\n.\rb", "a\r\n..\r\nb\r\n.\r\n"},
-		{"a\n.\r\nb", "a\r\n..\r\nb\r\n.\r\n"},
-		{"a\r\r\n.", "a\r\n\r\n..\r\n.\r\n"},
-		{"\r\n\r\n", "\r\n\r\n.\r\n"},
+		{ "a\n.\nb", "a\r\n..\r\nb\r\n.\r\n" },
+		{ "a\r.\rb", "a\r\n..\r\nb\r\n.\r\n" },
+		{ "a\r\n.\rb", "a\r\n..\r\nb\r\n.\r\n" },
+		{ "a\n.\r\nb", "a\r\n..\r\nb\r\n.\r\n" },
+		{ "a\r\r\n.", "a\r\n\r\n..\r\n.\r\n" },
+		{ "\r\n\r\n", "\r\n\r\n.\r\n" },
 	};
 
 	(void)state;
@@ -323,9 +326,15 @@ static void dots(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(replies),   cmocka_unit_test(several),          cmocka_unit_test(broken),
-		cmocka_unit_test(limits),    cmocka_unit_test(verdicts),         cmocka_unit_test(connect_verdicts),
-		cmocka_unit_test(redaction), cmocka_unit_test(description),      cmocka_unit_test(single_lines),
+		cmocka_unit_test(replies),
+		cmocka_unit_test(several),
+		cmocka_unit_test(broken),
+		cmocka_unit_test(limits),
+		cmocka_unit_test(verdicts),
+		cmocka_unit_test(connect_verdicts),
+		cmocka_unit_test(redaction),
+		cmocka_unit_test(description),
+		cmocka_unit_test(single_lines),
 		cmocka_unit_test(dots),
 	};
 

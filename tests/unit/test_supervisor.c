@@ -64,7 +64,7 @@ open_fds(void)
 
 /* Lives until SIGTERM number `enough` or the end of the supervisor; wake words are logged. */
 static int
-live(const struct proc_env *env, int enough, int beats)
+live(const struct proc_env *env, int enough)
 {
 	struct pollfd p[2] = { { .fd = env->parent_fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
 	struct timespec ts = { .tv_nsec = 100000000 };
@@ -79,8 +79,7 @@ live(const struct proc_env *env, int enough, int beats)
 	if (env->unit != NULL)
 		p[1].fd = env->unit->wake[0];
 	while (terms < enough) {
-		if (beats-- > 0)
-			proc_beat(env);
+		proc_beat(env);
 		ppoll(p, 2, &ts, &during);
 		if (p[0].revents != 0)
 			return PROC_EXIT_OK;
@@ -111,7 +110,7 @@ listener_main(const struct proc_env *env)
 	for (i = 0; i < env->nunits; i++)
 		if (write(env->units[i].wake[1], &word, sizeof word) != (ssize_t)sizeof word)
 			log_error("cannot wake %s", env->units[i].name);
-	return live(env, 1, INT32_MAX);
+	return live(env, 1);
 }
 
 int
@@ -119,7 +118,7 @@ control_main(const struct proc_env *env)
 {
 	stats_state(env->slot, STATE_READY);
 	report_up("control");
-	return live(env, 1, INT32_MAX);
+	return live(env, 1);
 }
 
 int
@@ -137,13 +136,20 @@ worker_main(const struct proc_env *env)
 		return PROC_EXIT_OK;
 	for (i = 0; i < env->unit->nqueues; i++)
 		stats_state(env->unit->slots[i], strcmp(plugin, "slow") == 0 ? STATE_CONNECTING : STATE_READY);
-	if (strcmp(plugin, "hang") == 0)
-		return live(env, INT32_MAX, 1);
+	if (strcmp(plugin, "hang") == 0) {
+		proc_beat(env);
+		signal(SIGTERM, SIG_IGN);
+		for (;;)
+			pause();
+	}
+	if (strcmp(plugin, "lone") == 0)
+		for (;;)
+			pause(); /* looks at nothing; the kernel's SIGTERM ends it */
 	if (strcmp(plugin, "stubborn") == 0)
-		return live(env, INT32_MAX, INT32_MAX);
+		return live(env, INT32_MAX);
 	if (strcmp(plugin, "twice") == 0)
-		return live(env, 2, INT32_MAX);
-	return live(env, 1, INT32_MAX);
+		return live(env, 2);
+	return live(env, 1);
 }
 
 int
@@ -324,17 +330,19 @@ newest(const struct fixture *f, const char *who)
 static int
 wait_end(struct fixture *f)
 {
+	int64_t until = now_ms() + PATIENCE_MS;
 	int status, result = -1;
 	pid_t pid;
 
 	while (read_log(f, PATIENCE_MS)) /* its end: no process has the write end any more */
 		;
-	/* What closes its stderr is about to end; should something live on all the same, the alarm ends the test. */
-	alarm(PATIENCE_MS / 1000);
-	while ((pid = waitpid(-1, &status, 0)) > 0)
-		if (pid == f->pid)
+	while ((pid = waitpid(-1, &status, WNOHANG)) >= 0 && now_ms() < until)
+		if (pid == 0)
+			poll(NULL, 0, 5); /* its stderr is closed, so it is about to end */
+		else if (pid == f->pid)
 			result = status;
-	alarm(0);
+	if (pid != -1)
+		fail_msg("a process is left");
 	f->pid = 0;
 	return result;
 }
@@ -395,15 +403,24 @@ teardown(void **state)
 {
 	struct fixture *f = *state;
 	char file[160];
+	FILE *children;
+	int pid;
 
-	if (f->pid > 0)
+	/* After a failure something may still live; the supervisor first, since then its children become ours. */
+	if (f->pid > 0) {
 		(void)kill(f->pid, SIGKILL);
-	if (f->log != -1)
-		close(f->log);
-	alarm(PATIENCE_MS / 1000);
+		(void)waitpid(f->pid, NULL, 0);
+	}
+	snprintf(file, sizeof file, "/proc/self/task/%d/children", (int)getpid());
+	if ((children = fopen(file, "r")) != NULL) {
+		while (fscanf(children, "%d", &pid) == 1)
+			(void)kill((pid_t)pid, SIGKILL);
+		fclose(children);
+	}
 	while (waitpid(-1, NULL, 0) > 0)
 		;
-	alarm(0);
+	if (f->log != -1)
+		close(f->log);
 	close(f->notified);
 	snprintf(file, sizeof file, "%s/pgmqd-ok-plugin.so", f->dir);
 	unlink(file);
@@ -587,11 +604,21 @@ test_killed_supervisor(void **state)
 
 	start(f, "watchdog = 1s\n", QUEUE("good", "ok") QUEUE("bad", "hang"));
 	wait_record(f, "ready", NULL);
-	assert_int_equal(kill(newest(f, "bad"), SIGSTOP), 0); /* deaf to SIGTERM and to the pipe */
 	assert_int_equal(kill(f->pid, SIGKILL), 0);
-	assert_int_equal(kill(newest(f, "bad"), SIGCONT), 0);
 	status = wait_end(f);
 	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}
+
+/* The kernel tells the children of a killed supervisor, even those that do not look. */
+static void
+test_killed_supervisor_of_a_lone_worker(void **state)
+{
+	struct fixture *f = *state;
+
+	start(f, "watchdog = 0\n", QUEUE("lone", "lone"));
+	wait_record(f, "ready", NULL);
+	assert_int_equal(kill(f->pid, SIGKILL), 0);
+	wait_end(f);
 }
 
 /* A worker that is still connecting holds "ready" up for a while only, and is named. */
@@ -692,6 +719,7 @@ main(void)
 		cmocka_unit_test_setup_teardown(test_stubborn_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_sigterm, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_supervisor, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_killed_supervisor_of_a_lone_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_reload, setup, teardown),
 	};

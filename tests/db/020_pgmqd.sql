@@ -1,0 +1,96 @@
+-- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
+-- database: app
+BEGIN;
+SELECT plan(62);
+
+-- ---- settings ----
+SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
+SELECT is(pgmqd.setting('no_such'), NULL, 'no setting of that name');
+UPDATE pgmqd.settings SET value = 'Asia/Tokyo' WHERE name = 'time_zone';
+SELECT is(pgmqd.setting('time_zone'), 'Asia/Tokyo', 'a value');
+SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'Europe/Moskau' WHERE name = 'time_zone'$$, '23514', NULL, 'no such time zone');
+SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'xx' WHERE name = 'default_lang'$$, '23514', NULL, 'no templates in that language');
+UPDATE pgmqd.settings SET value = NULL WHERE name = 'time_zone';
+SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'NULL is the default again');
+SELECT columns_are('pgmqd', 'schema_version', ARRAY['file', 'checksum', 'applied_at']);
+SELECT columns_are('pgmqd', 'refunds', ARRAY['queue', 'msg_id', 'n']);
+SELECT col_is_pk('pgmqd', 'refunds', ARRAY['queue', 'msg_id'], 'one row for each message');
+
+-- ---- wake-ups ----
+CREATE FUNCTION wakeup_of(name text) RETURNS text LANGUAGE sql AS
+  $$SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgname = 'pgmqd_wakeup' AND tgrelid = to_regclass('pgmq.' || name)$$;
+DO $$ BEGIN PERFORM pgmq.create('MixedCase'), pgmq.create('weird "name" here'); END $$;
+SELECT ok(pgmqd.attach_queue('mixedcase'), 'attach by another spelling');
+SELECT is(wakeup_of('q_mixedcase'), 'CREATE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_mixedcase FOR EACH STATEMENT'
+  ' EXECUTE FUNCTION pgmqd.wakeup(''MixedCase'', ''pgmqd'')', 'the trigger knows the name as pgmq spells it');
+SELECT ok(NOT pgmqd.attach_queue('MixedCase'), 'attach again changes nothing');
+SELECT ok(pgmqd.attach_queue('weird "name" here'), 'attach a queue with a name that needs quotes');
+SELECT lives_ok($$SELECT pgmq.send('weird "name" here', '{}')$$, 'and send to it');
+ALTER TABLE pgmq.q_mixedcase DISABLE TRIGGER pgmqd_wakeup;
+SELECT ok(pgmqd.attach_queue('MixedCase'), 'a disabled trigger is enabled');
+UPDATE pgmqd.settings SET value = 'other' WHERE name = 'channel';
+SELECT ok(pgmqd.attach_queue('MixedCase'), 'another channel is news');
+UPDATE pgmqd.settings SET value = NULL WHERE name = 'channel';
+SELECT ok(pgmqd.detach_queue('MixedCase'), 'detach');
+SELECT is(wakeup_of('q_mixedcase'), NULL, 'the trigger is gone');
+SELECT ok(NOT pgmqd.detach_queue('MixedCase'), 'detach again');
+SELECT ok(NOT pgmqd.detach_queue('nope'), 'detach what does not exist');
+SELECT throws_ok($$SELECT pgmqd.attach_queue('nope')$$, '42704', 'queue "nope" does not exist');
+-- the trigger of a partitioned queue is on the parent, and knows the queue's name, not a partition's
+CREATE TABLE pgmq.q_parts (msg_id bigint GENERATED ALWAYS AS IDENTITY, read_ct integer NOT NULL DEFAULT 0,
+  enqueued_at timestamptz NOT NULL DEFAULT now(), vt timestamptz NOT NULL, message jsonb, headers jsonb)
+  PARTITION BY RANGE (msg_id);
+CREATE TABLE pgmq.q_parts_p0 PARTITION OF pgmq.q_parts FOR VALUES FROM (0) TO (1000);
+INSERT INTO pgmq.meta VALUES ('parts', true, false);
+SELECT ok(pgmqd.attach_queue('parts'), 'attach a partitioned queue');
+SELECT matches(wakeup_of('q_parts'), 'wakeup\(''parts'', ''pgmqd''\)');
+SELECT lives_ok($$SELECT pgmq.send('parts', '{}')$$, 'and send to it');
+-- a wake-up that fails does not fail the message
+SELECT ok(pgmqd.attach_queue('MixedCase'), 'attach');
+DROP TRIGGER pgmqd_wakeup ON pgmq.q_mixedcase;
+CREATE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_mixedcase EXECUTE FUNCTION pgmqd.wakeup('MixedCase', '');
+SELECT lives_ok($$SELECT pgmq.send('MixedCase', '{}')$$, 'a NOTIFY that fails lets the message through');
+SELECT throws_ok($$SELECT pg_notify('', 'x')$$, '22023', NULL, '(and that one does fail)');
+
+-- ---- queues ----
+SELECT is(pgmqd.dead_letter_queue('email_queue'), 'email_queue_dlq', 'the name of a dead-letter queue');
+SELECT lives_ok($$SELECT pgmqd.create_queue('fresh')$$, 'create_queue');
+SELECT lives_ok($$SELECT pgmqd.create_queue('fresh')$$, 'create_queue again');
+SELECT has_table('pgmq', t, t || ' is there') FROM unnest(ARRAY['q_fresh', 'a_fresh', 'q_fresh_dlq']) t;
+SELECT isnt(wakeup_of('q_fresh'), NULL, 'it is attached');
+SELECT is(wakeup_of('q_fresh_dlq'), NULL, 'its dead letters are not');
+SELECT throws_ok(format('SELECT pgmqd.create_queue(%L)', name), '22023', NULL, 'refused: ' || coalesce(name, 'NULL'))
+  FROM unnest(ARRAY['Upper', '1st', 'a-b', repeat('x', 44), '', NULL]) name;
+
+-- ---- enqueue ----
+SELECT is(pgmqd.enqueue('fresh', '{"a": 1}'), 1::bigint, 'enqueue returns the number');
+SELECT is(pgmqd.enqueue('fresh', '{"a": 2}', 60, '{"h": 1}'), 2::bigint, 'with a delay and headers');
+SELECT is(pgmqd.enqueue('fresh', '{"a": 3}', NULL), 3::bigint, 'delay NULL is none');
+SELECT results_eq($$SELECT message->>'a', headers, vt > now() + interval '50 s' FROM pgmq.q_fresh ORDER BY msg_id$$,
+  $$VALUES ('1', NULL::jsonb, false), ('2', '{"h": 1}', true), ('3', NULL, false)$$, 'what was put into the queue');
+SELECT throws_ok($$SELECT pgmqd.enqueue('nope', '{}')$$, '42P01');
+
+-- ---- dates and money ----
+SELECT is(pgmqd.format_date('2026-05-05 20:59Z', 'ru'), '5 мая 2026 г.', 'a Russian date');
+SELECT is(pgmqd.format_date('2026-05-05 21:00Z', 'en'), '6 May 2026', 'midnight is that of the time zone');
+SELECT is(pgmqd.format_date(make_date(2026, m, 15)::timestamptz, 'ru'), '15 ' || name || ' 2026 г.')
+  FROM (VALUES (1, 'января'), (8, 'августа'), (12, 'декабря')) v (m, name);
+SELECT is(pgmqd.format_time('2026-05-05 06:05Z'), '09:05', 'a time');
+SELECT is(pgmqd.iso_time('2026-05-05 09:05:07+03'), '2026-05-05T06:05:07Z', 'a time for machines');
+SELECT is(pgmqd.row_time('2026-05-05T14:30:00'), '2026-05-05 11:30Z'::timestamptz, 'a time without a zone');
+SELECT is(pgmqd.row_time('2026-05-05T14:30:00.5+05:30'), '2026-05-05 09:00:00.5Z'::timestamptz, 'a time with one');
+SELECT is(pgmqd.format_money(1490, 'RUB', 'ru'), E'1\u00A0490,00\u00A0₽', 'roubles in Russian');
+SELECT is(pgmqd.format_money(1234567.5, 'rub', 'en'), '1,234,567.50 RUB', 'roubles in English');
+SELECT is(pgmqd.format_money(0.5, 'CHF', 'ru'), E'0,50\u00A0CHF', 'a currency without a sign');
+SELECT is(pgmqd.app_link('payments', 'a b/ü', 'x'), 'https://app.example.test/payments/%61%20%62%2F%C3%BC/x', 'a link');
+
+-- ---- failures ----
+SELECT lives_ok($$SELECT pgmqd.record_trigger_error('t', 'tab', 'key', '42P01', repeat('x', 9000))$$);
+SELECT results_eq($$SELECT trigger, "table", row_key, sqlstate, length(message), at <= clock_timestamp() FROM pgmqd.trigger_errors$$,
+  $$VALUES ('t', 'tab', 'key', '42P01', 2000, true)$$, 'is recorded');
+DROP TABLE pgmqd.trigger_errors;
+SET LOCAL client_min_messages = error;
+SELECT lives_ok($$SELECT pgmqd.record_trigger_error('t', 'tab', 'key', '42P01', 'x')$$, 'recording never fails');
+
+SELECT * FROM finish();
+ROLLBACK;

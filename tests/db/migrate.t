@@ -1,0 +1,105 @@
+# migrate.t: `pgmqd migrate` on empty, half-done, changed, busy and read-only databases.
+set -u
+echo 1..35
+n=0 out='' status=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cp "$SQL_DIR"/*.sql "$work"
+pgmqd() { status=0; out=$("$PGMQD" migrate "$@" 2>&1) || status=$?; }
+sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
+report() { # ok|no, title
+  n=$((n + 1))
+  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
+}
+is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
+says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
+silent_on() { if [[ $out == *"$1"* ]]; then report no "$2"; else report ok "$2"; fi; }
+for db in m1 m2 m3; do sql -d postgres -c "CREATE DATABASE $db"; done
+
+# ---- what there is to do ----
+pgmqd -d dbname=m1 --sql-dir "$work" --status
+is "$status" 0 '--status of an empty database'
+is "$(grep -c pending <<<"$out")" "$(ls "$work" | wc -l)" 'all files are pending'
+pgmqd -d dbname=m1 --sql-dir "$work" --dry-run
+says 'would apply 010_pgmq.sql' '--dry-run'
+silent_on 000_demo 'the demo application is not meant by itself'
+is "$(sql -d m1 -c "SELECT count(*) FROM pg_namespace WHERE nspname IN ('pgmqd', 'pgmq')")" 0 'neither of them changes anything'
+
+# ---- doing it ----
+pgmqd -d dbname=m1 --sql-dir "$work"
+is "$status" 0 'a first run'
+says 'not connected: on_checkup_completed: table public.assessments does not exist' 'tells what is missing'
+silent_on 'already exists' 'and nothing that goes without saying'
+is "$(sql -d m1 -c 'SELECT string_agg(left(file, 3), chr(32) ORDER BY file) FROM pgmqd.schema_version')" '010 020 030 031 032 033' \
+  'remembers the files'
+is "$(sql -d m1 -c "SELECT checksum FROM pgmqd.schema_version WHERE file = '020_pgmqd.sql'")" \
+  "$(sha256sum "$work/020_pgmqd.sql" | cut -d' ' -f1)" 'with their checksums'
+before=$(sql -d m1 -c 'SELECT max(applied_at) FROM pgmqd.schema_version')
+pgmqd -d dbname=m1 --sql-dir "$work"
+is "$status $(sql -d m1 -c 'SELECT max(applied_at) FROM pgmqd.schema_version')" "0 $before" 'a second run applies nothing'
+DATABASE_URL=postgresql:///m1 pgmqd --sql-dir "$work" --status
+is "$(grep -c applied <<<"$out")" 6 'DATABASE_URL names the database'
+sql -d m1 -c 'CREATE TABLE public.assessments (id uuid, user_id uuid, status text)'
+PGMQD_SQL_DIR=$work pgmqd -d dbname=m1
+silent_on on_checkup_completed 'a table that came later is connected'
+is "$(sql -d m1 -c "SELECT count(*) FROM pg_trigger WHERE tgname = 'on_checkup_completed'")" 1 'its trigger is there'
+
+# ---- two at the same time ----
+"$PGMQD" migrate -d dbname=m2 --sql-dir "$work" --demo-app >"$work/a.out" 2>&1 & first=$!
+pgmqd -d dbname=m2 --sql-dir "$work" --demo-app
+wait $first || status=1
+is "$status $(sql -d m2 -c 'SELECT count(*) FROM pgmqd.schema_version')" '0 7' 'two at the same time'
+
+# ---- again by hand, as in an SQL editor ----
+dump() { "$PG_BINDIR/pg_dump" --schema-only -d m2 | grep -v '^--\|restrict'; }
+before=$(dump)
+out=$(for file in "$work"/*.sql; do PGOPTIONS='-c client_min_messages=warning' sql -1 -d m2 -f "$file" || echo failed; done 2>&1)
+is "$out" '' 'every file can be applied again'
+is "$(dump)" "$before" 'which changes nothing'
+
+# ---- files that changed, are wrong, or are gone ----
+echo '-- more' >>"$work/031_setup_queues.sql"
+echo 'CREATE TABLE public.news ();' >"$work/040_news.sql"
+pgmqd -d dbname=m2 --sql-dir "$work"
+is "$status" 1 'a changed file is an error'
+says "$work/031_setup_queues.sql has changed since it was applied" 'that names it'
+is "$(sql -d m2 -c "SELECT to_regclass('public.news') IS NULL")" t 'and nothing is applied'
+pgmqd -d dbname=m2 --sql-dir "$work" --status
+says '031_setup_queues.sql            changed' '--status tells, too'
+cp "$SQL_DIR/031_setup_queues.sql" "$work"
+printf '%s\n' 'CREATE TABLE public.first ();' '-- "ю; /* ' "SELECT E'\\';', \$x\$ ; \$x\$;" '' 'SELECT' '  nonsense;' >"$work/041_bad.sql"
+pgmqd -d dbname=m2 --sql-dir "$work"
+is "$status" 1 'a file with an error'
+says "$work/041_bad.sql:6: column \"nonsense\" does not exist (SQLSTATE 42703)" 'its line'
+is "$(sql -d m2 -c "SELECT to_regclass('public.first') IS NULL, to_regclass('public.news') IS NULL")" 't|f' \
+  'nothing of it is kept, but what came before'
+printf '%s\n' 'SELECT $$;$$;' '/* ; /* */ ; */' 'DO $do$' 'BEGIN' '  PERFORM 1 / 0;' 'END $do$;' >"$work/041_bad.sql"
+pgmqd -d dbname=m2 --sql-dir "$work"
+says "$work/041_bad.sql:3: division by zero" 'an error inside a DO block: the line of the statement'
+echo 'SELECT 1; COMMIT;' >"$work/041_bad.sql"
+pgmqd -d dbname=m2 --sql-dir "$work"
+says '041_bad.sql: ends the transaction that it runs in' 'a file with COMMIT in it'
+is "$(sql -d m2 -c "SELECT count(*) FROM pgmqd.schema_version WHERE file = '041_bad.sql'")" 0 'is not remembered'
+rm "$work/041_bad.sql" "$work/040_news.sql"
+pgmqd -d dbname=m2 --sql-dir "$work" --status
+says '040_news.sql                    gone' 'a file that is gone'
+
+# ---- where it cannot work ----
+pgmqd -d dbname=nowhere --sql-dir "$work"
+is "$status" 1 'no such database'
+says 'cannot connect to the database' 'is told'
+mkdir "$work/empty"
+pgmqd -d dbname=m3 --sql-dir "$work/empty"
+says "$work/empty: there is no SQL file" 'a directory without SQL files'
+pgmqd --sql-dri x
+is "$status" 2 'a wrong option'
+pgmqd -d "dbname=m3 options=-cdefault_transaction_read_only=on" --sql-dir "$work"
+is "$status" 1 'a session that may only read'
+touch "$PGDATA/standby.signal" 2>/dev/null
+pg_ctl() { if ((EUID == 0)); then (cd / && runuser -u postgres -- "$PG_BINDIR/pg_ctl" "$@"); else "$PG_BINDIR/pg_ctl" "$@"; fi; }
+pg_ctl -D "$PGDATA" -w -m fast restart -l "$PGDATA/../server.log" >/dev/null
+pgmqd -d dbname=m3 --sql-dir "$work"
+says 'the server is a standby' 'a standby is refused'
+pg_ctl -D "$PGDATA" -w promote >/dev/null
+pgmqd -d dbname=m3 --sql-dir "$work"
+is "$status" 0 'until it is promoted'

@@ -1,0 +1,351 @@
+"""The processes of pgmqd: what is killed comes back, what is told to stop leaves, what is reloaded is checked first, and HTTP tells how it is."""
+
+import contextlib
+import http.client
+import json
+import os
+import select
+import shutil
+import signal
+import socket
+import subprocess
+
+import pytest
+
+from lib.paths import TIMEOUT, make_temp_dir
+from lib.rig import email_queue
+
+NULL = {"plugin": "null"}
+
+
+def free_port():
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def processes(daemon):
+    """{title without "pgmqd: ": pid} of the supervisor's children."""
+    pid = daemon.process.pid
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
+        children = f.read().split()
+    found = {}
+    for child in children:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            with open(f"/proc/{child}/cmdline", "rb") as f:
+                found[f.read().rstrip(b"\0").decode().removeprefix("pgmqd: ")] = int(child)
+    return found
+
+
+def wait_gone(pids):
+    """Until none of these processes lives."""
+    fds = []
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            fds.append(os.pidfd_open(pid))
+    try:
+        left = list(fds)
+        while left:
+            ended, _, _ = select.select(left, [], [], TIMEOUT)
+            assert ended, f"{len(left)} of the processes still live"
+            left = [fd for fd in left if fd not in ended]
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+class Http:
+    """Requests to pgmqd's HTTP port, each on a connection of its own."""
+
+    def __init__(self, port):
+        self.port = port
+
+    def __call__(self, path, method="GET", headers=None, body=None):
+        """(status, content type, text) of the answer."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)
+        try:
+            connection.request(method, path, body=body, headers=headers or {})
+            answer = connection.getresponse()
+            return answer.status, answer.getheader("Content-Type"), answer.read().decode()
+        finally:
+            connection.close()
+
+    def json(self, path, **more):
+        status, kind, text = self(path, **more)
+        assert kind == "application/json"
+        return status, json.loads(text)
+
+
+@pytest.fixture
+def http_port():
+    return free_port()
+
+
+def start_with_http(rig, port, **settings):
+    rig.start(http_listen=f"127.0.0.1:{port}", **settings)
+    return Http(port)
+
+
+# ---- deaths ----
+
+def test_killed_worker_comes_back_and_the_others_stay(rig):
+    daemon = rig.start(queues={"email_queue": email_queue(rig.catcher), "analytics_queue": NULL})
+    before = processes(daemon)
+    assert set(before) == {"listener", "worker email_queue", "worker analytics_queue"}
+    mark = daemon.mark()
+    os.kill(before["worker email_queue"], signal.SIGKILL)
+    death = daemon.wait_log("was killed by SIGKILL", start=mark)
+    assert death["process"] == "supervisor" and death["queues"] == "email_queue" and death["signal"] == "SIGKILL"
+    rig.send("after@example.test")
+    rig.catcher.wait_to("after@example.test")
+    after = processes(daemon)
+    assert after.pop("worker email_queue") != before.pop("worker email_queue")
+    assert after == before
+
+
+def test_killed_listener_comes_back_and_nothing_is_missed(rig):
+    daemon = rig.start()
+    os.kill(processes(daemon)["listener"], signal.SIGKILL)
+    rig.send("meanwhile@example.test")
+    rig.catcher.wait_to("meanwhile@example.test")
+
+
+def test_killed_supervisor_leaves_no_process(rig, http_port):
+    start_with_http(rig, http_port)
+    children = processes(rig.daemon)
+    assert len(children) == 3
+    os.kill(rig.daemon.process.pid, signal.SIGKILL)
+    wait_gone(children.values())
+    assert rig.daemon.wait() == -signal.SIGKILL
+
+
+# ---- stopping ----
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_stop_is_orderly(rig, http_port, number):
+    start_with_http(rig, http_port)
+    children = processes(rig.daemon)
+    assert rig.daemon.stop(number) == 0
+    wait_gone(children.values())
+    assert not [r for r in rig.daemon.records() if r.get("level") == "error"]
+
+
+def test_what_is_in_hand_is_finished_before_the_end(rig):
+    gate = rig.catcher.hold("DATA")
+    daemon = rig.start()
+    msg_id = rig.send("held@example.test")
+    gate.wait_held()
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.wait_log("stopping")
+    gate.release()
+    daemon.wait_settled(msg_id=msg_id, outcome="done")
+    assert daemon.wait() == 0
+    assert [row["msg_id"] for row in rig.rows("a_email_queue")] == [msg_id]
+
+
+def test_second_sigterm_does_not_wait(rig):
+    gate = rig.catcher.hold("DATA")
+    daemon = rig.start(drain_timeout="1h")
+    msg_id = rig.send("held@example.test")
+    gate.wait_held()
+    daemon.process.send_signal(signal.SIGTERM)
+    daemon.wait_log("stopping: workers finish")
+    daemon.process.send_signal(signal.SIGTERM)
+    assert daemon.wait(TIMEOUT) == 0
+    gate.release()
+    assert [row["msg_id"] for row in rig.rows("q_email_queue")] == [msg_id]
+
+
+# ---- reload ----
+
+def test_bad_file_changes_nothing(rig):
+    daemon = rig.start()
+    before, good = processes(daemon), daemon.conf_text
+    line = good.count("\n") + 1
+    mark = daemon.mark()
+    daemon.write_conf(good + "visibility_timeout = 5 apples\n[queue other]\n")
+    daemon.reload()
+    refused = daemon.wait_log("reload refused", start=mark)
+    assert refused["level"] == "error"
+    errors = [r["text"] for r in daemon.records()[mark:] if r.get("level") == "error"]
+    assert any(text.startswith(f"{daemon.conf_path}:{line}:") for text in errors), errors
+    assert len(errors) >= 3, "each error of the file is told"
+    assert processes(daemon) == before
+    rig.send("still@example.test")
+    rig.catcher.wait_to("still@example.test")
+
+
+def test_settings_that_a_plugin_refuses_change_nothing(rig):
+    daemon = rig.start()
+    before = processes(daemon)
+    mark = daemon.mark()
+    daemon.write_conf(daemon.conf_text + "smtp_port = many\n")
+    daemon.reload()
+    daemon.wait_log("reload refused", start=mark)
+    assert any("smtp_port" in r["text"] for r in daemon.records()[mark:] if r.get("level") == "error")
+    assert processes(daemon) == before
+
+
+def test_reload_replaces_what_changed_only(rig):
+    daemon = rig.start(queues={"analytics_queue": NULL, "email_queue": email_queue(rig.catcher)})
+    before = processes(daemon)
+    mark = daemon.mark()
+    daemon.write_conf(daemon.conf_text + "max_in_flight = 3\n[queue report_generation_queue]\nplugin = null\n")
+    daemon.reload()
+    assert daemon.wait_log(lambda r: r.get("text") == "reloaded", start=mark)["retrying"] == 0
+    wait_gone([before["worker email_queue"]])
+    after = processes(daemon)
+    assert set(after) == set(before) | {"worker report_generation_queue"}
+    assert after["worker analytics_queue"] == before["worker analytics_queue"]
+    assert after["worker email_queue"] != before["worker email_queue"]
+    for queue in ("analytics_queue", "report_generation_queue"):
+        msg_id = rig.enqueue({"n": 1}, queue)
+        daemon.wait_settled(queue=queue, msg_id=msg_id, outcome="done")
+    rig.send("again@example.test")
+    rig.catcher.wait_to("again@example.test")
+
+
+def test_reload_finishes_what_the_old_worker_has_in_hand(rig):
+    gate = rig.catcher.hold("DATA")
+    daemon = rig.start()
+    msg_id = rig.send("held@example.test")
+    gate.wait_held()
+    old = processes(daemon)["worker email_queue"]
+    mark = daemon.mark()
+    daemon.write_conf(daemon.conf_text + "max_in_flight = 3\n")
+    daemon.reload()
+    daemon.wait_log(lambda r: r.get("text") == "reloaded", start=mark)
+    gate.release()
+    daemon.wait_settled(msg_id=msg_id, outcome="done")
+    wait_gone([old])
+    assert [m.recipients[0] for m in rig.catcher.mails()] == ["held@example.test"]
+
+
+# ---- HTTP ----
+
+def test_health_and_ready(own_rig, http_port):
+    """Alive, then without its database, then alive again."""
+    rig = own_rig
+    get = start_with_http(rig, http_port)
+    assert get.json("/health") == (200, {"status": "ok"})
+    assert get.json("/ready") == (200, {"status": "ready"})
+    mark = rig.daemon.mark()
+    rig.cluster.stop("fast")
+    for process in ("listener", "worker"):
+        rig.daemon.wait_log(lambda r, p=process: r.get("process") == p and r.get("level") in ("warn", "error"), start=mark)
+    status, answer = get.json("/health")
+    assert status == 503 and answer["status"] == "failing"
+    assert {text.split(":")[0] for text in answer["problems"]} == {"listener", "worker email_queue"}
+    assert all("not connected to the database" in text for text in answer["problems"])
+    assert get.json("/ready")[0] == 503
+    mark = rig.daemon.mark()
+    rig.cluster.start()
+    for process in ("listener", "worker"):
+        rig.daemon.wait_log(lambda r, p=process: r.get("process") == p and r.get("text") == "connected to the database again", start=mark)
+    assert get.json("/health") == (200, {"status": "ok"})
+
+
+def test_metrics(rig, http_port):
+    get = start_with_http(rig, http_port, queues={"email_queue": email_queue(rig.catcher), "analytics_queue": {**NULL, "processes": 2}})
+    rig.send("one@example.test")
+    rig.daemon.wait_settled(queue="email_queue", outcome="done")
+    status, kind, text = get("/metrics")
+    assert status == 200 and kind.startswith("text/plain; version=0.0.4")
+    lines = text.splitlines()
+    assert 'pgmqd_done_total{queue="email_queue",plugin="email"} 1' in lines
+    assert 'pgmqd_done_total{queue="analytics_queue",plugin="null"} 0' in lines
+    assert 'pgmqd_connected{queue="analytics_queue",plugin="null"} 2' in lines
+    assert 'pgmqd_process_up{role="worker",process="analytics_queue/2"} 1' in lines
+    assert 'pgmqd_process_up{role="listener",process="listener"} 1' in lines
+    assert 'pgmqd_wait_seconds_count{queue="email_queue",plugin="email"} 1' in lines
+    assert any(line.startswith("pgmqd_build_info{version=") for line in lines)
+    samples = [line.rsplit(" ", 1)[0] for line in lines if not line.startswith("#")]
+    assert len(samples) == len(set(samples)), "each series once"
+    if shutil.which("promtool"):
+        checked = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=TIMEOUT)
+        assert checked.returncode == 0 and not checked.stderr, checked.stderr
+
+
+def test_counts_survive_a_reload(rig, http_port):
+    get = start_with_http(rig, http_port)
+    rig.send("one@example.test")
+    rig.daemon.wait_settled(outcome="done")
+    old = processes(rig.daemon)["worker email_queue"]
+    mark = rig.daemon.mark()
+    rig.daemon.write_conf(rig.daemon.conf_text + "max_in_flight = 3\n")
+    rig.daemon.reload()
+    rig.daemon.wait_log(lambda r: r.get("text") == "reloaded", start=mark)
+    wait_gone([old])
+    lines = get("/metrics")[2].splitlines()
+    assert 'pgmqd_done_total{queue="email_queue",plugin="email"} 1' in lines
+    assert "pgmqd_settings_generation 2" in lines
+
+
+def test_requests_that_are_refused(rig, http_port):
+    get = start_with_http(rig, http_port)
+
+    def error(path, **more):
+        status, answer = get.json(path, **more)
+        assert set(answer) == {"error"} and set(answer["error"]) == {"code", "message"}
+        return status, answer["error"]["code"]
+
+    assert error("/nothing") == (404, "not_found")
+    assert error("/health/") == (404, "not_found")
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert error("/health", method=method) == (405, "method_not_allowed")
+    for host in ("evil.example.test", "evil.example.test:8089", "127.0.0.1.example.test", "localhost.example.test"):
+        assert error("/health", headers={"Host": host}) == (421, "wrong_host")
+    for host in ("localhost", f"localhost:{http_port}", "127.0.0.1", "LOCALHOST", "[::1]:80"):
+        assert get("/health", headers={"Host": host})[0] == 200
+    assert get("/health", method="HEAD") == (200, "application/json", "")
+    assert get("/health?x=1")[0] == 200
+    assert get("/health", headers={"X-Long": "x" * 9000})[0] in (400, 413, 431)
+    assert get("/health")[0] == 200
+
+
+def test_slow_clients_do_not_shut_the_others_out(rig, http_port):
+    """More connections than are served at once, all silent: they are dropped after a few seconds, and the next one is answered."""
+    get = start_with_http(rig, http_port)
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", http_port), timeout=TIMEOUT))
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: loc")
+        assert get("/health")[0] == 200
+    assert processes(rig.daemon).keys() >= {"control"}
+
+
+def test_unix_socket(rig):
+    path = make_temp_dir() / "http"
+    rig.start(http_listen=f"unix:{path}")
+    connection = http.client.HTTPConnection("localhost", timeout=TIMEOUT)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(path))
+    connection.request("GET", "/health", headers={"Host": "anything"})
+    assert connection.getresponse().status == 200
+    connection.close()
+    assert path.stat().st_mode & 0o777 == 0o660
+    mark = rig.daemon.mark()
+    os.kill(processes(rig.daemon)["control"], signal.SIGKILL)  # leaves the socket file behind
+    rig.daemon.wait_log("listening on", start=mark)
+    rig.daemon.stop()
+    assert not path.exists()
+    path.parent.rmdir()
+
+
+@pytest.mark.parametrize("listen, why", [
+    ("0.0.0.0:{port}", "not a loopback address"),
+    ("[::]:{port}", "not a loopback address"),
+    ("127.0.0.1:{taken}", "the port is in use"),
+])
+def test_address_that_cannot_be_served_costs_only_http(rig, http_port, listen, why):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        rig.start(http_listen=listen.format(port=http_port, taken=other.getsockname()[1]))
+    record = rig.daemon.wait_log(why)
+    assert record["process"] == "control" and record["level"] == "error"
+    rig.daemon.wait_log("control cannot work as it is configured")
+    rig.send("all-the-same@example.test")
+    rig.catcher.wait_to("all-the-same@example.test")
+    assert "control" not in processes(rig.daemon)
