@@ -122,6 +122,7 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 	m->outcome = outcome;
 	m->delay_ms = delay_ms;
 	m->ended_us = flow_realtime_us();
+	m->settled_in = host_serial;
 	if (m->started_us)
 		stats_observe(f->slot, HIST_RUN, m->ended_us - m->started_us);
 	message_end_resources(m);
@@ -168,12 +169,11 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 	struct flow *f = m->flow;
 
 	if (m->state != MSG_RUNNING || m->cancelling) {
-		if (f)
-			stats_add(f->slot, STAT_MISUSE, 1);
-		log_error("plugin misuse: %s for %s: ignored", outcome_name(outcome),
-		          m->state == MSG_FREE  ? "a message that is gone"
-		          : m->cancelling ? "a message that is being cancelled"
-		                          : "a message that was settled before");
+		host_misuse(f ? &f->host : NULL, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
+		            m->state == MSG_FREE ? "a message that is gone"
+		            : m->cancelling      ? "a message that is being cancelled"
+		            : m->cancelled       ? "a message that was cancelled before"
+		                                 : "a message that was settled before");
 		free(reason);
 		return false;
 	}
@@ -199,12 +199,13 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 	m->cancelling = true;
 	message_end_resources(m);
 	if (f->plugin->d.cancel) {
-		struct log_context former = host_enter(&f->host, m->id);
+		struct host_call call = host_call(&f->host, m->id);
 
 		f->plugin->d.cancel(f->plugin->handle, m);
-		host_leave(former);
+		host_return(call);
 	}
 	m->cancelling = false;
+	m->cancelled = true;
 	flow_end(m, outcome, class, 0, xstrdup(reason));
 }
 
@@ -214,7 +215,7 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 static void flow_deliver(struct pgmqd_msg *m)
 {
 	struct flow *f = m->flow;
-	struct log_context former;
+	struct host_call call;
 
 	if (flow_boottime_ms() + f->lease_ms / 10 >= m->lease_ms) { /* its lease ran down while it waited */
 		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
@@ -235,9 +236,9 @@ static void flow_deliver(struct pgmqd_msg *m)
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)
 		lease_deadline_arm(f);
-	former = host_enter(&f->host, m->id);
+	call = host_call(&f->host, m->id);
 	f->plugin->d.deliver(f->plugin->handle, m);
-	host_leave(former);
+	host_return(call);
 }
 
 /* How many messages the plugin may have at once now. */
@@ -503,10 +504,10 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 
 bool flow_start(struct flow *f)
 {
-	struct log_context former = host_enter(&f->host, 0);
+	struct host_call call = host_call(&f->host, 0);
 	int rc = f->plugin->d.start ? f->plugin->d.start(f->plugin->handle, &f->host) : 0;
 
-	host_leave(former);
+	host_return(call);
 	f->started = rc == 0;
 	return f->started;
 }
@@ -520,11 +521,12 @@ void flow_free(struct flow *f)
 		while ((m = TAILQ_FIRST(&f->list[s])) != NULL)
 			flow_forget(m);
 	if (f->started && f->plugin->d.stop) {
-		struct log_context former = host_enter(&f->host, 0);
+		struct host_call call = host_call(&f->host, 0);
 
 		f->plugin->d.stop(f->plugin->handle);
-		host_leave(former);
+		host_return(call);
 	}
+	host_check_left(&f->host);
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
 		event_free(events[i]);
 	queue_free(f->queue);

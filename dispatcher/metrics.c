@@ -21,6 +21,7 @@ static const struct {
 	[HIST_WAIT] = { "wait_seconds", "Time from the enqueue (or the end of its delay) to the start of the handler." },
 	[HIST_RUN] = { "run_seconds", "Time from the start of the handler to its outcome." },
 	[HIST_SETTLE] = { "settle_seconds", "Time from the outcome to its commit in the database." },
+	[HIST_CALLBACK] = { "callback_seconds", "Time that one callback of the plugin kept the loop waiting." },
 };
 
 /* Orders by role, queue and plugin. */
@@ -148,7 +149,10 @@ metrics_gauge(struct evbuffer *out, const struct metrics_view *v, enum stats_gau
 		if (!metrics_has_gauge(atomic_load(&v->slots[i]->role), g))
 			continue;
 		for (sum = 0, j = i; j < end; j++)
-			sum += atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
+			if (g != GAUGE_STALL)
+				sum += atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
+			else if (atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed) > sum)
+				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
 		metrics_labels(out, v->slots[i]);
 		evbuffer_add_printf(out, "} %" PRId64 "\n", sum);

@@ -28,7 +28,8 @@
 	X(GAUGE_WAITING, "prefetched", "Messages claimed that wait for a free slot.")                                  \
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
-	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")
+	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")                             \
+	X(GAUGE_STALL, "callback_longest_us", "Longest time that one callback of the plugin kept the loop waiting.")
 
 #define STATS_ID(id, name, help) id,
 enum stats_counter { STATS_COUNTERS(STATS_ID) STATS_NCOUNTERS };
@@ -36,7 +37,8 @@ enum stats_gauge { STATS_GAUGES(STATS_ID) STATS_NGAUGES };
 #undef STATS_ID
 
 /* Histograms of a message's life, in microseconds, with fixed bounds (stats_bounds_us). */
-enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, STATS_NHISTOGRAMS }; /* enqueue to start; start to outcome; outcome to settled */
+enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, HIST_CALLBACK, STATS_NHISTOGRAMS }; /* enqueue to start; start to outcome; outcome to settled;
+                                                                                              * one call into the plugin */
 #define STATS_NBOUNDS 17
 
 enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, ROLE_CONTROL };
