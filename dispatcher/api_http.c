@@ -144,7 +144,7 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 {
 	struct request *q = arg;
 	struct pgmqd_msg *m = q->res.msg;
-	struct pgmqd_http_answer a = { .curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len };
+	struct pgmqd_http_answer a = { .curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused };
 	struct host_call call;
 	curl_off_t retry = 0;
 

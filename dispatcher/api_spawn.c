@@ -17,12 +17,13 @@
 #include <unistd.h>
 
 #define STATUS_CANNOT 127
+#define LOOK_MS 5 /* without pidfd_open(2) */
 
 struct pgmqd_child {
 	TAILQ_ENTRY(pgmqd_child) link;
 	struct pgmqd_worker *w;
 	struct event *ev; /* on the pidfd */
-	int pidfd;
+	int pidfd;        /* -1: the kernel (or valgrind) has none, so `ev` is a timer that looks now and then */
 	pid_t pid;
 	pgmqd_exit_cb cb; /* NULL: nobody waits for it any more */
 	void *arg;
@@ -164,7 +165,8 @@ static void child_free(struct pgmqd_child *c)
 {
 	TAILQ_REMOVE(&children, c, link);
 	event_free(c->ev);
-	close(c->pidfd);
+	if (c->pidfd >= 0)
+		close(c->pidfd);
 	free(c);
 }
 
@@ -192,8 +194,11 @@ static void child_ended(evutil_socket_t fd, short what, void *arg)
 	int status = 0;
 
 	(void)fd, (void)what;
-	if (waitpid(c->pid, &status, WNOHANG) != c->pid)
+	if (waitpid(c->pid, &status, WNOHANG) != c->pid) {
+		if (c->pidfd < 0)
+			flow_timer(c->ev, LOOK_MS);
 		return;
+	}
 	(void)kill(-c->pid, SIGKILL); /* what it left behind in its group */
 	child_free(c);
 	if (!mine.cb)
@@ -235,9 +240,13 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(struct pgmqd_worker *w, const struc
 	}
 	child = xcalloc(1, sizeof(*child));
 	*child = (struct pgmqd_child){ .w = w, .pid = pid, .cb = cb, .arg = arg, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0) };
-	if (child->pidfd < 0 || !(child->ev = event_new(w->base, child->pidfd, EV_READ | EV_PERSIST, child_ended, child)) ||
-	    event_add(child->ev, NULL) != 0)
-		abort(); /* Linux 5.3 has pidfd_open; else memory or descriptors are out */
+	child->ev = event_new(w->base, child->pidfd, child->pidfd < 0 ? 0 : EV_READ | EV_PERSIST, child_ended, child);
+	if (!child->ev)
+		abort();
+	if (child->pidfd < 0)
+		flow_timer(child->ev, LOOK_MS);
+	else if (event_add(child->ev, NULL) != 0)
+		abort();
 	TAILQ_INSERT_TAIL(&children, child, link);
 	host_reap = child_reap;
 	w->children++;

@@ -116,7 +116,7 @@ static char *test_host(void)
 static int test(int argc, char **argv)
 {
 	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99", leaks[] = "--leak-check=full",
-	            kinds[] = "--errors-for-leak-kinds=definite", children[] = "--child-silent-after-fork=yes";
+	            kinds[] = "--show-leak-kinds=definite", children[] = "--child-silent-after-fork=yes";
 	char *host = test_host(), **args = xcalloc((size_t)argc + 8, sizeof(*args));
 	bool under = false;
 	int n = 0;

@@ -46,7 +46,7 @@ static const char usage[] =
 	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": [[...]], \"affected\": 1}\n"
 	"                      or {\"match\": ..., \"error\": \"...\"}\n"
 	"      --json          print JSON\n"
-	"      --log LEVEL     log lines on standard error: error, warn (default), info, debug\n"
+	"      --log LEVEL     log lines on standard error: error (default), warn, info, debug\n"
 	"      --plugin-dir DIR, --template-dir DIR  instead of the built-in ones\n"
 	"      --valgrind      run under valgrind\n"
 	"\n"
@@ -90,7 +90,7 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 	cJSON_AddNumberToObject(o, "id", (double)m->id);
 	cJSON_AddNumberToObject(o, "attempt", m->attempt);
 	cJSON_AddStringToObject(o, "outcome", kit_outcome_name(m));
-	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE) && m->delay_ms)
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE) && m->delay_ms > 1)
 		cJSON_AddNumberToObject(o, "delay_ms", (double)m->delay_ms);
 	if (m->reason)
 		cJSON_AddStringToObject(o, "reason", m->reason);
@@ -109,7 +109,7 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 static char *kit_line(const struct pgmqd_msg *m)
 {
 	cJSON *o = kit_object(m);
-	char *delay = m->outcome == OUT_RETRY && m->delay_ms ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
+	char *delay = m->outcome == OUT_RETRY && m->delay_ms > 1 ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
 	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
 	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "", m->reason ? m->reason : "",
 	                       m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "", params ? params : "");
@@ -123,9 +123,16 @@ static char *kit_line(const struct pgmqd_msg *m)
 void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
 {
 	struct kit_message *msg = &k->messages[m->id - 1];
-	cJSON *o = kit_object(m);
-	char *line = k->json ? cJSON_PrintUnformatted(o) : kit_line(m), *former = msg->out;
+	cJSON *o;
+	char *line, *former = msg->out;
 
+	if (m->outcome == OUT_RELEASE && !m->cancelled) { /* the queue paused while it waited */
+		msg->taken = false;
+		event_active(k->again, 0, 0);
+		return;
+	}
+	o = kit_object(m);
+	line = k->json ? cJSON_PrintUnformatted(o) : kit_line(m);
 	cJSON_Delete(o);
 	msg->out = xasprintf("%s%s\n", former ? former : "", line);
 	free(former);
@@ -323,7 +330,7 @@ int main(int argc, char **argv)
 	struct kit k = { .attempts = 1 };
 	struct settings s = { 0 };
 	struct queue_settings q = { .name = name };
-	int c, level = LOG_LEVEL_WARN, status;
+	int c, level = LOG_LEVEL_ERROR, status;
 	char *error = NULL;
 
 	argv[0] = program;
@@ -332,6 +339,7 @@ int main(int argc, char **argv)
 	free(option_set(option_find(settings_queue_options, "max_attempts"), &q, "1000000"));
 	free(option_set(option_find(settings_queue_options, "deadline"), &q, "10s"));
 	q.backoff_min = q.backoff_max = 0; /* a delay that the plugin leaves to the queue is not to be seen */
+	q.config_retry = 10;
 	s.path = xstrdup("command line");
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == HEADERS) {

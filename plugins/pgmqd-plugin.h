@@ -197,6 +197,7 @@ struct pgmqd_http_answer {
 	size_t body_len;
 	const char *error;      /* text for people when curl_code is not 0 */
 	int64_t retry_after_ms; /* from Retry-After, 0 when absent */
+	int refused;            /* pgmqd_http_public_only() kept it from an address */
 };
 typedef void (*pgmqd_http_cb)(void *arg, const struct pgmqd_http_answer *answer);
 int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg);
