@@ -96,18 +96,25 @@ static int info(const char *name, const char *dir)
 
 /* ---- test ---- */
 
-/* The program that runs plugins without a database: beside this one in a build tree, else where it was installed. Malloc'd. */
+/* The program that runs plugins without a database: beside this one in a build tree, near it when everything was moved, else where it
+ * was installed. Malloc'd. */
 static char *test_host(void)
 {
-	char self[PATH_MAX], *beside;
+	static const char *const near[] = { "", "../libexec/pgmqd/" };
+	char self[PATH_MAX], *path;
 	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
 	if (n > 0) {
+		const char *dir;
+
 		self[n] = 0;
-		beside = xasprintf("%s/pgmqd-plugin-host", dirname(self));
-		if (access(beside, X_OK) == 0)
-			return beside;
-		free(beside);
+		dir = dirname(self);
+		for (size_t i = 0; i < sizeof(near) / sizeof(*near); i++) {
+			path = xasprintf("%s/%spgmqd-plugin-host", dir, near[i]);
+			if (access(path, X_OK) == 0)
+				return path;
+			free(path);
+		}
 	}
 	return xstrdup(PGMQD_LIBEXECDIR "/pgmqd-plugin-host");
 }
