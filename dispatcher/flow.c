@@ -129,17 +129,24 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 	flow_tick(f);
 }
 
-/* The end of a pause after a configuration error: one message shows whether it is mended. */
-static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
+/* Ends a pause after a configuration error: one message shows whether it is mended. */
+void flow_resume(struct flow *f)
 {
-	struct flow *f = arg;
-
-	(void)fd, (void)what;
+	if (!f->paused)
+		return;
+	evtimer_del(f->pause);
 	f->paused = false;
 	f->probation = true;
 	f->look_wanted = true;
 	flow_show(f);
 	flow_kick(f);
+}
+
+/* The pause is over. */
+static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	flow_resume(arg);
 }
 
 /* A configuration error: the queue pauses, and says so once per pause. Returns the pause's length. */

@@ -54,6 +54,7 @@ void flow_up(struct flow *f);                   /* the connection is up: probe, 
 void flow_down(struct flow *f);                 /* it is lost */
 void flow_wake(struct flow *f);                 /* a notification for this queue */
 void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
+void flow_resume(struct flow *f);                /* a paused queue tries at once */
 void flow_drain(struct flow *f);                /* claims nothing more; calls on_idle when all is settled */
 void flow_give_up(struct flow *f);              /* the drain's time is over: cancels what runs and gives it back */
 bool flow_is_idle(const struct flow *f);
