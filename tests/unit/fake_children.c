@@ -55,8 +55,12 @@ static int live(const struct proc_env *env, int enough)
 	if (env->unit != NULL)
 		p[1].fd = env->unit->wake[0];
 	while (terms < enough) {
+		int before = terms;
+
 		proc_beat(env);
 		ppoll(p, 2, &ts, &during);
+		if (terms > before && terms < enough)
+			log_info("asked to leave");
 		if (p[0].revents != 0)
 			return PROC_EXIT_OK;
 		if (p[1].revents != 0)
