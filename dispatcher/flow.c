@@ -135,13 +135,14 @@ static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
 	flow_resume(arg);
 }
 
-/* A configuration error: the queue pauses, and says so once per pause. Returns the pause's length. */
-static int64_t flow_pause(struct flow *f, const char *reason)
+/* A configuration error: the queue pauses, and says so once per pause. Its messages go back at once: when the pause ends is
+ * not theirs to know, a reload may end it early. */
+static void flow_pause(struct flow *f, const char *reason)
 {
 	int64_t ms = f->qs->config_retry;
 
 	if (f->paused)
-		return ms;
+		return;
 	for (unsigned i = 0; i < f->pauses && ms < PAUSE_MAX_MS; i++)
 		ms *= 2;
 	if (ms > PAUSE_MAX_MS && PAUSE_MAX_MS > f->qs->config_retry)
@@ -153,8 +154,7 @@ static int64_t flow_pause(struct flow *f, const char *reason)
 	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason, (long long)((ms + 999) / 1000));
 	flow_timer(f->pause, ms);
 	flow_show(f);
-	wakeup_no_room(f);
-	return ms;
+	wakeup_release(f);
 }
 
 bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms, char *reason)
@@ -173,7 +173,7 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 	}
 	if (outcome == OUT_CONFIG) {
 		stats_add(f->slot, STAT_CONFIG_ERRORS, 1);
-		delay_ms = flow_pause(f, reason);
+		flow_pause(f, reason);
 	} else if (outcome == OUT_DONE || outcome == OUT_DONE_WITH || outcome == OUT_REPLACE) {
 		if (f->probation)
 			log_info("the configuration error is mended, the queue goes on");
@@ -249,7 +249,7 @@ static void flow_feed(struct flow *f)
 		flow_deliver(m);
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
-			flow_end(m, OUT_RELEASE, NULL, f->paused ? f->qs->config_retry : 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
+			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
 
 /* ---- looking ---- */
@@ -497,6 +497,7 @@ void flow_free(struct flow *f)
 void flow_drain(struct flow *f)
 {
 	f->draining = true;
+	wakeup_release(f);
 	evtimer_del(f->due);
 	evtimer_del(f->poll);
 	evtimer_del(f->pause);

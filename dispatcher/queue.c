@@ -15,11 +15,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_COUNT };
+enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_AWAKE, ST_UNLOCK, ST_FLIGHT, ST_COUNT };
 
 struct queue {
 	struct pgconn *pg;
 	char *name;  /* as configured and as in notifications */
+	char *oid;   /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present) */
+	char *mark;  /* low-water mark: a time below which no visible row can be that was not seen */
+	char *fence; /* the mark to be, once all transactions up to fence_xid are over */
+	unsigned long long fence_xid;
 	char *table; /* lower case, without the q_ */
 	char *plugin, *version;
 	int64_t lease_ms;
@@ -52,6 +56,9 @@ void queue_free(struct queue *q)
 	if (!q)
 		return;
 	free(q->name);
+	free(q->oid);
+	free(q->mark);
+	free(q->fence);
 	free(q->table);
 	free(q->plugin);
 	free(q->version);
@@ -77,25 +84,30 @@ bool queue_is_stale(const char *sqlstate)
 
 /* ---- the texts ---- */
 
-/* The claim: due rows by the vt index, then the time until the next one that is not due yet. */
+/* The claim: due rows by the vt index from the mark $3 on, then one row about the queue: the time until the next that falls due, what the
+ * mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock "present". */
 static char *sql_claim(const struct queue *q)
 {
 	return xasprintf(
-		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\""
-		" WHERE vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
+		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\" WHERE vt >= $3::timestamptz"
+		" AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
 		" claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
 		" SELECT c.msg_id, c.read_ct, %5$s, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint, c.message::text,"
-		" c.headers::text, NULL::bigint FROM claimed c"
+		" c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool FROM claimed c"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
-		" - pg_catalog.clock_timestamp()) * 1000)::bigint",
+		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
+		" pg_catalog.pg_current_snapshot()::text,"
+		" CASE WHEN $4::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
+		" ELSE false END END",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
 			     "r.msg_id = c.msg_id), 0) ELSE 0 END"
-			   : "0 * length($2::text)");
+			   : "0 * length($2::text)",
+		q->oid);
 }
 
 /* The rows whose lease still holds, of arrays $1 (ids) and $2 (read counts), deleted. */
@@ -291,8 +303,12 @@ static void probe_looked(void *arg, const struct pgresult *r)
 {
 	struct queue *q = arg;
 	bool queue = false, archive = false, trigger = false;
+	char *present;
 	int rows = r->res && !r->error ? PQntuples(r->res) : 0;
 
+	free(q->mark);
+	free(q->fence);
+	q->mark = q->fence = NULL;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = false;
 	for (int i = 0; i < rows; i++) {
 		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);
@@ -302,6 +318,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 			q->headers = has_column(cols, "headers");
 			q->last_read = has_column(cols, "last_read_at");
 			trigger = strcmp(PQgetvalue(r->res, i, 2), "t") == 0;
+			free(q->oid);
+			q->oid = xasprintf("(%s)", PQgetvalue(r->res, i, 3));
 		} else if (strcmp(kind, "archive") == 0) {
 			archive = true;
 			q->a_headers = has_column(cols, "headers");
@@ -341,6 +359,13 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	probe_prepare(q, ST_FENCE, sql_fence(q));
 	probe_prepare(q, ST_KNOWN, sql_known(q));
 	probe_prepare(q, ST_EXTEND, sql_extend(q));
+	probe_prepare(q, ST_AWAKE, xasprintf("SELECT pg_catalog.pg_try_advisory_lock(%s, -2)", q->oid));
+	probe_prepare(q, ST_UNLOCK, xasprintf("SELECT pg_catalog.pg_advisory_unlock(%s, -2)", q->oid));
+	probe_prepare(q, ST_FLIGHT, xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%s, -1) THEN pg_catalog.pg_advisory_unlock(%s, -1)"
+	                                      " ELSE false END", q->oid, q->oid));
+	present = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
+	pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
+	free(present);
 	if (--q->preparing == 0)
 		probe_end(q);
 }
@@ -359,7 +384,7 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
 	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
 	             " AND NOT a.attisdropped),"
-	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A'))"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4"
 	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"
 	             " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
@@ -369,36 +394,102 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 /* ---- claims ---- */
 
 struct claim_call {
+	struct queue *queue;
+	unsigned asked;
+	bool full;
 	queue_claim_cb cb;
 	void *arg;
 };
 
-/* The claim's answer: rows, and one last row with the time of the next that falls due. */
+/* Moves the low-water mark. `clock` was a second ago at this look, `snapshot` is xmin:xmax:... of it. A row that is not visible now and has
+ * a vt before that clock belongs to a transaction that was running: once those are over, a look that found less than it
+ * asked for has seen all there was below. */
+static void claim_mark(struct queue *q, const char *clock, const char *snapshot, bool all)
+{
+	unsigned long long xmin, xmax;
+
+	if (sscanf(snapshot, "%llu:%llu", &xmin, &xmax) != 2)
+		return;
+	if (q->fence && xmin >= q->fence_xid && all) {
+		free(q->mark);
+		q->mark = q->fence;
+		q->fence = NULL;
+	}
+	if (!q->fence) {
+		q->fence = xstrdup(clock);
+		q->fence_xid = xmax;
+	}
+}
+
+/* The claim's answer: rows, and one last row about the queue. */
 static void claim_answer(void *arg, const struct pgresult *r)
 {
 	struct claim_call *call = arg;
-	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
+	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res, .shared = -1 };
+	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
-	if (!r->error) {
-		int n = PQntuples(r->res);
-
-		claim.rows = n > 0 ? n - 1 : 0;
-		claim.due_ms = n > 0 ? atoll(PQgetvalue(r->res, n - 1, 6)) : 0;
+	if (last >= 0) {
+		claim.rows = last;
+		claim.due_ms = atoll(PQgetvalue(r->res, last, 6));
+		if (call->full)
+			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
+		claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8), (unsigned)last < call->asked);
 	}
 	call->cb(call->arg, &claim);
 	free(call);
 }
 
-void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg)
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[2] = { count, q->name };
+	const char *params[4] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f" };
 
 	snprintf(count, sizeof(count), "%u", n);
+	call->queue = q;
+	call->asked = n;
+	call->full = full;
 	call->cb = cb;
 	call->arg = arg;
-	pgconn_query(q->pg, q->stmt[ST_CLAIM], NULL, 2, params, claim_answer, call);
+	pgconn_query(q->pg, q->stmt[ST_CLAIM], NULL, 4, params, claim_answer, call);
+}
+
+/* ---- the handshake ---- */
+
+struct lock_call {
+	queue_lock_cb cb;
+	void *arg;
+};
+
+/* Whether a lock was had. */
+static void lock_answer(void *arg, const struct pgresult *r)
+{
+	struct lock_call *call = arg;
+
+	call->cb(call->arg, !r->error && PQntuples(r->res) == 1 && PQgetvalue(r->res, 0, 0)[0] == 't');
+	free(call);
+}
+
+/* Runs one of the lock statements. */
+static void lock_run(struct queue *q, enum stmt st, queue_lock_cb cb, void *arg)
+{
+	struct lock_call *call = xcalloc(1, sizeof(*call));
+
+	call->cb = cb;
+	call->arg = arg;
+	pgconn_query(q->pg, q->stmt[st], NULL, 0, NULL, lock_answer, call);
+}
+
+void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
+{
+	lock_run(q, ST_AWAKE, cb, arg);
+}
+
+void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg)
+{
+	if (held)
+		pgconn_query(q->pg, q->stmt[ST_UNLOCK], NULL, 0, NULL, NULL, NULL);
+	lock_run(q, ST_FLIGHT, cb, arg);
 }
 
 void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)

@@ -32,6 +32,8 @@ const struct pgmqd_option settings_global_options[] = {
 	    "How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
 	{ "poll_when_deaf", PGMQD_DURATION, 0, GLOBAL(poll_when_deaf), "1s",
 	    "The same while notifications are known not to arrive (a pooler in between).", NULL, NULL },
+	{ "shared_poll", PGMQD_DURATION, 0, GLOBAL(shared_poll), "2s",
+	    "The same for a queue that another worker serves, too: it may have died between a silent enqueue and its look.", NULL, NULL },
 	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s", "Time to finish what is in hand when pgmqd is told to stop.",
 	    NULL, NULL },
 	{ "watchdog", PGMQD_DURATION, 0, GLOBAL(watchdog), "30s", "Time without a sign of life after which a process is replaced; 0 switches it off.",
@@ -57,6 +59,9 @@ const struct pgmqd_option settings_queue_options[] = {
 	{ "config_retry", PGMQD_DURATION, 0, QUEUE(config_retry), "30s",
 	    "First pause of the queue after a configuration error (a wrong password, say); doubles up to 5min.", NULL, NULL },
 	{ "on_done", PGMQD_ENUM, 0, QUEUE(on_done), "archive", "What becomes of a message that was handled.", NULL, "archive|delete" },
+	{ "notify", PGMQD_ENUM, 0, QUEUE(notify), "adaptive",
+	    "When producers notify: while the worker sleeps (adaptive), always (plain), or never, and the queue is polled (off).", NULL,
+	    "adaptive|plain|off" },
 	{ "fallback_poll", PGMQD_DURATION, 0, QUEUE(fallback_poll), "0", "This queue's own fallback_poll; 0: the one of [pgmqd].", NULL, NULL },
 	{ 0 },
 };

@@ -187,10 +187,17 @@ void wakeup_looked(struct flow *f, int rows)
 	}
 }
 
+/* Nobody looks here for now: the producers notify, so that other dispatchers hear of new work. */
+void wakeup_release(struct flow *f)
+{
+	if (f->wake == WAKE_AWAKE)
+		wakeup_close(f);
+}
+
 void wakeup_no_room(struct flow *f)
 {
-	if (f->wake == WAKE_AWAKE && f->notify != NOTIFY_OFF)
-		wakeup_close(f); /* other dispatchers shall hear of new work */
+	if (f->notify != NOTIFY_OFF)
+		wakeup_release(f);
 }
 
 void wakeup_down(struct flow *f)

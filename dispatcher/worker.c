@@ -30,7 +30,7 @@ struct worker {
 	struct template_set *templates;
 	struct flow **flows;
 	size_t nflows;
-	struct event *wake, *parent, *term, *intr, *beat, *drain;
+	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
 	char *down_reason; /* the last one that was logged */
 };
@@ -41,8 +41,7 @@ static void worker_beat(evutil_socket_t fd, short what, void *arg)
 	struct worker *w = arg;
 
 	(void)fd, (void)what;
-	for (size_t i = 0; i < w->nflows; i++)
-		stats_beat(w->env->unit->slots[i]);
+	proc_beat(w->env);
 }
 
 /* All queues are settled: leave. */
@@ -100,6 +99,18 @@ static void worker_signal(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	worker_drain(arg);
+}
+
+/* SIGHUP: something outside was mended, perhaps: templates are read anew, and paused queues try at once. */
+static void worker_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	template_free(w->templates);
+	w->templates = NULL;
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_resume(w->flows[i]);
 }
 
 /* The supervisor is gone. */
@@ -216,7 +227,7 @@ static struct event *worker_event(struct worker *w, evutil_socket_t fd, short wh
 /* Frees everything, so that leak checkers see only leaks. */
 static void worker_free(struct worker *w)
 {
-	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->beat, w->drain };
+	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->hup, w->beat, w->drain };
 
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
@@ -253,6 +264,7 @@ int worker_main(const struct proc_env *env)
 	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
 	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_signal);
 	w.intr = worker_event(&w, SIGINT, EV_SIGNAL, worker_signal);
+	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
 	event_add(w.beat, &second);
