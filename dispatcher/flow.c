@@ -371,8 +371,8 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 	f->warned = warning != NULL;
 	f->probe_failed = false;
 	f->ready = true;
-	f->look_wanted = f->full_look = true;
 	flow_show(f);
+	wakeup_up(f);
 	flow_kick(f);
 }
 

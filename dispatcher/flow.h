@@ -91,6 +91,7 @@ void wakeup_looked(struct flow *f, int rows);   /* a look came back */
 void wakeup_close(struct flow *f);              /* the producers shall notify again */
 void wakeup_no_room(struct flow *f);
 void wakeup_release(struct flow *f);
+void wakeup_up(struct flow *f);
 void wakeup_down(struct flow *f);
 enum notify_mode wakeup_mode(const char *text);
 void flow_reprobe(struct flow *f);

@@ -194,6 +194,14 @@ void wakeup_release(struct flow *f)
 		wakeup_close(f);
 }
 
+/* A new session: whoever was silent because our former one was awake may not have committed yet, so it begins like a
+ * worker that is about to sleep. */
+void wakeup_up(struct flow *f)
+{
+	f->full_look = true;
+	wakeup_close(f);
+}
+
 void wakeup_no_room(struct flow *f)
 {
 	if (f->notify != NOTIFY_OFF)
