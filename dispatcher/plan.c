@@ -217,7 +217,7 @@ bool plan_globals_equal(const struct settings *a, const struct settings *b)
 	return plan_text_equal(a->database, b->database) && plan_text_equal(a->channel, b->channel) &&
 	       plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
 	       plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
-	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll && a->shared_poll == b->shared_poll &&
+	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll && a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
 	       a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout &&
 	       a->watchdog == b->watchdog;
 }

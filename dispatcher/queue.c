@@ -44,6 +44,8 @@ void queue_free(struct queue *q)
 	free(q->version);
 	free(q->probe_error);
 	free(q->probe_warning);
+	for (int i = 0; i < ST_COUNT; i++)
+		free(q->text[i]);
 	free(q);
 }
 
@@ -256,15 +258,17 @@ static void probe_prepared(void *arg, const struct pgresult *r)
 		probe_end(q);
 }
 
-/* Prepares one statement; `sql` is freed. */
+/* Prepares one statement; `sql` is the queue's from here. */
 static void probe_prepare(struct queue *q, enum stmt st, char *sql)
 {
 	static unsigned serial; /* a new name each time: the connection may know the old one, and other queues share it */
 
 	snprintf(q->stmt[st], sizeof(q->stmt[st]), "q%u_%d", serial++, (int)st);
 	q->preparing++;
-	pgconn_prepare(q->pg, q->stmt[st], sql, probe_prepared, q);
-	free(sql);
+	free(q->text[st]);
+	q->text[st] = sql;
+	/* behind a pooler only checked: the next statement may meet another session */
+	pgconn_prepare(q->pg, q->pooled ? "" : q->stmt[st], sql, probe_prepared, q);
 }
 
 /* Whether a comma-separated list of columns has `name`. */
@@ -344,7 +348,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	probe_prepare(q, ST_FLIGHT, xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%s, -1) THEN pg_catalog.pg_advisory_unlock(%s, -1)"
 	                                      " ELSE false END", q->oid, q->oid));
 	present = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
-	pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
+	if (!q->pooled)
+		pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
 	free(present);
 	if (--q->preparing == 0)
 		probe_end(q);
@@ -357,8 +362,10 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	q->probe_cb = cb;
 	q->probe_arg = arg;
 	q->preparing = 0;
+	q->pooled = pgconn_is_pooled(q->pg);
 	/* the statements must go by the vt and msg_id indexes even while the planner believes the tables to be empty */
-	pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL, NULL);
+	if (!q->pooled)
+		pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL, NULL);
 	pgconn_query(q->pg, NULL,
 	             "SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = 'q_' || $1::text THEN 'queue'"
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"

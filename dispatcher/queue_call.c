@@ -12,6 +12,12 @@
 
 /* ---- claims ---- */
 
+/* Runs one of the queue's statements. */
+static void queue_run(struct queue *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+{
+	pgconn_query(q->pg, q->pooled ? NULL : q->stmt[st], q->pooled ? q->text[st] : NULL, nparams, params, cb, arg);
+}
+
 struct claim_call {
 	struct queue *queue;
 	unsigned asked;
@@ -70,7 +76,7 @@ void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void
 	call->full = full;
 	call->cb = cb;
 	call->arg = arg;
-	pgconn_query(q->pg, q->stmt[ST_CLAIM], NULL, 4, params, claim_answer, call);
+	queue_run(q, ST_CLAIM, 4, params, claim_answer, call);
 }
 
 /* ---- the handshake ---- */
@@ -96,18 +102,26 @@ static void lock_run(struct queue *q, enum stmt st, queue_lock_cb cb, void *arg)
 
 	call->cb = cb;
 	call->arg = arg;
-	pgconn_query(q->pg, q->stmt[st], NULL, 0, NULL, lock_answer, call);
+	queue_run(q, st, 0, NULL, lock_answer, call);
 }
 
 void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
 {
+	if (q->pooled) { /* a session lock would stay with the pooler */
+		cb(arg, false);
+		return;
+	}
 	lock_run(q, ST_AWAKE, cb, arg);
 }
 
 void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg)
 {
+	if (q->pooled) {
+		cb(arg, true);
+		return;
+	}
 	if (held)
-		pgconn_query(q->pg, q->stmt[ST_UNLOCK], NULL, 0, NULL, NULL, NULL);
+		queue_run(q, ST_UNLOCK, 0, NULL, NULL, NULL);
 	lock_run(q, ST_FLIGHT, cb, arg);
 }
 
@@ -161,7 +175,7 @@ int64_t queue_settled_id(const struct queue_settled *s, int row)
 static void settle_done_with(struct queue *q, const struct pgmqd_msg *m, const char *const *params, struct settle_call *call)
 {
 	pgconn_group_begin(q->pg);
-	pgconn_query(q->pg, q->stmt[ST_FENCE], NULL, 2, params, NULL, NULL);
+	queue_run(q, ST_FENCE, 2, params, NULL, NULL);
 	call->fence = true;
 	pgconn_query(q->pg, NULL, m->sql, m->nparams, (const char *const *)m->params, settle_answer, call);
 	pgconn_group_end(q->pg);
@@ -192,35 +206,35 @@ void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *c
 	switch (outcome) {
 	case OUT_DONE:
 		params[2] = flag;
-		pgconn_query(q->pg, q->stmt[ST_DONE], NULL, 3, params, settle_answer, call);
+		queue_run(q, ST_DONE, 3, params, settle_answer, call);
 		break;
 	case OUT_RETRY:
 		params[2] = sqltext_end(&third);
-		pgconn_query(q->pg, q->stmt[ST_RETRY], NULL, 3, params, settle_answer, call);
+		queue_run(q, ST_RETRY, 3, params, settle_answer, call);
 		break;
 	case OUT_CONFIG:
 	case OUT_RELEASE:
 		params[2] = sqltext_end(&third);
 		params[3] = q->name;
-		pgconn_query(q->pg, q->stmt[ST_RELEASE], NULL, 4, params, settle_answer, call);
+		queue_run(q, ST_RELEASE, 4, params, settle_answer, call);
 		break;
 	case OUT_FAIL:
 		params[2] = sqltext_end(&third);
 		params[3] = sqltext_end(&classes);
 		params[4] = sqltext_end(&attempts);
 		params[5] = flag;
-		pgconn_query(q->pg, q->stmt[ST_FAIL], NULL, 6, params, settle_answer, call);
+		queue_run(q, ST_FAIL, 6, params, settle_answer, call);
 		break;
 	case OUT_REPLACE:
 		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
 		params[2] = msgs[0]->sql;
 		params[3] = delay;
 		params[4] = flag;
-		pgconn_query(q->pg, q->stmt[ST_REPLACE], NULL, 5, params, settle_answer, call);
+		queue_run(q, ST_REPLACE, 5, params, settle_answer, call);
 		break;
 	case OUT_DONE_WITH:
 		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
-			pgconn_query(q->pg, q->stmt[ST_KNOWN], NULL, 2, params, settle_answer, call);
+			queue_run(q, ST_KNOWN, 2, params, settle_answer, call);
 		else
 			settle_done_with(q, msgs[0], params, call);
 		break;
@@ -248,7 +262,7 @@ void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queu
 	}
 	params[0] = sqltext_end(&ids);
 	params[1] = sqltext_end(&counts);
-	pgconn_query(q->pg, q->stmt[ST_EXTEND], NULL, 2, params, settle_answer, call);
+	queue_run(q, ST_EXTEND, 2, params, settle_answer, call);
 	sqltext_free(&ids);
 	sqltext_free(&counts);
 }

@@ -18,6 +18,8 @@ struct queue {
 	int64_t lease_ms;
 	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
 	char stmt[ST_COUNT][24];
+	char *text[ST_COUNT]; /* what they say, for where they cannot be prepared */
+	bool pooled;
 	queue_probe_cb probe_cb;
 	void *probe_arg;
 	unsigned preparing;

@@ -32,6 +32,8 @@ const struct pgmqd_option settings_global_options[] = {
 	    "How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
 	{ "poll_when_deaf", PGMQD_DURATION, 0, GLOBAL(poll_when_deaf), "1s",
 	    "The same while notifications are known not to arrive (a pooler in between).", NULL, NULL },
+	{ "require_notify", PGMQD_BOOL, 0, GLOBAL(require_notify), "no",
+	    "Refuse a connection on which notifications cannot arrive (a transaction pooler) instead of polling.", NULL, NULL },
 	{ "shared_poll", PGMQD_DURATION, 0, GLOBAL(shared_poll), "2s",
 	    "The same for a queue that another worker serves, too: it may have died between a silent enqueue and its look.", NULL, NULL },
 	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s", "Time to finish what is in hand when pgmqd is told to stop.",

@@ -32,6 +32,7 @@ struct worker {
 	size_t nflows;
 	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
+	int status;        /* to leave with */
 	char *down_reason; /* the last one that was logged */
 };
 
@@ -142,11 +143,27 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			}
 }
 
+/* Whether the settings forbid this connection: then the process ends, and comes back later. */
+static bool worker_refuses(struct worker *w)
+{
+	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, or require_notify = no";
+
+	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg))
+		return false;
+	log_error("%s", text);
+	stats_error(w->env->slot, text);
+	w->status = PROC_EXIT_CONFIG;
+	event_base_loopbreak(w->base);
+	return true;
+}
+
 /* Connected: every queue looks at the catalogue and then at its messages. */
 static void worker_up(void *arg)
 {
 	struct worker *w = arg;
 
+	if (worker_refuses(w))
+		return;
 	if (w->was_up)
 		for (size_t i = 0; i < w->nflows; i++)
 			stats_add(w->env->unit->slots[i], STAT_RECONNECTS, 1);
@@ -274,6 +291,7 @@ int worker_main(const struct proc_env *env)
 		pgconn_start(w.pg);
 		event_base_dispatch(w.base);
 		log_info("stopped");
+		status = w.status;
 	}
 	worker_free(&w);
 	return status;
