@@ -245,7 +245,7 @@ PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const ch
 
 	memset(out, 0, sizeof(*out));
 	if ((set = host_templates(w, &out->error)) == NULL)
-		return -1;
+		return -2;
 	rc = template_render(set, name, lang, vars, &r);
 	out->subject = r.part[TEMPLATE_SUBJECT];
 	out->text = r.part[TEMPLATE_TEXT];

@@ -197,20 +197,34 @@ bool queue_is_stale(const char *sqlstate)
 static struct answer *giving;
 static void give_claim(struct answer *a)
 {
-	struct queue_claim claim = { .rows = (int)a->n, .due_ms = INT64_C(86400000) };
+	struct queue_claim claim = { .rows = (int)a->n, .due_ms = INT64_C(86400000), .shared = -1 };
 
 	giving = a;
 	CALL(queue_claim_cb, a)(a->arg, &claim);
 	giving = NULL;
 }
 
-void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg)
 {
 	struct answer *a = answer_new(q->pg, give_claim, n, arg);
 
+	(void)full;
 	KEEP(a, cb);
 	for (a->n = 0; a->n < n && (a->claimed[a->n] = kit_next(kit)) != NULL; a->n++)
 		;
+}
+
+/* There is nobody to be silent: the lock is never had, and always free. */
+void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
+{
+	(void)q;
+	cb(arg, false);
+}
+
+void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg)
+{
+	(void)q, (void)held;
+	cb(arg, true);
 }
 
 void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)

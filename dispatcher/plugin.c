@@ -120,9 +120,11 @@ static char *open_object(struct plugin *p, const char *name)
 	p->dl = dlopen(self, RTLD_NOW | RTLD_LOCAL);
 	if (!p->dl && access("/proc/self/fd", F_OK) != 0)
 		p->dl = dlopen(p->path, RTLD_NOW | RTLD_LOCAL);
-	close(fd);
-	if (!p->dl)
+	if (!p->dl) {
+		close(fd);
 		return xasprintf("cannot be loaded: %s", dlerror());
+	}
+	/* it stays open: the loader knows objects by name, and another plugin must not come by this one's */
 	*(void **)&init = dlsym(p->dl, "pgmqd_plugin_init");
 	if (!init)
 		return xasprintf("%s is no pgmqd plugin: it has no pgmqd_plugin_init (PGMQD_REGISTER_PLUGIN defines it)", p->path);

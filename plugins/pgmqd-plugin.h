@@ -223,7 +223,9 @@ const char *pgmqd_result_value(const struct pgmqd_result *r, int row, int col); 
 
 /* Renders templates/LANG/NAME.{subject,txt,html}.mustache with `vars` (an object; NULL: none). `lang` falls back from
  * ru-RU to ru to the host's default_lang. 0: the three texts are the caller's, freed by pgmqd_rendered_free(). -1: `error`
- * says what is wrong (unknown template, a required variable that is missing, a name with a path in it) and is freed by the same call. */
+ * says what is wrong with the message (unknown template, a required variable that is missing, a name with a path in it) and is freed
+ * by the same call. -2: the templates cannot be loaded, which is no message's fault (pgmqd_config_error); they are read again at
+ * the next call. */
 struct pgmqd_rendered {
 	char *subject, *text, *html;
 	char *lang; /* the language that was found */
