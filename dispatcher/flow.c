@@ -222,8 +222,8 @@ static void flow_deliver(struct pgmqd_msg *m)
 	}
 	m->started_us = flow_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
-		flow_end(m, OUT_FAIL, "attempts", 0,
-		         xasprintf("claimed %d times without an outcome: the plugin crashed, or its process was killed, each time", m->read_ct - 1));
+		flow_end(m, OUT_FAIL, "crash", 0,
+		         xasprintf("attempt %u had no outcome: the plugin crashed, or its process was killed", m->attempt - 1));
 		return;
 	}
 	if (!m->text) {
@@ -251,7 +251,7 @@ static void flow_feed(struct flow *f)
 {
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
+	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL)
 		flow_deliver(m);
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
@@ -299,6 +299,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		flow_move(m, MSG_WAITING);
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
+	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
 		flow_timer(f->due, claim->due_ms + 1);
@@ -312,7 +313,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 /* Claims for the free slots, if there are any and it makes sense now. */
 static void flow_look(struct flow *f)
 {
-	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], room = flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch), n;
+	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
+	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
 	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining || held >= room)
 		return;
@@ -497,6 +499,8 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		abort();
 	f->deaf = !flow_listener_hears(env->stats); /* until the listener says otherwise */
 	stats_gauge(slot, GAUGE_HEARING, !f->deaf);
+	if (env->after_crash)
+		caution_begin(f);
 	flow_show(f);
 	return f;
 }
