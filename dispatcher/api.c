@@ -8,6 +8,7 @@
 #include "xalloc.h"
 
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -41,6 +42,17 @@ PGMQD_EXPORT void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...)
 {
 	va_list ap;
 
+	va_start(ap, fmt);
+	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (m->state == MSG_RUNNING && !m->cancelling)
+		snprintf(m->own_class, sizeof(m->own_class), "%s", kind);
 	va_start(ap, fmt);
 	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
 	va_end(ap);
@@ -383,9 +395,13 @@ PGMQD_EXPORT int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, 
 {
 	struct query *q;
 
-	if (m->state != MSG_RUNNING || m->cancelling) {
+	if (m->state != MSG_RUNNING || (m->cancelling && cb)) {
 		log_error("plugin misuse: a query for a message that is settled");
 		return -1;
+	}
+	if (!cb) {
+		pgconn_query(m->flow->pg, NULL, sql, nparams, params, NULL, NULL);
+		return 0;
 	}
 	q = xcalloc(1, sizeof(*q));
 	q->res.end = query_end;

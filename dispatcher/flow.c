@@ -187,7 +187,7 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		f->pauses = 0;
 		flow_show(f);
 	}
-	flow_end(m, outcome, NULL, delay_ms, reason);
+	flow_end(m, outcome, outcome == OUT_FAIL && *m->own_class ? m->own_class : NULL, delay_ms, reason);
 	return true;
 }
 

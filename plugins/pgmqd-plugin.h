@@ -105,6 +105,9 @@ void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PG
 /* Never: dead-lettered with this reason. */
 void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
+/* The same with a class of the plugin's own (up to 31 characters), by which `pgmqd dlq --class` can choose; else it is "permanent". */
+void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* Partly done: in one transaction json_text is sent as a new message, seen after delay_ms, and this one is archived. */
 void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms);
 
@@ -164,7 +167,8 @@ typedef void (*pgmqd_curl_cb)(void *arg, int curl_code);
 int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg);
 void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy);
 
-/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied ---- */
+/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback nobody
+ * hears how it went; then it may also be sent from cancel(). ---- */
 
 typedef void (*pgmqd_query_cb)(void *arg, const struct pgmqd_result *res);
 int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg);
