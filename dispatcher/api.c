@@ -79,6 +79,23 @@ PGMQD_EXPORT void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int npar
 	flow_settle(m, OUT_DONE_WITH, 0, NULL);
 }
 
+PGMQD_EXPORT void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
+{
+	set_statement(m, sql, nparams, params);
+	if (m->state == MSG_RUNNING)
+		m->shared = true;
+	flow_settle(m, OUT_DONE_WITH, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	flow_settle(m, OUT_RELEASE, clamp_delay(delay_ms), xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
 /* ---- the message ---- */
 
 PGMQD_EXPORT int64_t pgmqd_msg_id(const struct pgmqd_msg *m)

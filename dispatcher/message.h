@@ -54,6 +54,7 @@ struct pgmqd_msg {
 	const char *class; /* of a failure: "permanent", "attempts", "deadline", "crash"; static text */
 	int64_t delay_ms;
 	char *sql; /* done_with's statement, or replace's JSON */
+	bool shared; /* done_batch: the statement is run once for all messages that have the same one */
 	int nparams;
 	char **params;
 };

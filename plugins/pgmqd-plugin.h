@@ -112,6 +112,16 @@ void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms)
  * neither does: exactly once for effects in the database. The texts are copied. */
 void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
+/* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together, and runs
+ * it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with one element per
+ * message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or should one of the messages
+ * belong to somebody else by now, it is run for each of them alone. */
+void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
+
+/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. For what another side has to do
+ * first; the plugin itself must know when to give up. */
+void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* It is not the message's fault (wrong password, provider paused): the message goes back without losing an attempt and
  * the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
