@@ -209,6 +209,7 @@ def test_reminders_of_simulated_days(rig):
     # two passing clocks of different length: booked ahead by hours to weeks, many minutes of the hour, some at night
     appointments = {}
     db.execute("alter table appointments disable trigger user")
+    db.execute("update appointments set status = 'cancelled'")  # the demo application's, which are about the real present
     for _ in range(DAYS * 4):
         at = start + timedelta(minutes=rng.randrange(DAYS * 1440))
         ahead = timedelta(minutes=rng.choice([30, 90, 600, 1439, 1440, 1441, 5000, 20000]))
@@ -255,10 +256,9 @@ def test_reminders_of_simulated_days(rig):
             db.commit()
         else:
             now = max(now + timedelta(seconds=1), next(h for h in hours if h > now) + timedelta(seconds=rng.randrange(0, 20)))
-    sent = db.execute("select appointment_id, kind, starts_at from pgmqd.reminder_sent").fetchall()
-    mails = db.execute("select message->>'key' from pgmq.q_email_queue").fetchall()
+    mails = [key for (key,) in db.execute("select message->>'key' from pgmq.q_email_queue").fetchall()]
     assert db.execute("select count(*) from pgmqd.trigger_errors").fetchone()[0] == 0
-    assert len(mails) == len(set(mails)) == len(sent), "a reminder was sent twice"
+    assert len(mails) == len(set(mails)), "a reminder was sent twice"
     # what had to be sent: a look came within its window
     windows = {"24h": (timedelta(hours=24), timedelta(hours=2)), "1h": (timedelta(hours=1, minutes=20), timedelta(minutes=20))}
     lead = {"24h": timedelta(hours=24), "1h": timedelta(hours=1)}
@@ -273,7 +273,7 @@ def test_reminders_of_simulated_days(rig):
                 late += min(within) > at - first + timedelta(hours=1)
             else:
                 skipped += 1
-    have = {(ident, kind) for ident, kind, _ in sent}
+    have = {tuple(key.split()[1:3]) for key in mails}
     print(f"{DAYS} days: due {len(want) + skipped}, sent {len(have)}, late {late}, skipped {skipped}, lost {len(want - have)},"
           f" doubled {len(mails) - len(have)}; {crashed} crashes, {twice} second claims")
     assert have == want
