@@ -14,7 +14,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <time.h>
 
 #define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
@@ -50,17 +49,18 @@ void flow_timer(struct event *e, int64_t ms)
 	evtimer_add(e, &tv);
 }
 
+/* Sets the due timer. */
+static void flow_due_in(struct flow *f, int64_t ms)
+{
+	f->due_at_ms = flow_boottime_ms() + ms;
+	flow_timer(f->due, ms);
+}
+
 /* Something falls due in `ms`: the due timer rings then at the latest. */
 void flow_due_by(struct flow *f, int64_t ms)
 {
-	struct timeval at, now;
-
-	if (evtimer_pending(f->due, &at)) {
-		gettimeofday(&now, NULL); /* the clock that evtimer_pending() answers in */
-		if ((at.tv_sec - now.tv_sec) * 1000 + (at.tv_usec - now.tv_usec) / 1000 <= ms)
-			return;
-	}
-	flow_timer(f->due, ms);
+	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > flow_boottime_ms() + ms)
+		flow_due_in(f, ms);
 }
 
 /* Puts a message onto the list of its new state: the only place where a state changes. */
@@ -280,12 +280,12 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		f->look_wanted = true;
 		if (*claim->sqlstate) { /* else flow_down() follows */
 			if (queue_is_stale(claim->sqlstate)) {
-				flow_reprobe(f);
+				flow_stale(f);
 			} else {
 				stats_error(f->slot, claim->error);
 				log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
 				f->look_wanted = false;
-				flow_timer(f->due, LOOK_FAILED_MS);
+				flow_due_in(f, LOOK_FAILED_MS);
 			}
 		}
 		return;
@@ -301,7 +301,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
-		flow_timer(f->due, claim->due_ms + 1);
+		flow_due_in(f, claim->due_ms + 1);
 	flow_poll_arm(f);
 	if (claim->rows)
 		lease_arm(f);
@@ -409,6 +409,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
+	f->probed_ms = flow_boottime_ms();
 	f->ready = true;
 	f->look_wanted = true;
 	flow_show(f);
@@ -423,6 +424,18 @@ void flow_reprobe(struct flow *f)
 	f->probing = true;
 	flow_show(f);
 	queue_probe(f->queue, flow_probed, f);
+}
+
+/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger, say). */
+void flow_stale(struct flow *f)
+{
+	if (flow_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
+		flow_reprobe(f);
+		return;
+	}
+	f->ready = false;
+	flow_show(f);
+	flow_timer(f->again, LOOK_FAILED_MS);
 }
 
 /* A queue that was not there is looked for again, or outcomes that were refused for a passing reason go out again. */
@@ -456,7 +469,7 @@ void flow_down(struct flow *f)
 /* ---- life ---- */
 
 /* Whether the listener is known to hear: a worker that was restarted is not told again. */
-static bool flow_listener_hears(const struct stats *st)
+bool flow_listener_hears(const struct stats *st)
 {
 	for (size_t i = 0; i < st->nslots; i++)
 		if (st->slot[i].role == ROLE_LISTENER)

@@ -38,6 +38,8 @@ struct flow {
 	bool paused, probation; /* after a configuration error: no claims, then one message at a time until one succeeds */
 	unsigned pauses;        /* in a row */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
+	int64_t probed_ms;      /* boottime of the last good probe */
+	int64_t due_at_ms;      /* boottime that the due timer is set to */
 	unsigned settling;      /* settling statements under way */
 	int64_t lease_ms, deadline_ms;
 	struct event *tick, *due, *poll, *lease, *deadline, *pause, *again;
@@ -71,6 +73,8 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 void flow_timer(struct event *e, int64_t ms);
 void flow_due_by(struct flow *f, int64_t ms);
 void flow_reprobe(struct flow *f);
+void flow_stale(struct flow *f); /* a statement says that the tables have changed */
+bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends what overran its deadline */
 struct event *lease_event(struct flow *f);

@@ -183,6 +183,7 @@ static void listener_up(void *arg)
 	free(l->down_reason);
 	l->down_reason = NULL;
 	queue_listen(l->pg, l->env->settings->channel, listener_listening, l);
+	flow_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
 }
 
 /* The connection is lost: nothing is heard until it is back. */

@@ -204,12 +204,15 @@ static char *sql_replace(const struct queue *q)
 	return sql;
 }
 
-/* The fence of done_with: archives one row or fails with division_by_zero, which rolls the plugin's statement back. */
+/* The fence of done_with: archives one row or fails by a cast, which rolls the plugin's statement back. The text tells this
+ * failure from one of the plugin's statement. */
+#define FENCE_MARK "pgmqd: lease lost"
 static char *sql_fence(const struct queue *q)
 {
 	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s SELECT 1 / count(*) FROM kept", gone, kept);
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE count(*) WHEN 0 THEN ('" FENCE_MARK " ' || count(*))::int ELSE 1 END FROM kept", gone,
+	                kept);
 	free(gone);
 	free(kept);
 	return sql;
@@ -432,7 +435,7 @@ static void settle_answer(void *arg, const struct pgresult *r)
 	struct settle_call *call = arg;
 	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
 
-	if (call->fence && r->error && strcmp(r->sqlstate, "22012") == 0) {
+	if (call->fence && r->error && strcmp(r->sqlstate, "22P02") == 0 && strstr(r->error, FENCE_MARK)) {
 		s.error = NULL;
 		s.lost = true;
 	} else if (!r->error) {
