@@ -10,6 +10,8 @@
 #define BAR_RIGHT (PAGE_RIGHT - 138)
 #define BAR_HEIGHT 9.0
 #define AXIS_HEIGHT 14.0
+#define ROW_GAP 5.0
+#define ROW_HEIGHT 21.5
 
 enum shape chart_shape(enum level level)
 {
@@ -96,7 +98,7 @@ void chart_bars(struct pages *p, const GPtrArray *areas, enum lang lang)
 			if (!a->has_score)
 				continue;
 			l = fonts_cell(p->fonts, a->title, 10.5, REGULAR, LABEL_WIDTH, 2);
-			h = MAX(fonts_height(l) + 6, 23);
+			h = MAX(fonts_height(l) + ROW_GAP, ROW_HEIGHT);
 			if (p->y + height + h + AXIS_HEIGHT > PAGE_BOTTOM && (labels->len > 0 || p->y > PAGE_TOP)) {
 				g_object_unref(l);
 				break;
@@ -114,7 +116,7 @@ void chart_bars(struct pages *p, const GPtrArray *areas, enum lang lang)
 			if (!a->has_score)
 				continue;
 			l = g_ptr_array_index(labels, k++);
-			h = MAX(fonts_height(l) + 6, 23);
+			h = MAX(fonts_height(l) + ROW_GAP, ROW_HEIGHT);
 			draw_bar(p, a, l, h, lang);
 			p->y += h;
 		}

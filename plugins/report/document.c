@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define CARD_PAD 20.0
+#define CARD_PAD 18.0
 
 /* The part of the report's number that people read to each other. */
 static char *short_id(const struct report_data *d)
@@ -43,7 +43,7 @@ static void draw_top(struct pages *p, const struct report_data *d, const char *b
 
 	draw_brand(p, brand, 40, 34);
 	pages_text(p, number, 9, REGULAR, PAGE_RIGHT, 51, 1, COLOUR_MUTED);
-	p->y = 96;
+	p->y = 90;
 	p->y += pages_text(p, w->title, 27, BOLD, PAGE_LEFT, p->y, 0, COLOUR_INK) + 3;
 	pages_layout(p, name, PAGE_LEFT, p->y, COLOUR_BRAND);
 	p->y += fonts_height(name) + 3;
@@ -150,7 +150,7 @@ static void draw_summary(struct pages *p, const struct report_data *d)
 		l = fonts_layout(p->fonts, "", 10.5, REGULAR, width);
 	}
 	pango_layout_set_spacing(l, 2 * PANGO_SCALE);
-	head = fonts_layout(p->fonts, d->has_score ? w->area_level[level] : w->summary, 15, BOLD, 0);
+	head = fonts_layout(p->fonts, d->has_score ? w->verdict[level] : w->summary, 15, BOLD, 0);
 	text_height = 26 + (cut ? 0 : fonts_height(l));
 	h = MAX(text_height, d->has_score ? GAUGE_HEIGHT : 0) + 2 * CARD_PAD;
 	pages_box(p, PAGE_LEFT, p->y, PAGE_INNER, h, 10, COLOUR_CARD);
@@ -160,7 +160,7 @@ static void draw_summary(struct pages *p, const struct report_data *d)
 	}
 	pages_layout(p, head, left + (d->has_score ? 17 : 0), p->y + (h - text_height) / 2, COLOUR_INK);
 	pages_layout(p, l, left, p->y + (h - text_height) / 2 + 26, COLOUR_INK);
-	p->y += h + (cut ? 10 : 22);
+	p->y += h + (cut ? 10 : 18);
 	if (cut) {
 		pages_paragraph(p, text, 10.5, REGULAR, PAGE_LEFT, PAGE_INNER, COLOUR_INK);
 		p->y += 18;
@@ -179,7 +179,7 @@ static void draw_chart(struct pages *p, const struct report_data *d)
 		return;
 	draw_heading(p, words_of(d->lang)->areas, 90);
 	chart_bars(p, d->areas, d->lang);
-	p->y += 14;
+	p->y += 10;
 }
 
 /* The recommendations, numbered. */

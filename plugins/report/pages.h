@@ -12,7 +12,7 @@
 #define PAGE_LEFT 48.0
 #define PAGE_RIGHT (PAGE_WIDTH - 48.0)
 #define PAGE_TOP 84.0 /* of pages after the first; above it is the running head */
-#define PAGE_BOTTOM (PAGE_HEIGHT - 66.0)
+#define PAGE_BOTTOM (PAGE_HEIGHT - 60.0)
 #define PAGE_INNER (PAGE_RIGHT - PAGE_LEFT)
 
 /* A shape beside a word, so that colour is never the only difference. */

@@ -7,10 +7,10 @@
 #include "colours.h"
 
 #define PAD 8.0
-#define GAP 5.0 /* above and below the text of a row */
+#define GAP 4.4 /* above and below the text of a row */
 #define CELL_LINES 8
 #define HEAD_HEIGHT 22.0
-#define AREA_HEIGHT 25.0
+#define AREA_HEIGHT 24.0
 
 /* Left edges of the columns, and where the last one ends. */
 static const double edge[] = { PAGE_LEFT, PAGE_LEFT + 206, PAGE_LEFT + 314, PAGE_LEFT + 400, PAGE_RIGHT };
