@@ -14,38 +14,47 @@ static cairo_status_t collect(void *closure, const unsigned char *data, unsigned
 	return CAIRO_STATUS_SUCCESS;
 }
 
-/* The last place of a word in the file's end, or NULL. */
-static char *last_of(const GByteArray *out, const char *word)
+/* The last place of a word before `end`; -1: it is not there. The bytes are no text: they have NULs. */
+static long last_of(const GByteArray *out, size_t end, const char *word)
 {
-	size_t tail = out->len > 4096 ? out->len - 4096 : 0;
+	size_t n = strlen(word);
 
-	return g_strrstr_len((const char *)out->data + tail, (gssize)(out->len - tail), word);
+	for (long at = (long)end - (long)n; at >= 0; at--)
+		if (memcmp(out->data + at, word, n) == 0)
+			return at;
+	return -1;
 }
 
 /* Writes the language into the catalogue, and that readers show the title and not the file's name. The catalogue is the last object
  * before the table of places, so only the place of that table moves. A file that looks otherwise stays as it is. */
 static void set_language(GByteArray *out, const char *lang)
 {
-	char *more = g_strdup_printf("\n   /Lang (%s)\n   /ViewerPreferences << /DisplayDocTitle true >>", lang), *end;
-	char *catalogue = last_of(out, "/Type /Catalog"), *xref = last_of(out, "\nxref\n"), *start = last_of(out, "startxref\n");
-	size_t at;
-	unsigned long place;
+	static const char head[] = "/Type /Catalog", start[] = "startxref\n", xref[] = "xref\n";
+	char *more, *tail;
+	long at = last_of(out, out->len, start), catalogue, object;
+	size_t place;
 
-	if (catalogue == NULL || xref == NULL || start == NULL || catalogue > xref ||
-		g_strstr_len(catalogue, xref - catalogue, " 0 obj") != NULL ||
-		(place = strtoul(start + strlen("startxref\n"), &end, 10)) != (unsigned long)(xref + 1 - (char *)out->data)) {
-		g_free(more);
+	if (at < 0)
 		return;
-	}
-	at = (size_t)(catalogue + strlen("/Type /Catalog") - (char *)out->data);
-	g_byte_array_set_size(out, (guint)((size_t)(start - (char *)out->data) + strlen("startxref\n")));
-	end = g_strdup_printf("%lu\n%%%%EOF\n", place + strlen(more));
-	g_byte_array_append(out, (const guint8 *)end, (guint)strlen(end));
-	g_free(end);
+	g_byte_array_append(out, (const guint8 *)"", 1); /* so that the number ends, however the file does */
+	place = strtoul((const char *)out->data + at + strlen(start), NULL, 10);
+	g_byte_array_set_size(out, out->len - 1);
+	if (place == 0 || place >= (size_t)at || memcmp(out->data + place, xref, strlen(xref)) != 0)
+		return;
+	catalogue = last_of(out, place, head);
+	object = last_of(out, place, " 0 obj");
+	if (catalogue < 0 || object > catalogue)
+		return;
+	more = g_strdup_printf("\n   /Lang (%s)\n   /ViewerPreferences << /DisplayDocTitle true >>", lang);
+	tail = g_strdup_printf("%zu\n%%%%EOF\n", place + strlen(more));
+	g_byte_array_set_size(out, (guint)((size_t)at + strlen(start)));
+	g_byte_array_append(out, (const guint8 *)tail, (guint)strlen(tail));
 	g_byte_array_append(out, (const guint8 *)more, (guint)strlen(more)); /* room for it */
-	memmove(out->data + at + strlen(more), out->data + at, out->len - at - strlen(more));
-	memcpy(out->data + at, more, strlen(more));
+	catalogue += (long)strlen(head);
+	memmove(out->data + catalogue + strlen(more), out->data + catalogue, out->len - (size_t)catalogue - strlen(more));
+	memcpy(out->data + catalogue, more, strlen(more));
 	g_free(more);
+	g_free(tail);
 }
 
 /* The reader's list of contents. */
