@@ -160,7 +160,7 @@ def test_twice_is_one_file_and_one_mail(reports):
     assert len(reports.mails()) == 1
     assert os.listdir(reports.directory) == [f"{reports.row(checkup)['id']}.pdf"]
     archived = app.rows(reports.rig.db, "select 1 from pgmq.a_email_queue where message->>'template' = 'report_ready' and message->>'to' = %s"
-                        " union all select 1 from pgmq.q_email_queue", [ELENA])
+                        " union all select 1 from pgmq.q_email_queue where message->>'to' = %s", [ELENA, ELENA])
     assert len(archived) == 1
 
 
