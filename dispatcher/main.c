@@ -17,6 +17,7 @@ static const struct command {
 	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
 	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
+	{ "plugin", "show, try or begin a plugin", cmd_plugin },
 	{ 0 },
 };
 

@@ -24,10 +24,8 @@
 #define BACKOFF_MAX_MS 30000
 #define TLS_ROUNDS 4 /* reads of one readiness event: TLS may hold a record's rest (16 KiB) that the socket does not announce */
 
-/* The guards of pgstart.c for a session behind a pooler that refuses them in the startup packet. */
-#define SESSION_SETS                                                                                                   \
-	"SELECT set_config('statement_timeout','60s',false), set_config('lock_timeout','10s',false),"                  \
-	" set_config('idle_in_transaction_session_timeout','10s',false), set_config('idle_session_timeout','0',false)"
+/* The guards of pgstart.c that are needed most, for a server that refuses them in the startup packet. */
+#define SESSION_SETS "SELECT set_config('statement_timeout','60s',false), set_config('idle_session_timeout','0',false)"
 
 enum conn_state { CONN_IDLE, CONN_CONNECTING, CONN_CHECKING, CONN_UP, CONN_WAITING };
 
@@ -49,6 +47,7 @@ struct pgconn {
 	struct event_base *base;
 	char *conninfo, *application_name;
 	bool pipeline, in_group, no_options;
+	bool pooled; /* a pooler is in between: sessions of the server are not ours */
 	const struct pgconn_events *events;
 	void *arg;
 	PGconn *pg;
@@ -369,6 +368,9 @@ static void conn_checked(void *arg, const struct pgresult *r)
 		                      "string and name all hosts there"));
 		return;
 	}
+	c->pooled = atoi(PQgetvalue(r->res, 0, 1)) != PQbackendPID(c->pg);
+	if (c->no_options && !c->pooled)
+		pgconn_query(c, NULL, SESSION_SETS, 0, NULL, NULL, NULL);
 	evtimer_del(c->timer);
 	c->failures = 0;
 	c->state = CONN_UP;
@@ -384,9 +386,7 @@ static void conn_ready(struct pgconn *c)
 	}
 	c->state = CONN_CHECKING;
 	conn_watch(c, EV_READ, true);
-	if (c->no_options)
-		pgconn_query(c, NULL, SESSION_SETS, 0, NULL, NULL, NULL);
-	pgconn_query(c, NULL, "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL, conn_checked, c);
+	pgconn_query(c, NULL, "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()", 0, NULL, conn_checked, c);
 }
 
 /* One step of the asynchronous connect. */
@@ -404,7 +404,7 @@ static void conn_poll(struct pgconn *c)
 		char *why = pgstart_error(c->pg);
 
 		if (!c->no_options && strstr(why, "startup parameter"))
-			c->no_options = true; /* a pooler: next time without, and SET instead */
+			c->no_options = true; /* a pooler: next time without */
 		conn_break(c, why);
 	} else {
 		conn_watch(c, st == PGRES_POLLING_READING ? EV_READ : EV_WRITE, true);
@@ -527,6 +527,11 @@ bool pgconn_is_up(const struct pgconn *c)
 	return c->state == CONN_UP && !c->broken;
 }
 
+bool pgconn_is_pooled(const struct pgconn *c)
+{
+	return c->pooled;
+}
+
 /* Queues a request and sends it if the connection can take it. */
 static void conn_submit(struct pgconn *c, struct request *q)
 {
@@ -538,31 +543,35 @@ static void conn_submit(struct pgconn *c, struct request *q)
 		conn_send(c);
 }
 
-void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
-                  pgconn_result_cb cb, void *arg)
-{
-	struct request *q = xcalloc(1, sizeof(*q));
-
-	q->name = xstrdup(name);
-	q->sql = name ? NULL : xstrdup(sql);
-	q->nparams = nparams;
-	q->params = nparams ? xcalloc((size_t)nparams, sizeof(*q->params)) : NULL;
-	for (int i = 0; i < nparams; i++)
-		q->params[i] = xstrdup(params[i]);
-	q->cb = cb;
-	q->arg = arg;
-	conn_submit(c, q);
-}
-
-void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg)
+/* A request that is not on its way yet. */
+static struct request *request_new(const char *name, const char *sql, pgconn_result_cb cb, void *arg)
 {
 	struct request *q = xcalloc(1, sizeof(*q));
 
 	q->name = xstrdup(name);
 	q->sql = xstrdup(sql);
-	q->prepare = true;
 	q->cb = cb;
 	q->arg = arg;
+	return q;
+}
+
+void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
+                  pgconn_result_cb cb, void *arg)
+{
+	struct request *q = request_new(name, name ? NULL : sql, cb, arg);
+
+	q->nparams = nparams;
+	q->params = nparams ? xcalloc((size_t)nparams, sizeof(*q->params)) : NULL;
+	for (int i = 0; i < nparams; i++)
+		q->params[i] = xstrdup(params[i]);
+	conn_submit(c, q);
+}
+
+void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg)
+{
+	struct request *q = request_new(name, sql, cb, arg);
+
+	q->prepare = true;
 	conn_submit(c, q);
 }
 

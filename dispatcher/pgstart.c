@@ -15,18 +15,7 @@
 
 char *pgstart_error(const PGconn *pg)
 {
-	char *text = xstrdup(pg ? PQerrorMessage(pg) : "out of memory"), *to = text;
-
-	for (const char *from = text; *from; from++) {
-		bool space = *from == '\n' || *from == '\t' || *from == ' ';
-
-		if (!space || (to > text && to[-1] != ' '))
-			*to++ = space ? ' ' : *from;
-	}
-	while (to > text && to[-1] == ' ')
-		to--;
-	*to = 0;
-	return text;
+	return xoneline(pg ? PQerrorMessage(pg) : "out of memory");
 }
 
 /* What the user's connection string says wins over the guards here. */

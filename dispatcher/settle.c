@@ -89,7 +89,7 @@ static void settle_log(const struct pgmqd_msg *m)
 static void settle_done(struct pgmqd_msg *m)
 {
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
-		flow_due_by(m->flow, m->delay_ms + 1);
+		wakeup_due_by(m->flow, m->delay_ms + 1);
 	stats_add(m->flow->slot, counter_of(m->outcome), 1);
 	stats_observe(m->flow->slot, HIST_SETTLE, flow_realtime_us() - m->ended_us);
 	settle_log(m);

@@ -3,9 +3,11 @@
 import json
 import random
 import statistics
+import time
 
 import pytest
 
+from lib.proxy import Proxy
 from lib.stand import memory_kb, wait_until
 
 OTHER = {"visibility_timeout": "10s"}
@@ -25,7 +27,7 @@ def latencies(stand, n, queue="other"):
 
 
 @pytest.mark.parametrize("what, reason, attempts", [
-    ("crash", "the plugin crashed", 2), ("exit", "the plugin crashed", 2), ("loop", "the plugin crashed", 1), ("never", "deadline", 2)])
+    ("crash", "the plugin crashed", 2), ("exit", "the plugin crashed", 2), ("loop", "the plugin crashed", 2), ("never", "deadline", 2)])
 def test_poison_ends_as_dead_letter(stand, what, reason, attempts):
     """The message of a crash is in the dead-letter queue after max_attempts, good ones of its queue are done, the other queue went on."""
     daemon = stand.start(watchdog="2s", queues={
@@ -88,6 +90,19 @@ def test_message_storm(stand):
     assert counts == len(bodies) - 1 + 1 + 10
     assert stand.value("select count(*) from pgmq.q_work_dlq where message is null") == 1
     assert not [r for r in daemon.records() if "killed by" in r.get("text", "")]
+
+
+def test_message_that_takes_longer_than_its_lease(stand, cluster):
+    """It never comes in time, on no attempt: it ends as a dead letter that says so, and does not go round for ever."""
+    with Proxy("127.0.0.1", cluster.port) as proxy:
+        proxy.keep = lambda kind, body: kind != "D" or len(body) < 1000000 or time.sleep(1.5) is None
+        stand.start(stand.tcp(proxy.port), queue={"max_attempts": 2, "visibility_timeout": "1s"})
+        ids = stand.send(x="y" * 2000000)
+        wait_until("dead", lambda: stand.value("select count(*) from pgmq.q_work_dlq") == 1)
+        assert "raise visibility_timeout" in stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq")
+        stand.effect_of(stand.send())
+        stand.drain()
+        assert list(stand.verdict().check().dead) == ids
 
 
 def test_storm_of_random_outcomes(stand, seed):

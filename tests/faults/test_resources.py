@@ -50,7 +50,7 @@ def test_no_memory(stand):
     if "asan" in os.environ.get("PGMQD_BUILDDIR", ""):
         pytest.skip("a sanitizer needs all the address space")
     stand.stop(daemon)
-    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "1s"}, wrapper=["prlimit", f"--as={400 << 20}"])
+    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "10s"}, wrapper=["prlimit", f"--as={400 << 20}"])
     stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 120 << 20)))")
     daemon.wait_log("worker work (process", 30)
     stand.db.execute("delete from pgmq.q_work where message->>'uuid' = 'big'")

@@ -18,34 +18,38 @@ import psycopg
 
 
 class Ledger:
-    """The producers' book: a line "T uuid" before each send and "A uuid" after its commit."""
+    """The producers' book: a line "T queue uuid" before each send and "A queue uuid" after its commit."""
 
     def __init__(self, path):
         self.path, self.lock = path, threading.Lock()
         self.file = open(path, "a", encoding="ascii", buffering=1)
-        self.fields = {}
 
-    def note(self, what, ids):
+    def note(self, what, queue, ids):
         with self.lock:
-            self.file.write("".join(f"{what} {i}\n" for i in ids))
+            self.file.write("".join(f"{what} {queue} {i}\n" for i in ids))
 
-    def read(self):
-        """(tried, acknowledged) as sets."""
-        tried, acked = set(), set()
-        for line in open(self.path, encoding="ascii"):
-            (tried if line[0] == "T" else acked).add(line[2:].strip())
-        return tried, acked
+    def read(self, queue):
+        """(tried, acknowledged) of a queue, as sets."""
+        found = {"T": set(), "A": set()}
+        with open(self.path, encoding="ascii") as f:
+            for what, name, i in map(str.split, f):
+                if name == queue:
+                    found[what].add(i)
+        return found["T"], found["A"]
+
+    def tried(self):
+        """Everything that was tried, whatever the queue."""
+        with open(self.path, encoding="ascii") as f:
+            return {line.split()[2] for line in f}
 
     def send(self, db, queue, n, delay=0, **fields):
         """Enqueues n messages in one transaction."""
         ids = [str(uuid.uuid4()) for _ in range(n)]
-        for i in ids:
-            self.fields[i] = fields
-        self.note("T", ids)
+        self.note("T", queue, ids)
         with db.cursor() as c:
             c.execute("select pgmq.send_batch(%s::text, %s::jsonb[], %s::integer)",
                       [queue, [json.dumps({"uuid": i, **fields}) for i in ids], delay])
-        self.note("A", ids)
+        self.note("A", queue, ids)
         return ids
 
 
@@ -103,8 +107,9 @@ class Verdict:
     """What came out of one run. lost, unexpected, recovered, stale, misplaced, late: sets of ids; doubled: effects beyond the first."""
 
     def __init__(self, db, queue, ledger, effects):
-        tried, acked = ledger.read()
-        done = steps(effects)
+        tried, acked = ledger.read(queue)
+        others = ledger.tried() - tried
+        done = [s for s in steps(effects) if s.uuid not in others]
         self.effects = Counter(s.uuid for s in done if s.what == "E")
         first, second, third = (
             {r[0]: r[1] for r in rows} for rows in (
