@@ -185,6 +185,7 @@ static void listener_up(void *arg)
 	free(l->down_reason);
 	l->down_reason = NULL;
 	queue_listen(l->pg, l->env->settings->channel, listener_listening, l);
+	flow_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
 }
 
 /* The connection is lost: nothing is heard until it is back. */
@@ -251,7 +252,7 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 static void listener_beat(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
-	stats_beat(((struct listener *)arg)->env->slot);
+	proc_beat(((struct listener *)arg)->env);
 }
 
 /* SIGTERM, or the supervisor is gone: there is nothing to finish. */
@@ -306,7 +307,7 @@ int listener_main(const struct proc_env *env)
 	l.canary = listener_event(&l, -1, 0, listener_canary_due, false);
 	l.round = listener_event(&l, -1, 0, listener_round, false);
 	event_add(l.beat, &second);
-	stats_beat(env->slot);
+	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);
 	pgconn_start(l.pg);
 	l.scheduler = scheduler_new(l.base, env);

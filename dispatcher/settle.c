@@ -89,7 +89,7 @@ static void settle_log(const struct pgmqd_msg *m)
 static void settle_done(struct pgmqd_msg *m)
 {
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
-		flow_due_by(m->flow, m->delay_ms + 1);
+		wakeup_due_by(m->flow, m->delay_ms + 1);
 	stats_add(m->flow->slot, counter_of(m->outcome), 1);
 	stats_observe(m->flow->slot, HIST_SETTLE, flow_realtime_us() - m->ended_us);
 	settle_log(m);
@@ -147,8 +147,12 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 	if (s->error && !*s->sqlstate) {
 		settle_back(b, true, false); /* the connection is gone: it may have been done or not */
 	} else if (s->error && queue_is_stale(s->sqlstate) && b->outcome != OUT_DONE_WITH) {
+		if (f->ready) {
+			stats_error(f->slot, s->error);
+			log_error("cannot settle as \"%s\": %s (%s); looking at the queue's tables again", outcome_name(b->outcome), s->error, s->sqlstate);
+		}
 		settle_back(b, false, false);
-		flow_reprobe(f);
+		flow_stale(f);
 	} else if (s->error && b->n > 1) {
 		settle_back(b, false, true); /* one of them spoils it for the others: one by one */
 	} else if (s->error) {
@@ -228,6 +232,8 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		return false;
 	f->settling++;
 	queue_settle(f->queue, outcome, b->msgs, b->n, again, settle_answered, b);
+	if (outcome == OUT_RELEASE && f->draining) /* other dispatchers of this queue need not wait for their next poll */
+		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
 	return true;
 }
 
