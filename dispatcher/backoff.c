@@ -12,8 +12,7 @@
 #define BACKOFF_CEILING_MS (INT64_C(366) * 24 * 3600 * 1000)
 
 /* Returns the wait in milliseconds, see backoff.h. */
-int64_t
-backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
+int64_t backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
 {
 	int64_t cap, floor;
 
@@ -28,14 +27,14 @@ backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
 	/* Doubled step by step: a shift by attempt - 1 would overflow long before anyone stops trying. */
 	for (cap = min_ms; attempt > 1 && cap < max_ms; attempt--)
 		cap = cap > max_ms / 2 ? max_ms : cap * 2;
-	/* Full jitter starts at zero in the literature; half the minimum keeps a run of bad luck from becoming a busy loop. */
+	/* Full jitter starts at zero in the literature; half the minimum keeps a run of bad luck from becoming a
+	 * busy loop. */
 	floor = min_ms > 1 ? min_ms / 2 : 1;
 	return floor + (int64_t)(random % (uint64_t)(cap - floor + 1));
 }
 
 /* Returns 64 random bits; where the kernel has none to give yet, the clock and the process id must do. */
-uint64_t
-backoff_random(void)
+uint64_t backoff_random(void)
 {
 	struct timespec ts;
 	uint64_t value;

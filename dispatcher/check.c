@@ -11,8 +11,7 @@
 #include <sys/wait.h>
 
 /* Loads one queue's plugin and checks the queue's options against it. */
-static int
-check_queue(const struct settings *settings, const struct queue_settings *q)
+static int check_queue(const struct settings *settings, const struct queue_settings *q)
 {
 	char *errors = NULL, *line, *rest;
 
@@ -25,9 +24,9 @@ check_queue(const struct settings *settings, const struct queue_settings *q)
 	return PROC_EXIT_CONFIG;
 }
 
-/* Checks all queues, each in a process as its worker would be one: a plugin that crashes is named, and the others are still checked. */
-int
-check_main(const struct settings *settings)
+/* Checks all queues, each in a process as its worker would be one: a plugin that crashes is named, and the others
+ * are still checked. */
+int check_main(const struct settings *settings)
 {
 	const struct queue_settings *q;
 	int result = PROC_EXIT_OK, status;
@@ -42,8 +41,8 @@ check_main(const struct settings *settings)
 			log_error("cannot check queue \"%s\": %s", q->name, strerror(errno));
 			result = PROC_EXIT_CONFIG;
 		} else if (WIFSIGNALED(status)) {
-			log_error("%s:%u: queue \"%s\": plugin \"%s\" crashed when it was checked (signal %d)", settings->path, q->line, q->name,
-			    q->plugin, WTERMSIG(status));
+			log_error("%s:%u: queue \"%s\": plugin \"%s\" crashed when it was checked (signal %d)",
+				settings->path, q->line, q->name, q->plugin, WTERMSIG(status));
 			result = PROC_EXIT_CONFIG;
 		} else if (WEXITSTATUS(status) != PROC_EXIT_OK)
 			result = PROC_EXIT_CONFIG;

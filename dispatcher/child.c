@@ -18,14 +18,13 @@
 
 #define CHILD_BACKOFF_MIN_MS 100
 #define CHILD_BACKOFF_MAX_MS 30000
-#define CHILD_HEALTHY_MS 60000      /* who lives so long starts with a clean record */
-#define CHILD_LOOP_WINDOW_MS 60000  /* CHILD_DEATHS within this are a crash loop */
+#define CHILD_HEALTHY_MS 60000     /* who lives so long starts with a clean record */
+#define CHILD_LOOP_WINDOW_MS 60000 /* CHILD_DEATHS within this are a crash loop */
 #define CHILD_LOOP_RETRY_MS 30000
 #define CHILD_CONFIG_RETRY_MS 60000
 
 /* "worker", ... for logs. */
-static const char *
-child_role_name(const struct child *c)
+static const char *child_role_name(const struct child *c)
 {
 	switch (c->role) {
 	case ROLE_LISTENER:
@@ -40,8 +39,7 @@ child_role_name(const struct child *c)
 }
 
 /* Names a child for people. */
-const char *
-child_title(const struct child *c, char *buf, size_t size)
+const char *child_title(const struct child *c, char *buf, size_t size)
 {
 	if (c->role == ROLE_WORKER)
 		snprintf(buf, size, "worker %s", c->unit.name);
@@ -51,22 +49,19 @@ child_title(const struct child *c, char *buf, size_t size)
 }
 
 /* How many slots it has. */
-static size_t
-child_nslots(const struct child *c)
+static size_t child_nslots(const struct child *c)
 {
 	return c->role == ROLE_WORKER ? c->unit.nqueues : 1;
 }
 
 /* Its i-th slot. */
-static struct stats_slot *
-child_slot(const struct child *c, size_t i)
+static struct stats_slot *child_slot(const struct child *c, size_t i)
 {
 	return c->role == ROLE_WORKER ? c->unit.slots[i] : c->slot;
 }
 
 /* Sets the state of all its slots. */
-static void
-child_state(struct child *c, enum stats_state state)
+static void child_state(struct child *c, enum stats_state state)
 {
 	size_t i;
 
@@ -75,8 +70,7 @@ child_state(struct child *c, enum stats_state state)
 }
 
 /* Takes what a child needs over its whole life. */
-struct child *
-child_new(enum stats_role role, struct proc_unit *unit, struct stats *stats)
+struct child *child_new(enum stats_role role, struct proc_unit *unit, struct stats *stats)
 {
 	struct child *c = xcalloc(1, sizeof *c);
 	const struct queue_settings *q;
@@ -94,9 +88,10 @@ child_new(enum stats_role role, struct proc_unit *unit, struct stats *stats)
 	for (i = 0; i < child_nslots(c); i++) {
 		q = role == ROLE_WORKER ? c->unit.queues[i] : NULL;
 		s = stats_take(stats, role, c->unit.name, q != NULL ? q->name : NULL,
-		    q != NULL ? plan_plugin_name(q, plugin, sizeof plugin) : NULL);
+			q != NULL ? plan_plugin_name(q, plugin, sizeof plugin) : NULL);
 		if (s == NULL) {
-			log_error("more than %zu queue processes: put small queues into groups (group = NAME)", stats->nslots);
+			log_error("more than %zu queue processes: put small queues into groups (group = NAME)",
+				stats->nslots);
 			child_free(c, stats);
 			return NULL;
 		}
@@ -116,8 +111,7 @@ child_new(enum stats_role role, struct proc_unit *unit, struct stats *stats)
 }
 
 /* Gives everything back. */
-void
-child_free(struct child *c, struct stats *stats)
+void child_free(struct child *c, struct stats *stats)
 {
 	size_t i;
 
@@ -129,8 +123,7 @@ child_free(struct child *c, struct stats *stats)
 }
 
 /* Makes the slots those of a process that is about to start. */
-static void
-child_reset_slots(struct child *c, int64_t now)
+static void child_reset_slots(struct child *c, int64_t now)
 {
 	struct stats_slot *s;
 	size_t i;
@@ -147,8 +140,7 @@ child_reset_slots(struct child *c, int64_t now)
 }
 
 /* Sets the process id of all slots. */
-static void
-child_set_pid(struct child *c, pid_t pid)
+static void child_set_pid(struct child *c, pid_t pid)
 {
 	size_t i;
 
@@ -158,8 +150,7 @@ child_set_pid(struct child *c, pid_t pid)
 }
 
 /* What the new process does: never returns. */
-static void __attribute__((noreturn))
-child_main(struct child *c, const struct proc_env *common)
+static void __attribute__((noreturn)) child_main(struct child *c, const struct proc_env *common)
 {
 	struct log_context context = { .process = child_role_name(c) };
 	struct proc_env env = *common;
@@ -184,16 +175,14 @@ child_main(struct child *c, const struct proc_env *common)
 }
 
 /* Wipes its record. */
-static void
-child_forgive(struct child *c)
+static void child_forgive(struct child *c)
 {
 	c->failures = c->ndeaths = 0;
 	c->looping = c->misconfigured = false;
 }
 
 /* Decides when it is started again after it died (or could not be started), and says so. */
-static void
-child_failed(struct child *c, const char *how, const struct log_field *extra, int64_t now)
+static void child_failed(struct child *c, const char *how, const struct log_field *extra, int64_t now)
 {
 	struct log_field fields[6];
 	char title[128], text[512], *queues = NULL;
@@ -203,7 +192,8 @@ child_failed(struct child *c, const char *how, const struct log_field *extra, in
 
 	c->failures++;
 	c->deaths[c->ndeaths++ % CHILD_DEATHS] = now;
-	if (!c->looping && c->ndeaths >= CHILD_DEATHS && now - c->deaths[c->ndeaths % CHILD_DEATHS] <= CHILD_LOOP_WINDOW_MS)
+	if (!c->looping && c->ndeaths >= CHILD_DEATHS &&
+		now - c->deaths[c->ndeaths % CHILD_DEATHS] <= CHILD_LOOP_WINDOW_MS)
 		c->looping = entered = true;
 	delay = c->looping ? CHILD_LOOP_RETRY_MS
 			   : backoff_delay(c->failures, CHILD_BACKOFF_MIN_MS, CHILD_BACKOFF_MAX_MS, backoff_random());
@@ -224,16 +214,16 @@ child_failed(struct child *c, const char *how, const struct log_field *extra, in
 	fields[n] = LOG_END;
 	snprintf(text, sizeof text, "%s %s", title, how);
 	if (entered)
-		log_write(LOG_LEVEL_ERROR, fields, "%s; that was death number %d within a minute: it is now tried every %d s; the others go on", text,
-		    CHILD_DEATHS, CHILD_LOOP_RETRY_MS / 1000);
+		log_write(LOG_LEVEL_ERROR, fields,
+			"%s; that was death number %d within a minute: it is now tried every %d s; the others go on",
+			text, CHILD_DEATHS, CHILD_LOOP_RETRY_MS / 1000);
 	else
 		log_write(LOG_LEVEL_ERROR, fields, "%s; started again in %lld ms", text, (long long)delay);
 	free(queues);
 }
 
 /* Forks, and counts a failed fork as a death. */
-void
-child_start(struct child *c, const struct proc_env *common, const int *keep, size_t nkeep, int64_t now)
+void child_start(struct child *c, const struct proc_env *common, const int *keep, size_t nkeep, int64_t now)
 {
 	char how[128];
 	pid_t pid;
@@ -256,8 +246,7 @@ child_start(struct child *c, const struct proc_env *common, const int *keep, siz
 }
 
 /* Asks it to leave. */
-void
-child_stop(struct child *c, int64_t now, int64_t grace)
+void child_stop(struct child *c, int64_t now, int64_t grace)
 {
 	c->again = false;
 	if (c->phase == CHILD_WAITING) {
@@ -273,8 +262,7 @@ child_stop(struct child *c, int64_t now, int64_t grace)
 }
 
 /* Asks it to make room for its successor. */
-void
-child_restart(struct child *c, int64_t now, int64_t grace)
+void child_restart(struct child *c, int64_t now, int64_t grace)
 {
 	if (c->phase == CHILD_WAITING)
 		child_retry_now(c, now);
@@ -285,9 +273,10 @@ child_restart(struct child *c, int64_t now, int64_t grace)
 }
 
 /* Wipes its record and starts it at the next occasion. */
-void
-child_retry_now(struct child *c, int64_t now)
+void child_retry_now(struct child *c, int64_t now)
 {
+	if (c->phase == CHILD_RUNNING)
+		(void)kill(c->pid, SIGHUP); /* paused queues try at once, too */
 	if (c->phase != CHILD_WAITING)
 		return;
 	child_forgive(c);
@@ -295,8 +284,7 @@ child_retry_now(struct child *c, int64_t now)
 }
 
 /* Sends another SIGTERM, which means "leave now", and leaves little time for that. */
-void
-child_hurry(struct child *c, int64_t now, int64_t grace)
+void child_hurry(struct child *c, int64_t now, int64_t grace)
 {
 	if (c->phase == CHILD_STOPPING) {
 		(void)kill(c->pid, SIGTERM);
@@ -307,16 +295,15 @@ child_hurry(struct child *c, int64_t now, int64_t grace)
 }
 
 /* "SIGSEGV". */
-static const char *
-child_signal_name(int sig, char *buf, size_t size)
+static const char *child_signal_name(int sig, char *buf, size_t size)
 {
 	static const struct {
 		int sig;
 		const char *name;
-	} names[] = { { SIGABRT, "SIGABRT" }, { SIGALRM, "SIGALRM" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" }, { SIGHUP, "SIGHUP" },
-		{ SIGILL, "SIGILL" }, { SIGINT, "SIGINT" }, { SIGKILL, "SIGKILL" }, { SIGPIPE, "SIGPIPE" }, { SIGQUIT, "SIGQUIT" },
-		{ SIGSEGV, "SIGSEGV" }, { SIGSYS, "SIGSYS" }, { SIGTERM, "SIGTERM" }, { SIGTRAP, "SIGTRAP" }, { SIGXCPU, "SIGXCPU" },
-		{ SIGXFSZ, "SIGXFSZ" } };
+	} names[] = { { SIGABRT, "SIGABRT" }, { SIGALRM, "SIGALRM" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" },
+		{ SIGHUP, "SIGHUP" }, { SIGILL, "SIGILL" }, { SIGINT, "SIGINT" }, { SIGKILL, "SIGKILL" },
+		{ SIGPIPE, "SIGPIPE" }, { SIGQUIT, "SIGQUIT" }, { SIGSEGV, "SIGSEGV" }, { SIGSYS, "SIGSYS" },
+		{ SIGTERM, "SIGTERM" }, { SIGTRAP, "SIGTRAP" }, { SIGXCPU, "SIGXCPU" }, { SIGXFSZ, "SIGXFSZ" } };
 	size_t i;
 
 	for (i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -327,8 +314,7 @@ child_signal_name(int sig, char *buf, size_t size)
 }
 
 /* Takes note of an end that was asked for. */
-static void
-child_left(struct child *c, const char *how, bool orderly, int64_t now)
+static void child_left(struct child *c, const char *how, bool orderly, int64_t now)
 {
 	char title[128];
 
@@ -348,8 +334,7 @@ child_left(struct child *c, const char *how, bool orderly, int64_t now)
 }
 
 /* Takes note of the end of its process. */
-void
-child_reaped(struct child *c, int status, int64_t now)
+void child_reaped(struct child *c, int status, int64_t now)
 {
 	bool by_us = c->killed;
 	char how[128], name[32], title[128];
@@ -359,7 +344,9 @@ child_reaped(struct child *c, int status, int64_t now)
 	if (WIFSIGNALED(status)) {
 		extra = LOG_STR("signal", child_signal_name(WTERMSIG(status), name, sizeof name));
 		snprintf(how, sizeof how, "(process %d) was killed by %s%s", (int)c->pid, extra.str,
-		    by_us ? " of the supervisor" : WCOREDUMP(status) ? " and left a core" : "");
+			by_us               ? " of the supervisor"
+			: WCOREDUMP(status) ? " and left a core"
+					    : "");
 	} else {
 		extra = LOG_INT("exit", WEXITSTATUS(status));
 		snprintf(how, sizeof how, "(process %d) ended with status %d", (int)c->pid, WEXITSTATUS(status));
@@ -379,8 +366,10 @@ child_reaped(struct child *c, int status, int64_t now)
 	}
 	/* Its own log line says what is wrong. The text in the slot is the child's too, so leave it. */
 	if (!c->misconfigured)
-		log_error("%s cannot work as it is configured (its reason is above): mend the settings and send SIGHUP; it is also tried every %d s",
-		    child_title(c, title, sizeof title), CHILD_CONFIG_RETRY_MS / 1000);
+		log_error(
+			"%s cannot work as it is configured (its reason is above): mend the settings and send SIGHUP; "
+			"it is also tried every %d s",
+			child_title(c, title, sizeof title), CHILD_CONFIG_RETRY_MS / 1000);
 	c->misconfigured = true;
 	c->phase = CHILD_WAITING;
 	c->start_at = now + CHILD_CONFIG_RETRY_MS;
@@ -388,8 +377,7 @@ child_reaped(struct child *c, int status, int64_t now)
 }
 
 /* Sends SIGKILL, once. */
-static void
-child_kill(struct child *c)
+static void child_kill(struct child *c)
 {
 	if (c->killed)
 		return;
@@ -398,8 +386,7 @@ child_kill(struct child *c)
 }
 
 /* Looks whether it must be killed, or has earned a clean record; true when it was killed while it was to leave. */
-bool
-child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since)
+bool child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since)
 {
 	int64_t beat;
 	char title[128];
@@ -408,7 +395,8 @@ child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since)
 		return false;
 	if (c->phase == CHILD_STOPPING) {
 		if (now >= c->kill_at) {
-			log_warn("%s (process %d) has not left in time: killed", child_title(c, title, sizeof title), (int)c->pid);
+			log_warn("%s (process %d) has not left in time: killed", child_title(c, title, sizeof title),
+				(int)c->pid);
 			child_kill(c);
 		}
 		return c->killed;
@@ -417,29 +405,28 @@ child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since)
 	if (beat < awake_since)
 		beat = awake_since;
 	if (watchdog > 0 && now - beat > watchdog) {
-		log_error("%s (process %d) has given no sign of life for %lld ms: killed", child_title(c, title, sizeof title), (int)c->pid,
-		    (long long)(now - beat));
+		log_error("%s (process %d) has given no sign of life for %lld ms: killed",
+			child_title(c, title, sizeof title), (int)c->pid, (long long)(now - beat));
 		child_kill(c);
 		return false;
 	}
 	if ((c->failures > 0 || c->misconfigured) && now - c->started_at >= CHILD_HEALTHY_MS) {
 		if (c->looping)
-			log_info("%s has run for %d s: no crash loop any more", child_title(c, title, sizeof title), CHILD_HEALTHY_MS / 1000);
+			log_info("%s has run for %d s: no crash loop any more", child_title(c, title, sizeof title),
+				CHILD_HEALTHY_MS / 1000);
 		child_forgive(c);
 	}
 	return false;
 }
 
 /* Whether it has a process. */
-bool
-child_runs(const struct child *c)
+bool child_runs(const struct child *c)
 {
 	return c->phase == CHILD_RUNNING || c->phase == CHILD_STOPPING;
 }
 
 /* Whether it runs and all its queues are ready or paused. */
-bool
-child_ready(const struct child *c)
+bool child_ready(const struct child *c)
 {
 	size_t i;
 	int state;
@@ -455,8 +442,7 @@ child_ready(const struct child *c)
 }
 
 /* Whether there is nothing to wait for. */
-bool
-child_settled(const struct child *c)
+bool child_settled(const struct child *c)
 {
 	return child_ready(c) || c->failures > 0 || c->misconfigured || c->phase == CHILD_GONE;
 }

@@ -32,8 +32,8 @@ struct child {
 	bool looping, misconfigured;
 };
 
-/* Takes over `unit` (its name, for listener and control only that) and takes its slots and pipe. NULL when there are no slots or no
- * descriptors left; the error was logged, and the unit freed. */
+/* Takes over `unit` (its name, for listener and control only that) and takes its slots and pipe. NULL when there are
+ * no slots or no descriptors left; the error was logged, and the unit freed. */
 struct child *child_new(enum stats_role role, struct proc_unit *unit, struct stats *stats);
 void child_free(struct child *c, struct stats *stats); /* one that does not run; frees its slots */
 
@@ -49,19 +49,21 @@ void child_hurry(struct child *c, int64_t now, int64_t grace);
 /* As child_stop(), but it is started again as soon as it has left. */
 void child_restart(struct child *c, int64_t now, int64_t grace);
 
-/* Another chance now for one that waits for its next try. */
+/* Another chance now: for one that waits for its next try, and, by SIGHUP, for what a running one has put off. */
 void child_retry_now(struct child *c, int64_t now);
 
 /* Takes note of its end. */
 void child_reaped(struct child *c, int status, int64_t now);
 
-/* Kills it when it has outstayed its grace, or has not beaten for `watchdog` ms (0: never) within the time that this supervisor
- * itself was awake, since `awake_since`. True when it was killed for outstaying. */
+/* Kills it when it has outstayed its grace, or has not beaten for `watchdog` ms (0: never) within the time that this
+ * supervisor itself was awake, since `awake_since`. True when it was killed for outstaying. */
 bool child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since);
 
 bool child_runs(const struct child *c);           /* has a process */
-bool child_settled(const struct child *c);        /* ready or paused, or has failed and is tried again: nothing to wait for */
 bool child_ready(const struct child *c);          /* each of its queues is ready or paused */
-const char *child_title(const struct child *c, char *buf, size_t size); /* "listener", or "worker email_queue/2"; `buf` is returned */
+bool child_settled(const struct child *c);        /* that, or has failed and is tried again */
+
+/* "listener", or "worker email_queue/2"; `buf` is returned. */
+const char *child_title(const struct child *c, char *buf, size_t size);
 
 #endif

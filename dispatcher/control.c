@@ -47,8 +47,7 @@ struct control_route {
 };
 
 /* Sends an answer; HEAD gets the same header without the body. */
-static void
-control_send(struct evhttp_request *req, int code, const char *type, struct evbuffer *body)
+static void control_send(struct evhttp_request *req, int code, const char *type, struct evbuffer *body)
 {
 	struct evkeyvalq *h = evhttp_request_get_output_headers(req);
 	char length[32];
@@ -66,8 +65,7 @@ control_send(struct evhttp_request *req, int code, const char *type, struct evbu
 }
 
 /* An empty body to be filled. */
-static struct evbuffer *
-control_body(void)
+static struct evbuffer *control_body(void)
 {
 	struct evbuffer *body = evbuffer_new();
 
@@ -79,8 +77,7 @@ control_body(void)
 }
 
 /* Sends a JSON object, and frees it. */
-static void
-control_send_json(struct evhttp_request *req, int code, cJSON *json)
+static void control_send_json(struct evhttp_request *req, int code, cJSON *json)
 {
 	struct evbuffer *body = control_body();
 	char *text = cJSON_PrintUnformatted(json);
@@ -92,8 +89,7 @@ control_send_json(struct evhttp_request *req, int code, cJSON *json)
 }
 
 /* Sends the one shape that errors have. */
-static void
-control_send_error(struct evhttp_request *req, int http, const char *code, const char *message)
+static void control_send_error(struct evhttp_request *req, int http, const char *code, const char *message)
 {
 	cJSON *json = cJSON_CreateObject(), *error = cJSON_AddObjectToObject(json, "error");
 
@@ -103,8 +99,7 @@ control_send_error(struct evhttp_request *req, int http, const char *code, const
 }
 
 /* "worker email_queue" for people. */
-static const char *
-control_name(const struct stats_slot *s, char *buf, size_t size)
+static const char *control_name(const struct stats_slot *s, char *buf, size_t size)
 {
 	if (atomic_load(&s->role) == ROLE_WORKER)
 		snprintf(buf, size, "worker %s", s->process);
@@ -114,8 +109,7 @@ control_name(const struct stats_slot *s, char *buf, size_t size)
 }
 
 /* Appends "NAME: WHAT", with the newest error of the process behind it where that may explain it. */
-static void
-control_note(cJSON *list, const struct stats_slot *s, const char *what, bool with_error)
+static void control_note(cJSON *list, const struct stats_slot *s, const char *what, bool with_error)
 {
 	char name[128], error[256] = "", *text;
 
@@ -127,8 +121,7 @@ control_note(cJSON *list, const struct stats_slot *s, const char *what, bool wit
 }
 
 /* Lists what is wrong with the processes in service, and which queues are paused. */
-static void
-control_examine(struct control *c, cJSON *problems, cJSON *paused)
+static void control_examine(struct control *c, cJSON *problems, cJSON *paused)
 {
 	const struct stats *st = c->env->stats;
 	const struct stats_slot *s;
@@ -150,16 +143,17 @@ control_examine(struct control *c, cJSON *problems, cJSON *paused)
 			snprintf(text, sizeof text, "not running (%s)", stats_state_name(state));
 			control_note(problems, s, text, true);
 		} else if (!metrics_process_up(s, c->beat_limit_ms)) {
-			snprintf(text, sizeof text, "no sign of life for %lld ms", (long long)(stats_now_ms() - atomic_load(&s->beat_ms)));
+			snprintf(text, sizeof text, "no sign of life for %lld ms",
+				(long long)(stats_now_ms() - atomic_load(&s->beat_ms)));
 			control_note(problems, s, text, false);
-		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) && atomic_load(&s->gauges[GAUGE_CONNECTED]) == 0)
+		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) &&
+			   atomic_load(&s->gauges[GAUGE_CONNECTED]) == 0)
 			control_note(problems, s, "not connected to the database", true);
 	}
 }
 
 /* GET /health: are all processes alive, and connected. A paused queue is told, but is no reason to be restarted for. */
-static void
-control_health(struct control *c, struct evhttp_request *req)
+static void control_health(struct control *c, struct evhttp_request *req)
 {
 	cJSON *json = cJSON_CreateObject(), *problems = cJSON_CreateArray(), *paused = cJSON_CreateArray();
 	bool good;
@@ -179,8 +173,7 @@ control_health(struct control *c, struct evhttp_request *req)
 }
 
 /* GET /ready: has the start come to its end, is every queue served, and is pgmqd not about to leave. */
-static void
-control_ready(struct control *c, struct evhttp_request *req)
+static void control_ready(struct control *c, struct evhttp_request *req)
 {
 	const struct stats *st = c->env->stats;
 	cJSON *json = cJSON_CreateObject(), *waiting = cJSON_CreateArray();
@@ -193,7 +186,8 @@ control_ready(struct control *c, struct evhttp_request *req)
 		s = &st->slot[i];
 		state = atomic_load(&s->state);
 		role = atomic_load(&s->role);
-		if (role == ROLE_FREE || atomic_load(&s->retired) || state == STATE_READY || (state == STATE_PAUSED && role == ROLE_WORKER))
+		if (role == ROLE_FREE || atomic_load(&s->retired) || state == STATE_READY ||
+			(state == STATE_PAUSED && role == ROLE_WORKER))
 			continue;
 		if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0)
 			continue; /* connected but deaf (a pooler in between): the workers poll */
@@ -209,8 +203,7 @@ control_ready(struct control *c, struct evhttp_request *req)
 }
 
 /* GET /metrics. */
-static void
-control_metrics(struct control *c, struct evhttp_request *req)
+static void control_metrics(struct control *c, struct evhttp_request *req)
 {
 	struct evbuffer *body = control_body();
 
@@ -224,9 +217,9 @@ static const struct control_route control_routes[] = {
 	{ "/metrics", control_metrics },
 };
 
-/* Whether a request is meant for us. A page that made its own name point to 127.0.0.1 sends that name, and is refused. */
-static bool
-control_host_is_ours(const struct control *c, struct evhttp_request *req)
+/* Whether a request is meant for us. A page that made its own name point to 127.0.0.1 sends that name, and is
+ * refused. */
+static bool control_host_is_ours(const struct control *c, struct evhttp_request *req)
 {
 	static const char *const names[] = { "localhost", "127.0.0.1", "::1" };
 	const char *host = evhttp_request_get_host(req);
@@ -251,8 +244,7 @@ control_host_is_ours(const struct control *c, struct evhttp_request *req)
 }
 
 /* Answers every request. */
-static void
-control_request(struct evhttp_request *req, void *arg)
+static void control_request(struct evhttp_request *req, void *arg)
 {
 	struct control *c = arg;
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
@@ -261,7 +253,8 @@ control_request(struct evhttp_request *req, void *arg)
 	size_t i;
 
 	if (!control_host_is_ours(c, req)) {
-		control_send_error(req, 421, "wrong_host", "this server answers to localhost and to the name that it listens on only");
+		control_send_error(req, 421, "wrong_host",
+			"this server answers to localhost and to the name that it listens on only");
 		return;
 	}
 	for (i = 0; i < sizeof control_routes / sizeof control_routes[0]; i++) {
@@ -269,7 +262,8 @@ control_request(struct evhttp_request *req, void *arg)
 			continue;
 		if (method != EVHTTP_REQ_GET && method != EVHTTP_REQ_HEAD) {
 			evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", "GET, HEAD");
-			control_send_error(req, HTTP_BADMETHOD, "method_not_allowed", "only GET and HEAD are answered here");
+			control_send_error(
+				req, HTTP_BADMETHOD, "method_not_allowed", "only GET and HEAD are answered here");
 			return;
 		}
 		control_routes[i].answer(c, req);
@@ -278,9 +272,9 @@ control_request(struct evhttp_request *req, void *arg)
 	control_send_error(req, HTTP_NOTFOUND, "not_found", "there is /health, /ready and /metrics");
 }
 
-/* Whether as many connections are open as may be: the kernel hands out the lowest free descriptor, so asking for one tells. */
-static bool
-control_is_full(const struct control *c)
+/* Whether as many connections are open as may be: the kernel hands out the lowest free descriptor, so asking for one
+ * tells. */
+static bool control_is_full(const struct control *c)
 {
 	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, c->base_fd);
 
@@ -291,8 +285,7 @@ control_is_full(const struct control *c)
 }
 
 /* Called for each connection that was accepted: the last one that fits switches the listener off for a moment. */
-static struct bufferevent *
-control_connection(struct event_base *base, void *arg)
+static struct bufferevent *control_connection(struct event_base *base, void *arg)
 {
 	static const struct timeval pause = { .tv_usec = 50000 };
 	struct control *c = arg;
@@ -305,8 +298,7 @@ control_connection(struct event_base *base, void *arg)
 }
 
 /* Looks whether there is room again. */
-static void
-control_reopen(evutil_socket_t fd, short what, void *arg)
+static void control_reopen(evutil_socket_t fd, short what, void *arg)
 {
 	static const struct timeval pause = { .tv_usec = 50000 };
 	struct control *c = arg;
@@ -319,8 +311,7 @@ control_reopen(evutil_socket_t fd, short what, void *arg)
 }
 
 /* SIGTERM, or the end of the pipe that the supervisor holds: leave. */
-static void
-control_leave(evutil_socket_t fd, short what, void *arg)
+static void control_leave(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *c = arg;
 
@@ -330,8 +321,7 @@ control_leave(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Once a second. */
-static void
-control_beat(evutil_socket_t fd, short what, void *arg)
+static void control_beat(evutil_socket_t fd, short what, void *arg)
 {
 	struct control *c = arg;
 
@@ -340,15 +330,13 @@ control_beat(evutil_socket_t fd, short what, void *arg)
 }
 
 /* libevent's own messages go where ours go. */
-static void
-control_libevent_log(int severity, const char *text)
+static void control_libevent_log(int severity, const char *text)
 {
 	log_write(severity >= EVENT_LOG_WARN ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, NULL, "libevent: %s", text);
 }
 
 /* Sets the HTTP server up on the open socket. */
-static int
-control_serve(struct control *c)
+static int control_serve(struct control *c)
 {
 	struct evhttp_bound_socket *bound;
 
@@ -358,8 +346,9 @@ control_serve(struct control *c)
 	evhttp_set_max_body_size(c->http, CONTROL_MAX_BODY);
 	evhttp_set_timeout(c->http, CONTROL_TIMEOUT_S);
 	/* All methods, so that the refusal has our shape. */
-	evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT | EVHTTP_REQ_DELETE |
-	    EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE | EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
+	evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
+						    EVHTTP_REQ_DELETE | EVHTTP_REQ_OPTIONS | EVHTTP_REQ_TRACE |
+						    EVHTTP_REQ_CONNECT | EVHTTP_REQ_PATCH);
 	evhttp_set_gencb(c->http, control_request, c);
 	evhttp_set_bevcb(c->http, control_connection, c);
 	if ((bound = evhttp_accept_socket_with_handle(c->http, c->listen.fd)) == NULL)
@@ -373,8 +362,7 @@ control_serve(struct control *c)
 }
 
 /* The control process. */
-int
-control_main(const struct proc_env *env)
+int control_main(const struct proc_env *env)
 {
 	static const struct timeval second = { .tv_sec = 1 };
 	struct control c = { .env = env, .listen = { .fd = -1 } };
@@ -402,7 +390,7 @@ control_main(const struct proc_env *env)
 		c.reopen = evtimer_new(c.base, control_reopen, &c);
 	}
 	if (term == NULL || parent == NULL || beat == NULL || c.reopen == NULL || evsignal_add(term, NULL) == -1 ||
-	    event_add(parent, NULL) == -1 || event_add(beat, &second) == -1 || control_serve(&c) == -1)
+		event_add(parent, NULL) == -1 || event_add(beat, &second) == -1 || control_serve(&c) == -1)
 		log_error("cannot set up the event loop: %s", strerror(errno));
 	else {
 		stats_state(env->slot, STATE_READY);

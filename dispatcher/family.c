@@ -14,8 +14,7 @@
 #define FAMILY_GRACE_MS 2000 /* for listener and control process, who have nothing in hand */
 
 /* Appends a child. */
-static void
-family_add(struct family *f, struct child *c)
+static void family_add(struct family *f, struct child *c)
 {
 	struct child **p = &f->first;
 
@@ -25,8 +24,7 @@ family_add(struct family *f, struct child *c)
 }
 
 /* Makes the listener or the control process. */
-static int
-family_add_role(struct family *f, enum stats_role role, const char *name)
+static int family_add_role(struct family *f, enum stats_role role, const char *name)
 {
 	struct proc_unit unit = { .name = xstrdup(name), .wake = { -1, -1 } };
 	struct child *c = child_new(role, &unit, f->stats);
@@ -38,15 +36,13 @@ family_add_role(struct family *f, enum stats_role role, const char *name)
 }
 
 /* Whether the settings want the control process. */
-static bool
-family_wants_control(const struct settings *s)
+static bool family_wants_control(const struct settings *s)
 {
 	return s->http_listen != NULL && *s->http_listen != '\0' && strcmp(s->http_listen, "off") != 0;
 }
 
 /* The child of a role that is there once; NULL: none. */
-static struct child *
-family_find_role(struct family *f, enum stats_role role)
+static struct child *family_find_role(struct family *f, enum stats_role role)
 {
 	struct child *c;
 
@@ -57,8 +53,7 @@ family_find_role(struct family *f, enum stats_role role)
 }
 
 /* Makes all children of the first settings. */
-int
-family_init(struct family *f, struct settings *s, struct stats *stats)
+int family_init(struct family *f, struct settings *s, struct stats *stats)
 {
 	struct plan plan;
 	struct child *c;
@@ -90,8 +85,7 @@ out:
 }
 
 /* Frees the whole set, of which no process runs any more. */
-void
-family_free(struct family *f)
+void family_free(struct family *f)
 {
 	struct child *c;
 	int i;
@@ -108,21 +102,19 @@ family_free(struct family *f)
 }
 
 /* The running (or waiting) worker that does what a unit asks for, or NULL. */
-static struct child *
-family_find_equal(struct family *f, const struct proc_unit *unit)
+static struct child *family_find_equal(struct family *f, const struct proc_unit *unit)
 {
 	struct child *c;
 
 	for (c = f->first; c != NULL; c = c->next)
 		if (c->role == ROLE_WORKER && !c->retired && (c->phase == CHILD_WAITING || c->phase == CHILD_RUNNING) &&
-		    plan_unit_equal(&c->unit, unit))
+			plan_unit_equal(&c->unit, unit))
 			return c;
 	return NULL;
 }
 
 /* Puts a worker out of service; its slots stay until it has left. */
-static void
-family_retire(struct family *f, struct child *c, int64_t now)
+static void family_retire(struct family *f, struct child *c, int64_t now)
 {
 	size_t i;
 
@@ -136,11 +128,11 @@ family_retire(struct family *f, struct child *c, int64_t now)
 }
 
 /* Goes over to new settings, see family.h. */
-int
-family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t now)
+int family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t now)
 {
 	bool same = plan_globals_equal(f->settings, s), had_control = family_find_role(f, ROLE_CONTROL) != NULL;
-	struct child **keep = xcalloc(plan->nunits + 1, sizeof(struct child *)), **fresh = xcalloc(plan->nunits + 1, sizeof(struct child *)), *c;
+	struct child **keep = xcalloc(plan->nunits + 1, sizeof(struct child *)),
+		     **fresh = xcalloc(plan->nunits + 1, sizeof(struct child *)), *c;
 	size_t i, need = family_wants_control(s) && !had_control ? 1 : 0, nfresh = 0;
 	const struct queue_settings **queues;
 	int result = -1;
@@ -150,8 +142,10 @@ family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t no
 		if (!same || (keep[i] = family_find_equal(f, &plan->units[i])) == NULL)
 			need += plan->units[i].nqueues;
 	if (need > stats_free_slots(f->stats)) {
-		log_error("%s: too many queues, while the old workers still drain: nothing was changed; try again in a moment, or put small "
-			  "queues into groups (group = NAME)", s->path);
+		log_error(
+			"%s: too many queues while old workers still drain: try again in a moment, or put small queues "
+			"into groups (group = NAME)",
+			s->path);
 		goto out;
 	}
 	for (i = 0; i < plan->nunits; i++)
@@ -166,8 +160,8 @@ family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t no
 			family_retire(f, c, now);
 			continue;
 		}
-		/* Its process reads its own copy of the old settings; here the same queues are pointed to in the new ones, and the old
-		 * ones can go. */
+		/* Its process reads its own copy of the old settings; here the same queues are pointed to in the new
+		 * ones, and the old ones can go. */
 		queues = c->unit.queues;
 		c->unit.queues = plan->units[i].queues;
 		plan->units[i].queues = queues;
@@ -202,9 +196,9 @@ out:
 	return result;
 }
 
-/* The units of all workers in service, for the listener and the control process; malloc'd, the units themselves are shared. */
-static struct proc_unit *
-family_units(const struct family *f, size_t *n)
+/* The units of all workers in service, for the listener and the control process; malloc'd, the units themselves are
+ * shared. */
+static struct proc_unit *family_units(const struct family *f, size_t *n)
 {
 	struct proc_unit *units = xcalloc(family_workers(f, false) + 1, sizeof *units);
 	const struct child *c;
@@ -217,8 +211,7 @@ family_units(const struct family *f, size_t *n)
 }
 
 /* Starts one child with the descriptors that its role needs. */
-static void
-family_start(struct family *f, struct child *c, int64_t now)
+static void family_start(struct family *f, struct child *c, int64_t now)
 {
 	struct proc_env env = { .settings = f->settings, .stats = f->stats, .parent_fd = f->parent_pipe[0] };
 	struct proc_unit *units = family_units(f, &env.nunits);
@@ -238,8 +231,7 @@ family_start(struct family *f, struct child *c, int64_t now)
 }
 
 /* Starts whose time has come. */
-void
-family_start_due(struct family *f, int64_t now)
+void family_start_due(struct family *f, int64_t now)
 {
 	struct child *c;
 
@@ -249,8 +241,7 @@ family_start_due(struct family *f, int64_t now)
 }
 
 /* Looks after each child. */
-size_t
-family_check(struct family *f, int64_t now, int64_t awake_since)
+size_t family_check(struct family *f, int64_t now, int64_t awake_since)
 {
 	struct child **p = &f->first, *c;
 	size_t killed = 0;
@@ -268,8 +259,7 @@ family_check(struct family *f, int64_t now, int64_t awake_since)
 }
 
 /* Hands the end of a process to its child. */
-bool
-family_reaped(struct family *f, pid_t pid, int status, int64_t now)
+bool family_reaped(struct family *f, pid_t pid, int status, int64_t now)
 {
 	struct child *c;
 
@@ -282,8 +272,7 @@ family_reaped(struct family *f, pid_t pid, int status, int64_t now)
 }
 
 /* Tells all workers to drain. */
-void
-family_stop_workers(struct family *f, int64_t now, int64_t grace)
+void family_stop_workers(struct family *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -293,8 +282,7 @@ family_stop_workers(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Tells listener and control process to leave. */
-void
-family_stop_others(struct family *f, int64_t now, int64_t grace)
+void family_stop_others(struct family *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -304,8 +292,7 @@ family_stop_others(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Tells everyone to leave now. */
-void
-family_hurry(struct family *f, int64_t now, int64_t grace)
+void family_hurry(struct family *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -314,8 +301,7 @@ family_hurry(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Counts the processes. */
-size_t
-family_running(const struct family *f, bool workers_only)
+size_t family_running(const struct family *f, bool workers_only)
 {
 	const struct child *c;
 	size_t n = 0;
@@ -327,8 +313,7 @@ family_running(const struct family *f, bool workers_only)
 }
 
 /* Whether there is no child left to wait for. */
-bool
-family_settled(const struct family *f)
+bool family_settled(const struct family *f)
 {
 	const struct child *c;
 
@@ -339,8 +324,7 @@ family_settled(const struct family *f)
 }
 
 /* Names those who are not ready, and why, as far as they said. */
-void
-family_report_unready(const struct family *f)
+void family_report_unready(const struct family *f)
 {
 	const struct child *c;
 	char title[128], error[256];
@@ -350,13 +334,12 @@ family_report_unready(const struct family *f)
 			continue;
 		stats_error_read(c->slot, error, sizeof error);
 		log_warn("%s is not ready yet (%s%s%s); it goes on trying", child_title(c, title, sizeof title),
-		    stats_state_name(atomic_load(&c->slot->state)), *error != '\0' ? ": " : "", error);
+			stats_state_name(atomic_load(&c->slot->state)), *error != '\0' ? ": " : "", error);
 	}
 }
 
 /* Counts the workers in service. */
-size_t
-family_workers(const struct family *f, bool ready)
+size_t family_workers(const struct family *f, bool ready)
 {
 	const struct child *c;
 	size_t n = 0;
@@ -368,8 +351,7 @@ family_workers(const struct family *f, bool ready)
 }
 
 /* Whether everyone who runs gives signs of life. */
-bool
-family_beats(const struct family *f, int64_t now, int64_t limit)
+bool family_beats(const struct family *f, int64_t now, int64_t limit)
 {
 	const struct child *c;
 
@@ -380,8 +362,7 @@ family_beats(const struct family *f, int64_t now, int64_t limit)
 }
 
 /* When something is due. */
-int64_t
-family_next(const struct family *f)
+int64_t family_next(const struct family *f)
 {
 	const struct child *c;
 	int64_t next = INT64_MAX;

@@ -13,15 +13,16 @@ struct family {
 	struct settings *settings; /* owned */
 	struct stats *stats;
 	struct child *first;
-	int parent_pipe[2]; /* children hold the read end; nobody writes, its end tells them that the supervisor is gone */
+	int parent_pipe[2]; /* children hold the read end, whose end of file means that the supervisor is gone */
 };
 
 /* Takes over `s` and makes the children that it asks for, without starting them. 0, or -1 after log lines. */
 int family_init(struct family *f, struct settings *s, struct stats *stats);
 void family_free(struct family *f);
 
-/* Goes over to new settings and their plan, taking over both: what is unchanged runs on, what is changed or removed drains while its
- * successor starts, listener and control process are restarted. 0, or -1 after a log line, when nothing was changed. */
+/* Goes over to new settings and their plan, taking over both: what is unchanged runs on, what is changed or removed
+ * drains while its successor starts, listener and control process are restarted. 0, or -1 after a log line, when
+ * nothing was changed. */
 int family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t now);
 
 void family_start_due(struct family *f, int64_t now);
@@ -37,7 +38,9 @@ size_t family_running(const struct family *f, bool workers_only);
 bool family_settled(const struct family *f);               /* every child is ready, or has failed and is tried again */
 void family_report_unready(const struct family *f);        /* a log line for each one that is neither */
 size_t family_workers(const struct family *f, bool ready); /* those that were not replaced: all, or the ready ones */
-bool family_beats(const struct family *f, int64_t now, int64_t limit); /* no running child's last beat is older than `limit` */
+
+/* Whether no running child's last beat is older than `limit`. */
+bool family_beats(const struct family *f, int64_t now, int64_t limit);
 int64_t family_next(const struct family *f); /* when the next child is to be started or killed; INT64_MAX: none */
 
 #endif

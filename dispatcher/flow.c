@@ -14,7 +14,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/time.h>
 #include <time.h>
 
 #define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
@@ -48,19 +47,6 @@ void flow_timer(struct event *e, int64_t ms)
 	tv.tv_sec = ms / 1000;
 	tv.tv_usec = (ms % 1000) * 1000;
 	evtimer_add(e, &tv);
-}
-
-/* Something falls due in `ms`: the due timer rings then at the latest. */
-void flow_due_by(struct flow *f, int64_t ms)
-{
-	struct timeval at, now;
-
-	if (evtimer_pending(f->due, &at)) {
-		gettimeofday(&now, NULL); /* the clock that evtimer_pending() answers in */
-		if ((at.tv_sec - now.tv_sec) * 1000 + (at.tv_usec - now.tv_usec) / 1000 <= ms)
-			return;
-	}
-	flow_timer(f->due, ms);
 }
 
 /* Puts a message onto the list of its new state: the only place where a state changes. */
@@ -122,6 +108,7 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 	m->outcome = outcome;
 	m->delay_ms = delay_ms;
 	m->ended_us = flow_realtime_us();
+	m->settled_in = host_serial;
 	if (m->started_us)
 		stats_observe(f->slot, HIST_RUN, m->ended_us - m->started_us);
 	message_end_resources(m);
@@ -129,12 +116,12 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 	flow_tick(f);
 }
 
-/* The end of a pause after a configuration error: one message shows whether it is mended. */
-static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
+/* Ends a pause after a configuration error: one message shows whether it is mended. */
+void flow_resume(struct flow *f)
 {
-	struct flow *f = arg;
-
-	(void)fd, (void)what;
+	if (!f->paused)
+		return;
+	evtimer_del(f->pause);
 	f->paused = false;
 	f->probation = true;
 	f->look_wanted = true;
@@ -142,13 +129,21 @@ static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
 	flow_kick(f);
 }
 
-/* A configuration error: the queue pauses, and says so once per pause. Returns the pause's length. */
-static int64_t flow_pause(struct flow *f, const char *reason)
+/* The pause is over. */
+static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	flow_resume(arg);
+}
+
+/* A configuration error: the queue pauses, and says so once per pause. Its messages go back at once: when the pause ends is
+ * not theirs to know, a reload may end it early. */
+static void flow_pause(struct flow *f, const char *reason)
 {
 	int64_t ms = f->qs->config_retry;
 
 	if (f->paused)
-		return ms;
+		return;
 	for (unsigned i = 0; i < f->pauses && ms < PAUSE_MAX_MS; i++)
 		ms *= 2;
 	if (ms > PAUSE_MAX_MS && PAUSE_MAX_MS > f->qs->config_retry)
@@ -160,7 +155,7 @@ static int64_t flow_pause(struct flow *f, const char *reason)
 	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason, (long long)((ms + 999) / 1000));
 	flow_timer(f->pause, ms);
 	flow_show(f);
-	return ms;
+	wakeup_release(f);
 }
 
 bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms, char *reason)
@@ -168,18 +163,17 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 	struct flow *f = m->flow;
 
 	if (m->state != MSG_RUNNING || m->cancelling) {
-		if (f)
-			stats_add(f->slot, STAT_MISUSE, 1);
-		log_error("plugin misuse: %s for %s: ignored", outcome_name(outcome),
-		          m->state == MSG_FREE  ? "a message that is gone"
-		          : m->cancelling ? "a message that is being cancelled"
-		                          : "a message that was settled before");
+		host_misuse(f ? &f->host : NULL, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
+		            m->state == MSG_FREE ? "a message that is gone"
+		            : m->cancelling      ? "a message that is being cancelled"
+		            : m->cancelled       ? "a message that was cancelled before"
+		                                 : "a message that was settled before");
 		free(reason);
 		return false;
 	}
 	if (outcome == OUT_CONFIG) {
 		stats_add(f->slot, STAT_CONFIG_ERRORS, 1);
-		delay_ms = flow_pause(f, reason);
+		flow_pause(f, reason);
 	} else if (outcome == OUT_DONE || outcome == OUT_DONE_WITH || outcome == OUT_REPLACE) {
 		if (f->probation)
 			log_info("the configuration error is mended, the queue goes on");
@@ -199,12 +193,13 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 	m->cancelling = true;
 	message_end_resources(m);
 	if (f->plugin->d.cancel) {
-		struct log_context former = host_enter(&f->host, m->id);
+		struct host_call call = host_call(&f->host, m->id);
 
 		f->plugin->d.cancel(f->plugin->handle, m);
-		host_leave(former);
+		host_return(call);
 	}
 	m->cancelling = false;
+	m->cancelled = true;
 	flow_end(m, outcome, class, 0, xstrdup(reason));
 }
 
@@ -214,7 +209,7 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 static void flow_deliver(struct pgmqd_msg *m)
 {
 	struct flow *f = m->flow;
-	struct log_context former;
+	struct host_call call;
 
 	if (flow_boottime_ms() + f->lease_ms / 10 >= m->lease_ms) { /* its lease ran down while it waited */
 		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
@@ -235,9 +230,9 @@ static void flow_deliver(struct pgmqd_msg *m)
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)
 		lease_deadline_arm(f);
-	former = host_enter(&f->host, m->id);
+	call = host_call(&f->host, m->id);
 	f->plugin->d.deliver(f->plugin->handle, m);
-	host_leave(former);
+	host_return(call);
 }
 
 /* How many messages the plugin may have at once now. */
@@ -255,37 +250,29 @@ static void flow_feed(struct flow *f)
 		flow_deliver(m);
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
-			flow_end(m, OUT_RELEASE, NULL, f->paused ? f->qs->config_retry : 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
+			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
 
 /* ---- looking ---- */
-
-/* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
-static void flow_poll_arm(struct flow *f)
-{
-	int64_t ms = f->deaf ? f->settings->poll_when_deaf : f->qs->fallback_poll ? f->qs->fallback_poll : f->settings->fallback_poll;
-
-	flow_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
-}
 
 /* The answer to a claim. */
 static void flow_looked(void *arg, const struct queue_claim *claim)
 {
 	struct flow *f = arg;
 	int64_t until = f->looked_ms + f->lease_ms;
-	bool again = f->look_again;
+	bool again = f->look_again, late = flow_boottime_ms() + f->lease_ms / 10 >= until;
 
 	f->looking = f->look_again = false;
 	if (claim->error) {
 		f->look_wanted = true;
 		if (*claim->sqlstate) { /* else flow_down() follows */
 			if (queue_is_stale(claim->sqlstate)) {
-				flow_reprobe(f);
+				flow_stale(f);
 			} else {
 				stats_error(f->slot, claim->error);
 				log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
 				f->look_wanted = false;
-				flow_timer(f->due, LOOK_FAILED_MS);
+				wakeup_due_in(f, LOOK_FAILED_MS);
 			}
 		}
 		return;
@@ -297,27 +284,35 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
 		flow_move(m, MSG_WAITING);
+		if (late) /* counted, or a message that always takes so long would go round for ever */
+			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
-		flow_timer(f->due, claim->due_ms + 1);
-	flow_poll_arm(f);
+		wakeup_due_in(f, claim->due_ms + 1);
+	f->shared = claim->shared > 0 || (claim->shared < 0 && f->shared);
+	wakeup_poll_arm(f);
 	if (claim->rows)
 		lease_arm(f);
 	flow_feed(f);
+	wakeup_looked(f, claim->rows);
 	flow_kick(f);
 }
 
 /* Claims for the free slots, if there are any and it makes sense now. */
-static void flow_look(struct flow *f)
+void flow_look(struct flow *f)
 {
 	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
 	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
-	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining || held >= room)
+	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining)
 		return;
+	if (held >= room) {
+		wakeup_no_room(f);
+		return;
+	}
 	if (f->count[MSG_SETTLED] + f->count[MSG_SENT] > BACKLOG_MAX)
 		return;
 	n = room - held;
@@ -327,7 +322,8 @@ static void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, flow_looked, f);
+	f->full_look = false;
 }
 
 void flow_kick(struct flow *f)
@@ -355,38 +351,6 @@ void flow_tick(struct flow *f)
 	event_active(f->tick, 0, 0);
 }
 
-/* A due or poll timer: something may be visible now. */
-static void flow_due(evutil_socket_t fd, short what, void *arg)
-{
-	struct flow *f = arg;
-
-	(void)fd, (void)what;
-	if (f->looking)
-		f->look_again = true;
-	else
-		f->look_wanted = true;
-	flow_poll_arm(f);
-	flow_kick(f);
-}
-
-void flow_wake(struct flow *f)
-{
-	stats_add(f->slot, STAT_WAKEUPS, 1);
-	if (f->looking)
-		f->look_again = true;
-	else
-		f->look_wanted = true;
-	flow_look(f);
-}
-
-void flow_hearing(struct flow *f, bool hearing)
-{
-	f->deaf = !hearing;
-	stats_gauge(f->slot, GAUGE_HEARING, hearing);
-	flow_wake(f);
-	flow_poll_arm(f);
-}
-
 /* ---- the connection ---- */
 
 /* The catalogue was looked at. */
@@ -411,9 +375,10 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
+	f->probed_ms = flow_boottime_ms();
 	f->ready = true;
-	f->look_wanted = true;
 	flow_show(f);
+	wakeup_up(f);
 	flow_kick(f);
 }
 
@@ -425,6 +390,18 @@ void flow_reprobe(struct flow *f)
 	f->probing = true;
 	flow_show(f);
 	queue_probe(f->queue, flow_probed, f);
+}
+
+/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger, say). */
+void flow_stale(struct flow *f)
+{
+	if (flow_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
+		flow_reprobe(f);
+		return;
+	}
+	f->ready = false;
+	flow_show(f);
+	flow_timer(f->again, LOOK_FAILED_MS);
 }
 
 /* A queue that was not there is looked for again, or outcomes that were refused for a passing reason go out again. */
@@ -448,9 +425,8 @@ void flow_up(struct flow *f)
 void flow_down(struct flow *f)
 {
 	f->ready = f->probing = f->looking = false;
-	f->look_wanted = true;
-	evtimer_del(f->due);
-	evtimer_del(f->poll);
+	f->look_wanted = f->full_look = true;
+	wakeup_down(f);
 	evtimer_del(f->again);
 	flow_show(f);
 }
@@ -458,7 +434,7 @@ void flow_down(struct flow *f)
 /* ---- life ---- */
 
 /* Whether the listener is known to hear: a worker that was restarted is not told again. */
-static bool flow_listener_hears(const struct stats *st)
+bool flow_listener_hears(const struct stats *st)
 {
 	for (size_t i = 0; i < st->nslots; i++)
 		if (st->slot[i].role == ROLE_LISTENER)
@@ -489,13 +465,15 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		                         .template_dir = s->template_dir, .default_lang = s->default_lang, .log = &f->log };
 	f->queue = queue_new(pg, qs->name, f->lease_ms, strcmp(qs->on_done, "archive") == 0, plugin->d.name, plugin->d.version);
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
-	f->due = evtimer_new(base, flow_due, f);
-	f->poll = evtimer_new(base, flow_due, f);
+	f->notify = wakeup_mode(qs->notify);
+	f->due = evtimer_new(base, wakeup_due, f);
+	f->poll = evtimer_new(base, wakeup_poll, f);
+	f->busy = evtimer_new(base, wakeup_busy, f);
 	f->pause = evtimer_new(base, flow_pause_over, f);
 	f->again = evtimer_new(base, flow_again, f);
 	f->lease = lease_event(f);
 	f->deadline = lease_deadline_event(f);
-	if (!f->tick || !f->due || !f->poll || !f->pause || !f->again || !f->lease || !f->deadline)
+	if (!f->tick || !f->due || !f->poll || !f->busy || !f->pause || !f->again || !f->lease || !f->deadline)
 		abort();
 	f->deaf = !flow_listener_hears(env->stats); /* until the listener says otherwise */
 	stats_gauge(slot, GAUGE_HEARING, !f->deaf);
@@ -507,28 +485,29 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 
 bool flow_start(struct flow *f)
 {
-	struct log_context former = host_enter(&f->host, 0);
+	struct host_call call = host_call(&f->host, 0);
 	int rc = f->plugin->d.start ? f->plugin->d.start(f->plugin->handle, &f->host) : 0;
 
-	host_leave(former);
+	host_return(call);
 	f->started = rc == 0;
 	return f->started;
 }
 
 void flow_free(struct flow *f)
 {
-	struct event *events[] = { f->tick, f->due, f->poll, f->pause, f->again, f->lease, f->deadline };
+	struct event *events[] = { f->tick, f->due, f->poll, f->busy, f->pause, f->again, f->lease, f->deadline };
 	struct pgmqd_msg *m;
 
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
 		while ((m = TAILQ_FIRST(&f->list[s])) != NULL)
 			flow_forget(m);
 	if (f->started && f->plugin->d.stop) {
-		struct log_context former = host_enter(&f->host, 0);
+		struct host_call call = host_call(&f->host, 0);
 
 		f->plugin->d.stop(f->plugin->handle);
-		host_leave(former);
+		host_return(call);
 	}
+	host_check_left(&f->host);
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
 		event_free(events[i]);
 	queue_free(f->queue);
@@ -539,6 +518,7 @@ void flow_free(struct flow *f)
 void flow_drain(struct flow *f)
 {
 	f->draining = true;
+	wakeup_release(f);
 	evtimer_del(f->due);
 	evtimer_del(f->poll);
 	evtimer_del(f->pause);

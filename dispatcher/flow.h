@@ -14,6 +14,10 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
+/* How the worker and the producers agree on when to notify; see wakeup.c. */
+enum notify_mode { NOTIFY_ADAPTIVE = 0, NOTIFY_PLAIN, NOTIFY_OFF };
+enum wake_state { WAKE_ASLEEP = 0, WAKE_WAKING, WAKE_AWAKE, WAKE_CLOSING };
+
 struct flow {
 	struct pgmqd_worker host; /* what the plugin sees of us */
 	const struct settings *settings;
@@ -40,9 +44,18 @@ struct flow {
 	bool cautious, one_by_one; /* after a crash: see caution.c */
 	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
+	int64_t probed_ms;      /* boottime of the last good probe */
+	int64_t due_at_ms;      /* boottime that the due timer is set to */
 	unsigned settling;      /* settling statements under way */
 	int64_t lease_ms, deadline_ms;
-	struct event *tick, *due, *poll, *lease, *deadline, *pause, *again;
+	enum notify_mode notify;
+	enum wake_state wake;
+	bool closed;            /* "in flight" was had since "awake" was given up */
+	bool shared;            /* another worker has this queue, too */
+	bool full_look;         /* the next look is also at what lies below the mark */
+	int64_t burst_ms, poll_ms;
+	unsigned burst, empty_looks;
+	struct event *tick, *due, *poll, *busy, *lease, *deadline, *pause, *again;
 	void (*on_idle)(void *arg); /* draining, and nothing is left */
 	void *on_idle_arg;
 };
@@ -56,6 +69,7 @@ void flow_up(struct flow *f);                   /* the connection is up: probe, 
 void flow_down(struct flow *f);                 /* it is lost */
 void flow_wake(struct flow *f);                 /* a notification for this queue */
 void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
+void flow_resume(struct flow *f);                /* a paused queue tries at once */
 void flow_drain(struct flow *f);                /* claims nothing more; calls on_idle when all is settled */
 void flow_give_up(struct flow *f);              /* the drain's time is over: cancels what runs and gives it back */
 bool flow_is_idle(const struct flow *f);
@@ -71,8 +85,23 @@ void flow_tick(struct flow *f);                 /* flow_kick at the end of this 
 void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);
 void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms, char *reason); /* decides the outcome */
 void flow_timer(struct event *e, int64_t ms);
-void flow_due_by(struct flow *f, int64_t ms);
+void flow_look(struct flow *f);                 /* claims, if that makes sense now */
+void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
+void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
+void wakeup_poll_arm(struct flow *f);
+void wakeup_due(evutil_socket_t fd, short what, void *arg);
+void wakeup_poll(evutil_socket_t fd, short what, void *arg);
+void wakeup_busy(evutil_socket_t fd, short what, void *arg);
+void wakeup_looked(struct flow *f, int rows);   /* a look came back */
+void wakeup_close(struct flow *f);              /* the producers shall notify again */
+void wakeup_no_room(struct flow *f);
+void wakeup_release(struct flow *f);
+void wakeup_up(struct flow *f);
+void wakeup_down(struct flow *f);
+enum notify_mode wakeup_mode(const char *text);
 void flow_reprobe(struct flow *f);
+void flow_stale(struct flow *f); /* a statement says that the tables have changed */
+bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
 unsigned caution_room(const struct flow *f, unsigned room);

@@ -20,17 +20,16 @@
 #define HTTPLISTEN_BACKLOG 64
 
 /* Whether nobody but this machine reaches an address. */
-static bool
-httplisten_loopback(const struct sockaddr *sa)
+static bool httplisten_loopback(const struct sockaddr *sa)
 {
 	if (sa->sa_family == AF_INET)
 		return (ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24) == 127;
-	return sa->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr);
+	return sa->sa_family == AF_INET6 &&
+	       IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr);
 }
 
 /* Cuts HOST:PORT or [V6]:PORT apart. False when it is neither. */
-static bool
-httplisten_split(const char *text, char *host, size_t size, const char **port)
+static bool httplisten_split(const char *text, char *host, size_t size, const char **port)
 {
 	const char *colon = strrchr(text, ':'), *from = text, *to = colon, *p;
 
@@ -57,15 +56,13 @@ httplisten_split(const char *text, char *host, size_t size, const char **port)
 }
 
 /* Binds and listens. */
-static int
-httplisten_bind(int fd, const struct sockaddr *sa, socklen_t len)
+static int httplisten_bind(int fd, const struct sockaddr *sa, socklen_t len)
 {
 	return bind(fd, sa, len) == -1 || listen(fd, HTTPLISTEN_BACKLOG) == -1 ? -1 : 0;
 }
 
 /* Opens unix:/path. A socket file that nobody answers behind is left over from a crash and is replaced. */
-static char *
-httplisten_unix(struct httplisten *l, const char *text, const char *path)
+static char *httplisten_unix(struct httplisten *l, const char *text, const char *path)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -74,12 +71,14 @@ httplisten_unix(struct httplisten *l, const char *text, const char *path)
 	int r;
 
 	if (path[0] != '/' || strlen(path) >= sizeof sun.sun_path)
-		return xasprintf("http_listen %s: write unix:/absolute/path, of at most %zu bytes", text, sizeof sun.sun_path - 1);
+		return xasprintf("http_listen %s: write unix:/absolute/path, of at most %zu bytes", text,
+			sizeof sun.sun_path - 1);
 	memcpy(sun.sun_path, path, strlen(path) + 1);
 	if ((l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
 		return xasprintf("http_listen %s: %s", text, strerror(errno));
 	/* Connecting to a plain file is refused too, hence lstat(). */
-	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) && connect(l->fd, (struct sockaddr *)&sun, sizeof sun) == -1 && errno == ECONNREFUSED)
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode) &&
+		connect(l->fd, (struct sockaddr *)&sun, sizeof sun) == -1 && errno == ECONNREFUSED)
 		(void)unlink(path);
 	close(l->fd);
 	if ((l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
@@ -91,16 +90,17 @@ httplisten_unix(struct httplisten *l, const char *text, const char *path)
 		memcpy(l->path, path, strlen(path) + 1);
 		return NULL;
 	}
-	error = errno == EADDRINUSE ? xasprintf("http_listen %s: in use: another pgmqd serves there, or the path is no socket", text)
-				    : xasprintf("http_listen %s: %s", text, strerror(errno));
+	error = errno == EADDRINUSE
+			? xasprintf(
+				  "http_listen %s: in use: another pgmqd serves there, or the path is no socket", text)
+			: xasprintf("http_listen %s: %s", text, strerror(errno));
 	close(l->fd);
 	l->fd = -1;
 	return error;
 }
 
 /* Opens the socket, see httplisten.h. */
-char *
-httplisten_open(struct httplisten *l, const char *text)
+char *httplisten_open(struct httplisten *l, const char *text)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list, *a;
 	const char *port;
@@ -114,23 +114,26 @@ httplisten_open(struct httplisten *l, const char *text)
 	if (!httplisten_split(text, l->host, sizeof l->host, &port))
 		return xasprintf("http_listen %s: write HOST:PORT, [ADDRESS]:PORT, unix:/path or off", text);
 	if (l->host[0] == '\0')
-		return xasprintf("http_listen %s: without a host it would be open to everyone: write 127.0.0.1%s", text, text);
+		return xasprintf(
+			"http_listen %s: without a host it would be open to everyone: write 127.0.0.1%s", text, text);
 	if ((r = getaddrinfo(l->host, port, &hints, &list)) != 0)
 		return xasprintf("http_listen %s: %s", text, gai_strerror(r));
 	for (a = list; a != NULL && error == NULL; a = a->ai_next)
 		if (!httplisten_loopback(a->ai_addr))
-			error = xasprintf("http_listen %s: not a loopback address: others could read and change the queues; write 127.0.0.1:%s, and "
-					  "put a proxy in front that asks for a password", text, port);
+			error = xasprintf(
+				"http_listen %s: not a loopback address: others could read and change the queues; "
+				"write 127.0.0.1:%s, and put a proxy in front that asks for a password",
+				text, port);
 	if (error == NULL) {
 		a = list; /* of localhost's addresses the first one will do */
 		l->fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (l->fd == -1)
 			error = xasprintf("http_listen %s: %s", text, strerror(errno));
 		else if (setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
-		    httplisten_bind(l->fd, a->ai_addr, a->ai_addrlen) == -1)
-			error = errno == EADDRINUSE
-			    ? xasprintf("http_listen %s: the port is in use: stop the other program (ss -ltnp shows it) or choose another port", text)
-			    : xasprintf("http_listen %s: %s", text, strerror(errno));
+			 httplisten_bind(l->fd, a->ai_addr, a->ai_addrlen) == -1)
+			error = xasprintf("http_listen %s: %s", text,
+				errno == EADDRINUSE ? "the port is in use: stop the other program (ss -ltnp) or choose another"
+						    : strerror(errno));
 	}
 	freeaddrinfo(list);
 	if (error != NULL && l->fd != -1) {
@@ -141,8 +144,7 @@ httplisten_open(struct httplisten *l, const char *text)
 }
 
 /* Takes the socket file away. */
-void
-httplisten_unlink(const struct httplisten *l)
+void httplisten_unlink(const struct httplisten *l)
 {
 	if (l->path[0] != '\0')
 		(void)unlink(l->path);

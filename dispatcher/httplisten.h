@@ -10,7 +10,8 @@ struct httplisten {
 	char path[108]; /* of the Unix socket, to be unlinked at the end; "" for TCP */
 };
 
-/* Opens HOST:PORT (loopback only), [V6]:PORT or unix:/path. NULL, or a malloc'd sentence that says what is wrong and what to do. */
+/* Opens HOST:PORT (loopback only), [V6]:PORT or unix:/path. NULL, or a malloc'd sentence that says what is wrong and
+ * what to do. */
 char *httplisten_open(struct httplisten *l, const char *text);
 void httplisten_unlink(const struct httplisten *l);
 

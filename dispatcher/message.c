@@ -10,7 +10,7 @@
 #include <string.h>
 
 /* How many freed messages rest before one is used again: a plugin that keeps a pointer too long meets a free message. */
-#define REST 64
+#define REST 1024
 
 static struct msg_list pool = TAILQ_HEAD_INITIALIZER(pool);
 static unsigned pooled;
@@ -54,8 +54,7 @@ void message_free(struct pgmqd_msg *m)
 	m->json = NULL;
 	m->params = NULL;
 	m->nparams = 0;
-	m->flow = NULL;
-	m->state = MSG_FREE;
+	m->state = MSG_FREE; /* id and flow stay, for a report of misuse */
 	TAILQ_INSERT_TAIL(&pool, m, link);
 	pooled++;
 }

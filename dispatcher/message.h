@@ -45,7 +45,9 @@ struct pgmqd_msg {
 	int64_t run_ms;               /* boottime at which it was given to the plugin */
 	int64_t started_us, ended_us; /* real time */
 	TAILQ_HEAD(, msg_resource) resources;
-	bool cancelling;
+	void *data; /* the plugin's own */
+	bool cancelling, cancelled;
+	uint64_t settled_in; /* the call into the plugin (host_serial) in which it got its outcome */
 	/* the outcome, once there is one */
 	enum msg_outcome outcome;
 	bool again; /* its settling was sent once and the answer was lost */
@@ -55,6 +57,7 @@ struct pgmqd_msg {
 	char own_class[32]; /* given by the plugin */
 	int64_t delay_ms;
 	char *sql; /* done_with's statement, or replace's JSON */
+	bool shared; /* done_batch: the statement is run once for all messages that have the same one */
 	int nparams;
 	char **params;
 };

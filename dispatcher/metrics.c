@@ -18,14 +18,15 @@ struct metrics_view {
 static const struct {
 	const char *name, *help;
 } metrics_histograms[STATS_NHISTOGRAMS] = {
-	[HIST_WAIT] = { "wait_seconds", "Time from the enqueue (or the end of its delay) to the start of the handler." },
+	[HIST_WAIT] = { "wait_seconds",
+		"Time from the enqueue (or the end of its delay) to the start of the handler." },
 	[HIST_RUN] = { "run_seconds", "Time from the start of the handler to its outcome." },
 	[HIST_SETTLE] = { "settle_seconds", "Time from the outcome to its commit in the database." },
+	[HIST_CALLBACK] = { "callback_seconds", "Time that one callback of the plugin kept the loop waiting." },
 };
 
 /* Orders by role, queue and plugin. */
-static int
-metrics_compare(const void *a, const void *b)
+static int metrics_compare(const void *a, const void *b)
 {
 	const struct stats_slot *x = *(const struct stats_slot *const *)a, *y = *(const struct stats_slot *const *)b;
 	int rx = atomic_load(&x->role), ry = atomic_load(&y->role), c;
@@ -38,8 +39,7 @@ metrics_compare(const void *a, const void *b)
 }
 
 /* Collects the taken slots. */
-static void
-metrics_collect(struct metrics_view *v, const struct stats *st)
+static void metrics_collect(struct metrics_view *v, const struct stats *st)
 {
 	size_t i;
 
@@ -52,8 +52,7 @@ metrics_collect(struct metrics_view *v, const struct stats *st)
 }
 
 /* Where the slots end that belong to the same queue and plugin as the i-th. */
-static size_t
-metrics_group_end(const struct metrics_view *v, size_t i)
+static size_t metrics_group_end(const struct metrics_view *v, size_t i)
 {
 	size_t j = i + 1;
 
@@ -64,8 +63,7 @@ metrics_group_end(const struct metrics_view *v, size_t i)
 }
 
 /* Writes a label's value with what the format wants escaped. */
-static void
-metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
+static void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
 {
 	evbuffer_add_printf(out, "%s%s=\"", separator, name);
 	for (; *value != '\0'; value++)
@@ -79,8 +77,7 @@ metrics_label(struct evbuffer *out, const char *name, const char *value, const c
 }
 
 /* Writes the labels that tell one group from another, without the closing brace. */
-static void
-metrics_labels(struct evbuffer *out, const struct stats_slot *s)
+static void metrics_labels(struct evbuffer *out, const struct stats_slot *s)
 {
 	evbuffer_add(out, "{", 1);
 	if (s->queue[0] != '\0') {
@@ -91,33 +88,30 @@ metrics_labels(struct evbuffer *out, const struct stats_slot *s)
 }
 
 /* Writes HELP and TYPE. */
-static void
-metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
+static void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP pgmqd_%s %s\n# TYPE pgmqd_%s %s\n", name, help, name, type);
 }
 
 /* Whether a counter means something for a role; zeros that can never change only cost attention. */
-static bool
-metrics_has_counter(int role, enum stats_counter c)
+static bool metrics_has_counter(int role, enum stats_counter c)
 {
 	if (role == ROLE_WORKER)
-		return c != STAT_NOTIFICATIONS;
-	return role == ROLE_LISTENER && (c == STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
+		return c < STAT_NOTIFICATIONS;
+	return role == ROLE_LISTENER && (c >= STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
 }
 
 /* The same for a gauge. */
-static bool
-metrics_has_gauge(int role, enum stats_gauge g)
+static bool metrics_has_gauge(int role, enum stats_gauge g)
 {
 	if (role == ROLE_WORKER)
-		return g != GAUGE_HEARING;
-	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING);
+		return g != GAUGE_HEARING && g != GAUGE_TAKEN_OVER;
+	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING || g == GAUGE_TAKEN_OVER);
 }
 
 /* Writes one counter of all queues. */
-static void
-metrics_counter(struct evbuffer *out, const struct metrics_view *v, enum stats_counter c, const char *name, const char *help)
+static void metrics_counter(
+	struct evbuffer *out, const struct metrics_view *v, enum stats_counter c, const char *name, const char *help)
 {
 	size_t i, j, end;
 	uint64_t sum;
@@ -136,8 +130,8 @@ metrics_counter(struct evbuffer *out, const struct metrics_view *v, enum stats_c
 }
 
 /* Writes one gauge of all queues. */
-static void
-metrics_gauge(struct evbuffer *out, const struct metrics_view *v, enum stats_gauge g, const char *name, const char *help)
+static void metrics_gauge(
+	struct evbuffer *out, const struct metrics_view *v, enum stats_gauge g, const char *name, const char *help)
 {
 	size_t i, j, end;
 	int64_t sum;
@@ -148,16 +142,22 @@ metrics_gauge(struct evbuffer *out, const struct metrics_view *v, enum stats_gau
 		if (!metrics_has_gauge(atomic_load(&v->slots[i]->role), g))
 			continue;
 		for (sum = 0, j = i; j < end; j++)
-			sum += atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
+			if (g != GAUGE_STALL)
+				sum += atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
+			else if (atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed) > sum)
+				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
 		metrics_labels(out, v->slots[i]);
-		evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
+		if (g == GAUGE_STALL) /* kept in microseconds, shown in the base unit */
+			evbuffer_add_printf(out, "} %.6f\n", (double)sum / 1e6);
+		else
+			evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
 	}
 }
 
-/* Writes one histogram of all queues. The count is the sum of the buckets as they were read, so that the two always agree. */
-static void
-metrics_histogram(struct evbuffer *out, const struct metrics_view *v, enum stats_histogram h)
+/* Writes one histogram of all queues. The count is the sum of the buckets as they were read, so that the two always
+ * agree. */
+static void metrics_histogram(struct evbuffer *out, const struct metrics_view *v, enum stats_histogram h)
 {
 	const char *name = metrics_histograms[h].name;
 	size_t i, j, end, b;
@@ -176,7 +176,8 @@ metrics_histogram(struct evbuffer *out, const struct metrics_view *v, enum stats
 			evbuffer_add_printf(out, "pgmqd_%s_bucket", name);
 			metrics_labels(out, v->slots[i]);
 			if (b < STATS_NBOUNDS)
-				evbuffer_add_printf(out, ",le=\"%g\"} %" PRIu64 "\n", (double)stats_bounds_us[b] / 1e6, count);
+				evbuffer_add_printf(
+					out, ",le=\"%g\"} %" PRIu64 "\n", (double)stats_bounds_us[b] / 1e6, count);
 			else
 				evbuffer_add_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", count);
 		}
@@ -190,15 +191,13 @@ metrics_histogram(struct evbuffer *out, const struct metrics_view *v, enum stats
 }
 
 /* Whether a slot's process is alive and well. */
-bool
-metrics_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
+bool metrics_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
 {
 	return atomic_load(&s->pid) != 0 && stats_now_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
 }
 
 /* Writes one value per process that is in service, and what comes in front of it. */
-static void
-metrics_process_line(struct evbuffer *out, const struct stats_slot *s, const char *name)
+static void metrics_process_line(struct evbuffer *out, const struct stats_slot *s, const char *name)
 {
 	static const char *const roles[] = { "free", "supervisor", "listener", "worker", "control" };
 
@@ -208,8 +207,7 @@ metrics_process_line(struct evbuffer *out, const struct stats_slot *s, const cha
 }
 
 /* Writes what is known of processes rather than queues. */
-static void
-metrics_processes(struct evbuffer *out, const struct metrics_view *v, int64_t beat_limit_ms)
+static void metrics_processes(struct evbuffer *out, const struct metrics_view *v, int64_t beat_limit_ms)
 {
 	size_t i;
 	int state, is;
@@ -226,7 +224,8 @@ metrics_processes(struct evbuffer *out, const struct metrics_view *v, int64_t be
 			metrics_process_line(out, v->slots[i], "process_restarts_total");
 			evbuffer_add_printf(out, "} %" PRIu32 "\n", atomic_load(&v->slots[i]->restarts));
 		}
-	metrics_head(out, "process_state", "gauge", "1 for the state that the process (of each of its queues) is in, 0 for the others.");
+	metrics_head(out, "process_state", "gauge",
+		"1 for the state that the process (of each of its queues) is in, 0 for the others.");
 	for (i = 0; i < v->n; i++) {
 		if (atomic_load(&v->slots[i]->retired))
 			continue;
@@ -242,8 +241,7 @@ metrics_processes(struct evbuffer *out, const struct metrics_view *v, int64_t be
 }
 
 /* Writes everything. */
-void
-metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
+void metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
 {
 	struct metrics_view v;
 	struct timespec real;
@@ -255,7 +253,8 @@ metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *ou
 	evbuffer_add_printf(out, "pgmqd_build_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
 	metrics_head(out, "start_time_seconds", "gauge", "When pgmqd was started, in seconds since 1970.");
 	evbuffer_add_printf(out, "pgmqd_start_time_seconds %.3f\n",
-	    (double)real.tv_sec + (double)real.tv_nsec / 1e9 - (double)(stats_now_ms() - atomic_load(&st->started_ms)) / 1e3);
+		(double)real.tv_sec + (double)real.tv_nsec / 1e9 -
+			(double)(stats_now_ms() - atomic_load(&st->started_ms)) / 1e3);
 	metrics_head(out, "settings_generation", "gauge", "How many times settings were put in force.");
 	evbuffer_add_printf(out, "pgmqd_settings_generation %" PRIu32 "\n", atomic_load(&st->generation));
 	metrics_processes(out, &v, beat_limit_ms);

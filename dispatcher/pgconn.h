@@ -13,6 +13,7 @@ struct pgresult {
 	PGresult *res;
 	const char *error;    /* one line; NULL when it succeeded and its transaction was committed */
 	const char *sqlstate; /* "" when the connection was lost */
+	int affected;         /* rows changed, when `res` was not made by a server and cannot say */
 };
 
 typedef void (*pgconn_result_cb)(void *arg, const struct pgresult *r);
@@ -33,9 +34,12 @@ void pgconn_free(struct pgconn *c); /* not from a callback of its own; statement
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
 
 bool pgconn_is_up(const struct pgconn *c);
+/* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be relied upon or
+ * left behind, no prepared statement, no session lock, no setting. */
+bool pgconn_is_pooled(const struct pgconn *c);
 
 /* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this connection
- * (sql is ignored). The callback always comes, unless the connection object is freed; cb may be NULL. */
+ * (sql is ignored). The callback always comes, after this has returned, unless the connection object is freed; cb may be NULL. */
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
                   pgconn_result_cb cb, void *arg);
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg);

@@ -18,8 +18,7 @@
 static uint64_t plan_tree_hash; /* nftw() passes no argument */
 
 /* Mixes bytes into a hash. */
-static uint64_t
-plan_hash(uint64_t hash, const void *data, size_t len)
+static uint64_t plan_hash(uint64_t hash, const void *data, size_t len)
 {
 	const unsigned char *p = data;
 
@@ -29,30 +28,28 @@ plan_hash(uint64_t hash, const void *data, size_t len)
 }
 
 /* Mixes a file's identity into a hash: a rebuilt or replaced file differs in at least one of these. */
-static uint64_t
-plan_hash_stat(uint64_t hash, const struct stat *st)
+static uint64_t plan_hash_stat(uint64_t hash, const struct stat *st)
 {
-	uint64_t id[5] = { (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec,
-		(uint64_t)st->st_mtim.tv_nsec };
+	uint64_t id[5] = { (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
+		(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
 
 	return plan_hash(hash, id, sizeof id);
 }
 
 /* nftw() callback: adds a file of a tree; a sum, as the order of a directory is none. */
-static int
-plan_tree_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+static int plan_tree_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	size_t len = strlen(path);
 
 	(void)ftw;
-	if (type == FTW_F && len > sizeof PLAN_TEMPLATE_SUFFIX - 1 && strcmp(path + len - (sizeof PLAN_TEMPLATE_SUFFIX - 1), PLAN_TEMPLATE_SUFFIX) == 0)
+	if (type == FTW_F && len > sizeof PLAN_TEMPLATE_SUFFIX - 1 &&
+		strcmp(path + len - (sizeof PLAN_TEMPLATE_SUFFIX - 1), PLAN_TEMPLATE_SUFFIX) == 0)
 		plan_tree_hash += plan_hash_stat(plan_hash(PLAN_HASH_START, path, len), st);
 	return 0;
 }
 
 /* What stands for all templates: a worker compiles them once, so an edited one needs a new worker. */
-static uint64_t
-plan_templates(const struct settings *s)
+static uint64_t plan_templates(const struct settings *s)
 {
 	plan_tree_hash = 0;
 	if (s->template_dir != NULL && *s->template_dir != '\0')
@@ -61,8 +58,7 @@ plan_templates(const struct settings *s)
 }
 
 /* What stands for a queue's plugin file; 0 when there is none (the worker will say so). */
-static uint64_t
-plan_plugin_file(const struct settings *s, const struct queue_settings *q)
+static uint64_t plan_plugin_file(const struct settings *s, const struct queue_settings *q)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -73,15 +69,15 @@ plan_plugin_file(const struct settings *s, const struct queue_settings *q)
 	if (q->plugin[0] == '/')
 		n = snprintf(path, sizeof path, "%s", q->plugin);
 	else
-		n = snprintf(path, sizeof path, "%s/pgmqd-%s-plugin.so", s->plugin_dir != NULL ? s->plugin_dir : "", q->plugin);
+		n = snprintf(path, sizeof path, "%s/pgmqd-%s-plugin.so", s->plugin_dir != NULL ? s->plugin_dir : "",
+			q->plugin);
 	if (n < 0 || (size_t)n >= sizeof path || stat(path, &st) == -1)
 		return 0;
 	return plan_hash_stat(PLAN_HASH_START, &st);
 }
 
 /* "email" for email as well as for /opt/x/pgmqd-email-plugin.so. */
-const char *
-plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
+const char *plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
 {
 	static const char prefix[] = "pgmqd-", suffix[] = "-plugin.so";
 	const char *base = q->plugin != NULL ? q->plugin : "", *slash = strrchr(base, '/');
@@ -91,7 +87,7 @@ plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
 		base = slash + 1;
 	len = strlen(base);
 	if (slash != NULL && len > sizeof prefix + sizeof suffix - 2 && strncmp(base, prefix, sizeof prefix - 1) == 0 &&
-	    strcmp(base + len - (sizeof suffix - 1), suffix) == 0) {
+		strcmp(base + len - (sizeof suffix - 1), suffix) == 0) {
 		base += sizeof prefix - 1;
 		len -= sizeof prefix + sizeof suffix - 2;
 	}
@@ -100,15 +96,13 @@ plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
 }
 
 /* Whether a queue belongs to a group. */
-static bool
-plan_grouped(const struct queue_settings *q)
+static bool plan_grouped(const struct queue_settings *q)
 {
 	return q->group != NULL && *q->group != '\0';
 }
 
 /* Appends an empty unit and takes over `name`. */
-static struct proc_unit *
-plan_add_unit(struct plan *p, char *name)
+static struct proc_unit *plan_add_unit(struct plan *p, char *name)
 {
 	struct proc_unit *u;
 
@@ -121,8 +115,7 @@ plan_add_unit(struct plan *p, char *name)
 }
 
 /* Appends a queue to a unit. */
-static void
-plan_add_queue(struct proc_unit *u, const struct settings *s, const struct queue_settings *q)
+static void plan_add_queue(struct proc_unit *u, const struct settings *s, const struct queue_settings *q)
 {
 	uint64_t file = plan_plugin_file(s, q);
 
@@ -132,8 +125,7 @@ plan_add_queue(struct proc_unit *u, const struct settings *s, const struct queue
 }
 
 /* The unit of that name, or NULL. */
-static struct proc_unit *
-plan_find(struct plan *p, const char *name)
+static struct proc_unit *plan_find(struct plan *p, const char *name)
 {
 	size_t i;
 
@@ -144,8 +136,7 @@ plan_find(struct plan *p, const char *name)
 }
 
 /* Makes the units, in the order of the file; settings_check_queue() has seen to it that they can be carried out. */
-void
-plan_make(struct plan *p, const struct settings *s)
+void plan_make(struct plan *p, const struct settings *s)
 {
 	uint64_t templates = plan_templates(s), n;
 	const struct queue_settings *q;
@@ -167,15 +158,15 @@ plan_make(struct plan *p, const struct settings *s)
 			plan_add_queue(plan_add_unit(p, xstrdup(q->name)), s, q);
 		else
 			for (n = 1; n <= q->processes; n++)
-				plan_add_queue(plan_add_unit(p, xasprintf("%s/%llu", q->name, (unsigned long long)n)), s, q);
+				plan_add_queue(
+					plan_add_unit(p, xasprintf("%s/%llu", q->name, (unsigned long long)n)), s, q);
 	}
 	for (i = 0; i < p->nunits; i++)
 		p->units[i].files = plan_hash(p->units[i].files, &templates, sizeof templates);
 }
 
 /* Frees what a unit owns. */
-void
-plan_unit_free(struct proc_unit *u)
+void plan_unit_free(struct proc_unit *u)
 {
 	int i;
 
@@ -190,8 +181,7 @@ plan_unit_free(struct proc_unit *u)
 }
 
 /* Frees the plan. */
-void
-plan_free(struct plan *p)
+void plan_free(struct plan *p)
 {
 	size_t i;
 
@@ -203,8 +193,7 @@ plan_free(struct plan *p)
 }
 
 /* Compares two units queue by queue. */
-bool
-plan_unit_equal(const struct proc_unit *a, const struct proc_unit *b)
+bool plan_unit_equal(const struct proc_unit *a, const struct proc_unit *b)
 {
 	size_t i;
 
@@ -217,26 +206,24 @@ plan_unit_equal(const struct proc_unit *a, const struct proc_unit *b)
 }
 
 /* Compares two texts of which either may be missing. */
-static bool
-plan_text_equal(const char *a, const char *b)
+static bool plan_text_equal(const char *a, const char *b)
 {
 	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
 }
 
 /* Compares the global settings; where HTTP listens and where the SQL files are is nothing to a worker. */
-bool
-plan_globals_equal(const struct settings *a, const struct settings *b)
+bool plan_globals_equal(const struct settings *a, const struct settings *b)
 {
 	return plan_text_equal(a->database, b->database) && plan_text_equal(a->channel, b->channel) &&
-	    plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
-	    plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
-	    plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll &&
-	    a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout && a->watchdog == b->watchdog;
+	       plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
+	       plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
+	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll && a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
+	       a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout &&
+	       a->watchdog == b->watchdog;
 }
 
 /* Lists a unit's queues. */
-char *
-plan_unit_queues(const struct proc_unit *u)
+char *plan_unit_queues(const struct proc_unit *u)
 {
 	char *text = xstrdup(""), *longer;
 	size_t i;

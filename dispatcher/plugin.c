@@ -120,31 +120,43 @@ static char *open_object(struct plugin *p, const char *name)
 	p->dl = dlopen(self, RTLD_NOW | RTLD_LOCAL);
 	if (!p->dl && access("/proc/self/fd", F_OK) != 0)
 		p->dl = dlopen(p->path, RTLD_NOW | RTLD_LOCAL);
-	close(fd);
-	if (!p->dl)
+	if (!p->dl) {
+		close(fd);
 		return xasprintf("cannot be loaded: %s", dlerror());
+	}
+	/* it stays open: the loader knows objects by name, and another plugin must not come by this one's */
 	*(void **)&init = dlsym(p->dl, "pgmqd_plugin_init");
 	if (!init)
 		return xasprintf("%s is no pgmqd plugin: it has no pgmqd_plugin_init (PGMQD_REGISTER_PLUGIN defines it)", p->path);
 	return negotiate(p, init(), name);
 }
 
-struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors)
+struct plugin *plugin_open(const struct settings *s, const char *name, char **error)
 {
 	struct plugin *p = xcalloc(1, sizeof(*p));
-	struct log_context former;
-	char *why;
-	int rc = 0;
 
-	*errors = NULL;
-	p->path = plugin_path(s, q->plugin);
-	if ((why = open_object(p, q->plugin)) != NULL) {
-		*errors = xasprintf("%s:%u: queue \"%s\": plugin \"%s\": %s", s->path, q->line, q->name, q->plugin, why);
-		free(why);
+	p->path = plugin_path(s, name);
+	if ((*error = open_object(p, name)) != NULL) {
 		plugin_free(p);
 		return NULL;
 	}
 	copy_options(p);
+	return p;
+}
+
+struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors)
+{
+	struct log_context former;
+	struct plugin *p;
+	char *why;
+	int rc = 0;
+
+	*errors = NULL;
+	if ((p = plugin_open(s, q->plugin, &why)) == NULL) {
+		*errors = xasprintf("%s:%u: queue \"%s\": plugin \"%s\": %s", s->path, q->line, q->name, q->plugin, why);
+		free(why);
+		return NULL;
+	}
 	p->handle = xcalloc(1, p->d.handle_size ? p->d.handle_size : 1);
 	if ((*errors = settings_plugin_options(s, q, p->options, p->handle)) != NULL) {
 		plugin_free(p);

@@ -15,6 +15,8 @@ struct plugin {
 
 /* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the process ends. */
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors);
+/* Opens it only: no handle, no options. NULL and *error (malloc'd). */
+struct plugin *plugin_open(const struct settings *s, const char *name, char **error);
 void plugin_free(struct plugin *p); /* the handle and the strings; the object stays mapped */
 
 /* The file of a plugin by name, or the absolute path that was given. Malloc'd. */

@@ -21,12 +21,13 @@
 
 extern char **environ;
 
-static char *proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
+static char
+	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
+static char **proc_title_args; /* the copies of argv, lest they count as lost where main() sets one to something else */
 
 /* Closes descriptors first..last. */
-static void
-proc_close_between(unsigned first, unsigned last)
+static void proc_close_between(unsigned first, unsigned last)
 {
 	unsigned fd;
 	DIR *dir;
@@ -57,8 +58,7 @@ proc_close_between(unsigned first, unsigned last)
 }
 
 /* Orders descriptors. */
-static int
-proc_fd_compare(const void *a, const void *b)
+static int proc_fd_compare(const void *a, const void *b)
 {
 	int x = *(const int *)a, y = *(const int *)b;
 
@@ -66,8 +66,7 @@ proc_fd_compare(const void *a, const void *b)
 }
 
 /* Closes everything above stderr that is not to be kept. */
-static void
-proc_close_others(const int *keep, size_t nkeep)
+static void proc_close_others(const int *keep, size_t nkeep)
 {
 	unsigned next = STDERR_FILENO + 1;
 	int *sorted = xcalloc(nkeep + 1, sizeof *sorted);
@@ -87,8 +86,7 @@ proc_close_others(const int *keep, size_t nkeep)
 }
 
 /* Gives a new child the signal dispositions and the mask of a fresh process, but for what its parent decides. */
-static void
-proc_reset_signals(void)
+static void proc_reset_signals(void)
 {
 	static const int ignored[] = { SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE };
 	struct sigaction sa;
@@ -100,8 +98,8 @@ proc_reset_signals(void)
 	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_DFL;
 	for (sig = 1; sig < NSIG; sig++)
-		/* Faults stay as they are: only a sanitizer handles them, and its report is wanted from children too. The call is refused
-		 * for KILL, STOP and what libc keeps for itself. */
+		/* Faults stay as they are: only a sanitizer handles them, and its report is wanted from children
+		 * too. The call is refused for KILL, STOP and what libc keeps for itself. */
 		if (sig != SIGSEGV && sig != SIGBUS && sig != SIGFPE && sig != SIGILL)
 			(void)sigaction(sig, &sa, NULL);
 	sa.sa_handler = SIG_IGN;
@@ -112,8 +110,7 @@ proc_reset_signals(void)
 }
 
 /* Points stdin at /dev/null. */
-static void
-proc_null_stdin(void)
+static void proc_null_stdin(void)
 {
 	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
@@ -125,15 +122,15 @@ proc_null_stdin(void)
 }
 
 /* Forks; see proc.h for what the child finds. */
-pid_t
-proc_fork(const int *keep, size_t nkeep)
+pid_t proc_fork(const int *keep, size_t nkeep)
 {
 	sigset_t all, old;
 	pid_t parent = getpid(), pid;
 	int saved;
 
 	fflush(NULL); /* what is buffered would come out twice */
-	/* With signals blocked no handler of the parent can run in the child, and no signal is lost between fork and reset. */
+	/* With signals blocked no handler of the parent can run in the child, and no signal is lost between fork and
+	 * reset. */
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, &old);
 	pid = fork();
@@ -143,7 +140,8 @@ proc_fork(const int *keep, size_t nkeep)
 		errno = saved;
 		return pid;
 	}
-	/* SIGTERM rather than SIGKILL: mails in hand are finished instead of being sent twice. A hanging child is proc_beat()'s. */
+	/* SIGTERM rather than SIGKILL: mails in hand are finished instead of being sent twice. A hanging child is
+	 * proc_beat()'s. */
 	(void)prctl(PR_SET_PDEATHSIG, SIGTERM);
 	if (getppid() != parent)
 		_exit(PROC_EXIT_RESTART); /* it died before the line above */
@@ -154,8 +152,7 @@ proc_fork(const int *keep, size_t nkeep)
 }
 
 /* Gives a sign of life and winds the timer up anew. */
-void
-proc_beat(const struct proc_env *env)
+void proc_beat(const struct proc_env *env)
 {
 	struct itimerval it;
 	int64_t ms = env->settings->watchdog;
@@ -163,7 +160,8 @@ proc_beat(const struct proc_env *env)
 	stats_beat(env->slot);
 	if (ms <= 0)
 		return;
-	/* Twice the watchdog's time, so that the supervisor, who can say what happened, comes first. SIGALRM ends the process. */
+	/* Twice the watchdog's time, so that the supervisor, who can say what happened, comes first. SIGALRM ends
+	 * the process. */
 	ms = ms * 2 + 1000;
 	memset(&it, 0, sizeof it);
 	it.it_value.tv_sec = (time_t)(ms / 1000);
@@ -172,8 +170,7 @@ proc_beat(const struct proc_env *env)
 }
 
 /* Fills the gaps among 0-2. */
-void
-proc_std_fds(void)
+void proc_std_fds(void)
 {
 	int fd;
 
@@ -185,8 +182,7 @@ proc_std_fds(void)
 }
 
 /* Finds how far the arguments and the environment reach in one piece, and copies both to where they can stay. */
-void
-proc_title(int argc, char **argv)
+void proc_title(int argc, char **argv)
 {
 	char *end = NULL, **copy;
 	size_t i, n;
@@ -205,13 +201,14 @@ proc_title(int argc, char **argv)
 	for (i = 0; i < n; i++)
 		copy[i] = xstrdup(environ[i]);
 	environ = copy;
+	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
-		argv[i] = xstrdup(argv[i]); /* options may be kept for as long as the process lives */
+		argv[i] = proc_title_args[i] =
+			xstrdup(argv[i]); /* options may be kept for as long as the process lives */
 }
 
 /* Sets the title; the part behind "pgmqd: " is also the process's short name. */
-void
-proc_set_title(const char *fmt, ...)
+void proc_set_title(const char *fmt, ...)
 {
 	char title[256];
 	const char *name;

@@ -14,7 +14,7 @@ struct proc_unit {
 	const struct queue_settings **queues; /* inside the settings */
 	size_t nqueues;
 	struct stats_slot **slots; /* one per queue */
-	int wake[2];               /* pipe from listener to worker, both ends non-blocking; see wakeup.h for what is written */
+	int wake[2];               /* pipe from listener to worker, both ends non-blocking; see wakeup.h */
 	uint64_t files;            /* stands for the plugin files as they were when the unit was planned */
 };
 
@@ -35,27 +35,29 @@ int listener_main(const struct proc_env *env);
 int worker_main(const struct proc_env *env);
 int control_main(const struct proc_env *env);
 
-/* Run in a process of its own before a reload, since it loads plugins: are the settings complete for each queue's plugin? 0, or 78 after a log line
- * for each thing that is wrong. */
+/* Run in a process of its own before a reload, since it loads plugins: are the settings complete for each queue's
+ * plugin? 0, or 78 after a log line for each thing that is wrong. */
 int check_main(const struct settings *settings);
 
-/* Exit statuses of children that mean something to the supervisor. */
-enum { PROC_EXIT_OK = 0, PROC_EXIT_RESTART = 1, PROC_EXIT_CONFIG = 78 }; /* 78: restarting cannot help before a reload (EX_CONFIG) */
+/* Exit statuses of children that mean something to the supervisor; after CONFIG a restart cannot help before a
+ * reload. */
+enum { PROC_EXIT_OK = 0, PROC_EXIT_RESTART = 1, PROC_EXIT_CONFIG = 78 }; /* 78: see EX_CONFIG */
 
-/* Forks with all signals blocked. In the child: SIGTERM ends it (until it sets a handler), INT, HUP, USR1, USR2 and PIPE are ignored, as the
- * supervisor decides; stdin is /dev/null; descriptors other than 0-2 and the `keep` ones are closed; and when the parent dies
- * SIGTERM comes, so that what is in hand can be finished. -1 with errno on failure. */
+/* Forks with all signals blocked. In the child: SIGTERM ends it (until it sets a handler), INT, HUP, USR1, USR2 and
+ * PIPE are ignored, as the supervisor decides; stdin is /dev/null; descriptors other than 0-2 and the `keep` ones
+ * are closed; and when the parent dies SIGTERM comes, so that what is in hand can be finished. -1 with errno on
+ * failure. */
 pid_t proc_fork(const int *keep, size_t nkeep);
 
-/* The sign of life that each child gives once a second from its loop: stats_beat(env->slot), and a timer that ends the process should the
- * loop hang when there is no supervisor left to notice. */
+/* The sign of life that each child gives once a second from its loop: stats_beat(env->slot), and a timer that ends
+ * the process should the loop hang when there is no supervisor left to notice. */
 void proc_beat(const struct proc_env *env);
 
 /* Opens /dev/null for those of the descriptors 0-2 that are closed, lest a socket or a pipe becomes stderr. */
 void proc_std_fds(void);
 
 /* Sets the process's title (comm and, where possible, the argument area): "pgmqd: worker email_queue". */
-void proc_title(int argc, char **argv); /* takes over the area, moving argv and the environment out of it; first thing in main() */
+void proc_title(int argc, char **argv); /* takes the area over; first thing in main() */
 void proc_set_title(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

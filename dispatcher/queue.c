@@ -6,7 +6,7 @@
  */
 #include "config.h"
 
-#include "queue.h"
+#include "queue_private.h"
 
 #include "sqltext.h"
 #include "xalloc.h"
@@ -14,22 +14,6 @@
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_COUNT };
-
-struct queue {
-	struct pgconn *pg;
-	char *name;  /* as configured and as in notifications */
-	char *table; /* lower case, without the q_ */
-	char *plugin, *version;
-	int64_t lease_ms;
-	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
-	char stmt[ST_COUNT][24];
-	queue_probe_cb probe_cb;
-	void *probe_arg;
-	unsigned preparing;
-	char *probe_error, *probe_warning;
-};
 
 struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version)
 {
@@ -52,11 +36,16 @@ void queue_free(struct queue *q)
 	if (!q)
 		return;
 	free(q->name);
+	free(q->oid);
+	free(q->mark);
+	free(q->fence);
 	free(q->table);
 	free(q->plugin);
 	free(q->version);
 	free(q->probe_error);
 	free(q->probe_warning);
+	for (int i = 0; i < ST_COUNT; i++)
+		free(q->text[i]);
 	free(q);
 }
 
@@ -77,25 +66,30 @@ bool queue_is_stale(const char *sqlstate)
 
 /* ---- the texts ---- */
 
-/* The claim: due rows by the vt index, then the time until the next one that is not due yet. */
+/* The claim: due rows by the vt index from the mark $3 on, then one row about the queue: the time until the next that falls due, what the
+ * mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock "present". */
 static char *sql_claim(const struct queue *q)
 {
 	return xasprintf(
-		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\""
-		" WHERE vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
+		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\" WHERE vt >= $3::timestamptz"
+		" AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
 		" claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
 		" SELECT c.msg_id, c.read_ct, %5$s, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint, c.message::text,"
-		" c.headers::text, NULL::bigint FROM claimed c"
+		" c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool FROM claimed c"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
-		" - pg_catalog.clock_timestamp()) * 1000)::bigint",
+		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
+		" pg_catalog.pg_current_snapshot()::text,"
+		" CASE WHEN $4::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
+		" ELSE false END END",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
 			     "r.msg_id = c.msg_id), 0) ELSE 0 END"
-			   : "0 * length($2::text)");
+			   : "0 * length($2::text)",
+		q->oid);
 }
 
 /* The rows whose lease still holds, of arrays $1 (ids) and $2 (read counts), deleted. */
@@ -204,12 +198,14 @@ static char *sql_replace(const struct queue *q)
 	return sql;
 }
 
-/* The fence of done_with: archives one row or fails with division_by_zero, which rolls the plugin's statement back. */
+/* The fence of done_with: archives all the rows or fails by a cast, which rolls the plugin's statement back. The text tells this
+ * failure from one of the plugin's statement. */
 static char *sql_fence(const struct queue *q)
 {
 	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s SELECT 1 / count(*) FROM kept", gone, kept);
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE WHEN count(*) = cardinality($1::bigint[]) THEN 1 ELSE ('" FENCE_MARK " ' || count(*))::int"
+	                " END FROM kept", gone, kept);
 	free(gone);
 	free(kept);
 	return sql;
@@ -264,15 +260,17 @@ static void probe_prepared(void *arg, const struct pgresult *r)
 		probe_end(q);
 }
 
-/* Prepares one statement; `sql` is freed. */
+/* Prepares one statement; `sql` is the queue's from here. */
 static void probe_prepare(struct queue *q, enum stmt st, char *sql)
 {
 	static unsigned serial; /* a new name each time: the connection may know the old one, and other queues share it */
 
 	snprintf(q->stmt[st], sizeof(q->stmt[st]), "q%u_%d", serial++, (int)st);
 	q->preparing++;
-	pgconn_prepare(q->pg, q->stmt[st], sql, probe_prepared, q);
-	free(sql);
+	free(q->text[st]);
+	q->text[st] = sql;
+	/* behind a pooler only checked: the next statement may meet another session */
+	pgconn_prepare(q->pg, q->pooled ? "" : q->stmt[st], sql, probe_prepared, q);
 }
 
 /* Whether a comma-separated list of columns has `name`. */
@@ -291,8 +289,12 @@ static void probe_looked(void *arg, const struct pgresult *r)
 {
 	struct queue *q = arg;
 	bool queue = false, archive = false, trigger = false;
+	char *present;
 	int rows = r->res && !r->error ? PQntuples(r->res) : 0;
 
+	free(q->mark);
+	free(q->fence);
+	q->mark = q->fence = NULL;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = false;
 	for (int i = 0; i < rows; i++) {
 		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);
@@ -302,6 +304,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 			q->headers = has_column(cols, "headers");
 			q->last_read = has_column(cols, "last_read_at");
 			trigger = strcmp(PQgetvalue(r->res, i, 2), "t") == 0;
+			free(q->oid);
+			q->oid = xasprintf("(%s)", PQgetvalue(r->res, i, 3));
 		} else if (strcmp(kind, "archive") == 0) {
 			archive = true;
 			q->a_headers = has_column(cols, "headers");
@@ -341,6 +345,14 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	probe_prepare(q, ST_FENCE, sql_fence(q));
 	probe_prepare(q, ST_KNOWN, sql_known(q));
 	probe_prepare(q, ST_EXTEND, sql_extend(q));
+	probe_prepare(q, ST_AWAKE, xasprintf("SELECT pg_catalog.pg_try_advisory_lock(%s, -2)", q->oid));
+	probe_prepare(q, ST_UNLOCK, xasprintf("SELECT pg_catalog.pg_advisory_unlock(%s, -2)", q->oid));
+	probe_prepare(q, ST_FLIGHT, xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%s, -1) THEN pg_catalog.pg_advisory_unlock(%s, -1)"
+	                                      " ELSE false END", q->oid, q->oid));
+	present = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
+	if (!q->pooled)
+		pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
+	free(present);
 	if (--q->preparing == 0)
 		probe_end(q);
 }
@@ -352,195 +364,20 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	q->probe_cb = cb;
 	q->probe_arg = arg;
 	q->preparing = 0;
+	q->pooled = pgconn_is_pooled(q->pg);
 	/* the statements must go by the vt and msg_id indexes even while the planner believes the tables to be empty */
-	pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL, NULL);
+	if (!q->pooled)
+		pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL, NULL);
 	pgconn_query(q->pg, NULL,
 	             "SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = 'q_' || $1::text THEN 'queue'"
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
 	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
 	             " AND NOT a.attisdropped),"
-	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A'))"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4"
 	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"
 	             " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
 	             1, params, probe_looked, q);
-}
-
-/* ---- claims ---- */
-
-struct claim_call {
-	queue_claim_cb cb;
-	void *arg;
-};
-
-/* The claim's answer: rows, and one last row with the time of the next that falls due. */
-static void claim_answer(void *arg, const struct pgresult *r)
-{
-	struct claim_call *call = arg;
-	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
-
-	if (!r->error) {
-		int n = PQntuples(r->res);
-
-		claim.rows = n > 0 ? n - 1 : 0;
-		claim.due_ms = n > 0 ? atoll(PQgetvalue(r->res, n - 1, 6)) : 0;
-	}
-	call->cb(call->arg, &claim);
-	free(call);
-}
-
-void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg)
-{
-	struct claim_call *call = xcalloc(1, sizeof(*call));
-	char count[16];
-	const char *params[2] = { count, q->name };
-
-	snprintf(count, sizeof(count), "%u", n);
-	call->cb = cb;
-	call->arg = arg;
-	pgconn_query(q->pg, q->stmt[ST_CLAIM], NULL, 2, params, claim_answer, call);
-}
-
-void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)
-{
-	const PGresult *res = claim->res;
-	int refunded = atoi(PQgetvalue(res, row, 2));
-
-	m->id = atoll(PQgetvalue(res, row, 0));
-	m->read_ct = atoi(PQgetvalue(res, row, 1));
-	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
-	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
-	if (!PQgetisnull(res, row, 4)) {
-		m->text_len = (size_t)PQgetlength(res, row, 4);
-		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
-	}
-	if (!PQgetisnull(res, row, 5))
-		m->headers = xstrdup(PQgetvalue(res, row, 5));
-}
-
-/* ---- settling ---- */
-
-struct settle_call {
-	queue_settled_cb cb;
-	void *arg;
-	bool fence; /* the first of done_with's two statements: only the second one answers */
-};
-
-/* The answer to a settling or an extension. */
-static void settle_answer(void *arg, const struct pgresult *r)
-{
-	struct settle_call *call = arg;
-	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
-
-	if (call->fence && r->error && strcmp(r->sqlstate, "22012") == 0) {
-		s.error = NULL;
-		s.lost = true;
-	} else if (!r->error) {
-		s.nids = PQntuples(r->res);
-	}
-	call->cb(call->arg, &s);
-	free(call);
-}
-
-int64_t queue_settled_id(const struct queue_settled *s, int row)
-{
-	return atoll(PQgetvalue(s->res, row, 0));
-}
-
-/* done_with: the fence and the plugin's statement as one transaction. */
-static void settle_done_with(struct queue *q, const struct pgmqd_msg *m, const char *const *params, struct settle_call *call)
-{
-	pgconn_group_begin(q->pg);
-	pgconn_query(q->pg, q->stmt[ST_FENCE], NULL, 2, params, NULL, NULL);
-	call->fence = true;
-	pgconn_query(q->pg, NULL, m->sql, m->nparams, (const char *const *)m->params, settle_answer, call);
-	pgconn_group_end(q->pg);
-}
-
-void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
-{
-	struct settle_call *call = xcalloc(1, sizeof(*call));
-	struct sqltext ids = { 0 }, counts = { 0 }, third = { 0 }, classes = { 0 }, attempts = { 0 };
-	const char *params[6] = { NULL }, *flag = again ? "t" : "f";
-	char delay[24];
-
-	call->cb = cb;
-	call->arg = arg;
-	for (size_t i = 0; i < n; i++) {
-		sqltext_int(&ids, msgs[i]->id);
-		sqltext_int(&counts, msgs[i]->read_ct);
-		if (outcome == OUT_FAIL) {
-			sqltext_str(&third, msgs[i]->reason ? msgs[i]->reason : "");
-			sqltext_str(&classes, msgs[i]->class ? msgs[i]->class : "permanent");
-			sqltext_int(&attempts, msgs[i]->attempt);
-		} else {
-			sqltext_int(&third, msgs[i]->delay_ms);
-		}
-	}
-	params[0] = sqltext_end(&ids);
-	params[1] = sqltext_end(&counts);
-	switch (outcome) {
-	case OUT_DONE:
-		params[2] = flag;
-		pgconn_query(q->pg, q->stmt[ST_DONE], NULL, 3, params, settle_answer, call);
-		break;
-	case OUT_RETRY:
-		params[2] = sqltext_end(&third);
-		pgconn_query(q->pg, q->stmt[ST_RETRY], NULL, 3, params, settle_answer, call);
-		break;
-	case OUT_CONFIG:
-	case OUT_RELEASE:
-		params[2] = sqltext_end(&third);
-		params[3] = q->name;
-		pgconn_query(q->pg, q->stmt[ST_RELEASE], NULL, 4, params, settle_answer, call);
-		break;
-	case OUT_FAIL:
-		params[2] = sqltext_end(&third);
-		params[3] = sqltext_end(&classes);
-		params[4] = sqltext_end(&attempts);
-		params[5] = flag;
-		pgconn_query(q->pg, q->stmt[ST_FAIL], NULL, 6, params, settle_answer, call);
-		break;
-	case OUT_REPLACE:
-		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
-		params[2] = msgs[0]->sql;
-		params[3] = delay;
-		params[4] = flag;
-		pgconn_query(q->pg, q->stmt[ST_REPLACE], NULL, 5, params, settle_answer, call);
-		break;
-	case OUT_DONE_WITH:
-		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
-			pgconn_query(q->pg, q->stmt[ST_KNOWN], NULL, 2, params, settle_answer, call);
-		else
-			settle_done_with(q, msgs[0], params, call);
-		break;
-	default:
-		abort();
-	}
-	sqltext_free(&ids);
-	sqltext_free(&counts);
-	sqltext_free(&third);
-	sqltext_free(&classes);
-	sqltext_free(&attempts);
-}
-
-void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
-{
-	struct settle_call *call = xcalloc(1, sizeof(*call));
-	struct sqltext ids = { 0 }, counts = { 0 };
-	const char *params[2];
-
-	call->cb = cb;
-	call->arg = arg;
-	for (size_t i = 0; i < n; i++) {
-		sqltext_int(&ids, msgs[i]->id);
-		sqltext_int(&counts, msgs[i]->read_ct);
-	}
-	params[0] = sqltext_end(&ids);
-	params[1] = sqltext_end(&counts);
-	pgconn_query(q->pg, q->stmt[ST_EXTEND], NULL, 2, params, settle_answer, call);
-	sqltext_free(&ids);
-	sqltext_free(&counts);
 }
 
 /* ---- the listener's ---- */

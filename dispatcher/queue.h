@@ -25,23 +25,31 @@ bool queue_has_dlq(const struct queue *q);
 bool queue_is_stale(const char *sqlstate);
 
 /* Claims up to n visible messages under the visibility timeout. The rows are in the order in which they fell due. `due_ms` is the
- * time until the next message that is not yet visible falls due (a day at most). */
+ * time until the next message that is not yet visible falls due (a day at most). A look that is not `full` begins at the
+ * low-water mark, below which nothing can be that was not seen before. */
 struct queue_claim {
 	const char *error, *sqlstate;
 	int rows;
 	int64_t due_ms;
+	int shared; /* whether another worker has this queue, too: 1 or 0; -1: not asked (full looks ask) */
 	const PGresult *res;
 };
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
-void queue_claim(struct queue *q, unsigned n, queue_claim_cb cb, void *arg);
+void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg);
 void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, texts */
 
+/* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */
+typedef void (*queue_lock_cb)(void *arg, bool ok);
+void queue_awake(struct queue *q, queue_lock_cb cb, void *arg);
+void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg);
+
 /* Tells the database the outcome of messages that share it (`again`: it may know already). The callback gets the
- * ids for which the lease still held; the others were lost. OUT_REPLACE and OUT_DONE_WITH take one message at a time; OUT_DONE_WITH
- * with `again` only asks, and an id that does not come back is still to be settled. */
+ * ids for which the lease still held; the others were lost. OUT_REPLACE takes one message at a time, and so
+ * does OUT_DONE_WITH unless they are `shared` and have the same statement; OUT_DONE_WITH with `again` only asks, and an id that does not
+ * come back is still to be settled. */
 struct queue_settled {
 	const char *error, *sqlstate;
-	bool lost; /* OUT_DONE_WITH: the lease was lost, the plugin's statement was rolled back */
+	bool lost; /* OUT_DONE_WITH: the lease of one of them was lost, the plugin's statement was rolled back */
 	int nids;
 	const PGresult *res;
 };

@@ -1,4 +1,4 @@
-/* sdnotify.c: sends state lines to the datagram socket that systemd names in NOTIFY_SOCKET; paths and abstract names. */
+/* sdnotify.c: sends state lines to the datagram socket that systemd names in NOTIFY_SOCKET. */
 #include "config.h"
 
 #include "sdnotify.h"
@@ -18,8 +18,7 @@ static socklen_t sdnotify_addr_len; /* 0: nobody to tell */
 static int64_t sdnotify_watchdog;   /* ms */
 
 /* Reads a whole number of the environment; 0 when it is missing or something else. */
-static unsigned long long
-sdnotify_env_number(const char *name)
+static unsigned long long sdnotify_env_number(const char *name)
 {
 	const char *text = getenv(name);
 	unsigned long long value;
@@ -33,8 +32,7 @@ sdnotify_env_number(const char *name)
 }
 
 /* Takes over what systemd put into the environment. */
-void
-sdnotify_init(void)
+void sdnotify_init(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
 	unsigned long long usec = sdnotify_env_number("WATCHDOG_USEC"), pid = sdnotify_env_number("WATCHDOG_PID");
@@ -52,7 +50,8 @@ sdnotify_init(void)
 			sdnotify_addr.sun_family = AF_UNIX;
 			memcpy(sdnotify_addr.sun_path, path, len);
 			if (path[0] == '@')
-				sdnotify_addr.sun_path[0] = '\0'; /* the abstract namespace; its names end with the length */
+				sdnotify_addr.sun_path[0] =
+					'\0'; /* the abstract namespace; its names end with the length */
 			sdnotify_addr_len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + len);
 		}
 	}
@@ -62,8 +61,7 @@ sdnotify_init(void)
 }
 
 /* Formats and sends one datagram. */
-int
-sdnotify_send(const char *fmt, ...)
+int sdnotify_send(const char *fmt, ...)
 {
 	char text[1024];
 	va_list ap;
@@ -82,7 +80,8 @@ sdnotify_send(const char *fmt, ...)
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd == -1)
 		return -1;
-	sent = sendto(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sdnotify_addr, sdnotify_addr_len);
+	sent = sendto(
+		fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&sdnotify_addr, sdnotify_addr_len);
 	saved = errno;
 	close(fd);
 	errno = saved;
@@ -90,8 +89,7 @@ sdnotify_send(const char *fmt, ...)
 }
 
 /* The watchdog's interval that was found by sdnotify_init(). */
-int64_t
-sdnotify_watchdog_ms(void)
+int64_t sdnotify_watchdog_ms(void)
 {
 	return sdnotify_watchdog;
 }

@@ -4,10 +4,12 @@
 
 #include <stdint.h>
 
-/* Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment, so that no child can speak for the service. */
+/* Takes NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID out of the environment, so that no child can speak for the
+ * service. */
 void sdnotify_init(void);
 
-/* Sends "KEY=VALUE" lines. 0, also when nobody listens; -1 with errno when the message could not be sent. Never blocks. */
+/* Sends "KEY=VALUE" lines. 0, also when nobody listens; -1 with errno when the message could not be sent. Never
+ * blocks. */
 int sdnotify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
 /* How often WATCHDOG=1 is due at the latest, in milliseconds; 0: not asked for. */

@@ -26,6 +26,7 @@ struct queue_settings {
 	int64_t visibility_timeout, deadline, backoff_min, backoff_max, config_retry; /* ms */
 	uint64_t max_in_flight, prefetch, max_attempts;
 	const char *on_done; /* "archive" or "delete" */
+	const char *notify;    /* "adaptive", "plain" or "off" */
 	int64_t fallback_poll; /* ms; 0: the global one */
 	struct settings_pair *pairs;
 	size_t npairs;
@@ -36,12 +37,13 @@ struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
+	int require_notify;
 	const char *database;  /* conninfo or URI; "" leaves everything to PG* variables */
 	const char *channel;   /* NOTIFY channel */
 	const char *log_level, *log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
-	int64_t fallback_poll, poll_when_deaf, drain_timeout, watchdog; /* ms */
+	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
 	size_t nqueues;
 	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */

@@ -15,14 +15,14 @@
 /* Counters are read by others while they grow; only their own value matters, never their order. */
 #define RELAXED memory_order_relaxed
 
-const uint64_t stats_bounds_us[STATS_NBOUNDS] = { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000,
-	5000000, 10000000, 60000000 };
+const uint64_t stats_bounds_us[STATS_NBOUNDS] = { 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000,
+	500000, 1000000, 2500000, 5000000, 10000000, 60000000 };
 
-static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "a lock inside an atomic would not work between processes");
+static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
+	"a lock inside an atomic would not work between processes");
 
 /* Milliseconds of CLOCK_MONOTONIC. */
-int64_t
-stats_now_ms(void)
+int64_t stats_now_ms(void)
 {
 	struct timespec ts;
 
@@ -31,8 +31,7 @@ stats_now_ms(void)
 }
 
 /* Maps room for `nslots` slots; pages that no process writes to cost nothing. */
-struct stats *
-stats_create(size_t nslots)
+struct stats *stats_create(size_t nslots)
 {
 	struct stats *st;
 	size_t size = sizeof *st + nslots * sizeof st->slot[0];
@@ -49,8 +48,8 @@ stats_create(size_t nslots)
 }
 
 /* Takes a free slot and names it; the role comes last, as readers go by it. */
-struct stats_slot *
-stats_take(struct stats *st, enum stats_role role, const char *process, const char *queue, const char *plugin)
+struct stats_slot *stats_take(
+	struct stats *st, enum stats_role role, const char *process, const char *queue, const char *plugin)
 {
 	struct stats_slot *s;
 	size_t i;
@@ -70,9 +69,9 @@ stats_take(struct stats *st, enum stats_role role, const char *process, const ch
 	return s;
 }
 
-/* Frees a slot whose process is gone; its counts go to another slot of the same queue, a newer one rather than one that drains too. */
-void
-stats_release(struct stats *st, struct stats_slot *s)
+/* Frees a slot whose process is gone; its counts go to another slot of the same queue, a newer one rather than one
+ * that drains too. */
+void stats_release(struct stats *st, struct stats_slot *s)
 {
 	struct stats_slot *heir = NULL;
 	size_t i, b;
@@ -81,8 +80,8 @@ stats_release(struct stats *st, struct stats_slot *s)
 	for (i = 0; i < st->nslots; i++) {
 		struct stats_slot *o = &st->slot[i];
 
-		if (o == s || s->queue[0] == '\0' || atomic_load(&o->role) != ROLE_WORKER || strcmp(o->queue, s->queue) != 0 ||
-		    strcmp(o->plugin, s->plugin) != 0)
+		if (o == s || s->queue[0] == '\0' || atomic_load(&o->role) != ROLE_WORKER ||
+			strcmp(o->queue, s->queue) != 0 || strcmp(o->plugin, s->plugin) != 0)
 			continue;
 		if (heir == NULL || (atomic_load(&heir->retired) && !atomic_load(&o->retired)))
 			heir = o;
@@ -94,15 +93,17 @@ stats_release(struct stats *st, struct stats_slot *s)
 		stats_add(heir, (enum stats_counter)i, atomic_load_explicit(&s->counters[i], RELAXED));
 	for (h = 0; h < STATS_NHISTOGRAMS; h++) {
 		for (b = 0; b <= STATS_NBOUNDS; b++)
-			atomic_fetch_add_explicit(&heir->hist[h].bucket[b], atomic_load_explicit(&s->hist[h].bucket[b], RELAXED), RELAXED);
-		atomic_fetch_add_explicit(&heir->hist[h].count, atomic_load_explicit(&s->hist[h].count, RELAXED), RELAXED);
-		atomic_fetch_add_explicit(&heir->hist[h].sum_us, atomic_load_explicit(&s->hist[h].sum_us, RELAXED), RELAXED);
+			atomic_fetch_add_explicit(&heir->hist[h].bucket[b],
+				atomic_load_explicit(&s->hist[h].bucket[b], RELAXED), RELAXED);
+		atomic_fetch_add_explicit(
+			&heir->hist[h].count, atomic_load_explicit(&s->hist[h].count, RELAXED), RELAXED);
+		atomic_fetch_add_explicit(
+			&heir->hist[h].sum_us, atomic_load_explicit(&s->hist[h].sum_us, RELAXED), RELAXED);
 	}
 }
 
 /* How many slots can still be taken. */
-size_t
-stats_free_slots(const struct stats *st)
+size_t stats_free_slots(const struct stats *st)
 {
 	size_t i, n = 0;
 
@@ -113,22 +114,20 @@ stats_free_slots(const struct stats *st)
 }
 
 /* Adds to a counter. */
-void
-stats_add(struct stats_slot *s, enum stats_counter c, uint64_t n)
+void stats_add(struct stats_slot *s, enum stats_counter c, uint64_t n)
 {
 	atomic_fetch_add_explicit(&s->counters[c], n, RELAXED);
 }
 
 /* Sets a gauge. */
-void
-stats_gauge(struct stats_slot *s, enum stats_gauge g, int64_t value)
+void stats_gauge(struct stats_slot *s, enum stats_gauge g, int64_t value)
 {
 	atomic_store_explicit(&s->gauges[g], value, RELAXED);
 }
 
-/* Counts a duration; a bound belongs to the bucket below it, as Prometheus has it, and clocks that ran back count as zero. */
-void
-stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us)
+/* Counts a duration; a bound belongs to the bucket below it, as Prometheus has it, and clocks that ran back count as
+ * zero. */
+void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us)
 {
 	size_t b = 0;
 
@@ -142,22 +141,19 @@ stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us)
 }
 
 /* Gives a sign of life. */
-void
-stats_beat(struct stats_slot *s)
+void stats_beat(struct stats_slot *s)
 {
 	atomic_store_explicit(&s->beat_ms, stats_now_ms(), RELAXED);
 }
 
 /* Says how the process or queue is. */
-void
-stats_state(struct stats_slot *s, enum stats_state state)
+void stats_state(struct stats_slot *s, enum stats_state state)
 {
 	atomic_store(&s->state, state);
 }
 
 /* Keeps the newest error for people; a writer that died in the middle left an odd number, which the next one mends. */
-void
-stats_error(struct stats_slot *s, const char *text)
+void stats_error(struct stats_slot *s, const char *text)
 {
 	uint32_t seq = atomic_load(&s->error_seq) | 1;
 	size_t len = strlen(text);
@@ -176,8 +172,7 @@ stats_error(struct stats_slot *s, const char *text)
 }
 
 /* Copies the newest error out; after a few tries a text in the making is taken as it is. */
-void
-stats_error_read(const struct stats_slot *s, char *buf, size_t size)
+void stats_error_read(const struct stats_slot *s, char *buf, size_t size)
 {
 	uint32_t before, after;
 	int tries = 100;
@@ -194,8 +189,7 @@ stats_error_read(const struct stats_slot *s, char *buf, size_t size)
 }
 
 /* "ready", "paused", ... */
-const char *
-stats_state_name(int state)
+const char *stats_state_name(int state)
 {
 #define STATS_NAME(id, name) [id] = name,
 	static const char *const names[STATS_NSTATES] = { STATS_STATES(STATS_NAME) };

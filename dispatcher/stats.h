@@ -20,7 +20,10 @@
 	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
 	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \
 	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
-	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")
+	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                       \
+	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                 \
+	X(STAT_SCHEDULE_FAILED, "schedule_failures_total", "Runs of schedules that failed.")                          \
+	X(STAT_SCHEDULE_SKIPPED, "schedule_skipped_total", "Times of schedules that were skipped for being too late.")
 
 /* Values that go up and down. */
 #define STATS_GAUGES(X)                                                                                                \
@@ -28,7 +31,9 @@
 	X(GAUGE_WAITING, "prefetched", "Messages claimed that wait for a free slot.")                                  \
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
-	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")
+	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")                             \
+	X(GAUGE_TAKEN_OVER, "schedules_taken_over", "Schedules of pg_cron's that are run here, since its launcher is dead.") \
+	X(GAUGE_STALL, "callback_longest_seconds", "Longest time that one callback of the plugin kept the loop waiting.")
 
 #define STATS_ID(id, name, help) id,
 enum stats_counter { STATS_COUNTERS(STATS_ID) STATS_NCOUNTERS };
@@ -36,12 +41,14 @@ enum stats_gauge { STATS_GAUGES(STATS_ID) STATS_NGAUGES };
 #undef STATS_ID
 
 /* Histograms of a message's life, in microseconds, with fixed bounds (stats_bounds_us). */
-enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, STATS_NHISTOGRAMS }; /* enqueue to start; start to outcome; outcome to settled */
+/* Enqueue to start; start to outcome; outcome to settled; one call into the plugin. */
+enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, HIST_CALLBACK, STATS_NHISTOGRAMS };
 #define STATS_NBOUNDS 17
 
 enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, ROLE_CONTROL };
 
-/* How a process is, and its name in metrics; the process sets the first five, the supervisor the others (and starting). */
+/* How a process is, and its name in metrics; the process sets the first five, the supervisor the others (and
+ * starting). */
 #define STATS_STATES(X)                                                                                                \
 	X(STATE_STARTING, "starting")                                                                                  \
 	X(STATE_CONNECTING, "connecting")                                                                              \
@@ -56,15 +63,15 @@ enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, RO
 enum stats_state { STATS_STATES(STATS_ID) STATS_NSTATES };
 #undef STATS_ID
 
-/* One queue in one process (or one process without a queue). Written by that process alone, but for what stands in the first
- * block, which the supervisor sets before and after the process's life, and the state as said above. */
+/* One queue in one process (or one process without a queue). Written by that process alone, but for what stands in
+ * the first block, which the supervisor sets before and after the process's life, and the state as said above. */
 struct stats_slot {
 	_Atomic int role;
 	_Atomic int pid; /* 0: not running */
 	_Atomic int retired; /* 1: a reload put another process in its place, and it drains; its counts still count */
 	_Atomic uint32_t restarts;
 	_Atomic int64_t started_ms;         /* CLOCK_MONOTONIC */
-	int lead;                           /* a process with several queues beats, and is counted as a process, in its first slot only */
+	int lead;                           /* 1: a process's first slot: the one that beats, and stands for it */
 	char process[80];                   /* "supervisor", "listener", "control", or the name of the worker's unit */
 	char queue[64], plugin[64];         /* "" for a process without a queue */
 
@@ -92,9 +99,10 @@ extern const uint64_t stats_bounds_us[STATS_NBOUNDS];
 
 struct stats *stats_create(size_t nslots); /* MAP_SHARED | MAP_ANONYMOUS, survives fork; dies on failure */
 
-/* For the supervisor: takes a free slot (NULL when there is none), and gives one back. Counters of a slot that is given back are added to
- * another one of the same queue, so that a reload does not set the queue's counters back. */
-struct stats_slot *stats_take(struct stats *st, enum stats_role role, const char *process, const char *queue, const char *plugin);
+/* For the supervisor: takes a free slot (NULL when there is none), and gives one back. Counters of a slot that is
+ * given back are added to another one of the same queue, so that a reload does not set the queue's counters back. */
+struct stats_slot *stats_take(struct stats *st, enum stats_role role, const char *process, const char *queue,
+                              const char *plugin);
 void stats_release(struct stats *st, struct stats_slot *s);
 size_t stats_free_slots(const struct stats *st);
 

@@ -1,4 +1,4 @@
-/* supervisor.c: the parent of all processes: keeps them alive, passes signals on, carries reloads out, tells systemd how it is going. */
+/* supervisor.c: the parent of all processes: keeps them alive, passes signals on, reloads, tells systemd. */
 #include "config.h"
 
 #include "supervisor.h"
@@ -16,14 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SUPERVISOR_SLOTS 1024        /* processes and queues; unused ones cost address space only, and a reload needs the double for a while */
-#define SUPERVISOR_TICK_MS 1000      /* the only wake-up when nothing happens */
-#define SUPERVISOR_SETTLE_MS 20      /* between looks while children come up */
+#define SUPERVISOR_SLOTS                                                                                               \
+	1024 /* processes and queues; unused ones cost address space only, and a reload needs the double for a while */
+#define SUPERVISOR_TICK_MS 1000 /* the only wake-up when nothing happens */
+#define SUPERVISOR_SETTLE_MS 20 /* between looks while children come up */
 #define SUPERVISOR_SETTLE_MAX_MS 5000
-#define SUPERVISOR_STALL_MS 5000     /* a longer gap between ticks means that the machine stood still, not the children */
+#define SUPERVISOR_STALL_MS 5000 /* a longer gap between ticks means that the machine stood still, not the children */
 #define SUPERVISOR_DRAIN_GRACE_MS 2000 /* beyond drain_timeout, for giving back what was not finished */
-#define SUPERVISOR_HURRY_MS 1000     /* after a second SIGTERM */
-#define SUPERVISOR_CHECK_MS 10000    /* for loading the plugins of new settings */
+#define SUPERVISOR_HURRY_MS 1000       /* after a second SIGTERM */
+#define SUPERVISOR_CHECK_MS 10000      /* for loading the plugins of new settings */
 
 enum supervisor_phase { PHASE_RUNNING, PHASE_STOP_WORKERS, PHASE_STOP_OTHERS, PHASE_DONE };
 
@@ -51,8 +52,7 @@ struct supervisor {
 static volatile sig_atomic_t supervisor_terms, supervisor_hup, supervisor_chld;
 
 /* Notes a signal; ppoll() returns because of it. */
-static void
-supervisor_signal(int sig)
+static void supervisor_signal(int sig)
 {
 	if (sig == SIGTERM || sig == SIGINT)
 		supervisor_terms++;
@@ -63,8 +63,7 @@ supervisor_signal(int sig)
 }
 
 /* Installs the handlers and blocks their signals, but for the time inside ppoll(), whose mask goes to *during. */
-static void
-supervisor_signals(sigset_t *during)
+static void supervisor_signals(sigset_t *during)
 {
 	static const int handled[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD }, ignored[] = { SIGPIPE, SIGUSR1, SIGUSR2 };
 	struct sigaction sa;
@@ -89,8 +88,7 @@ supervisor_signals(sigset_t *during)
 }
 
 /* Logs each line of a text as an error. */
-static void
-supervisor_log_lines(char *text)
+static void supervisor_log_lines(char *text)
 {
 	char *line, *rest = text;
 
@@ -100,8 +98,7 @@ supervisor_log_lines(char *text)
 }
 
 /* Tells systemd how many workers are ready, when that has changed. */
-static void
-supervisor_status(struct supervisor *sup, const char *prefix)
+static void supervisor_status(struct supervisor *sup, const char *prefix)
 {
 	size_t ready = family_workers(&sup->family, true), all = family_workers(&sup->family, false);
 
@@ -114,8 +111,7 @@ supervisor_status(struct supervisor *sup, const char *prefix)
 }
 
 /* Begins to wait for children that come up; `text` is logged when they have. */
-static void
-supervisor_settle_begin(struct supervisor *sup, const char *text)
+static void supervisor_settle_begin(struct supervisor *sup, const char *text)
 {
 	sup->settling = text;
 	sup->settle_from = sup->now;
@@ -123,8 +119,7 @@ supervisor_settle_begin(struct supervisor *sup, const char *text)
 }
 
 /* Looks whether all are settled, and says so once. */
-static void
-supervisor_settle(struct supervisor *sup)
+static void supervisor_settle(struct supervisor *sup)
 {
 	struct log_field fields[5];
 	size_t ready, all;
@@ -140,16 +135,15 @@ supervisor_settle(struct supervisor *sup)
 	fields[2] = LOG_INT("retrying", all - ready);
 	fields[3] = LOG_INT("generation", atomic_load(&sup->stats->generation));
 	fields[4] = LOG_END;
+	stats_state(sup->slot, STATE_READY); /* before the line: whoever reads it may ask /ready next */
 	log_write(LOG_LEVEL_INFO, fields, "%s", sup->settling);
 	sup->settling = NULL;
-	stats_state(sup->slot, STATE_READY);
 	snprintf(prefix, sizeof prefix, "READY=1\nMAINPID=%d\n", (int)getpid());
 	supervisor_status(sup, prefix);
 }
 
 /* Says that everything goes on under the old settings. */
-static void
-supervisor_reload_refused(struct supervisor *sup)
+static void supervisor_reload_refused(struct supervisor *sup)
 {
 	log_error("reload refused: nothing was changed, the old settings stay in force");
 	settings_free(sup->next);
@@ -160,8 +154,7 @@ supervisor_reload_refused(struct supervisor *sup)
 }
 
 /* First half of a reload: reads the settings, and has a process of its own check them against the plugins. */
-static void
-supervisor_reload_begin(struct supervisor *sup)
+static void supervisor_reload_begin(struct supervisor *sup)
 {
 	struct timespec ts;
 	char *errors = NULL;
@@ -193,8 +186,7 @@ supervisor_reload_begin(struct supervisor *sup)
 }
 
 /* Second half: the check is over. */
-static void
-supervisor_reload_end(struct supervisor *sup, int status)
+static void supervisor_reload_end(struct supervisor *sup, int status)
 {
 	struct settings *s = sup->next;
 	struct plan plan;
@@ -207,7 +199,8 @@ supervisor_reload_end(struct supervisor *sup, int status)
 	}
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != PROC_EXIT_OK) {
 		if (WIFSIGNALED(status))
-			log_error("the check of the new settings ended with signal %d: a plugin of theirs is broken", WTERMSIG(status));
+			log_error("the check of the new settings ended with signal %d: a plugin of theirs is broken",
+				WTERMSIG(status));
 		supervisor_reload_refused(sup);
 		return;
 	}
@@ -220,15 +213,14 @@ supervisor_reload_end(struct supervisor *sup, int status)
 	s = sup->family.settings;
 	if (log_level_parse(s->log_level) != -1)
 		log_setup((enum log_level)log_level_parse(s->log_level),
-		    strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+			strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 	atomic_fetch_add(&sup->stats->generation, 1);
 	/* A reload before the first "ready" is part of the start. */
 	supervisor_settle_begin(sup, sup->settling != NULL ? sup->settling : "reloaded");
 }
 
 /* Collects every process that has ended. */
-static void
-supervisor_reap(struct supervisor *sup)
+static void supervisor_reap(struct supervisor *sup)
 {
 	pid_t pid;
 	int status;
@@ -241,8 +233,7 @@ supervisor_reap(struct supervisor *sup)
 }
 
 /* First SIGTERM or SIGINT: workers drain. */
-static void
-supervisor_stop(struct supervisor *sup)
+static void supervisor_stop(struct supervisor *sup)
 {
 	int64_t drain = sup->family.settings->drain_timeout;
 
@@ -258,16 +249,14 @@ supervisor_stop(struct supervisor *sup)
 }
 
 /* Second one: everything leaves now. */
-static void
-supervisor_hurry(struct supervisor *sup)
+static void supervisor_hurry(struct supervisor *sup)
 {
 	log_warn("stopping at once: what is in hand is given back or claimed again when its time is up");
 	family_hurry(&sup->family, sup->now, SUPERVISOR_HURRY_MS);
 }
 
 /* Goes through the stages of stopping: the listener and the control process leave when the last worker has. */
-static void
-supervisor_stop_advance(struct supervisor *sup)
+static void supervisor_stop_advance(struct supervisor *sup)
 {
 	if (sup->phase == PHASE_STOP_WORKERS && family_running(&sup->family, true) == 0) {
 		sup->phase = PHASE_STOP_OTHERS;
@@ -278,8 +267,7 @@ supervisor_stop_advance(struct supervisor *sup)
 }
 
 /* Acts on the signals that came. */
-static void
-supervisor_handle_signals(struct supervisor *sup, int *terms_seen)
+static void supervisor_handle_signals(struct supervisor *sup, int *terms_seen)
 {
 	if (supervisor_chld) {
 		supervisor_chld = 0;
@@ -301,8 +289,7 @@ supervisor_handle_signals(struct supervisor *sup, int *terms_seen)
 }
 
 /* What is done once a second. */
-static void
-supervisor_tick(struct supervisor *sup)
+static void supervisor_tick(struct supervisor *sup)
 {
 	int64_t limit = sup->family.settings->watchdog > 0 ? sup->family.settings->watchdog : sup->watchdog_ms;
 
@@ -313,12 +300,14 @@ supervisor_tick(struct supervisor *sup)
 			supervisor_status(sup, "");
 	}
 	if (sup->check_pid > 0 && sup->now >= sup->check_until) {
-		log_error("the check of the new settings has not ended within %d s: a plugin of theirs hangs", SUPERVISOR_CHECK_MS / 1000);
+		log_error("the check of the new settings has not ended within %d s: a plugin of theirs hangs",
+			SUPERVISOR_CHECK_MS / 1000);
 		sup->check_until = INT64_MAX;
 		(void)kill(sup->check_pid, SIGKILL);
 	}
 	if (sup->watchdog_ms > 0 && sup->now >= sup->watchdog_at) {
-		/* A child that hangs is killed by us first; only when that does not help is systemd left to wait in vain. */
+		/* A child that hangs is killed by us first; only when that does not help is systemd left to wait in
+		 * vain. */
 		if (family_beats(&sup->family, sup->now, limit + SUPERVISOR_STALL_MS)) {
 			(void)sdnotify_send("WATCHDOG=1");
 			sup->watchdog_at = sup->now + sup->watchdog_ms / 2;
@@ -328,8 +317,7 @@ supervisor_tick(struct supervisor *sup)
 }
 
 /* Sleeps until something is due or a signal comes. */
-static void
-supervisor_sleep(struct supervisor *sup, const sigset_t *during)
+static void supervisor_sleep(struct supervisor *sup, const sigset_t *during)
 {
 	int64_t due = sup->tick_at, next = family_next(&sup->family);
 	struct timespec ts;
@@ -351,8 +339,7 @@ supervisor_sleep(struct supervisor *sup, const sigset_t *during)
 }
 
 /* The loop. */
-static void
-supervisor_loop(struct supervisor *sup, const sigset_t *during)
+static void supervisor_loop(struct supervisor *sup, const sigset_t *during)
 {
 	int terms_seen = 0;
 	int64_t before = sup->now;
@@ -376,8 +363,7 @@ supervisor_loop(struct supervisor *sup, const sigset_t *during)
 }
 
 /* Runs pgmqd until SIGTERM or SIGINT. */
-int
-supervisor_run(struct settings *s)
+int supervisor_run(struct settings *s)
 {
 	struct supervisor sup;
 	sigset_t during;

@@ -4,8 +4,8 @@
 
 #include "settings.h"
 
-/* Forks listener, workers and control process, keeps them alive, passes signals on; returns the exit status after SIGTERM or
- * SIGINT. On SIGHUP it calls settings_load(s->path) again. Takes ownership of `s`. */
+/* Forks listener, workers and control process, keeps them alive, passes signals on; returns the exit status after
+ * SIGTERM or SIGINT. On SIGHUP it calls settings_load(s->path) again. Takes ownership of `s`. */
 int supervisor_run(struct settings *s);
 
 #endif

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
 #define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
 
 struct worker {
@@ -30,8 +31,9 @@ struct worker {
 	struct template_set *templates;
 	struct flow **flows;
 	size_t nflows;
-	struct event *wake, *parent, *term, *intr, *beat, *drain;
+	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
+	int status;        /* to leave with */
 	char *down_reason; /* the last one that was logged */
 };
 
@@ -41,8 +43,7 @@ static void worker_beat(evutil_socket_t fd, short what, void *arg)
 	struct worker *w = arg;
 
 	(void)fd, (void)what;
-	for (size_t i = 0; i < w->nflows; i++)
-		stats_beat(w->env->unit->slots[i]);
+	proc_beat(w->env);
 }
 
 /* All queues are settled: leave. */
@@ -102,6 +103,18 @@ static void worker_signal(evutil_socket_t fd, short what, void *arg)
 	worker_drain(arg);
 }
 
+/* SIGHUP: something outside was mended, perhaps: templates are read anew, and paused queues try at once. */
+static void worker_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	template_free(w->templates);
+	w->templates = NULL;
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_resume(w->flows[i]);
+}
+
 /* The supervisor is gone. */
 static void worker_orphan(evutil_socket_t fd, short what, void *arg)
 {
@@ -118,6 +131,7 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 	wake_word words[64];
+	size_t total = 0;
 	ssize_t n;
 
 	(void)what;
@@ -128,7 +142,25 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 					flow_wake(w->flows[k]);
 				else if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
+				total++;
 			}
+	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */
+		for (size_t k = 0; k < w->nflows; k++)
+			flow_hearing(w->flows[k], flow_listener_hears(w->env->stats));
+}
+
+/* Whether the settings forbid this connection: then the process ends, and comes back later. */
+static bool worker_refuses(struct worker *w)
+{
+	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, or require_notify = no";
+
+	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg))
+		return false;
+	log_error("%s", text);
+	stats_error(w->env->slot, text);
+	w->status = PROC_EXIT_CONFIG;
+	event_base_loopbreak(w->base);
+	return true;
 }
 
 /* Connected: every queue looks at the catalogue and then at its messages. */
@@ -136,6 +168,8 @@ static void worker_up(void *arg)
 {
 	struct worker *w = arg;
 
+	if (worker_refuses(w))
+		return;
 	if (w->was_up)
 		for (size_t i = 0; i < w->nflows; i++)
 			stats_add(w->env->unit->slots[i], STAT_RECONNECTS, 1);
@@ -216,7 +250,7 @@ static struct event *worker_event(struct worker *w, evutil_socket_t fd, short wh
 /* Frees everything, so that leak checkers see only leaks. */
 static void worker_free(struct worker *w)
 {
-	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->beat, w->drain };
+	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->hup, w->beat, w->drain };
 
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
@@ -246,6 +280,7 @@ int worker_main(const struct proc_env *env)
 	w.base = event_base_new();
 	if (!w.base)
 		return PROC_EXIT_RESTART;
+	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
 	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
 	free(name);
 	w.http = http_new(w.base);
@@ -253,6 +288,7 @@ int worker_main(const struct proc_env *env)
 	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
 	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_signal);
 	w.intr = worker_event(&w, SIGINT, EV_SIGNAL, worker_signal);
+	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
 	event_add(w.beat, &second);
@@ -262,6 +298,7 @@ int worker_main(const struct proc_env *env)
 		pgconn_start(w.pg);
 		event_base_dispatch(w.base);
 		log_info("stopped");
+		status = w.status;
 	}
 	worker_free(&w);
 	return status;

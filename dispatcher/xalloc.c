@@ -3,6 +3,7 @@
 
 #include "xalloc.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,4 +90,21 @@ char *xvasprintf(const char *fmt, va_list ap)
 	if (vasprintf(&s, fmt, ap) < 0)
 		xalloc_die("out of memory\n");
 	return s;
+}
+
+char *
+xoneline(const char *text)
+{
+	char *line = xstrdup(text), *to = line;
+
+	for (const char *from = line; *from; from++) {
+		bool space = *from == '\n' || *from == '\t' || *from == ' ';
+
+		if (!space || (to > line && to[-1] != ' '))
+			*to++ = space ? ' ' : *from;
+	}
+	while (to > line && to[-1] == ' ')
+		to--;
+	*to = 0;
+	return line;
 }

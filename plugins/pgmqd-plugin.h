@@ -31,6 +31,7 @@ struct event_base;
 struct pgmqd_worker; /* the process that runs the plugin; lives as long as the plugin does */
 struct pgmqd_msg;    /* one message; valid from deliver() until the callback in which it was settled has returned */
 struct pgmqd_timer;
+struct pgmqd_child;  /* a program that pgmqd_spawn() started */
 struct pgmqd_result; /* rows of a query; valid inside its callback only */
 
 /* How an option is written in the settings file, and what its field in the handle is declared as. */
@@ -115,6 +116,16 @@ void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms)
  * neither does: exactly once for effects in the database. The texts are copied. */
 void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
+/* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together, and runs
+ * it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with one element per
+ * message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or should one of the messages
+ * belong to somebody else by now, it is run for each of them alone. */
+void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
+
+/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. For what another side has to do
+ * first; the plugin itself must know when to give up. */
+void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* It is not the message's fault (wrong password, provider paused): the message goes back without losing an attempt and
  * the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
@@ -129,6 +140,14 @@ const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len);    /* the bo
 const char *pgmqd_msg_headers(const struct pgmqd_msg *m);              /* JSON text, or NULL */
 const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m);               /* parsed at the first call; NULL if it is no JSON */
 
+/* A pointer of the plugin's own, kept with the message: for cancel() to find what belongs to it. NULL at first. */
+void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data);
+void *pgmqd_msg_data(const struct pgmqd_msg *m);
+
+/* A string out of the body by its JSON Pointer, "/patient/name" say, so that simple plugins need no JSON library. NULL when
+ * there is none at that place, or when it is no string. */
+const char *pgmqd_msg_str(struct pgmqd_msg *m, const char *pointer);
+
 /* ---- logging: the host adds time, queue and plugin; no message bodies or addresses above debug ---- */
 
 enum pgmqd_level { PGMQD_ERROR = 0, PGMQD_WARN, PGMQD_INFO, PGMQD_DEBUG };
@@ -139,16 +158,51 @@ void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) P
 
 struct event_base *pgmqd_event_base(struct pgmqd_worker *w);
 
-/* One shot. The timer is gone when its callback runs; cancel it before that, or never. */
+/* One shot. The timer is gone when its callback runs; cancel it before that, or never. The timer of a message is gone when
+ * the message is settled or cancelled, too. */
 typedef void (*pgmqd_timer_cb)(void *arg);
 struct pgmqd_timer *pgmqd_timer(struct pgmqd_worker *w, int64_t ms, pgmqd_timer_cb cb, void *arg);
+struct pgmqd_timer *pgmqd_msg_timer(struct pgmqd_msg *m, int64_t ms, pgmqd_timer_cb cb, void *arg);
 void pgmqd_timer_cancel(struct pgmqd_timer *t);
+
+/* ---- other programs: the only way to start one ---- */
+
+/* What to run. The program gets a process group of its own, no descriptors but its three, default signals, and an environment of
+ * PATH, HOME, USER, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR and `env`: what else the daemon holds there is secret. */
+struct pgmqd_command {
+	size_t size;             /* sizeof(struct pgmqd_command) */
+	const char *const *argv; /* ends with NULL; argv[0] is searched for along PATH */
+	const char *const *env;  /* "NAME=value", ends with NULL; NULL: none */
+	const char *dir;         /* working directory; NULL: the daemon's */
+	uint64_t cpu_seconds, memory_bytes, open_files, file_bytes; /* limits; 0: the daemon's own */
+};
+
+/* `status` is as from waitpid(2): WIFEXITED() and so on. Runs once, and the child is gone after it. */
+typedef void (*pgmqd_exit_cb)(void *arg, int status);
+
+/* Starts it. fds becomes the non-blocking near ends of its stdin, stdout and stderr, which are the caller's to close. NULL with errno. */
+struct pgmqd_child *pgmqd_spawn(struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg);
+void pgmqd_child_signal(struct pgmqd_child *c, int signal); /* to the whole process group */
+void pgmqd_child_end(struct pgmqd_child *c);                /* SIGKILL to the group, no callback; the host collects the remains */
 
 /* ---- HTTP and raw connections through the worker's one curl multi; `easy` is a CURL * ---- */
 
-/* Runs an easy handle for a message. The host sets what a safe transfer needs (no signals, http and https only, TLS
- * verified, no redirects, 30 s in all unless the handle says else) and collects up to 1 MiB of the answer. It owns `easy` from
- * here and frees it after `cb`, which runs once, unless the message is cancelled before. 0, or -1: `easy` is freed, no cb. */
+/* A fresh easy handle with what a safe transfer needs: 10 s to connect, 30 s in all, http and https only, TLS verified, no
+ * redirects, no netrc, a user agent. Set on it what should be different; CURLOPT_PRIVATE, the write and the socket functions and the
+ * error buffer are the host's. Never NULL. One that is not submitted after all is given back with pgmqd_http_discard(). */
+void *pgmqd_http_new(struct pgmqd_worker *w);
+void pgmqd_http_discard(void *easy);
+
+/* For a fresh handle: connects to no address that is not on the public Internet (loopback, private, link-local, ...), whatever the name
+ * resolves to, and goes through no proxy. For URLs that somebody else may choose. */
+void pgmqd_http_public_only(void *easy);
+
+/* For a fresh handle: how long an answer may be at most; 1 MiB if never called. */
+void pgmqd_http_body_max(void *easy, size_t bytes);
+
+/* Runs an easy handle for a message. The host owns `easy` from here on and frees it after `cb`, which runs once, unless the message is
+ * settled or cancelled before. A handle from elsewhere is bound to http and https without redirects, too. 0, or -1: `easy` is freed,
+ * no cb. */
 struct pgmqd_http_answer {
 	int curl_code;          /* CURLcode */
 	long status;            /* HTTP status, 0 when there was none */
@@ -156,6 +210,7 @@ struct pgmqd_http_answer {
 	size_t body_len;
 	const char *error;      /* text for people when curl_code is not 0 */
 	int64_t retry_after_ms; /* from Retry-After, 0 when absent */
+	int refused;            /* pgmqd_http_public_only() kept it from an address */
 };
 typedef void (*pgmqd_http_cb)(void *arg, const struct pgmqd_http_answer *answer);
 int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg);
@@ -182,7 +237,9 @@ const char *pgmqd_result_value(const struct pgmqd_result *r, int row, int col); 
 
 /* Renders templates/LANG/NAME.{subject,txt,html}.mustache with `vars` (an object; NULL: none). `lang` falls back from
  * ru-RU to ru to the host's default_lang. 0: the three texts are the caller's, freed by pgmqd_rendered_free(). -1: `error`
- * says what is wrong (unknown template, a required variable that is missing, a name with a path in it) and is freed by the same call. */
+ * says what is wrong with the message (unknown template, a required variable that is missing, a name with a path in it) and is freed
+ * by the same call. -2: the templates cannot be loaded, which is no message's fault (pgmqd_config_error); they are read again at
+ * the next call. */
 struct pgmqd_rendered {
 	char *subject, *text, *html;
 	char *lang; /* the language that was found */

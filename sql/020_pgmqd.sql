@@ -72,11 +72,22 @@ $f$;
 
 -- ---- wake-ups ----
 
--- Tells the dispatcher that a queue has something new. Arguments: the queue's name as in pgmq.meta, and the channel.
--- Whatever goes wrong here must not fail the INSERT: the dispatcher also looks by itself now and then.
+-- Tells the dispatcher that a queue has something new, unless it is awake and will look anyway. Arguments: the queue's name as in
+-- pgmq.meta, and the channel. Whatever goes wrong here must not fail the INSERT: the dispatcher also looks by itself.
+--
+-- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
+-- the advisory lock (table, -2) exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
+-- then tries to share (table, -2): if it cannot, the worker is awake. Before a worker sleeps it gives (table, -2) up, must once
+-- get (table, -1) exclusively, and looks a last time; so it sees whatever was enqueued silently. All of it is try only:
+-- a producer never waits here. The order of the two tries matters, hence two statements.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
 BEGIN
+  IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -1) THEN
+    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -2) THEN
+      RETURN NULL;
+    END IF;
+  END IF;
   PERFORM pg_catalog.pg_notify(TG_ARGV[1], TG_ARGV[0]);
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

@@ -235,7 +235,8 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	if (!reply_from_line(&r, line, size * n))
 		return size * n;
 	if (r.code == 220) {
-		/* A greeting, or STARTTLS granted: what was offered before in the clear counts no more (RFC 3207 4.2). */
+		/* A greeting, or STARTTLS granted: what was offered before in the clear counts no more (RFC 3207
+		 * 4.2). */
 		c->pipelining = c->size_offered = false;
 		c->size_limit = 0;
 	} else if (r.code == 235) {

@@ -1,4 +1,5 @@
-/* conn.h: one SMTP connection of the pool: made by libcurl, then talked over by us. For smtp.c, conn.c and talk.c only. */
+/* conn.h: one SMTP connection of the pool: made by libcurl, then talked over by us. For smtp.c, conn.c and talk.c
+ * only. */
 #ifndef EMAIL_CONN_H
 #define EMAIL_CONN_H
 
@@ -54,7 +55,8 @@ struct smtp_conn {
 struct smtp_conn *conn_open(struct smtp_pool *pool);
 /* Enters a state and gives it so long; 0: as long as it takes. */
 void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms);
-/* Writes commands, or what of them can be written now. Everything before must have been sent. May lose the connection. */
+/* Writes commands, or what of them can be written now. Everything before must have been sent. May lose the
+ * connection. */
 void conn_command(struct smtp_conn *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
 /* Goes on writing commands and, in BODY, the mail. */
 void conn_flush(struct smtp_conn *c);

@@ -11,6 +11,7 @@
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define BUSY_MS 5000
@@ -252,8 +253,8 @@ static char *compose(struct sending *s, const struct email_message *msg, const s
 	return NULL;
 }
 
-/* Parses, renders and composes. NULL, or why the message can never be sent (g_malloc'd). */
-static char *prepare(struct sending *s)
+/* Parses, renders and composes. NULL, or why the message can never be sent (g_malloc'd), or with *config set why no message can. */
+static char *prepare(struct sending *s, bool *config)
 {
 	struct email *h = s->email;
 	struct email_message msg;
@@ -261,9 +262,13 @@ static char *prepare(struct sending *s)
 	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), h->max_message_bytes, &msg);
 
 	memset(&r, 0, sizeof(r));
-	if (reason == NULL && msg.template != NULL &&
-		pgmqd_render(h->worker, msg.template, msg.lang, msg.variables, &r) != 0)
-		reason = g_strdup(r.error != NULL ? r.error : "the template cannot be rendered");
+	if (reason == NULL && msg.template != NULL) {
+		int rc = pgmqd_render(h->worker, msg.template, msg.lang, msg.variables, &r);
+
+		*config = rc == -2;
+		if (rc != 0)
+			reason = g_strdup(r.error != NULL ? r.error : "the template cannot be rendered");
+	}
 	if (reason == NULL)
 		reason = compose(s, &msg, &r);
 	s->to = g_strdup(msg.to);
@@ -279,6 +284,7 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct email *h = handle;
 	struct sending *s = g_new0(struct sending, 1);
+	bool config = false;
 	char *reason;
 
 	s->email = h;
@@ -286,9 +292,12 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 	s->started = g_get_monotonic_time();
 	s->repeated = pgmqd_msg_attempt(m) > 1;
 	read_history(s);
-	if ((reason = prepare(s)) != NULL) {
+	if ((reason = prepare(s, &config)) != NULL) {
 		sending_free(s);
-		pgmqd_fail(m, "%s", reason);
+		if (config)
+			pgmqd_config_error(m, "%s", reason);
+		else
+			pgmqd_fail(m, "%s", reason);
 		g_free(reason);
 		return;
 	}

@@ -12,9 +12,9 @@
 #define LINE_MAX_SOFT 76
 #define WRAPPING 12 /* =?UTF-8?B? and ?= */
 
-/* How many bytes of `text` a word of `room` characters holds, up to a place between two letters. Best at a multiple of three, which
- * needs no padding: GMime 3.2 as a reader loses all words after a padded one. Best of all after a space as well, since
- * other readers show a gap between two words of a name. */
+/* How many bytes of `text` a word of `room` characters holds, up to a place between two letters. Best at a multiple
+ * of three, which needs no padding: GMime 3.2 as a reader loses all words after a padded one. Best of all after a
+ * space as well, since other readers show a gap between two words of a name. */
 static size_t word_bytes(const char *text, size_t room)
 {
 	size_t max = room > WRAPPING ? (room - WRAPPING) / 4 * 3 : 0, len = strlen(text), last = 0, letter = 0,

@@ -1,4 +1,5 @@
-/* message.c: reads a queue's message {"to", "subject", "template", "variables", ...} and refuses what cannot be sent. */
+/* message.c: reads a queue's message {"to", "subject", "template", "variables", ...} and refuses what cannot be
+ * sent. */
 #include "config.h"
 
 #include "message.h"

@@ -36,8 +36,8 @@ char *mime_digest(const char *const *parts, size_t n)
 	return hex;
 }
 
-/* The text with every line end made CRLF, the last line's too: what base64 carries must be in that form already (RFC 2045
- * 6.8), and a mail cannot end in the middle of a line. */
+/* The text with every line end made CRLF, the last line's too: what base64 carries must be in that form already (RFC
+ * 2045 6.8), and a mail cannot end in the middle of a line. */
 static GByteArray *canonical_text(const char *text)
 {
 	GByteArray *out = g_byte_array_sized_new((guint)strlen(text) + 64);
@@ -54,8 +54,8 @@ static GByteArray *canonical_text(const char *text)
 	return out;
 }
 
-/* Base64 when more than a quarter of the text is not ASCII (Russian), else quoted-printable, which stays readable. Never
- * plain 7bit: "=_", which boundaries begin with, then cannot occur in a body. */
+/* Base64 when more than a quarter of the text is not ASCII (Russian), else quoted-printable, which stays readable.
+ * Never plain 7bit: "=_", which boundaries begin with, then cannot occur in a body. */
 static GMimeContentEncoding text_encoding(const GByteArray *text)
 {
 	size_t high = 0;

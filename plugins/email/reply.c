@@ -6,7 +6,8 @@
 #include <glib.h>
 #include <string.h>
 
-/* Copies an enhanced status code (RFC 3463) that `text` begins with; returns its length with the blank after it, or 0. */
+/* Copies an enhanced status code (RFC 3463) that `text` begins with; returns its length with the blank after it, or
+ * 0. */
 static size_t enhanced_code(int code, const char *text, size_t len, char out[12])
 {
 	size_t i = 0, start, parts = 0;

@@ -32,7 +32,8 @@ struct smtp_result {
 	char *text; /* for people: the reply, or what is wrong; without addresses */
 };
 
-/* One mail on its way. The caller owns it and all it points to, and keeps it until `done` has run or smtp_cancel() returned. */
+/* One mail on its way. The caller owns it and all it points to, and keeps it until `done` has run or smtp_cancel()
+ * returned. */
 struct smtp_mail {
 	const char *from, *to; /* ASCII envelope addresses */
 	const char *data;      /* after reply_stuff_dots() */

@@ -1,7 +1,7 @@
 /* talk.c: the SMTP conversation: what is said after which reply, and what that means for the mail.
  *
- * With PIPELINING, MAIL, RCPT and DATA go out in one write and three replies come back. A mail's outcome is told as soon as it
- * is known; replies that are still due are then read for the connection's sake alone (c->mail is NULL). */
+ * With PIPELINING, MAIL, RCPT and DATA go out in one write and three replies come back. A mail's outcome is told as
+ * soon as it is known; replies that are still due are then read for the connection's sake alone (c->mail is NULL). */
 #include "config.h"
 
 #include "conn.h"
@@ -91,8 +91,8 @@ static void refused(
 	smtp_pool_finish(mail, is, text);
 }
 
-/* A reply to MAIL, RCPT or DATA that was not the one hoped for. `next`: the state in which replies are still due, RSET when
- * none is; DEAD when the connection has to go. */
+/* A reply to MAIL, RCPT or DATA that was not the one hoped for. `next`: the state in which replies are still due,
+ * RSET when none is; DEAD when the connection has to go. */
 static void refuse(struct smtp_conn *c, enum smtp_stage stage, const struct reply *r, enum conn_state next)
 {
 	struct smtp_mail *mail = detach(c);

@@ -16,8 +16,8 @@ enum smtp_class {
 /* A refusal, or at STAGE_DOT any reply. `enhanced` may be "". */
 enum smtp_class verdict_reply(enum smtp_stage stage, int code, const char *enhanced);
 
-/* A CURLcode that ended the connection phase. `reply_code` is the last reply's code that was a refusal, or 0; `os_errno` is
- * CURLINFO_OS_ERRNO; `text` is libcurl's error text. */
+/* A CURLcode that ended the connection phase. `reply_code` is the last reply's code that was a refusal, or 0;
+ * `os_errno` is CURLINFO_OS_ERRNO; `text` is libcurl's error text. */
 enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, const char *text);
 
 /* What the server was asked to do, for "the server refused WHAT". */

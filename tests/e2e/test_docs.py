@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from lib import paths
-from lib.daemon import clean_environment
+from lib.daemon import clean_environment, run
 
 README = (paths.SRCDIR / "README.md").read_text(encoding="utf-8")
 IGNORED = shutil.ignore_patterns(".git", "build", "build-*", "autom4te.cache", "__pycache__", "*.o", ".pytest_cache")
@@ -54,10 +54,11 @@ def test_the_two_commands(built_tree):
     first, second = commands("Try it")
     assert second.strip() == "./quickstart test"  # which is what runs this test
     output = shell(first, built_tree)
-    assert "All 5 mails arrived" in output
+    assert "All 6 mails arrived" in output
+    assert re.search(r"report, 2 pages, .*\.pdf\n +completed → PDF on disk [\d.]+ ms, → mail with the PDF [\d.]+ ms", output), output
     assert re.search(r"median of 50 messages: \d+\.\d+ ms", output), output
     mails = list((built_tree / "build/quickstart/mail").glob("*.eml"))
-    assert len(mails) == 5
+    assert len(mails) == 6
 
 
 def test_five_minutes(built_tree):
@@ -114,6 +115,15 @@ def test_install(tree, tmp_path):
     version = subprocess.run([root / "usr/sbin/pgmqd", "--version"], stdout=subprocess.PIPE, text=True, check=True).stdout
     assert version.startswith("pgmqd 0.1")
     assert f"## {re.match(r'pgmqd ([0-9.]+)', version).group(1)}" in (tree / "NEWS.md").read_text(encoding="utf-8")
+
+
+def test_commands_after_the_install(rig):
+    """The block that is no shell script: both commands, with a settings file of ours."""
+    (block,) = re.findall(r"^```\n(pgmqd .*?)^```$", README, re.M | re.S)
+    assert block == "pgmqd migrate -c /etc/pgmqd.conf\npgmqd run -c /etc/pgmqd.conf\n"
+    rig.start()  # pgmqd run -c FILE
+    done = run("migrate", "-c", rig.daemon.conf_path)
+    assert done.returncode == 0, done.stderr
 
 
 def test_links_lead_somewhere():

@@ -67,6 +67,7 @@ def test_headers_of_every_mail(started):
     assert parsed["Date"].endswith("+0000")
     assert [part.get_content_type() for part in parsed.walk()] == ["multipart/alternative", "text/plain", "text/html"]
     assert all(part.get_content_charset() == "utf-8" for part in parsed.iter_parts())
+    assert parsed.get_body(("plain",))["Content-Transfer-Encoding"] == "base64"  # shorter for Russian
 
 
 def test_language_of_the_message(started):
@@ -87,7 +88,8 @@ def test_subject_comes_back_as_it_went(started, subject):
     assert all(len(word) <= 75 for word in re.findall(rb"=\?.*?\?=", mail.bytes))
 
 
-@pytest.mark.parametrize("name", ["Иванов, \"Otter\" <x@y.test>", "Bob \"The Otter\" O'Brien, Jr.", "Иван", "a@b.test", "Ivan Petrov"])
+@pytest.mark.parametrize("name", [
+    "Иванов, \"Otter\" <x@y.test>", "Bob \"The Otter\" O'Brien, Jr.", "Иван", "a@b.test", "Ivan Petrov"])
 def test_name_of_the_recipient(started, name):
     mail = exchange(started, to_name=name)
     assert mail.recipients == [IVAN]
@@ -124,7 +126,8 @@ def test_international_domain(started):
 
 @pytest.mark.parametrize("text", [
     ".", ".\n", ".start\n.\n..\n...\nlast.\n.", "a\n.\nb\n\n.\n", "bare\rcr, \r\ncrlf, \nlf\r.\r\n.\n\r.\r",
-    "From here\n>From there\n", "trailing  \n\ttabs\t\n", "=3D = =\n=?utf-8?B?0L3QtdGC?=\n", "x" * 4000, "Здравствуйте!\n.\nДо свидания", "\n\n",
+    "From here\n>From there\n", "trailing  \n\ttabs\t\n", "=3D = =\n=?utf-8?B?0L3QtdGC?=\n", "x" * 4000,
+    "Здравствуйте!\n.\nДо свидания", "\n\n",
     "--=_alt_0123\n--=_mix_0123--\n", "<!-- \u00a0 & 🦦 -->",
 ], ids=range(13))
 def test_text_comes_back_as_it_went(started, text):
@@ -146,13 +149,15 @@ def test_boundary_in_the_text(started):
     text = f"--{boundary}\r\nContent-Type: text/html\r\n\r\n<b>\r\n--{boundary}--\r\n"
     started.db.execute("delete from pgmqd.mail_log")  # else a second mail of that key is not sent
     second = exchange(started, text=text, html="<p>Hi</p>", key="same")
-    assert [part.get_content_type() for part in second.parsed.walk()] == ["multipart/alternative", "text/plain", "text/html"]
+    kinds = [part.get_content_type() for part in second.parsed.walk()]
+    assert kinds == ["multipart/alternative", "text/plain", "text/html"]
     assert second.body("plain").replace("\r\n", "\n") == text.replace("\r\n", "\n")
     assert second.parsed["Message-ID"] == first.parsed["Message-ID"]
 
 
 def test_variables_cannot_break_out(started):
-    nasty = dict(app.sample("report_ready"), customer_name="<script>alert(1)</script> {{report_url}} {{#x}}\r\n.\r\nBcc: x@y.test")
+    name = "<script>alert(1)</script> {{report_url}} {{#x}}\r\n.\r\nBcc: x@y.test"
+    nasty = dict(app.sample("report_ready"), customer_name=name)
     mail = exchange(started, template="report_ready", text=None, subject="Test", variables=nasty)
     assert "<script" not in mail.body("html")
     assert "{{report_url}}" in mail.body("plain") and "{{report_url}}" in mail.body("html")
@@ -174,7 +179,8 @@ def test_attachments(started):
     assert all(p.get_content_disposition() == "attachment" and not p.defects for p in parts)
 
 
-@pytest.mark.parametrize("name, kept", [("../../x.pdf", "x.pdf"), ("invoice\u202efdp.exe", "invoicefdp.exe"), ("2026\\.pdf", "2026_.pdf")])
+@pytest.mark.parametrize("name, kept", [
+    ("../../x.pdf", "x.pdf"), ("invoice\u202efdp.exe", "invoicefdp.exe"), ("2026\\.pdf", "2026_.pdf")])
 def test_file_names_are_cleaned(started, name, kept):
     part = list(exchange(started, attachments=[{"filename": name, "content": ""}]).parsed.iter_attachments())[0]
     assert part.get_filename() == kept

@@ -1,4 +1,4 @@
-"""The email plugin against mail servers that refuse, hang, hang up and dribble: the right outcome, and no mail lost or doubled."""
+"""The email plugin against mail servers that refuse, hang, hang up and dribble: the right outcome, no mail lost or doubled."""
 
 import pytest
 
@@ -19,8 +19,8 @@ class Mailer:
         """Starts pgmqd for `stub`. Retries come at once; what times out does so after a second. `options` are the queue's,
         `settings` those of [pgmqd]."""
         queue = {"plugin": "email", "smtp_tls": {"none": "none", "starttls": "starttls", "direct": "tls"}[stub.tls],
-                 "backoff_min": "10ms", "backoff_max": "10ms", "config_retry": "100ms", "command_timeout": "1s", "data_timeout": "1s",
-                 "connect_timeout": "1s"}
+                 "backoff_min": "10ms", "backoff_max": "10ms", "config_retry": "100ms",
+                 "command_timeout": "1s", "data_timeout": "1s", "connect_timeout": "1s"}
         if stub.tls != "none":
             queue["smtp_ca_file"] = f"{stub.cert_dir}/ca.pem"
         queue.update(options)
@@ -171,7 +171,7 @@ def test_certificate_for_another_host(mailer, tmp_path, tls):
         assert "AUTH" not in stub.verbs() and "MAIL" not in stub.verbs()
 
 
-def test_starttls_stripped(mailer, cert_dir):
+def test_starttls_stripped(mailer):
     """A server (or somebody on the way to it) that offers no STARTTLS gets neither password nor mail."""
     with SmtpStub(login=LOGIN) as stub:
         config_error(mailer, stub, "gives no TLS", smtp_tls="starttls")
@@ -365,8 +365,8 @@ def test_server_that_refuses_in_the_middle_of_a_mail(mailer):
 def test_two_hundred_mails_over_few_connections(mailer, cert_dir):
     with SmtpStub(tls="starttls", cert_dir=cert_dir, login=LOGIN) as stub:
         mailer.start(stub, connections=4, mails_per_connection=20)
-        mailer.rig.db.execute("select pgmq.send('email_queue', jsonb_build_object('to', 'n' || n || '@example.test', 'subject', 'Test',"
-                              " 'text', '.' || n)) from generate_series(1, 200) n")
+        mailer.rig.db.execute("select pgmq.send('email_queue', jsonb_build_object('to', 'n' || n || '@example.test',"
+                              " 'subject', 'Test', 'text', '.' || n)) from generate_series(1, 200) n")
         stub.wait_mails(200, 60)
         assert mailer.rig.daemon.stop() == 0
         assert len({m.recipients[0] for m in stub.mails}) == len(stub.mails) == 200

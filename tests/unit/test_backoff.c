@@ -10,8 +10,7 @@
 #include <cmocka.h>
 
 /* The greatest and the least delay of an attempt: random numbers that hit both ends. */
-static void
-bounds(unsigned attempt, int64_t min, int64_t max, int64_t least, int64_t greatest)
+static void bounds(unsigned attempt, int64_t min, int64_t max, int64_t least, int64_t greatest)
 {
 	assert_int_equal(backoff_delay(attempt, min, max, 0), least);
 	assert_int_equal(backoff_delay(attempt, min, max, (uint64_t)(greatest - least)), greatest);
@@ -19,8 +18,7 @@ bounds(unsigned attempt, int64_t min, int64_t max, int64_t least, int64_t greate
 	assert_int_equal(backoff_delay(attempt, min, max, (uint64_t)(greatest - least) + 1), least);
 }
 
-static void
-test_doubles_up_to_the_maximum(void **state)
+static void test_doubles_up_to_the_maximum(void **state)
 {
 	(void)state;
 	bounds(1, 100, 30000, 50, 100);
@@ -32,8 +30,7 @@ test_doubles_up_to_the_maximum(void **state)
 	bounds(UINT32_MAX, 100, 30000, 50, 30000);
 }
 
-static void
-test_odd_arguments(void **state)
+static void test_odd_arguments(void **state)
 {
 	(void)state;
 	bounds(0, 100, 30000, 50, 100);
@@ -43,8 +40,7 @@ test_odd_arguments(void **state)
 	bounds(3, 1, 100, 1, 4);
 }
 
-static void
-test_never_overflows(void **state)
+static void test_never_overflows(void **state)
 {
 	static const int64_t extremes[] = { INT64_MIN, -1, 0, 1, 2, 1000, INT64_MAX / 2, INT64_MAX - 1, INT64_MAX };
 	static const uint64_t randoms[] = { 0, 1, UINT64_MAX / 2, UINT64_MAX };
@@ -56,11 +52,11 @@ test_never_overflows(void **state)
 		for (i = 0; i < sizeof extremes / sizeof extremes[0]; i++)
 			for (j = 0; j < sizeof extremes / sizeof extremes[0]; j++)
 				for (r = 0; r < sizeof randoms / sizeof randoms[0]; r++)
-					assert_true(backoff_delay(attempts[a], extremes[i], extremes[j], randoms[r]) > 0);
+					assert_true(
+						backoff_delay(attempts[a], extremes[i], extremes[j], randoms[r]) > 0);
 }
 
-static void
-test_random_differs_and_spreads(void **state)
+static void test_random_differs_and_spreads(void **state)
 {
 	uint64_t ones = 0, zeros = 0, value;
 	int i, low = 0;
@@ -79,8 +75,7 @@ test_random_differs_and_spreads(void **state)
 	assert_in_range(low, 30, 170);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_doubles_up_to_the_maximum),

@@ -1,4 +1,5 @@
-/* test_email_mime.c: a mail's bytes: their headers and encodings, that they are the same each time, and fit for any server. */
+/* test_email_mime.c: a mail's bytes: their headers and encodings, that they are the same each time, and fit for any
+ * server. */
 #include "config.h"
 
 #include "header.h"

@@ -1,4 +1,5 @@
-/* test_email_reply.c: SMTP replies in any number of pieces, what they mean for a mail, what of them may be told, and dot-stuffing. */
+/* test_email_reply.c: SMTP replies in any number of pieces, what they mean for a mail, what of them may be told, and
+ * dot-stuffing. */
 #include "config.h"
 
 #include "reply.h"

@@ -1,4 +1,4 @@
-/* test_sdnotify.c: what systemd would receive, on a path and on an abstract name; and nothing when it does not listen. */
+/* test_sdnotify.c: what systemd would receive, by a path and by an abstract name. */
 #include "config.h"
 
 #include "sdnotify.h"
@@ -17,8 +17,7 @@
 #include <cmocka.h>
 
 /* Opens the receiving end: "@name" is abstract. */
-static int
-receiver(const char *name)
+static int receiver(const char *name)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name));
@@ -33,8 +32,7 @@ receiver(const char *name)
 }
 
 /* Sends one message to `name` and compares what arrives. */
-static void
-round_trip(const char *name)
+static void round_trip(const char *name)
 {
 	int fd = receiver(name);
 	char buf[256];
@@ -50,8 +48,7 @@ round_trip(const char *name)
 	close(fd);
 }
 
-static void
-test_path(void **state)
+static void test_path(void **state)
 {
 	char dir[] = "/tmp/pgmqd-notify-XXXXXX", path[64];
 
@@ -66,8 +63,7 @@ test_path(void **state)
 	rmdir(dir);
 }
 
-static void
-test_abstract_name(void **state)
+static void test_abstract_name(void **state)
 {
 	char name[64];
 
@@ -76,8 +72,7 @@ test_abstract_name(void **state)
 	round_trip(name);
 }
 
-static void
-test_environment_is_taken(void **state)
+static void test_environment_is_taken(void **state)
 {
 	char pid[32];
 
@@ -93,8 +88,7 @@ test_environment_is_taken(void **state)
 	assert_null(getenv("WATCHDOG_PID"));
 }
 
-static void
-test_without_systemd(void **state)
+static void test_without_systemd(void **state)
 {
 	static const char *const useless[] = { "", "/", "@", "relative", "vsock:2:1234" };
 	char longer[300];
@@ -118,8 +112,7 @@ test_without_systemd(void **state)
 	assert_int_equal(sdnotify_send("READY=1"), 0);
 }
 
-static void
-test_watchdog_of_someone_else(void **state)
+static void test_watchdog_of_someone_else(void **state)
 {
 	static const char *const numbers[] = { "", "x", "-1", "12x", "99999999999999999999999" };
 	size_t i;
@@ -139,8 +132,7 @@ test_watchdog_of_someone_else(void **state)
 	assert_int_equal(sdnotify_watchdog_ms(), 2000);
 }
 
-static void
-test_too_long(void **state)
+static void test_too_long(void **state)
 {
 	char name[64], text[2000];
 	int fd;
@@ -157,8 +149,7 @@ test_too_long(void **state)
 	close(fd);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_path),

@@ -1,4 +1,4 @@
-/* test_stats.c: slots, counters across processes, histograms at their bounds, error texts, and the Prometheus text made of them. */
+/* test_stats.c: slots, counters across processes, bounds of histograms, error texts, the Prometheus text. */
 #include "config.h"
 
 #include "metrics.h"
@@ -16,14 +16,12 @@
 #include <cmocka.h>
 
 /* A counter's value. */
-static uint64_t
-counter(const struct stats_slot *s, enum stats_counter c)
+static uint64_t counter(const struct stats_slot *s, enum stats_counter c)
 {
 	return atomic_load(&s->counters[c]);
 }
 
-static void
-test_slots_run_out_and_come_back(void **state)
+static void test_slots_run_out_and_come_back(void **state)
 {
 	struct stats *st = stats_create(3);
 	struct stats_slot *a, *b, *c;
@@ -49,8 +47,7 @@ test_slots_run_out_and_come_back(void **state)
 	assert_string_equal(b->last_error, "");
 }
 
-static void
-test_counts_outlive_a_reload(void **state)
+static void test_counts_outlive_a_reload(void **state)
 {
 	struct stats *st = stats_create(4);
 	struct stats_slot *old = stats_take(st, ROLE_WORKER, "q", "q", "email"), *other, *older, *fresh;
@@ -74,8 +71,7 @@ test_counts_outlive_a_reload(void **state)
 	assert_int_equal(atomic_load(&fresh->hist[HIST_RUN].sum_us), 100000300);
 }
 
-static void
-test_processes_share_the_mapping(void **state)
+static void test_processes_share_the_mapping(void **state)
 {
 	struct stats *st = stats_create(1);
 	struct stats_slot *s = stats_take(st, ROLE_WORKER, "q", "q", "null");
@@ -103,8 +99,7 @@ test_processes_share_the_mapping(void **state)
 	assert_true(atomic_load(&s->beat_ms) > 0 && atomic_load(&s->beat_ms) <= stats_now_ms());
 }
 
-static void
-test_histogram_bounds(void **state)
+static void test_histogram_bounds(void **state)
 {
 	struct stats *st = stats_create(1);
 	struct stats_slot *s = stats_take(st, ROLE_WORKER, "q", "q", "null");
@@ -127,8 +122,7 @@ test_histogram_bounds(void **state)
 	assert_int_equal(atomic_load(&s->hist[HIST_RUN].count), 0);
 }
 
-static void
-test_error_text(void **state)
+static void test_error_text(void **state)
 {
 	struct stats *st = stats_create(1);
 	struct stats_slot *s = stats_take(st, ROLE_WORKER, "q", "q", "null");
@@ -163,8 +157,7 @@ test_error_text(void **state)
 	assert_string_equal(buf, "mended");
 }
 
-static void
-test_state_names(void **state)
+static void test_state_names(void **state)
 {
 	int i, j;
 
@@ -179,8 +172,7 @@ test_state_names(void **state)
 }
 
 /* The Prometheus text of a mapping; NUL-terminated, to be freed. */
-static char *
-metrics_text(const struct stats *st)
+static char *metrics_text(const struct stats *st)
 {
 	struct evbuffer *out = evbuffer_new();
 	size_t len;
@@ -198,8 +190,7 @@ metrics_text(const struct stats *st)
 }
 
 /* Whether `line` stands in the text, once, as a whole line. */
-static void
-assert_line(const char *text, const char *line)
+static void assert_line(const char *text, const char *line)
 {
 	const char *at = text;
 	size_t len = strlen(line);
@@ -214,11 +205,11 @@ assert_line(const char *text, const char *line)
 		fail_msg("%d times in the metrics: %s", found, line);
 }
 
-static void
-test_metrics(void **state)
+static void test_metrics(void **state)
 {
 	struct stats *st = stats_create(8);
-	struct stats_slot *sup = stats_take(st, ROLE_SUPERVISOR, "supervisor", NULL, NULL), *listener, *one, *two, *old, *odd;
+	struct stats_slot *sup = stats_take(st, ROLE_SUPERVISOR, "supervisor", NULL, NULL), *listener, *one, *two, *old,
+			  *odd;
 	char *text;
 
 	(void)state;
@@ -274,8 +265,7 @@ test_metrics(void **state)
 	free(text);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_slots_run_out_and_come_back),

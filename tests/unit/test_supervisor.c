@@ -1,6 +1,6 @@
-/* test_supervisor.c: the supervisor with children that crash, hang and exit to order; all that is seen of it is its log and its processes.
+/* test_supervisor.c: the supervisor with children that crash, hang and exit to order (fake_children.c).
  *
- * Each test runs supervisor_run() in a process of its own and reads its JSON log. What a fake worker does is the name of its plugin. */
+ * Each test runs supervisor_run() in a process of its own; all that is seen of it is its log and its processes. */
 #include "config.h"
 
 #include "child.h"
@@ -32,137 +32,6 @@
 
 #define PATIENCE_MS 30000 /* for things that happen at once; only a failure ever waits so long */
 
-/* ---- the fake children ---- */
-
-static volatile sig_atomic_t terms;
-
-/* Counts SIGTERMs. */
-static void
-on_term(int sig)
-{
-	(void)sig;
-	terms++;
-}
-
-/* How many descriptors above stderr are open. */
-static int
-open_fds(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	struct dirent *e;
-	int n = 0, fd;
-
-	while (dir != NULL && (e = readdir(dir)) != NULL) {
-		fd = atoi(e->d_name);
-		if (fd > STDERR_FILENO && fd != dirfd(dir) && fd < 1000) /* valgrind keeps its own high up */
-			n++;
-	}
-	if (dir != NULL)
-		closedir(dir);
-	return n;
-}
-
-/* Lives until SIGTERM number `enough` or the end of the supervisor; wake words are logged. */
-static int
-live(const struct proc_env *env, int enough)
-{
-	struct pollfd p[2] = { { .fd = env->parent_fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
-	struct timespec ts = { .tv_nsec = 100000000 };
-	struct sigaction sa = { .sa_handler = on_term };
-	sigset_t block, during;
-	uint16_t word;
-
-	sigemptyset(&block);
-	sigaddset(&block, SIGTERM);
-	sigprocmask(SIG_BLOCK, &block, &during);
-	sigaction(SIGTERM, &sa, NULL);
-	if (env->unit != NULL)
-		p[1].fd = env->unit->wake[0];
-	while (terms < enough) {
-		proc_beat(env);
-		ppoll(p, 2, &ts, &during);
-		if (p[0].revents != 0)
-			return PROC_EXIT_OK;
-		if (p[1].revents != 0)
-			while (read(p[1].fd, &word, sizeof word) == (ssize_t)sizeof word)
-				log_info("woken");
-	}
-	return PROC_EXIT_OK;
-}
-
-/* Says that a child is there. */
-static void
-report_up(const char *what)
-{
-	struct log_field fields[] = { LOG_STR("up", what), LOG_INT("pid", getpid()), LOG_INT("fds", open_fds()), LOG_END };
-
-	log_write(LOG_LEVEL_INFO, fields, "up");
-}
-
-int
-listener_main(const struct proc_env *env)
-{
-	uint16_t word = 0;
-	size_t i;
-
-	stats_state(env->slot, STATE_READY);
-	report_up("listener");
-	for (i = 0; i < env->nunits; i++)
-		if (write(env->units[i].wake[1], &word, sizeof word) != (ssize_t)sizeof word)
-			log_error("cannot wake %s", env->units[i].name);
-	return live(env, 1);
-}
-
-int
-control_main(const struct proc_env *env)
-{
-	stats_state(env->slot, STATE_READY);
-	report_up("control");
-	return live(env, 1);
-}
-
-int
-worker_main(const struct proc_env *env)
-{
-	const char *plugin = env->slot->plugin;
-	size_t i;
-
-	report_up(env->unit->name);
-	if (strcmp(plugin, "crash") == 0)
-		abort();
-	if (strcmp(plugin, "config") == 0)
-		return PROC_EXIT_CONFIG;
-	if (strcmp(plugin, "nothing") == 0)
-		return PROC_EXIT_OK;
-	for (i = 0; i < env->unit->nqueues; i++)
-		stats_state(env->unit->slots[i], strcmp(plugin, "slow") == 0 ? STATE_CONNECTING : STATE_READY);
-	if (strcmp(plugin, "hang") == 0) {
-		proc_beat(env);
-		signal(SIGTERM, SIG_IGN);
-		for (;;)
-			pause();
-	}
-	if (strcmp(plugin, "lone") == 0)
-		for (;;)
-			pause(); /* looks at nothing; the kernel's SIGTERM ends it */
-	if (strcmp(plugin, "stubborn") == 0)
-		return live(env, INT32_MAX);
-	if (strcmp(plugin, "twice") == 0)
-		return live(env, 2);
-	return live(env, 1);
-}
-
-int
-check_main(const struct settings *settings)
-{
-	size_t i;
-
-	for (i = 0; i < settings->nqueues; i++)
-		if (strcmp(settings->queues[i].plugin, "broken") == 0)
-			return PROC_EXIT_CONFIG;
-	return PROC_EXIT_OK;
-}
-
 /* ---- the fixture ---- */
 
 struct fixture {
@@ -177,21 +46,20 @@ struct fixture {
 };
 
 /* Writes the settings file: `queues` are its sections. */
-static void
-write_conf(struct fixture *f, const char *global, const char *queues)
+static void write_conf(struct fixture *f, const char *global, const char *queues)
 {
 	FILE *file = fopen(f->conf, "w");
 
 	assert_non_null(file);
-	fprintf(file, "[pgmqd]\nlog_format = json\nlog_level = debug\ntemplate_dir = %s\nplugin_dir = %s\n%s%s\n%s", f->dir,
-	    f->dir, strstr(global, "http_listen") == NULL ? "http_listen = 127.0.0.1:1\n" : "", global, queues);
+	fprintf(file, "[pgmqd]\nlog_format = json\nlog_level = debug\ntemplate_dir = %s\nplugin_dir = %s\n%s%s\n%s",
+		f->dir, f->dir, strstr(global, "http_listen") == NULL ? "http_listen = 127.0.0.1:1\n" : "", global,
+		queues);
 	fclose(file);
 	chmod(f->conf, 0600);
 }
 
 /* Starts a supervisor on the settings file. */
-static void
-start(struct fixture *f, const char *global, const char *queues)
+static void start(struct fixture *f, const char *global, const char *queues)
 {
 	struct settings *s;
 	char *errors = NULL;
@@ -219,15 +87,13 @@ start(struct fixture *f, const char *global, const char *queues)
 }
 
 /* Milliseconds of CLOCK_MONOTONIC. */
-static int64_t
-now_ms(void)
+static int64_t now_ms(void)
 {
 	return stats_now_ms();
 }
 
 /* Reads what the log has to offer within `timeout`; false at its end or when nothing came. */
-static bool
-read_log(struct fixture *f, int64_t timeout)
+static bool read_log(struct fixture *f, int64_t timeout)
 {
 	struct pollfd p = { .fd = f->log, .events = POLLIN };
 	char *end;
@@ -257,8 +123,7 @@ read_log(struct fixture *f, int64_t timeout)
 }
 
 /* A record's text or one of its fields; "" when it has none. */
-static const char *
-field(const cJSON *record, const char *name)
+static const char *field(const cJSON *record, const char *name)
 {
 	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(record, name));
 
@@ -266,8 +131,7 @@ field(const cJSON *record, const char *name)
 }
 
 /* A record's number. */
-static int
-number(const cJSON *record, const char *name)
+static int number(const cJSON *record, const char *name)
 {
 	const cJSON *item = cJSON_GetObjectItemCaseSensitive(record, name);
 
@@ -275,8 +139,7 @@ number(const cJSON *record, const char *name)
 }
 
 /* The next record, behind those that were waited for before, with `text` in its text and (if not NULL) "up" = `who`. */
-static const cJSON *
-wait_record(struct fixture *f, const char *text, const char *who)
+static const cJSON *wait_record(struct fixture *f, const char *text, const char *who)
 {
 	int64_t until = now_ms() + PATIENCE_MS;
 	const cJSON *r;
@@ -285,7 +148,8 @@ wait_record(struct fixture *f, const char *text, const char *who)
 	for (;;) {
 		for (; i < cJSON_GetArraySize(f->records); i++) {
 			r = cJSON_GetArrayItem(f->records, i);
-			if (strstr(field(r, "text"), text) != NULL && (who == NULL || strcmp(field(r, "up"), who) == 0)) {
+			if (strstr(field(r, "text"), text) != NULL &&
+				(who == NULL || strcmp(field(r, "up"), who) == 0)) {
 				f->seen = i + 1;
 				return r;
 			}
@@ -294,41 +158,36 @@ wait_record(struct fixture *f, const char *text, const char *who)
 			for (i = cJSON_GetArraySize(f->records) - 30; i < cJSON_GetArraySize(f->records); i++)
 				if (i >= 0)
 					printf("    %s: %s\n", field(cJSON_GetArrayItem(f->records, i), "process"),
-					    field(cJSON_GetArrayItem(f->records, i), "text"));
+						field(cJSON_GetArrayItem(f->records, i), "text"));
 			fail_msg("no \"%s\" of %s in the log, which ends as above", text, who != NULL ? who : "anyone");
 		}
 	}
 }
 
 /* How often a text came so far, of `who` if not NULL. */
-static int
-count_records(const struct fixture *f, const char *text, const char *who)
+static int count_records(const struct fixture *f, const char *text, const char *who)
 {
 	const cJSON *r;
 	int n = 0;
 
-	cJSON_ArrayForEach(r, f->records)
-		if (strstr(field(r, "text"), text) != NULL && (who == NULL || strcmp(field(r, "up"), who) == 0))
-			n++;
+	cJSON_ArrayForEach(r, f->records) if (strstr(field(r, "text"), text) != NULL &&
+					      (who == NULL || strcmp(field(r, "up"), who) == 0)) n++;
 	return n;
 }
 
 /* The process id of the newest process of `who`. */
-static pid_t
-newest(const struct fixture *f, const char *who)
+static pid_t newest(const struct fixture *f, const char *who)
 {
 	const cJSON *r;
 	pid_t pid = -1;
 
-	cJSON_ArrayForEach(r, f->records)
-		if (strcmp(field(r, "up"), who) == 0)
-			pid = number(r, "pid");
+	cJSON_ArrayForEach(r, f->records) if (strcmp(field(r, "up"), who) == 0) pid = number(r, "pid");
 	return pid;
 }
 
-/* Waits for the end of the supervisor, and of all processes that it left behind (they become ours); returns its status. */
-static int
-wait_end(struct fixture *f)
+/* Waits for the end of the supervisor, and of all processes that it left behind (they become ours); returns its
+ * status. */
+static int wait_end(struct fixture *f)
 {
 	int64_t until = now_ms() + PATIENCE_MS;
 	int status, result = -1;
@@ -348,8 +207,7 @@ wait_end(struct fixture *f)
 }
 
 /* SIGTERM, and the orderly end. */
-static void
-stop(struct fixture *f)
+static void stop(struct fixture *f)
 {
 	int status;
 
@@ -360,8 +218,7 @@ stop(struct fixture *f)
 }
 
 /* Waits for a notification that begins with `text`, past any others. */
-static void
-wait_notified(struct fixture *f, const char *text)
+static void wait_notified(struct fixture *f, const char *text)
 {
 	struct pollfd p = { .fd = f->notified, .events = POLLIN };
 	int64_t until = now_ms() + PATIENCE_MS;
@@ -377,8 +234,7 @@ wait_notified(struct fixture *f, const char *text)
 	} while (strncmp(buf, text, strlen(text)) != 0);
 }
 
-static int
-setup(void **state)
+static int setup(void **state)
 {
 	struct fixture *f = xcalloc(1, sizeof *f);
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
@@ -398,8 +254,7 @@ setup(void **state)
 	return 0;
 }
 
-static int
-teardown(void **state)
+static int teardown(void **state)
 {
 	struct fixture *f = *state;
 	char file[160];
@@ -437,15 +292,16 @@ teardown(void **state)
 /* ---- the tests ---- */
 
 /* Everyone is started, with nothing inherited by accident, and everyone leaves. */
-static void
-test_start_and_stop(void **state)
+static void test_start_and_stop(void **state)
 {
 	struct fixture *f = *state;
 	const cJSON *ready;
 	char path[64], comm[32] = "";
 	FILE *file;
 
-	start(f, "", QUEUE("mails", "ok") QUEUE("many", "ok") "processes = 2\n" QUEUE("small", "ok") "group = g\n" QUEUE("tiny", "ok") "group = g\n");
+	start(f, "",
+		QUEUE("mails", "ok") QUEUE("many", "ok") "processes = 2\n" QUEUE("small", "ok") "group = g\n" QUEUE(
+			"tiny", "ok") "group = g\n");
 	ready = wait_record(f, "ready", NULL);
 	assert_int_equal(number(ready, "workers"), 4);
 	assert_int_equal(number(ready, "retrying"), 0);
@@ -469,8 +325,7 @@ test_start_and_stop(void **state)
 }
 
 /* A killed worker comes back, its neighbour notices nothing, and both sides of the wake pipe survive. */
-static void
-test_killed_worker(void **state)
+static void test_killed_worker(void **state)
 {
 	struct fixture *f = *state;
 	const cJSON *death;
@@ -496,8 +351,7 @@ test_killed_worker(void **state)
 }
 
 /* A worker that always crashes is slowed down, and told of once as what it is. */
-static void
-test_crash_loop(void **state)
+static void test_crash_loop(void **state)
 {
 	struct fixture *f = *state;
 	pid_t other;
@@ -521,8 +375,7 @@ test_crash_loop(void **state)
 }
 
 /* A worker that cannot work as it is configured waits for better settings, which a reload brings. */
-static void
-test_config_error_and_reload(void **state)
+static void test_config_error_and_reload(void **state)
 {
 	struct fixture *f = *state;
 	pid_t other;
@@ -545,8 +398,7 @@ test_config_error_and_reload(void **state)
 }
 
 /* A worker that gives no sign of life is replaced. */
-static void
-test_watchdog(void **state)
+static void test_watchdog(void **state)
 {
 	struct fixture *f = *state;
 	pid_t hung;
@@ -564,8 +416,7 @@ test_watchdog(void **state)
 }
 
 /* Who does not leave within drain_timeout is killed, and the status says that the end was not an orderly one. */
-static void
-test_stubborn_worker(void **state)
+static void test_stubborn_worker(void **state)
 {
 	struct fixture *f = *state;
 	int status;
@@ -579,8 +430,7 @@ test_stubborn_worker(void **state)
 }
 
 /* The second SIGTERM is passed on to workers that still drain. */
-static void
-test_second_sigterm(void **state)
+static void test_second_sigterm(void **state)
 {
 	struct fixture *f = *state;
 	int status;
@@ -588,7 +438,7 @@ test_second_sigterm(void **state)
 	start(f, "drain_timeout = 1h\n", QUEUE("slow", "twice"));
 	wait_record(f, "ready", NULL);
 	assert_int_equal(kill(f->pid, SIGTERM), 0);
-	wait_record(f, "stopping: workers finish", NULL);
+	wait_record(f, "asked to leave", NULL); /* else the two would be one signal to it */
 	assert_int_equal(kill(f->pid, SIGINT), 0);
 	wait_record(f, "stopping at once", NULL);
 	status = wait_end(f);
@@ -596,8 +446,7 @@ test_second_sigterm(void **state)
 }
 
 /* When the supervisor is killed, nobody stays: not even a worker that hangs, in the end. */
-static void
-test_killed_supervisor(void **state)
+static void test_killed_supervisor(void **state)
 {
 	struct fixture *f = *state;
 	int status;
@@ -610,8 +459,7 @@ test_killed_supervisor(void **state)
 }
 
 /* The kernel tells the children of a killed supervisor, even those that do not look. */
-static void
-test_killed_supervisor_of_a_lone_worker(void **state)
+static void test_killed_supervisor_of_a_lone_worker(void **state)
 {
 	struct fixture *f = *state;
 
@@ -622,8 +470,7 @@ test_killed_supervisor_of_a_lone_worker(void **state)
 }
 
 /* A worker that is still connecting holds "ready" up for a while only, and is named. */
-static void
-test_slow_worker(void **state)
+static void test_slow_worker(void **state)
 {
 	struct fixture *f = *state;
 
@@ -634,8 +481,7 @@ test_slow_worker(void **state)
 }
 
 /* New settings replace what they change and leave the rest alone; bad ones change nothing. */
-static void
-test_reload(void **state)
+static void test_reload(void **state)
 {
 	struct fixture *f = *state;
 	pid_t kept, changed, removed, listener, control;
@@ -680,10 +526,12 @@ test_reload(void **state)
 	assert_int_not_equal(newest(f, "control"), control);
 	assert_true(newest(f, "added") > 0);
 	assert_int_equal(count_records(f, "up", "removed"), 1);
-	while (kill(removed, 0) == 0 || kill(changed, 0) == 0) /* reaped by the supervisor, at the latest when it is stopped */
+	while (kill(removed, 0) == 0 ||
+		kill(changed, 0) == 0) /* reaped by the supervisor, at the latest when it is stopped */
 		poll(NULL, 0, 10);
 
-	/* The plugin's file is another one now: only its worker is replaced, and the file that is gone does not matter. */
+	/* The plugin's file is another one now: only its worker is replaced, and the file that is gone does not
+	 * matter. */
 	changed = newest(f, "changed");
 	assert_int_equal(unlink(path), 0);
 	kill(f->pid, SIGHUP);
@@ -693,11 +541,13 @@ test_reload(void **state)
 
 	/* A global option that workers read replaces all; HTTP alone none. */
 	changed = newest(f, "changed");
-	write_conf(f, "http_listen = off\n", QUEUE("kept", "twice") QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
+	write_conf(f, "http_listen = off\n",
+		QUEUE("kept", "twice") QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
 	kill(f->pid, SIGHUP);
 	wait_record(f, "reloaded", NULL);
 	assert_int_equal(newest(f, "changed"), changed);
-	write_conf(f, "channel = other\ndrain_timeout = 100ms\n", QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
+	write_conf(f, "channel = other\ndrain_timeout = 100ms\n",
+		QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
 	kill(f->pid, SIGHUP);
 	wait_record(f, "reloaded", NULL);
 	assert_int_not_equal(newest(f, "changed"), changed);
@@ -707,8 +557,7 @@ test_reload(void **state)
 	stop(f);
 }
 
-int
-main(void)
+int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_start_and_stop, setup, teardown),

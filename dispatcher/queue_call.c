@@ -1,0 +1,281 @@
+/* queue_call.c: the statements of queue.c at work: claims and the low-water mark, the handshake's locks, settling, extending. */
+#include "config.h"
+
+#include "queue_private.h"
+
+#include "sqltext.h"
+#include "xalloc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- claims ---- */
+
+/* Runs one of the queue's statements. */
+static void queue_run(struct queue *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+{
+	pgconn_query(q->pg, q->pooled ? NULL : q->stmt[st], q->pooled ? q->text[st] : NULL, nparams, params, cb, arg);
+}
+
+struct claim_call {
+	struct queue *queue;
+	unsigned asked;
+	bool full;
+	queue_claim_cb cb;
+	void *arg;
+};
+
+/* Moves the low-water mark. `clock` was a second ago at this look, `snapshot` is xmin:xmax:... of it. A row that is not visible now and has
+ * a vt before that clock belongs to a transaction that was running: once those are over, a look that found less than it
+ * asked for has seen all there was below. */
+static void claim_mark(struct queue *q, const char *clock, const char *snapshot, bool all)
+{
+	unsigned long long xmin, xmax;
+
+	if (sscanf(snapshot, "%llu:%llu", &xmin, &xmax) != 2)
+		return;
+	if (q->fence && xmin >= q->fence_xid && all) {
+		free(q->mark);
+		q->mark = q->fence;
+		q->fence = NULL;
+	}
+	if (!q->fence) {
+		q->fence = xstrdup(clock);
+		q->fence_xid = xmax;
+	}
+}
+
+/* The claim's answer: rows, and one last row about the queue. */
+static void claim_answer(void *arg, const struct pgresult *r)
+{
+	struct claim_call *call = arg;
+	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res, .shared = -1 };
+	int last = r->error ? -1 : PQntuples(r->res) - 1;
+
+	if (last >= 0) {
+		claim.rows = last;
+		claim.due_ms = atoll(PQgetvalue(r->res, last, 6));
+		if (call->full)
+			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
+		claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8), (unsigned)last < call->asked);
+	}
+	call->cb(call->arg, &claim);
+	free(call);
+}
+
+void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg)
+{
+	struct claim_call *call = xcalloc(1, sizeof(*call));
+	char count[16];
+	const char *params[4] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f" };
+
+	snprintf(count, sizeof(count), "%u", n);
+	call->queue = q;
+	call->asked = n;
+	call->full = full;
+	call->cb = cb;
+	call->arg = arg;
+	queue_run(q, ST_CLAIM, 4, params, claim_answer, call);
+}
+
+/* ---- the handshake ---- */
+
+struct lock_call {
+	queue_lock_cb cb;
+	void *arg;
+};
+
+/* Whether a lock was had. */
+static void lock_answer(void *arg, const struct pgresult *r)
+{
+	struct lock_call *call = arg;
+
+	call->cb(call->arg, !r->error && PQntuples(r->res) == 1 && PQgetvalue(r->res, 0, 0)[0] == 't');
+	free(call);
+}
+
+/* Runs one of the lock statements. */
+static void lock_run(struct queue *q, enum stmt st, queue_lock_cb cb, void *arg)
+{
+	struct lock_call *call = xcalloc(1, sizeof(*call));
+
+	call->cb = cb;
+	call->arg = arg;
+	queue_run(q, st, 0, NULL, lock_answer, call);
+}
+
+void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
+{
+	if (q->pooled) { /* a session lock would stay with the pooler */
+		cb(arg, false);
+		return;
+	}
+	lock_run(q, ST_AWAKE, cb, arg);
+}
+
+void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg)
+{
+	if (q->pooled) {
+		cb(arg, true);
+		return;
+	}
+	if (held)
+		queue_run(q, ST_UNLOCK, 0, NULL, NULL, NULL);
+	lock_run(q, ST_FLIGHT, cb, arg);
+}
+
+void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)
+{
+	const PGresult *res = claim->res;
+	int refunded = atoi(PQgetvalue(res, row, 2));
+
+	m->id = atoll(PQgetvalue(res, row, 0));
+	m->read_ct = atoi(PQgetvalue(res, row, 1));
+	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
+	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	if (!PQgetisnull(res, row, 4)) {
+		m->text_len = (size_t)PQgetlength(res, row, 4);
+		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
+	}
+	if (!PQgetisnull(res, row, 5))
+		m->headers = xstrdup(PQgetvalue(res, row, 5));
+}
+
+/* ---- settling ---- */
+
+struct settle_call {
+	queue_settled_cb cb;
+	void *arg;
+	bool fence; /* the first of done_with's two statements: only the second one answers */
+};
+
+/* The answer to a settling or an extension. */
+static void settle_answer(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .res = r->res };
+
+	if (call->fence && r->error && strcmp(r->sqlstate, "22P02") == 0 && strstr(r->error, FENCE_MARK)) {
+		s.error = NULL;
+		s.lost = true;
+	} else if (!r->error) {
+		s.nids = PQntuples(r->res);
+	}
+	call->cb(call->arg, &s);
+	free(call);
+}
+
+int64_t queue_settled_id(const struct queue_settled *s, int row)
+{
+	return atoll(PQgetvalue(s->res, row, 0));
+}
+
+/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its parameters are arrays. */
+static void settle_done_with(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, const char *const *params, struct settle_call *call)
+{
+	const struct pgmqd_msg *first = msgs[0];
+	const char **values = xcalloc((size_t)first->nparams + 1, sizeof(*values));
+	struct sqltext *arrays = xcalloc((size_t)first->nparams + 1, sizeof(*arrays));
+
+	for (int p = 0; p < first->nparams; p++) {
+		for (size_t i = 0; first->shared && i < n; i++)
+			sqltext_str(&arrays[p], msgs[i]->params[p]);
+		values[p] = first->shared ? sqltext_end(&arrays[p]) : first->params[p];
+	}
+	pgconn_group_begin(q->pg);
+	queue_run(q, ST_FENCE, 2, params, NULL, NULL);
+	call->fence = true;
+	pgconn_query(q->pg, NULL, first->sql, first->nparams, values, settle_answer, call);
+	pgconn_group_end(q->pg);
+	for (int p = 0; p < first->nparams; p++)
+		sqltext_free(&arrays[p]);
+	free(arrays);
+	free(values);
+}
+
+void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
+{
+	struct settle_call *call = xcalloc(1, sizeof(*call));
+	struct sqltext ids = { 0 }, counts = { 0 }, third = { 0 }, classes = { 0 }, attempts = { 0 };
+	const char *params[6] = { NULL }, *flag = again ? "t" : "f";
+	char delay[24];
+
+	call->cb = cb;
+	call->arg = arg;
+	for (size_t i = 0; i < n; i++) {
+		sqltext_int(&ids, msgs[i]->id);
+		sqltext_int(&counts, msgs[i]->read_ct);
+		if (outcome == OUT_FAIL) {
+			sqltext_str(&third, msgs[i]->reason ? msgs[i]->reason : "");
+			sqltext_str(&classes, msgs[i]->class ? msgs[i]->class : "permanent");
+			sqltext_int(&attempts, msgs[i]->attempt);
+		} else {
+			sqltext_int(&third, msgs[i]->delay_ms);
+		}
+	}
+	params[0] = sqltext_end(&ids);
+	params[1] = sqltext_end(&counts);
+	switch (outcome) {
+	case OUT_DONE:
+		params[2] = flag;
+		queue_run(q, ST_DONE, 3, params, settle_answer, call);
+		break;
+	case OUT_RETRY:
+		params[2] = sqltext_end(&third);
+		queue_run(q, ST_RETRY, 3, params, settle_answer, call);
+		break;
+	case OUT_CONFIG:
+	case OUT_RELEASE:
+		params[2] = sqltext_end(&third);
+		params[3] = q->name;
+		queue_run(q, ST_RELEASE, 4, params, settle_answer, call);
+		break;
+	case OUT_FAIL:
+		params[2] = sqltext_end(&third);
+		params[3] = sqltext_end(&classes);
+		params[4] = sqltext_end(&attempts);
+		params[5] = flag;
+		queue_run(q, ST_FAIL, 6, params, settle_answer, call);
+		break;
+	case OUT_REPLACE:
+		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
+		params[2] = msgs[0]->sql;
+		params[3] = delay;
+		params[4] = flag;
+		queue_run(q, ST_REPLACE, 5, params, settle_answer, call);
+		break;
+	case OUT_DONE_WITH:
+		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
+			queue_run(q, ST_KNOWN, 2, params, settle_answer, call);
+		else
+			settle_done_with(q, msgs, n, params, call);
+		break;
+	default:
+		abort();
+	}
+	sqltext_free(&ids);
+	sqltext_free(&counts);
+	sqltext_free(&third);
+	sqltext_free(&classes);
+	sqltext_free(&attempts);
+}
+
+void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
+{
+	struct settle_call *call = xcalloc(1, sizeof(*call));
+	struct sqltext ids = { 0 }, counts = { 0 };
+	const char *params[2];
+
+	call->cb = cb;
+	call->arg = arg;
+	for (size_t i = 0; i < n; i++) {
+		sqltext_int(&ids, msgs[i]->id);
+		sqltext_int(&counts, msgs[i]->read_ct);
+	}
+	params[0] = sqltext_end(&ids);
+	params[1] = sqltext_end(&counts);
+	queue_run(q, ST_EXTEND, 2, params, settle_answer, call);
+	sqltext_free(&ids);
+	sqltext_free(&counts);
+}

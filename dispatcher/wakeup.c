@@ -1,0 +1,221 @@
+/* wakeup.c: interrupts when idle, polling when busy: when a queue's worker looks, and when its producers may stay silent.
+ *
+ *   ASLEEP   producers notify; the worker waits for a notification, a due timer or the fallback poll
+ *   WAKING   many messages in a short time: the lock "awake" is being asked for
+ *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 20 ms
+ *   CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come back, the worker goes
+ *            on looking, so that whoever was silent because it saw us awake is seen by us
+ *
+ * The other half is pgmqd.wakeup() in sql/020_pgmqd.sql; tests/model/wakeup.pml is the proof of the pair.
+ */
+#include "config.h"
+
+#include "flow.h"
+
+#include "backoff.h"
+
+#include <string.h>
+
+#define BURST_MS 100     /* so many messages ... */
+#define BURST_MESSAGES 50 /* ... in this time make it worth while: 500 a second */
+#define POLL_MAX_MS 20
+#define EMPTY_LOOKS 4 /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
+
+void wakeup_due_in(struct flow *f, int64_t ms)
+{
+	f->due_at_ms = flow_boottime_ms() + ms;
+	flow_timer(f->due, ms);
+}
+
+void wakeup_due_by(struct flow *f, int64_t ms)
+{
+	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > flow_boottime_ms() + ms)
+		wakeup_due_in(f, ms);
+}
+
+/* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
+void wakeup_poll_arm(struct flow *f)
+{
+	int64_t ms = f->qs->fallback_poll ? f->qs->fallback_poll : f->settings->fallback_poll;
+
+	if (f->deaf || f->notify == NOTIFY_OFF)
+		ms = f->settings->poll_when_deaf < ms ? f->settings->poll_when_deaf : ms;
+	if (f->shared && f->settings->shared_poll < ms)
+		ms = f->settings->shared_poll;
+	flow_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
+}
+
+/* There may be something to claim. */
+static void wakeup_look(struct flow *f)
+{
+	if (f->looking)
+		f->look_again = true;
+	else
+		f->look_wanted = true;
+	flow_look(f);
+}
+
+void wakeup_due(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	wakeup_look(arg);
+}
+
+void wakeup_poll(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow *f = arg;
+
+	(void)fd, (void)what;
+	f->full_look = true; /* also at what lies below the mark */
+	wakeup_poll_arm(f);
+	wakeup_look(f);
+}
+
+void flow_wake(struct flow *f)
+{
+	stats_add(f->slot, STAT_WAKEUPS, 1);
+	if (f->notify != NOTIFY_OFF)
+		wakeup_look(f);
+}
+
+void flow_hearing(struct flow *f, bool hearing)
+{
+	f->deaf = !hearing;
+	stats_gauge(f->slot, GAUGE_HEARING, hearing);
+	f->full_look = true;
+	wakeup_look(f);
+	wakeup_poll_arm(f);
+}
+
+/* "awake" was asked for. */
+static void wakeup_awake(void *arg, bool ok)
+{
+	struct flow *f = arg;
+
+	if (f->wake != WAKE_WAKING) { /* the connection was lost meanwhile, or the queue pauses */
+		if (ok)
+			wakeup_close(f);
+		return;
+	}
+	f->wake = ok ? WAKE_AWAKE : WAKE_ASLEEP;
+	f->burst = 0;
+	f->empty_looks = 0;
+	f->poll_ms = 1;
+	if (ok)
+		flow_timer(f->busy, f->poll_ms);
+}
+
+/* "awake" was given up, and "in flight" tried. */
+static void wakeup_closed(void *arg, bool ok)
+{
+	struct flow *f = arg;
+
+	if (f->wake != WAKE_CLOSING)
+		return;
+	f->closed = ok;
+	if (!f->looking && ok)
+		f->wake = WAKE_ASLEEP; /* there is no room for a look; look_wanted stays, and the look comes with the room */
+	else if (!f->looking)
+		flow_timer(f->busy, f->poll_ms);
+}
+
+void wakeup_close(struct flow *f)
+{
+	bool held = f->wake == WAKE_AWAKE || f->wake == WAKE_WAKING;
+
+	if (f->wake != WAKE_CLOSING)
+		f->poll_ms = 2;
+	f->wake = WAKE_CLOSING;
+	f->closed = false;
+	queue_doze(f->queue, held, wakeup_closed, f);
+	f->look_wanted = true;
+	flow_look(f); /* behind the tries on the same connection, so it comes after them */
+}
+
+/* Busy: the next look, or the next try to close. */
+void wakeup_busy(evutil_socket_t fd, short what, void *arg)
+{
+	struct flow *f = arg;
+
+	(void)fd, (void)what;
+	if (!f->ready)
+		return;
+	if (f->wake == WAKE_CLOSING && !f->looking)
+		wakeup_close(f);
+	else if (f->wake == WAKE_AWAKE || f->wake == WAKE_CLOSING)
+		wakeup_look(f);
+}
+
+/* A look came back with `rows`. */
+void wakeup_looked(struct flow *f, int rows)
+{
+	int64_t now = flow_boottime_ms();
+
+	switch (f->wake) {
+	case WAKE_ASLEEP:
+		if (now - f->burst_ms > BURST_MS) {
+			f->burst_ms = now;
+			f->burst = 0;
+		}
+		f->burst += (unsigned)rows;
+		if (f->notify == NOTIFY_OFF || (f->notify == NOTIFY_ADAPTIVE && f->burst >= BURST_MESSAGES)) {
+			f->wake = WAKE_WAKING;
+			queue_awake(f->queue, wakeup_awake, f);
+		}
+		break;
+	case WAKE_WAKING:
+		break;
+	case WAKE_AWAKE:
+		if (f->notify == NOTIFY_OFF)
+			break; /* always awake, and polled as if deaf */
+		f->empty_looks = rows ? 0 : f->empty_looks + 1;
+		f->poll_ms = rows ? 1 : f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
+		if (f->empty_looks >= EMPTY_LOOKS)
+			wakeup_close(f);
+		else
+			flow_timer(f->busy, f->poll_ms);
+		break;
+	case WAKE_CLOSING:
+		if (f->closed) {
+			f->wake = WAKE_ASLEEP;
+		} else {
+			f->poll_ms = f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
+			flow_timer(f->busy, f->poll_ms);
+		}
+		break;
+	}
+}
+
+/* Nobody looks here for now: the producers notify, so that other dispatchers hear of new work. */
+void wakeup_release(struct flow *f)
+{
+	if (f->wake == WAKE_AWAKE)
+		wakeup_close(f);
+}
+
+/* A new session: whoever was silent because our former one was awake may not have committed yet, so it begins like a
+ * worker that is about to sleep. */
+void wakeup_up(struct flow *f)
+{
+	f->full_look = true;
+	wakeup_close(f);
+}
+
+void wakeup_no_room(struct flow *f)
+{
+	if (f->notify != NOTIFY_OFF)
+		wakeup_release(f);
+}
+
+void wakeup_down(struct flow *f)
+{
+	f->wake = WAKE_ASLEEP; /* the locks went with the session */
+	evtimer_del(f->due);
+	evtimer_del(f->poll);
+	evtimer_del(f->busy);
+}
+
+enum notify_mode wakeup_mode(const char *text)
+{
+	return strcmp(text, "plain") == 0 ? NOTIFY_PLAIN : strcmp(text, "off") == 0 ? NOTIFY_OFF : NOTIFY_ADAPTIVE;
+}

@@ -1,0 +1,192 @@
+/* command.c: the command of the exec plugin: its words, its start, and what is read of its output. */
+#include "config.h"
+
+#include "exec.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+void *need(void *p)
+{
+	if (!p) {
+		pgmqd_log(PGMQD_ERROR, "out of memory");
+		abort();
+	}
+	return p;
+}
+
+char *format(const char *fmt, ...)
+{
+	char *text = NULL;
+	va_list ap;
+
+	va_start(ap, fmt);
+	if (vasprintf(&text, fmt, ap) < 0)
+		text = NULL;
+	va_end(ap);
+	return need(text);
+}
+
+/* ---- words ---- */
+
+const char *words_split(const char *line, char ***words)
+{
+	char *copy = need(malloc(strlen(line) + 1)), *out = copy, **w = need(calloc(strlen(line) / 2 + 2, sizeof(*w)));
+	const char *wrong = NULL;
+	size_t n = 0;
+
+	while (*(line += strspn(line, " \t"))) {
+		w[n++] = out;
+		for (char quote = 0; *line && (quote || !strchr(" \t", *line)); line++) {
+			if (quote ? *line == quote : (*line == '"' || *line == '\'')) {
+				quote = quote ? 0 : *line;
+				if (!line[1] && quote)
+					wrong = "a quote is not closed";
+			} else {
+				if (*line == '\\' && quote != '\'' && line[1])
+					line++;
+				*out++ = *line;
+				if (!line[1] && quote)
+					wrong = "a quote is not closed";
+			}
+		}
+		*out++ = 0;
+	}
+	if (n == 0) {
+		wrong = "there is no program in it";
+		free(copy);
+	}
+	*words = w;
+	return wrong;
+}
+
+void words_free(char **words)
+{
+	if (words)
+		free(words[0]);
+	free(words);
+}
+
+/* ---- start ---- */
+
+/* "NAME=value" for each name in pass_env that is set, behind `more`. The array and the texts after `*kept` are the caller's. */
+static char **environment(const struct exec *e, const char *const *more, size_t *kept)
+{
+	size_t n = 0;
+	char **names = NULL, **env;
+
+	if (e->pass_env && *e->pass_env)
+		(void)words_split(e->pass_env, &names);
+	while (more && more[n])
+		n++;
+	env = need(calloc(n + 2 + (e->pass_env ? strlen(e->pass_env) : 0), sizeof(*env)));
+	for (size_t i = 0; i < n; i++)
+		env[i] = (char *)(uintptr_t)more[i];
+	*kept = n;
+	for (size_t i = 0; names && names[i]; i++)
+		if (getenv(names[i]))
+			env[n++] = format("%s=%s", names[i], getenv(names[i]));
+	words_free(names);
+	return env;
+}
+
+struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, int fds[3], pgmqd_exit_cb cb, void *arg)
+{
+	size_t kept;
+	char **env = environment(e, more_env, &kept);
+	struct pgmqd_command c = {
+		.size = sizeof(c),
+		.argv = (const char *const *)(const void *)e->argv,
+		.env = (const char *const *)(const void *)env,
+		.dir = e->dir && *e->dir ? e->dir : NULL,
+		.cpu_seconds = e->cpu_seconds,
+		.memory_bytes = e->memory,
+		.open_files = e->open_files,
+		.file_bytes = e->file_size,
+	};
+	struct pgmqd_child *child = pgmqd_spawn(e->worker, &c, fds, cb, arg);
+	int error = errno;
+
+	for (size_t i = kept; env[i]; i++)
+		free(env[i]);
+	free(env);
+	errno = error;
+	return child;
+}
+
+/* ---- output ---- */
+
+void tail_add(struct tail *t, const char *data, size_t n)
+{
+	if (n > TAIL) {
+		data += n - TAIL;
+		n = TAIL;
+	}
+	if (t->len + n > TAIL) {
+		size_t drop = t->len + n - TAIL;
+
+		memmove(t->text, t->text + drop, t->len - drop);
+		t->len -= drop;
+	}
+	memcpy(t->text + t->len, data, n);
+	t->len += n;
+	t->text[t->len] = 0;
+}
+
+/* How long the UTF-8 character is; 0 when it is none. */
+static size_t utf8_length(const unsigned char *s, size_t left)
+{
+	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+
+	if (n == 0 || n > left)
+		return 0;
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	return n;
+}
+
+const char *tail_text(struct tail *t)
+{
+	size_t start = 0;
+
+	while (t->len && strchr(" \t\r\n", t->text[t->len - 1]))
+		t->len--;
+	t->text[t->len] = 0;
+	while (t->len == TAIL && start < 4 && ((unsigned char)t->text[start] & 0xc0) == 0x80)
+		start++; /* it begins inside a character */
+	for (size_t i = start, n; i < t->len; i += n) {
+		n = utf8_length((unsigned char *)t->text + i, t->len - i);
+		if (n == 0 || (n == 1 && ((unsigned char)t->text[i] < 32 || t->text[i] == 127))) {
+			t->text[i] = n ? ' ' : '?';
+			n = 1;
+		}
+	}
+	return t->text + start;
+}
+
+ssize_t read_tail(int fd, struct tail *t)
+{
+	char buf[4096];
+	ssize_t n = read(fd, buf, sizeof(buf));
+
+	if (n > 0)
+		tail_add(t, buf, (size_t)n);
+	return n;
+}
+
+const char *status_text(int status, char buf[64])
+{
+	if (WIFSIGNALED(status))
+		snprintf(buf, 64, "was killed by signal %d", WTERMSIG(status));
+	else
+		snprintf(buf, 64, "ended with status %d", WEXITSTATUS(status));
+	return buf;
+}

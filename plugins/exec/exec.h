@@ -1,0 +1,52 @@
+/* exec.h: what the files of the exec plugin share. */
+#ifndef EXEC_H
+#define EXEC_H
+
+#include "pgmqd-plugin.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#define TAIL 400 /* bytes of output that become a reason */
+
+struct pool;
+
+struct exec {
+	/* options */
+	const char *command, *mode, *on_error, *pass_env, *dir;
+	uint64_t processes, messages_per_process;
+	int64_t timeout;
+	uint64_t cpu_seconds, memory, open_files, file_size;
+	/* while running */
+	struct pgmqd_worker *worker;
+	struct event_base *base;
+	char **argv;
+	struct pool *pool;
+};
+
+/* The end of a program's output. */
+struct tail {
+	char text[TAIL + 1];
+	size_t len;
+};
+void tail_add(struct tail *t, const char *data, size_t n);
+const char *tail_text(struct tail *t); /* trimmed, one line, valid UTF-8 */
+
+/* command.c: the command line as words (quotes as in a shell, nothing else). NULL, or what is wrong; freed by words_free(). */
+const char *words_split(const char *line, char ***words);
+void words_free(char **words);
+struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, int fds[3], pgmqd_exit_cb cb, void *arg);
+ssize_t read_tail(int fd, struct tail *t); /* what is there now; as read(2) */
+void *need(void *p);                       /* ends the process when memory is out */
+char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+const char *status_text(int status, char buf[64]);
+
+/* once.c: a program for each message. pool.c: programs that stay, a line for each message. */
+void once_deliver(struct exec *e, struct pgmqd_msg *m);
+void once_cancel(struct pgmqd_msg *m);
+struct pool *pool_new(struct exec *e);
+void pool_free(struct pool *p);
+void pool_deliver(struct pool *p, struct pgmqd_msg *m);
+void pool_cancel(struct pgmqd_msg *m);
+
+#endif

@@ -1,0 +1,192 @@
+"""Interrupts when idle, polling when busy: no message is left lying, with the fallback poll out of the way.
+
+PGMQD_STRESS_SECONDS (default 12) is how long the producers go on.
+"""
+
+import os
+import random
+import threading
+import time
+
+import pytest
+
+SECONDS = float(os.environ.get("PGMQD_STRESS_SECONDS", "12"))
+PRODUCERS = 16
+
+
+@pytest.fixture
+def queue(rig):
+    """An attached queue for the null plugin."""
+    rig.db.execute("select pgmqd.create_queue('stress')")
+    return "stress"
+
+
+def start(rig, tmp_path, log_level="warn", **more):
+    """pgmqd with the null plugin on that queue, tracing its starts; the fallback poll is out of the way."""
+    trace = tmp_path / "trace"
+    trace.touch()
+    options = {"plugin": "null", "trace": str(trace), "max_in_flight": "100", **more}
+    rig.start(queues={"stress": options}, fallback_poll="1h", log_level=log_level, ready=log_level == "info")
+    return trace
+
+
+def produce(rig, seed, until, committed, lock):
+    """Transactions of random length, in bursts and with pauses (made by the server); some roll back, some to a savepoint."""
+    dice = random.Random(seed)
+    with rig.connect(autocommit=False) as db:
+        while time.monotonic() < until:
+            burst = dice.random() < 0.7
+            for _ in range(dice.randint(20, 200) if burst else 1):
+                ids = [db.execute("select pgmq.send('stress', '{}')").fetchone()[0]]
+                if dice.random() < 0.1:
+                    db.execute("savepoint s")
+                    db.execute("select pgmq.send('stress', '{}')")
+                    db.execute("rollback to savepoint s")
+                if dice.random() < 0.1:
+                    ids.append(db.execute("select pgmq.send('stress', '{}')").fetchone()[0])
+                if dice.random() < 0.15:
+                    db.execute("select pg_sleep(%s)", [dice.random() * 0.05])
+                if dice.random() < 0.1:
+                    db.rollback()
+                    continue
+                db.commit()
+                with lock:
+                    committed.update(dict.fromkeys(ids, time.time()))
+                if time.monotonic() >= until:
+                    break
+            db.execute("select pg_sleep(%s)", [dice.random() * 0.4])
+            db.commit()
+
+
+def started(trace):
+    """{msg_id: seconds} of the starts in the trace."""
+    out = {}
+    for line in trace.read_text().splitlines():
+        words = line.split()
+        if len(words) == 3:
+            out.setdefault(int(words[0]), int(words[2]) / 1e9)
+    return out
+
+
+def settle_wait(rig, timeout=30):
+    """Until the queue is empty; with the poll off, a lost wake-up is a message that stays."""
+    deadline = time.monotonic() + timeout
+    while rig.db.execute("select count(*) from pgmq.q_stress").fetchone()[0]:
+        if time.monotonic() > deadline:
+            return False
+        rig.db.execute("select pg_sleep(0.05)")
+    return True
+
+
+@pytest.mark.parametrize("notify", ["adaptive", "plain"])
+def test_no_wakeup_is_lost(rig, queue, tmp_path, notify, capsys):
+    trace = start(rig, tmp_path, notify=notify)
+    committed, lock = {}, threading.Lock()
+    until = time.monotonic() + (SECONDS if notify == "adaptive" else min(SECONDS, 4))
+    threads = [threading.Thread(target=produce, args=(rig, seed, until, committed, lock)) for seed in range(PRODUCERS)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert settle_wait(rig), f"{rig.db.execute('select count(*) from pgmq.q_stress').fetchone()[0]} messages are left lying"
+    seen = started(trace)
+    assert set(committed) <= set(seen)
+    with capsys.disabled():
+        late = sorted(seen[i] - at for i, at in committed.items())
+        print(f" [{notify}: {len(late)} messages, lateness p50 {late[len(late) // 2] * 1000:.1f} ms, worst {late[-1] * 1000:.0f} ms] ", end="")
+
+
+def table_key(rig):
+    """The first key of the queue's advisory locks."""
+    return rig.db.execute("select 'pgmq.q_stress'::regclass::oid::int4").fetchone()[0]
+
+
+def awake(rig):
+    """Whether a worker holds the lock "awake"."""
+    return rig.db.execute("select count(*) from pg_locks where locktype = 'advisory' and classid = %s::int4::oid and objsubid = 2"
+                          " and objid = (-2)::int4::oid and mode = 'ExclusiveLock' and granted", [table_key(rig)]).fetchone()[0] > 0
+
+
+def wait_awake(rig, wanted, timeout=30):
+    deadline = time.monotonic() + timeout
+    while awake(rig) != wanted:
+        assert time.monotonic() < deadline, f"the lock \"awake\" was not {'taken' if wanted else 'given back'}"
+        rig.db.execute("select pg_sleep(0.002)")
+
+
+def heard(listener, db):
+    """How many notifications of the queue came since the last call."""
+    db.execute("select pg_notify('pgmqd', 'mark')")
+    n = 0
+    for note in listener.notifies():
+        if note.payload == "mark":
+            return n
+        n += note.payload == "stress"
+
+
+def test_producers_are_silent_while_a_worker_is_awake(rig, queue):
+    with rig.connect() as listener, rig.connect() as worker, rig.connect() as producer:
+        listener.execute("listen pgmqd")
+        worker.execute("select pg_advisory_lock(%s, -2)", [table_key(rig)])
+        producer.execute("select pgmq.send('stress', '{}')")
+        assert heard(listener, producer) == 0
+        worker.execute("select pg_advisory_lock(%s, -1)", [table_key(rig)])  # about to sleep: it must be told
+        producer.execute("select pgmq.send('stress', '{}')")
+        assert heard(listener, producer) == 1
+        worker.execute("select pg_advisory_unlock_all()")
+        producer.execute("select pgmq.send('stress', '{}')")
+        assert heard(listener, producer) == 1
+
+
+class Busy(threading.Thread):
+    """Sends as fast as it can, until stopped."""
+
+    def __init__(self, rig):
+        super().__init__()
+        self.rig, self.stop = rig, threading.Event()
+
+    def run(self):
+        with self.rig.connect() as db:
+            while not self.stop.is_set():
+                db.execute("select pgmq.send_batch('stress', array_fill('{}'::jsonb, array[10]))")
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.stop.set()
+        self.join()
+
+
+def test_busy_worker_is_awake_and_sleeps_again(rig, queue, tmp_path):
+    trace = start(rig, tmp_path)
+    with Busy(rig):
+        wait_awake(rig, True)
+    wait_awake(rig, False)
+    last = rig.db.execute("select pgmq.send('stress', '{}')").fetchone()[0]
+    assert settle_wait(rig)
+    assert last in started(trace)
+
+
+def test_silent_enqueue_of_a_killed_worker(rig, queue, tmp_path):
+    """A transaction that was silent because the worker was awake commits after that worker was killed and replaced."""
+    trace = start(rig, tmp_path, log_level="info")
+    with rig.connect(autocommit=False) as silent:
+        with Busy(rig):
+            wait_awake(rig, True)
+            quiet = silent.execute("select pgmq.send('stress', '{}')").fetchone()[0]
+            mark = rig.daemon.mark()
+        rig.daemon.kill_child("worker")
+        rig.daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
+        rig.db.execute("select pg_sleep(1)")  # the new worker has had every chance to fall asleep
+        silent.commit()
+    assert settle_wait(rig, 10)
+    assert quiet in started(trace)
+
+
+def test_notify_off_polls(rig, queue, tmp_path):
+    trace = start(rig, tmp_path, notify="off")
+    ids = [rig.db.execute("select pgmq.send('stress', '{}')").fetchone()[0] for _ in range(3)]
+    assert settle_wait(rig)
+    assert set(ids) <= set(started(trace))
