@@ -111,5 +111,5 @@ def test_message_that_settles_twice(faults):
     daemon = faults.start_faults()
     msg_id = faults.enqueue({"do": "twice"}, QUEUE)
     daemon.wait_settled(msg_id=msg_id, outcome="done")
-    assert daemon.wait_log("plugin misuse")["level"] == "error"
+    assert daemon.wait_log("misuse")["level"] == "error"
     assert [r["msg_id"] for r in faults.rows(f"a_{QUEUE}")] == [msg_id]
