@@ -181,7 +181,7 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		f->pauses = 0;
 		flow_show(f);
 	}
-	flow_end(m, outcome, NULL, delay_ms, reason);
+	flow_end(m, outcome, outcome == OUT_FAIL && *m->own_class ? m->own_class : NULL, delay_ms, reason);
 	return true;
 }
 
@@ -217,8 +217,8 @@ static void flow_deliver(struct pgmqd_msg *m)
 	}
 	m->started_us = flow_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
-		flow_end(m, OUT_FAIL, "attempts", 0,
-		         xasprintf("claimed %d times without an outcome: the plugin crashed, or its process was killed, each time", m->read_ct - 1));
+		flow_end(m, OUT_FAIL, "crash", 0,
+		         xasprintf("attempt %u had no outcome: the plugin crashed, or its process was killed", m->attempt - 1));
 		return;
 	}
 	if (!m->text) {
@@ -246,7 +246,7 @@ static void flow_feed(struct flow *f)
 {
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
+	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL)
 		flow_deliver(m);
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
@@ -260,19 +260,19 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 {
 	struct flow *f = arg;
 	int64_t until = f->looked_ms + f->lease_ms;
-	bool again = f->look_again;
+	bool again = f->look_again, late = flow_boottime_ms() + f->lease_ms / 10 >= until;
 
 	f->looking = f->look_again = false;
 	if (claim->error) {
 		f->look_wanted = true;
 		if (*claim->sqlstate) { /* else flow_down() follows */
 			if (queue_is_stale(claim->sqlstate)) {
-				flow_reprobe(f);
+				flow_stale(f);
 			} else {
 				stats_error(f->slot, claim->error);
 				log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
 				f->look_wanted = false;
-				flow_timer(f->due, LOOK_FAILED_MS);
+				wakeup_due_in(f, LOOK_FAILED_MS);
 			}
 		}
 		return;
@@ -284,11 +284,14 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
 		flow_move(m, MSG_WAITING);
+		if (late) /* counted, or a message that always takes so long would go round for ever */
+			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
+	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
-		flow_timer(f->due, claim->due_ms + 1);
+		wakeup_due_in(f, claim->due_ms + 1);
 	f->shared = claim->shared > 0 || (claim->shared < 0 && f->shared);
 	wakeup_poll_arm(f);
 	if (claim->rows)
@@ -301,7 +304,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 /* Claims for the free slots, if there are any and it makes sense now. */
 void flow_look(struct flow *f)
 {
-	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], room = flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch), n;
+	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
+	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
 	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining)
 		return;
@@ -371,6 +375,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
+	f->probed_ms = flow_boottime_ms();
 	f->ready = true;
 	flow_show(f);
 	wakeup_up(f);
@@ -385,6 +390,18 @@ void flow_reprobe(struct flow *f)
 	f->probing = true;
 	flow_show(f);
 	queue_probe(f->queue, flow_probed, f);
+}
+
+/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger, say). */
+void flow_stale(struct flow *f)
+{
+	if (flow_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
+		flow_reprobe(f);
+		return;
+	}
+	f->ready = false;
+	flow_show(f);
+	flow_timer(f->again, LOOK_FAILED_MS);
 }
 
 /* A queue that was not there is looked for again, or outcomes that were refused for a passing reason go out again. */
@@ -417,7 +434,7 @@ void flow_down(struct flow *f)
 /* ---- life ---- */
 
 /* Whether the listener is known to hear: a worker that was restarted is not told again. */
-static bool flow_listener_hears(const struct stats *st)
+bool flow_listener_hears(const struct stats *st)
 {
 	for (size_t i = 0; i < st->nslots; i++)
 		if (st->slot[i].role == ROLE_LISTENER)
@@ -460,6 +477,8 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		abort();
 	f->deaf = !flow_listener_hears(env->stats); /* until the listener says otherwise */
 	stats_gauge(slot, GAUGE_HEARING, !f->deaf);
+	if (env->after_crash)
+		caution_begin(f);
 	flow_show(f);
 	return f;
 }

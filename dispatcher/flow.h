@@ -41,7 +41,11 @@ struct flow {
 	bool draining, deaf;
 	bool paused, probation; /* after a configuration error: no claims, then one message at a time until one succeeds */
 	unsigned pauses;        /* in a row */
+	bool cautious, one_by_one; /* after a crash: see caution.c */
+	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
+	int64_t probed_ms;      /* boottime of the last good probe */
+	int64_t due_at_ms;      /* boottime that the due timer is set to */
 	unsigned settling;      /* settling statements under way */
 	int64_t lease_ms, deadline_ms;
 	enum notify_mode notify;
@@ -82,7 +86,8 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms, char *reason); /* decides the outcome */
 void flow_timer(struct event *e, int64_t ms);
 void flow_look(struct flow *f);                 /* claims, if that makes sense now */
-void wakeup_due_by(struct flow *f, int64_t ms); /* wakeup.c: when to look; something falls due in `ms` */
+void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
+void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
 void wakeup_poll_arm(struct flow *f);
 void wakeup_due(evutil_socket_t fd, short what, void *arg);
 void wakeup_poll(evutil_socket_t fd, short what, void *arg);
@@ -95,7 +100,13 @@ void wakeup_up(struct flow *f);
 void wakeup_down(struct flow *f);
 enum notify_mode wakeup_mode(const char *text);
 void flow_reprobe(struct flow *f);
+void flow_stale(struct flow *f); /* a statement says that the tables have changed */
+bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
+void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
+unsigned caution_room(const struct flow *f, unsigned room);
+void caution_looked(struct flow *f, unsigned rows, unsigned asked);
+struct pgmqd_msg *caution_next(struct flow *f);
 void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends what overran its deadline */
 struct event *lease_event(struct flow *f);
 struct event *lease_deadline_event(struct flow *f);

@@ -214,6 +214,12 @@ void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void
 		;
 }
 
+/* There are no other dispatchers. */
+void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg)
+{
+	(void)c, (void)channel, (void)payload, (void)cb, (void)arg;
+}
+
 /* There is nobody to be silent: the lock is never had, and always free. */
 void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
 {

@@ -85,13 +85,27 @@ static void lease_extended(void *arg, const struct queue_settled *s)
 	free(x);
 }
 
+/* Sends one extension. */
+static void lease_extend(struct flow *f, struct pgmqd_msg *const *batch, size_t n, int64_t now)
+{
+	struct extension *x = xcalloc(1, sizeof(*x));
+
+	x->flow = f;
+	x->sent_ms = now;
+	x->n = n;
+	for (size_t i = 0; i < n; i++) {
+		x->ids[i] = batch[i]->id;
+		x->counts[i] = batch[i]->read_ct;
+	}
+	queue_extend(f->queue, batch, n, lease_extended, x);
+}
+
 /* Extends what is older than a third of its lease; cancels what could not be extended in time. */
 static void lease_due(evutil_socket_t fd, short what, void *arg)
 {
 	struct flow *f = arg;
 	int64_t now = flow_boottime_ms();
 	struct pgmqd_msg *m, *next, *batch[BATCH_MAX];
-	struct extension *x;
 	size_t n = 0;
 
 	(void)fd, (void)what;
@@ -102,27 +116,33 @@ static void lease_due(evutil_socket_t fd, short what, void *arg)
 	}
 	for (int s = MSG_WAITING; s <= MSG_RUNNING; s++)
 		TAILQ_FOREACH(m, &f->list[s], link)
-			if (n < BATCH_MAX && m->lease_ms - now <= f->lease_ms * 3 / 4)
+			if (f->ready && m->lease_ms - now <= f->lease_ms * 3 / 4) {
 				batch[n++] = m;
-	if (n && f->ready) {
-		x = xcalloc(1, sizeof(*x));
-		x->flow = f;
-		x->sent_ms = now;
-		x->n = n;
-		for (size_t i = 0; i < n; i++) {
-			x->ids[i] = batch[i]->id;
-			x->counts[i] = batch[i]->read_ct;
-		}
-		queue_extend(f->queue, batch, n, lease_extended, x);
-	}
+				if (n == BATCH_MAX) {
+					lease_extend(f, batch, n, now);
+					n = 0;
+				}
+			}
+	if (n)
+		lease_extend(f, batch, n, now);
 	if (f->count[MSG_WAITING] || f->count[MSG_RUNNING])
 		flow_timer(f->lease, f->lease_ms / 4);
 	flow_kick(f);
 }
 
+/* A timer that comes before all others: after a stop (SIGSTOP, suspend) leases are looked at before a plugin's timers go on. */
+static struct event *lease_timer(struct flow *f, event_callback_fn cb)
+{
+	struct event *e = evtimer_new(f->host.base, cb, f);
+
+	if (e)
+		event_priority_set(e, 0);
+	return e;
+}
+
 struct event *lease_event(struct flow *f)
 {
-	return evtimer_new(f->host.base, lease_due, f);
+	return lease_timer(f, lease_due);
 }
 
 /* Takes back what has been with the plugin for longer than the deadline; the list is in order of starting. */
@@ -145,7 +165,7 @@ static void lease_overrun(evutil_socket_t fd, short what, void *arg)
 
 struct event *lease_deadline_event(struct flow *f)
 {
-	return evtimer_new(f->host.base, lease_overrun, f);
+	return lease_timer(f, lease_overrun);
 }
 
 /* Arms the deadline of the message that has been running longest. */

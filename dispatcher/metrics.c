@@ -97,16 +97,16 @@ static void metrics_head(struct evbuffer *out, const char *name, const char *typ
 static bool metrics_has_counter(int role, enum stats_counter c)
 {
 	if (role == ROLE_WORKER)
-		return c != STAT_NOTIFICATIONS;
-	return role == ROLE_LISTENER && (c == STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
+		return c < STAT_NOTIFICATIONS;
+	return role == ROLE_LISTENER && (c >= STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
 }
 
 /* The same for a gauge. */
 static bool metrics_has_gauge(int role, enum stats_gauge g)
 {
 	if (role == ROLE_WORKER)
-		return g != GAUGE_HEARING;
-	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING);
+		return g != GAUGE_HEARING && g != GAUGE_TAKEN_OVER;
+	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING || g == GAUGE_TAKEN_OVER);
 }
 
 /* Writes one counter of all queues. */
@@ -148,7 +148,10 @@ static void metrics_gauge(
 				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
 		metrics_labels(out, v->slots[i]);
-		evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
+		if (g == GAUGE_STALL) /* kept in microseconds, shown in the base unit */
+			evbuffer_add_printf(out, "} %.6f\n", (double)sum / 1e6);
+		else
+			evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
 	}
 }
 

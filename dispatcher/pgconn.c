@@ -11,6 +11,7 @@
 
 #include "backoff.h"
 #include "log.h"
+#include "pgstart.h"
 #include "xalloc.h"
 
 #include <stdlib.h>
@@ -18,15 +19,12 @@
 #include <sys/queue.h>
 
 #define CONNECT_TIMEOUT_S 10
+#define ANSWER_TIMEOUT_S 70 /* longer than statement_timeout, so that what is given up here was given up by the server before */
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
 #define TLS_ROUNDS 4 /* reads of one readiness event: TLS may hold a record's rest (16 KiB) that the socket does not announce */
 
-/* Server-side guards of every session; who refuses them is asked by SET for the most needed. The keepalives free the locks of a host
- * that vanished within ten seconds or so. */
-#define SESSION_OPTIONS                                                                                                \
-	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=0 " \
-	"-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+/* The guards of pgstart.c that are needed most, for a server that refuses them in the startup packet. */
 #define SESSION_SETS "SELECT set_config('statement_timeout','60s',false), set_config('idle_session_timeout','0',false)"
 
 enum conn_state { CONN_IDLE, CONN_CONNECTING, CONN_CHECKING, CONN_UP, CONN_WAITING };
@@ -94,12 +92,6 @@ static void conn_watch(struct pgconn *c, short what, bool anew)
 	c->watching = what;
 }
 
-/* The last libpq error as one line. */
-static char *conn_error_line(const PGconn *pg)
-{
-	return xoneline(pg ? PQerrorMessage(pg) : "out of memory");
-}
-
 /* Arms the one timer in `ms`. */
 static void conn_timer(struct pgconn *c, int64_t ms)
 {
@@ -124,7 +116,7 @@ static void conn_drop(struct pgconn *c)
 	c->in_group = false;
 	TAILQ_CONCAT(&lost, &c->pending, link);
 	TAILQ_CONCAT(&lost, &c->unsent, link);
-	c->state = CONN_WAITING; /* callbacks that send now get their error at once */
+	c->state = CONN_WAITING; /* callbacks that send now get their error at the end of the tick */
 	while ((q = TAILQ_FIRST(&lost)) != NULL) {
 		TAILQ_REMOVE(&lost, q, link);
 		if (q->cb)
@@ -165,6 +157,22 @@ static void conn_break(struct pgconn *c, char *reason)
 	event_active(c->reap, 0, 0);
 }
 
+/* Answers what was submitted while there was no connection: later, since nobody expects an answer before his call has returned. */
+static void conn_refuse(struct pgconn *c)
+{
+	struct request_list refused = TAILQ_HEAD_INITIALIZER(refused);
+	struct pgresult r = { .res = NULL, .error = "not connected", .sqlstate = "" };
+	struct request *q;
+
+	TAILQ_CONCAT(&refused, &c->unsent, link);
+	while ((q = TAILQ_FIRST(&refused)) != NULL) {
+		TAILQ_REMOVE(&refused, q, link);
+		if (q->cb)
+			q->cb(q->arg, &r);
+		request_free(q);
+	}
+}
+
 /* End of tick: drops a connection that broke. */
 static void conn_reap(evutil_socket_t fd, short what, void *arg)
 {
@@ -173,6 +181,8 @@ static void conn_reap(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (c->broken)
 		conn_lost(c, c->state);
+	else if (c->state != CONN_UP && c->state != CONN_CHECKING)
+		conn_refuse(c);
 }
 
 /* Hands every notification that libpq holds to the owner. */
@@ -193,7 +203,7 @@ static void conn_flush(struct pgconn *c)
 	int left = PQflush(c->pg);
 
 	if (left < 0)
-		conn_break(c, conn_error_line(c->pg));
+		conn_break(c, pgstart_error(c->pg));
 	else
 		conn_watch(c, left ? EV_READ | EV_WRITE : EV_READ, false);
 }
@@ -226,13 +236,15 @@ static void conn_send(struct pgconn *c)
 		if (!c->pipeline && !TAILQ_EMPTY(&c->pending))
 			break;
 		if (!conn_send_one(c, q)) {
-			conn_break(c, conn_error_line(c->pg));
+			conn_break(c, pgstart_error(c->pg));
 			return;
 		}
 		TAILQ_REMOVE(&c->unsent, q, link);
 		q->sent = true;
 		TAILQ_INSERT_TAIL(&c->pending, q, link);
 	}
+	if (c->state == CONN_UP && !TAILQ_EMPTY(&c->pending) && !evtimer_pending(c->timer, NULL))
+		conn_timer(c, ANSWER_TIMEOUT_S * 1000);
 	conn_flush(c);
 }
 
@@ -322,7 +334,7 @@ static void conn_read(struct pgconn *c)
 
 	for (int round = 0; round < rounds && !c->broken; round++) {
 		if (!PQconsumeInput(c->pg)) {
-			conn_break(c, conn_error_line(c->pg));
+			conn_break(c, pgstart_error(c->pg));
 			return;
 		}
 		conn_notifies(c);
@@ -332,10 +344,12 @@ static void conn_read(struct pgconn *c)
 				break;
 		c->dispatching = false;
 		if (!c->broken && PQstatus(c->pg) == CONNECTION_BAD) {
-			conn_break(c, conn_error_line(c->pg));
+			conn_break(c, pgstart_error(c->pg));
 			return;
 		}
 	}
+	if (!c->broken && c->state == CONN_UP)
+		evtimer_del(c->timer); /* something came: the next answer has its time anew */
 	if (!c->broken)
 		conn_send(c);
 }
@@ -367,7 +381,7 @@ static void conn_checked(void *arg, const struct pgresult *r)
 static void conn_ready(struct pgconn *c)
 {
 	if (PQsetnonblocking(c->pg, 1) != 0 || (c->pipeline && !PQenterPipelineMode(c->pg))) {
-		conn_break(c, conn_error_line(c->pg));
+		conn_break(c, pgstart_error(c->pg));
 		return;
 	}
 	c->state = CONN_CHECKING;
@@ -387,7 +401,7 @@ static void conn_poll(struct pgconn *c)
 	if (st == PGRES_POLLING_OK) {
 		conn_ready(c);
 	} else if (st == PGRES_POLLING_FAILED) {
-		char *why = conn_error_line(c->pg);
+		char *why = pgstart_error(c->pg);
 
 		if (!c->no_options && strstr(why, "startup parameter"))
 			c->no_options = true; /* a pooler: next time without */
@@ -409,13 +423,15 @@ static void conn_io(evutil_socket_t fd, short what, void *arg)
 		conn_poll(c);
 		return;
 	}
-	if (what & EV_READ)
-		conn_read(c);
+	if (what & EV_WRITE)
+		conn_flush(c);
+	if (!c->broken)
+		conn_read(c); /* also after a write: PQflush reads when it cannot send, and what it took in makes no socket readable */
 	if (!c->broken && c->pg && c->state != CONN_CONNECTING)
 		conn_flush(c);
 }
 
-/* The one timer: a connect that takes too long, or the end of a backoff. */
+/* The one timer: a connect or an answer that takes too long, or the end of a backoff. */
 static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct pgconn *c = arg;
@@ -425,6 +441,8 @@ static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 		conn_connect(c);
 	else if (c->state == CONN_CONNECTING || c->state == CONN_CHECKING)
 		conn_break(c, xasprintf("no connection within %d s", CONNECT_TIMEOUT_S));
+	else if (c->state == CONN_UP && !TAILQ_EMPTY(&c->pending)) /* a link that died behind a proxy, where no keepalive reaches */
+		conn_break(c, xasprintf("no answer to a statement within %d s", ANSWER_TIMEOUT_S));
 }
 
 /* Server notices are for the log's debug level. */
@@ -436,31 +454,14 @@ static void conn_notice(void *arg, const PGresult *res)
 	log_debug("server says: %s", text ? text : "(nothing)");
 }
 
-/* Starts a connect. What the user's connection string says wins over the guards here. */
+/* Starts a connect. */
 static void conn_connect(struct pgconn *c)
 {
-	const char *keys[16], *values[16];
-	int n = 0;
-
-#define PARAM(k, v) (keys[n] = (k), values[n++] = (v))
-	PARAM("fallback_application_name", c->application_name);
-	PARAM("keepalives", "1");
-	PARAM("keepalives_idle", "5");
-	PARAM("keepalives_interval", "2");
-	PARAM("keepalives_count", "3");
-	PARAM("tcp_user_timeout", "9000");
-	if (!c->no_options && !getenv("PGOPTIONS"))
-		PARAM("options", SESSION_OPTIONS);
-	PARAM("client_encoding", "UTF8");
-	if (*c->conninfo)
-		PARAM("dbname", c->conninfo);
-	PARAM(NULL, NULL);
-#undef PARAM
 	c->state = CONN_CONNECTING;
-	c->pg = PQconnectStartParams(keys, values, 1);
+	c->pg = pgstart(c->conninfo, c->application_name, !c->no_options);
 	conn_timer(c, CONNECT_TIMEOUT_S * 1000);
 	if (!c->pg || PQstatus(c->pg) == CONNECTION_BAD) {
-		conn_break(c, conn_error_line(c->pg));
+		conn_break(c, pgstart_error(c->pg));
 		return;
 	}
 	PQsetNoticeReceiver(c->pg, conn_notice, c);
@@ -534,17 +535,11 @@ bool pgconn_is_pooled(const struct pgconn *c)
 /* Queues a request and sends it if the connection can take it. */
 static void conn_submit(struct pgconn *c, struct request *q)
 {
-	if (c->state != CONN_UP && c->state != CONN_CHECKING) {
-		struct pgresult r = { .res = NULL, .error = "not connected", .sqlstate = "" };
-
-		if (q->cb)
-			q->cb(q->arg, &r);
-		request_free(q);
-		return;
-	}
 	q->ends_group = !c->in_group;
 	TAILQ_INSERT_TAIL(&c->unsent, q, link);
-	if (!c->dispatching)
+	if (c->state != CONN_UP && c->state != CONN_CHECKING)
+		event_active(c->reap, 0, 0);
+	else if (!c->dispatching)
 		conn_send(c);
 }
 

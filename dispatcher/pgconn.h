@@ -39,7 +39,7 @@ bool pgconn_is_up(const struct pgconn *c);
 bool pgconn_is_pooled(const struct pgconn *c);
 
 /* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this connection
- * (sql is ignored). The callback always comes, unless the connection object is freed; cb may be NULL. */
+ * (sql is ignored). The callback always comes, after this has returned, unless the connection object is freed; cb may be NULL. */
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
                   pgconn_result_cb cb, void *arg);
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg);

@@ -4,6 +4,8 @@
 
 #include "queue.h"
 
+#define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
+
 enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_AWAKE, ST_UNLOCK, ST_FLIGHT, ST_COUNT };
 
 struct queue {

@@ -15,23 +15,22 @@
 #include "backoff.h"
 
 #include <string.h>
-#include <sys/time.h>
 
 #define BURST_MS 100     /* so many messages ... */
 #define BURST_MESSAGES 50 /* ... in this time make it worth while: 500 a second */
 #define POLL_MAX_MS 20
 #define EMPTY_LOOKS 4 /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
 
+void wakeup_due_in(struct flow *f, int64_t ms)
+{
+	f->due_at_ms = flow_boottime_ms() + ms;
+	flow_timer(f->due, ms);
+}
+
 void wakeup_due_by(struct flow *f, int64_t ms)
 {
-	struct timeval at, now;
-
-	if (evtimer_pending(f->due, &at)) {
-		gettimeofday(&now, NULL); /* the clock that evtimer_pending() answers in */
-		if ((at.tv_sec - now.tv_sec) * 1000 + (at.tv_usec - now.tv_usec) / 1000 <= ms)
-			return;
-	}
-	flow_timer(f->due, ms);
+	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > flow_boottime_ms() + ms)
+		wakeup_due_in(f, ms);
 }
 
 /* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */

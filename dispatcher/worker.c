@@ -20,6 +20,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
 #define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
 
 struct worker {
@@ -130,6 +131,7 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
 	wake_word words[64];
+	size_t total = 0;
 	ssize_t n;
 
 	(void)what;
@@ -140,7 +142,11 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 					flow_wake(w->flows[k]);
 				else if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
+				total++;
 			}
+	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */
+		for (size_t k = 0; k < w->nflows; k++)
+			flow_hearing(w->flows[k], flow_listener_hears(w->env->stats));
 }
 
 /* Whether the settings forbid this connection: then the process ends, and comes back later. */
@@ -274,6 +280,7 @@ int worker_main(const struct proc_env *env)
 	w.base = event_base_new();
 	if (!w.base)
 		return PROC_EXIT_RESTART;
+	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
 	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
 	free(name);
 	w.http = http_new(w.base);

@@ -10,6 +10,18 @@ BEGIN
   END LOOP;
 END $$;
 
+-- Attached PDF files are compressed already: trying again, in the queue and in its archive, would cost more than the rest.
+DO $$
+DECLARE
+  target regclass;
+BEGIN
+  FOR target IN SELECT attrelid FROM pg_attribute WHERE attrelid IN (to_regclass('pgmq.q_email_queue'),
+    to_regclass('pgmq.a_email_queue')) AND attname = 'message' AND attstorage <> 'e'
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN message SET STORAGE EXTERNAL', target);
+  END LOOP;
+END $$;
+
 -- ---- mails ----
 
 -- Checks a mail and puts it into email_queue; returns the message's number. Without a template, the variables "text"

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from lib import app, rig  # noqa: E402  (the path comes first)
 from lib.daemon import Daemon, conf  # noqa: E402
 from lib.mailcatcher import MailCatcher  # noqa: E402
-from lib.paths import BUILDDIR, TIMEOUT  # noqa: E402
+from lib.paths import BUILDDIR, TIMEOUT, directories  # noqa: E402
 from lib.pgcluster import Cluster, bin_dir, free_port  # noqa: E402
 
 IDLE_MESSAGES = 50
@@ -40,6 +40,9 @@ class Demo:
         self.out = out
         self.cluster = self.catcher = self.daemon = None
         self.url = None
+        self.reports = False
+        self.checkup = None
+        self.committed = {}  # recipient: when the event was committed
 
     # ---- start and stop ----
 
@@ -63,10 +66,20 @@ class Demo:
         http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{http}"
         self.daemon = Daemon(
-            conf(self.cluster.conninfo("app"), {"email_queue": rig.email_queue(self.catcher)}, http_listen=http),
+            conf(self.cluster.conninfo("app"), self.queues(), http_listen=http),
             env=rig.email_environment(self.catcher), log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")
+
+    def queues(self):
+        """The sections of the settings file: mails, and reports if their plugin was built."""
+        queues = {"email_queue": rig.email_queue(self.catcher)}
+        if os.path.exists(os.path.join(directories().get("plugin_dir", "/"), "pgmqd-report-plugin.so")):
+            shutil.rmtree(self.out / "reports", ignore_errors=True)
+            (self.out / "reports").mkdir()
+            queues["report_generation_queue"] = {"plugin": "report", "report_dir": self.out / "reports"}
+            self.reports = True
+        return queues
 
     def stop(self):
         """Everything, in the order that lets each part end well."""
@@ -90,6 +103,7 @@ class Demo:
         with self.cluster.connect("app", autocommit=False) as db:
             statement(db)
             sent = time.time()
+            self.committed.setdefault(to, sent)
             db.commit()
         try:
             mail = self.catcher.wait_to(to, TIMEOUT)
@@ -109,6 +123,7 @@ class Demo:
         with self.cluster.connect("app") as db:
             who = {key: app.new_customer(db, f"{key}@example.test", name) for key, name in names.items()}
             checkup = app.start_checkup(db, who["elena"])
+            self.checkup = checkup
             paid = app.new_payment(db, who["vera"])
             unpaid = app.new_payment(db, who["gleb"])
         yield self.event("a check-up was completed", "elena@example.test", lambda db: app.complete_checkup(db, checkup))
@@ -117,6 +132,15 @@ class Demo:
         yield self.event("a payment failed", "gleb@example.test", lambda db: app.set_payment_status(db, unpaid, "failed"))
         yield self.event("queue_email_task() was called", "dina@example.test", lambda db: app.queue_email_task(
             db, "dina@example.test", "report_ready", app.sample("report_ready", "en")))
+
+    def report(self):
+        """The report of the completed check-up: its row, and the seconds until it was on the disk and until its mail arrived."""
+        to = "elena@example.test"
+        mail = self.catcher.wait_for(lambda m: m.recipients == [to] and list(m.parsed.iter_attachments()), TIMEOUT)
+        self.daemon.wait_settled(TIMEOUT, queue="report_generation_queue", outcome="done")
+        with self.cluster.connect("app") as db:
+            row = app.report_of(db, self.checkup)
+        return row, os.stat(row["path"]).st_mtime - self.committed[to], mail.at.timestamp() - self.committed[to]
 
     def idle_latencies(self):
         """Seconds from commit to handler start of further messages, each sent when the one before was done."""
@@ -167,8 +191,15 @@ def demonstrate(demo):
         say(f"No mail within {TIMEOUT:.0f} s after: {'; '.join(missing)}. The daemon's log ends with:")
         say(demo.daemon.tail(15))
         return False
+    mails = len(rows)
+    if demo.reports:
+        row, on_disk, mailed = demo.report()
+        mails += 1
+        say(f"The check-up's report, {row['pages']} pages, {row['bytes'] / 1000:.0f} kB: {row['path']}")
+        say(f"  completed → PDF on disk {on_disk * 1000:.1f} ms, → mail with the PDF {mailed * 1000:.1f} ms")
+        say()
     idle = demo.idle_latencies()
-    say(f"All {len(rows)} mails arrived over TLS. They are in {demo.out / 'mail'}")
+    say(f"All {mails} mails arrived over TLS. They are in {demo.out / 'mail'}")
     say(f"Commit → handler start on an idle queue, median of {len(idle)} messages: {statistics.median(idle) * 1000:.2f} ms")
     say("(measured from the moment at which the client sends its COMMIT, so the commit itself is included)")
     return True

@@ -40,7 +40,10 @@ def new_customer(db, email, name, lang="ru"):
 
 
 def start_checkup(db, customer):
-    return _value(db, "insert into public.assessments (user_id, score) values (%s, 71) returning id", [customer])
+    """A check-up with the answers of the sample person who reads the customer's language."""
+    return _value(db, "insert into public.assessments (user_id, score, answers) select c.id, s.score, s.answers"
+                      " from public.profiles c, public.profiles p join public.assessments s on s.user_id = p.id"
+                      " where c.id = %s and p.language = c.language and s.id::text like 'b0000000-%%' returning id", [customer])
 
 
 def complete_checkup(db, checkup):
@@ -91,4 +94,10 @@ def enqueue(db, queue, message, delay=0):
 def message_id(db, to):
     """The id of the message to that address, whether it waits or is archived."""
     return _value(db, "select msg_id from pgmq.q_email_queue where message->>'to' = %s"
-                      " union all select msg_id from pgmq.a_email_queue where message->>'to' = %s", [to, to])
+                      " union all select msg_id from pgmq.a_email_queue where message->>'to' = %s order by msg_id", [to, to])
+
+
+def report_of(db, checkup):
+    """The row of pgmqd.reports about a check-up, as a dict; None while there is none."""
+    found = rows(db, "select * from pgmqd.reports where assessment_id = %s", [str(checkup)])
+    return found[0] if found else None

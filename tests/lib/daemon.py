@@ -13,7 +13,7 @@ from .paths import TIMEOUT, directories, make_temp_dir, pgmqd
 
 # Settings that tests must not inherit from the shell that runs them.
 FOREIGN = ("PG", "SMTP_", "EMAIL_", "DATABASE_URL", "LOG_LEVEL", "WORKER_INTERVAL_MS", "MAX_TASKS_PER_CYCLE", "SUPABASE_",
-           "RESEND_", "NOTIFY_SOCKET", "JOURNAL_STREAM")
+           "RESEND_", "REPORT_", "NOTIFY_SOCKET", "JOURNAL_STREAM")
 
 
 def clean_environment(extra=None):

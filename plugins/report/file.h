@@ -1,0 +1,16 @@
+/* file.h: a file that is there as a whole or not at all. */
+#ifndef REPORT_FILE_H
+#define REPORT_FILE_H
+
+#include <stddef.h>
+
+/* Writes dir/name, mode 0600, through a temporary file. 0, or an errno. */
+int file_write(const char *dir, const char *name, const void *data, size_t len);
+
+/* Size of dir/name; -1: there is no such plain file. */
+long long file_size(const char *dir, const char *name);
+
+/* Removes what crashed processes left of file_write(). */
+void file_sweep(const char *dir);
+
+#endif

@@ -1,0 +1,26 @@
+/* fonts.h: text in the report's typeface, measured and broken into lines in points. */
+#ifndef REPORT_FONTS_H
+#define REPORT_FONTS_H
+
+#include <pango/pangocairo.h>
+#include <stdbool.h>
+
+struct fonts;
+
+enum weight { REGULAR, BOLD };
+
+struct fonts *fonts_new(const char *families);
+void fonts_free(struct fonts *f);
+
+/* Whether there is a glyph for every character of `text`. */
+bool fonts_can_show(const struct fonts *f, const char *text);
+
+/* A text of `size` points, broken at `width` (0: one line). Unref it, or hand it over to a page. */
+PangoLayout *fonts_layout(const struct fonts *f, const char *text, double size, enum weight weight, double width);
+/* The same, of `lines` lines at most, the rest an ellipsis. */
+PangoLayout *fonts_cell(const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines);
+
+double fonts_width(PangoLayout *l);
+double fonts_height(PangoLayout *l);
+
+#endif

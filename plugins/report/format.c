@@ -1,0 +1,153 @@
+/* format.c: dates, numbers and texts as people of a language write them. */
+#include "config.h"
+
+#include "format.h"
+
+#include <glib.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NBSP "\u00a0"
+
+static const char *const months[2][12] = {
+	{ "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря" },
+	{ "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December" },
+};
+
+char *format_date(const char *iso, enum lang lang)
+{
+	int year, month, day, end = 0;
+
+	if (sscanf(iso, "%4d-%2d-%2d%n", &year, &month, &day, &end) != 3 || end != 10 || !g_date_valid_dmy((GDateDay)day, (GDateMonth)month, (GDateYear)year))
+		return NULL;
+	return g_strdup_printf("%d" NBSP "%s %d%s", day, months[lang][month - 1], year, lang == LANG_RU ? NBSP "г." : "");
+}
+
+char *format_number(double value, enum lang lang)
+{
+	char digits[G_ASCII_DTOSTR_BUF_SIZE], *point, *end;
+	size_t whole;
+	GString *s;
+
+	if (!isfinite(value) || fabs(value) >= 1e15)
+		return g_strdup(g_ascii_dtostr(digits, sizeof(digits), value));
+	g_ascii_formatd(digits, sizeof(digits), "%.6f", fabs(value));
+	point = strchr(digits, '.');
+	for (end = point + strlen(point); end[-1] == '0'; end--)
+		;
+	*(end[-1] == '.' ? end - 1 : end) = '\0';
+	whole = strcspn(digits, ".");
+	s = g_string_new(value < 0 && strcmp(digits, "0") != 0 ? "−" : "");
+	for (size_t i = 0; i < whole; i++) {
+		/* in Russian a number of four digits is not split */
+		if (i > 0 && (whole - i) % 3 == 0 && (lang == LANG_EN || whole > 4))
+			g_string_append(s, lang == LANG_EN ? "," : NBSP);
+		g_string_append_c(s, digits[i]);
+	}
+	if (digits[whole] == '.') {
+		g_string_append_c(s, lang == LANG_EN ? '.' : ',');
+		g_string_append(s, digits + whole + 1);
+	}
+	return g_string_free(s, FALSE);
+}
+
+char *format_unit(const char *value, const char *unit, enum lang lang)
+{
+	if (unit == NULL || unit[0] == '\0')
+		return g_strdup(value);
+	return g_strconcat(value, strcmp(unit, "%") == 0 && lang == LANG_EN ? "" : NBSP, unit, NULL);
+}
+
+char *format_range(const double *low, const double *high, const char *unit, enum lang lang)
+{
+	char *a = low ? format_number(*low, lang) : NULL, *b = high ? format_number(*high, lang) : NULL, *s = NULL, *r;
+
+	if (a != NULL && b != NULL)
+		s = g_strconcat(a, "–", b, NULL);
+	else if (b != NULL)
+		s = g_strconcat(lang == LANG_RU ? "до" NBSP : "up to" NBSP, b, NULL);
+	else if (a != NULL)
+		s = g_strconcat(lang == LANG_RU ? "от" NBSP : "from" NBSP, a, NULL);
+	r = s ? format_unit(s, unit, lang) : NULL;
+	g_free(a);
+	g_free(b);
+	g_free(s);
+	return r;
+}
+
+char *format_points(double n, enum lang lang)
+{
+	char *number = format_number(n, lang), *s;
+	long whole = lround(n);
+	const char *word;
+
+	if (lang == LANG_EN)
+		word = n == 1 ? "point" : "points";
+	else if (n != (double)whole)
+		word = "балла";
+	else if (whole % 10 == 1 && whole % 100 != 11)
+		word = "балл";
+	else if (whole % 10 >= 2 && whole % 10 <= 4 && (whole % 100 < 12 || whole % 100 > 14))
+		word = "балла";
+	else
+		word = "баллов";
+	s = g_strconcat(number, NBSP, word, NULL);
+	g_free(number);
+	return s;
+}
+
+char *format_fill(const char *sentence, const char *first, const char *second)
+{
+	GString *s = g_string_new(NULL);
+
+	for (const char *p = sentence; *p != '\0'; p++) {
+		bool one = strncmp(p, "{1}", 3) == 0;
+
+		if (one || strncmp(p, "{2}", 3) == 0) {
+			g_string_append(s, one ? first : second);
+			p += 2;
+		} else {
+			g_string_append_c(s, *p);
+		}
+	}
+	return g_string_free(s, FALSE);
+}
+
+/* Whether a character turns the direction of writing, or shows nothing: neither belongs into a report. */
+static bool invisible(gunichar c)
+{
+	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f || c == 0x61c || c == 0xfeff ||
+	       c == 0xfffc || (c >= 0xe000 && c <= 0xf8ff);
+}
+
+char *format_text(const char *text, size_t max, int lines)
+{
+	GString *s = g_string_new(NULL);
+	gunichar pending = 0;
+	size_t n = 0;
+
+	for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
+		gunichar c = g_utf8_get_char(p);
+
+		if (c == '\n' && lines)
+			pending = '\n';
+		else if (c < 0x20 || c == 0x7f || c == ' ' || c == 0x2028 || c == 0x2029 || (c >= 0x80 && c < 0xa0))
+			pending = pending ? pending : ' ';
+		else if (!invisible(c)) {
+			if (n + (pending != 0) >= max) {
+				g_string_append(s, "…");
+				break;
+			}
+			if (pending && n > 0) {
+				g_string_append_unichar(s, pending);
+				n++;
+			}
+			pending = 0;
+			g_string_append_unichar(s, c);
+			n++;
+		}
+	}
+	return g_string_free(s, FALSE);
+}

@@ -1,0 +1,114 @@
+-- 023_reports.sql: what a report is made of, which ones were made, and the mail that says that one is ready.
+
+CREATE TABLE IF NOT EXISTS pgmqd.reports (
+  id uuid PRIMARY KEY,
+  assessment_id text NOT NULL,
+  user_id text NOT NULL,
+  report_type text NOT NULL,
+  completed_at timestamptz NOT NULL,
+  path text,
+  object text,
+  bytes integer NOT NULL,
+  pages integer NOT NULL,
+  sha256 text NOT NULL,
+  mail_id bigint,
+  created_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+CREATE INDEX IF NOT EXISTS reports_user_idx ON pgmqd.reports (user_id);
+CREATE INDEX IF NOT EXISTS reports_assessment_idx ON pgmqd.reports (assessment_id);
+COMMENT ON TABLE pgmqd.reports IS 'reports that the report plugin has made';
+COMMENT ON COLUMN pgmqd.reports.path IS 'file, where report_dir is set';
+COMMENT ON COLUMN pgmqd.reports.object IS 'BUCKET/PATH in Supabase Storage, where a bucket is set';
+COMMENT ON COLUMN pgmqd.reports.mail_id IS 'message of email_queue; NULL: no address of the person was known';
+
+-- The same check-up, type and completion give the same number, whoever asks and however often.
+CREATE OR REPLACE FUNCTION pgmqd.report_id(assessment_id text, report_type text, completed_at timestamptz) RETURNS uuid
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT left(encode(sha256(convert_to(concat_ws('|', assessment_id, report_type, extract(epoch FROM completed_at)),
+    'UTF8')), 'hex'), 32)::uuid
+$f$;
+
+-- All that a report shows, as one object; or {"problem": unknown | other_user | not_completed | abandoned | no_date}.
+-- Replace this function where check-ups are kept in other tables.
+CREATE OR REPLACE FUNCTION pgmqd.report_source(assessment_id text, user_id text, report_type text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  r jsonb;
+  profile jsonb;
+  completed timestamptz;
+  lang text;
+  number uuid;
+BEGIN
+  -- a literal, so that any type of id finds its index
+  EXECUTE format('SELECT to_jsonb(a) FROM public.assessments a WHERE a.id = %L', assessment_id) INTO r;
+  IF r IS NULL THEN
+    RETURN '{"problem": "unknown"}';
+  ELSIF r->>'user_id' IS DISTINCT FROM user_id THEN
+    RETURN '{"problem": "other_user"}';
+  ELSIF r->>'status' = 'abandoned' THEN
+    RETURN '{"problem": "abandoned"}';
+  ELSIF r->>'status' IS DISTINCT FROM 'completed' THEN
+    RETURN '{"problem": "not_completed"}';
+  END IF;
+  completed := pgmqd.row_time(coalesce(r->>'completed_at', r->>'updated_at', r->>'started_at', r->>'created_at'));
+  IF completed IS NULL THEN
+    RETURN '{"problem": "no_date"}';
+  END IF;
+  IF to_regclass('public.profiles') IS NOT NULL THEN
+    EXECUTE format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id) INTO profile;
+  END IF;
+  lang := lower(left(btrim(profile->>'language'), 2));
+  number := pgmqd.report_id(assessment_id, report_type, completed);
+  RETURN jsonb_build_object('report_id', number, 'type', r->>'type',
+    'name', coalesce(nullif(btrim(profile->>'full_name'), ''), nullif(btrim(profile->>'name'), '')),
+    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END,
+    'completed_at', completed, 'completed_utc', pgmqd.iso_time(completed),
+    'date', to_char(completed AT TIME ZONE pgmqd.setting('time_zone'), 'YYYY-MM-DD'),
+    'score', r->'score', 'answers', r->'answers',
+    'made', (SELECT jsonb_build_object('path', m.path, 'object', m.object, 'bytes', m.bytes)
+             FROM pgmqd.reports m WHERE m.id = number));
+END $f$;
+
+-- Records a report and queues the mail about it, with the PDF when `content` (base64) is given. A report that is
+-- recorded already gets no second mail. True: it was new.
+CREATE OR REPLACE FUNCTION pgmqd.finish_report(report_id uuid, assessment_id text, user_id text, report_type text,
+  completed_at timestamptz, path text, object text, bytes integer, pages integer, sha256 text, link text,
+  filename text, content text) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+#variable_conflict use_variable
+DECLARE
+  who jsonb;
+  message jsonb;
+BEGIN
+  INSERT INTO pgmqd.reports AS r (id, assessment_id, user_id, report_type, completed_at, path, object, bytes, pages, sha256)
+  VALUES (report_id, assessment_id, user_id, report_type, completed_at, path, object, bytes, pages, sha256)
+  ON CONFLICT DO NOTHING;
+  IF NOT FOUND THEN
+    UPDATE pgmqd.reports r SET path = finish_report.path, object = finish_report.object, bytes = finish_report.bytes,
+      pages = finish_report.pages, sha256 = finish_report.sha256
+    WHERE r.id = report_id;
+    RETURN false;
+  END IF;
+  BEGIN
+    who := pgmqd.find_person(user_id);
+  EXCEPTION WHEN no_data_found THEN
+    RETURN true; -- nobody to write to; the report is there all the same
+  END;
+  -- not by queue_email_task(), which takes no attachments and no more than 64 KiB
+  message := jsonb_build_object('to', who->>'email', 'subject', NULL, 'template', 'report_ready', 'priority', 0,
+    'lang', who->>'lang', 'key', 'report-' || report_id,
+    'variables', jsonb_strip_nulls(jsonb_build_object('customer_name', who->>'name', 'lang', who->>'lang',
+      'app_url', pgmqd.setting('app_url'), 'support_email', pgmqd.setting('support_email'),
+      'report_id', report_id, 'assessment_id', assessment_id,
+      'report_date', pgmqd.format_date(completed_at, who->>'lang'),
+      'report_url', coalesce(link, pgmqd.app_link('reports', report_id::text)),
+      'signed_link', nullif(link IS NOT NULL, false), 'attached', nullif(content IS NOT NULL, false))));
+  IF content IS NOT NULL THEN
+    message := message || jsonb_build_object('attachments', jsonb_build_array(jsonb_build_object(
+      'filename', filename, 'content_type', 'application/pdf', 'content', content)));
+  END IF;
+  UPDATE pgmqd.reports r SET mail_id = pgmqd.enqueue('email_queue', message) WHERE r.id = report_id;
+  RETURN true;
+END $f$;
+
+DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;

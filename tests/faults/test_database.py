@@ -1,0 +1,161 @@
+"""PostgreSQL that restarts, crashes, throws sessions out, is away, is busy, and tables that change."""
+
+import os
+import random
+import signal
+import time
+
+import psycopg
+import pytest
+
+from lib.campaign import restart_campaign, terminate_campaign
+from lib.proxy import Proxy
+from lib.stand import wait_until
+
+
+def test_five_immediate_restarts(stand, seed):
+    result = restart_campaign(stand, 5, random.Random(seed))
+    # the settlement that was under way may not have been committed, then its effect is repeated when the lease ends
+    stand.verdict().check()
+    assert max(result.recovery) < 15, result.recovery
+
+
+@pytest.mark.parametrize("process", ["worker", "listener"])
+def test_crash_of_one_backend(stand, process):
+    """kill -9 of a session makes the server recover; every session is lost with it."""
+    daemon = stand.start()
+    p = stand.produce(50)
+    wait_until("load", lambda: len(stand.steps()) > 30)
+    mark = daemon.mark()
+    (pid,) = [pid for pid, name in stand.backends().items() if process in name]
+    os.kill(pid, signal.SIGKILL)
+    for name in ("worker", "listener"):
+        daemon.wait_log(lambda r, n=name: r.get("process") == n and "connected to the database again" in r.get("text", ""), start=mark)
+    p.stop()
+    wait_until("the server is back", lambda: connects(stand))
+    stand.drain()
+    stand.verdict().check()
+
+
+def connects(stand):
+    try:
+        return stand.value("select 1")
+    except psycopg.OperationalError:
+        return None
+
+
+def test_sessions_terminated_twenty_times_a_second(stand, seed):
+    """For five seconds; no session is left over afterwards."""
+    result = terminate_campaign(stand, 5, random.Random(seed))
+    assert result.faults > 30
+    stand.verdict().check()
+    wait_until("two sessions", lambda: len(stand.backends()) == 2)
+
+
+def test_server_away_for_ten_seconds(stand, cluster):
+    """Connects come ever less often, and messages flow soon after it is back."""
+    with Proxy("127.0.0.1", cluster.port) as proxy:
+        daemon = stand.start(stand.tcp(proxy.port))
+        stand.effect_of(stand.send(5))
+        proxy.accepting, start = False, len(proxy.times)
+        cpu = sum(sum(cputime(pid)) for pid in daemon.children())
+        proxy.cut()
+        time.sleep(10)  # this is the fault
+        tries = len(proxy.times) - start
+        cpu = sum(sum(cputime(pid)) for pid in daemon.children()) - cpu
+        proxy.accepting = True
+        stand.effect_of(stand.send(5), 35)
+        stand.drain()
+        stand.verdict().check()
+        assert 4 <= tries <= 60, f"{tries} connects in 10 s by two processes"
+        assert cpu < 100, f"{cpu} ticks"
+
+
+def cputime(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        return [int(n) for n in f.read().rpartition(")")[2].split()[11:13]]
+
+
+def test_long_snapshot(stand):
+    """A transaction that holds a snapshot open makes dead rows pile up; messages flow all the same."""
+    stand.start()
+    with stand.cluster.connect(stand.dbname, autocommit=False) as holder:
+        holder.execute("set transaction isolation level repeatable read")
+        holder.execute("select count(*) from pgmq.q_work")
+        for _ in range(5):
+            stand.effect_of(stand.send(400))
+    stand.drain()
+    stand.verdict().check()
+
+
+def test_many_delayed_messages(stand):
+    """50,000 that wait for tomorrow cost a claim nothing: it goes by the index."""
+    stand.db.execute("insert into pgmq.q_work (vt, message) select now() + interval '1 day', jsonb_build_object('uuid', 'later')"
+                     " from generate_series(1, 50000)")
+    stand.start(fallback_poll="1h")
+    for _ in range(10):
+        stand.effect_of(stand.send(20), 5)
+    wait_until("settled", lambda: stand.value("select count(*) from pgmq.a_work") == 200)
+    plan = "\n".join(r[0] for r in stand.db.execute(
+        "explain (analyze, buffers, costs off, timing off) select msg_id from pgmq.q_work where vt <= (select clock_timestamp())"
+        " order by vt limit 10 for update skip locked").fetchall())
+    assert "Index Scan" in plan or "Index Only Scan" in plan, plan
+    stand.db.execute("delete from pgmq.q_work where message->>'uuid' = 'later'")
+    stand.verdict().check()
+
+
+def test_a_trigger_that_fails_makes_no_circle(stand):
+    """A settlement that fails as if the tables had changed, every time, is tried again slowly, and not at full speed."""
+    stand.db.execute("create function public.broken() returns trigger language plpgsql as"
+                     " $$ begin perform * from public.nowhere; return new; end $$")
+    stand.db.execute("create trigger broken before insert on pgmq.a_work for each row execute function public.broken()")
+    daemon = stand.start(queue={"visibility_timeout": "30s"})
+    mark = daemon.mark()
+    ids = stand.send(3)
+    for _ in range(2):
+        found = daemon.lines.wait(lambda r: "cannot settle" in r.get("text", ""), 15, mark)
+        assert found and found["level"] == "error"
+    time.sleep(2)  # time for a circle to turn
+    (worker,) = [pid for pid, t in daemon.children().items() if "worker" in t]
+    assert sum(cputime(worker)) < 100
+    assert 1 <= stand.logged("cannot settle") <= 6
+    stand.db.execute("drop trigger broken on pgmq.a_work")
+    stand.drain()
+    stand.verdict().check()
+    assert len(ids) == 3
+
+
+def test_error_of_the_plugins_own_statement(stand):
+    """A division by zero in done_with is the plugin's error: tried again and dead-lettered with it, and not a lost lease."""
+    stand.start(queue={"max_attempts": 2})
+    (i,) = stand.send(do="done_with", sql="select 1 / count(*) from pg_class where relname = $1")
+    stand.drain()
+    v = stand.verdict()
+    assert i in v.dead and stand.logged("lease lost") == 0
+    dead = stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq")
+    assert "division by zero" in dead
+
+
+def test_lost_lease_of_a_transaction_of_the_plugin(stand):
+    """done_with under a lease that is another one's now: the plugin's rows are rolled back."""
+    daemon = stand.start(queue={"visibility_timeout": "30s"})
+    (i,) = stand.send(do="done_with", sleep_ms=500)
+    stand.begun([i])
+    stand.db.execute("update pgmq.q_work set read_ct = read_ct + 1, vt = now()")
+    daemon.wait_log("lease lost")
+    wait_until("done", lambda: stand.value("select count(*) from pgmq.a_work") == 1)
+    assert stand.value("select count(*) from public.effects") == 1
+
+
+def test_queue_that_is_dropped_and_made_anew(stand):
+    daemon = stand.start()
+    stand.effect_of(stand.send(5))
+    stand.drain()
+    stand.db.execute("select pgmq.drop_queue('work')")
+    stand.db.execute("select pg_notify('pgmqd', 'work')")
+    daemon.wait_log("does not exist")
+    stand.db.execute("select pgmqd.create_queue('work')")
+    ids = stand.send(5)
+    stand.effect_of(ids)
+    stand.drain()
+    assert not [r for r in daemon.records() if "killed" in r.get("text", "")]

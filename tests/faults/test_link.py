@@ -1,0 +1,391 @@
+"""The connection to the database, and the rules of libpq in an event loop, through a proxy that breaks what can be broken."""
+
+import contextlib
+import os
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from lib import certs
+from lib.paths import make_temp_dir
+from lib.proxy import Plan, Proxy, chaos
+from lib.stand import wait_until
+
+# A Bind of a prepared statement: queue.c numbers them claim 0, done 1, retry 2 ...
+DONE = re.compile(rb"B....\x00q\d+_1\x00", re.S)
+CLAIM = re.compile(rb"B....\x00q\d+_0\x00", re.S)
+FENCE = re.compile(rb"B....\x00q\d+_6\x00", re.S)
+
+
+@pytest.fixture
+def proxy(cluster):
+    with Proxy("127.0.0.1", cluster.port) as p:
+        yield p
+
+
+def is_worker(r):
+    return r.get("process") == "worker"
+
+
+def again(text="connected to the database again", process="worker"):
+    return lambda r: r.get("process") == process and r.get("text") == text
+
+
+# ---- rules of libpq (each of them was broken by somebody) ----
+
+@pytest.fixture(scope="module")
+def cert_dir():
+    d = make_temp_dir("pgmqd-certs-")
+    certs.make(d)
+    return d
+
+
+@pytest.fixture
+def counting(stand):
+    """Starts a dispatcher and counts the notifications that its listener has taken in, by its metrics."""
+    import http.client
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+
+    def count():
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        try:
+            c.request("GET", "/metrics")
+            text = c.getresponse().read().decode()
+        finally:
+            c.close()
+        return int(float(re.search(r"^pgmqd_notifications_total(?:\{[^}]*\})? (\S+)$", text, re.M).group(1)))
+
+    count.settings = {"http_listen": f"127.0.0.1:{port}"}
+    return count
+
+
+def burst(stand, n, size=100):
+    """n different notifications from one transaction, so that they come at once; none is a queue's name."""
+    with stand.db.transaction():
+        stand.db.execute("select count(pg_notify('pgmqd', n || repeat('x', %s))) from generate_series(1, %s) n", [size, n])
+
+
+def test_burst_of_notifications_is_read_to_its_end(stand, counting):
+    """Level triggered and drained: 2,000 at once, and the one after them still wakes its queue."""
+    stand.start(fallback_poll="1h", **counting.settings)
+    before = counting()
+    burst(stand, 2000)
+    wait_until("2,000 notifications", lambda: counting() - before >= 2000)
+    stand.effect_of(stand.send())
+    assert counting() - before == 2001
+
+
+@pytest.mark.parametrize("size", [100, 7000])
+def test_tls_records_of_16_kib_leave_nothing_behind(stand, cluster, cert_dir, counting, size):
+    """What is decrypted already makes no socket readable: the rest of a record must be read without being told."""
+    with Proxy("127.0.0.1", cluster.port, tls=(cert_dir / "server.pem", cert_dir / "server.key")) as p:
+        stand.start(stand.tcp(p.port, sslmode="require"), fallback_poll="1h", **counting.settings)
+        total = counting()
+        for n in (3, 40, 200, 7, 90, 33):
+            p.stall("down")
+            burst(stand, n, size)
+            total += n
+            wait_until("the server has sent them", lambda: any(len(link.held["down"]) for link in p.links) or True)
+            time.sleep(0.1)  # for the proxy to gather them into few records
+            p.resume()
+            # a dead link's ping, or a canary, would bring the rest too, but not within 2 s
+            wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 2)
+        stand.effect_of(stand.send(), 5)
+
+
+def test_notification_during_a_statement_is_not_forgotten(stand, proxy):
+    """The answer to the listener's own statement and a notification come in one read."""
+    stand.start(stand.tcp(proxy.port), fallback_poll="1h")
+    for _ in range(5):
+        proxy.stall("down")
+        ids = stand.send()
+        stand.db.execute("select pg_notify('pgmqd', 'nobody')")
+        proxy.resume()
+        stand.effect_of(ids, 10)
+
+
+def test_socket_after_a_reconnect_is_heard(stand, proxy):
+    """A new event for each connection, although the descriptor's number is the same."""
+    daemon = stand.start(stand.tcp(proxy.port), fallback_poll="1h")
+    for _ in range(3):
+        mark = daemon.mark()
+        proxy.cut()
+        for process in ("worker", "listener"):
+            daemon.wait_log(again(process=process), start=mark)
+        wait_until("notifications arrive", lambda: daemon.lines.wait(lambda r: r.get("text") == "notifications arrive again", 10, mark))
+        stand.effect_of(stand.send())
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_large_statement_while_the_other_side_does_not_read(stand, proxy, direction):
+    """PQflush both ways: 8 MB up in a replace, and 8 MB down in a claim, each while one direction stalls for a while."""
+    stand.start(stand.tcp(proxy.port), fallback_poll="1h", queue={"visibility_timeout": "30s"})
+    big = "x" * (8 << 20)
+    (first,) = stand.send(sleep_ms=200, do="replace", rest={"uuid": "-", "big": big})
+    stand.begun([first])
+    proxy.stall(direction)
+    small = stand.send(5)
+    time.sleep(0.5)
+    proxy.resume()
+    stand.effect_of([first, *small])
+    wait_until("all archived", lambda: stand.value("select count(*) from pgmq.a_work") == 7)
+    assert stand.value("select count(*) from pgmq.a_work where length(message->>'big') = %s", [len(big)]) == 1
+
+
+# ---- dead links ----
+
+def test_listener_notices_a_silent_link(stand, proxy):
+    """Nothing is refused and nothing is reset, only silence: the ping's deadline ends it within 20 s."""
+    daemon = stand.start(stand.tcp(proxy.port), fallback_poll="1h")
+    mark, began = daemon.mark(), time.monotonic()
+    proxy.drop("up", "down")
+    daemon.wait_log(lambda r: r.get("process") == "listener" and "no answer to a ping" in r.get("text", ""), 25, mark)
+    took = time.monotonic() - began
+    proxy.resume()
+    proxy.cut()  # the workers' links lost bytes
+    daemon.wait_log(again(process="listener"), 40, mark)
+    stand.effect_of(stand.send())
+    assert took <= 20
+
+
+def test_listen_that_is_never_answered(stand, proxy):
+    """The link goes silent between the connect and LISTEN's answer: the deadline is there already."""
+    listen = threading.Event()
+
+    def keep(kind, body):
+        if kind == "C" and body.startswith(b"LISTEN"):
+            listen.set()
+            return False
+        return kind != "Z" or not listen.is_set()
+
+    proxy.keep = keep
+    daemon = stand.start(stand.tcp(proxy.port), fallback_poll="1h", ready=False)
+    assert listen.wait(30)
+    daemon.wait_log(lambda r: r.get("process") == "listener" and "no answer" in r.get("text", ""), 25)
+    proxy.keep = None
+    proxy.cut()
+    daemon.wait_log(lambda r: r.get("process") == "listener" and "connected to the database" in r.get("text", ""), 60, daemon.mark())
+    stand.effect_of(stand.send())
+
+
+def test_worker_notices_a_silent_link(stand, proxy):
+    """A claim that is never answered must not hold a queue for ever."""
+    daemon = stand.start(stand.tcp(proxy.port))
+    mark, began = daemon.mark(), time.monotonic()
+    proxy.drop("down")
+    stand.send()
+    daemon.wait_log(lambda r: is_worker(r) and "connection lost" in r.get("text", ""), 90, mark)
+    assert time.monotonic() - began < 85
+    proxy.resume()
+    proxy.cut()
+    stand.drain(60)
+    stand.verdict().check()
+
+
+@contextlib.contextmanager
+def namespace(name, port, unix_dir, pg_port):
+    """A network namespace joined to ours by a veth pair; yields a function that pulls and plugs the cable."""
+    run = lambda *a: subprocess.run(["ip", *a], check=True, capture_output=True, text=True)  # noqa: E731
+    out, inside = f"{name}a", f"{name}b"
+    try:
+        run("netns", "add", name)
+    except (OSError, subprocess.CalledProcessError) as e:
+        pytest.skip(f"no network namespaces here: {getattr(e, 'stderr', e)}")
+    try:
+        run("link", "add", out, "type", "veth", "peer", "name", inside, "netns", name)
+        run("addr", "add", "198.51.100.1/30", "dev", out)
+        run("link", "set", out, "up")
+        run("-n", name, "addr", "add", "198.51.100.2/30", "dev", inside)
+        run("-n", name, "link", "set", inside, "up")
+        run("-n", name, "link", "set", "lo", "up")
+        yield lambda state: run("link", "set", out, state)
+    finally:
+        subprocess.run(["ip", "link", "del", out], capture_output=True)
+        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_cable_pulled(stand, cluster):
+    """A blackhole: keepalives and tcp_user_timeout end the connection, and what was in hand is settled or claimed again."""
+    import socket
+    import socketserver
+
+    name = f"pgmqd{os.getpid() % 10000}"
+    with namespace(name, 0, None, None) as cable:
+        # from the veth's address to the cluster on the loopback
+        class Pipe(socketserver.BaseRequestHandler):
+            def handle(self):
+                up = socket.create_connection(("127.0.0.1", cluster.port))
+
+                def pump(a, b):
+                    with contextlib.suppress(OSError):
+                        while data := a.recv(65536):
+                            b.sendall(data)
+                        b.shutdown(socket.SHUT_WR)
+
+                t = threading.Thread(target=pump, args=(up, self.request), daemon=True)
+                t.start()
+                pump(self.request, up)
+                up.close()
+
+        socketserver.ThreadingTCPServer.daemon_threads = True
+        socketserver.ThreadingTCPServer.block_on_close = False
+        with socketserver.ThreadingTCPServer(("198.51.100.1", 0), Pipe) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            conninfo = cluster.conninfo(stand.dbname, host="198.51.100.1", port=server.server_address[1])
+            daemon = stand.start(conninfo, wrapper=["ip", "netns", "exec", name])
+            p = stand.produce(20, sleep_ms=300)
+            wait_until("load", lambda: len(stand.steps()) > 20)
+            mark, began = daemon.mark(), time.monotonic()
+            cable("down")
+            daemon.wait_log(lambda r: is_worker(r) and "connection lost" in r.get("text", ""), 30, mark)
+            took = time.monotonic() - began
+            cable("up")
+            daemon.wait_log(again(), 60, mark)
+            p.stop()
+            stand.drain(60)
+            for d in stand.daemons:
+                stand.stop(d)
+            server.shutdown()
+    stand.verdict().check(doubled=50)
+    assert took < 20, took
+
+
+def test_half_open_link_under_load(stand, proxy):
+    """The server's answers get lost for a while and the link is then reset: fenced settling, nothing lost."""
+    daemon = stand.start(stand.tcp(proxy.port))
+    p = stand.produce(50)
+    for _ in range(3):
+        n = len(stand.steps())
+        wait_until("load", lambda: len(stand.steps()) > n + 20)
+        mark = daemon.mark()
+        proxy.drop("down")
+        time.sleep(0.3)
+        proxy.resume()
+        proxy.cut()
+        daemon.wait_log(again(), 30, mark)
+    p.stop()
+    stand.drain()
+    stand.verdict().check()
+
+
+# ---- broken connections ----
+
+def test_chaos(stand, proxy, seed):
+    """Stalls in the middle of messages, byte by byte, RST and FIN anywhere: 100 connections, nothing lost, no crash."""
+    proxy.plans = chaos(seed, 6000)
+    daemon = stand.start(stand.tcp(proxy.port), ready=False)
+    p = stand.produce(60)
+    wait_until("100 connections", lambda: proxy.connections >= 100 or not p.is_alive(), 90)
+    proxy.plans = lambda: Plan()
+    proxy.cut()
+    stand.drain()
+    # an effect is doubled when its claim's connection broke for longer than the lease
+    stand.verdict().check(doubled=5)
+    assert not [r for r in daemon.records() if "killed by" in r.get("text", "") or "raw" in r]
+
+
+def test_byte_at_a_time(stand, proxy):
+    """A link that delivers single bytes is slow, nothing else."""
+    proxy.drip = True
+    stand.start(stand.tcp(proxy.port), ready=False)
+    stand.effect_of(stand.send(5))
+    stand.drain()
+    stand.verdict().check()
+
+
+@pytest.mark.parametrize("on_done", ["archive", "delete"])
+def test_lost_reply_to_a_settlement(stand, proxy, on_done):
+    """It was committed, the answer was lost: asked again, it is a success and no lost lease, and nothing is done twice."""
+    daemon = stand.start(stand.tcp(proxy.port), queue={"on_done": on_done})
+    for _ in range(3):
+        mark = daemon.mark()
+        proxy.lose_reply = DONE
+        (i,) = stand.send()
+        daemon.wait_log(again(), start=mark)
+        daemon.wait_settled(outcome="done", start=mark)
+    stand.drain()
+    assert proxy.replies_lost == 3
+    assert stand.logged("lease lost") == 0
+    done = [s for s in stand.steps() if s.what == "E"]
+    assert len(done) == 3 and len({s.uuid for s in done}) == 3
+    assert stand.value("select count(*) from pgmq.a_work") == (3 if on_done == "archive" else 0)
+
+
+def test_lost_reply_to_a_transaction_of_the_plugin(stand, proxy):
+    """done_with: the plugin's rows and the archive came together, once."""
+    daemon = stand.start(stand.tcp(proxy.port))
+    for _ in range(3):
+        mark = daemon.mark()
+        proxy.lose_reply = FENCE
+        stand.send(do="done_with")
+        daemon.wait_log(again(), start=mark)
+        daemon.wait_settled(outcome="done", start=mark)
+    stand.drain()
+    assert proxy.replies_lost == 3
+    assert stand.value("select count(*) from public.effects") == stand.value("select count(*) from pgmq.a_work") == 3
+    assert stand.logged("lease lost") == 0
+
+
+def test_lost_reply_to_a_claim(stand, proxy):
+    """The messages are claimed and nobody knows: they come back when the lease ends, once each."""
+    daemon = stand.start(stand.tcp(proxy.port))
+    proxy.lose_reply = CLAIM
+    mark = daemon.mark()
+    ids = stand.send(5)
+    daemon.wait_log(again(), start=mark)
+    stand.effect_of(ids)
+    stand.drain()
+    stand.verdict().check()
+
+
+# ---- notifications that get lost, and too many of them ----
+
+def test_without_notifications_the_poll_takes_over(stand, proxy):
+    """As behind a transaction pooler: LISTEN is accepted and nothing ever comes. The canary tells, the poll does the work."""
+    proxy.keep = lambda kind, body: kind != "A"
+    daemon = stand.start(stand.tcp(proxy.port), fallback_poll="1h", poll_when_deaf="300ms")
+    daemon.wait_log("notifications do not arrive")
+    for _ in range(5):
+        stand.effect_of(stand.send(), 5)
+    proxy.keep = None
+    daemon.wait_log("notifications arrive again")
+    stand.effect_of(stand.send(), 5)
+    stand.drain()
+    stand.verdict().check()
+
+
+def test_flood_of_notifications(stand, counting):
+    """Junk, other queues and our own name 30,000 times: looks stay few, memory stays small, messages flow."""
+    from lib.stand import memory_kb
+    daemon = stand.start(**counting.settings)
+    (listener,) = [pid for pid, title in daemon.children().items() if "listener" in title]
+    before, first = memory_kb(listener), counting()
+    stop = threading.Event()
+
+    def flood():
+        with stand.cluster.connect(stand.dbname) as db:
+            while not stop.is_set():
+                with db.transaction():
+                    db.execute("select count(pg_notify('pgmqd', case n % 3 when 0 then 'work' || repeat(' ', n) when 1 then 'other' || n"
+                               " else repeat('\u00e9', 3000) || n end)) from generate_series(1, 1000) n")
+                db.execute("select pg_notify('pgmqd', 'work')")
+
+    t = threading.Thread(target=flood, daemon=True)
+    t.start()
+    try:
+        for _ in range(5):
+            stand.effect_of(stand.send(5), 10)
+        wait_until("30,000 notifications", lambda: counting() - first >= 30000, 60)
+    finally:
+        stop.set()
+        t.join()
+    stand.drain()
+    stand.verdict().check()
+    assert memory_kb(listener) - before < 8192

@@ -1,0 +1,102 @@
+"""A machine that runs short: no descriptors, no disk for the log, no memory, and clocks that jump."""
+
+import os
+import resource
+import shutil
+import subprocess
+
+import pytest
+
+from lib.stand import boottime_ms, wait_until
+
+
+def test_few_descriptors(stand):
+    """With 32 descriptors in all it works, or says what it lacks; here it works."""
+    stand.start(wrapper=["prlimit", "--nofile=32:32"])
+    stand.effect_of(stand.send(50))
+    stand.drain()
+    stand.verdict().check()
+
+
+def test_descriptors_run_out(stand):
+    """A worker that cannot open its socket any more says so, goes on trying, and works again when it can."""
+    daemon = stand.start()
+    stand.effect_of(stand.send(5))
+    (worker,) = [pid for pid, title in daemon.children().items() if "worker" in title]
+    former = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (3, former[1]))
+    mark = daemon.mark()
+    (pid,) = [pid for pid, name in stand.backends().items() if "worker" in name]
+    stand.db.execute("select pg_terminate_backend(%s, 5000)", [pid])
+    daemon.wait_log(lambda r: r.get("process") == "worker" and "Too many open files" in r.get("text", ""), start=mark)
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, former)
+    stand.effect_of(stand.send(5), 45)
+    stand.drain()
+    stand.verdict().check()
+
+
+def test_disk_of_the_log_is_full(stand):
+    """Lines are lost, messages are not."""
+    stand.start(ready=False, wrapper=["sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh"])
+    stand.effect_of(stand.send(20))
+    stand.drain()
+    stand.verdict().check()
+
+
+def test_no_memory(stand):
+    """A worker that gets no memory for a message dies, is replaced, and the message ends as a dead letter; small ones flow."""
+    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "1s"})
+    stand.effect_of(stand.send(1))
+    if "asan" in os.environ.get("PGMQD_BUILDDIR", ""):
+        pytest.skip("a sanitizer needs all the address space")
+    stand.stop(daemon)
+    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "10s"}, wrapper=["prlimit", f"--as={400 << 20}"])
+    stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 120 << 20)))")
+    daemon.wait_log("worker work (process", 30)
+    stand.db.execute("delete from pgmq.q_work where message->>'uuid' = 'big'")
+    stand.effect_of(stand.send(10), 60)
+    stand.drain()
+
+
+LIBFAKETIME = next((p for p in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1")
+                    if os.path.exists(p)), None)
+
+
+@pytest.mark.skipif(not LIBFAKETIME, reason="libfaketime is not installed")
+@pytest.mark.skipif("asan" in os.environ.get("PGMQD_BUILDDIR", ""), reason="libfaketime and ASan both want to come first")
+@pytest.mark.parametrize("jump", ["+3h", "-3h"])
+def test_clock_jumps(stand, jump):
+    """The daemon's wall clock jumps three hours under load: retries and leases keep their times."""
+    rc = stand.dir / "faketime"
+    rc.write_text("+0\n")
+    stand.start(fallback_poll="1h", queue={"backoff_min": "300ms", "backoff_max": "300ms"},
+                env={"LD_PRELOAD": LIBFAKETIME, "FAKETIME_TIMESTAMP_FILE": str(rc), "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                     "FAKETIME_CACHE_DURATION": "0", "FAKETIME_NO_CACHE": "1"})
+    later = stand.send(delay=600)  # the due timer is set to it
+    slow = stand.send(5, sleep_ms=4000)
+    stand.begun(slow)
+    (rc.parent / "new").write_text(jump + "\n")
+    os.replace(rc.parent / "new", rc)
+    began = boottime_ms()
+    ids = stand.send(5, do="retry", delay_ms=500, until=3)
+    stand.effect_of(ids, 15)
+    assert boottime_ms() - began < 10000
+    stand.effect_of(slow)
+    stand.db.execute("delete from pgmq.q_work where message->>'uuid' = %s", later)
+    stand.drain()
+    assert not [s for s in stand.steps() if s.what == "C"]
+    assert max(s.attempt for s in stand.steps() if s.uuid in slow) == 1
+
+
+def test_fork_fails(stand):
+    """Without a right to fork, a dead worker stays dead for a while, and comes back when it may."""
+    if os.geteuid() == 0:
+        pytest.skip("limits of processes do not bind root")
+    assert shutil.which("prlimit")
+    daemon = stand.start()
+    subprocess.run(["prlimit", f"--pid={daemon.process.pid}", "--nproc=1:"], check=True)
+    daemon.kill_child("worker")
+    daemon.wait_log("could not be forked")
+    subprocess.run(["prlimit", f"--pid={daemon.process.pid}", "--nproc=10000:"], check=True)
+    stand.effect_of(stand.send(5), 45)
+    wait_until("settled", lambda: stand.value("select count(*) from pgmq.a_work") == 5)

@@ -1,0 +1,234 @@
+/* test_report.c: dates, numbers and texts of the report plugin, what it takes out of answers, and how its pages break. */
+#include "config.h"
+
+#include "data.h"
+#include "document.h"
+#include "format.h"
+#include "pages.h"
+
+#include <cjson/cJSON.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define NB "\u00a0"
+
+/* Compares a text that is ours to free. */
+static void same(char *got, const char *want)
+{
+	if (want == NULL)
+		assert_null(got);
+	else
+		assert_string_equal(got, want);
+	g_free(got);
+}
+
+/* Dates in both languages, and what is none. */
+static void dates(void **state)
+{
+	(void)state;
+	same(format_date("2026-05-05", LANG_RU), "5" NB "мая 2026" NB "г.");
+	same(format_date("2026-05-05", LANG_EN), "5" NB "May 2026");
+	same(format_date("2024-02-29", LANG_EN), "29" NB "February 2024");
+	same(format_date("2025-02-29", LANG_EN), NULL);
+	same(format_date("2026-13-01", LANG_EN), NULL);
+	same(format_date("2026-05-05T10:00", LANG_EN), "5" NB "May 2026");
+	same(format_date("", LANG_RU), NULL);
+	same(format_date("5 May", LANG_RU), NULL);
+}
+
+/* Numbers, their signs and groups. */
+static void numbers(void **state)
+{
+	(void)state;
+	same(format_number(36.6, LANG_RU), "36,6");
+	same(format_number(36.6, LANG_EN), "36.6");
+	same(format_number(0, LANG_RU), "0");
+	same(format_number(-0.0000001, LANG_RU), "0");
+	same(format_number(-2.50, LANG_EN), "−2.5");
+	same(format_number(6200, LANG_RU), "6200");
+	same(format_number(6200, LANG_EN), "6,200");
+	same(format_number(1234567.25, LANG_RU), "1" NB "234" NB "567,25");
+	same(format_number(100, LANG_RU), "100");
+	same(format_number(0.1 + 0.2, LANG_RU), "0,3");
+}
+
+/* Units, ranges, points. */
+static void units(void **state)
+{
+	double a = 7, b = 9.5;
+
+	(void)state;
+	same(format_unit("36,6", "°C", LANG_RU), "36,6" NB "°C");
+	same(format_unit("5", "%", LANG_RU), "5" NB "%");
+	same(format_unit("5", "%", LANG_EN), "5%");
+	same(format_unit("5", "", LANG_EN), "5");
+	same(format_range(&a, &b, "ч", LANG_RU), "7–9,5" NB "ч");
+	same(format_range(NULL, &b, "", LANG_RU), "до" NB "9,5");
+	same(format_range(&a, NULL, "h", LANG_EN), "from" NB "7" NB "h");
+	same(format_range(NULL, NULL, "h", LANG_EN), NULL);
+	same(format_points(1, LANG_RU), "1" NB "балл");
+	same(format_points(11, LANG_RU), "11" NB "баллов");
+	same(format_points(63, LANG_RU), "63" NB "балла");
+	same(format_points(12.5, LANG_RU), "12,5" NB "балла");
+	same(format_points(100, LANG_RU), "100" NB "баллов");
+	same(format_points(1, LANG_EN), "1" NB "point");
+	same(format_fill("{1} of {2}: %s", "{2}", "9"), "{2} of 9: %s");
+}
+
+/* Texts lose what would break a line or turn it round. */
+static void texts(void **state)
+{
+	(void)state;
+	same(format_text("  a \t\r\n b  ", 100, 0), "a b");
+	same(format_text("a\n\nb", 100, 1), "a\nb");
+	same(format_text("a\u202eb\u200fc", 100, 0), "abc");
+	same(format_text("абвгд", 3, 0), "абв…");
+	same(format_text("абв", 3, 0), "абв");
+	same(format_text("<b>&amp;", 100, 0), "<b>&amp;");
+	same(format_text("", 3, 0), "");
+}
+
+static const char source[] =
+	"{\"report_id\": \"0a-1\", \"date\": \"2026-05-05\", \"completed_utc\": \"2026-05-05T09:00:00Z\", \"completed_at\": \"x\", \"lang\": \"ru\","
+	" \"type\": \"comprehensive\", \"answers\": {\"summary\": \"S\", \"b\": {\"title\": {\"ru\": \"Б\", \"en\": \"B\"}, \"score\": 40, \"order\": 2,"
+	"  \"answers\": [{\"question\": \"q\", \"value\": 6, \"unit\": \"ч\", \"reference\": {\"low\": 7}}, {\"question\": \"p\", \"answer\": \"да\", \"points\": 2},"
+	"  {\"question\": \"n\"}], \"recommendations\": [\"r1\", {\"title\": \"T\", \"text\": \"r2\"}]},"
+	" \"a\": {\"title\": \"А\", \"score\": 81, \"order\": 1, \"answers\": [{\"question\": \"h\", \"value\": 9, \"reference\": {\"high\": 8}},"
+	"  {\"question\": \"l\", \"answer\": [1.5, true], \"level\": \"poor\", \"reference\": \"ref\"}]}, \"plain\": 5}}";
+
+/* What a report takes out of an assessment. */
+static void answers(void **state)
+{
+	cJSON *json = cJSON_Parse(source);
+	struct report_data d;
+	const struct area *a;
+	const struct result *r;
+
+	(void)state;
+	assert_null(data_parse(json, &d));
+	assert_string_equal(d.type, "Комплексное обследование");
+	assert_string_equal(d.summary, "S");
+	assert_true(d.has_score && d.score == 61); /* rounded mean of 40 and 81 */
+	assert_int_equal(d.areas->len, 3);
+	assert_int_equal(d.results, 6);
+	a = g_ptr_array_index(d.areas, 0);
+	assert_string_equal(a->title, "А");
+	r = g_ptr_array_index(a->results, 0);
+	assert_int_equal(r->level, LEVEL_HIGH);
+	assert_string_equal(r->reference, "до" NB "8");
+	r = g_ptr_array_index(a->results, 1);
+	assert_string_equal(r->value, "1,5, да");
+	assert_int_equal(r->level, LEVEL_POOR);
+	a = g_ptr_array_index(d.areas, 1);
+	assert_string_equal(a->title, "Б");
+	r = g_ptr_array_index(a->results, 0);
+	assert_string_equal(r->value, "6" NB "ч");
+	assert_int_equal(r->level, LEVEL_LOW);
+	assert_int_equal(((struct result *)g_ptr_array_index(a->results, 1))->level, LEVEL_FAIR);
+	r = g_ptr_array_index(a->results, 2);
+	assert_string_equal(r->value, "—");
+	assert_int_equal(r->level, LEVEL_NONE);
+	assert_string_equal(((struct area *)g_ptr_array_index(d.areas, 2))->title, "Другие ответы");
+	assert_int_equal(d.advice->len, 2);
+	assert_string_equal(((struct advice *)g_ptr_array_index(d.advice, 1))->title, "T");
+	data_clear(&d);
+	cJSON_Delete(json);
+}
+
+/* Objects that no report can be made of. */
+static void bad_sources(void **state)
+{
+	static const char *const rows[] = { "{}", "[]", "{\"report_id\": \"../x\", \"date\": \"2026-05-05\", \"completed_utc\": \"x\", \"completed_at\": \"x\"}",
+		"{\"report_id\": \"a\", \"date\": \"yesterday\", \"completed_utc\": \"x\", \"completed_at\": \"x\"}" };
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		cJSON *json = cJSON_Parse(rows[i]);
+		struct report_data d;
+		char *reason = data_parse(json, &d);
+
+		assert_non_null(reason);
+		g_free(reason);
+		data_clear(&d);
+		cJSON_Delete(json);
+	}
+}
+
+/* A paragraph longer than a page goes on on the next one; a word longer than a line breaks. */
+static void wrapping(void **state)
+{
+	struct fonts *f = fonts_new("PT Sans, DejaVu Sans");
+	struct pages *p = pages_new(f);
+	GString *s = g_string_new(NULL);
+	PangoLayout *l;
+
+	(void)state;
+	for (int i = 0; i < 2000; i++)
+		g_string_append(s, "слово ");
+	pages_paragraph(p, s->str, 10, REGULAR, PAGE_LEFT, PAGE_INNER, 0);
+	assert_in_range(pages_count(p), 2, 5);
+	assert_true(p->y <= PAGE_BOTTOM);
+	assert_false(pages_room(p, PAGE_BOTTOM - p->y));
+	assert_true(pages_room(p, PAGE_BOTTOM - p->y + 1));
+	g_string_assign(s, "");
+	for (int i = 0; i < 300; i++)
+		g_string_append(s, "ш");
+	l = fonts_layout(f, s->str, 10, REGULAR, 100);
+	assert_true(pango_layout_get_line_count(l) > 5 && fonts_width(l) <= 100.01);
+	g_object_unref(l);
+	l = fonts_cell(f, s->str, 10, REGULAR, 100, 2);
+	assert_int_equal(pango_layout_get_line_count(l), 2);
+	assert_true(pango_layout_is_ellipsized(l));
+	g_object_unref(l);
+	g_string_free(s, TRUE);
+	pages_free(p);
+	fonts_free(f);
+}
+
+/* The same data give the same bytes, with the language in the catalogue. */
+static void bytes(void **state)
+{
+	cJSON *json = cJSON_Parse(source);
+	struct fonts *f = fonts_new("PT Sans, DejaVu Sans"), *g = fonts_new("PT Sans, DejaVu Sans");
+	struct report_data d;
+	const char *why = NULL;
+	unsigned pages;
+	GByteArray *a, *b;
+
+	(void)state;
+	assert_null(data_parse(json, &d));
+	a = document_make(&d, f, "Balansity", &pages, &why);
+	assert_non_null(a);
+	assert_int_equal(pages, 2);
+	b = document_make(&d, g, "Balansity", &pages, &why);
+	assert_int_equal(a->len, b->len);
+	assert_memory_equal(a->data, b->data, a->len);
+	assert_non_null(memmem(a->data, a->len, "/Lang (ru-RU)", 13));
+	g_byte_array_unref(a);
+	g_byte_array_unref(b);
+	fonts_free(f);
+	fonts_free(g);
+	data_clear(&d);
+	cJSON_Delete(json);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(dates),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(units),
+		cmocka_unit_test(texts),
+		cmocka_unit_test(answers),
+		cmocka_unit_test(bad_sources),
+		cmocka_unit_test(wrapping),
+		cmocka_unit_test(bytes),
+	};
+
+	return cmocka_run_group_tests_name("report", tests, NULL, NULL);
+}
