@@ -148,7 +148,10 @@ static void metrics_gauge(
 				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
 		metrics_labels(out, v->slots[i]);
-		evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
+		if (g == GAUGE_STALL) /* kept in microseconds, shown in the base unit */
+			evbuffer_add_printf(out, "} %.6f\n", (double)sum / 1e6);
+		else
+			evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
 	}
 }
 

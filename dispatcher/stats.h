@@ -29,7 +29,7 @@
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
 	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")                             \
-	X(GAUGE_STALL, "callback_longest_us", "Longest time that one callback of the plugin kept the loop waiting.")
+	X(GAUGE_STALL, "callback_longest_seconds", "Longest time that one callback of the plugin kept the loop waiting.")
 
 #define STATS_ID(id, name, help) id,
 enum stats_counter { STATS_COUNTERS(STATS_ID) STATS_NCOUNTERS };
