@@ -26,8 +26,8 @@ def test_kill_at_each_step(stand, at):
     for _ in range(3):  # a fifth death within a minute would be a crash loop
         before = len(stand.steps())
         if at == "delivered":
-            ids = stand.send(10, sleep_ms=300)
-            stand.begun(ids)
+            ids = stand.send(10, sleep_ms=100)
+            wait_until("a delivery", lambda: len(stand.steps()) > before)
         elif at == "effect":
             ids = stand.send(10)
             wait_until("an effect", lambda: len(stand.steps()) > before)

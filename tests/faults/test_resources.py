@@ -44,15 +44,15 @@ def test_disk_of_the_log_is_full(stand):
 
 
 def test_no_memory(stand):
-    """A worker that gets no memory for a message dies, is replaced, and the message ends as a dead letter; small ones flow."""
+    """A worker that gets no memory for a message loses its connection or its life, and comes back; without it messages flow."""
     daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "1s"})
     stand.effect_of(stand.send(1))
     if "asan" in os.environ.get("PGMQD_BUILDDIR", ""):
         pytest.skip("a sanitizer needs all the address space")
     stand.stop(daemon)
-    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "10s"}, wrapper=["prlimit", f"--as={400 << 20}"])
+    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "10s"}, wrapper=["prlimit", f"--as={280 << 20}"])
     stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 120 << 20)))")
-    daemon.wait_log("worker work (process", 30)
+    daemon.wait_log(lambda r: "worker work (process" in r.get("text", "") or "connection lost" in r.get("text", ""), 30)
     stand.db.execute("delete from pgmq.q_work where message->>'uuid' = 'big'")
     stand.effect_of(stand.send(10), 60)
     stand.drain()

@@ -85,7 +85,7 @@ def kill_campaign(stand, n, rng, rate=60):
             gone(pid)
             deaths += 1
         result.faults += 1
-        recovery = follower.effect_since(at, worker if victim in ("worker", "all") else None)
+        recovery = follower.effect_since(at, worker if victim != "listener" else None)
         if victim != "listener":
             result.recovery.append(recovery)
     producer.stop()

@@ -96,11 +96,11 @@ class Step:
 
 
 def steps(path):
-    """All lines of the effect ledger."""
+    """All whole lines of the effect ledger; the last one may be seen while it is being written."""
     if not os.path.exists(path):
         return []
     with open(path, encoding="ascii") as f:
-        return [Step(line) for line in f]
+        return [Step(line) for line in f if line.endswith("\n")]
 
 
 class Verdict:
