@@ -6,6 +6,7 @@
 #include "xalloc.h"
 
 #include <cjson/cJSON.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,19 @@ PGMQD_EXPORT void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...)
 	va_end(ap);
 }
 
+PGMQD_EXPORT void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_fail_as"))
+		return;
+	if (m->state == MSG_RUNNING && !m->cancelling)
+		snprintf(m->own_class, sizeof(m->own_class), "%s", kind);
+	va_start(ap, fmt);
+	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
 PGMQD_EXPORT void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...)
 {
 	va_list ap;
@@ -118,6 +132,26 @@ PGMQD_EXPORT void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int npar
 		return;
 	set_statement(m, sql, nparams, params);
 	flow_settle(m, OUT_DONE_WITH, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
+{
+	if (!api_may_settle(m, "pgmqd_done_batch"))
+		return;
+	set_statement(m, sql, nparams, params);
+	m->shared = true;
+	flow_settle(m, OUT_DONE_WITH, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_postpone"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_RELEASE, api_delay(delay_ms), xvasprintf(fmt, ap));
+	va_end(ap);
 }
 
 /* ---- the message ---- */

@@ -52,11 +52,15 @@ PGMQD_EXPORT int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, 
 {
 	struct query *q;
 
-	if (!api_may_start(m, "pgmqd_query"))
+	if (!(m && !cb && m->state == MSG_RUNNING) && !api_may_start(m, "pgmqd_query"))
 		return -1;
 	if (!sql || nparams < 0 || (nparams && !params)) {
 		host_misuse(&m->flow->host, m->id, "pgmqd_query() without a statement, or with %d parameters", nparams);
 		return -1;
+	}
+	if (!cb) { /* nobody waits for the answer: allowed from cancel(), too */
+		pgconn_query(m->flow->pg, NULL, sql, nparams, params, NULL, NULL);
+		return 0;
 	}
 	q = xcalloc(1, sizeof(*q));
 	q->res.end = query_end;

@@ -157,6 +157,7 @@ static void __attribute__((noreturn)) child_main(struct child *c, const struct p
 	char title[128];
 
 	env.slot = c->slot;
+	env.after_crash = c->failures > 0;
 	env.unit = c->role == ROLE_WORKER ? &c->unit : NULL;
 	child_set_pid(c, getpid()); /* the parent does it too; whoever comes first */
 	proc_set_title("pgmqd: %s", child_title(c, title, sizeof title));

@@ -69,13 +69,14 @@ static void info_option(const struct pgmqd_option *o)
 /* pgmqd plugin info. */
 static int info(const char *name, const char *dir)
 {
+	const char *from_env = getenv("PGMQD_PLUGIN_DIR");
 	struct settings s = { 0 };
 	char *error = NULL, *real = NULL;
 	struct plugin *p;
 
 	if (strchr(name, '/') && !(real = realpath(name, NULL)))
 		return refuse(EXIT_CONFIG, xasprintf("%s: %s", name, strerror(errno)));
-	s.plugin_dir = dir ? dir : PGMQD_PLUGINDIR;
+	s.plugin_dir = dir ? dir : from_env && *from_env ? from_env : PGMQD_PLUGINDIR;
 	p = plugin_open(&s, real ? real : name, &error);
 	free(real);
 	if (!p) {

@@ -181,7 +181,7 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		f->pauses = 0;
 		flow_show(f);
 	}
-	flow_end(m, outcome, NULL, delay_ms, reason);
+	flow_end(m, outcome, outcome == OUT_FAIL && *m->own_class ? m->own_class : NULL, delay_ms, reason);
 	return true;
 }
 
@@ -217,8 +217,8 @@ static void flow_deliver(struct pgmqd_msg *m)
 	}
 	m->started_us = flow_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
-		flow_end(m, OUT_FAIL, "attempts", 0,
-		         xasprintf("claimed %d times without an outcome: the plugin crashed, or its process was killed, each time", m->read_ct - 1));
+		flow_end(m, OUT_FAIL, "crash", 0,
+		         xasprintf("attempt %u had no outcome: the plugin crashed, or its process was killed", m->attempt - 1));
 		return;
 	}
 	if (!m->text) {
@@ -235,17 +235,10 @@ static void flow_deliver(struct pgmqd_msg *m)
 	host_return(call);
 }
 
-/* Whether messages are taken one by one. After a death each of those that were in hand may be what caused it; claimed together again
- * they would die together, and all of them end as dead letters for one. Alone, each is judged by what it does itself. */
-static bool flow_one_by_one(const struct flow *f)
-{
-	return f->probation || (f->careful_ms && flow_boottime_ms() < f->careful_ms);
-}
-
 /* How many messages the plugin may have at once now. */
 static unsigned flow_window(const struct flow *f)
 {
-	return flow_one_by_one(f) ? 1 : f->limit;
+	return f->probation ? 1 : f->limit;
 }
 
 /* Delivers what waits while there are free slots. */
@@ -253,7 +246,7 @@ static void flow_feed(struct flow *f)
 {
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
+	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL)
 		flow_deliver(m);
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
@@ -295,6 +288,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
+	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
 		wakeup_due_in(f, claim->due_ms + 1);
@@ -310,7 +304,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 /* Claims for the free slots, if there are any and it makes sense now. */
 void flow_look(struct flow *f)
 {
-	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], room = flow_window(f) + (flow_one_by_one(f) ? 0 : (unsigned)f->qs->prefetch), n;
+	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
+	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
 	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining)
 		return;
@@ -461,8 +456,6 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	f->lease_ms = qs->visibility_timeout;
 	f->deadline_ms = qs->deadline ? qs->deadline : 10 * qs->visibility_timeout;
 	f->limit = (unsigned)qs->max_in_flight;
-	if (atomic_load(&env->slot->restarts) > 0) /* what was in hand is seen again within a lease, and what of it kills us within another */
-		f->careful_ms = flow_boottime_ms() + 2 * f->lease_ms;
 	if (plugin->d.max_in_flight && plugin->d.max_in_flight < f->limit)
 		f->limit = plugin->d.max_in_flight;
 	for (int i = 0; i < MSG_NSTATES; i++)
@@ -484,6 +477,8 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		abort();
 	f->deaf = !flow_listener_hears(env->stats); /* until the listener says otherwise */
 	stats_gauge(slot, GAUGE_HEARING, !f->deaf);
+	if (env->after_crash)
+		caution_begin(f);
 	flow_show(f);
 	return f;
 }

@@ -41,10 +41,11 @@ struct flow {
 	bool draining, deaf;
 	bool paused, probation; /* after a configuration error: no claims, then one message at a time until one succeeds */
 	unsigned pauses;        /* in a row */
+	bool cautious, one_by_one; /* after a crash: see caution.c */
+	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
 	int64_t probed_ms;      /* boottime of the last good probe */
 	int64_t due_at_ms;      /* boottime that the due timer is set to */
-	int64_t careful_ms;     /* until this boottime one message at a time: the process before us died with some in hand */
 	unsigned settling;      /* settling statements under way */
 	int64_t lease_ms, deadline_ms;
 	enum notify_mode notify;
@@ -102,6 +103,10 @@ void flow_reprobe(struct flow *f);
 void flow_stale(struct flow *f); /* a statement says that the tables have changed */
 bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
+void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
+unsigned caution_room(const struct flow *f, unsigned room);
+void caution_looked(struct flow *f, unsigned rows, unsigned asked);
+struct pgmqd_msg *caution_next(struct flow *f);
 void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends what overran its deadline */
 struct event *lease_event(struct flow *f);
 struct event *lease_deadline_event(struct flow *f);

@@ -11,6 +11,7 @@
 #include "pgconn.h"
 #include "proc.h"
 #include "queue.h"
+#include "scheduler.h"
 #include "wakeup.h"
 #include "xalloc.h"
 
@@ -38,6 +39,7 @@ struct listener {
 	const struct proc_env *env;
 	struct event_base *base;
 	struct pgconn *pg;
+	struct scheduler *scheduler;
 	struct route *routes;
 	size_t nroutes;
 	struct event *term, *intr, *parent, *beat, *ping, *canary, *round;
@@ -308,7 +310,9 @@ int listener_main(const struct proc_env *env)
 	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);
 	pgconn_start(l.pg);
+	l.scheduler = scheduler_new(l.base, env);
 	event_base_dispatch(l.base);
+	scheduler_free(l.scheduler);
 	pgconn_free(l.pg);
 	event_free(l.term);
 	event_free(l.intr);

@@ -16,7 +16,9 @@ static const struct command {
 } commands[] = {
 	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
 	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
+	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
+	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
 	{ "plugin", "show, try or begin a plugin", cmd_plugin },
 	{ 0 },
 };

@@ -53,9 +53,11 @@ struct pgmqd_msg {
 	bool again; /* its settling was sent once and the answer was lost */
 	bool alone; /* not in a batch: one of the batch that it was in was refused */
 	char *reason;
-	const char *class; /* of a failure: "permanent", "attempts", "deadline", "crash"; static text */
+	const char *class; /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
+	char own_class[32]; /* given by the plugin */
 	int64_t delay_ms;
 	char *sql; /* done_with's statement, or replace's JSON */
+	bool shared; /* done_batch: the statement is run once for all messages that have the same one */
 	int nparams;
 	char **params;
 };

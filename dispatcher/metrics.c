@@ -97,16 +97,16 @@ static void metrics_head(struct evbuffer *out, const char *name, const char *typ
 static bool metrics_has_counter(int role, enum stats_counter c)
 {
 	if (role == ROLE_WORKER)
-		return c != STAT_NOTIFICATIONS;
-	return role == ROLE_LISTENER && (c == STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
+		return c < STAT_NOTIFICATIONS;
+	return role == ROLE_LISTENER && (c >= STAT_NOTIFICATIONS || c == STAT_RECONNECTS);
 }
 
 /* The same for a gauge. */
 static bool metrics_has_gauge(int role, enum stats_gauge g)
 {
 	if (role == ROLE_WORKER)
-		return g != GAUGE_HEARING;
-	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING);
+		return g != GAUGE_HEARING && g != GAUGE_TAKEN_OVER;
+	return role == ROLE_LISTENER && (g == GAUGE_CONNECTED || g == GAUGE_HEARING || g == GAUGE_TAKEN_OVER);
 }
 
 /* Writes one counter of all queues. */

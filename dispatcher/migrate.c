@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "commands.h"
+#include "dbcommand.h"
 #include "settings.h"
 #include "sqlfile.h"
 #include "xalloc.h"
@@ -44,63 +45,28 @@ enum { OPT_SQL_DIR = 256, OPT_DEMO, OPT_STATUS, OPT_DRY_RUN };
 
 /* What the command line says. */
 struct request {
-	const char *conf, *env_file, *database, *sql_dir;
+	const char *sql_dir;
 	bool demo, status, dry_run;
 };
 
-/* Says what is wrong and returns the exit status 1. */
-static int fail(char *error)
-{
-	fprintf(stderr, "pgmqd migrate: %s\n", error);
-	free(error);
-	return 1;
-}
-
-/* Says what is wrong with the command line and returns the exit status 2. */
-static int usage(const char *problem)
-{
-	fprintf(stderr, "pgmqd migrate: %s; see pgmqd migrate --help\n", problem);
-	return 2;
-}
+static struct dbcommand db = { .name = "pgmqd migrate" };
 
 /* ---- the database ---- */
 
-/* The server's message in one line, without "ERROR:" before it. */
-static char *server_error(const PGconn *conn, const PGresult *res)
+/* The shared functions, for our one connection. */
+static int fail(char *error)
 {
-	const char *primary = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-	char *text = xstrdup(primary ? primary : PQerrorMessage(conn));
-	size_t len = strlen(text);
-
-	while (len && text[len - 1] == '\n')
-		text[--len] = '\0';
-	for (char *p = text; (p = strchr(p, '\n'));)
-		*p = ' ';
-	return text;
+	return dbcommand_fail(&db, error);
 }
 
-/* Runs one statement. NULL after telling what failed; `what` says what was tried. */
-static PGresult *run(PGconn *conn, const char *what, const char *sql, int nparams, const char *const *params)
+static PGresult *run(const char *what, const char *sql, int nparams, const char *const *params)
 {
-	PGresult *res = nparams ? PQexecParams(conn, sql, nparams, NULL, params, NULL, NULL, 0) : PQexec(conn, sql);
-	ExecStatusType status = PQresultStatus(res);
-
-	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
-		return res;
-	char *error = server_error(conn, res);
-	fail(xasprintf("%s: %s", what, error));
-	free(error);
-	PQclear(res);
-	return NULL;
+	return dbcommand_run(&db, what, sql, nparams, params);
 }
 
-/* The same for statements whose result does not matter. */
-static bool run_plain(PGconn *conn, const char *what, const char *sql)
+static bool run_plain(const char *what, const char *sql)
 {
-	PGresult *res = run(conn, what, sql, 0, NULL);
-
-	PQclear(res);
-	return res != NULL;
+	return dbcommand_run_plain(&db, what, sql);
 }
 
 /* Prints what the server has to say, but not that something exists already: that is how the files are meant. */
@@ -116,51 +82,21 @@ static void print_notice(void *arg, const PGresult *res)
 	printf("  %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
 }
 
-/* A connection to a primary of a version that we know, with our settings; NULL after telling why not. */
-static PGconn *connect_primary(const char *conninfo)
+/* A connection with our settings; false after telling why not. */
+static bool connect_primary(void)
 {
-	const char *const keys[] = { "dbname", "client_encoding", "fallback_application_name", NULL };
-	const char *const values[] = { conninfo, "UTF8", "pgmqd migrate", NULL };
-	PGconn *conn = PQconnectdbParams(keys, values, 1);
-	PGresult *res;
-
-	PQsetNoticeReceiver(conn, print_notice, NULL);
-	if (PQstatus(conn) != CONNECTION_OK) {
-		char *error = server_error(conn, NULL);
-		fail(xasprintf("cannot connect to the database: %s", error));
-		free(error);
-		goto failed;
-	}
-	if (PQserverVersion(conn) < 140000) {
-		fail(xasprintf(
-			"the server is PostgreSQL %d, and pgmqd needs 14 or later", PQserverVersion(conn) / 10000));
-		goto failed;
-	}
-	res = run(conn, "pg_is_in_recovery()", "SELECT pg_is_in_recovery()", 0, NULL);
-	if (!res)
-		goto failed;
-	bool standby = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
-	PQclear(res);
-	if (standby) {
-		fail(xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
-			     "target_session_attrs=read-write to the connection string"));
-		goto failed;
-	}
+	if (!dbcommand_connect(&db))
+		return false;
+	PQsetNoticeReceiver(db.conn, print_notice, NULL);
 	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
-	if (!run_plain(conn, "settings",
-		    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
-		    " SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'"))
-		goto failed;
-	return conn;
-failed:
-	PQfinish(conn);
-	return NULL;
+	return run_plain("settings", "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
+				     " SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
 }
 
 /* Waits until no other migrate is at work in this database; the lock goes with the connection. */
-static bool take_lock(PGconn *conn)
+static bool take_lock(void)
 {
-	PGresult *res = run(conn, "lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
+	PGresult *res = run("lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
 
 	if (!res)
 		return false;
@@ -169,14 +105,13 @@ static bool take_lock(PGconn *conn)
 	if (taken)
 		return true;
 	printf("another pgmqd migrate is at work in this database; waiting for it\n");
-	return run_plain(
-		conn, "lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+	return run_plain("lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
 }
 
 /* Learns which files were applied. `known` tells whether the table of them is there. */
-static bool read_versions(PGconn *conn, struct sql_dir *d, bool *known)
+static bool read_versions(struct sql_dir *d, bool *known)
 {
-	PGresult *res = run(conn, "schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
+	PGresult *res = run("schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
 
 	if (!res)
 		return false;
@@ -188,13 +123,13 @@ static bool read_versions(PGconn *conn, struct sql_dir *d, bool *known)
 		const int lengths[] = { 0, (int)strlen(f->text) }, formats[] = { 0, 1 };
 		const Oid types[] = { 25, 17 }; /* text, bytea */
 
-		res = PQexecParams(conn,
+		res = PQexecParams(db.conn,
 			*known ? "SELECT encode(sha256($2), 'hex'), v.checksum, date_trunc('second', v.applied_at)"
 				 " FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON v.file = $1"
 			       : "SELECT encode(sha256($2), 'hex'), NULL, $1 WHERE $1 IS NOT NULL",
 			2, types, params, lengths, formats, 0);
 		if (PQresultStatus(res) != PGRES_TUPLES_OK) {
-			char *error = server_error(conn, res);
+			char *error = dbcommand_error(db.conn, res);
 			fail(xasprintf("%s: cannot tell whether it was applied: %s", f->name, error));
 			free(error);
 			PQclear(res);
@@ -211,23 +146,23 @@ static bool read_versions(PGconn *conn, struct sql_dir *d, bool *known)
 }
 
 /* Makes the table of what was applied. */
-static bool make_version_table(PGconn *conn)
+static bool make_version_table(void)
 {
-	return run_plain(conn, "cannot make schema pgmqd",
+	return run_plain("cannot make schema pgmqd",
 		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
 		"file text PRIMARY KEY, checksum text NOT NULL,"
 		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp()); COMMIT");
 }
 
 /* Tells where and why a file failed. */
-static void print_file_error(const struct sql_file *f, const PGconn *conn, const PGresult *res, unsigned statement)
+static void print_file_error(const struct sql_file *f, const PGresult *res, unsigned statement)
 {
 	static const struct {
 		int field;
 		const char *name;
 	} more[] = { { PG_DIAG_MESSAGE_DETAIL, "detail" }, { PG_DIAG_MESSAGE_HINT, "hint" },
 		{ PG_DIAG_CONTEXT, "context" } };
-	char *error = server_error(conn, res);
+	char *error = dbcommand_error(db.conn, res);
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 
 	fail(xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
@@ -240,30 +175,30 @@ static void print_file_error(const struct sql_file *f, const PGconn *conn, const
 }
 
 /* Runs a file's statements inside the open transaction. */
-static bool run_file(PGconn *conn, const struct sql_file *f)
+static bool run_file(const struct sql_file *f)
 {
 	unsigned statement = 0;
 	bool good = true;
 	PGresult *res;
 
-	if (!PQsendQuery(conn, f->text)) {
-		char *error = server_error(conn, NULL);
+	if (!PQsendQuery(db.conn, f->text)) {
+		char *error = dbcommand_error(db.conn, NULL);
 		fail(xasprintf("%s: %s", f->path, error));
 		free(error);
 		return false;
 	}
-	for (; (res = PQgetResult(conn)); PQclear(res)) {
+	for (; (res = PQgetResult(db.conn)); PQclear(res)) {
 		ExecStatusType status = PQresultStatus(res);
 
 		if (good && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
-			print_file_error(f, conn, res, statement);
+			print_file_error(f, res, statement);
 			good = false;
 		}
 		statement++;
-		if (PQstatus(conn) == CONNECTION_BAD)
+		if (PQstatus(db.conn) == CONNECTION_BAD)
 			good = false;
 	}
-	if (good && PQtransactionStatus(conn) != PQTRANS_INTRANS) {
+	if (good && PQtransactionStatus(db.conn) != PQTRANS_INTRANS) {
 		fail(xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
 			f->path));
 		good = false;
@@ -272,29 +207,29 @@ static bool run_file(PGconn *conn, const struct sql_file *f)
 }
 
 /* Applies a file and notes that it was, both or neither. */
-static bool apply(PGconn *conn, const struct sql_file *f)
+static bool apply(const struct sql_file *f)
 {
 	const char *params[] = { f->name, f->checksum };
 	PGresult *res = NULL;
 
 	printf("%s\n", f->name);
-	if (!run_plain(conn, f->name, "BEGIN"))
+	if (!run_plain(f->name, "BEGIN"))
 		return false;
-	if (!run_file(conn, f) ||
-		!(res = run(conn, f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2,
+	if (!run_file(f) ||
+		!(res = run(f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2,
 			  params))) {
-		if (PQstatus(conn) == CONNECTION_OK)
-			PQclear(PQexec(conn, "ROLLBACK"));
+		if (PQstatus(db.conn) == CONNECTION_OK)
+			PQclear(PQexec(db.conn, "ROLLBACK"));
 		return false;
 	}
 	PQclear(res);
-	return run_plain(conn, f->name, "COMMIT");
+	return run_plain(f->name, "COMMIT");
 }
 
 /* Connects the queues with the application's tables, and tells what is missing of those. */
-static bool connect_application(PGconn *conn)
+static bool connect_application(void)
 {
-	PGresult *res = run(conn, "connecting the application's tables",
+	PGresult *res = run("connecting the application's tables",
 		"SELECT item, problem, remedy FROM pgmqd.connect_application()", 0, NULL);
 
 	if (!res)
@@ -315,7 +250,7 @@ static bool wanted(const struct request *q, const struct sql_file *f)
 }
 
 /* One line for each file, and for each that was applied once and is not in the directory. */
-static bool print_status(PGconn *conn, const struct request *q, const struct sql_dir *d, bool known)
+static bool print_status(const struct request *q, const struct sql_dir *d, bool known)
 {
 	for (size_t i = 0; i < d->n; i++) {
 		const struct sql_file *f = &d->files[i];
@@ -330,7 +265,7 @@ static bool print_status(PGconn *conn, const struct request *q, const struct sql
 	}
 	if (!known)
 		return true;
-	PGresult *res = run(conn, "schema version",
+	PGresult *res = run("schema version",
 		"SELECT file, date_trunc('second', applied_at) FROM pgmqd.schema_version ORDER BY file", 0, NULL);
 	if (!res)
 		return false;
@@ -362,34 +297,34 @@ static bool check_changed(const struct sql_dir *d)
 }
 
 /* The work on the open connection; the exit status. */
-static int migrate(PGconn *conn, const struct request *q, struct sql_dir *d)
+static int migrate(const struct request *q, struct sql_dir *d)
 {
 	bool known;
 	size_t applied = 0;
 
-	if (!q->status && !q->dry_run && !take_lock(conn))
+	if (!q->status && !q->dry_run && !take_lock())
 		return 1;
-	if (!read_versions(conn, d, &known))
+	if (!read_versions(d, &known))
 		return 1;
 	if (q->status)
-		return print_status(conn, q, d, known) ? 0 : 1;
+		return print_status(q, d, known) ? 0 : 1;
 	if (!check_changed(d))
 		return 1;
-	if (!q->dry_run && !known && !make_version_table(conn))
+	if (!q->dry_run && !known && !make_version_table())
 		return 1;
 	for (size_t i = 0; i < d->n; i++) {
 		if (d->files[i].applied_at || !wanted(q, &d->files[i]))
 			continue;
 		if (q->dry_run)
 			printf("would apply %s\n", d->files[i].name);
-		else if (!apply(conn, &d->files[i]))
+		else if (!apply(&d->files[i]))
 			return 1;
 		else
 			applied++;
 	}
 	if (q->dry_run)
 		return 0;
-	if (!connect_application(conn))
+	if (!connect_application())
 		return 1;
 	printf("%zu file%s applied; the database is up to date\n", applied, applied == 1 ? "" : "s");
 	return 0;
@@ -398,25 +333,20 @@ static int migrate(PGconn *conn, const struct request *q, struct sql_dir *d)
 /* Reads the command line; -1, or the exit status when there is nothing more to do. */
 static int read_arguments(struct request *q, int argc, char **argv)
 {
-	static const struct option longs[] = { { "config", required_argument, NULL, 'c' },
-		{ "env-file", required_argument, NULL, 'e' }, { "database", required_argument, NULL, 'd' },
+	static const struct option longs[] = { DBCOMMAND_LONGS,
 		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR }, { "demo-app", no_argument, NULL, OPT_DEMO },
 		{ "status", no_argument, NULL, OPT_STATUS }, { "dry-run", no_argument, NULL, OPT_DRY_RUN },
-		{ "help", no_argument, NULL, 'h' }, { 0 } };
+		{ 0 } };
 	int c;
 
 	optind = 0;
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:c:d:e:h", longs, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, "+:" DBCOMMAND_SHORT, longs, NULL)) != -1) {
 		switch (c) {
 		case 'c':
-			q->conf = optarg;
-			break;
 		case 'd':
-			q->database = optarg;
-			break;
 		case 'e':
-			q->env_file = optarg;
+			dbcommand_option(&db, c, optarg);
 			break;
 		case OPT_SQL_DIR:
 			q->sql_dir = optarg;
@@ -433,20 +363,14 @@ static int read_arguments(struct request *q, int argc, char **argv)
 		case 'h':
 			fputs(help, stdout);
 			return 0;
-		default: {
-			char *problem =
-				xasprintf(c == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);
-			int status = usage(problem);
-
-			free(problem);
-			return status;
-		}
+		default:
+			return dbcommand_bad_option(&db, c, argv[optind - 1]);
 		}
 	}
 	if (optind < argc)
-		return usage("it takes no arguments, only options");
+		return dbcommand_usage(&db, "it takes no arguments, only options");
 	if (q->status && q->dry_run)
-		return usage("--status and --dry-run exclude each other");
+		return dbcommand_usage(&db, "--status and --dry-run exclude each other");
 	return -1;
 }
 
@@ -454,32 +378,24 @@ static int read_arguments(struct request *q, int argc, char **argv)
 int cmd_migrate(int argc, char **argv)
 {
 	struct request q = { 0 };
-	struct settings *settings = NULL;
 	struct sql_dir dir = { 0 };
 	char *error;
 	int status = read_arguments(&q, argc, argv);
 
 	if (status >= 0)
 		return status;
-	if (q.env_file && (error = settings_env_file(q.env_file)))
-		return fail(error);
-	if (q.conf && !(settings = settings_load(q.conf, &error)))
-		return fail(error);
-
-	const char *env_url = getenv("DATABASE_URL"), *env_dir = getenv("PGMQD_SQL_DIR");
-	const char *conninfo = q.database ? q.database : settings ? settings->database : env_url;
-	const char *path = q.sql_dir ? q.sql_dir : env_dir && *env_dir ? env_dir : settings ? settings->sql_dir : NULL;
-	PGconn *conn = NULL;
-
-	setvbuf(stdout, NULL, _IOLBF, 0);
 	status = 1;
-	if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
-		fail(error);
-	else if ((conn = connect_primary(conninfo ? conninfo : "")))
-		status = migrate(conn, &q, &dir);
-	PQfinish(conn);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (dbcommand_load(&db)) {
+		const char *env_dir = getenv("PGMQD_SQL_DIR");
+		const char *path = q.sql_dir ? q.sql_dir : env_dir && *env_dir ? env_dir : db.settings ? db.settings->sql_dir : NULL;
+
+		if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
+			fail(error);
+		else if (connect_primary())
+			status = migrate(&q, &dir);
+	}
+	dbcommand_close(&db);
 	sql_dir_free(&dir);
-	if (settings)
-		settings_free(settings);
 	return status;
 }

@@ -10,7 +10,7 @@
 /* Server-side guards of every session; a pooler may refuse them, then pgconn.c sends them by SET. The keepalives free the locks of
  * a host that vanished within ten seconds or so. */
 #define SESSION_OPTIONS                                                                                                \
-	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=0 " \
+	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=0 -c jit=off " \
 	"-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 char *pgstart_error(const PGconn *pg)

@@ -5,6 +5,7 @@
 #include "settings.h"
 #include "stats.h"
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* One worker process to be: the queues of a group, or one queue (or one of its N processes). */
@@ -25,6 +26,7 @@ struct proc_env {
 	const struct proc_unit *unit;  /* a worker's; NULL else */
 	const struct proc_unit *units; /* all of them, for the listener and the control process */
 	size_t nunits;
+	bool after_crash; /* the process before this one in its place died */
 	int parent_fd; /* readable (end of file) when the supervisor is gone */
 };
 

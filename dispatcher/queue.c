@@ -198,14 +198,14 @@ static char *sql_replace(const struct queue *q)
 	return sql;
 }
 
-/* The fence of done_with: archives one row or fails by a cast, which rolls the plugin's statement back. The text tells this
+/* The fence of done_with: archives all the rows or fails by a cast, which rolls the plugin's statement back. The text tells this
  * failure from one of the plugin's statement. */
 static char *sql_fence(const struct queue *q)
 {
 	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE count(*) WHEN 0 THEN ('" FENCE_MARK " ' || count(*))::int ELSE 1 END FROM kept", gone,
-	                kept);
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE WHEN count(*) = cardinality($1::bigint[]) THEN 1 ELSE ('" FENCE_MARK " ' || count(*))::int"
+	                " END FROM kept", gone, kept);
 	free(gone);
 	free(kept);
 	return sql;

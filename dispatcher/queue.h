@@ -44,11 +44,12 @@ void queue_awake(struct queue *q, queue_lock_cb cb, void *arg);
 void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg);
 
 /* Tells the database the outcome of messages that share it (`again`: it may know already). The callback gets the
- * ids for which the lease still held; the others were lost. OUT_REPLACE and OUT_DONE_WITH take one message at a time; OUT_DONE_WITH
- * with `again` only asks, and an id that does not come back is still to be settled. */
+ * ids for which the lease still held; the others were lost. OUT_REPLACE takes one message at a time, and so
+ * does OUT_DONE_WITH unless they are `shared` and have the same statement; OUT_DONE_WITH with `again` only asks, and an id that does not
+ * come back is still to be settled. */
 struct queue_settled {
 	const char *error, *sqlstate;
-	bool lost; /* OUT_DONE_WITH: the lease was lost, the plugin's statement was rolled back */
+	bool lost; /* OUT_DONE_WITH: the lease of one of them was lost, the plugin's statement was rolled back */
 	int nids;
 	const PGresult *res;
 };

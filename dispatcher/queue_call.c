@@ -171,14 +171,27 @@ int64_t queue_settled_id(const struct queue_settled *s, int row)
 	return atoll(PQgetvalue(s->res, row, 0));
 }
 
-/* done_with: the fence and the plugin's statement as one transaction. */
-static void settle_done_with(struct queue *q, const struct pgmqd_msg *m, const char *const *params, struct settle_call *call)
+/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its parameters are arrays. */
+static void settle_done_with(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, const char *const *params, struct settle_call *call)
 {
+	const struct pgmqd_msg *first = msgs[0];
+	const char **values = xcalloc((size_t)first->nparams + 1, sizeof(*values));
+	struct sqltext *arrays = xcalloc((size_t)first->nparams + 1, sizeof(*arrays));
+
+	for (int p = 0; p < first->nparams; p++) {
+		for (size_t i = 0; first->shared && i < n; i++)
+			sqltext_str(&arrays[p], msgs[i]->params[p]);
+		values[p] = first->shared ? sqltext_end(&arrays[p]) : first->params[p];
+	}
 	pgconn_group_begin(q->pg);
 	queue_run(q, ST_FENCE, 2, params, NULL, NULL);
 	call->fence = true;
-	pgconn_query(q->pg, NULL, m->sql, m->nparams, (const char *const *)m->params, settle_answer, call);
+	pgconn_query(q->pg, NULL, first->sql, first->nparams, values, settle_answer, call);
 	pgconn_group_end(q->pg);
+	for (int p = 0; p < first->nparams; p++)
+		sqltext_free(&arrays[p]);
+	free(arrays);
+	free(values);
 }
 
 void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
@@ -236,7 +249,7 @@ void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *c
 		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
 			queue_run(q, ST_KNOWN, 2, params, settle_answer, call);
 		else
-			settle_done_with(q, msgs[0], params, call);
+			settle_done_with(q, msgs, n, params, call);
 		break;
 	default:
 		abort();

@@ -158,10 +158,11 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 	} else if (s->error) {
 		settle_refused(b->msgs[0], s);
 	} else if (b->outcome == OUT_DONE_WITH && !b->again) {
-		(s->lost ? settle_lost : settle_done)(b->msgs[0]);
-	} else if (b->outcome == OUT_DONE_WITH && s->nids == 0) {
-		b->msgs[0]->again = false; /* the first try did not commit: as if for the first time */
-		flow_move(b->msgs[0], MSG_SETTLED);
+		if (s->lost && b->n > 1)
+			settle_back(b, false, true); /* one by one will tell whose it was */
+		else
+			for (size_t i = 0; i < b->n; i++)
+				(s->lost ? settle_lost : settle_done)(b->msgs[i]);
 	} else {
 		for (int i = 0; i < s->nids; i++) {
 			int64_t id = queue_settled_id(s, i);
@@ -173,9 +174,14 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 					break;
 				}
 		}
-		for (size_t k = 0; k < b->n; k++)
-			if (b->msgs[k])
+		for (size_t k = 0; k < b->n; k++) {
+			if (b->msgs[k] && b->outcome == OUT_DONE_WITH) {
+				b->msgs[k]->again = false; /* the first try did not commit: as if for the first time */
+				flow_move(b->msgs[k], MSG_SETTLED);
+			} else if (b->msgs[k]) {
 				settle_lost(b->msgs[k]);
+			}
+		}
 	}
 	free(b);
 	flow_tick(f);
@@ -201,13 +207,15 @@ static void settle_without_dlq(struct flow *f)
 /* Sends one statement for as many settled messages as can share it; false when there are none. */
 static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 {
-	bool single = outcome == OUT_REPLACE || outcome == OUT_DONE_WITH;
+	bool by_text = outcome == OUT_DONE_WITH && !again;
 	struct batch *b = NULL;
 	struct pgmqd_msg *m, *next;
 
 	for (m = TAILQ_FIRST(&f->list[MSG_SETTLED]); m; m = next) {
 		next = TAILQ_NEXT(m, link);
 		if (m->outcome != outcome || m->again != again || (m->alone && b))
+			continue;
+		if (b && by_text && (!m->shared || m->nparams != b->msgs[0]->nparams || strcmp(m->sql, b->msgs[0]->sql) != 0))
 			continue;
 		if (!b) {
 			b = xcalloc(1, sizeof(*b) + BATCH_MAX * sizeof(b->msgs[0]));
@@ -217,7 +225,7 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		}
 		b->msgs[b->n++] = m;
 		flow_move(m, MSG_SENT);
-		if (b->n == BATCH_MAX || single || m->alone)
+		if (b->n == BATCH_MAX || m->alone || outcome == OUT_REPLACE || (by_text && !m->shared))
 			break;
 	}
 	if (!b)

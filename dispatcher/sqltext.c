@@ -36,6 +36,11 @@ void sqltext_int(struct sqltext *t, int64_t value)
 void sqltext_str(struct sqltext *t, const char *value)
 {
 	put(t, t->len ? ',' : '{');
+	if (!value) {
+		for (value = "NULL"; *value; value++)
+			put(t, *value);
+		return;
+	}
 	put(t, '"');
 	for (; *value; value++) {
 		if (*value == '"' || *value == '\\')

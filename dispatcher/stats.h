@@ -20,7 +20,10 @@
 	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
 	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \
 	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
-	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")
+	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                       \
+	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                 \
+	X(STAT_SCHEDULE_FAILED, "schedule_failures_total", "Runs of schedules that failed.")                          \
+	X(STAT_SCHEDULE_SKIPPED, "schedule_skipped_total", "Times of schedules that were skipped for being too late.")
 
 /* Values that go up and down. */
 #define STATS_GAUGES(X)                                                                                                \
@@ -29,6 +32,7 @@
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
 	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")                             \
+	X(GAUGE_TAKEN_OVER, "schedules_taken_over", "Schedules of pg_cron's that are run here, since its launcher is dead.") \
 	X(GAUGE_STALL, "callback_longest_seconds", "Longest time that one callback of the plugin kept the loop waiting.")
 
 #define STATS_ID(id, name, help) id,

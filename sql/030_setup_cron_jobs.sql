@@ -1,8 +1,9 @@
--- 030_setup_cron_jobs.sql: the three things that happen by the clock, and who runs them.
+-- 030_setup_cron_jobs.sql: what happens by the clock, and who runs it.
 --
 --   update-appointment-statuses   */5 * * * *   scheduled → in_progress → completed
 --   cleanup-old-assessments       0 3 * * *     in progress for more than 30 days → abandoned
 --   send-appointment-reminders    0 * * * *     a mail 24 hours and another 1 hour before an appointment
+--   delete-old-messages           */10 * * * *  archives, dead letters and histories that are old enough (025)
 -- pg_cron runs them where it can; else they wait in pgmqd.schedule for the dispatcher's own scheduler. Each returns the
 -- number of rows that it dealt with, and does nothing while the application's tables do not exist.
 
@@ -30,7 +31,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   GROUP BY start
 $f$;
 
--- ---- the three jobs ----
+-- ---- the application's three jobs ----
 
 CREATE OR REPLACE FUNCTION public.update_appointment_statuses() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -81,12 +82,14 @@ CREATE TABLE IF NOT EXISTS pgmqd.reminder_sent (
 );
 COMMENT ON TABLE pgmqd.reminder_sent IS 'reminders that were put into email_queue';
 
--- Queues the reminders that are due and were not sent yet; period: the time until the next call.
+-- Queues the reminders that are due and were not sent yet; period: the time until the next call; at: the
+-- present, for tests.
 --   24h   from 24 hours before the start to 2 hours before it, so that it is made up for after a downtime, but only for
 --         who booked at least 24 hours before it
 --   1h    from 1 hour before the start to 20 minutes before it, or sooner when the next call would come after that; not
 --         for who booked in the last hour, and has the confirmation just above it
-CREATE OR REPLACE FUNCTION public.send_appointment_reminders(period interval DEFAULT '1 hour') RETURNS integer
+CREATE OR REPLACE FUNCTION public.send_appointment_reminders(period interval DEFAULT '1 hour',
+  "at" timestamptz DEFAULT now()) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   starts_at text := pgmqd.time_column('appointments', 'starts_at');
@@ -102,16 +105,16 @@ BEGIN
   FOR due IN EXECUTE format($q$
     SELECT a.row, a.at, k.kind FROM
       (SELECT to_jsonb(a) AS row, %1$s AS at, %2$s AS booked_at FROM public.appointments a
-       WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > now() AND %1$s <= now() + interval '24 hours') a,
+       WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > $2 AND %1$s <= $2 + interval '24 hours') a,
       (VALUES ('24h', interval '24 hours', interval '2 hours'),
         ('1h', greatest(interval '1 hour', $1 + interval '20 minutes'), interval '20 minutes')) AS k (kind, first, last)
-    WHERE a.at <= now() + k.first AND a.at >= now() + k.last
+    WHERE a.at <= $2 + k.first AND a.at >= $2 + k.last
       AND (a.booked_at <= a.at - CASE k.kind WHEN '24h' THEN interval '24 hours' ELSE interval '1 hour' END
         -- without the time of booking, the longer reminder goes out near its time or not at all
-        OR a.booked_at IS NULL AND (k.kind = '1h' OR a.at >= now() + interval '22 hours'))
+        OR a.booked_at IS NULL AND (k.kind = '1h' OR a.at >= $2 + interval '22 hours'))
       AND NOT EXISTS (SELECT FROM pgmqd.reminder_sent s
         WHERE s.appointment_id = a.row->>'id' AND s.kind = k.kind AND s.starts_at = a.at)
-    ORDER BY a.at $q$, starts_at, coalesce(created_at, 'NULL::timestamptz')) USING period
+    ORDER BY a.at $q$, starts_at, coalesce(created_at, 'NULL::timestamptz')) USING period, "at"
   LOOP
     reminder := format('%s %s %s', due.row->>'id', due.kind, pgmqd.iso_time(due.at));
     BEGIN
@@ -126,7 +129,7 @@ BEGIN
           'is_hour_before', due.kind = '1h',
           -- one that is made up for on the day itself must not say "tomorrow"
           'is_day_before', due.kind = '24h' AND (due.at AT TIME ZONE pgmqd.setting('time_zone'))::date
-            = (now() AT TIME ZONE pgmqd.setting('time_zone'))::date + 1),
+            = ("at" AT TIME ZONE pgmqd.setting('time_zone'))::date + 1),
         'appointment_reminder ' || reminder)
       WHERE s.appointment_id = due.row->>'id' AND s.kind = due.kind AND s.starts_at = due.at;
       sent := sent + 1;
@@ -138,7 +141,7 @@ BEGIN
       END IF;
     END;
   END LOOP;
-  DELETE FROM pgmqd.reminder_sent s WHERE s.starts_at < now() - interval '90 days';
+  DELETE FROM pgmqd.reminder_sent s WHERE s.starts_at < "at" - interval '90 days';
   RETURN sent;
 END $f$;
 
@@ -154,7 +157,156 @@ CREATE TABLE IF NOT EXISTS pgmqd.schedule (
   next_due timestamptz,
   last_run timestamptz
 );
+-- catch_up: what becomes of times that went by while nobody ran: none, only the last, or all. max_late: a time that is
+-- further back than this is skipped. taken_over: it is pg_cron's, whose launcher is dead.
+ALTER TABLE pgmqd.schedule
+  ADD COLUMN IF NOT EXISTS catch_up text NOT NULL DEFAULT 'last' CHECK (catch_up IN ('none', 'last', 'all')),
+  ADD COLUMN IF NOT EXISTS max_late interval CHECK (max_late > '0'),
+  ADD COLUMN IF NOT EXISTS last_status text,
+  ADD COLUMN IF NOT EXISTS last_error text,
+  ADD COLUMN IF NOT EXISTS taken_over boolean NOT NULL DEFAULT false;
 COMMENT ON TABLE pgmqd.schedule IS 'what runs by the clock; only rows whose runner is pgmqd are the dispatcher''s';
+
+CREATE TABLE IF NOT EXISTS pgmqd.schedule_runs (
+  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  name text NOT NULL,
+  due timestamptz NOT NULL,
+  started_at timestamptz NOT NULL,
+  ended_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  status text NOT NULL CHECK (status IN ('ok', 'failed', 'skipped')),
+  error text
+);
+CREATE INDEX IF NOT EXISTS schedule_runs_started_idx ON pgmqd.schedule_runs (started_at);
+COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has run; pg_cron has its own in cron.job_run_details';
+
+-- Another time or zone needs another next_due; the scheduler finds it.
+CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF (NEW.cron, NEW.tz) IS DISTINCT FROM (OLD.cron, OLD.tz) OR NEW.enabled AND NOT OLD.enabled THEN
+    NEW.next_due := NULL;
+  END IF;
+  RETURN NEW;
+END $f$;
+CREATE OR REPLACE TRIGGER schedule_changed BEFORE UPDATE ON pgmqd.schedule
+  FOR EACH ROW EXECUTE FUNCTION pgmqd.schedule_changed();
+
+-- Runs what is due under a schedule, once: the claim is a compare-and-set of next_due in the transaction of the work
+-- itself, so of any number of dispatchers that come for the same time only one does it. Returns what became of it: ok,
+-- failed, skipped, or taken, when somebody else has it. "at" is the present; problem: do not run it, it failed for this.
+CREATE OR REPLACE FUNCTION pgmqd.run_schedule(schedule text, due timestamptz, next timestamptz,
+  "at" timestamptz DEFAULT clock_timestamp(), problem text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s pgmqd.schedule;
+  status text := 'ok';
+  error text := problem;
+  began timestamptz := clock_timestamp();
+BEGIN
+  SELECT * INTO s FROM pgmqd.schedule c WHERE c.name = schedule AND c.enabled AND c.runner = 'pgmqd' AND c.next_due = due
+  FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 'taken';
+  END IF;
+  IF problem IS NOT NULL THEN
+    status := 'failed';
+  ELSIF ("at" - due > CASE s.catch_up WHEN 'none' THEN least(s.max_late, interval '1 minute') ELSE s.max_late END) THEN
+    status := 'skipped';
+    error := format('%s late', date_trunc('second', "at" - due));
+  ELSE
+    BEGIN
+      EXECUTE s.command;
+    EXCEPTION WHEN OTHERS THEN
+      status := 'failed';
+      error := left(SQLERRM, 2000);
+    END;
+  END IF;
+  UPDATE pgmqd.schedule c SET next_due = next, last_run = "at", last_status = status, last_error = error
+  WHERE c.name = schedule;
+  INSERT INTO pgmqd.schedule_runs (name, due, started_at, ended_at, status, error)
+  VALUES (schedule, due, "at", "at" + (clock_timestamp() - began), status, error);
+  RETURN status;
+END $f$;
+
+-- Runs the command of a schedule now, beside its times, which stay as they are.
+CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, OUT status text, OUT error text, OUT ms bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  command text := (SELECT c.command FROM pgmqd.schedule c WHERE c.name = schedule);
+  began timestamptz := clock_timestamp();
+BEGIN
+  IF command IS NULL THEN
+    RAISE EXCEPTION 'there is no schedule "%"', schedule
+      USING HINT = (SELECT 'There are ' || string_agg(c.name, ', ' ORDER BY c.name) FROM pgmqd.schedule c);
+  END IF;
+  status := 'ok';
+  BEGIN
+    EXECUTE command;
+  EXCEPTION WHEN OTHERS THEN
+    status := 'failed';
+    error := left(SQLERRM, 2000);
+  END;
+  INSERT INTO pgmqd.schedule_runs (name, due, started_at, status, error) VALUES (schedule, began, began, status, error);
+  ms := (extract(epoch FROM clock_timestamp() - began) * 1000)::bigint;
+END $f$;
+
+-- Whether pg_cron runs jobs here; NULL when this role may not know.
+CREATE OR REPLACE FUNCTION pgmqd.pg_cron_lives() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher') THEN true
+    WHEN pg_has_role('pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN false
+  END
+$f$;
+
+-- Switches a job of pg_cron's on or off, so that it cannot run beside ours.
+CREATE OR REPLACE FUNCTION pgmqd.switch_pg_cron(job_name text, wanted boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF to_regclass('cron.job') IS NULL THEN
+    RETURN;
+  END IF;
+  UPDATE cron.job j SET active = wanted
+  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
+EXCEPTION WHEN insufficient_privilege THEN
+  PERFORM cron.alter_job(j.jobid, active := wanted) FROM cron.job j
+  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
+END $f$;
+
+-- With pg_cron's launcher dead its jobs become ours, from the time on at which each was started last; returns how many.
+CREATE OR REPLACE FUNCTION pgmqd.take_over_schedules() RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s record;
+  ran timestamptz;
+  n integer := 0;
+BEGIN
+  FOR s IN SELECT name FROM pgmqd.schedule WHERE runner = 'pg_cron' FOR UPDATE SKIP LOCKED LOOP
+    PERFORM pgmqd.switch_pg_cron(s.name, false);
+    IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+      SELECT max(d.start_time) INTO ran FROM cron.job_run_details d JOIN cron.job j USING (jobid)
+      WHERE j.jobname = s.name AND j.database = current_database();
+    END IF;
+    UPDATE pgmqd.schedule c SET runner = 'pgmqd', taken_over = true, next_due = NULL, last_run = coalesce(ran, c.last_run)
+    WHERE c.name = s.name;
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END $f$;
+
+-- Gives them back; returns how many.
+CREATE OR REPLACE FUNCTION pgmqd.give_back_schedules() RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s record;
+  n integer := 0;
+BEGIN
+  FOR s IN SELECT name FROM pgmqd.schedule WHERE taken_over AND runner = 'pgmqd' FOR UPDATE SKIP LOCKED LOOP
+    UPDATE pgmqd.schedule c SET runner = 'pg_cron', taken_over = false, next_due = NULL WHERE c.name = s.name;
+    PERFORM pgmqd.switch_pg_cron(s.name, true);
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END $f$;
 
 -- Why pg_cron cannot run jobs of this database; NULL when it can. Creates the extension where that is all that lacks.
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_problem() RETURNS text
@@ -188,7 +340,7 @@ EXCEPTION WHEN OTHERS THEN
   RETURN SQLERRM;
 END $f$;
 
--- Gives the three jobs to pg_cron, or to the dispatcher; only changes are written. Returns what somebody has to mend.
+-- Gives the jobs to pg_cron, or to the dispatcher; only changes are written. Returns what somebody has to mend.
 CREATE OR REPLACE FUNCTION pgmqd.connect_schedules() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -200,7 +352,8 @@ BEGIN
   FOR job IN SELECT * FROM (VALUES
     ('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()'),
     ('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()'),
-    ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()'))
+    ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()'),
+    ('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()'))
     AS j (name, cron, command)
   LOOP
     run_by := CASE WHEN cron_problem IS NULL THEN 'pg_cron' ELSE 'pgmqd' END;
@@ -216,17 +369,21 @@ BEGIN
         PERFORM cron.schedule(job.name, job.cron, job.command);
       END IF;
     END IF;
+    -- what was taken over stays so until it is given back
     INSERT INTO pgmqd.schedule AS s (name, cron, command, runner) VALUES (job.name, job.cron, job.command, run_by)
-    ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, command = excluded.command, runner = excluded.runner,
+    ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, command = excluded.command,
+      runner = CASE WHEN s.taken_over THEN s.runner ELSE excluded.runner END,
+      taken_over = s.taken_over AND excluded.runner = 'pg_cron',
       next_due = CASE WHEN s.cron = excluded.cron THEN s.next_due END
-    WHERE (s.cron, s.command, s.runner) IS DISTINCT FROM (excluded.cron, excluded.command, excluded.runner);
+    WHERE (s.cron, s.command) IS DISTINCT FROM (excluded.cron, excluded.command)
+      OR s.runner <> excluded.runner AND NOT s.taken_over OR s.taken_over AND excluded.runner <> 'pg_cron';
   END LOOP;
 END $f$;
 
 DO $$
 BEGIN
   PERFORM pgmqd.restrict_functions('public.update_appointment_statuses()', 'public.cleanup_old_assessments()',
-    'public.send_appointment_reminders(interval)');
+    'public.send_appointment_reminders(interval,timestamptz)');
 END $$;
 
 DO $$

@@ -16,6 +16,7 @@ enum conn_state {
 	CONN_MAIL,  /* the answer to MAIL, */
 	CONN_RCPT,  /* to RCPT, */
 	CONN_DATA,  /* to DATA */
+	CONN_HELD,  /* the server waits for the mail's bytes, which wait for smtp_release() */
 	CONN_BODY,  /* the mail's bytes are being written */
 	CONN_DOT,   /* the answer to the final dot */
 	CONN_EMPTY, /* the same, for a mail that was refused after DATA had been sent ahead */
@@ -70,6 +71,8 @@ void conn_free(struct smtp_conn *c);
 
 /* Starts a mail on a READY connection. */
 void talk_start(struct smtp_conn *c, struct smtp_mail *mail);
+/* The mail on a HELD connection may go on. */
+void talk_release(struct smtp_conn *c);
 /* Says QUIT on a READY connection and waits for the answer for a short while. */
 void talk_quit(struct smtp_conn *c);
 /* A reply has come. */

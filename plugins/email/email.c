@@ -2,15 +2,19 @@
 #include "config.h"
 
 #include "address.h"
+#include "ledger.h"
 #include "message.h"
 #include "mime.h"
 #include "options.h"
 #include "reply.h"
 
+#include <cjson/cJSON.h>
 #include <curl/curl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
+
+#define BUSY_MS 5000
 
 /* A message's mail on its way. */
 struct sending {
@@ -19,6 +23,12 @@ struct sending {
 	struct smtp_mail mail;
 	char *to, *data; /* what `mail` points to */
 	char *template, *message_id;
+	struct ledger_entry entry; /* empty without a ledger */
+	bool in_pool;
+	bool repeated;             /* it may have gone out before: the ledger is asked first, and not beside the conversation */
+	/* What names the message: after a redrive, what named it the first time. */
+	gint64 root_id, root_enqueued;
+	bool was_held; /* put back by somebody who knew that it may have been sent */
 	gint64 started; /* monotonic µs */
 };
 
@@ -31,6 +41,8 @@ static void sending_free(gpointer p)
 	g_free(s->data);
 	g_free(s->template);
 	g_free(s->message_id);
+	if (s->entry.ledger != NULL)
+		ledger_clear(&s->entry);
 	g_free(s);
 }
 
@@ -59,6 +71,8 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	h->worker = w;
 	email_options_apply(h);
 	h->sendings = g_hash_table_new_full(NULL, NULL, NULL, sending_free);
+	h->ledger.worker = w;
+	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
 	h->pool = smtp_pool_new(&h->settings, w);
 	return 0;
 }
@@ -89,28 +103,96 @@ static void on_done(void *arg, const struct smtp_result *result)
 			"sent template=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
 			s->template != NULL ? s->template : "-", s->message_id, s->mail.len,
 			(g_get_monotonic_time() - s->started) / 1000, result->text);
-		pgmqd_done(m);
+		ledger_sent(&s->entry, result->text);
+		break;
+	case SMTP_UNKNOWN: /* the same Message-ID again, by which the recipient's side can tell a second copy */
+		ledger_end(&s->entry, true, result->text);
+		if (h->ledger.resend)
+			pgmqd_retry(m, 0, "%s", result->text);
+		else
+			pgmqd_fail_as(m, "unknown", "%s; held", result->text);
 		break;
 	case SMTP_TRANSIENT:
-	case SMTP_UNKNOWN: /* the same Message-ID again, by which the recipient's side can tell a second copy */
+		ledger_end(&s->entry, false, result->text);
 		pgmqd_retry(m, 0, "%s", result->text);
 		break;
 	case SMTP_PERMANENT:
+		ledger_end(&s->entry, false, result->text);
 		pgmqd_fail(m, "%s", result->text);
 		break;
 	case SMTP_CONFIG:
+		ledger_end(&s->entry, false, result->text);
 		pgmqd_config_error(m, "%s", result->text);
 		break;
 	}
 	sending_free(s);
 }
 
-/* The name that all copies of this mail share, and the seed of its boundaries. */
-static void identify(struct email *h, struct pgmqd_msg *m, const struct email_message *msg,
-	const struct mime_mail *mail, char **message_id, char **seed)
+/* The ledger has answered. */
+static void on_ledger(void *arg, enum ledger_answer is, const char *why)
 {
-	char *id = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_id(m));
-	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_enqueued_us(m));
+	struct sending *s = arg;
+	struct email *h = s->email;
+	struct pgmqd_msg *m = s->msg;
+
+	if (is == LEDGER_GO) {
+		if (s->in_pool) {
+			smtp_release(&s->mail);
+		} else {
+			s->in_pool = true;
+			smtp_send(h->pool, &s->mail);
+		}
+		return;
+	}
+	if (s->in_pool)
+		smtp_cancel(h->pool, &s->mail);
+	g_hash_table_steal(h->sendings, m);
+	if (is == LEDGER_SENT) {
+		pgmqd_msg_log(m, PGMQD_INFO, "sent before, by the mail ledger: not sent again message_id=<%s>", s->message_id);
+		pgmqd_done(m);
+	} else if (is == LEDGER_UNKNOWN) {
+		pgmqd_fail_as(m, "unknown", "the mail may have been sent before, by the mail ledger; held");
+	} else if (is == LEDGER_BUSY) {
+		pgmqd_retry(m, BUSY_MS, "another message is sending the mail of the same key and recipient");
+	} else {
+		pgmqd_retry(m, 0, "the mail ledger could not be written: %s", why);
+	}
+	sending_free(s);
+}
+
+/* Learns from the headers whether the message has been among the dead letters, and what it was then. */
+static void read_history(struct sending *s)
+{
+	const char *text = pgmqd_msg_headers(s->msg);
+	cJSON *headers = text != NULL && strstr(text, "\"pgmqd_history\"") != NULL ? cJSON_Parse(text) : NULL;
+	const cJSON *history = cJSON_GetObjectItemCaseSensitive(headers, "pgmqd_history"), *first, *last;
+	const cJSON *id, *enqueued, *kind;
+
+	s->root_id = pgmqd_msg_id(s->msg);
+	s->root_enqueued = pgmqd_msg_enqueued_us(s->msg);
+	if (cJSON_IsArray(history) && cJSON_GetArraySize(history) > 0) {
+		first = cJSON_GetArrayItem(history, 0);
+		last = cJSON_GetArrayItem(history, cJSON_GetArraySize(history) - 1);
+		id = cJSON_GetObjectItemCaseSensitive(first, "msg_id");
+		enqueued = cJSON_GetObjectItemCaseSensitive(first, "enqueued_us");
+		kind = cJSON_GetObjectItemCaseSensitive(last, "class");
+		if (cJSON_IsNumber(id) && cJSON_IsNumber(enqueued)) {
+			s->root_id = (gint64)id->valuedouble;
+			s->root_enqueued = (gint64)enqueued->valuedouble;
+		}
+		s->was_held = cJSON_IsString(kind) && strcmp(kind->valuestring, "unknown") == 0;
+		s->repeated = true;
+	}
+	cJSON_Delete(headers);
+}
+
+/* The name that all copies of this mail share, and the seed of its boundaries. */
+static void identify(struct sending *s, const struct email_message *msg, const struct mime_mail *mail, char **seed)
+{
+	struct email *h = s->email;
+	struct pgmqd_msg *m = s->msg;
+	char *id = g_strdup_printf("%" G_GINT64_FORMAT, s->root_id);
+	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
 	const char *raw = pgmqd_msg_text(m, NULL);
 	const char *const keyed[] = { pgmqd_msg_queue(m), msg->key, mail->to };
 	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, raw };
@@ -118,9 +200,11 @@ static void identify(struct email *h, struct pgmqd_msg *m, const struct email_me
 				      : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
 	const char *const content[] = { name, raw, mail->subject, mail->text, mail->html };
 
-	*message_id = g_strdup_printf("%.32s@%s", name, h->domain);
+	s->message_id = g_strdup_printf("%.32s@%s", name, h->domain);
 	/* Of the content too, so that no text can hold the boundary that it will get. */
 	*seed = mime_digest(content, G_N_ELEMENTS(content));
+	if (h->use_ledger)
+		ledger_entry_init(&s->entry, &h->ledger, m, name, msg->template, s->message_id, mail->to);
 	g_free(name);
 	g_free(id);
 	g_free(enqueued);
@@ -152,7 +236,7 @@ static char *compose(struct sending *s, const struct email_message *msg, const s
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail.subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	identify(h, s->msg, msg, &mail, &s->message_id, &seed);
+	identify(s, msg, &mail, &seed);
 	mail.message_id = s->message_id;
 	mail.seed = seed;
 	bytes = mime_compose(&mail, &len, &wrong);
@@ -189,6 +273,7 @@ static char *prepare(struct sending *s, bool *config)
 		reason = compose(s, &msg, &r);
 	s->to = g_strdup(msg.to);
 	s->template = g_strdup(msg.template);
+	s->repeated = s->repeated || msg.key != NULL;
 	pgmqd_rendered_free(&r);
 	message_clear(&msg);
 	return reason;
@@ -205,6 +290,8 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 	s->email = h;
 	s->msg = m;
 	s->started = g_get_monotonic_time();
+	s->repeated = pgmqd_msg_attempt(m) > 1;
+	read_history(s);
 	if ((reason = prepare(s, &config)) != NULL) {
 		sending_free(s);
 		if (config)
@@ -220,7 +307,19 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 	s->mail.done = on_done;
 	s->mail.arg = s;
 	g_hash_table_insert(h->sendings, m, s);
-	smtp_send(h->pool, &s->mail);
+	s->entry.msg = m;
+	s->entry.answer = on_ledger;
+	s->entry.arg = s;
+	s->entry.resend = s->entry.resend || s->was_held;
+	/* The first time, the ledger is written while the mail is announced: only its bytes wait for the answer. */
+	s->in_pool = !h->use_ledger || !s->repeated;
+	s->mail.held = h->use_ledger;
+	if (s->in_pool)
+		smtp_send(h->pool, &s->mail);
+	else
+		s->mail.held = false;
+	if (h->use_ledger)
+		ledger_begin(&s->entry);
 }
 
 /* Lets go of a message. */
@@ -231,7 +330,10 @@ static void email_cancel(void *handle, struct pgmqd_msg *m)
 
 	if (s == NULL)
 		return;
-	smtp_cancel(h->pool, &s->mail);
+	if (s->entry.ledger != NULL)
+		ledger_end(&s->entry, s->in_pool && smtp_may_have_arrived(&s->mail), "taken back before the server's answer");
+	if (s->in_pool)
+		smtp_cancel(h->pool, &s->mail);
 	g_hash_table_remove(h->sendings, m);
 }
 

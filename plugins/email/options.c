@@ -44,6 +44,11 @@ const struct pgmqd_option email_options[] = {
 		NULL },
 	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
 		NULL, NULL },
+	{ "ledger", PGMQD_BOOL, 0, AT(use_ledger), "yes",
+		"Keep the mail ledger (pgmqd.mail_log), so that a mail that was sent is not sent again.", NULL, NULL },
+	{ "on_unknown", PGMQD_ENUM, 0, AT(on_unknown), "resend",
+		"A mail that may have been sent is sent again with the same Message-ID, or held as a dead letter.", NULL,
+		"resend|hold" },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
 

@@ -2,6 +2,7 @@
 #ifndef EMAIL_OPTIONS_H
 #define EMAIL_OPTIONS_H
 
+#include "ledger.h"
 #include "pgmqd-plugin.h"
 #include "smtp.h"
 
@@ -14,11 +15,13 @@ struct email {
 	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
 	int smtp_allow_insecure;
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
-	const char *from, *from_name, *reply_to;
+	const char *from, *from_name, *reply_to, *on_unknown;
+	int use_ledger;
 
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;
 	struct smtp_pool *pool;
+	struct ledger ledger;
 	GHashTable *sendings;                              /* message → struct sending */
 	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
 	const char *domain;                                /* inside from_address */

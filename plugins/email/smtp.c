@@ -198,6 +198,21 @@ void smtp_send(struct smtp_pool *pool, struct smtp_mail *mail)
 	smtp_pool_kick(pool);
 }
 
+void smtp_release(struct smtp_mail *mail)
+{
+	mail->held = false;
+	if (mail->conn != NULL && mail->conn->state == CONN_HELD)
+		talk_release(mail->conn);
+}
+
+bool smtp_may_have_arrived(const struct smtp_mail *mail)
+{
+	const struct smtp_conn *c = mail->conn;
+
+	return c != NULL &&
+	       (c->state == CONN_DOT || (c->state == CONN_BODY && c->body_sent + c->chunk >= mail->len));
+}
+
 void smtp_cancel(struct smtp_pool *pool, struct smtp_mail *mail)
 {
 	if (mail->conn != NULL)

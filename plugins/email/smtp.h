@@ -38,6 +38,7 @@ struct smtp_mail {
 	const char *from, *to; /* ASCII envelope addresses */
 	const char *data;      /* after reply_stuff_dots() */
 	size_t len;
+	bool held;             /* everything up to the answer to DATA, and no byte of the mail before smtp_release() */
 	void (*done)(void *arg, const struct smtp_result *result);
 	void *arg;
 	/* the pool's own */
@@ -52,6 +53,10 @@ void smtp_pool_free(struct smtp_pool *pool);
 
 /* `done` runs later, never from inside this call. */
 void smtp_send(struct smtp_pool *pool, struct smtp_mail *mail);
+/* Lets a held mail go on; `done` does not run from inside this call. */
+void smtp_release(struct smtp_mail *mail);
+/* Whether the server may have all of a mail whose `done` has not run. */
+bool smtp_may_have_arrived(const struct smtp_mail *mail);
 /* Lets go of a mail whose `done` has not run; its connection is dropped when the mail is in conversation. */
 void smtp_cancel(struct smtp_pool *pool, struct smtp_mail *mail);
 

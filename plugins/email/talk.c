@@ -124,11 +124,19 @@ static void on_data(struct smtp_conn *c, const struct reply *r)
 			conn_command(c, ".\r\n"); /* RFC 2920 3.1 */
 		}
 	} else if (r->code == 354) {
-		conn_enter(c, CONN_BODY, s->data_timeout);
-		conn_flush(c);
+		/* Held, it has the time that the message has. */
+		conn_enter(c, c->mail->held ? CONN_HELD : CONN_BODY, c->mail->held ? 0 : s->data_timeout);
+		if (c->state == CONN_BODY)
+			conn_flush(c);
 	} else {
 		refuse(c, STAGE_DATA, r, r->code >= 400 && r->code != 421 ? CONN_RSET : CONN_DEAD);
 	}
+}
+
+void talk_release(struct smtp_conn *c)
+{
+	conn_enter(c, CONN_BODY, smtp_pool_settings(c->pool)->data_timeout);
+	conn_flush(c);
 }
 
 /* The answer to the final dot. */
@@ -183,6 +191,7 @@ void talk_reply(struct smtp_conn *c, const struct reply *r)
 	case CONN_DATA:
 		on_data(c, r);
 		return;
+	case CONN_HELD:
 	case CONN_BODY:
 		/* The server has had enough before the end; without the final dot it must not keep what it has. */
 		refuse(c, STAGE_DATA, r, CONN_DEAD);

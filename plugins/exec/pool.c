@@ -166,8 +166,11 @@ static bool member_read(struct member *w)
 		if (n < 0 && errno == EAGAIN)
 			return true;
 		if (n <= 0) {
-			member_kill(w, "the program closed its output");
-			return false;
+			event_free(w->ev[1]);
+			w->ev[1] = NULL;
+			if (!w->job)
+				member_kill(w, "");
+			return false; /* its end, which follows, says why; if it lives on, its time will be up */
 		}
 		w->answer_len += (size_t)n;
 		w->answer[w->answer_len] = 0;

@@ -8,12 +8,13 @@ DELETE FROM appointments;
 
 SELECT results_eq('SELECT name, cron, command, tz, runner, enabled FROM pgmqd.schedule ORDER BY name', $$VALUES
   ('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()', 'UTC', 'pgmqd', true),
+  ('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()', 'UTC', 'pgmqd', true),
   ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()', 'UTC', 'pgmqd', true),
   ('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()', 'UTC', 'pgmqd', true)$$,
-  'without pg_cron the dispatcher runs the three');
+  'without pg_cron the dispatcher runs them');
 UPDATE pgmqd.schedule SET next_due = '2030-01-01';
 SELECT is_empty('SELECT * FROM pgmqd.connect_schedules()', 'connecting again');
-SELECT is(count(*), 3::bigint, 'keeps what is due') FROM pgmqd.schedule WHERE next_due = '2030-01-01';
+SELECT is(count(*), 4::bigint, 'keeps what is due') FROM pgmqd.schedule WHERE next_due = '2030-01-01';
 
 -- ---- statuses ----
 INSERT INTO appointments (user_id, specialist_name, status, starts_at, ends_at) SELECT anna(), name, status, now() + s, now() + e

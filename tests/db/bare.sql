@@ -15,7 +15,7 @@ SELECT lives_ok($$SELECT queue_email_task('v@example.test', NULL, 'report_ready'
 SELECT is(update_appointment_statuses(), 0, 'nothing to do');
 SELECT is(cleanup_old_assessments(), 0, 'nothing to do');
 SELECT is(send_appointment_reminders(), 0, 'nothing to do');
-SELECT is(count(*), 3::bigint, 'the schedules wait all the same') FROM pgmqd.schedule;
+SELECT is(count(*), 4::bigint, 'the schedules wait all the same') FROM pgmqd.schedule;
 
 -- the application comes in steps
 CREATE TABLE public.assessments (id integer PRIMARY KEY, user_id integer);

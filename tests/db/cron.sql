@@ -1,12 +1,14 @@
--- cron.sql: with pg_cron in this database, the three jobs are its own.
+-- cron.sql: with pg_cron in this database, the jobs are its own.
 -- database: cron
 BEGIN;
 SELECT plan(9);
 SELECT results_eq('SELECT jobname::text COLLATE "default", schedule, command, active FROM cron.job ORDER BY 1', $$VALUES
   ('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()', true),
+  ('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()', true),
   ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()', true),
   ('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()', true)$$, 'the jobs');
 SELECT results_eq('SELECT name, runner FROM pgmqd.schedule ORDER BY 1', $$VALUES ('cleanup-old-assessments', 'pg_cron'),
+  ('delete-old-messages', 'pg_cron'),
   ('send-appointment-reminders', 'pg_cron'), ('update-appointment-statuses', 'pg_cron')$$, 'the dispatcher leaves them alone');
 CREATE TABLE former AS SELECT jobid FROM cron.job;
 SELECT is_empty('SELECT * FROM pgmqd.connect_schedules()', 'connecting again');

@@ -5,6 +5,7 @@ n=0 out='' status=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$SQL_DIR"/*.sql "$work"
+numbers=($(cd "$work" && ls | grep -v ^000 | cut -c1-3)) # of all files but the demo application's
 pgmqd() { status=0; out=$("$PGMQD" migrate "$@" 2>&1) || status=$?; }
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
 report() { # ok|no, title

@@ -176,7 +176,8 @@ def test_silent_enqueue_of_a_killed_worker(rig, queue, tmp_path):
         with Busy(rig):
             wait_awake(rig, True)
             quiet = silent.execute("select pgmq.send('stress', '{}')").fetchone()[0]
-            mark = rig.daemon.mark()
+        assert settle_wait(rig)  # what it had in hand would come back with its lease only
+        mark = rig.daemon.mark()
         rig.daemon.kill_child("worker")
         rig.daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
         rig.db.execute("select pg_sleep(1)")  # the new worker has had every chance to fall asleep

@@ -106,12 +106,25 @@ void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PG
 /* Never: dead-lettered with this reason. */
 void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
+/* The same with a class of the plugin's own (up to 31 characters), by which `pgmqd dlq --class` can choose; else it is "permanent". */
+void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* Partly done: in one transaction json_text is sent as a new message, seen after delay_ms, and this one is archived. */
 void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms);
 
 /* Handled, and `sql` (one statement, $1... from params, text, NULL for null) commits together with the archive, or
  * neither does: exactly once for effects in the database. The texts are copied. */
 void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
+
+/* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together, and runs
+ * it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with one element per
+ * message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or should one of the messages
+ * belong to somebody else by now, it is run for each of them alone. */
+void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
+
+/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. For what another side has to do
+ * first; the plugin itself must know when to give up. */
+void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
 /* It is not the message's fault (wrong password, provider paused): the message goes back without losing an attempt and
  * the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
@@ -209,7 +222,8 @@ typedef void (*pgmqd_curl_cb)(void *arg, int curl_code);
 int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg);
 void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy);
 
-/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied ---- */
+/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback nobody
+ * hears how it went; then it may also be sent from cancel(). ---- */
 
 typedef void (*pgmqd_query_cb)(void *arg, const struct pgmqd_result *res);
 int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg);
@@ -223,7 +237,9 @@ const char *pgmqd_result_value(const struct pgmqd_result *r, int row, int col); 
 
 /* Renders templates/LANG/NAME.{subject,txt,html}.mustache with `vars` (an object; NULL: none). `lang` falls back from
  * ru-RU to ru to the host's default_lang. 0: the three texts are the caller's, freed by pgmqd_rendered_free(). -1: `error`
- * says what is wrong (unknown template, a required variable that is missing, a name with a path in it) and is freed by the same call. */
+ * says what is wrong with the message (unknown template, a required variable that is missing, a name with a path in it) and is freed
+ * by the same call. -2: the templates cannot be loaded, which is no message's fault (pgmqd_config_error); they are read again at
+ * the next call. */
 struct pgmqd_rendered {
 	char *subject, *text, *html;
 	char *lang; /* the language that was found */

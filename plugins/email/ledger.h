@@ -1,0 +1,54 @@
+/* ledger.h: the mail ledger (table pgmqd.mail_log): asks before a mail goes out whether it did before, and writes down how it went. */
+#ifndef EMAIL_LEDGER_H
+#define EMAIL_LEDGER_H
+
+#include "pgmqd-plugin.h"
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Of one worker. All zero to begin with. */
+struct ledger {
+	struct pgmqd_worker *worker;
+	bool resend;     /* what may have been sent is sent again; else held */
+	bool warned;     /* that it cannot be used: said once */
+	int64_t off_until; /* monotonic µs: not tried before that */
+	unsigned serial; /* of tokens */
+};
+
+enum ledger_answer {
+	LEDGER_GO,      /* send it; also when there is no ledger */
+	LEDGER_SENT,    /* it was sent before */
+	LEDGER_UNKNOWN, /* it may have been sent before, and is to be held */
+	LEDGER_BUSY,    /* another message is sending the same mail */
+	LEDGER_FAILED   /* the ledger cannot be written just now: try again later; `why` says more */
+};
+
+/* One mail's row. The caller keeps it until the message is settled or cancelled. */
+struct ledger_entry {
+	struct ledger *ledger;
+	struct pgmqd_msg *msg;
+	char *key, *token, *template, *message_id, *to;
+	bool resend;    /* of this mail, whatever the ledger's policy is */
+	bool asked;     /* mail_begin is on its way or answered: there is, or may be, a row to be closed */
+	bool answered;
+	bool usable;    /* the answer was one of the ledger's */
+	struct pgmqd_timer *again;
+	/* Runs once, later, or at once when there is no ledger; not any more after ledger_clear(). */
+	void (*answer)(void *arg, enum ledger_answer is, const char *why);
+	void *arg;
+};
+
+/* Fills an entry in; the texts are copied. */
+void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key, const char *template,
+	const char *message_id, const char *to);
+/* Asks whether the mail may go out. */
+void ledger_begin(struct ledger_entry *e);
+/* The mail was sent: settles the message, row and archive together. */
+void ledger_sent(struct ledger_entry *e, const char *reply);
+/* It was not, or (`unknown`) may have been; before the message is settled, also while it is being cancelled. */
+void ledger_end(struct ledger_entry *e, bool unknown, const char *reply);
+void ledger_clear(struct ledger_entry *e);
+
+#endif

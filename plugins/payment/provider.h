@@ -1,0 +1,63 @@
+/* provider.h: what the payment plugin knows of a payment provider; another one is another file with one such table. */
+#ifndef PAYMENT_PROVIDER_H
+#define PAYMENT_PROVIDER_H
+
+#include "pgmqd-plugin.h"
+
+#include <curl/curl.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cJSON;
+
+/* The handle: the options. */
+struct payment_handle {
+	const char *provider, *base_url, *shop_id, *secret_key, *metadata_key;
+	int test_mode;
+	int64_t timeout, expire_after, not_found_for;
+	const struct provider *way;
+	struct pgmqd_worker *worker;
+	struct check *checks; /* those under way */
+};
+
+/* What our row says. */
+struct payment_row {
+	const char *id, *provider_id, *currency;
+	int64_t minor;
+};
+
+/* What an answer means. */
+enum verdict {
+	VERDICT_PENDING,   /* the customer or the provider has still something to do */
+	VERDICT_PAID,
+	VERDICT_CANCELED,
+	VERDICT_REFUNDED,  /* all of it */
+	VERDICT_NOT_FOUND, /* not there, or not there yet */
+	VERDICT_LATER,     /* too many questions, trouble on the other side, no answer */
+	VERDICT_CONFIG,    /* we are not who we say, or ask in a wrong place */
+	VERDICT_REFUSED,   /* the question itself is wrong */
+	VERDICT_MISMATCH   /* an answer that must not be believed: it is about another payment, or another amount */
+};
+
+struct provider_answer {
+	enum verdict verdict;
+	char status[40];         /* the provider's own word */
+	char reason[240];        /* one line for people, "" when there is nothing to say */
+	char paid_at[40];        /* as the provider writes it, "" when it does not */
+	int64_t refunded_minor;
+	int64_t wait_ms;         /* the provider wants to be left alone so long */
+};
+
+struct provider {
+	const char *name, *base_url;
+	/* Whether an id may go into an address. */
+	bool (*id_is_good)(const char *id);
+	/* The question, on an easy handle that has a time limit and nothing else. False: out of memory. `headers` is freed by the caller. */
+	bool (*ask)(const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers);
+	/* What an answer means; only for those of HTTP status 200 to 599. */
+	void (*judge)(const struct payment_handle *h, const struct payment_row *row, long status, const struct cJSON *body, struct provider_answer *out);
+};
+
+extern const struct provider provider_yookassa;
+
+#endif

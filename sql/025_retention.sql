@@ -1,0 +1,128 @@
+-- 025_retention.sql: how long pgmqd keeps what it no longer needs, and how it forgets a person.
+
+INSERT INTO pgmqd.settings AS s (name, default_value, description) VALUES
+  ('keep_archives', '30 days', 'how long messages stay in the archives of the queues'),
+  ('keep_dead_letters', '30 days', 'how long dead letters stay'),
+  ('keep_mail_ledger', '30 days', 'how long it is known which mails were sent'),
+  ('keep_history', '30 days', 'how long runs of schedules stay, those of pg_cron''s, too'),
+  ('keep_errors', '30 days', 'how long failures of triggers stay'),
+  ('keep_events', '30 days', 'how long single analytics events stay; their daily numbers stay')
+ON CONFLICT (name) DO UPDATE SET default_value = excluded.default_value, description = excluded.description
+WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value, excluded.description);
+
+-- A setting of a time must be one, or everything would be deleted, or nothing.
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'keep_is_an_age' AND conrelid = 'pgmqd.settings'::regclass) THEN
+    ALTER TABLE pgmqd.settings ADD CONSTRAINT keep_is_an_age
+      CHECK (name NOT LIKE 'keep\_%' OR value IS NULL OR value::interval >= interval '1 hour');
+  END IF;
+END $$;
+
+-- Deletes at most `batch` rows of a table, the oldest first, whose `column_name` is older than the setting says. A table
+-- that is not there, or has no such column, has none.
+CREATE OR REPLACE FUNCTION pgmqd.delete_aged(table_name text, column_name text, setting text, batch integer)
+RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  n integer;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(table_name) AND attname = column_name
+                 AND NOT attisdropped) THEN
+    RETURN 0;
+  END IF;
+  EXECUTE format('WITH old AS (SELECT ctid FROM %1$s WHERE %2$I < now() - %3$L::interval ORDER BY %2$I LIMIT %4$s'
+    ' FOR UPDATE SKIP LOCKED) DELETE FROM %1$s t USING old WHERE t.ctid = old.ctid',
+    to_regclass(table_name), column_name, pgmqd.setting(setting), batch);
+  GET DIAGNOSTICS n = ROW_COUNT;
+  RETURN n;
+END $f$;
+
+-- Deletes what is older than the settings say: at most `batch` rows of each table in one call, so that no transaction is
+-- long; the schedule delete-old-messages calls it every ten minutes. Returns how many rows of each table.
+CREATE OR REPLACE FUNCTION pgmqd.delete_old(batch integer DEFAULT 5000) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  t record;
+  n integer;
+  result jsonb := '{}';
+BEGIN
+  FOR t IN
+    SELECT format('pgmq.%I', 'a_' || lower(m.queue_name)) AS name, 'archived_at' AS at, 'keep_archives' AS setting
+      FROM pgmq.meta m
+    UNION ALL SELECT format('pgmq.%I', 'q_' || lower(m.queue_name)), 'enqueued_at', 'keep_dead_letters'
+      FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
+    UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'),
+      ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
+      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events')
+  LOOP
+    BEGIN
+      n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);
+      IF n > 0 THEN
+        result := result || jsonb_build_object(t.name, n + coalesce((result->>t.name)::integer, 0));
+      END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+      NULL; -- not ours: pg_cron's history, say
+    END;
+  END LOOP;
+  RETURN result;
+END $f$;
+
+-- Deletes what pgmqd knows of a person: messages that wait, are archived or are dead, mails, reports, events, reminders,
+-- failures and payments' states. The application's own tables are left alone. A row is the person's when one of its
+-- values is the address, or the id of the person, or of one of the person's check-ups, appointments or payments.
+-- Returns how many rows of each table, and under "files" the reports on disk, which are to be deleted by hand.
+CREATE OR REPLACE FUNCTION pgmqd.erase_person(email text) RETURNS jsonb
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  address text := lower(btrim(email));
+  ids text[] := '{}';
+  more text[];
+  needles text[];
+  t text;
+  n integer;
+  files jsonb := '[]';
+  result jsonb := '{}';
+BEGIN
+  IF coalesce(address, '') !~ '^[^@\s"\\]+@[^@\s"\\]+$' THEN
+    RAISE EXCEPTION 'erase_person: this is no e-mail address' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  FOREACH t IN ARRAY ARRAY['public.profiles', 'auth.users'] LOOP
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(t) AND attname = 'email' AND NOT attisdropped) THEN
+      EXECUTE format('SELECT coalesce(array_agg(p.id::text), ''{}'') FROM %s p WHERE lower(btrim(p.email)) = %L', t, address)
+      INTO more;
+      ids := ids || more;
+    END IF;
+  END LOOP;
+  FOREACH t IN ARRAY ARRAY['public.assessments', 'public.appointments', 'public.payments'] LOOP
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(t) AND attname = 'user_id' AND NOT attisdropped) THEN
+      EXECUTE format('SELECT coalesce(array_agg(r.id::text), ''{}'') FROM %s r WHERE r.user_id::text = ANY ($1)', t)
+      INTO more USING ids;
+      -- a small number as an id would be found in rows of others: then only the person's own id counts
+      ids := ids || ARRAY(SELECT i FROM unnest(more) i WHERE length(i) >= 16);
+    END IF;
+  END LOOP;
+  IF to_regprocedure('pgmqd.mail_recipient(text)') IS NOT NULL THEN
+    ids := ids || pgmqd.mail_recipient(address); -- the mail ledger knows the person by this
+  END IF;
+  SELECT array_agg(DISTINCT '"' || lower(x) || '"') INTO needles FROM unnest(ids || address) x;
+  IF to_regclass('pgmqd.reports') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute
+      WHERE attrelid = to_regclass('pgmqd.reports') AND attname = 'path' AND NOT attisdropped) THEN
+    EXECUTE 'SELECT coalesce(jsonb_agg(r.path), ''[]'') FROM pgmqd.reports r WHERE r.path IS NOT NULL AND EXISTS'
+      ' (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)' INTO files USING needles;
+  END IF;
+  FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
+      'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts'])
+  LOOP
+    CONTINUE WHEN to_regclass(t) IS NULL;
+    EXECUTE format('DELETE FROM %s r WHERE EXISTS (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)',
+      to_regclass(t)) USING needles;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    IF n > 0 THEN
+      result := result || jsonb_build_object(t, n);
+    END IF;
+  END LOOP;
+  RETURN result || CASE WHEN files <> '[]' THEN jsonb_build_object('files', files) ELSE '{}' END;
+END $f$;
+
+DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;

@@ -1,0 +1,247 @@
+"""The exec plugin: what a program is told, what its end means, and that nothing of it is left behind."""
+
+import json
+import os
+import select
+
+import pytest
+
+from lib.paths import TIMEOUT
+
+QUEUE = "run_it"
+
+
+@pytest.fixture
+def start(rig, tmp_path):
+    """Starts pgmqd with a queue for a program in Python; each of its words is an option."""
+    rig.db.execute("select pgmqd.create_queue(%s)", [QUEUE])
+
+    def start(source, env=None, settings=None, **options):
+        program = tmp_path / "program"
+        program.write_text("#!/usr/bin/python3\nimport json, os, signal, sys, time\n" + source)
+        program.chmod(0o755)
+        options = {"plugin": "exec", "command": f"{program} {tmp_path}", "backoff_min": "1ms", "backoff_max": "1ms", **options}
+        return rig.start(queues={QUEUE: options}, env=env, **(settings or {}))
+
+    return start
+
+
+def settled(rig, message, queue=QUEUE, **fields):
+    """Sends a message and waits for the record of an outcome of it."""
+    mark = rig.daemon.mark()
+    msg_id = rig.enqueue(message, queue)
+    return rig.daemon.wait_settled(start=mark, msg_id=msg_id, **fields)
+
+
+def wait_gone(pid):
+    """Until a process is gone; one that is gone already is fine."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ended, _, _ = select.select([fd], [], [], TIMEOUT)
+    os.close(fd)
+    assert ended, f"process {pid} still lives"
+
+
+def fifo(path):
+    """A FIFO, opened so that nobody waits for the other end."""
+    os.mkfifo(path)
+    return os.fdopen(os.open(path, os.O_RDWR), "rb", 0)
+
+
+def read_line(f):
+    """A line out of a FIFO, within the time that a test has."""
+    assert select.select([f], [], [], TIMEOUT)[0], "nothing was written"
+    return f.readline().decode().strip()
+
+
+# ---- a program for each message ----
+
+@pytest.mark.parametrize("status, on_error, outcome", [
+    (0, "retry", "done"), (75, "fail", "retry"), (65, "retry", "fail"), (3, "retry", "retry"), (3, "fail", "fail"), (-9, "retry", "retry"),
+])
+def test_exit_status_is_the_outcome(rig, start, status, on_error, outcome):
+    start("s = json.load(sys.stdin)['status']\nprint('so it is', file=sys.stderr)\n"
+          "os.kill(os.getpid(), -s) if s < 0 else sys.exit(s)", on_error=on_error)
+    record = settled(rig, {"status": status})
+    assert record["outcome"] == outcome
+    if outcome != "done":
+        assert record["reason"].endswith("so it is")
+
+
+def test_what_the_program_is_told(rig, start):
+    start("json.dump({'env': dict(os.environ), 'stdin': sys.stdin.read(), 'cwd': os.getcwd(), 'fds': sorted(os.listdir('/proc/self/fd')),"
+          " 'pgrp': os.getpgrp() == os.getpid()}, open(sys.argv[1] + '/told', 'w'))",
+          env={"WANTED": "yes", "SECRET_OF_THE_DAEMON": "no"}, pass_env="WANTED ABSENT", dir="/")
+    message = {"text": "Я и «ты»", "n": 12345678901234567890}
+    rig.db.execute("select pgmq.send(%s, %s::jsonb, %s::jsonb, 0)", [QUEUE, json.dumps(message), '{"trace": "t-1"}'])
+    msg_id = rig.daemon.wait_settled(outcome="done")["msg_id"]
+    (path,) = [p for p in os.scandir(os.path.dirname(_program(rig))) if p.name == "told"]
+    with open(path, encoding="utf-8") as f:
+        told = json.load(f)
+    assert json.loads(told["stdin"]) == message and told["stdin"].endswith("\n")
+    env = told["env"]
+    assert env["PGMQD_MSG_ID"] == str(msg_id) and env["PGMQD_ATTEMPT"] == "1" and env["PGMQD_QUEUE"] == QUEUE
+    assert json.loads(env["PGMQD_HEADERS"]) == {"trace": "t-1"} and env["WANTED"] == "yes"
+    allowed = {"PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "WANTED"}
+    assert {name for name in env if not name.startswith("PGMQD_")} <= allowed
+    assert told["cwd"] == "/" and told["pgrp"]
+    assert told["fds"] == ["0", "1", "2", "3"], "its three, and the one that reads this directory"
+
+
+def _program(rig):
+    (line,) = [line for line in rig.daemon.conf_text.splitlines() if line.startswith("command = ")]
+    return line.split()[2]
+
+
+def test_deadline_kills_the_whole_group(rig, start, tmp_path):
+    pids = fifo(tmp_path / "pids")
+    start("child = os.fork() or time.sleep(600)\n"
+          "open(sys.argv[1] + '/pids', 'w').write(f'{os.getpid()} {child}\\n')\ntime.sleep(600)", timeout="2s", max_attempts="1")
+    mark = rig.daemon.mark()
+    rig.enqueue({}, QUEUE)
+    both = [int(pid) for pid in read_line(pids).split()]
+    assert rig.daemon.wait_settled(start=mark)["reason"] == "the program was killed after 2000 ms (timeout)"
+    for pid in both:
+        wait_gone(pid)
+
+
+def test_what_a_program_leaves_behind_is_killed(rig, start, tmp_path):
+    pids = fifo(tmp_path / "pids")
+    start("child = os.fork() or time.sleep(600)\nopen(sys.argv[1] + '/pids', 'w').write(f'{child}\\n')")
+    record = settled(rig, {})
+    assert record["outcome"] == "done"
+    wait_gone(int(read_line(pids)))
+
+
+def test_the_end_of_the_output_is_the_reason(rig, start):
+    start("print('x' * 100000 + '\\nthe «end»\\x1b[1m', file=sys.stderr); sys.exit(65)")
+    reason = settled(rig, {}, outcome="fail")["reason"]
+    assert reason.endswith("x the «end» [1m") and 300 < len(reason.encode()) <= 400
+    (dead,) = rig.dead(QUEUE)
+    assert reason in json.dumps(dead["headers"], ensure_ascii=False)
+
+
+def test_large_message_that_is_not_read(rig, start):
+    start("sys.exit(0)")
+    assert settled(rig, {"much": "x" * 3_000_000})["outcome"] == "done"
+
+
+def test_limits(rig, start):
+    start("import resource as r\nwant = [(r.RLIMIT_CPU, 7), (r.RLIMIT_AS, 1 << 30), (r.RLIMIT_NOFILE, 20), (r.RLIMIT_FSIZE, 1024)]\n"
+          "sys.exit(0 if all(r.getrlimit(k) == (v, v) for k, v in want) else 65)",
+          cpu_seconds="7", memory="1GB", open_files="20", file_size="1kB")
+    assert settled(rig, {})["outcome"] == "done"
+
+
+def test_program_that_cannot_be_started_pauses_the_queue(rig, start, tmp_path):
+    daemon = start("sys.exit(0)", config_retry="1h")
+    (tmp_path / "program").chmod(0o644)
+    mark = daemon.mark()
+    rig.enqueue({}, QUEUE)
+    paused = daemon.wait_log("queue paused", start=mark)
+    assert "Permission denied" in paused["text"]
+    (tmp_path / "program").chmod(0o755)
+    daemon.reload()
+    assert daemon.wait_settled(start=mark, outcome="done")["attempt"] == 1
+
+
+def test_stopping_waits_for_a_program_and_then_ends_it(rig, start, tmp_path):
+    pids = fifo(tmp_path / "pids")
+    daemon = start("open(sys.argv[1] + '/pids', 'w').write(f'{os.getpid()}\\n')\ntime.sleep(600)",
+                   settings={"drain_timeout": "1s"})
+    msg_id = rig.enqueue({}, QUEUE)
+    pid = int(read_line(pids))
+    assert daemon.stop() == 0
+    wait_gone(pid)
+    assert [row["msg_id"] for row in rig.rows(f"q_{QUEUE}")] == [msg_id]
+
+
+# ---- programs that stay ----
+
+POOL = """
+for line in sys.stdin:
+    task = json.loads(line)
+    do = task['message'].get('do')
+    answer = {'id': task['id'], 'outcome': 'done'}
+    if do == 'crash' and task['attempt'] == 1:
+        print('it broke', file=sys.stderr, flush=True)
+        os.kill(os.getpid(), 11)
+    elif do == 'exit' and task['attempt'] == 1:
+        sys.exit(3)
+    elif do == 'hang' and task['attempt'] == 1:
+        child = os.fork() or time.sleep(600)
+        open(sys.argv[1] + '/pids', 'w').write(f'{os.getpid()} {child}\\n')
+        time.sleep(600)
+    elif do == 'babble':
+        print('hello', flush=True)
+        continue
+    elif do == 'other':
+        answer['id'] += 1
+    elif do in ('retry', 'fail'):
+        answer.update(outcome=do if task['attempt'] == 1 else 'done', reason='because', delay=0.001)
+    elif do == 'pid':
+        answer.update(outcome='fail', reason=f'{os.getpid()}')
+    elif do == 'echo':
+        answer.update(outcome='fail', reason=json.dumps([task['queue'], task['headers'], task['message']['text']], ensure_ascii=False))
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@pytest.mark.parametrize("do, reason", [("retry", "because"), ("fail", "because")])
+def test_pool_answers(rig, start, do, reason):
+    start(POOL, mode="pool")
+    assert settled(rig, {"do": do}, outcome=do)["reason"] == reason
+    assert settled(rig, {})["outcome"] == "done"
+
+
+@pytest.mark.parametrize("do, reason", [
+    ("crash", "the program was killed by signal 11: it broke"), ("exit", "the program ended with status 3"),
+])
+def test_pool_program_dies(rig, start, do, reason):
+    """Its message is tried again with another one; the other programs go on."""
+    start(POOL, mode="pool")
+    mark = rig.daemon.mark()
+    msg_id = rig.enqueue({"do": do}, QUEUE)
+    assert rig.daemon.wait_settled(start=mark, msg_id=msg_id, outcome="retry")["reason"] == reason
+    assert rig.daemon.wait_settled(start=mark, msg_id=msg_id, outcome="done")["attempt"] == 2
+
+
+@pytest.mark.parametrize("do", ["babble", "other"])
+def test_pool_program_talks_nonsense(rig, start, do):
+    start(POOL, mode="pool", max_attempts="1")
+    assert settled(rig, {"do": do})["reason"] == "the program's line is no answer to the message that it has"
+    assert settled(rig, {})["outcome"] == "done"
+
+
+def test_pool_program_hangs(rig, start, tmp_path):
+    pids = fifo(tmp_path / "pids")
+    start(POOL, mode="pool", timeout="2s")
+    mark = rig.daemon.mark()
+    msg_id = rig.enqueue({"do": "hang"}, QUEUE)
+    both = [int(pid) for pid in read_line(pids).split()]
+    assert settled(rig, {})["outcome"] == "done", "the other program goes on"
+    assert "killed after 2000 ms" in rig.daemon.wait_settled(start=mark, msg_id=msg_id, outcome="retry")["reason"]
+    assert rig.daemon.wait_settled(start=mark, msg_id=msg_id, outcome="done")
+    for pid in both:
+        wait_gone(pid)
+
+
+def test_pool_is_of_so_many_programs_that_are_renewed(rig, start):
+    start(POOL, mode="pool", processes="1", messages_per_process="2")
+    pids = [settled(rig, {"do": "pid"})["reason"] for _ in range(5)]
+    assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
+
+
+def test_pool_gets_the_message_on_one_line(rig, start):
+    start(POOL, mode="pool")
+    text = "two\nlines, «quotes» \"and\" \u2028"
+    assert json.loads(settled(rig, {"do": "echo", "text": text})["reason"]) == [QUEUE, None, text]
+
+
+def test_pool_ends_with_the_daemon(rig, start):
+    start(POOL, mode="pool")
+    pid = int(settled(rig, {"do": "pid"})["reason"])
+    assert rig.daemon.stop() == 0
+    wait_gone(pid)

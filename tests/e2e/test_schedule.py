@@ -1,0 +1,281 @@
+"""Schedules: run once each by whichever dispatcher comes first, taken over from a pg_cron that died, and reminders of simulated days."""
+
+import os
+import random
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from lib import app
+from lib import rig as rigs
+from lib.daemon import Daemon, conf, run
+from lib.pgcluster import Cluster
+
+DAYS = int(os.environ.get("PGMQD_SIMULATED_DAYS", "60"))
+UTC = timezone.utc
+
+
+def add(db, name, command="select 1", cron="0 0 1 1 *", due="now() - interval '1 second'", **more):
+    columns = "".join(f", {c}" for c in more)
+    values = "".join(", %s" for _ in more)
+    db.execute(f"insert into pgmqd.schedule (name, cron, command, runner, next_due{columns}) values (%s, %s, %s, 'pgmqd', {due}{values})",
+               [name, cron, command, *more.values()])
+
+
+def runs(db, name):
+    return app.rows(db, "select status, error, due from pgmqd.schedule_runs where name = %s order by id", [name])
+
+
+def ran(daemon, name, status="ok", start=0):
+    return daemon.wait_log(lambda r: r.get("schedule") == name and r.get("status") == status, start=start)
+
+
+# ---- the scheduler ----
+
+def test_what_is_due_runs_and_gets_its_next_time(rig):
+    add(rig.db, "mail", "select public.queue_email_task('x@example.test', 'Hello', null, '{\"text\": \"x\"}')")
+    add(rig.db, "broken", "select 1 / 0")
+    add(rig.db, "off", enabled=False)
+    add(rig.db, "bad", cron="* * *")
+    daemon = rig.start()
+    ran(daemon, "mail")
+    ran(daemon, "broken", "failed")
+    rig.catcher.wait_to("x@example.test")
+    daemon.wait_log(lambda r: r.get("text", "").startswith("schedule bad does not run"))
+    state = {r["name"]: r for r in app.rows(rig.db, "select name, next_due, last_status, last_error from pgmqd.schedule")}
+    year = datetime.now(UTC).year + 1
+    assert state["mail"]["next_due"] == datetime(year, 1, 1, tzinfo=UTC)
+    assert (state["broken"]["last_status"], state["broken"]["last_error"]) == ("failed", "division by zero")
+    assert state["broken"]["next_due"] == datetime(year, 1, 1, tzinfo=UTC)
+    assert runs(rig.db, "off") == runs(rig.db, "bad") == []
+    # the three of the application have got theirs
+    assert state["update-appointment-statuses"]["next_due"] > datetime.now(UTC)
+
+
+@pytest.mark.parametrize("catch_up, max_late, want", [
+    ("last", None, ["ok"]), ("none", None, ["skipped"]), ("all", None, ["ok"] * 3), ("last", "1 hour", ["skipped"]), ("last", "1 week", ["ok"])])
+def test_times_that_went_by(rig, catch_up, max_late, want):
+    """Three times of a daily schedule went by while nobody was there."""
+    now = rig.db.execute("select now()").fetchone()[0].astimezone(UTC)
+    hour = (now.hour + 12) % 24  # far from the present, so that no further time comes during the test
+    first = now.replace(hour=hour, minute=0, second=0, microsecond=0)
+    while first > now:
+        first -= timedelta(days=1)
+    first -= timedelta(days=2)
+    add(rig.db, "daily", cron=f"0 {hour} * * *", due=f"'{first.isoformat()}'", catch_up=catch_up, max_late=max_late)
+    daemon = rig.start()
+    for n in range(len(want)):
+        ran(daemon, "daily", want[0])
+    daemon.wait_log(lambda r: len(runs(rig.db, "daily")) >= len(want)) if len(runs(rig.db, "daily")) < len(want) else None
+    assert [r["status"] for r in runs(rig.db, "daily")] == want
+    assert rig.db.execute("select next_due from pgmqd.schedule where name = 'daily'").fetchone()[0] == first + timedelta(days=3)
+
+
+def test_two_dispatchers_run_it_once(rig):
+    """Many schedules, two dispatchers at once: each due time is run by one of them."""
+    rig.db.execute("create table public.hits (name text)")
+    for n in range(40):
+        add(rig.db, f"s{n:02}", f"insert into public.hits select 's{n:02}' from pg_sleep(0.01)")
+    second = Daemon(conf(rig.conninfo, {"email_queue": rigs.email_queue(rig.catcher)}), env=rigs.email_environment(rig.catcher))
+    try:
+        second.start()
+        first = rig.start()
+        for n in range(40):
+            while not runs(rig.db, f"s{n:02}"):
+                first.wait_log(lambda r: r.get("schedule"), start=0)
+        second.stop()
+    finally:
+        second.close()
+    assert rig.db.execute("select count(*), count(distinct name) from public.hits").fetchone() == (40, 40)
+
+
+def test_the_command(rig):
+    add(rig.db, "mine", "select 1", due="null")
+    add(rig.db, "broken", "select 1 / 0", due="null")
+    listed = run("schedule", "list", "-d", rig.conninfo)
+    assert listed.returncode == 0, listed.stderr
+    assert "send-appointment-reminders" in listed.stdout and "0 * * * *" in listed.stdout
+    done = run("schedule", "run", "mine", "-d", rig.conninfo)
+    assert (done.returncode, done.stdout.startswith("mine: ok (")) == (0, True)
+    done = run("schedule", "run", "broken", "-d", rig.conninfo)
+    assert (done.returncode, "failed: division by zero" in done.stdout) == (1, True)
+    done = run("schedule", "run", "nothing", "-d", rig.conninfo)
+    assert done.returncode == 1 and 'there is no schedule "nothing"' in done.stderr
+    done = run("schedule", "next", "30 2 * * *", "--zone", "Europe/Berlin", "--from", "2026-03-27T12:00:00Z", "--count", "3")
+    assert done.stdout.split() == ["2026-03-28T01:30:00Z", "2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]
+    assert run("schedule", "next", "x").returncode == 1
+    assert run("schedule").returncode == 2
+    assert [r["status"] for r in runs(rig.db, "mine")] == ["ok"]
+
+
+# ---- pg_cron ----
+
+@pytest.fixture(scope="module")
+def cron_cluster():
+    with Cluster(preload_cron="app") as c:
+        conninfo = c.createdb("app")
+        done = rigs.migrate(conninfo, "--demo-app")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield c
+
+
+@pytest.fixture
+def cron_rig(cron_cluster, catcher):
+    with rigs.Rig(cron_cluster, "app", catcher) as r:
+        yield r
+
+
+KNOWN = [
+    "SELECT * FROM cron.job",
+    "SELECT * FROM cron.job_run_details ORDER BY start_time DESC LIMIT 10",
+    "SELECT * FROM pgmq.list_queues()",
+    "SELECT msg_id, enqueued_at, msg->>'to' AS recipient, msg->>'subject' AS subject FROM pgmq.email_queue ORDER BY enqueued_at DESC LIMIT 10",
+    "SELECT queue_length, newest_msg_age_sec, oldest_msg_age_sec, total_messages FROM pgmq_metrics('email_queue')",
+    "SELECT trigger_name, event_object_table, action_timing, event_manipulation FROM information_schema.triggers WHERE trigger_schema = 'public'",
+    "SELECT proname FROM pg_proc WHERE proname LIKE 'pgmq_%'",
+]
+
+
+@pytest.mark.parametrize("query", KNOWN)
+def test_known_queries(cron_rig, query):
+    app.queue_email_task(cron_rig.db, "known@example.test", "report_ready", app.sample("report_ready"), subject="Known")
+    try:
+        rows = [tuple(row.values()) for row in app.rows(cron_rig.db, query)]
+    finally:
+        cron_rig.db.execute("select pgmq.purge_queue('email_queue')")
+    text = repr(rows)
+    if "cron.job_run_details" in query:
+        return  # whatever has run so far
+    wanted = {
+        "cron.job": ["cleanup-old-assessments", "send-appointment-reminders", "update-appointment-statuses", "*/5 * * * *"],
+        "list_queues": ["email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue"],
+        "pgmq.email_queue": ["known@example.test", "Known"],
+        "pgmq_metrics": ["(1, "],
+        "triggers": ["on_checkup_completed", "on_new_appointment", "on_payment_status_change"],
+        "proname": ["pgmq_read", "pgmq_archive", "pgmq_delete", "pgmq_send", "pgmq_metrics"],
+    }
+    (words,) = [words for mark, words in wanted.items() if mark in query.split("FROM ", 1)[1]]
+    for word in words:
+        assert word in text, text
+
+
+def test_a_dead_launcher_is_taken_over_and_given_back(cron_rig):
+    """Never both: what one runs is switched off at the other."""
+    db = cron_rig.db
+    who = "select coalesce(string_agg(distinct runner, ','), '') from pgmqd.schedule"
+    on = "select count(*) from cron.job where active"
+    assert (db.execute(who).fetchone()[0], db.execute(on).fetchone()[0]) == ("pg_cron", 4)
+    daemon = cron_rig.start()
+    db.execute("""do $$ begin  -- it fails to start until its database is there, and is started again by the server
+        for i in 1..300 loop
+            perform pg_stat_clear_snapshot();
+            exit when exists (select from pg_stat_activity where backend_type = 'pg_cron launcher');
+            perform pg_sleep(0.1);
+        end loop; end $$""")
+    assert db.execute("select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'pg_cron launcher'").fetchone()
+    daemon.wait_log("pg_cron's launcher is dead: its 4 schedules")
+    assert (db.execute(who).fetchone()[0], db.execute(on).fetchone()[0]) == ("pgmqd", 0)
+    # another migrate leaves it so
+    assert rigs.migrate(cron_rig.conninfo).returncode == 0
+    assert (db.execute(who).fetchone()[0], db.execute(on).fetchone()[0]) == ("pgmqd", 0)
+    add(db, "proof", "select 1")
+    ran(daemon, "proof")
+    db.execute("delete from pgmqd.schedule where name = 'proof'")
+    mark = daemon.mark()
+    db.close()
+    cron_rig.cluster.restart()
+    daemon.wait_log("pg_cron's launcher is back: its 4 schedules", start=mark, timeout=60)
+    db = cron_rig.db
+    assert (db.execute(who).fetchone()[0], db.execute(on).fetchone()[0]) == ("pg_cron", 4)
+
+
+# ---- simulated days ----
+
+def times(cron, zone, start, n):
+    done = run("schedule", "next", cron, "--zone", zone, "--from", start.strftime("%Y-%m-%dT%H:%M:%SZ"), "--count", str(n))
+    assert done.returncode == 0, done.stderr
+    return [datetime.strptime(line, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC) for line in done.stdout.split()]
+
+
+def test_reminders_of_simulated_days(rig):
+    """Reminders over days with crashes, down times, clock jumps and both changes of the clocks in Berlin: who was up in a reminder's
+    window has sent it, nothing is sent twice, nothing goes out after the start. The clock is the test's."""
+    rng = random.Random(20261121)
+    db = rig.connect(autocommit=False)
+    start = datetime(2026, 3, 1, tzinfo=UTC)
+    hours = times("0 * * * *", "Europe/Berlin", start, DAYS * 24)
+    assert hours == [start + timedelta(hours=n + 1) for n in range(DAYS * 24)]  # a wildcard follows real hours over both changes
+    customer = app.new_customer(db, "sim@example.test", "Сим Примеров")
+    # two passing clocks of different length: booked ahead by hours to weeks, many minutes of the hour, some at night
+    appointments = {}
+    db.execute("alter table appointments disable trigger user")
+    db.execute("update appointments set status = 'cancelled'")  # the demo application's, which are about the real present
+    for _ in range(DAYS * 4):
+        at = start + timedelta(minutes=rng.randrange(DAYS * 1440))
+        ahead = timedelta(minutes=rng.choice([30, 90, 600, 1439, 1440, 1441, 5000, 20000]))
+        ident = db.execute("insert into appointments (user_id, specialist_name, starts_at, created_at) values (%s, 'x', %s, %s) returning id::text",
+                           [customer, at, at - ahead]).fetchone()[0]
+        appointments[ident] = (at, at - ahead)
+    add(db, "sim", "select public.send_appointment_reminders(at => current_setting('sim.now')::timestamptz)", cron="0 * * * *",
+        due=f"'{hours[0].isoformat()}'", tz="Europe/Berlin")
+    db.execute("delete from pgmq.q_email_queue")
+    db.commit()
+    looks, twice, crashed, i, sent_at = [], 0, 0, 0, {}
+    now = hours[0]
+    down_until = None
+    while now < hours[-2]:
+        due = db.execute("select next_due from pgmqd.schedule where name = 'sim'").fetchone()[0].astimezone(UTC)
+        if due <= now:
+            following = next(h for h in hours if h > now)
+            fate = rng.random()
+            db.execute("select set_config('sim.now', %s, false)", [now.isoformat()])
+            call = ["sim", due, following, now]
+            status = db.execute("select pgmqd.run_schedule(%s, %s, %s, %s)", call).fetchone()[0]
+            assert status == "ok", db.execute("select last_error from pgmqd.schedule where name = 'sim'").fetchone()
+            if fate < 0.1:  # killed before its commit: nothing has happened, and the next one runs it
+                db.rollback()
+                crashed += 1
+                now += timedelta(seconds=rng.randrange(1, 900))
+                continue
+            db.commit()
+            looks.append(now)
+            if fate < 0.3:  # the answer was lost, or another dispatcher comes for the same time
+                assert db.execute("select pgmqd.run_schedule(%s, %s, %s, %s)", call).fetchone()[0] == "taken"
+                db.commit()
+                twice += 1
+        else:
+            db.rollback()
+        step = rng.random()
+        if step < 0.02:  # down for up to a day and a half
+            now += timedelta(minutes=rng.randrange(60, 2200))
+        elif step < 0.04 and now - timedelta(hours=3) > hours[0]:  # the clock goes back; the scheduler notices by last_run, and finds its time anew
+            now -= timedelta(minutes=rng.randrange(61, 170))
+            following = next(h for h in hours if h > now)
+            db.execute("update pgmqd.schedule set next_due = %s where name = 'sim' and last_run > %s + interval '1 minute' and next_due > %s",
+                       [following, now, following])
+            db.commit()
+        else:
+            now = max(now + timedelta(seconds=1), next(h for h in hours if h > now) + timedelta(seconds=rng.randrange(0, 20)))
+    mails = [key for (key,) in db.execute("select message->>'key' from pgmq.q_email_queue").fetchall()]
+    assert db.execute("select count(*) from pgmqd.trigger_errors").fetchone()[0] == 0
+    assert len(mails) == len(set(mails)), "a reminder was sent twice"
+    # what had to be sent: a look came within its window
+    windows = {"24h": (timedelta(hours=24), timedelta(hours=2)), "1h": (timedelta(hours=1, minutes=20), timedelta(minutes=20))}
+    lead = {"24h": timedelta(hours=24), "1h": timedelta(hours=1)}
+    want, late, skipped = set(), 0, 0
+    for ident, (at, booked) in appointments.items():
+        for kind, (first, last) in windows.items():
+            if at - booked < lead[kind]:
+                continue
+            within = [look for look in looks if at - first <= look <= at - last]
+            if within:
+                want.add((ident, kind))
+                late += min(within) > at - first + timedelta(hours=1)
+            else:
+                skipped += 1
+    have = {tuple(key.split()[1:3]) for key in mails}
+    print(f"{DAYS} days: due {len(want) + skipped}, sent {len(have)}, late {late}, skipped {skipped}, lost {len(want - have)},"
+          f" doubled {len(mails) - len(have)}; {crashed} crashes, {twice} second claims")
+    assert have == want
+    assert twice and (crashed or DAYS < 10)
+    db.close()
