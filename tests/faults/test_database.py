@@ -49,7 +49,7 @@ def test_sessions_terminated_twenty_times_a_second(stand, seed):
     result = terminate_campaign(stand, 5, random.Random(seed))
     assert result.faults > 30
     stand.verdict().check()
-    wait_until("one session each for listener, scheduler and worker", lambda: len(stand.backends()) == 3)
+    wait_until("one session of each process", lambda: result.sessions == stand.sessions())
 
 
 def test_server_away_for_ten_seconds(stand, cluster):

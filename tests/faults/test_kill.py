@@ -128,7 +128,7 @@ def test_nothing_is_left_behind(stand, seed):
     daemon = stand.start()
     stand.effect_of(stand.send(500))
     stand.drain()
-    pids = sorted(daemon.children())
+    pids, sessions = sorted(daemon.children()), stand.sessions()
     before = {pid: (descriptors(pid), memory_kb(pid)) for pid in pids}
     for _ in range(10):
         mark = daemon.mark()
@@ -138,7 +138,7 @@ def test_nothing_is_left_behind(stand, seed):
         for process in ("worker", "listener"):
             daemon.wait_log(lambda r, p=process: r.get("process") == p and "connected to the database again" in r.get("text", ""), start=mark)
     stand.drain()
-    wait_until("the same connections", lambda: len(stand.backends()) == 2)
+    wait_until("the same connections", lambda: stand.sessions() == sessions)
     after = {pid: (descriptors(pid), memory_kb(pid)) for pid in sorted(daemon.children())}
     assert sorted(after) == pids
     for pid in pids:

