@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import atexit
 import collections
+import contextlib
 import email
 import email.policy
 import logging
@@ -150,7 +151,8 @@ class MailCatcher:
             await self._server.wait_closed()
             for protocol in self._protocols:
                 if protocol.transport:
-                    protocol.transport.abort()
+                    with contextlib.suppress(AttributeError):  # Python 3.11's TLS transport, when it was closed before
+                        protocol.transport.abort()
             self._protocols.clear()
             others = asyncio.all_tasks() - {asyncio.current_task()}
             for task in others:
