@@ -113,7 +113,7 @@ static struct history_point history_between(const struct history_sum *now, const
 	return p;
 }
 
-/* The queue of that name, new if need be; a new one counts from what it has now, or from nothing when history begins with it. */
+/* The queue of that name, new if need be; a new one counts from what it has now, or from nothing when pgmqd has only begun. */
 static struct history_queue *history_queue(struct history *h, const struct stats *st, const char *name)
 {
 	struct history_queue *q;
@@ -126,7 +126,8 @@ static struct history_queue *history_queue(struct history *h, const struct stats
 	memset(q, 0, sizeof *q);
 	memcpy(q->name, name, strlen(name) + 1);
 	q->first = h->taken;
-	history_gather(st, name, &q->last);
+	if (stats_now_ms() - atomic_load(&st->started_ms) > HISTORY_STEP_S * 2000)
+		history_gather(st, name, &q->last);
 	return q;
 }
 

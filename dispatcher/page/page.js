@@ -185,7 +185,7 @@ function problems() {
   for (const q of state.queues ?? []) {
     if (q.problem) list.push({ bad: true, text: `${q.queue}: ${q.problem}` });
     else if (q.attached === false && q.worker) list.push({ text: t("not_attached", { queue: q.queue }) });
-    if (q.worker?.state === "paused") list.push({ text: `${q.queue}: ${t("state_paused")}${q.worker.last_error ? `. ${q.worker.last_error}` : ""}` });
+    if (q.paused || q.worker?.state === "paused") list.push({ text: `${q.queue}: ${t("state_paused")}. ${q.paused ?? q.worker.last_error ?? ""}` });
   }
   return list;
 }
@@ -417,7 +417,7 @@ async function lookSchedules() {
     h("td", { "data-name": t("next_due") }, s.next_due ? h("time", { datetime: s.next_due, title: time(s.next_due) }, ago(s.next_due)) : "–"),
     h("td", { "data-name": t("last_run") }, s.runs[0] ? h("span", {}, h("time", { datetime: s.runs[0].started_at, title: time(s.runs[0].started_at) }, ago(s.runs[0].started_at)), `, ${t(`run_${s.runs[0].status}`)}`) : t("never"),
       s.runs[0]?.error ? h("small", { class: "bad" }, s.runs[0].error) : null),
-    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...[...s.runs].reverse().map(tick)))));
+    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...(s.runs.length ? [...s.runs].reverse().map(tick) : ["–"])))));
   $("schedules-empty").hidden = schedules.length > 0;
   $("schedule-table").hidden = schedules.length === 0;
 }

@@ -9,7 +9,7 @@ const en = {
   oldest: "Oldest due", latency: "p50 / p99", dead: "Dead", details: "Details", tile_rate: "Settled", tile_waiting: "Waiting",
   tile_oldest: "Oldest due", tile_latency: "Start latency, p50 / p99", tile_dead: "Dead letters", tile_flight: "In flight",
   sub_delayed: "{n} delayed", sub_now: "nothing is late", sub_failures: "look at failures", sub_none: "none", sub_minute: "in the last minute",
-  done: "done", retried: "retried", failed: "dead-lettered", p50: "p50", p99: "p99", now: "now", minutes_ago: "{n} min ago", nothing_yet: "Nothing was settled in the last 10 minutes",
+  done: "done", retried: "retried", failed: "dead-lettered", p50: "p50", p99: "p99", now: "now", minutes_ago: "{n} min ago", nothing_yet: "Nothing in 10 minutes",
   state_ready: "ready", state_starting: "starting", state_connecting: "connecting", state_paused: "paused", state_draining: "draining",
   state_restarting: "restarting", state_crash_loop: "crash loop", state_config_error: "wrong settings", state_stopped: "stopped", state_none: "not served here", state_silent: "no sign of life",
   no_queues: "There are no queues yet: pgmqd migrate makes the first ones.", no_match: "No queue has that in its name.", loading: "One moment …",
@@ -37,7 +37,7 @@ const ru = {
   oldest: "Самое старое", latency: "p50 / p99", dead: "Не доставлены", details: "Подробности", tile_rate: "Обработано", tile_waiting: "Ждут",
   tile_oldest: "Самое старое", tile_latency: "До начала, p50 / p99", tile_dead: "Недоставленные", tile_flight: "В работе",
   sub_delayed: "отложены: {n}", sub_now: "ничего не опаздывает", sub_failures: "посмотреть сбои", sub_none: "нет", sub_minute: "за минуту",
-  done: "выполнено", retried: "повтор", failed: "не доставлено", p50: "p50", p99: "p99", now: "сейчас", minutes_ago: "{n} мин назад", nothing_yet: "За последние 10 минут ничего не обработано",
+  done: "выполнено", retried: "повтор", failed: "не доставлено", p50: "p50", p99: "p99", now: "сейчас", minutes_ago: "{n} мин назад", nothing_yet: "За 10 минут ничего",
   state_ready: "работает", state_starting: "запускается", state_connecting: "подключается", state_paused: "на паузе", state_draining: "завершает",
   state_restarting: "перезапуск", state_crash_loop: "падает снова и снова", state_config_error: "ошибка настроек", state_stopped: "остановлен", state_none: "здесь не обслуживается", state_silent: "не отвечает",
   no_queues: "Очередей пока нет: первые создаст pgmqd migrate.", no_match: "Таких очередей нет.", loading: "Минуту …",
@@ -80,7 +80,7 @@ export const number = (n, digits = 0) => n == null ? "–" : new Intl.NumberForm
 export function duration(seconds) {
   if (seconds == null) return "–";
   const nb = "\u00a0";
-  if (seconds < 0.001) return `0${nb}${t("ms")}`;
+  if (seconds < 0.00005) return `0${nb}${t("ms")}`;
   if (seconds < 1) return `${number(seconds * 1000, seconds < 0.01 ? 1 : 0)}${nb}${t("ms")}`;
   if (seconds < 60) return `${number(seconds, seconds < 10 ? 1 : 0)}${nb}${t("s")}`;
   if (seconds < 3600) return `${number(Math.floor(seconds / 60))}${nb}${t("min")}`;
