@@ -22,7 +22,7 @@ def test_fifty_kills(stand, seed):
 @pytest.mark.parametrize("at", ["delivered", "effect", "settled"])
 def test_kill_at_each_step(stand, at):
     """A kill between claim and effect loses and doubles nothing; one between effect and settlement may double, never lose."""
-    daemon = stand.start()
+    daemon = stand.start(queue={"visibility_timeout": "1500ms"})
     for _ in range(3):  # a fifth death within a minute would be a crash loop
         before = len(stand.steps())
         if at == "delivered":
@@ -41,11 +41,11 @@ def test_kill_at_each_step(stand, at):
     stand.verdict().check(doubled=0 if at == "delivered" else 30)
 
 
-@pytest.mark.parametrize("drain, sleep", [("10s", 300), ("200ms", 3000)])
+@pytest.mark.parametrize("drain, sleep", [("10s", 300), ("200ms", 2000)])
 def test_sigterm_under_load(stand, drain, sleep):
     """Handlers that end within the drain's time finish; others are taken back, given back at once, and burn no attempt."""
     daemon = stand.start(drain_timeout=drain, queue={"visibility_timeout": "60s"})
-    ids = stand.send(30, sleep_ms=sleep)
+    ids = stand.send(20, sleep_ms=sleep)
     wait_until("ten in hand", lambda: sum(s.what == "B" for s in stand.steps()) >= 10)
     began = boottime_ms()
     stand.stop(daemon)
