@@ -17,6 +17,7 @@ from lib.stand import wait_until
 # A Bind of a prepared statement: queue.c numbers them claim 0, done 1, retry 2 ...
 DONE = re.compile(rb"B....\x00q\d+_1\x00", re.S)
 CLAIM = re.compile(rb"B....\x00q\d+_0\x00", re.S)
+RELEASE = re.compile(rb"B....\x00q\d+_3\x00", re.S)
 FENCE = re.compile(rb"B....\x00q\d+_6\x00", re.S)
 
 
@@ -335,8 +336,27 @@ def test_lost_reply_to_a_transaction_of_the_plugin(stand, proxy):
     assert stand.logged("lease lost") == 0
 
 
+def test_lost_reply_to_a_release(stand, proxy):
+    """A claim that does not count is written down once, although it is told twice, and forgotten with its message."""
+    daemon = stand.start(stand.tcp(proxy.port), queue={"config_retry": "1h"})
+    proxy.lose_reply = RELEASE
+    mark = daemon.mark()
+    ids = stand.send(do="config")
+    daemon.wait_log(again(), start=mark)
+    daemon.wait_settled(outcome="config", start=mark)
+    assert proxy.replies_lost == 1 and stand.logged("lease lost") == 0
+    assert stand.db.execute("select read_ct, n from pgmqd.refunds").fetchall() == [(1, 1)]
+    stand.db.execute("update pgmq.q_work set message = message || '{\"do\": \"done\"}'")
+    daemon.reload()
+    stand.effect_of(ids)
+    stand.drain()
+    assert [s.attempt for s in stand.steps()] == [1, 1, 1], "delivered twice, and one attempt"
+    assert stand.value("select pgmqd.delete_old()") == {"pgmqd.refunds": 1}
+
+
 def test_lost_reply_to_a_claim(stand, proxy):
-    """The messages are claimed and nobody knows: they come back when the lease ends, once each."""
+    """The messages are claimed and nobody knows: they come back when the lease ends, once each. The claim counts as an attempt, since it
+    may have been a message that broke the connection, which must not go round for ever."""
     daemon = stand.start(stand.tcp(proxy.port))
     proxy.lose_reply = CLAIM
     mark = daemon.mark()
@@ -345,6 +365,22 @@ def test_lost_reply_to_a_claim(stand, proxy):
     stand.effect_of(ids)
     stand.drain()
     stand.verdict().check()
+    assert {s.attempt for s in stand.steps()} == {2}
+
+
+def test_message_that_breaks_each_claim(stand, proxy):
+    """Whatever is in between cannot stand it: it is dead after its attempts, and what was claimed with it is not."""
+    proxy.keep = lambda kind, body: kind != "D" or len(body) < 1000000 or proxy.cut() < 0
+    stand.start(stand.tcp(proxy.port), queue={"max_attempts": 4, "visibility_timeout": "1s"})
+    with stand.db.transaction():
+        good = stand.send(5)
+        (bad,) = stand.send(x="y" * 2000000)
+        good += stand.send(5)
+    stand.effect_of(good)
+    wait_until("dead", lambda: stand.value("select count(*) from pgmq.q_work_dlq") == 1)
+    stand.effect_of(stand.send(5))
+    stand.drain()
+    assert list(stand.verdict().check().dead) == [bad]
 
 
 # ---- notifications that get lost, and too many of them ----
