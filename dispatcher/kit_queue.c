@@ -161,7 +161,7 @@ struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, un
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
-	(void)name, (void)lease_ms, (void)archive, (void)plugin, (void)version;
+	(void)name, (void)lease_ms, (void)max_attempts, (void)archive, (void)plugin, (void)version;
 	q->pg = c;
 	return q;
 }
