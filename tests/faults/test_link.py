@@ -12,7 +12,7 @@ import pytest
 from lib import certs
 from lib.paths import make_temp_dir
 from lib.proxy import Plan, Proxy, chaos
-from lib.stand import wait_until
+from lib.stand import INSTRUMENTED, SLOW, wait_until
 
 # A Bind of a prepared statement: queue.c numbers them claim 0, done 1, retry 2 ...
 DONE = re.compile(rb"B....\x00q\d+_1\x00", re.S)
@@ -97,7 +97,7 @@ def test_tls_records_of_16_kib_leave_nothing_behind(stand, cluster, cert_dir, co
             time.sleep(0.1)  # for the proxy to gather them into few records
             p.resume()
             # a dead link's ping, or a canary, would bring the rest too, but not within 2 s
-            wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 2)
+            wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 2 * SLOW)
         stand.effect_of(stand.send(), 5)
 
 
@@ -260,15 +260,16 @@ def test_cable_pulled(stand, cluster):
     assert took < 20, took
 
 
-def test_half_open_link_under_load(stand, proxy):
-    """The server's answers get lost for a while and the link is then reset: fenced settling, nothing lost."""
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_half_open_link_under_load(stand, proxy, direction):
+    """Statements, or answers to them, get lost for a while and the link is then reset: fenced settling, nothing lost."""
     daemon = stand.start(stand.tcp(proxy.port))
     p = stand.produce(50)
     for _ in range(3):
         n = len(stand.steps())
         wait_until("load", lambda: len(stand.steps()) > n + 20)
         mark = daemon.mark()
-        proxy.drop("down")
+        proxy.drop(direction)
         time.sleep(0.3)
         proxy.resume()
         proxy.cut()
@@ -319,6 +320,22 @@ def test_lost_reply_to_a_settlement(stand, proxy, on_done):
     done = [s for s in stand.steps() if s.what == "E"]
     assert len(done) == 3 and len({s.uuid for s in done}) == 3
     assert stand.value("select count(*) from pgmq.a_work") == (3 if on_done == "archive" else 0)
+
+
+@pytest.mark.parametrize("statement", [CLAIM, DONE], ids=["claim", "done"])
+def test_kill_at_a_commit(stand, proxy, statement):
+    """The statement was committed, and the process that sent it dies before it hears of that: delivered again, or not at all."""
+    daemon = stand.start(stand.tcp(proxy.port), queue={"visibility_timeout": "1s"})
+    for n in (1, 2, 3):
+        proxy.lose_reply = statement
+        ids = stand.send()
+        wait_until("the statement", lambda k=n: proxy.replies_lost == k, every=0.001)
+        daemon.kill_child("worker")
+        stand.effect_of(ids)
+    stand.drain()
+    stand.verdict().check()
+    begun = [s.attempt for s in stand.steps() if s.what == "B"]
+    assert set(begun) == ({2} if statement is CLAIM else {1}), begun
 
 
 def test_lost_reply_to_a_transaction_of_the_plugin(stand, proxy):
@@ -426,5 +443,5 @@ def test_flood_of_notifications(stand, counting):
         t.join()
     stand.drain()
     stand.verdict().check()
-    if "asan" not in os.environ.get("PGMQD_BUILDDIR", ""):  # a sanitizer keeps what was freed
+    if not INSTRUMENTED:
         assert memory_kb(listener) - before < 8192

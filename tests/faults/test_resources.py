@@ -1,15 +1,18 @@
 """A machine that runs short: no descriptors, no disk for the log, no memory, and clocks that jump."""
 
+import mmap
 import os
+import random
+import re
 import resource
 import shutil
+import struct
 import subprocess
 
 import pytest
 
-from lib.stand import boottime_ms, wait_until
-
-INSTRUMENTED = "asan" in os.environ.get("PGMQD_BUILDDIR", "") or "PGMQD_VALGRIND" in os.environ
+from lib.paths import BUILDDIR
+from lib.stand import INSTRUMENTED, boottime_ms, wait_until
 
 
 def test_few_descriptors(stand):
@@ -63,12 +66,44 @@ def test_message_larger_than_the_memory(stand, megabytes):
     assert stand.value("select length(message->>'x') from pgmq.q_work_dlq") == 10 << 20, "the body is untouched"
 
 
+FAILMALLOC = BUILDDIR / "tests" / "plugins" / ".libs" / "failmalloc.so"
+
+
+@pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer or valgrind has allocators of its own")
+def test_each_allocation_fails_once(stand, seed):
+    """The n-th allocation of a child fails, for n all over a start and a message: an abort that says why, or none; no other death."""
+    counter = stand.dir / "countdown"
+    counter.write_bytes(struct.pack("i", 0))
+    rng, silent = random.Random(seed), 0
+    with open(counter, "r+b") as f, mmap.mmap(f.fileno(), 4) as countdown:
+        daemon = stand.start(queue={"visibility_timeout": "1s"}, env={"LD_PRELOAD": str(FAILMALLOC), "FAILMALLOC": str(counter)})
+        for i in range(40):
+            mark = daemon.mark()
+            countdown[:4] = struct.pack("i", rng.randrange(1, 60) if i % 2 else rng.randrange(1, 3000))
+            if i % 2:  # within the work
+                stand.send(3, do="done_with" if i % 4 == 1 else "done")
+            else:  # within the start of new processes, which a change of the settings brings about
+                daemon.write_conf(re.sub("fallback_poll = .*", f"fallback_poll = {i + 2}s", daemon.conf_text))
+                daemon.reload()
+                daemon.wait_log(lambda r: r.get("text", "") in ("reloaded",) or "reload refused" in r.get("text", ""), start=mark)
+            stand.effect_of(stand.send())
+            silent += struct.unpack("i", countdown[:4])[0] > 0
+            countdown[:4] = struct.pack("i", 0)
+            if i % 2:
+                daemon.reload()  # a clean record: these deaths are no crash loop
+        stand.drain()
+        deaths = [r["text"] for r in daemon.records() if "(process" in r.get("text", "") and "was killed" in r["text"]]
+        assert silent < 20, "most of them must have failed"
+        assert all("SIGABRT" in text for text in deaths), deaths
+    stand.verdict().check(doubled=40)
+
+
 LIBFAKETIME = next((p for p in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1")
                     if os.path.exists(p)), None)
 
 
 @pytest.mark.skipif(not LIBFAKETIME, reason="libfaketime is not installed")
-@pytest.mark.skipif("asan" in os.environ.get("PGMQD_BUILDDIR", ""), reason="libfaketime and ASan both want to come first")
+@pytest.mark.skipif(INSTRUMENTED, reason="libfaketime and ASan or valgrind all want to come first")
 @pytest.mark.parametrize("jump", ["+3h", "-3h"])
 def test_clock_jumps(stand, jump):
     """The daemon's wall clock jumps three hours under load: retries and leases keep their times."""

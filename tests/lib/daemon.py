@@ -61,10 +61,12 @@ class Daemon:
         self.process = self.lines = self._log_file = None
 
     def write_conf(self, text):
-        """Replaces the settings file, for a reload."""
+        """Replaces the settings file, for a reload; as a whole, since one may be under way."""
         self.conf_text = text
-        with open(os.open(self.conf_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+        new = self.conf_path.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
             f.write(text)
+        os.replace(new, self.conf_path)
 
     def start(self):
         """Starts the process; returns self at once."""
