@@ -218,7 +218,12 @@ static void flow_deliver(struct pgmqd_msg *m)
 	m->started_us = flow_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
 		flow_end(m, OUT_FAIL, "crash", 0,
-		         xasprintf("attempt %u had no outcome: the plugin crashed, or its process was killed", m->attempt - 1));
+		         xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the message is too large for its memory",
+		                   m->attempt - 1));
+		return;
+	}
+	if (!m->text && m->text_len) {
+		flow_end(m, OUT_FAIL, "memory", 0, xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
 		return;
 	}
 	if (!m->text) {
@@ -265,6 +270,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	f->looking = f->look_again = false;
 	if (claim->error) {
 		f->look_wanted = true;
+		if (!*claim->sqlstate || !queue_is_stale(claim->sqlstate))
+			caution_claim_lost(f);
 		if (*claim->sqlstate) { /* else flow_down() follows */
 			if (queue_is_stale(claim->sqlstate)) {
 				flow_stale(f);
@@ -315,7 +322,7 @@ void flow_look(struct flow *f)
 	}
 	if (f->count[MSG_SETTLED] + f->count[MSG_SENT] > BACKLOG_MAX)
 		return;
-	n = room - held;
+	n = caution_ask(f, room - held);
 	f->look_wanted = false;
 	f->looking = true;
 	f->looked_ms = flow_boottime_ms();
@@ -463,7 +470,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = plugin->d.name };
 	f->host = (struct pgmqd_worker){ .flow = f, .base = base, .http = http, .pg = pg, .templates = templates,
 		                         .template_dir = s->template_dir, .default_lang = s->default_lang, .log = &f->log };
-	f->queue = queue_new(pg, qs->name, f->lease_ms, strcmp(qs->on_done, "archive") == 0, plugin->d.name, plugin->d.version);
+	f->queue = queue_new(pg, qs->name, f->lease_ms, (unsigned)qs->max_attempts, strcmp(qs->on_done, "archive") == 0, plugin->d.name, plugin->d.version);
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	f->notify = wakeup_mode(qs->notify);
 	f->due = evtimer_new(base, wakeup_due, f);

@@ -43,6 +43,7 @@ struct flow {
 	unsigned pauses;        /* in a row */
 	bool cautious, one_by_one; /* after a crash: see caution.c */
 	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
+	int64_t claim_lost_ms;     /* boottime of the last claim that was never answered */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
 	int64_t probed_ms;      /* boottime of the last good probe */
 	int64_t due_at_ms;      /* boottime that the due timer is set to */
@@ -104,6 +105,8 @@ void flow_stale(struct flow *f); /* a statement says that the tables have change
 bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
+void caution_claim_lost(struct flow *f);
+unsigned caution_ask(const struct flow *f, unsigned n);
 unsigned caution_room(const struct flow *f, unsigned room);
 void caution_looked(struct flow *f, unsigned rows, unsigned asked);
 struct pgmqd_msg *caution_next(struct flow *f);

@@ -156,11 +156,12 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 
 /* ---- the queue ---- */
 
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version)
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, unsigned max_attempts, bool archive, const char *plugin,
+                        const char *version)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
-	(void)name, (void)lease_ms, (void)archive, (void)plugin, (void)version;
+	(void)name, (void)lease_ms, (void)max_attempts, (void)archive, (void)plugin, (void)version;
 	q->pg = c;
 	return q;
 }

@@ -7,7 +7,9 @@
 #include "versions.h"
 #include "xalloc.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command {
@@ -49,10 +51,12 @@ static int refuse_command(const char *name)
 /* Returns the exit status. */
 int main(int argc, char **argv)
 {
+	cJSON_Hooks hooks = { .malloc_fn = xmalloc, .free_fn = free };
 	const char *name;
 
 	proc_std_fds();
 	proc_title(argc, argv);
+	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it dead-lettered */
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

@@ -24,6 +24,7 @@ extern char **environ;
 static char
 	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
+static char **proc_title_environ; /* the copy of environ, which setenv() may put another array in place of */
 static char **proc_title_args; /* the copies of argv, lest they count as lost where main() sets one to something else */
 
 /* Closes descriptors first..last. */
@@ -184,7 +185,7 @@ void proc_std_fds(void)
 /* Finds how far the arguments and the environment reach in one piece, and copies both to where they can stay. */
 void proc_title(int argc, char **argv)
 {
-	char *end = NULL, **copy;
+	char *end = NULL;
 	size_t i, n;
 
 	if (argc < 1 || proc_title_area != NULL)
@@ -197,10 +198,10 @@ void proc_title(int argc, char **argv)
 			end = environ[n] + strlen(environ[n]) + 1;
 	proc_title_area = argv[0];
 	proc_title_size = (size_t)(end - argv[0]);
-	copy = xcalloc(n + 1, sizeof *copy);
+	proc_title_environ = xcalloc(n + 1, sizeof *proc_title_environ);
 	for (i = 0; i < n; i++)
-		copy[i] = xstrdup(environ[i]);
-	environ = copy;
+		proc_title_environ[i] = xstrdup(environ[i]);
+	environ = proc_title_environ;
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
 		argv[i] = proc_title_args[i] =

@@ -9,8 +9,9 @@
 
 struct queue;
 
-/* `lease_ms` is the visibility timeout; plugin and version go into dead letters. */
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version);
+/* `lease_ms` is the visibility timeout; after `max_attempts` a message comes without its text; plugin and version go into dead letters. */
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, unsigned max_attempts, bool archive, const char *plugin,
+                        const char *version);
 void queue_free(struct queue *q);
 
 /* Looks the queue's tables up and prepares the statements for what they are; to be done after every (re)connect and when

@@ -136,7 +136,9 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
-		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
+		m->text = malloc(m->text_len + 1); /* one message that is too large must not end the process */
+		if (m->text)
+			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));

@@ -18,6 +18,7 @@ struct queue {
 	char *table; /* lower case, without the q_ */
 	char *plugin, *version;
 	int64_t lease_ms;
+	unsigned max_attempts;
 	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
 	char stmt[ST_COUNT][24];
 	char *text[ST_COUNT]; /* what they say, for where they cannot be prepared */

@@ -177,9 +177,10 @@ CREATE TABLE IF NOT EXISTS pgmqd.refunds (
   queue text,
   msg_id bigint,
   n integer NOT NULL,
+  read_ct integer NOT NULL,
   PRIMARY KEY (queue, msg_id)
 );
-COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts';
+COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts, and which was the last of them (read_ct)';
 
 -- ---- people, dates and money, as mails show them ----
 

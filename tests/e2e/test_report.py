@@ -1,5 +1,6 @@
 """The report plugin: the PDF, its record, its mail; once each, whatever comes twice; and what cannot be made."""
 
+import contextlib
 import http.server
 import json
 import os
@@ -249,6 +250,30 @@ def test_missing_directory_is_a_matter_of_settings(reports):
     reports.checkup()
     assert reports.settled()["outcome"] == "config"
     assert reports.rig.dead(QUEUE) == [] and app.rows(reports.rig.db, "select * from pgmqd.reports") == []
+
+
+def test_full_disk_is_waited_for(reports):
+    """No half of a report is left and no mail goes out; when there is room again, it is made."""
+    small = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=0700", "tmpfs", reports.directory]
+    if os.geteuid() != 0 or subprocess.run(small, capture_output=True).returncode != 0:
+        pytest.skip("no tmpfs can be mounted here")
+    try:
+        ballast = os.path.join(reports.directory, "ballast")
+        with contextlib.suppress(OSError), open(ballast, "wb", buffering=0) as f:
+            while True:
+                f.write(b"x" * 4096)
+        reports.start(config_retry="1h")
+        checkup = reports.checkup()
+        refused = reports.settled()
+        assert refused["outcome"] == "config" and any("No space left" in r["text"] for r in reports.rig.daemon.records())
+        assert os.listdir(reports.directory) == ["ballast"] and not reports.mails()
+        os.unlink(ballast)
+        reports.rig.daemon.reload()  # as one does who has made room
+        _, path = reports.made(checkup)
+        assert os.path.exists(path)
+        reports.wait_mail()
+    finally:
+        subprocess.run(["umount", "-l", reports.directory], check=True)
 
 
 # ---- Supabase Storage ----

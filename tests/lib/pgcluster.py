@@ -122,10 +122,25 @@ class Cluster:
             env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True)
         self.log = Lines(self.process.stdout, self._log_file)
-        if not self.log.wait(lambda line: "database system is ready to accept connections" in line, timeout):
+        if not self.log.wait(lambda line: re.search("database system is ready to accept (read-only )?connections", line), timeout):
             self.stop("immediate")
             raise RuntimeError("PostgreSQL did not start:\n" + "\n".join(self.log.snapshot()[-30:]))
         return self
+
+    def follow(self, primary):
+        """Makes this cluster a standby of `primary`, which runs, and starts it; returns self."""
+        atexit.register(self.destroy)
+        self.dir = make_temp_dir("pgmqd-pg-")
+        if self.user:
+            os.chown(self.dir, self.user.pw_uid, self.user.pw_gid)
+        self._log_file = open(self.dir / "postgresql.log", "ab")
+        done = subprocess.run(
+            self._command(f"{self.bin}/pg_basebackup", "-D", f"{self.dir}/data", "-R", "-X", "stream", "-c", "fast", "--no-sync",
+                          "-h", str(primary.dir), "-p", str(primary.port), "-U", "postgres"),
+            env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise RuntimeError(f"pg_basebackup failed:\n{done.stdout}")
+        return self.start()
 
     def stop(self, mode="fast", timeout=60):
         """Stops the server ("smart", "fast" or "immediate"), and waits until it is gone."""
