@@ -143,7 +143,7 @@ bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 static int daemon_settings(struct bench *b, const char *queue, const char *section)
 {
 	int fd = memfd_create("pgmqd-bench", 0);
-	char *text = xasprintf("[pgmqd]\nchannel = %s\nlog_level = warn\nlog_format = text\nhttp_listen = off\nfallback_poll = 30s\nschedules = no\n"
+	char *text = xasprintf("[pgmqd]\nchannel = %s\nlog_level = warn\nlog_format = text\nhttp_listen = off\nfallback_poll = 30s\nschedules = no\npoll_when_deaf = 10ms\n"
 	                       "[queue %s]\n%s", b->channel, queue, section);
 
 	for (size_t i = 0; i < b->noptions; i++) {
