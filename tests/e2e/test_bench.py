@@ -112,10 +112,10 @@ def parent(pid):
 
 def test_no_schedules_are_run(rig):
     """The pgmqd that is measured leaves what is due to others: that is the database of somebody's application."""
-    rig.db.execute("insert into pgmqd.schedule (name, cron, command, runner, next_due) values ('mine', '* * * * *', 'create table ran ()',"
+    rig.db.execute("insert into pgmqd.schedule (name, cron, command, runner, next_due) values ('mine', '* * * * *', 'create table public.ran ()',"
                    " 'pgmqd', now() - interval '1 minute')")
-    bench(rig.conninfo, "latency", "--messages", "20", "--rounds", "1")
-    assert rig.db.execute("select to_regclass('ran')").fetchone()[0] is None
+    bench(rig.conninfo, "latency", "--messages", "50", "--rounds", "1")
+    assert rig.db.execute("select to_regclass('public.ran')").fetchone()[0] is None
 
 
 def test_a_database_without_the_schema(cluster):
