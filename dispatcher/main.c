@@ -21,6 +21,7 @@ static const struct command {
 	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
 	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
+	{ "bench", "measure pgmqd on a database, in a queue of its own", cmd_bench },
 	{ "plugin", "show, try or begin a plugin", cmd_plugin },
 	{ 0 },
 };

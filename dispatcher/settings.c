@@ -41,6 +41,7 @@ const struct pgmqd_option settings_global_options[] = {
 	    "Refuse a connection on which notifications cannot arrive (a transaction pooler) instead of polling.", NULL, NULL },
 	{ "shared_poll", PGMQD_DURATION, 0, GLOBAL(shared_poll), "2s",
 	    "The same for a queue that another worker serves, too: it may have died between a silent enqueue and its look.", NULL, NULL },
+	{ "schedules", PGMQD_BOOL, 0, GLOBAL(schedules), "yes", "Run what is due by the clock, where pg_cron does not.", NULL, NULL },
 	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s", "Time to finish what is in hand when pgmqd is told to stop.",
 	    NULL, NULL },
 	{ "watchdog", PGMQD_DURATION, 0, GLOBAL(watchdog), "30s", "Time without a sign of life after which a process is replaced; 0 switches it off.",

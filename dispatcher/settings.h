@@ -37,7 +37,7 @@ struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
-	int require_notify;
+	int require_notify, schedules;
 	const char *database;  /* conninfo or URI; "" leaves everything to PG* variables */
 	const char *channel;   /* NOTIFY channel */
 	const char *log_level, *log_format;

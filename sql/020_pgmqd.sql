@@ -77,14 +77,16 @@ $f$;
 --
 -- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
 -- the advisory lock (table, -2) exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
--- then tries to share (table, -2): if it cannot, the worker is awake. Before a worker sleeps it gives (table, -2) up, must once
+-- then tries to share (table, -2) for a moment: if it cannot, the worker is awake. (For longer than a moment it must not be kept: with
+-- some producers always waiting for the cluster's lock, the worker could never take it.) Before a worker sleeps it gives (table, -2) up, must once
 -- get (table, -1) exclusively, and looks a last time; so it sees whatever was enqueued silently. All of it is try only:
 -- a producer never waits here. The order of the two tries matters, hence two statements.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
 BEGIN
   IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -1) THEN
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -2) THEN
+    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(TG_RELID::int4, -2)
+      THEN pg_catalog.pg_advisory_unlock_shared(TG_RELID::int4, -2) ELSE false END) THEN
       RETURN NULL;
     END IF;
   END IF;
