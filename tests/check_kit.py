@@ -51,24 +51,35 @@ def check_plugins():
     expect("webhook keeps from private addresses", kit(so("webhook"), ["{}"], "url=http://127.0.0.1:9/")[1][0].split(":")[0], "1 config_error")
 
 
+MISUSES = {
+    "TWICE": 'outcome "done" for a message that was settled before: ignored',
+    "FAIL_AFTER": 'outcome "fail" for a message that was settled before: ignored',
+    "WITHOUT_MESSAGE": "pgmqd_done() without a message",
+    "READ_WITHOUT_MESSAGE": "pgmqd_msg_id() without a message",
+    "QUERY_NOTHING": "pgmqd_query() without a statement, or with 0 parameters",
+    "QUERY_AFTER": "pgmqd_query() for a message that is settled: ignored",
+    "HTTP_AFTER": "pgmqd_http_submit() for a message that is settled: ignored",
+    "HTTP_NOTHING": "pgmqd_http_submit() without a handle or a callback",
+    "TIMER_AFTER": "pgmqd_msg_timer() for a message that is settled: ignored",
+    "TIMER_TWICE": "pgmqd_timer_cancel() of a timer that has ended: ignored",
+    "TIMER_LEFT": "1 timers are left after stop(); pgmqd_timer_cancel() ends one",
+    "IN_CANCEL": 'outcome "done" for a message that is being cancelled: ignored',
+    "LATER": 'outcome "done" for a message that is gone: ignored',
+    "READ_LATER": "pgmqd_msg_text() of a message that is gone: it is not valid any more",
+    "RESULT_LATER": "pgmqd_result_error() of a result whose callback has returned",
+}
+
+
 def check_misuse(directory):
-    plugin = compile_plugin(directory, "misuse", os.path.join(top, "tests/kit/misuse.c"), os.path.join(top, "plugins"))
-    cases = {
-        "twice": "settled before", "fail_after": 'outcome "fail"', "null": "pgmqd_done() without a message",
-        "read_null": "pgmqd_msg_id() without a message", "query_nothing": "without a statement", "query_after": "pgmqd_query() for a message",
-        "http_after": "pgmqd_http_submit() for a message", "http_nothing": "without a handle", "timer_after": "pgmqd_msg_timer() for a message",
-        "timer_twice": "timer that has ended", "timer_left": "1 timers are left", "never": "being cancelled",
-    }
-    for how, text in cases.items():
-        status, out, err = kit(plugin, [f'{{"how":"{how}"}}'], "deadline=100ms")
-        lines = [line for line in err.splitlines() if 'misuse by plugin "misuse"' in line]
-        if status != 1 or len(lines) != 1 or text not in lines[0]:
-            failed.append(f"misuse {how}: status {status}, expected one line with {text!r}:\n{err}")
-    keep_going = '{"how":"never"}'
-    for how, text in {"later": "gone", "read_later": "not valid any more", "result_later": "callback has returned"}.items():
-        status, out, err = kit(plugin, [f'{{"how":"{how}"}}', keep_going], "deadline=500ms", "max_in_flight=1")
-        if status != 1 or text not in err:
-            failed.append(f"misuse {how}: status {status}, expected {text!r}:\n{err}")
+    """Each rule has a plugin that breaks it, and each of them gets its own report, once, and no other."""
+    for misuse, report in MISUSES.items():
+        name = "misuse-" + misuse.lower().replace("_", "-")
+        plugin = compile_plugin(directory, name, os.path.join(top, "tests/kit/misuse.c"), os.path.join(top, "plugins"),
+                                f"-DMISUSE={misuse}", f'-DNAME="{name}"')
+        messages = ["{}", "{}"] if misuse.endswith("LATER") else ["{}"]
+        status, _, err = kit(plugin, messages, "deadline=500ms" if misuse.endswith("LATER") else "deadline=100ms", "max_in_flight=1")
+        told = [line.partition(f'misuse by plugin "{name}": ')[2] for line in err.splitlines() if "misuse by" in line]
+        expect(f"misuse {misuse}", (status, told), (1, [report]))
 
 
 def check_abi(directory):
