@@ -22,12 +22,14 @@
 #define FEED_US 2000            /* deliveries in one round of the loop; then timers and connections have their turn */
 #define BACKLOG_MAX 2000        /* outcomes that may wait for the database before claiming pauses */
 
+int64_t flow_skipped_ms;
+
 int64_t flow_boottime_ms(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + flow_skipped_ms;
 }
 
 int64_t flow_realtime_us(void)
@@ -35,7 +37,7 @@ int64_t flow_realtime_us(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + flow_skipped_ms * 1000;
 }
 
 /* (Re)arms a timer. */
