@@ -377,12 +377,12 @@ static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
 	return k->bad || host_misuses ? EXIT_BAD : 0;
 }
 
-/* Prints an error and frees it. The exit status. */
-static int kit_refuse(char *error)
+/* Prints an error and ends the program. */
+static _Noreturn void kit_refuse(char *error)
 {
 	fprintf(stderr, "pgmqd plugin test: %s\n", error);
 	free(error);
-	return EXIT_USAGE;
+	exit(EXIT_USAGE);
 }
 
 /* pgmqd-plugin-host; its arguments are those of `pgmqd plugin test`. */
@@ -418,14 +418,14 @@ int main(int argc, char **argv)
 			k.attempts = (unsigned)strtoul(optarg, NULL, 10);
 		} else if (c == ANSWERS) {
 			if ((error = kit_read_answers(&k, optarg)) != NULL)
-				return kit_refuse(error);
+				kit_refuse(error);
 		} else if (c == JSON) {
 			k.json = true;
 		} else if (c == SKIP_TIME) {
 			k.skip_time = true;
 		} else if (c == LOG) {
 			if ((level = log_level_parse(optarg)) < 0)
-				return kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
+				kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
 		} else if (c == PLUGIN_DIR) {
 			free(option_set(option_find(settings_global_options, "plugin_dir"), &s, optarg));
 		} else if (c == TEMPLATE_DIR) {
@@ -434,23 +434,23 @@ int main(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		} else {
-			return EXIT_USAGE;
+			exit(EXIT_USAGE);
 		}
 	}
 	if (optind == argc)
-		return kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
+		kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
 	if (strchr(argv[optind], '/')) {
 		char *real = realpath(argv[optind], NULL);
 
 		if (!real)
-			return kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
+			kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
 		argv[optind] = real;
 	}
 	free(option_set(option_find(settings_queue_options, "plugin"), &q, argv[optind]));
 	for (int i = optind + 1; i < argc && !error; i++)
 		error = kit_option(&q, argv[i], (unsigned)(i - optind));
 	if (error || (error = kit_read(&k)) != NULL)
-		return kit_refuse(error);
+		kit_refuse(error);
 	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
 	status = kit_run(&k, &s, &q);
 	for (size_t i = 0; i < k.n; i++) {

@@ -256,9 +256,13 @@ def test_missing_directory_is_a_matter_of_settings(reports):
 class Storage(http.server.BaseHTTPRequestHandler):
     """Storage's two requests, answered as `plan` says (statuses, then 200), and all of them kept."""
 
+    def do_DELETE(self):
+        self.do_POST()
+
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.path, dict(self.headers), body))
+        self.server.methods.append(self.command)
         status = self.server.plan.pop(0) if self.server.plan else 200
         if status == 200 and self.path.startswith("/storage/v1/object/sign/"):
             answer = {"signedURL": self.path.removeprefix("/storage/v1") + "?token=abc"}
@@ -277,7 +281,7 @@ class Storage(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def storage():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Storage)
-    server.seen, server.plan = [], []
+    server.seen, server.plan, server.methods = [], [], []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -315,3 +319,61 @@ def test_wrong_key_is_a_matter_of_settings(reports, storage):
     reports.checkup()
     assert reports.settled()["outcome"] == "config"
     assert reports.rig.dead(QUEUE) == []
+
+
+# ---- a person who is forgotten ----
+
+def erase(reports, email=ELENA):
+    """Forgets a person; the messages that the plugin gets of it."""
+    answer = reports.rig.db.execute("select pgmqd.erase_person(%s)", [email]).fetchone()[0]
+    return answer, [row["msg_id"] for row in app.rows(reports.rig.db, f"select msg_id from pgmq.q_{QUEUE} where message->>'action' = 'erase'")]
+
+
+def to_erase(reports):
+    return reports.rig.db.execute("select count(*) from pgmqd.files_to_erase").fetchone()[0]
+
+
+def test_forgotten_persons_file_is_deleted(reports):
+    reports.start()
+    gone, stays = reports.checkup(), None
+    reports.made(gone)
+    mark = reports.rig.daemon.mark()
+    stays = reports.checkup("boris@example.test", "Борис Опытов")
+    reports.settled(start=mark, outcome="done")
+    reports.rig.db.execute("delete from pgmq.q_email_queue")
+    assert len(os.listdir(reports.directory)) == 2
+    mark = reports.rig.daemon.mark()
+    answer, _ = erase(reports)
+    assert answer["files"] == 1 and answer["pgmqd.reports"] == 1
+    reports.settled(start=mark, outcome="done")
+    assert os.listdir(reports.directory) == [os.path.basename(reports.row(stays)["path"])]
+    assert to_erase(reports) == 0
+
+
+def test_what_is_erased_is_a_report(reports, tmp_path):
+    """A row is no way to make the daemon delete other files; the row and the dead letter tell of it."""
+    (tmp_path / "other.pdf").write_text("mine")
+    (tmp_path / "reports/notes.txt").write_text("mine")
+    for path in (tmp_path / "other.pdf", f"{reports.directory}/../other.pdf", f"{reports.directory}/notes.txt"):
+        reports.rig.db.execute("insert into pgmqd.files_to_erase (path) values (%s)", [str(path)])
+    reports.rig.db.execute(f"select pgmq.send('{QUEUE}', jsonb_build_object('action', 'erase', 'file', id)) from pgmqd.files_to_erase")
+    reports.rig.db.execute(f"select pgmq.send('{QUEUE}', '{{\"action\": \"erase\", \"file\": \"x\"}}')")
+    reports.start()
+    for msg_id in range(1, 5):
+        assert reports.settled(msg_id=msg_id)["outcome"] == "fail"
+    assert (tmp_path / "other.pdf").exists() and os.listdir(reports.directory) == ["notes.txt"]
+    assert to_erase(reports) == 3
+
+
+def test_forgotten_persons_object_is_deleted(reports, storage):
+    storage.plan = [200, 503, 404]  # the upload; the deletion fails once, and then there is nothing any more
+    reports.start(storage_env(storage), bucket="reports", backoff_min="10ms", backoff_max="20ms")
+    row, path = reports.made(reports.checkup())
+    reports.wait_mail()
+    mark = reports.rig.daemon.mark()
+    assert erase(reports)[0]["files"] == 1
+    reports.settled(start=mark, outcome="retry")
+    reports.settled(start=mark, outcome="done")
+    assert storage.methods == ["POST", "DELETE", "DELETE"]
+    assert storage.seen[1][0] == f"/storage/v1/object/{row['object']}" and storage.seen[1][1]["Authorization"] == "Bearer key-of-test"
+    assert not os.path.exists(path) and to_erase(reports) == 0
