@@ -1,5 +1,6 @@
 """The report plugin: the PDF, its record, its mail; once each, whatever comes twice; and what cannot be made."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -249,6 +250,59 @@ def test_missing_directory_is_a_matter_of_settings(reports):
     reports.checkup()
     assert reports.settled()["outcome"] == "config"
     assert reports.rig.dead(QUEUE) == [] and app.rows(reports.rig.db, "select * from pgmqd.reports") == []
+
+
+@pytest.fixture
+def tiny_disk(reports):
+    """report_dir with room for 8 kB, which is less than a report."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k,mode=0777", "pgmqd-test", reports.directory], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    yield reports.directory
+    subprocess.run(["umount", "-l", reports.directory], check=True)
+
+
+def test_full_disk(reports, tiny_disk):
+    """Nothing of the report is left there, the reason is told, no attempt is lost; when there is room it is made by itself."""
+    reports.start(config_retry="200ms", max_attempts=1)
+    checkup = reports.checkup()
+    reports.rig.daemon.wait_log(f"queue paused, no attempt is counted: report_dir: cannot write to {tiny_disk}: No space left on device")
+    assert reports.settled()["outcome"] == "config"
+    assert os.listdir(tiny_disk) == [] and reports.rig.dead(QUEUE) == [] and reports.mails() == []
+    subprocess.run(["mount", "-o", "remount,size=1m", tiny_disk], check=True)
+    row, path = reports.made(checkup)
+    assert os.listdir(tiny_disk) == [os.path.basename(path)] and os.path.getsize(path) == row["bytes"]
+    assert reports.settled(outcome="done")["attempt"] == 1
+
+
+def test_killed_workers_leave_whole_files_and_one_mail_each(reports):
+    """Workers die by SIGKILL in the midst of it: each report is a whole file, one row and one mail; what was half written is swept."""
+    reports.start(visibility_timeout="1s", max_attempts=1000, backoff_min="10ms", backoff_max="20ms")
+    half = os.path.join(reports.directory, ".x.pdf.1.report.tmp")
+    with open(half, "wb") as f:
+        f.write(b"%PDF")
+    os.utime(half, (0, 0))  # of long ago
+    checkups = []
+    for turn in range(4):
+        mark = reports.rig.daemon.mark()
+        checkups += [reports.checkup(f"p{turn}-{n}@example.test") for n in range(6)]
+        reports.settled(start=mark, outcome="done")
+        reports.rig.daemon.kill_child("worker report_generation_queue")
+    start = 0
+    while reports.rig.db.execute("select count(*) from pgmqd.reports").fetchone()[0] < len(checkups):
+        mark = reports.rig.daemon.mark()
+        reports.rig.daemon.wait_log(lambda r: r.get("text") == "settled", start=start)
+        start = mark
+    rows = app.rows(reports.rig.db, "select * from pgmqd.reports")
+    assert {row["assessment_id"] for row in rows} == {str(c) for c in checkups} and len(rows) == len(checkups)
+    assert sorted(name for name in os.listdir(reports.directory) if name.endswith(".pdf")) == sorted(os.path.basename(r["path"]) for r in rows)
+    for row in rows:
+        with open(row["path"], "rb") as f:
+            assert hashlib.sha256(f.read()).hexdigest() == row["sha256"]
+    mails = reports.rig.db.execute("select message->>'key' from (select message from pgmq.q_email_queue union all select message from"
+                                   " pgmq.a_email_queue) m where message->>'template' = 'report_ready'").fetchall()
+    assert len(mails) == len(set(mails)) == len(checkups)
+    assert not os.path.exists(half)
 
 
 # ---- Supabase Storage ----
