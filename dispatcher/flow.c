@@ -19,14 +19,17 @@
 #define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
 #define PROBE_AGAIN_MS 5000     /* a queue that does not exist (yet) is looked for again */
 #define PAUSE_MAX_MS 300000     /* longest pause after configuration errors in a row */
+#define FEED_US 2000            /* deliveries in one round of the loop; then timers and connections have their turn */
 #define BACKLOG_MAX 2000        /* outcomes that may wait for the database before claiming pauses */
+
+int64_t flow_skipped_ms;
 
 int64_t flow_boottime_ms(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + flow_skipped_ms;
 }
 
 int64_t flow_realtime_us(void)
@@ -34,7 +37,7 @@ int64_t flow_realtime_us(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + flow_skipped_ms * 1000;
 }
 
 /* (Re)arms a timer. */
@@ -249,10 +252,17 @@ static unsigned flow_window(const struct flow *f)
 /* Delivers what waits while there are free slots. */
 static void flow_feed(struct flow *f)
 {
+	int64_t until = host_now_us() + FEED_US;
+	struct timeval now = { 0, 0 };
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL)
+	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL) {
 		flow_deliver(m);
+		if (host_now_us() >= until) {
+			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
+			break;
+		}
+	}
 	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
 			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));

@@ -114,6 +114,7 @@ void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends
 struct event *lease_event(struct flow *f);
 struct event *lease_deadline_event(struct flow *f);
 void lease_deadline_arm(struct flow *f);
+extern int64_t flow_skipped_ms;                 /* what `pgmqd plugin test --skip-time` has put the two clocks forward by */
 int64_t flow_boottime_ms(void);
 int64_t flow_realtime_us(void);
 

@@ -54,6 +54,7 @@ const struct pgmqd_option settings_queue_options[] = {
 	    NULL },
 	{ "group", PGMQD_STRING, 0, QUEUE(group), NULL, "Queues with the same group share one process and one connection.", NULL, NULL },
 	{ "processes", PGMQD_UINT, 0, QUEUE(processes), "1", "Number of processes for this queue.", NULL, NULL },
+	{ "nice", PGMQD_UINT, 0, QUEUE(nice), "0", "How far its process steps back when others want the processor, 0 to 19; for heavy work.", NULL, NULL },
 	{ "visibility_timeout", PGMQD_DURATION, 0, QUEUE(visibility_timeout), "30s",
 	    "Lease of a claimed message; it is renewed while the plugin works.", NULL, NULL },
 	{ "deadline", PGMQD_DURATION, 0, QUEUE(deadline), "0",
