@@ -52,10 +52,11 @@ void flow_timer(struct event *e, int64_t ms)
 	evtimer_add(e, &tv);
 }
 
-/* Puts a message onto the list of its new state: the only place where a state changes. */
+/* Puts a message onto the list of its new state: the only place where a state changes. What waits does so by priority. */
 void flow_move(struct pgmqd_msg *m, enum msg_state to)
 {
 	struct flow *f = m->flow;
+	struct pgmqd_msg *before;
 
 	if (m->state != MSG_FREE) {
 		TAILQ_REMOVE(&f->list[m->state], m, link);
@@ -63,7 +64,15 @@ void flow_move(struct pgmqd_msg *m, enum msg_state to)
 	}
 	m->state = to;
 	if (to != MSG_FREE) {
-		TAILQ_INSERT_TAIL(&f->list[to], m, link);
+		before = to == MSG_WAITING ? TAILQ_LAST(&f->list[to], msg_list) : NULL;
+		while (before && before->priority < m->priority)
+			before = TAILQ_PREV(before, msg_list, link);
+		if (before)
+			TAILQ_INSERT_AFTER(&f->list[to], before, m, link);
+		else if (to == MSG_WAITING)
+			TAILQ_INSERT_HEAD(&f->list[to], m, link);
+		else
+			TAILQ_INSERT_TAIL(&f->list[to], m, link);
 		f->count[to]++;
 	}
 	stats_gauge(f->slot, GAUGE_RUNNING, f->count[MSG_RUNNING]);
@@ -315,6 +324,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		lease_arm(f);
 	flow_feed(f);
 	wakeup_looked(f, claim->rows);
+	if (claim->changed)
+		flow_reprobe(f);
 	flow_kick(f);
 }
 
@@ -392,6 +403,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
+	log_debug("claims go %s", queue_order(f->queue));
 	f->probed_ms = flow_boottime_ms();
 	f->ready = true;
 	flow_show(f);
@@ -463,6 +475,8 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
                       struct event_base *base, struct pgconn *pg, struct http *http, struct template_set **templates)
 {
 	const struct settings *s = env->settings;
+	const struct queue_rules rules = { .max_attempts = (unsigned)qs->max_attempts, .archive = strcmp(qs->on_done, "archive") == 0, .grouped = strcmp(qs->ordered, "group") == 0,
+		                           .allow_unlogged = qs->allow_unlogged };
 	struct flow *f = xcalloc(1, sizeof(*f));
 
 	f->settings = s;
@@ -480,7 +494,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = plugin->d.name };
 	f->host = (struct pgmqd_worker){ .flow = f, .base = base, .http = http, .pg = pg, .templates = templates,
 		                         .template_dir = s->template_dir, .default_lang = s->default_lang, .log = &f->log };
-	f->queue = queue_new(pg, qs->name, f->lease_ms, (unsigned)qs->max_attempts, strcmp(qs->on_done, "archive") == 0, plugin->d.name, plugin->d.version);
+	f->queue = queue_new(pg, qs->name, f->lease_ms, &rules, plugin->d.name, plugin->d.version);
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	f->notify = wakeup_mode(qs->notify);
 	f->due = evtimer_new(base, wakeup_due, f);

@@ -47,6 +47,15 @@ void wakeup_poll_arm(struct flow *f)
 	flow_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
 }
 
+/* Outcomes are on their way: with groups, the messages that come after them may be claimed by a look behind. */
+void wakeup_next(struct flow *f)
+{
+	if (strcmp(f->qs->ordered, "group") != 0)
+		return;
+	f->look_again = f->look_again || f->looking;
+	f->look_wanted = f->look_wanted || !f->looking;
+}
+
 /* There may be something to claim. */
 static void wakeup_look(struct flow *f)
 {

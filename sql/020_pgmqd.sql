@@ -137,6 +137,44 @@ BEGIN
   RETURN true;
 END $f$;
 
+-- ---- order ----
+
+-- Makes or drops an index of a queue's table; the dispatcher finds it by its name. True when something changed.
+CREATE OR REPLACE FUNCTION pgmqd.index_queue(name text, what text, columns text, wanted boolean) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  index_name text := 'q_' || lower(name) || '_' || what || '_idx';
+  queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
+BEGIN
+  IF queue_table IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist', name
+      USING ERRCODE = 'undefined_object', HINT = format('Create it first: SELECT pgmq.create(%L)', name);
+  END IF;
+  -- no lock on a queue in use unless something has to change
+  IF wanted = (to_regclass(format('pgmq.%I', index_name)) IS NOT NULL) THEN
+    RETURN false;
+  ELSIF wanted THEN
+    EXECUTE format('CREATE INDEX %I ON %s (%s)', index_name, queue_table, columns);
+  ELSE
+    EXECUTE format('DROP INDEX pgmq.%I', index_name);
+  END IF;
+  RETURN true;
+END $f$;
+
+-- Makes the dispatcher deliver a queue's messages by the number in "priority", the highest first, across all that wait. It takes an index
+-- that every message has to pass, so it is only for queues that ask for it; wanted = false takes it away again.
+CREATE OR REPLACE FUNCTION pgmqd.prioritize_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'priority', $$(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number'
+    THEN - pg_catalog.floor((message -> 'priority')::numeric) ELSE 0 END), vt$$, wanted)
+$f$;
+
+-- The index by which the option "ordered = group" finds the first message of each group in a long queue.
+CREATE OR REPLACE FUNCTION pgmqd.group_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'group', $$(headers ->> 'group'), (least(read_ct, 1)), msg_id$$, wanted)
+$f$;
+
 -- ---- queues and their dead letters ----
 
 -- The queue that takes what another one cannot deliver.
