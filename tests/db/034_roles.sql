@@ -9,7 +9,7 @@ SELECT plan(71);
 CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'queue_status', 'dead_letter_queue'])
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
@@ -62,7 +62,7 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'a dead-letter queue', 'INSERT (headers message vt), SELECT (enqueued_at headers msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n)'),
-  ('pgmqd', 'pgmqd.schedule', 'SELECT'),
+  ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),
   ('pgmqd_monitor', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'a dead-letter queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
@@ -97,7 +97,7 @@ DO $$ BEGIN
 END $$;
 SELECT is(tap.as_role('pgmqd', call), 'ok', 'the daemon: ' || call) FROM unnest(ARRAY[
   $$UPDATE pgmq.q_another SET vt = clock_timestamp(), read_ct = read_ct + 1$$, $$SELECT message FROM pgmq.q_another FOR UPDATE SKIP LOCKED$$,
-  $$SELECT msg_id FROM pgmq.a_another$$, $$LISTEN pgmqd$$, $$SELECT * FROM pgmqd.schedule$$, $$DELETE FROM pgmq.q_another$$]) call;
+  $$SELECT msg_id FROM pgmq.a_another$$, $$LISTEN pgmqd$$, $$UPDATE pgmqd.schedule SET next_due = now()$$, $$DELETE FROM pgmq.q_another$$]) call;
 SELECT is(tap.as_role('pgmqd', call), '42501', 'not: ' || call) FROM unnest(ARRAY[
   $$TRUNCATE pgmq.q_another$$, $$SELECT pgmq.purge_queue('another')$$, $$SELECT pgmq.create('more')$$,
   $$UPDATE pgmq.q_another SET message = '{}'$$, $$SELECT message FROM pgmq.a_another$$, $$DELETE FROM pgmq.a_another$$,
