@@ -71,6 +71,7 @@ class Cluster:
             "logging_collector": "off",
             "log_destination": "stderr",
             "lc_messages": "C",
+            "log_line_prefix": "%m [%p] %q%u@%d ",
             "timezone": "UTC",
         }
         if not fsync:
@@ -208,6 +209,10 @@ class Cluster:
         """Drops a database together with the sessions in it."""
         with self.connect() as db:
             db.execute(f"drop database if exists {name} with (force)")
+
+    def denied(self):
+        """What the server has refused to the daemon's role."""
+        return [line for line in self.log.snapshot() if " pgmqd@" in line and "permission denied" in line]
 
     def has_extension(self, name):
         """Whether CREATE EXTENSION name could work here."""
