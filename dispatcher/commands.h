@@ -7,6 +7,7 @@ int cmd_migrate(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
 int cmd_render(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_plugin(int argc, char **argv);
 
 #endif

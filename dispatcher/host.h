@@ -39,6 +39,9 @@ struct host_call {
 struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id);
 void host_return(struct host_call c);
 
+/* Microseconds of a clock that never jumps. */
+int64_t host_now_us(void);
+
 /* Sets the log's context alone and gives the former one back. */
 struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id);
 void host_leave(struct log_context former);
