@@ -59,6 +59,20 @@ int file_write(const char *dir, const char *name, const void *data, size_t len)
 	return error;
 }
 
+int file_try(const char *dir)
+{
+	int error = file_write(dir, ".check" SUFFIX, "", 0), at;
+
+	if (error == 0) {
+		at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (at < 0 || unlinkat(at, ".check" SUFFIX, 0) != 0)
+			error = errno;
+		if (at >= 0)
+			close(at);
+	}
+	return error;
+}
+
 long long file_size(const char *dir, const char *name)
 {
 	struct stat st;
