@@ -16,7 +16,7 @@
 #include <sys/time.h>
 #include <time.h>
 
-#define NOTIFY_MS 3000
+#define NOTIFY_MS 2000
 #define SKEW_WARN_MS 2000
 #define SKEW_FAIL_MS 30000
 #define PROBE "pgmqd_probe" /* the queue that is made for a message of ours */
@@ -299,7 +299,7 @@ void doctor_pooler(struct doctor *d)
 	} else if (!listen_here(d, &error)) {
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
 		            xasprintf("set %s to the server itself; see the check \"notify queue\" as well, and the server's log", setting), NULL,
-		            "a notification to ourselves %s%s", error ? "cannot be sent: " : "did not come back within 3 s", error ? error : "");
+		            "a notification to ourselves %s%s", error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
 	} else {
 		d->have |= DOCTOR_HEARING;
 		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "there is none, and notifications come back");
@@ -325,7 +325,7 @@ void doctor_notify(struct doctor *d)
 		if (ms >= 0)
 			doctor_tell(d, PGMQD_CHECK_OK, queue, NULL, NULL, "a notification took %.2f ms there and back", ms);
 		else
-			doctor_tell(d, PGMQD_CHECK_FAIL, queue, xstrdup("see the check \"notify queue\" and the server's log"), NULL, "a notification did not come within 3 s");
+			doctor_tell(d, PGMQD_CHECK_FAIL, queue, xstrdup("see the check \"notify queue\" and the server's log"), NULL, "a notification did not come within 2 s");
 	}
 	PQclear(queues);
 }

@@ -198,8 +198,11 @@ const char doctor_sql_snapshots[] =
 	" FROM pg_prepared_xacts WHERE database = current_database()"
 	" UNION ALL SELECT format('replication slot %s', slot_name), 'nobody reads it, and it keeps dead rows', format('SELECT pg_drop_replication_slot(%L), unless its standby comes back', slot_name), interval '100 years'"
 	" FROM pg_replication_slots WHERE NOT active AND xmin IS NOT NULL)"
-	" SELECT 2, who, seen, remedy, NULL FROM held WHERE age >= $3::interval"
-	" UNION ALL SELECT 0, '', format('nobody has held vacuum back for %s', $3), NULL, NULL WHERE NOT EXISTS (SELECT FROM held WHERE age >= $3::interval)";
+	" SELECT 2, who, seen, remedy, NULL FROM held WHERE age >= $3::interval UNION ALL"
+	" SELECT CASE WHEN sees THEN 0 ELSE 1 END, '', CASE WHEN sees THEN format('nobody has held vacuum back for %s', $3) ELSE format('role %s may not see the transactions of others,"
+	" nor whether pg_cron lives', current_user) END, CASE WHEN NOT sees THEN format('GRANT pg_read_all_stats TO %I, or look with -d as a role that may', current_user) END, NULL"
+	" FROM (SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS sees) s"
+	" WHERE NOT EXISTS (SELECT FROM held WHERE age >= $3::interval)";
 
 const char doctor_sql_usage[] =
 	"SELECT CASE WHEN u > 0.5 THEN 2 WHEN u > 0.1 THEN 1 ELSE 0 END, '', format('%s %% of the server''s notification queue is in use', round((u * 100)::numeric, 1)),"

@@ -122,7 +122,7 @@ class Cluster:
             env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True)
         self.log = Lines(self.process.stdout, self._log_file)
-        if not self.log.wait(lambda line: "database system is ready to accept connections" in line, timeout):
+        if not self.log.wait(lambda line: "database system is ready to accept" in line, timeout):
             self.stop("immediate")
             raise RuntimeError("PostgreSQL did not start:\n" + "\n".join(self.log.snapshot()[-30:]))
         return self
