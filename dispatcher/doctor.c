@@ -125,16 +125,20 @@ const char *doctor_sql_dir(const struct doctor *d)
 
 PGresult *doctor_query(struct doctor *d, const char *sql)
 {
-	const Oid types[] = { 25, 25, 25 }; /* text: a statement need not use all of them */
-	const char *params[] = { d->queues ? d->queues : "{}", doctor_channel(d), d->old };
-	PGresult *res = PQexecParams(d->db.conn, sql, 3, types, params, NULL, NULL, 0);
+	const Oid types[] = { 25, 25, 25, 25 }; /* text: a statement need not use all of them */
+	const char *params[] = { d->queues ? d->queues : "{}", doctor_channel(d), d->old, d->role };
+	PGresult *res = PQexecParams(d->db.conn, sql, 4, types, params, NULL, NULL, 0);
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	bool denied = state && strcmp(state, "42501") == 0;
 	char *error;
 
 	if (PQresultStatus(res) == PGRES_TUPLES_OK)
 		return res;
 	error = dbcommand_error(d->db.conn, res);
-	doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("connect with -d as a role that may look, the owner of schema pgmqd for instance"), NULL,
-	            "cannot look: %s", error);
+	doctor_tell(d, denied ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
+	            xstrdup(denied ? "look as the owner of schema pgmqd: name its connection with -d, beside -c"
+	                           : "see the check \"schema\"; when that is well, tell the authors of pgmqd"),
+	            NULL, "cannot look: %s", error);
 	free(error);
 	PQclear(res);
 	if (PQstatus(d->db.conn) != CONNECTION_OK)
@@ -338,6 +342,7 @@ int cmd_doctor(int argc, char **argv)
 	}
 	free(d.fixes);
 	free(d.queues);
+	free(d.role);
 	doctor_disconnect(&d);
 	dbcommand_close(&d.db);
 	return status;

@@ -40,6 +40,7 @@ struct doctor {
 	unsigned have;               /* enum doctor_need */
 	const char *now;             /* the check that runs */
 	char *queues;                /* names, as an array literal */
+	char *role;                  /* that the dispatcher connects as; we may be another one */
 	struct doctor_finding *findings;
 	size_t nfindings;
 	struct doctor_fix *fixes;
@@ -52,7 +53,8 @@ struct doctor {
 void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
-/* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`. NULL after a finding. */
+/* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the dispatcher's role. NULL
+ * after a finding. */
 PGresult *doctor_query(struct doctor *d, const char *sql);
 /* The same, and each of its rows is a finding: status, subject, seen, remedy, fix. */
 void doctor_rows(struct doctor *d, const char *sql);

@@ -58,6 +58,19 @@ void doctor_disconnect(struct doctor *d)
 	d->ear = d->db.conn = NULL;
 }
 
+/* The role that the dispatcher connects as: that of the settings, where we came in by -d. */
+static char *dispatcher_role(const struct doctor *d)
+{
+	PQconninfoOption *options = d->db.database && d->db.settings ? PQconninfoParse(d->db.settings->database, NULL) : NULL;
+	char *role = NULL;
+
+	for (PQconninfoOption *o = options; o && o->keyword; o++)
+		if (strcmp(o->keyword, "user") == 0 && o->val)
+			role = xstrdup(o->val);
+	PQconninfoFree(options);
+	return role ? role : xstrdup(PQuser(d->db.conn));
+}
+
 /* Tells of a connection that stands: to whom, and how private it is. */
 static void tell_connected(struct doctor *d)
 {
@@ -95,6 +108,8 @@ void doctor_connect(struct doctor *d)
 		free(setting);
 		return;
 	}
+	free(d->role);
+	d->role = dispatcher_role(d);
 	/* a look must neither wait for locks nor hold anybody up */
 	PQclear(PQexec(d->db.conn, "SET statement_timeout = '15s'; SET lock_timeout = '2s'; SET client_min_messages = error"));
 	tell_connected(d);
@@ -211,6 +226,14 @@ void doctor_schema(struct doctor *d)
 	if (known && may && strcmp(PQgetvalue(res, 0, 1), "t") == 0)
 		d->have |= DOCTOR_SCHEMA;
 	PQclear(res);
+	if (known && may) { /* may we read it? */
+		res = doctor_query(d, "SELECT count(*) FROM pgmqd.schema_version");
+		if (!res) {
+			d->have |= d->have & DOCTOR_SCHEMA ? DOCTOR_CURRENT : 0;
+			return;
+		}
+		PQclear(res);
+	}
 	if (!may) {
 		doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("GRANT USAGE ON SCHEMA pgmqd, pgmq TO %s", PQuser(d->db.conn)), NULL, "role %s may not use the schemas pgmqd and pgmq",
 		            PQuser(d->db.conn));

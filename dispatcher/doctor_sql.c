@@ -1,7 +1,7 @@
 /* doctor_sql.c: the checks of `pgmqd doctor` that are one statement each. They look and change nothing.
  *
  * A row is a finding: status (0 well, 1 worth a look, 2 broken), subject, what was seen, remedy, and fix where --fix may do it. Parameters:
- * $1 the queues' names as text[] ({}: all that are in the database), $2 the channel, $3 an age.
+ * $1 the queues' names as text[] ({}: all that are in the database), $2 the channel, $3 an age, $4 the dispatcher's role.
  */
 #include "config.h"
 
@@ -20,32 +20,36 @@
 const char doctor_sql_role[] =
 	"SELECT CASE WHEN too IS NULL THEN 0 ELSE 1 END, '', format('%s %s', rolname, coalesce('is ' || too || ', which pgmqd has no use for',"
 	" 'is no superuser and has no rights on other databases or roles')),"
-	" CASE WHEN too IS NOT NULL THEN format('CREATE ROLE pgmqd_dispatcher LOGIN, connect as that one, and grant it what pgmqd doctor then tells') END, NULL"
+	" CASE WHEN too IS NOT NULL THEN format('let pgmqd connect as a role of its own (CREATE ROLE pgmqd LOGIN), which gets the rights that pgmqd doctor then tells of') END, NULL"
 	" FROM (SELECT rolname, nullif(concat_ws(', ', CASE WHEN rolsuper THEN 'a superuser' END, CASE WHEN rolcreaterole THEN 'able to make roles' END,"
 	" CASE WHEN rolcreatedb THEN 'able to make databases' END, CASE WHEN rolreplication THEN 'able to replicate' END,"
 	" CASE WHEN rolbypassrls THEN 'beyond row security' END,"
 	" CASE WHEN NOT rolsuper AND pg_has_role(oid, 'pg_execute_server_program', 'USAGE') THEN 'able to run programs on the server' END), '') AS too"
-	" FROM pg_roles WHERE rolname = current_user) r";
+	" FROM pg_roles WHERE rolname = $4) r";
 
-/* What the dispatcher reads and writes. Only an owner can give itself what is missing; else somebody else must. */
+/* What the dispatcher reads and writes; where columns are named, the right on these is enough. Only an owner can give what is missing. */
 const char doctor_sql_grants[] =
-	"WITH " QUEUES ", needed (s, t, privileges) AS ("
-	" SELECT 'pgmq', 'q_' || t, 'SELECT,INSERT,UPDATE,DELETE' FROM queues UNION ALL SELECT 'pgmq', 'a_' || t, 'SELECT,INSERT' FROM queues"
-	" UNION ALL SELECT 'pgmq', 'q_' || t || '_dlq', 'SELECT,INSERT' FROM queues UNION ALL SELECT 'pgmq', 'meta', 'SELECT'"
-	" UNION ALL VALUES ('pgmqd', 'refunds', 'SELECT,INSERT,UPDATE,DELETE'), ('pgmqd', 'schedule', 'SELECT,UPDATE'),"
-	" ('pgmqd', 'schedule_runs', 'SELECT,INSERT'), ('pgmqd', 'settings', 'SELECT'), ('pgmqd', 'mail_log', 'SELECT,INSERT,UPDATE')),"
-	" lacking AS (SELECT c.oid, c.relowner, s, t, string_agg(p, ', ') AS p FROM needed JOIN pg_class c ON c.relname = t"
-	" AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = s), unnest(string_to_array(privileges, ',')) p"
-	" WHERE NOT has_table_privilege(c.oid, p) GROUP BY 1, 2, 3, 4),"
-	" functions AS (SELECT f.oid::regprocedure::text AS f, f.proowner FROM pg_proc f WHERE f.pronamespace = 'pgmqd'::regnamespace"
-	" AND f.proname IN ('enqueue', 'run_schedule', 'setting', 'pg_cron_lives', 'take_over_schedules', 'give_back_schedules', 'mail_begin', 'mail_sent',"
-	" 'mail_end', 'finish_report', 'report_source', 'record_events', 'settle_payment', 'payment_to_verify') AND NOT has_function_privilege(f.oid, 'EXECUTE')),"
-	" problems AS (SELECT format('%I.%I', s, t) AS what, format('role %s lacks %s', current_user, p) AS seen,"
-	" format('GRANT %s ON %I.%I TO %I', p, s, t, current_user) AS remedy, pg_has_role(relowner, 'USAGE') AS own FROM lacking"
-	" UNION ALL SELECT f, format('role %s may not execute it', current_user), format('GRANT EXECUTE ON FUNCTION %s TO %I', f, current_user),"
-	" pg_has_role(proowner, 'USAGE') FROM functions)"
+	"WITH " QUEUES ", needed (s, t, p, columns) AS (SELECT 'pgmq', 'q_' || t, p, c FROM queues, (VALUES ('SELECT', 'msg_id,read_ct,enqueued_at,vt,message'),"
+	" ('UPDATE', 'vt,read_ct'), ('INSERT', 'vt,message'), ('DELETE', '')) v (p, c)"
+	" UNION ALL SELECT 'pgmq', 'a_' || t, p, c FROM queues, (VALUES ('SELECT', 'msg_id,read_ct'), ('INSERT', 'msg_id,read_ct,enqueued_at,vt,message')) v (p, c)"
+	" UNION ALL SELECT 'pgmq', 'q_' || t || '_dlq', p, c FROM queues, (VALUES ('SELECT', 'headers'), ('INSERT', 'vt,message,headers')) v (p, c)"
+	" UNION ALL VALUES ('pgmq', 'meta', 'SELECT', 'queue_name'), ('pgmqd', 'refunds', 'SELECT', 'n'), ('pgmqd', 'refunds', 'INSERT', 'n'), ('pgmqd', 'refunds', 'UPDATE', 'n'),"
+	" ('pgmqd', 'schedule', 'SELECT', 'next_due'), ('pgmqd', 'schedule', 'UPDATE', 'next_due')),"
+	" lacking AS (SELECT c.relowner, s, t, string_agg(p, ', ') AS p FROM needed JOIN pg_class c ON c.relname = t"
+	" AND c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = s) WHERE NOT CASE WHEN columns = '' THEN has_table_privilege($4, c.oid, p) ELSE"
+	" has_table_privilege($4, c.oid, p) OR (SELECT bool_and(has_column_privilege($4, c.oid, a.attnum, p)) FROM pg_attribute a WHERE a.attrelid = c.oid"
+	" AND a.attname = ANY (string_to_array(columns, ',')) AND NOT a.attisdropped) END GROUP BY 1, 2, 3),"
+	" functions AS (SELECT f.oid::regprocedure::text AS f, f.proowner FROM pg_proc f WHERE f.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'pgmqd')"
+	" AND f.proname IN ('run_schedule', 'pg_cron_lives', 'take_over_schedules', 'give_back_schedules', 'mail_begin', 'mail_sent', 'mail_end', 'finish_report',"
+	" 'report_source', 'record_events', 'settle_payment', 'payment_to_verify', 'queue_status', 'queue_pause') AND NOT has_function_privilege($4, f.oid, 'EXECUTE')),"
+	" problems AS (SELECT format('%I.%I', s, t) AS what, format('role %s lacks %s', $4, p) AS seen,"
+	" format('GRANT %s ON %I.%I TO %I', p, s, t, $4) AS remedy, pg_has_role(relowner, 'USAGE') AS own FROM lacking"
+	" UNION ALL SELECT f, format('role %s may not execute it', $4), format('GRANT EXECUTE ON FUNCTION %s TO %I', f, $4),"
+	" pg_has_role(proowner, 'USAGE') FROM functions"
+	" UNION ALL SELECT 'schema ' || nspname, format('role %s may not use it', $4), format('GRANT USAGE ON SCHEMA %I TO %I', nspname, $4), pg_has_role(nspowner, 'USAGE')"
+	" FROM pg_namespace WHERE nspname IN ('pgmq', 'pgmqd') AND NOT has_schema_privilege($4, oid, 'USAGE'))"
 	" SELECT 2, what, seen, CASE WHEN own THEN remedy ELSE remedy || ', as the owner' END, CASE WHEN own THEN remedy END FROM problems"
-	" UNION ALL SELECT 0, '', format('role %s may do what the dispatcher does', current_user), NULL, NULL WHERE NOT EXISTS (SELECT FROM problems)";
+	" UNION ALL SELECT 0, '', format('role %s may do what the dispatcher does', $4), NULL, NULL WHERE NOT EXISTS (SELECT FROM problems)";
 
 /* Which pgmq it is, and whether its tables have the columns that are needed. */
 const char doctor_sql_pgmq[] =
