@@ -91,10 +91,11 @@ bool flow_is_idle(const struct flow *f)
 }
 
 /* Shows in the slot what the flow is up to. */
-static void flow_show(struct flow *f)
+void flow_show(struct flow *f)
 {
-	stats_state(f->slot, f->draining ? STATE_DRAINING : !f->ready ? STATE_CONNECTING : f->paused || f->probation ? STATE_PAUSED : STATE_READY);
-	stats_gauge(f->slot, GAUGE_PAUSED, f->paused || f->probation);
+	stats_state(f->slot, f->draining ? STATE_DRAINING : !f->ready ? STATE_CONNECTING : f->held || f->paused || f->probation ? STATE_PAUSED : STATE_READY);
+	stats_gauge(f->slot, GAUGE_PAUSED, f->held || f->paused || f->probation);
+	stats_gauge(f->slot, GAUGE_HELD, f->held);
 	stats_gauge(f->slot, GAUGE_CONNECTED, f->ready);
 }
 
@@ -265,14 +266,14 @@ static void flow_feed(struct flow *f)
 	struct timeval now = { 0, 0 };
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL) {
+	while (f->started && !f->held && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL) {
 		flow_deliver(m);
 		if (host_now_us() >= until) {
 			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
 			break;
 		}
 	}
-	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
+	if (f->held || f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
 			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
@@ -309,11 +310,14 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		m->flow = f;
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
+		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
 		flow_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */
 			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
+	f->woke = f->woke_again;
+	f->woke_again = (struct wake){ 0 };
 	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
@@ -335,7 +339,7 @@ void flow_look(struct flow *f)
 	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
 	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
-	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining)
+	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->held || f->paused || f->draining)
 		return;
 	if (held >= room) {
 		wakeup_no_room(f);
@@ -347,6 +351,8 @@ void flow_look(struct flow *f)
 	f->look_wanted = false;
 	f->looking = true;
 	f->looked_ms = flow_boottime_ms();
+	if (!f->woke.us)
+		f->woke.us = flow_realtime_us();
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
@@ -405,17 +411,15 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 	f->probe_failed = false;
 	log_debug("claims go %s", queue_order(f->queue));
 	f->probed_ms = flow_boottime_ms();
-	f->ready = true;
-	flow_show(f);
-	wakeup_up(f);
-	flow_kick(f);
+	f->probed = true;
+	hold_ask(f); /* makes it ready */
 }
 
 void flow_reprobe(struct flow *f)
 {
 	if (f->probing || !pgconn_is_up(f->pg))
 		return;
-	f->ready = false;
+	f->ready = f->probed = false;
 	f->probing = true;
 	flow_show(f);
 	queue_probe(f->queue, flow_probed, f);
@@ -453,7 +457,7 @@ void flow_up(struct flow *f)
 
 void flow_down(struct flow *f)
 {
-	f->ready = f->probing = f->looking = false;
+	f->ready = f->probed = f->probing = f->looking = false;
 	f->look_wanted = f->full_look = true;
 	wakeup_down(f);
 	evtimer_del(f->again);

@@ -72,6 +72,10 @@ int64_t queue_settled_id(const struct queue_settled *s, int row);
 /* Starts the leases of these messages anew, fenced like a settling. */
 void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
 
+/* Asks whether an operator has paused the queue: `why` is NULL when not, and when nobody can tell (`error`). */
+typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg);
+
 /* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
 void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);
 void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg);

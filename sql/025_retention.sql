@@ -73,7 +73,7 @@ BEGIN
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
-      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events')
+      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events')
   LOOP
     BEGIN
       n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);

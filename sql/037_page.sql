@@ -1,4 +1,5 @@
--- 037_page.sql: what the status page shows of dead letters and schedules, as JSON that the HTTP server hands on.
+-- 037_page.sql: what the status page shows of dead letters and schedules, as JSON that the HTTP server hands on. They have the rights of
+-- their owner, since the daemon's role reads no dead letter; the HTTP server asks for its token where a body is in it.
 
 -- The tables of a queue and of its dead letters, or an error that becomes HTTP status 404.
 CREATE OR REPLACE FUNCTION pgmqd.page_tables(queue text, OUT living regclass, OUT dead regclass)
@@ -19,7 +20,7 @@ $f$;
 -- The failures of the last days, the newest group first: [{queue, class, reason, example, count, first, last, plugin}]. Only the newest
 -- 5,000 dead letters of a queue are looked at.
 CREATE OR REPLACE FUNCTION pgmqd.failure_groups(max_groups integer DEFAULT 50) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   q text;
   dead regclass;
@@ -45,7 +46,7 @@ END $f$;
 -- One page of a queue's dead letters, the newest first, without bodies: {queue, letters: [...], more}. before: ids below this one only;
 -- reason: a text that the reason holds, in any case.
 CREATE OR REPLACE FUNCTION pgmqd.dead_letter_page(queue text, before text, reason text, max_rows text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   page jsonb;
   n integer := max_rows::integer;
@@ -66,7 +67,7 @@ END $f$;
 
 -- All about one dead letter, its body as the text that the database keeps; NULL when it is not there.
 CREATE OR REPLACE FUNCTION pgmqd.dead_letter_body(queue text, id text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   IF id !~ '^[0-9]{1,18}$' THEN
     RETURN NULL;
@@ -82,7 +83,7 @@ END $f$;
 -- Every schedule and its last runs, whoever runs it: {schedules: [{name, cron, tz, runner, enabled, next_due, last_run, last_status,
 -- last_error, taken_over, runs: [{started_at, status, ms, error}]}]}.
 CREATE OR REPLACE FUNCTION pgmqd.schedule_status() RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   cron_runs jsonb := '{}';
 BEGIN
