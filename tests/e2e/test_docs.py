@@ -78,6 +78,8 @@ def test_five_minutes(built_tree):
                 assert len(set((out / "mail").iterdir()) - mails) == 1
             if "_dlq" in step:
                 assert "no_such_template" in output
+            if "bench" in step:
+                assert re.search(r"^pgmqd +100 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", output, re.M), output
             if "render" in step:
                 assert "Оплата не прошла: 1 490,00 ₽" in output
     finally:
