@@ -25,7 +25,7 @@ extern char **environ;
 static char
 	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
-static char **proc_title_args; /* the copies of argv, lest they count as lost where main() sets one to something else */
+static char **proc_title_args, **volatile proc_title_env; /* the copies, lest one that is replaced or taken out counts as lost */
 
 /* Closes descriptors first..last. */
 static void proc_close_between(unsigned first, unsigned last)
@@ -207,7 +207,7 @@ void proc_std_fds(void)
 /* Finds how far the arguments and the environment reach in one piece, and copies both to where they can stay. */
 void proc_title(int argc, char **argv)
 {
-	char *end = NULL, **copy;
+	char *end = NULL, **copy, **kept;
 	size_t i, n;
 
 	if (argc < 1 || proc_title_area != NULL)
@@ -224,6 +224,9 @@ void proc_title(int argc, char **argv)
 	for (i = 0; i < n; i++)
 		copy[i] = xstrdup(environ[i]);
 	environ = copy;
+	kept = xcalloc(n + 1, sizeof *kept);
+	memcpy(kept, copy, n * sizeof *copy);
+	proc_title_env = kept;
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
 		argv[i] = proc_title_args[i] =
