@@ -53,6 +53,11 @@ def plot(name, got, path):
     return done.returncode == 0
 
 
+def was_busy(parts):
+    """Whether other work ran beside the measurements."""
+    return any(got["load"] > got["machine"]["cores"] * 1.5 for got in parts.values())
+
+
 def write(kept, names, path, readme_path):
     """RESULTS.md of all the parts that are kept, and README.md's table."""
     parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
@@ -64,6 +69,8 @@ def write(kept, names, path, readme_path):
     text += f"- Machine: {m['cores']} cores ({m['cpu']}), {m['memory']}, Linux {m['kernel']}; everything on it, the server too\n"
     text += f"- PostgreSQL {newest['postgresql']}; {pgmqd_run('--version').stdout.strip()}\n"
     text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
+    if was_busy(parts):
+        text += "**Other work kept the machine busy meanwhile (see the load of each part): these figures are provisional.**\n\n"
     for name, got in parts.items():
         text += section(name, got) + "\n"
         if plot(name, got, path.parent / f"{name}.svg"):
@@ -93,5 +100,7 @@ def readme(parts, path):
     for n in (8, 32):
         row = [medians["enqueue"][f"{n} producers: served, {way}"] for way in ("no notification", "pgmqd's trigger", "plain NOTIFY")]
         table += f"| {n} producers | {' | '.join(f'{x:,.0f}' for x in row)} |\n"
+    if was_busy(parts):
+        table += "\nOther work kept the machine busy meanwhile, so these are provisional.\n"
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), lambda _: marks[0] + table + marks[1], text, flags=re.S), encoding="utf-8")
