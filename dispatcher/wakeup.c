@@ -16,8 +16,9 @@
 
 #include <string.h>
 
-#define BURST_MS 100     /* so many messages ... */
-#define BURST_MESSAGES 50 /* ... in this time make it worth while: 500 a second */
+#define BURST_MS 100      /* so many messages ... */
+#define BURST_MESSAGES 15 /* ... in this time make it worth while; with slow disks a notifying commit takes some ms, one after the other */
+#define CALM_MESSAGES 12  /* fewer than that in the same time, and it is not worth while any more */
 #define POLL_MAX_MS 20
 #define POLL_BUSY_MAX_MS 8 /* while messages come */
 #define POLL_ROWS 50       /* so many in one look are worth it */
@@ -129,6 +130,7 @@ static void wakeup_awake(void *arg, bool ok)
 	}
 	f->wake = ok ? WAKE_AWAKE : WAKE_ASLEEP;
 	f->burst = 0;
+	f->burst_ms = flow_boottime_ms();
 	f->empty_looks = 0;
 	f->poll_ms = 1;
 	if (ok)
@@ -190,6 +192,7 @@ static int64_t wakeup_busy_poll(int64_t ms, int rows)
 void wakeup_looked(struct flow *f, int rows)
 {
 	int64_t now = flow_boottime_ms();
+	bool calm;
 
 	switch (f->wake) {
 	case WAKE_ASLEEP:
@@ -209,8 +212,14 @@ void wakeup_looked(struct flow *f, int rows)
 		if (f->notify == NOTIFY_OFF)
 			break; /* always awake, and polled as if deaf */
 		f->empty_looks = rows ? 0 : f->empty_looks + 1;
+		f->burst += (unsigned)rows;
+		calm = now - f->burst_ms > BURST_MS && f->burst < CALM_MESSAGES;
+		if (now - f->burst_ms > BURST_MS) {
+			f->burst_ms = now;
+			f->burst = 0;
+		}
 		f->poll_ms = wakeup_busy_poll(f->poll_ms, rows);
-		if (f->empty_looks >= EMPTY_LOOKS)
+		if (calm || f->empty_looks >= EMPTY_LOOKS)
 			wakeup_close(f);
 		else
 			flow_timer(f->busy, f->poll_ms);

@@ -177,6 +177,7 @@ def write_env(demo):
     values = {
         "PGHOST": demo.cluster.dir, "PGPORT": demo.cluster.port, "PGUSER": "postgres", "PGDATABASE": "app",
         "DATABASE_URL": demo.cluster.conninfo("app"), "PGMQD_URL": demo.url,
+        **{f"PGMQD_{name.upper()}": path for name, path in directories().items()},
     }
     (demo.out / "env").write_text("".join(f"export {key}={shlex.quote(str(value))}\n" for key, value in values.items()))
 
