@@ -146,6 +146,13 @@ def check_misuse(directory):
         expect(f"misuse {misuse}", (status, told), (1, [report]))
 
 
+def functions(header):
+    """The functions that a header declares."""
+    with open(header, encoding="utf-8") as f:
+        text = re.sub(r"#define(?:.*\\\n)*.*", "", re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S))
+    return set(re.findall(r"\b(pgmqd_\w+)\(", text))
+
+
 def check_abi(directory):
     frozen = os.path.join(top, "tests/abi/v1")
     plugin = compile_plugin(directory, "old", os.path.join(frozen, "old.c"), frozen, "-pedantic", "-Werror")
@@ -160,9 +167,8 @@ def check_abi(directory):
                            capture_output=True, text=True, check=True).stdout
     names = {line.split()[1].split("(")[0] for line in set(dumped.splitlines()) - set(plain.splitlines())}
     expect("macros of the header", {n for n in names if not n.startswith("PGMQD_")}, set())
-    with open(header, encoding="utf-8") as f:
-        text = re.sub(r"#define(?:.*\\\n)*.*", "", re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S))
-    declared = set(re.findall(r"\b(pgmqd_\w+)\(", text))
+    declared, promised = functions(header), functions(os.path.join(frozen, "pgmqd-plugin.h"))
+    expect("functions of API 1 that are not there any more", promised - declared, set())
     with open(os.path.join(top, "dispatcher/pgmqd.syms"), encoding="utf-8") as f:
         listed = set(re.findall(r"^\t(\w+);", f.read(), re.M))
     expect("exported and declared", listed ^ declared, set())
