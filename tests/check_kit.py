@@ -57,6 +57,12 @@ def check_plugins():
     expect("webhook keeps from private addresses", kit(so("webhook"), ["{}"], "url=http://127.0.0.1:9/")[1][0].split(":")[0], "1 config_error")
 
 
+def check_turns(directory):
+    """Deliveries that take long leave the loop its turns in between."""
+    greedy = compile_plugin(directory, "greedy", os.path.join(top, "tests/kit/greedy.c"), os.path.join(top, "plugins"))
+    expect("a timer among deliveries", kit(greedy, ["{}"] * 20, "max_in_flight=20")[1][-1:], ["20 done"])
+
+
 def check_application(directory):
     """The plugins of the application, with a database that a file plays and servers that are not there."""
     answers = os.path.join(directory, "answers")
@@ -179,6 +185,7 @@ def check_abi(directory):
 with tempfile.TemporaryDirectory(prefix="pgmqd-kit-") as d:
     os.chmod(d, 0o755)
     check_plugins()
+    check_turns(d)
     check_application(d)
     check_options(d)
     check_misuse(d)
