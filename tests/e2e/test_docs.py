@@ -54,11 +54,12 @@ def test_the_two_commands(built_tree):
     first, second = commands("Try it")
     assert second.strip() == "./quickstart test"  # which is what runs this test
     output = shell(first, built_tree)
-    assert "All 6 mails arrived" in output
+    assert "All 7 mails arrived" in output
+    assert re.search(r"payment was verified .*: pending → completed\n +asked for → archived [\d.]+ ms, → mail [\d.]+ ms", output), output
     assert re.search(r"report, 2 pages, .*\.pdf\n +completed → PDF on disk [\d.]+ ms, → mail with the PDF [\d.]+ ms", output), output
     assert re.search(r"median of 50 messages: \d+\.\d+ ms", output), output
     mails = list((built_tree / "build/quickstart/mail").glob("*.eml"))
-    assert len(mails) == 6
+    assert len(mails) == 7
 
 
 def test_five_minutes(built_tree):
