@@ -69,8 +69,8 @@ bool queue_is_stale(const char *sqlstate)
 /* ---- the texts ---- */
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: the time until the next that
- * falls due, what the mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock
- * "present", and whether the index for priorities has come or gone. */
+ * falls due, what the mark is made of (clock, oldest running and next transaction), with $5 whether another worker holds the lock
+ * "present", and with $4 whether the index for priorities has come or gone. */
 static char *sql_claim(const struct queue *q)
 {
 	char *pick = queue_pick_sql(q), *sql;
@@ -85,7 +85,7 @@ static char *sql_claim(const struct queue *q)
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
 		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
 		" pg_catalog.pg_current_snapshot()::text,"
-		" CASE WHEN $4::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
+		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
 		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
 		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
