@@ -334,10 +334,11 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	else if (q->archive && !archive)
 		q->probe_error = xasprintf("queue \"%s\" has no archive table pgmq.a_%s; set on_done = delete or create the queue anew", q->name, q->table);
 	else if (unlogged && !q->allow_unlogged)
-		q->probe_error = xasprintf("queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE pgmq.\"q_%s\" SET LOGGED, or set"
-		                           " allow_unlogged = yes if its messages may be lost", q->name, q->table);
+		q->probe_error = xasprintf("queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE"
+		                           " pgmq.\"q_%s\" SET LOGGED, or set allow_unlogged = yes if its messages may be lost", q->name, q->table);
 	else if (q->grouped && !q->headers)
-		q->probe_error = xasprintf("queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take ordered = group out", q->name);
+		q->probe_error = xasprintf("queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take"
+		                           " ordered = group out", q->name);
 	if (q->probe_error) {
 		probe_end(q);
 		return;
@@ -349,8 +350,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		                                           : "wake-up trigger, so that it is only polled",
 		                             q->name);
 	else if (q->grouped && !group_index)
-		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT pgmqd.group_queue('%s')",
-		                             q->name, q->name);
+		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT"
+		                             " pgmqd.group_queue('%s')", q->name, q->name);
 	q->preparing++; /* held until all are under way */
 	probe_prepare(q, ST_CLAIM, sql_claim(q));
 	probe_prepare(q, ST_DONE, sql_done(q));
@@ -397,7 +398,8 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
 	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
 	             " AND NOT a.attisdropped),"
-	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4,"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN"
+	             " ('O', 'A')), c.oid::int4,"
 	             " c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX("group")
 	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"
