@@ -58,6 +58,15 @@ void wakeup_next(struct flow *f)
 	f->look_wanted = f->look_wanted || !f->looking;
 }
 
+/* Whether another worker has the queue, too (-1: as before). One that comes tells those that believed to be alone: until they know, nobody
+ * but the fallback poll looks at what was enqueued silently for one that then died. */
+void wakeup_shared(struct flow *f, int shared)
+{
+	if (shared > 0 && !f->shared && f->notify != NOTIFY_OFF)
+		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
+	f->shared = shared > 0 || (shared < 0 && f->shared);
+}
+
 /* There may be something to claim; the first reason for a look counts. */
 static void wakeup_look(struct flow *f, enum wake_cause cause)
 {
