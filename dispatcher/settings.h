@@ -43,6 +43,7 @@ struct settings {
 	const char *log_level, *log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
+	const char *http_token, *http_hosts;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
 	size_t nqueues;

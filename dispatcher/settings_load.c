@@ -335,6 +335,9 @@ static void load_warn_of_password(const struct settings *s)
 		log_warn("%s holds the password of the database and can be read by everybody: chmod o= it, or set PGPASSWORD or DATABASE_URL",
 		    s->path);
 	free(shown);
+	row = option_find(settings_global_options, "http_token");
+	if (s->lines[row - settings_global_options] && s->world_readable && *s->http_token)
+		log_warn("%s holds http_token and can be read by everybody: chmod o= it, or set PGMQD_HTTP_TOKEN", s->path);
 }
 
 /* Reads the settings. */

@@ -42,7 +42,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
       'payment_to_verify', 'settle_payment', -- payment
       'record_events', -- analytics
       'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'is_time_zone', -- the scheduler
-      'queue_status', 'dead_letter_queue'] -- the HTTP server
+      'queue_status', 'dead_letter_queue', 'iso_time'] -- the HTTP server
     WHEN 'pgmqd_enqueuer' THEN ARRAY['submit']
     WHEN 'pgmqd_monitor' THEN ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']
   END

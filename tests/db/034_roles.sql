@@ -9,7 +9,7 @@ SELECT plan(71);
 CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue'])
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner

@@ -1,0 +1,21 @@
+/* control.h: what the parts of the control process share: its loop, the socket it listens on, its connection. */
+#ifndef CONTROL_H
+#define CONTROL_H
+
+#include "httplisten.h"
+#include "proc.h"
+
+#include <event2/event.h>
+#include <stdint.h>
+
+struct httpdb;
+
+struct control {
+	const struct proc_env *env;
+	struct event_base *base;
+	struct httplisten listen;
+	struct httpdb *db;
+	int64_t beat_limit_ms; /* a process that has not beaten for longer counts as hanging */
+};
+
+#endif
