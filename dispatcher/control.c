@@ -2,7 +2,9 @@
 #include "config.h"
 
 #include "httpdb.h"
+#include "httpjobs.h"
 #include "httproute.h"
+#include "httpwatch.h"
 #include "log.h"
 
 #include <errno.h>
@@ -160,7 +162,9 @@ int control_main(const struct proc_env *env)
 		event_add(parent, NULL) == -1 || event_add(beat, &second) == -1 || control_serve(&c) == -1)
 		log_error("cannot set up the event loop: %s", strerror(errno));
 	else {
-		c.control.db = httpdb_new(&c.control);
+		c.control.starts = httpstart_new(&c.control);
+		c.control.watches = httpwatch_list_new(&c.control);
+		c.control.db = httpdb_new(&c.control, httpjobs_attach);
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
@@ -168,7 +172,9 @@ int control_main(const struct proc_env *env)
 	}
 	if (c.http != NULL)
 		evhttp_free(c.http);
+	httpwatch_list_free(c.control.watches);
 	httpdb_free(c.control.db);
+	httpstart_free(c.control.starts);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);

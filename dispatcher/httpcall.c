@@ -63,28 +63,28 @@ static struct evhttp_request *httpcall_release(struct httpcall *call)
 const char *httpcall_body(struct httpcall *call, size_t *len)
 {
 	struct evbuffer *in = call->req != NULL ? evhttp_request_get_input_buffer(call->req) : NULL;
-	const char *text;
 
+	if (call->body != NULL) {
+		*len = call->body_len;
+		return call->body;
+	}
 	*len = in != NULL ? evbuffer_get_length(in) : 0;
 	if (in == NULL)
 		return "";
-	if (evbuffer_add(in, "", 1) == -1 || (text = (const char *)evbuffer_pullup(in, -1)) == NULL) {
+	if (evbuffer_add(in, "", 1) == -1 || (call->body = (const char *)evbuffer_pullup(in, -1)) == NULL) {
 		*len = 0;
 		return "";
 	}
-	return text;
+	call->body_len = *len;
+	return call->body;
 }
 
 cJSON *httpcall_body_object(struct httpcall *call)
 {
 	size_t len;
-	const char *text = httpcall_body(call, &len), *end = NULL;
-	cJSON *json = cJSON_ParseWithLengthOpts(text, len + 1, &end, 1);
+	const char *text = httpcall_body(call, &len);
+	cJSON *json = memchr(text, '\0', len) == NULL ? cJSON_ParseWithOpts(text, NULL, 1) : NULL; /* a NUL would count as a blank */
 
-	if (json != NULL && end != text + len) { /* a NUL in the middle, and something behind it */
-		cJSON_Delete(json);
-		json = NULL;
-	}
 	if (cJSON_IsObject(json))
 		return json;
 	cJSON_Delete(json);
