@@ -75,7 +75,8 @@ BEGIN
       status = CASE j.status WHEN 'queued' THEN 'processing' ELSE j.status END
     WHERE j.id = job AND j.msg_id = NEW.msg_id AND j.status IN ('queued', 'processing', 'partial');
   WHEN 'done' THEN
-    UPDATE pgmqd.jobs j SET status = 'completed', progress = 100, next_retry_at = NULL, finished_at = clock_timestamp()
+    -- now(): by it job_finish() knows that this was in its own transaction
+    UPDATE pgmqd.jobs j SET status = 'completed', progress = 100, next_retry_at = NULL, finished_at = now()
     WHERE j.id = job AND j.msg_id = NEW.msg_id AND j.status IN ('queued', 'processing', 'partial');
   WHEN 'dead' THEN
     UPDATE pgmqd.jobs j SET status = 'failed', next_retry_at = NULL, finished_at = clock_timestamp(),
@@ -183,13 +184,13 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- The end: a result (NULL leaves the parts that came), what is missing for good, and why it failed if it did. To be called in the
--- transaction that archives the message (pgmqd_done_with), so that both happen or neither.
+-- transaction that archives the message (pgmqd_done_with), so that both happen or neither; the archive may come first.
 CREATE OR REPLACE FUNCTION pgmqd.job_finish(job uuid, result jsonb DEFAULT NULL, missing text[] DEFAULT '{}', error text DEFAULT NULL)
 RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.jobs j SET status = CASE WHEN $4 IS NULL THEN 'completed' ELSE 'failed' END, error = $4, missing = $3, next_retry_at = NULL,
-    progress = CASE WHEN $4 IS NULL THEN 100 ELSE j.progress END, result = coalesce($2, j.result), finished_at = clock_timestamp()
-  WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
+    progress = CASE WHEN $4 IS NULL THEN 100 ELSE least(j.progress, 99) END, result = coalesce($2, j.result), finished_at = now()
+  WHERE j.id = job AND (j.status IN ('queued', 'processing', 'partial') OR j.status = 'completed' AND j.finished_at = now())
 $f$;
 
 -- ---- trying again ----

@@ -1,7 +1,7 @@
 -- 027_jobs.sql: jobs: starting once, following the message, partial results, trying again.
 -- database: app
 BEGIN;
-SELECT plan(39);
+SELECT plan(41);
 SELECT pgmqd.create_queue('work');
 SELECT is(pgmqd.attach_jobs('work'), true, 'attached');
 SELECT is(pgmqd.attach_jobs('work'), false, 'no news');
@@ -101,5 +101,11 @@ SELECT is((version, finished)::text, '(' || (pg_temp.job('k3')).version || ',t)'
 UPDATE pgmqd.jobs SET created_at = now() - interval '31 days' WHERE idempotency_key = 'k3';
 SELECT is(pgmqd.delete_old()->>'pgmqd.jobs', '1', 'old ones go');
 SELECT is((waiting, completed, attempts, missing)::text, '(f,f,0,0)', 'what is waited for') FROM pgmqd.watch_job('t', (pg_temp.job('k4')).id);
+UPDATE pgmqd.jobs SET status = 'completed', finished_at = now() WHERE idempotency_key = 'k4'; -- what the archive did
+SELECT pgmqd.job_finish(id, '{"r": 1}', '{x}', 'no x') FROM pg_temp.job('k4');
+SELECT is((status, error, result)::text, '(failed,"no x","{""r"": 1}")', 'the plugin has the last word in its transaction') FROM pg_temp.job('k4');
+UPDATE pgmqd.jobs SET status = 'completed', error = NULL, finished_at = now() - interval '1 s' WHERE idempotency_key = 'k4';
+SELECT pgmqd.job_finish(id, NULL, '{}', 'late') FROM pg_temp.job('k4');
+SELECT is(status, 'completed', 'and not later') FROM pg_temp.job('k4');
 SELECT * FROM finish();
 ROLLBACK;
