@@ -117,7 +117,7 @@ END $f$;
 -- the same type before starts nothing: outcome "known" for the same input, "conflict" for another one; else "started".
 CREATE OR REPLACE FUNCTION pgmqd.start_jobs(types text[], queues text[], inputs text[], keys text[])
 RETURNS TABLE (job_id uuid, outcome text, job_status text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$ -- by the indexes, whatever the planner believes the size is
 DECLARE
   ids uuid[] := ARRAY(SELECT gen_random_uuid() FROM unnest(types));
   q text;
@@ -137,11 +137,13 @@ BEGIN
   LOOP
     PERFORM pgmq.send_batch(q, messages);
   END LOOP;
-  RETURN QUERY SELECT j.id,
-      CASE WHEN j.id = w.id THEN 'started' WHEN j.body_hash = sha256(convert_to(w.input::jsonb::text, 'UTF8')) THEN 'known' ELSE 'conflict' END,
-      j.status
+  RETURN QUERY SELECT coalesce(n.id, k.id),
+      CASE WHEN n.id IS NOT NULL THEN 'started' WHEN k.body_hash = sha256(convert_to(w.input::jsonb::text, 'UTF8')) THEN 'known' ELSE 'conflict' END,
+      coalesce(n.status, k.status)
     FROM unnest(ids, types, inputs, keys) WITH ORDINALITY AS w (id, type, input, key, n)
-    JOIN pgmqd.jobs j ON CASE WHEN w.key IS NULL THEN j.id = w.id ELSE j.type = w.type AND j.idempotency_key = w.key END
+    LEFT JOIN pgmqd.jobs n ON n.id = w.id
+    LEFT JOIN LATERAL (SELECT j.id, j.body_hash, j.status FROM pgmqd.jobs j
+      WHERE n.id IS NULL AND j.type = w.type AND j.idempotency_key = w.key) k ON true
     ORDER BY w.n;
 END $f$;
 
