@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -168,6 +169,28 @@ void proc_beat(const struct proc_env *env)
 	it.it_value.tv_sec = (time_t)(ms / 1000);
 	it.it_value.tv_usec = (suseconds_t)(ms % 1000 * 1000);
 	(void)setitimer(ITIMER_REAL, &it, NULL);
+}
+
+/* Drops the mapped pages of every file that is not writable here. Only where none has been written to: the linker's tables are made
+ * read-only after they were filled in, and would come back empty. */
+void proc_trim(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long from = 0, to = 0, a, b, inode, kb;
+	char line[512], perms[5];
+	bool ours = false;
+
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%lx-%lx %4s %*s %*s %lu", &a, &b, perms, &inode) == 4) {
+			ours = inode != 0 && perms[1] == '-';
+			from = a;
+			to = b;
+		} else if (ours && sscanf(line, "Anonymous: %lu kB", &kb) == 1 && kb == 0) {
+			(void)madvise((void *)from, to - from, MADV_DONTNEED);
+		}
+	}
+	if (f)
+		fclose(f);
 }
 
 /* Fills the gaps among 0-2. */
