@@ -87,7 +87,7 @@ static int info(const char *name, const char *dir)
 		return refuse(EXIT_CONFIG, text);
 	}
 	printf("name: %s\nversion: %s\nsummary: %s\nfile: %s\napi: %u (this pgmqd speaks 1 to %u)\nmax_in_flight: ", p->d.name, p->d.version,
-	       p->d.summary ? p->d.summary : "", p->path, p->d._api_version, PGMQD_API_VERSION);
+	       p->d.summary ? p->d.summary : "", p->path, p->d._api_version, (unsigned)PGMQD_API_VERSION);
 	printf(p->d.max_in_flight ? "%u\n" : "as configured\n", p->d.max_in_flight);
 	printf("options:%s\n", p->options->name ? "" : " none");
 	for (const struct pgmqd_option *o = p->options; o->name; o++)

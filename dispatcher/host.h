@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct flow;
 struct http;
@@ -24,6 +25,11 @@ struct pgmqd_worker {
 	const struct log_context *log;
 	unsigned timers, transfers, children; /* that the plugin has and has to give back before its stop() returns */
 	int64_t worst_us, warned_ms;          /* longest callback so far; when a long one was last told of */
+};
+
+/* Where a plugin's check() tells its findings: one JSON object a line, {"status", "seen", "remedy"}. */
+struct pgmqd_check {
+	FILE *out;
 };
 
 /* The worker whose plugin is being called, NULL between calls; and a number that is another one in each call out of the loop. */

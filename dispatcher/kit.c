@@ -404,8 +404,12 @@ int main(int argc, char **argv)
 	option_defaults(settings_global_options, &s);
 	option_defaults(settings_queue_options, &q);
 	for (const struct pgmqd_option *o = settings_global_options; o->name; o++)
-		if ((strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) && getenv(o->env) && *getenv(o->env))
-			free(option_set(o, &s, getenv(o->env)));
+		if (strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) {
+			const char *value = getenv(o->env);
+
+			if (value && *value)
+				free(option_set(o, &s, value));
+		}
 	free(option_set(option_find(settings_queue_options, "max_attempts"), &q, "1000000"));
 	free(option_set(option_find(settings_queue_options, "deadline"), &q, "10s"));
 	q.backoff_min = q.backoff_max = 0; /* a delay that the plugin leaves to the queue is not to be seen */

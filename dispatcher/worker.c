@@ -19,8 +19,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#define BEAT_US 1000000 /* between two signs of life */
 #define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
 #define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
 
@@ -34,16 +36,31 @@ struct worker {
 	size_t nflows;
 	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
+	int64_t beat_us;   /* when the last sign of life was given */
 	int status;        /* to leave with */
 	char *down_reason; /* the last one that was logged */
 };
 
-/* A sign of life, once a second. */
+/* Microseconds of a clock that never jumps. */
+static int64_t worker_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* A sign of life, once a second, and how late it came. */
 static void worker_beat(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
+	int64_t now = worker_now_us();
 
 	(void)fd, (void)what;
+	if (w->beat_us)
+		for (size_t i = 0; i < w->nflows; i++)
+			stats_observe(w->env->unit->slots[i], HIST_LAG, now - w->beat_us - BEAT_US);
+	w->beat_us = now;
 	proc_beat(w->env);
 }
 
@@ -141,6 +158,8 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			for (size_t k = 0; k < w->nflows; k++) {
 				if (words[i] == k || words[i] == WAKE_ALL)
 					flow_wake(w->flows[k]);
+				else if (words[i] == (WAKE_OPERATED | k))
+					flow_operated(w->flows[k]);
 				else if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
 				total++;

@@ -41,7 +41,7 @@ $f$;
 -- All that a report shows, as one object; or {"problem": unknown | other_user | not_completed | abandoned | no_date}.
 -- Replace this function where check-ups are kept in other tables.
 CREATE OR REPLACE FUNCTION pgmqd.report_source(assessment_id text, user_id text, report_type text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   r jsonb;
   profile jsonb;
@@ -84,7 +84,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.finish_report(report_id uuid, assessment_id text, user_id text, report_type text,
   completed_at timestamptz, path text, object text, bytes integer, pages integer, sha256 text, link text,
   filename text, content text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
 DECLARE
   who jsonb;

@@ -37,6 +37,26 @@ BEGIN
   RETURN n;
 END $f$;
 
+-- Deletes at most `batch` rows of pgmqd.refunds whose message waits no more, or whose queue is gone.
+CREATE OR REPLACE FUNCTION pgmqd.delete_spent_refunds(batch integer) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  name text;
+  waits text;
+  n integer;
+  total integer := 0;
+BEGIN
+  FOR name IN SELECT DISTINCT r.queue FROM pgmqd.refunds r LOOP
+    waits := CASE WHEN to_regclass(format('pgmq.%I', 'q_' || lower(name))) IS NULL THEN 'false'
+      ELSE format('EXISTS (SELECT FROM pgmq.%I q WHERE q.msg_id = r.msg_id)', 'q_' || lower(name)) END;
+    EXECUTE format('WITH spent AS (SELECT r.ctid FROM pgmqd.refunds r WHERE r.queue = $1 AND NOT %s LIMIT $2 FOR UPDATE SKIP LOCKED)'
+      ' DELETE FROM pgmqd.refunds r USING spent WHERE r.ctid = spent.ctid', waits) USING name, batch - total;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    total := total + n;
+  END LOOP;
+  RETURN total;
+END $f$;
+
 -- Deletes what is older than the settings say: at most `batch` rows of each table in one call, so that no transaction is
 -- long; the schedule delete-old-messages calls it every ten minutes. Returns how many rows of each table.
 CREATE OR REPLACE FUNCTION pgmqd.delete_old(batch integer DEFAULT 5000) RETURNS jsonb
@@ -53,7 +73,7 @@ BEGIN
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
-      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events')
+      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events')
   LOOP
     BEGIN
       n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);
@@ -64,6 +84,14 @@ BEGIN
       NULL; -- not ours: pg_cron's history, say
     END;
   END LOOP;
+  BEGIN
+    n := pgmqd.delete_spent_refunds(batch);
+    IF n > 0 THEN
+      result := result || jsonb_build_object('pgmqd.refunds', n);
+    END IF;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+  END;
   RETURN result;
 END $f$;
 

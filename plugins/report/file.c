@@ -73,6 +73,13 @@ int file_remove(const char *dir, const char *name)
 	return error;
 }
 
+int file_try(const char *dir)
+{
+	int error = file_write(dir, ".check" SUFFIX, "", 0);
+
+	return error ? error : file_remove(dir, ".check" SUFFIX);
+}
+
 long long file_size(const char *dir, const char *name)
 {
 	struct stat st;

@@ -27,15 +27,14 @@ char *format_date(const char *iso, enum lang lang)
 
 char *format_number(double value, enum lang lang)
 {
-	char digits[G_ASCII_DTOSTR_BUF_SIZE], *point, *end;
+	char digits[G_ASCII_DTOSTR_BUF_SIZE], *end;
 	size_t whole;
 	GString *s;
 
 	if (!isfinite(value) || fabs(value) >= 1e15)
 		return g_strdup(g_ascii_dtostr(digits, sizeof(digits), value));
 	g_ascii_formatd(digits, sizeof(digits), "%.6f", fabs(value));
-	point = strchr(digits, '.');
-	for (end = point + strlen(point); end[-1] == '0'; end--)
+	for (end = digits + strlen(digits); end[-1] == '0'; end--) /* there is always a point before them */
 		;
 	*(end[-1] == '.' ? end - 1 : end) = '\0';
 	whole = strcspn(digits, ".");

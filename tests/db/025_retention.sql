@@ -1,7 +1,7 @@
 -- 025_retention.sql: what is old goes, in small batches, what is young stays, and a person can be forgotten.
 -- database: app
 BEGIN;
-SELECT plan(20);
+SELECT plan(22);
 DELETE FROM pgmq.q_email_queue;
 INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
   SELECT 1000 + i, now(), now(), now() - i * interval '10 days', '{}' FROM generate_series(1, 9) i;
@@ -18,6 +18,11 @@ SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 4}'::jsonb, 'then the rest
 SELECT is(pgmqd.delete_old(), '{}'::jsonb, 'then nothing');
 SELECT is(count(*), 1::bigint, 'what waits is never too old') FROM pgmq.q_email_queue WHERE message ? 'waits';
 SELECT is(count(*), 1::bigint, 'the daily numbers stay') FROM pgmqd.analytics_daily;
+INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) SELECT 'email_queue', msg_id, 1, 1 FROM pgmq.q_email_queue WHERE message ? 'waits';
+INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) VALUES ('email_queue', 4711, 1, 1), ('email_queue', 4712, 2, 5), ('no_such_queue', 1, 1, 1);
+SELECT results_eq('SELECT pgmqd.delete_old(2) UNION ALL SELECT pgmqd.delete_old(2)', $$VALUES ('{"pgmqd.refunds": 2}'::jsonb), ('{"pgmqd.refunds": 1}')$$,
+  'refunds of messages that are gone, batch by batch');
+SELECT is(count(*), 1::bigint, 'that of a message that waits stays') FROM pgmqd.refunds;
 UPDATE pgmqd.settings SET value = '5 days' WHERE name = 'keep_archives';
 SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 3}'::jsonb, 'another age');
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = '-1 day' WHERE name = 'keep_archives'$$, '23514', NULL, 'no age');

@@ -22,15 +22,7 @@ NULL = {"plugin": "null"}
 
 def processes(daemon):
     """{title without "pgmqd: ": pid} of the supervisor's children."""
-    pid = daemon.process.pid
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-        children = f.read().split()
-    found = {}
-    for child in children:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"/proc/{child}/cmdline", "rb") as f:
-                found[f.read().rstrip(b"\0").decode().removeprefix("pgmqd: ")] = int(child)
-    return found
+    return {title.removeprefix("pgmqd: "): pid for pid, title in daemon.children().items()}
 
 
 def wait_gone(pids):
