@@ -71,7 +71,8 @@ class Demo:
         self.url = f"http://{http}"
         self.daemon = Daemon(
             conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http),
-            env={**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]}, log_path=self.out / "pgmqd.log").start()
+            env={**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]},
+            log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")
 

@@ -177,7 +177,7 @@ def test_settings_table_is_right():
         if head:
             section = head.group(1)
         elif option:
-            sections[section][option.group(1)] = option.group(2)
+            sections.setdefault(section, {})[option.group(1)] = option.group(2)
     for line in README.splitlines():
         head = re.match(r"\| \*\*`\[(\w+)", line)
         row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \| ([^|]*)\|", line)
