@@ -226,6 +226,13 @@ void queue_notify(struct pgconn *c, const char *channel, const char *payload, pg
 	(void)c, (void)channel, (void)payload, (void)cb, (void)arg;
 }
 
+/* No operator is there. */
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	(void)q;
+	cb(arg, NULL, NULL);
+}
+
 /* There is nobody to be silent: the lock is never had, and always free. */
 void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
 {

@@ -27,6 +27,7 @@ struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, co
 	q->plugin = xstrdup(plugin);
 	q->version = xstrdup(version ? version : "");
 	q->lease_ms = lease_ms;
+	q->max_attempts = rules->max_attempts;
 	q->archive = rules->archive;
 	q->grouped = rules->grouped;
 	q->allow_unlogged = rules->allow_unlogged;
@@ -70,7 +71,8 @@ bool queue_is_stale(const char *sqlstate)
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: the time until the next that
  * falls due, what the mark is made of (clock, oldest running and next transaction), with $5 whether another worker holds the lock
- * "present", and with $4 whether the index for priorities has come or gone. */
+ * "present", and with $4 whether the index for priorities has come or gone.
+ * A message that has had its attempts comes without its text, which may be what none of them survived. */
 static char *sql_claim(const struct queue *q)
 {
 	char *pick = queue_pick_sql(q), *sql;
@@ -79,9 +81,10 @@ static char *sql_claim(const struct queue *q)
 		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
-		" SELECT c.msg_id, c.read_ct, %5$s, (extract(epoch FROM least(greatest(c.enqueued_at,"
-		" '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint, c.message::text,"
-		" c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool, %8$s, NULL::bool FROM claimed c"
+		" SELECT c.msg_id, c.read_ct, x.refunds, (extract(epoch FROM least(greatest(c.enqueued_at,"
+		" '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
+		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
+		" %8$s, NULL::bool FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
 		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
@@ -92,9 +95,9 @@ static char *sql_claim(const struct queue *q)
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
-			     "r.msg_id = c.msg_id), 0) ELSE 0 END"
+			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * length($2::text)",
-		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "");
+		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts);
 	free(pick);
 	return sql;
 }
@@ -144,18 +147,21 @@ static char *sql_retry(const struct queue *q)
 {
 	return xasprintf("UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + w.delay * interval '1 millisecond'"
 	                 " FROM unnest($1::bigint[], $2::int[], $3::bigint[]) w(msg_id, read_ct, delay)"
-	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id",
+	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id, q.read_ct",
 	                 q->table);
 }
 
-/* Release: like a retry, and the claim is written down as one that does not count. $4 is the queue's name. */
+/* Release: like a retry, and the claim is written down as one that does not count; once, however often it is said. What was
+ * written of a later claim is of another message, in a queue of the same name before this one. $4 is the queue's name. */
 static char *sql_release(const struct queue *q)
 {
 	char *retry = sql_retry(q), *sql;
 
 	if (q->refunds)
-		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n) SELECT $4::text, msg_id, 1 FROM back"
-		                " ON CONFLICT (queue, msg_id) DO UPDATE SET n = r.n + 1) SELECT msg_id FROM back",
+		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct)"
+		                " SELECT $4::text, msg_id, 1, read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = excluded.read_ct,"
+		                " n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE r.read_ct <> excluded.read_ct)"
+		                " SELECT msg_id FROM back",
 		                retry);
 	else
 		sql = xasprintf("WITH back AS (%s) SELECT msg_id FROM back WHERE $4::text IS NOT NULL", retry);
@@ -323,7 +329,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		} else if (strcmp(kind, "dlq") == 0) {
 			q->has_dlq = has_column(cols, "headers");
 		} else if (strcmp(kind, "refunds") == 0) {
-			q->refunds = true;
+			q->refunds = has_column(cols, "read_ct");
 		}
 	}
 	if (r->error)

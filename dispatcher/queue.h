@@ -11,9 +11,10 @@ struct queue;
 
 /* What the settings say of a queue. */
 struct queue_rules {
-	bool archive;        /* what is done, instead of deleting it */
-	bool grouped;        /* messages of one group run one at a time and in order */
-	bool allow_unlogged; /* the queue may be one that a crash of the server empties */
+	unsigned max_attempts; /* after that many a message comes without its text */
+	bool archive;          /* what is done, instead of deleting it */
+	bool grouped;          /* messages of one group run one at a time and in order */
+	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
 };
 
 /* `lease_ms` is the visibility timeout; plugin and version go into dead letters. */
@@ -70,6 +71,10 @@ int64_t queue_settled_id(const struct queue_settled *s, int row);
 
 /* Starts the leases of these messages anew, fenced like a settling. */
 void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
+
+/* Asks whether an operator has paused the queue: `why` is NULL when not, and when nobody can tell (`error`). */
+typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg);
 
 /* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
 void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);

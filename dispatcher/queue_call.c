@@ -87,6 +87,32 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_c
 		pgconn_group_end(q->pg);
 }
 
+/* ---- pauses ---- */
+
+struct pause_call {
+	queue_pause_cb cb;
+	void *arg;
+};
+
+/* Whether the queue is paused, and why. */
+static void pause_answer(void *arg, const struct pgresult *r)
+{
+	struct pause_call *call = arg;
+
+	call->cb(call->arg, !r->error && !PQgetisnull(r->res, 0, 0) ? PQgetvalue(r->res, 0, 0) : NULL, r->error);
+	free(call);
+}
+
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	struct pause_call *call = xcalloc(1, sizeof(*call));
+	const char *params[1] = { q->name };
+
+	call->cb = cb;
+	call->arg = arg;
+	pgconn_query(q->pg, NULL, "SELECT pgmqd.queue_pause($1)", 1, params, pause_answer, call);
+}
+
 /* ---- the handshake ---- */
 
 struct lock_call {
@@ -145,7 +171,9 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
-		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
+		m->text = malloc(m->text_len + 1); /* one message that is too large must not end the process */
+		if (m->text)
+			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));

@@ -22,6 +22,7 @@ struct queue {
 	char *table; /* lower case, without the q_ */
 	char *plugin, *version;
 	int64_t lease_ms;
+	unsigned max_attempts;
 	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
 	bool grouped, allow_unlogged; /* as configured */
 	bool priority;                /* there is the index that pgmqd.prioritize_queue() makes */
