@@ -30,7 +30,8 @@ static const char usage[] =
 	"test  runs a plugin on messages from standard input, without a database (`pgmqd plugin test --help`)\n"
 	"new   makes a directory with the source of a plugin, a makefile, a test and a README; builds as it is\n"
 	"\n"
-	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n";
+	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n"
+	"Of test alone: --headers, --attempts N, --answers FILE, --skip-time, --json, --log LEVEL, --template-dir DIR, --valgrind\n";
 
 /* The files of a skeleton, and what they are called in the new directory; %s is the plugin's name. */
 static const struct {

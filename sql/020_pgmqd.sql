@@ -84,14 +84,16 @@ $f$;
 --
 -- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
 -- the advisory lock (table, -2) exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
--- then tries to share (table, -2): if it cannot, the worker is awake. Before a worker sleeps it gives (table, -2) up, must once
+-- then tries to share (table, -2) for a moment: if it cannot, the worker is awake. (For longer than a moment it must not be kept: with
+-- some producers always waiting for the cluster's lock, the worker could never take it.) Before a worker sleeps it gives (table, -2) up, must once
 -- get (table, -1) exclusively, and looks a last time; so it sees whatever was enqueued silently. All of it is try only:
 -- a producer never waits here. The order of the two tries matters, hence two statements.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
 BEGIN
   IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -1) THEN
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -2) THEN
+    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(TG_RELID::int4, -2)
+      THEN pg_catalog.pg_advisory_unlock_shared(TG_RELID::int4, -2) ELSE false END) THEN
       RETURN NULL;
     END IF;
   END IF;
@@ -146,6 +148,44 @@ BEGIN
   RETURN true;
 END $f$;
 
+-- ---- order ----
+
+-- Makes or drops an index of a queue's table; the dispatcher finds it by its name. True when something changed.
+CREATE OR REPLACE FUNCTION pgmqd.index_queue(name text, what text, columns text, wanted boolean) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  index_name text := 'q_' || lower(name) || '_' || what || '_idx';
+  queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
+BEGIN
+  IF queue_table IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist', name
+      USING ERRCODE = 'undefined_object', HINT = format('Create it first: SELECT pgmq.create(%L)', name);
+  END IF;
+  -- no lock on a queue in use unless something has to change
+  IF wanted = (to_regclass(format('pgmq.%I', index_name)) IS NOT NULL) THEN
+    RETURN false;
+  ELSIF wanted THEN
+    EXECUTE format('CREATE INDEX %I ON %s (%s)', index_name, queue_table, columns);
+  ELSE
+    EXECUTE format('DROP INDEX pgmq.%I', index_name);
+  END IF;
+  RETURN true;
+END $f$;
+
+-- Makes the dispatcher deliver a queue's messages by the number in "priority", the highest first, across all that wait. It takes an index
+-- that every message has to pass, so it is only for queues that ask for it; wanted = false takes it away again.
+CREATE OR REPLACE FUNCTION pgmqd.prioritize_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'priority', $$(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number'
+    THEN - pg_catalog.floor((message -> 'priority')::numeric) ELSE 0 END), vt$$, wanted)
+$f$;
+
+-- The index by which the option "ordered = group" finds the first message of each group in a long queue.
+CREATE OR REPLACE FUNCTION pgmqd.group_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'group', $$(headers ->> 'group'), (least(read_ct, 1)), msg_id$$, wanted)
+$f$;
+
 -- ---- queues and their dead letters ----
 
 -- The queue that takes what another one cannot deliver.
@@ -190,9 +230,10 @@ CREATE TABLE IF NOT EXISTS pgmqd.refunds (
   queue text,
   msg_id bigint,
   n integer NOT NULL,
+  read_ct integer NOT NULL,
   PRIMARY KEY (queue, msg_id)
 );
-COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts';
+COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts, and which was the last of them (read_ct)';
 
 -- ---- people, dates and money, as mails show them ----
 

@@ -11,9 +11,10 @@ import sys
 
 top = pathlib.Path(os.environ.get("TOP_SRCDIR") or pathlib.Path(__file__).resolve().parents[1])
 # What is a command of an operator's, who connects as the owner of the schema, and not as the daemon.
-OWNERS = {"migrate.c", "dlq.c", "schedule.c"}
+OWNERS = {"migrate.c", "dlq.c", "schedule.c", "bench.c", "bench_scratch.c", "doctor_db.c",
+          "doctor_local.c", "doctor_sql.c", "operate.c", "status.c", "tail.c"}
 # Texts that speak of a function and do not call it.
-SPOKEN_OF = {"attach_queue", "create_queue", "conf"}
+SPOKEN_OF = {"attach_queue", "create_queue", "group_queue", "conf"}
 
 roles = (top / "sql/034_roles.sql").read_text(encoding="utf-8")
 daemon = re.search(r"WHEN 'pgmqd' THEN ARRAY\[(.*?)\]\n    WHEN", roles, re.S)

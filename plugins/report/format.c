@@ -124,8 +124,8 @@ static bool invisible(gunichar c)
 char *format_text(const char *text, size_t max, int lines)
 {
 	GString *s = g_string_new(NULL);
-	gunichar pending = 0;
-	size_t n = 0;
+	gunichar pending = 0, last = 0;
+	size_t n = 0, word = 0;
 
 	for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
 		gunichar c = g_utf8_get_char(p);
@@ -140,11 +140,15 @@ char *format_text(const char *text, size_t max, int lines)
 				break;
 			}
 			if (pending && n > 0) {
-				g_string_append_unichar(s, pending);
+				/* in running text no line ends in a word of one letter */
+				g_string_append_unichar(s, pending == ' ' && lines && word == 1 && g_unichar_isalpha(last) ? 0xa0 : pending);
 				n++;
+				word = 0;
 			}
 			pending = 0;
 			g_string_append_unichar(s, c);
+			last = c;
+			word++;
 			n++;
 		}
 	}

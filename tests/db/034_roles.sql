@@ -9,7 +9,8 @@ SELECT plan(71);
 CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time'])
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'pause', 'resume', 'failure_groups',
+        'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
@@ -61,7 +62,8 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'an archive', 'INSERT (archived_at enqueued_at headers message msg_id read_ct vt), SELECT (msg_id read_ct)'),
   ('pgmqd', 'a dead-letter queue', 'INSERT (headers message vt), SELECT (enqueued_at headers msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
-  ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n)'),
+  ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
+  ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
   ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),
   ('pgmqd_monitor', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),

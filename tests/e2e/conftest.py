@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
+from lib import valgrind  # noqa: E402
 from lib.mailcatcher import MailCatcher  # noqa: E402
 from lib.pgcluster import Cluster  # noqa: E402
 
@@ -31,6 +32,13 @@ def pytest_runtest_makereport(item, call):
         rig = getattr(item, "funcargs", {}).get(name)
         if rig and report.failed and rig.daemon:
             report.sections.append(("log of pgmqd", rig.daemon.tail(60)))
+
+
+@pytest.fixture(autouse=True)
+def memcheck():
+    """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""
+    yield
+    valgrind.check()
 
 
 @pytest.fixture(scope="session")
