@@ -149,7 +149,7 @@ def test_settings_table_is_right():
             sections[section][option.group(1)] = option.group(2)
     for line in README.splitlines():
         head = re.match(r"\| \*\*`\[(\w+)", line)
-        row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \| (.*?) \|", line)
+        row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \|(.*?)\|", line)
         if head:
             section = head.group(1)
         elif row:
