@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* In this order; the first pattern that fits counts. */
-static const struct httproute *const httproute_tables[] = { httphealth_routes, httpqueues_routes };
+static const struct httproute *const httproute_tables[] = { httphealth_routes, httpmetrics_routes, httpqueues_routes };
 
 #define HTTPROUTE_NTABLES (sizeof(httproute_tables) / sizeof(*httproute_tables))
 
