@@ -28,10 +28,12 @@ struct httpmetrics_scrape {
 static const struct {
 	const char *name, *state, *help;
 } httpmetrics_columns[] = {
-	{ "queue_messages", "due", "Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or waiting for another attempt)." },
+	{ "queue_messages", "due",
+		"Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or waiting for another attempt)." },
 	{ "queue_messages", "delayed", NULL },
 	{ "queue_messages", "leased", NULL },
-	{ "queue_oldest_due_seconds", NULL, "How long the message that has been due longest has waited; 0 when none is due." },
+	{ "queue_oldest_due_seconds", NULL,
+		"How long the message that has been due longest has waited; 0 when none is due." },
 	{ "queue_dead_letters", NULL, "Messages in the dead-letter queue." },
 	{ "queue_attached", NULL, "1 when an enqueue wakes the dispatcher." },
 };
@@ -115,8 +117,8 @@ static void httpmetrics_get(struct httpcall *call)
 		abort();
 	evtimer_add(s->timer, &wait);
 	httpdb_send(call->control->db,
-		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM pgmqd.queue_status() WHERE problem IS NULL", 0,
-		NULL, httpmetrics_told, s);
+		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM pgmqd.queue_status() WHERE problem IS NULL",
+		0, NULL, httpmetrics_told, s);
 }
 
 const struct httproute httpmetrics_routes[] = {

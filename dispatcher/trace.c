@@ -30,8 +30,10 @@ void trace_read(struct trace *t, const char *headers)
 	json = cJSON_Parse(headers);
 	p = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "traceparent"));
 	/* a later version may be longer, and must begin like this one */
-	if (p && strlen(p) >= 55 && is_hex(p, 2, true) && strncmp(p, "ff", 2) != 0 && (strncmp(p, "00", 2) != 0 || strlen(p) == 55) && p[2] == '-' &&
-	    is_hex(p + 3, 32, false) && p[35] == '-' && is_hex(p + 36, 16, false) && p[52] == '-' && is_hex(p + 53, 2, true) && (!p[55] || p[55] == '-')) {
+	if (p && strlen(p) >= 55 && is_hex(p, 2, true) && strncmp(p, "ff", 2) != 0 &&
+		(strncmp(p, "00", 2) != 0 || strlen(p) == 55) && p[2] == '-' && is_hex(p + 3, 32, false) &&
+		p[35] == '-' && is_hex(p + 36, 16, false) && p[52] == '-' && is_hex(p + 53, 2, true) &&
+		(!p[55] || p[55] == '-')) {
 		memcpy(t->id, p + 3, 32);
 		memcpy(t->flags, p + 53, 2);
 	}

@@ -5,7 +5,7 @@
 #define TRACE_PARENT_SIZE 56 /* version, trace, span and flags, with dashes and the NUL */
 
 struct trace {
-	char id[33];   /* 32 digits; "": the message has no trace */
+	char id[33]; /* 32 digits; "": the message has no trace */
 	char flags[3];
 };
 
