@@ -13,6 +13,7 @@ int cmd_send(int argc, char **argv);
 int cmd_tail(int argc, char **argv);
 int cmd_render(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_plugin(int argc, char **argv);
 
 #endif

@@ -1,6 +1,7 @@
 /* control.c: the control process: its loop, its connection to the database, and the HTTP server, whose requests go to httproute.c. */
 #include "config.h"
 
+#include "history.h"
 #include "httpdb.h"
 #include "httproute.h"
 #include "log.h"
@@ -29,6 +30,7 @@ struct control_server {
 	struct evconnlistener *listener;
 	struct event *reopen; /* pending while the listener is switched off */
 	int base_fd;          /* connections get descriptors from here on */
+	unsigned beats;
 };
 
 /* Answers every request. */
@@ -94,6 +96,8 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	proc_beat(c->control.env);
+	if (++c->beats % HISTORY_STEP_S == 0)
+		history_take(c->control.history, c->control.env->stats);
 }
 
 /* libevent's own messages go where ours go. */
@@ -161,6 +165,7 @@ int control_main(const struct proc_env *env)
 		log_error("cannot set up the event loop: %s", strerror(errno));
 	else {
 		c.control.db = httpdb_new(&c.control);
+		c.control.history = history_new();
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
@@ -169,6 +174,7 @@ int control_main(const struct proc_env *env)
 	if (c.http != NULL)
 		evhttp_free(c.http);
 	httpdb_free(c.control.db);
+	history_free(c.control.history);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);

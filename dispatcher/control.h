@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <stdint.h>
 
+struct history;
 struct httpdb;
 
 struct control {
@@ -15,6 +16,7 @@ struct control {
 	struct event_base *base;
 	struct httplisten listen;
 	struct httpdb *db;
+	struct history *history; /* for the status page */
 	int64_t beat_limit_ms; /* a process that has not beaten for longer counts as hanging */
 };
 

@@ -53,6 +53,7 @@ struct flow {
 	bool operated;          /* the answer to come ends a pause after a configuration error, too */
 	bool cautious, one_by_one; /* after a crash: see caution.c */
 	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
+	int64_t claim_lost_ms;     /* boottime of the last claim that was never answered */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
 	struct wake woke, woke_again; /* what led to the look to come or under way, and to the one after it */
 	int64_t probed_ms;      /* boottime of the last good probe */
@@ -100,6 +101,7 @@ void flow_timer(struct event *e, int64_t ms);
 void flow_look(struct flow *f);                 /* claims, if that makes sense now */
 void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
 void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
+void wakeup_next(struct flow *f);
 void wakeup_poll_arm(struct flow *f);
 void wakeup_due(evutil_socket_t fd, short what, void *arg);
 void wakeup_poll(evutil_socket_t fd, short what, void *arg);
@@ -119,6 +121,8 @@ void flow_stale(struct flow *f); /* a statement says that the tables have change
 bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
+void caution_claim_lost(struct flow *f);
+unsigned caution_ask(const struct flow *f, unsigned n);
 unsigned caution_room(const struct flow *f, unsigned room);
 void caution_looked(struct flow *f, unsigned rows, unsigned asked);
 struct pgmqd_msg *caution_next(struct flow *f);
@@ -126,6 +130,7 @@ void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends
 struct event *lease_event(struct flow *f);
 struct event *lease_deadline_event(struct flow *f);
 void lease_deadline_arm(struct flow *f);
+extern int64_t flow_skipped_ms;                 /* what `pgmqd plugin test --skip-time` has put the two clocks forward by */
 int64_t flow_boottime_ms(void);
 int64_t flow_realtime_us(void);
 

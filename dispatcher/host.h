@@ -50,6 +50,9 @@ struct pgmqd_msg;
 struct host_call host_call_msg(const struct pgmqd_msg *m);
 struct log_context host_enter_msg(const struct pgmqd_msg *m);
 
+/* Microseconds of a clock that never jumps. */
+int64_t host_now_us(void);
+
 /* Sets the log's context alone and gives the former one back. */
 struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id);
 void host_leave(struct log_context former);

@@ -324,9 +324,11 @@ int listener_main(const struct proc_env *env)
 	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);
 	pgconn_start(l.pg);
-	l.scheduler = scheduler_new(l.base, env);
+	if (env->settings->schedules)
+		l.scheduler = scheduler_new(l.base, env);
 	event_base_dispatch(l.base);
-	scheduler_free(l.scheduler);
+	if (l.scheduler)
+		scheduler_free(l.scheduler);
 	pgconn_free(l.pg);
 	event_free(l.term);
 	event_free(l.intr);

@@ -7,7 +7,9 @@
 #include "versions.h"
 #include "xalloc.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command {
@@ -25,6 +27,7 @@ static const struct command {
 	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
 	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
+	{ "bench", "measure pgmqd on a database, in a queue of its own", cmd_bench },
 	{ "plugin", "show, try or begin a plugin", cmd_plugin },
 	{ 0 },
 };
@@ -55,10 +58,12 @@ static int refuse_command(const char *name)
 /* Returns the exit status. */
 int main(int argc, char **argv)
 {
+	cJSON_Hooks hooks = { .malloc_fn = xmalloc, .free_fn = free };
 	const char *name;
 
 	proc_std_fds();
 	proc_title(argc, argv);
+	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it dead-lettered */
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

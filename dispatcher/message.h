@@ -41,6 +41,7 @@ struct pgmqd_msg {
 	int64_t enqueued_us;
 	struct trace trace;   /* out of the headers; see trace.h */
 	char span[TRACE_PARENT_SIZE]; /* what pgmqd_msg_traceparent() gave last */
+	double priority; /* a message of higher priority is delivered before lower ones */
 	char *text, *headers; /* as PostgreSQL printed them; text is NULL for an SQL null */
 	size_t text_len;
 	struct cJSON *json;

@@ -14,6 +14,7 @@
 #include "xalloc.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -256,6 +257,19 @@ static int worker_load(struct worker *w)
 	return 0;
 }
 
+/* Steps back as far as the settings say; of a group, as far as the least of its queues. */
+static void worker_step_back(const struct proc_unit *unit)
+{
+	int by = 19;
+
+	for (size_t i = 0; i < unit->nqueues; i++)
+		if ((int)unit->queues[i]->nice < by)
+			by = (int)unit->queues[i]->nice;
+	errno = 0;
+	if (by > 0 && nice(by) == -1 && errno != 0)
+		log_warn("nice: the process goes on at its priority: %s", strerror(errno));
+}
+
 /* A persistent event that must exist. */
 static struct event *worker_event(struct worker *w, evutil_socket_t fd, short what, event_callback_fn cb)
 {
@@ -311,6 +325,7 @@ int worker_main(const struct proc_env *env)
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
 	event_add(w.beat, &second);
+	worker_step_back(env->unit);
 	status = worker_load(&w);
 	if (status == 0) {
 		worker_beat(-1, 0, &w);

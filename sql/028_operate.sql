@@ -21,7 +21,7 @@ $f$;
 
 -- No dispatcher starts messages of this queue from now on, until it is resumed; what runs is finished. False when it is paused already.
 CREATE OR REPLACE FUNCTION pgmqd.pause(queue text, reason text DEFAULT NULL, by text DEFAULT session_user) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   stored text := pgmqd.stored_name(queue);
 BEGIN
@@ -39,7 +39,7 @@ END $f$;
 
 -- Ends a pause; a queue that a dispatcher has paused for a configuration error is tried at once, too. False when no operator had paused it.
 CREATE OR REPLACE FUNCTION pgmqd.resume(queue text, by text DEFAULT session_user) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   stored text := pgmqd.stored_name(queue);
   was_paused boolean;

@@ -7,6 +7,9 @@
 /* Writes dir/name, mode 0600, through a temporary file. 0, or an errno. */
 int file_write(const char *dir, const char *name, const void *data, size_t len);
 
+/* Removes dir/name, for good. 0, also when there is none; or an errno. */
+int file_remove(const char *dir, const char *name);
+
 /* Size of dir/name; -1: there is no such plain file. */
 long long file_size(const char *dir, const char *name);
 

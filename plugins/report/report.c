@@ -3,6 +3,7 @@
 
 #include "data.h"
 #include "document.h"
+#include "erase.h"
 #include "file.h"
 #include "options.h"
 #include "storage.h"
@@ -82,6 +83,7 @@ static int report_start(void *handle, struct pgmqd_worker *w)
 	if (report_given(h->report_dir))
 		file_sweep(h->report_dir);
 	h->jobs = g_hash_table_new_full(NULL, NULL, NULL, job_free);
+	h->erasures = g_hash_table_new_full(NULL, NULL, NULL, erase_free);
 	return 0;
 }
 
@@ -91,13 +93,17 @@ static void report_stop(void *handle)
 	struct report *h = handle;
 
 	g_hash_table_destroy(h->jobs);
+	g_hash_table_destroy(h->erasures);
 	fonts_free(h->fonts);
 }
 
 /* Drops a message whose time is up. */
 static void report_cancel(void *handle, struct pgmqd_msg *m)
 {
-	g_hash_table_remove(((struct report *)handle)->jobs, m);
+	struct report *h = handle;
+
+	if (!g_hash_table_remove(h->jobs, m))
+		g_hash_table_remove(h->erasures, m);
 }
 
 /* ---- the end: the record and the mail, in one transaction with the archive ---- */
@@ -372,6 +378,10 @@ static void report_deliver(void *handle, struct pgmqd_msg *m)
 
 	if (!cJSON_IsObject(json)) {
 		pgmqd_fail(m, "the message must be a JSON object with assessment_id and user_id");
+		return;
+	}
+	if (erase_wanted(json)) {
+		erase_deliver(h, m, json);
 		return;
 	}
 	j = g_new0(struct job, 1);
