@@ -50,8 +50,8 @@ static const char sql[] =
 	" r.archived_5min, r.attempts_avg, r.attempts_max,"
 	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME"
 	" ZONE 'UTC' || 'Z'"
-	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.pauses p ON"
-	" lower(p.queue) = lower(s.queue) AND p.resumed_at IS NULL"
+	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
+	" ON lower(p.queue) = lower(s.queue)"
 	" ORDER BY s.queue";
 enum {
 	C_QUEUE,
