@@ -47,7 +47,7 @@ static void timer_fired(evutil_socket_t fd, short what, void *arg)
 	struct pgmqd_timer *t = arg;
 	pgmqd_timer_cb cb = t->cb;
 	void *cb_arg = t->arg;
-	struct host_call call = host_call(t->w, t->res.msg ? t->res.msg->id : 0);
+	struct host_call call = t->res.msg ? host_call_msg(t->res.msg) : host_call(t->w, 0);
 
 	(void)fd, (void)what;
 	timer_end(&t->res);

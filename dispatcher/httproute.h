@@ -29,6 +29,7 @@ bool httproute_match(const char *pattern, const char *path, char params[][HTTPCA
 
 /* The tables, each with an empty row at its end. */
 extern const struct httproute httphealth_routes[];
+extern const struct httproute httpmetrics_routes[];
 extern const struct httproute httpqueues_routes[];
 extern const struct httproute httpstatus_routes[];
 extern const struct httproute httpdead_routes[];

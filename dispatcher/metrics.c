@@ -67,7 +67,7 @@ static size_t metrics_group_end(const struct metrics_view *v, size_t i)
 }
 
 /* Writes a label's value with what the format wants escaped. */
-static void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
+void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
 {
 	evbuffer_add_printf(out, "%s%s=\"", separator, name);
 	for (; *value != '\0'; value++)
@@ -92,7 +92,7 @@ static void metrics_labels(struct evbuffer *out, const struct stats_slot *s)
 }
 
 /* Writes HELP and TYPE. */
-static void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
+void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP pgmqd_%s %s\n# TYPE pgmqd_%s %s\n", name, help, name, type);
 }

@@ -145,6 +145,10 @@ const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len);    /* the bo
 const char *pgmqd_msg_headers(const struct pgmqd_msg *m);              /* JSON text, or NULL */
 const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m);               /* parsed at the first call; NULL if it is no JSON */
 
+/* The message's place in a trace, for requests to others: the value of an HTTP header "traceparent" (W3C Trace Context), in the trace that the
+ * message's own header "traceparent" names, with a new span at each call. NULL when the message has no trace. Valid until the next call for it. */
+const char *pgmqd_msg_traceparent(struct pgmqd_msg *m);
+
 /* A pointer of the plugin's own, kept with the message: for cancel() to find what belongs to it. NULL at first. */
 void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data);
 void *pgmqd_msg_data(const struct pgmqd_msg *m);
