@@ -63,7 +63,7 @@ static CURL *mail_handle(const struct bench *b, struct curl_slist *to, size_t *a
 {
 	const char *tls = value_of(b, "smtp_tls", NULL), *port = "", *ca = value_of(b, "smtp_ca_file", NULL);
 	char *host = smtp_host(b, &port);
-	bool implicit = tls && strcmp(tls, "auto") ? strcmp(tls, "tls") == 0 : strcmp(port, "465") == 0;
+	bool implicit = tls && strcmp(tls, "auto") != 0 ? strcmp(tls, "tls") == 0 : strcmp(port, "465") == 0;
 	char *url = xasprintf("%s://%s:%s/", implicit ? "smtps" : "smtp", host, port);
 	CURL *c = curl_easy_init();
 
