@@ -34,5 +34,8 @@ extern const struct httproute httpstatus_routes[];
 extern const struct httproute httpdead_routes[];
 extern const struct httproute httptemplates_routes[];
 extern const struct httproute httppage_routes[];
+extern const struct httproute httpjobs_routes[];
+extern const struct httproute httpstart_routes[];
+extern const struct httproute httpevents_routes[];
 
 #endif
