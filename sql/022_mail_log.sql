@@ -13,6 +13,8 @@ CREATE TABLE IF NOT EXISTS pgmqd.mail_log (
   attempt integer NOT NULL,
   token text NOT NULL,
   reply text,
+  provider text,
+  provider_id text,
   first_at timestamptz NOT NULL DEFAULT clock_timestamp(),
   changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -20,6 +22,8 @@ COMMENT ON TABLE pgmqd.mail_log IS 'the mails that went out, or may have; one ro
 COMMENT ON COLUMN pgmqd.mail_log.dedupe_key IS 'what makes two mails the same one: queue and message, or queue, key and recipient';
 COMMENT ON COLUMN pgmqd.mail_log.recipient IS 'pgmqd.mail_recipient(address)';
 COMMENT ON COLUMN pgmqd.mail_log.state IS 'sending: handed over or about to be; sent: the server took it; unknown: it may have; failed: it did not';
+COMMENT ON COLUMN pgmqd.mail_log.provider IS 'who has it, or was to have it';
+COMMENT ON COLUMN pgmqd.mail_log.provider_id IS 'by which the provider knows it';
 COMMENT ON COLUMN pgmqd.mail_log.token IS 'of the delivery that holds the row';
 
 -- The secret of the hash: without it nobody can try addresses.
@@ -38,37 +42,46 @@ BEGIN
     FROM pgmqd.mail_log_secret s WHERE s.one);
 END $f$;
 
--- Before a mail goes out. Answers: sending (go on), again (go on, though it may have arrived before), sent (do not: it has arrived),
--- unknown (do not: it may have arrived, and `resend` is false), busy (another message is sending the same mail now).
+-- Before a mail goes out. Answers: sending (go on), again or "again PROVIDER" (go on, though it may have arrived before, with that
+-- provider: no other one may get it), sent (do not: it has arrived), unknown (do not: it may have arrived, and neither is `resend` true,
+-- nor is the provider that may have it among the `safe` ones, which know a mail that they get twice within a day), busy (another message
+-- is sending the same mail now). The delivery that holds the row may ask again for another provider.
 -- Without jit: the dispatcher's sessions plan with enable_seqscan = off, whose costs would have one-row statements compiled for 25 ms.
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin(key text, token text, queue text, msg_id bigint, template text, message_id text,
-  address text, attempt integer, resend boolean) RETURNS text
+  address text, attempt integer, resend boolean, provider text DEFAULT NULL, safe text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   was pgmqd.mail_log;
 BEGIN
-  INSERT INTO pgmqd.mail_log (dedupe_key, queue, msg_id, template, message_id, recipient, state, attempt, token)
+  INSERT INTO pgmqd.mail_log (dedupe_key, queue, msg_id, template, message_id, recipient, state, attempt, token, provider)
   VALUES (mail_begin.key, mail_begin.queue, mail_begin.msg_id, mail_begin.template, mail_begin.message_id,
-    coalesce(pgmqd.mail_recipient(address), ''), 'sending', mail_begin.attempt, mail_begin.token)
+    coalesce(pgmqd.mail_recipient(address), ''), 'sending', mail_begin.attempt, mail_begin.token,
+    mail_begin.provider)
   ON CONFLICT (dedupe_key) DO NOTHING;
   IF FOUND THEN
     RETURN 'sending';
   END IF;
   SELECT * INTO was FROM pgmqd.mail_log l WHERE l.dedupe_key = mail_begin.key FOR UPDATE;
-  IF was.state = 'sent' OR (was.state = 'sending' AND was.token = mail_begin.token) THEN
-    RETURN was.state; -- the second: our own row, whose answer was lost
+  IF was.state = 'sent' THEN
+    RETURN was.state;
+  END IF;
+  IF was.state = 'sending' AND was.token = mail_begin.token THEN -- our own row: the answer was lost, or it goes to the next provider
+    UPDATE pgmqd.mail_log l SET provider = mail_begin.provider WHERE l.dedupe_key = mail_begin.key AND l.provider IS DISTINCT FROM mail_begin.provider;
+    RETURN was.state;
   END IF;
   IF was.state = 'sending' AND was.msg_id <> mail_begin.msg_id AND was.changed_at > clock_timestamp() - interval '2 minutes' THEN
     RETURN 'busy';
   END IF;
-  IF was.state <> 'failed' AND NOT resend THEN
+  IF was.state <> 'failed' AND NOT resend AND NOT (coalesce(was.provider = ANY (string_to_array(safe, ',')), false)
+      AND was.changed_at > clock_timestamp() - interval '20 hours') THEN
     UPDATE pgmqd.mail_log l SET state = 'unknown', changed_at = clock_timestamp() WHERE l.dedupe_key = mail_begin.key;
     RETURN 'unknown';
   END IF;
   UPDATE pgmqd.mail_log l SET state = 'sending', token = mail_begin.token, queue = mail_begin.queue, msg_id = mail_begin.msg_id,
-    template = mail_begin.template, message_id = mail_begin.message_id, attempt = mail_begin.attempt, reply = NULL,
+    template = mail_begin.template, message_id = mail_begin.message_id, attempt = mail_begin.attempt, reply = NULL, provider_id = NULL,
+    provider = CASE was.state WHEN 'failed' THEN mail_begin.provider ELSE coalesce(was.provider, mail_begin.provider) END,
     changed_at = clock_timestamp() WHERE l.dedupe_key = mail_begin.key;
-  RETURN CASE was.state WHEN 'failed' THEN 'sending' ELSE 'again' END;
+  RETURN CASE was.state WHEN 'failed' THEN 'sending' ELSE concat_ws(' ', 'again', was.provider) END;
 END $f$;
 
 -- How it ended, when it was not sent: unknown or failed.
@@ -78,12 +91,13 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
   WHERE l.dedupe_key = $1 AND l.token = $2 AND l.state = 'sending'
 $f$;
 
--- It was sent. Commits with the message's archive, so it must not fail whatever happened to the ledger: then the mail would go out again.
-CREATE OR REPLACE FUNCTION pgmqd.mail_sent(key text, token text, reply text) RETURNS void
+-- These were sent. Commits with their messages' archive, so it must not fail whatever happened to the ledger: then they would go out again.
+CREATE OR REPLACE FUNCTION pgmqd.mail_sent(keys text[], tokens text[], replies text[], provider_ids text[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 BEGIN
-  UPDATE pgmqd.mail_log l SET state = 'sent', reply = mail_sent.reply, changed_at = clock_timestamp()
-  WHERE l.dedupe_key = mail_sent.key AND l.token = mail_sent.token;
+  UPDATE pgmqd.mail_log l SET state = 'sent', reply = a.reply, provider_id = a.provider_id, changed_at = clock_timestamp()
+  FROM unnest(keys, tokens, replies, provider_ids) a (key, token, reply, provider_id)
+  WHERE l.dedupe_key = a.key AND l.token = a.token;
 EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'pgmqd: the mail ledger could not be written: % (SQLSTATE %)', SQLERRM, SQLSTATE;
 END $f$;

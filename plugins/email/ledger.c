@@ -81,11 +81,11 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 				error);
 		l->warned = true;
 		l->off_until = g_get_monotonic_time() + OFF_US;
-		e->answer(e->arg, LEDGER_GO, NULL);
+		e->answer(e->arg, LEDGER_GO, NULL, NULL);
 		return;
 	}
 	if (error != NULL) {
-		e->answer(e->arg, LEDGER_FAILED, error);
+		e->answer(e->arg, LEDGER_FAILED, NULL, error);
 		return;
 	}
 	e->usable = true;
@@ -97,9 +97,12 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 		is = LEDGER_UNKNOWN;
 	else if (g_strcmp0(value, "busy") == 0)
 		is = LEDGER_BUSY;
-	else if (g_strcmp0(value, "again") == 0)
+	else if (value != NULL && g_str_has_prefix(value, "again"))
+		is = LEDGER_AGAIN;
+	if (is == LEDGER_AGAIN)
 		pgmqd_msg_log(e->msg, PGMQD_WARN, "the mail may have been sent before: sending it again with the same Message-ID");
-	e->answer(e->arg, is, NULL);
+	/* "again resend": the provider that may have it */
+	e->answer(e->arg, is, is == LEDGER_AGAIN && value[5] == ' ' ? value + 6 : e->provider, NULL);
 }
 
 /* Sends mail_begin. */
@@ -108,38 +111,41 @@ static void ask(struct ledger_entry *e)
 	char *id = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_id(e->msg));
 	char *attempt = g_strdup_printf("%u", pgmqd_msg_attempt(e->msg));
 	const char *const params[] = { e->key, e->token, pgmqd_msg_queue(e->msg), id, e->template, e->message_id, e->to, attempt,
-		e->resend ? "t" : "f" };
+		e->resend ? "t" : "f", e->provider, e->ledger->safe };
 
 	e->asked = true;
-	pgmqd_query(e->msg, "SELECT pgmqd.mail_begin($1, $2, $3, $4::bigint, $5, $6, $7, $8::integer, $9::boolean)", G_N_ELEMENTS(params),
-		params, on_begin, e);
+	pgmqd_query(e->msg, "SELECT pgmqd.mail_begin($1, $2, $3, $4::bigint, $5, $6, $7, $8::integer, $9::boolean, $10, $11)",
+		G_N_ELEMENTS(params), params, on_begin, e);
 	g_free(attempt);
 	g_free(id);
 }
 
-void ledger_begin(struct ledger_entry *e)
+void ledger_begin(struct ledger_entry *e, const char *provider)
 {
+	e->provider = provider;
 	if (g_get_monotonic_time() < e->ledger->off_until) {
 		e->answered = true;
-		e->answer(e->arg, LEDGER_GO, NULL);
+		e->answer(e->arg, LEDGER_GO, provider, NULL);
 	} else {
+		e->answered = false;
 		ask(e);
 	}
 }
 
-void ledger_sent(struct ledger_entry *e, const char *reply)
+void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 {
-	const char *const params[] = { e->key, e->token, reply };
+	const char *const params[] = { e->key, e->token, reply, id };
 
+	/* Together with others that are settled now: one statement closes all their rows. */
 	if (e->usable)
-		pgmqd_done_with(e->msg, "SELECT pgmqd.mail_sent($1, $2, $3)", G_N_ELEMENTS(params), params);
+		pgmqd_done_batch(e->msg, "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])", G_N_ELEMENTS(params), params);
 	else
 		pgmqd_done(e->msg);
 }
 
-void ledger_end(struct ledger_entry *e, bool unknown, const char *reply)
+void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 {
-	const char *const params[] = { e->key, e->token, unknown ? "unknown" : "failed", reply };
+	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply };
 
 	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order. */
 	if (e->usable || (e->asked && !e->answered))

@@ -10,8 +10,28 @@
 #define AT(field) offsetof(struct email, field)
 
 const struct pgmqd_option email_options[] = {
-	{ "provider", PGMQD_ENUM, 0, AT(provider), "smtp", "How mails leave.", "EMAIL_PROVIDER", "smtp" },
-	{ "smtp_host", PGMQD_STRING, 1, AT(smtp_host), NULL, "Mail server to hand mails to.", "SMTP_HOST", NULL },
+	{ "provider", PGMQD_STRING, 0, AT(provider), "smtp",
+		"How mails leave: smtp, resend, sendgrid, mailgun, ses, or several in order: the next one stands in for one that does not work.",
+		"EMAIL_PROVIDER", NULL },
+	{ "provider_reminder", PGMQD_STRING, 0, AT(provider_reminder), NULL, "The same for mails of class reminder; default: as provider.",
+		"EMAIL_PROVIDER_REMINDER", NULL },
+	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
+		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
+	{ "resend_api_key", PGMQD_SECRET, 0, AT(resend_key), NULL, "Resend: key.", "RESEND_API_KEY", NULL },
+	{ "resend_url", PGMQD_URL, 0, AT(resend_url), "https://api.resend.com", "Resend: address of the service.", NULL, NULL },
+	{ "sendgrid_api_key", PGMQD_SECRET, 0, AT(sendgrid_key), NULL, "SendGrid: key.", "SENDGRID_API_KEY", NULL },
+	{ "sendgrid_url", PGMQD_URL, 0, AT(sendgrid_url), "https://api.sendgrid.com", "SendGrid: address of the service.", NULL, NULL },
+	{ "mailgun_api_key", PGMQD_SECRET, 0, AT(mailgun_key), NULL, "Mailgun: key.", "MAILGUN_API_KEY", NULL },
+	{ "mailgun_domain", PGMQD_STRING, 0, AT(mailgun_domain), NULL, "Mailgun: sending domain.", "MAILGUN_DOMAIN", NULL },
+	{ "mailgun_url", PGMQD_URL, 0, AT(mailgun_url), "https://api.mailgun.net", "Mailgun: address of the service.", NULL, NULL },
+	{ "ses_region", PGMQD_STRING, 0, AT(ses_region), NULL, "Amazon SES: region.", "AWS_REGION", NULL },
+	{ "ses_access_key_id", PGMQD_STRING, 0, AT(ses_access_key), NULL, "Amazon SES: name of the key.", "AWS_ACCESS_KEY_ID", NULL },
+	{ "ses_secret_access_key", PGMQD_SECRET, 0, AT(ses_secret_key), NULL, "Amazon SES: key.", "AWS_SECRET_ACCESS_KEY", NULL },
+	{ "ses_session_token", PGMQD_SECRET, 0, AT(ses_session_token), NULL, "Amazon SES: token of temporary keys.", "AWS_SESSION_TOKEN", NULL },
+	{ "ses_configuration_set", PGMQD_STRING, 0, AT(ses_configuration_set), NULL, "Amazon SES: configuration set.", NULL, NULL },
+	{ "ses_url", PGMQD_URL, 0, AT(ses_url), NULL, "Amazon SES: address of the service; default: the region's.", NULL, NULL },
+	{ "http_timeout", PGMQD_DURATION, 0, AT(http_timeout), "30s", "Time for a request to a mail service in all.", NULL, NULL },
+	{ "smtp_host", PGMQD_STRING, 0, AT(smtp_host), NULL, "Mail server to hand mails to; required with provider smtp.", "SMTP_HOST", NULL },
 	{ "smtp_port", PGMQD_UINT, 0, AT(smtp_port), "587", "Its port: 587 (STARTTLS) or 465 (TLS).", "SMTP_PORT",
 		NULL },
 	{ "smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER",
@@ -103,9 +123,11 @@ static const char *parse_from(const struct email *h, char **address, char **name
 	return reason != NULL ? reason : address_header_check(*name);
 }
 
-/* The checks of where the mails go. */
+/* The checks of SMTP. */
 static char *check_server(const struct email *h)
 {
+	if (given(h->smtp_host) == NULL)
+		return g_strdup("smtp_host (SMTP_HOST) is missing");
 	if (!address_host_ok(h->smtp_host) && !g_hostname_is_ip_address(h->smtp_host))
 		return g_strdup("smtp_host: it is neither a host name nor an IP address");
 	if (h->smtp_port < 1 || h->smtp_port > 65535)
@@ -121,20 +143,42 @@ static char *check_server(const struct email *h)
 	return NULL;
 }
 
+const struct provider provider_smtp = { .name = "smtp", .check = check_server };
+
+/* The checks of one list of providers, and of each of them. */
+static char *check_providers(const struct email *h, const char *option, const char *text)
+{
+	const struct provider *list[PROVIDERS_MAX];
+	unsigned n;
+	char *reason = provider_list(text, list, &n), *why;
+
+	if (reason != NULL) {
+		why = g_strdup_printf("%s: %s", option, reason);
+		g_free(reason);
+		return why;
+	}
+	for (unsigned i = 0; i < n && reason == NULL; i++)
+		reason = list[i]->check(h);
+	return reason;
+}
+
 char *email_options_check(const struct email *h)
 {
-	char *reason = check_server(h), *address = NULL, *name = NULL;
+	char *reason = check_providers(h, "provider (EMAIL_PROVIDER)", h->provider), *address = NULL, *name = NULL;
 	const char *wrong;
 
+	if (reason == NULL && given(h->provider_reminder) != NULL)
+		reason = check_providers(h, "provider_reminder (EMAIL_PROVIDER_REMINDER)", h->provider_reminder);
 	if (reason != NULL)
 		return reason;
 	if (h->connections < 1 || h->connections > 1000)
 		return g_strdup("connections: it must be between 1 and 1000");
 	if (h->mails_per_connection < 1 || h->mails_per_connection > 1000000)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
-	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0)
-		return g_strdup(
-			"idle_timeout, connect_timeout, command_timeout, data_timeout: each must be longer than 0");
+	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0 ||
+		h->http_timeout <= 0 || h->circuit_open <= 0)
+		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, circuit_open: each must be longer "
+				"than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
 	if ((wrong = parse_from(h, &address, &name)) != NULL)
@@ -148,10 +192,43 @@ char *email_options_check(const struct email *h)
 	return reason;
 }
 
+/* Makes a route of a list of providers; one that is in both lists is one way. */
+static void route_add(struct routes *r, const struct provider *const *list, unsigned n, struct route *route)
+{
+	for (unsigned i = 0; i < n; i++) {
+		unsigned k = 0;
+
+		while (k < r->n && r->ways[k].provider != list[i])
+			k++;
+		if (k == r->n)
+			r->ways[r->n++].provider = list[i];
+		route->ways[route->n++] = &r->ways[k];
+	}
+}
+
+/* Makes the routes of both kinds of mail; the lists have been checked. */
+static void apply_routes(struct email *h)
+{
+	const struct provider *list[PROVIDERS_MAX];
+	unsigned n;
+	GString *safe = g_string_new(NULL);
+
+	g_free(provider_list(h->provider, list, &n));
+	route_add(&h->routes, list, n, &h->route[MAIL_TRANSACTIONAL]);
+	g_free(provider_list(given(h->provider_reminder) != NULL ? h->provider_reminder : h->provider, list, &n));
+	route_add(&h->routes, list, n, &h->route[MAIL_REMINDER]);
+	h->routes.open_ms = h->circuit_open;
+	for (unsigned i = 0; i < h->routes.n; i++)
+		if (h->routes.ways[i].provider->idempotent)
+			g_string_append_printf(safe, "%s%s", safe->len > 0 ? "," : "", h->routes.ways[i].provider->name);
+	h->ledger.safe = g_string_free(safe, FALSE);
+}
+
 void email_options_apply(struct email *h)
 {
 	struct smtp_settings *s = &h->settings;
 
+	apply_routes(h);
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
 	if (given(h->reply_to) != NULL)
@@ -174,6 +251,12 @@ void email_options_apply(struct email *h)
 
 void email_options_release(struct email *h)
 {
+	for (unsigned i = 0; i < h->routes.n; i++)
+		g_free(h->routes.ways[i].reason);
+	memset(&h->routes, 0, sizeof(h->routes));
+	memset(h->route, 0, sizeof(h->route));
+	g_free(h->ledger.safe);
+	h->ledger.safe = NULL;
 	g_free(h->from_address);
 	g_free(h->from_display);
 	g_free(h->reply_address);
