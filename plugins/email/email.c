@@ -1,6 +1,7 @@
 /* email.c: the plugin itself: a queue's message becomes a mail, the mail goes out, the outcome goes back. */
 #include "config.h"
 
+#include "pace.h"
 #include "reply.h"
 #include "route.h"
 #include "sending.h"
@@ -85,6 +86,7 @@ static void announce(struct sending *s, bool held)
 	s->mail.done = on_smtp_done;
 	s->mail.arg = s;
 	s->mail.held = held;
+	s->mail.bulk = s->kind != MAIL_TRANSACTIONAL;
 	s->announced = true;
 	smtp_send(s->email->pool, &s->mail);
 }
@@ -151,12 +153,36 @@ static void refuse(struct sending *s, char *reason, bool config)
 	g_free(reason);
 }
 
-/* Takes a message: everything that can be wrong with it comes out here, before a provider is involved. */
+void sending_start(struct sending *s)
+{
+	struct email *h = s->email;
+	bool config = false, first = s->entry.ledger == NULL;
+	char *reason;
+
+	/* The ledger is asked first, and the mail is made while the answer is on its way. */
+	if (h->use_ledger) {
+		if (first)
+			prepare_entry(s);
+		sending_ask(s);
+	}
+	if (!s->composed && (reason = compose_end(s, &config)) != NULL) {
+		refuse(s, reason, config);
+		return;
+	}
+	/* The first time, an SMTP server even hears of the mail meanwhile: only its bytes wait for the answer. */
+	if (!h->use_ledger)
+		sending_ask(s);
+	else if (s->granted)
+		sending_go(s);
+	else if (s->way->provider->request == NULL && first && !s->repeated)
+		announce(s, true);
+}
+
+/* Takes a message: everything that can be wrong with it comes out here and in sending_start(), before a provider is involved. */
 static void email_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct email *h = handle;
 	struct sending *s = g_new0(struct sending, 1);
-	bool config = false;
 	int64_t wait;
 	char *reason;
 
@@ -175,23 +201,7 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 		pgmqd_postpone(m, wait, "no provider can be used now");
 		return;
 	}
-	route_begin(s->way);
-	/* The ledger is asked first, and the mail is made while the answer is on its way. */
-	if (h->use_ledger) {
-		prepare_entry(s);
-		sending_ask(s);
-	}
-	if ((reason = compose_end(s, &config)) != NULL) {
-		refuse(s, reason, config);
-		return;
-	}
-	/* The first time, an SMTP server even hears of the mail meanwhile: only its bytes wait for the answer. */
-	if (!h->use_ledger)
-		sending_ask(s);
-	else if (s->granted)
-		sending_go(s);
-	else if (s->way->provider->request == NULL && !s->repeated)
-		announce(s, true);
+	pace_begin(s);
 }
 
 /* Lets go of a message. */

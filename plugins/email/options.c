@@ -17,6 +17,10 @@ const struct pgmqd_option email_options[] = {
 		"EMAIL_PROVIDER_REMINDER", NULL },
 	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
 		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
+	{ "limits", PGMQD_STRING, 0, AT(limits_text), NULL,
+		"How many mails may go out, by provider or by the recipient's domain: smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min.", NULL, NULL },
+	{ "limit_scope", PGMQD_ENUM, 0, AT(limit_scope), "process", "Each process keeps the limits for itself, or all share them in the database.",
+		NULL, "process|cluster" },
 	{ "resend_api_key", PGMQD_SECRET, 0, AT(resend_key), NULL, "Resend: key.", "RESEND_API_KEY", NULL },
 	{ "resend_url", PGMQD_URL, 0, AT(resend_url), "https://api.resend.com", "Resend: address of the service.", NULL, NULL },
 	{ "sendgrid_api_key", PGMQD_SECRET, 0, AT(sendgrid_key), NULL, "SendGrid: key.", "SENDGRID_API_KEY", NULL },
@@ -162,6 +166,17 @@ static char *check_providers(const struct email *h, const char *option, const ch
 	return reason;
 }
 
+/* The checks of the limits. */
+static char *check_limits(const struct email *h)
+{
+	struct limits l = { 0 };
+	char *wrong = limits_parse(&l, h->limits_text), *reason = wrong != NULL ? g_strdup_printf("limits: %s", wrong) : NULL;
+
+	limits_clear(&l);
+	g_free(wrong);
+	return reason;
+}
+
 char *email_options_check(const struct email *h)
 {
 	char *reason = check_providers(h, "provider (EMAIL_PROVIDER)", h->provider), *address = NULL, *name = NULL;
@@ -186,6 +201,8 @@ char *email_options_check(const struct email *h)
 	g_free(name);
 	g_free(address);
 	address = NULL;
+	if (reason == NULL)
+		reason = check_limits(h);
 	if (reason == NULL && given(h->reply_to) != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
 		reason = g_strdup_printf("reply_to: %s", wrong);
 	g_free(address);
@@ -229,6 +246,8 @@ void email_options_apply(struct email *h)
 	struct smtp_settings *s = &h->settings;
 
 	apply_routes(h);
+	g_free(limits_parse(&h->limits, h->limits_text));
+	h->limits_shared = g_strcmp0(h->limit_scope, "cluster") == 0;
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
 	if (given(h->reply_to) != NULL)
@@ -255,6 +274,7 @@ void email_options_release(struct email *h)
 		g_free(h->routes.ways[i].reason);
 	memset(&h->routes, 0, sizeof(h->routes));
 	memset(h->route, 0, sizeof(h->route));
+	limits_clear(&h->limits);
 	g_free(h->ledger.safe);
 	h->ledger.safe = NULL;
 	g_free(h->from_address);

@@ -3,6 +3,7 @@
 #define EMAIL_OPTIONS_H
 
 #include "ledger.h"
+#include "quota.h"
 #include "pgmqd-plugin.h"
 #include "provider.h"
 #include "route.h"
@@ -19,6 +20,7 @@ struct email {
 	const char *resend_key, *resend_url, *sendgrid_key, *sendgrid_url, *mailgun_key, *mailgun_domain, *mailgun_url;
 	const char *ses_region, *ses_access_key, *ses_secret_key, *ses_session_token, *ses_configuration_set, *ses_url;
 	int64_t http_timeout, circuit_open;
+	const char *limits_text, *limit_scope;
 	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
 	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
 	int smtp_allow_insecure;
@@ -31,6 +33,8 @@ struct email {
 	struct smtp_pool *pool; /* NULL: no mails by SMTP */
 	struct routes routes;
 	struct route route[MAIL_KINDS];
+	struct limits limits;
+	bool limits_shared;
 	struct ledger ledger;
 	GHashTable *sendings;                              /* message → struct sending */
 	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */

@@ -1,6 +1,7 @@
 /* outcome.c: what becomes of a message when its mail has come to an end, and which provider is asked next. */
 #include "config.h"
 
+#include "pace.h"
 #include "route.h"
 #include "sending.h"
 
@@ -23,10 +24,9 @@ static bool fail_over(struct sending *s, const struct mail_result *result)
 		return false;
 	pgmqd_msg_log(s->msg, PGMQD_WARN, "%s; going on with %s", result->text, next->provider->name);
 	s->way = next;
-	route_begin(next);
+	/* From the limits on: and the ledger has to know who may have the mail before that one gets it. */
 	s->announced = s->granted = false;
-	/* The ledger has to know who may have the mail before that one gets it. */
-	sending_ask(s);
+	pace_begin(s);
 	return true;
 }
 
@@ -62,6 +62,8 @@ void outcome_of(struct sending *s, const struct mail_result *result)
 
 	s->under_way = s->announced = false;
 	route_end(&h->routes, s->way, result);
+	if (result->throttled)
+		pace_throttled(s);
 	if ((result->is == MAIL_CONFIG || (result->is == MAIL_TRANSIENT && !route_may(s->way, &wait))) && fail_over(s, result))
 		return;
 	/* Out of the table first: settling may bring the next message in. */

@@ -56,6 +56,8 @@ void outcome_of_ledger(void *arg, enum ledger_answer is, const char *provider, c
 
 /* email.c */
 
+/* Announces the mail: the provider is chosen and the limits allow it. */
+void sending_start(struct sending *s);
 /* Hands the mail to its provider, once it is composed and the ledger has agreed. */
 void sending_go(struct sending *s);
 /* Asks the ledger whether it may go. */

@@ -43,13 +43,26 @@ void smtp_pool_kick(struct smtp_pool *pool)
 	event_active(pool->kick, EV_TIMEOUT, 1);
 }
 
+/* Whether one more connection may carry bulk: the last one is for the others. */
+static bool bulk_may(const struct smtp_pool *pool)
+{
+	unsigned carrying = 0;
+
+	for (const GList *l = pool->connections.head; l != NULL; l = l->next) {
+		const struct smtp_conn *c = l->data;
+
+		carrying += c->mail != NULL && c->mail->bulk;
+	}
+	return carrying == 0 || carrying + 1 < pool->settings->connections;
+}
+
 /* The first waiting mail that a connection may take. */
 static struct smtp_mail *next_mail(struct smtp_pool *pool, const struct smtp_conn *c)
 {
 	for (GList *l = pool->waiting.head; l != NULL; l = l->next) {
 		struct smtp_mail *mail = l->data;
 
-		if (!mail->fresh_only || c->mails == 0)
+		if ((!mail->fresh_only || c->mails == 0) && (!mail->bulk || bulk_may(pool)))
 			return mail;
 	}
 	return NULL;
