@@ -5,6 +5,7 @@
 int cmd_run(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
+int cmd_bounce(int argc, char **argv);
 int cmd_render(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
 int cmd_plugin(int argc, char **argv);

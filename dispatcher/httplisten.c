@@ -1,4 +1,4 @@
-/* httplisten.c: opens the socket on which the control process serves HTTP, on loopback or in the file system. */
+/* httplisten.c: opens the socket on which the control process serves HTTP: on loopback, in the file system, or, with a token, elsewhere. */
 #include "config.h"
 
 #include "httplisten.h"
@@ -100,7 +100,7 @@ static char *httplisten_unix(struct httplisten *l, const char *text, const char 
 }
 
 /* Opens the socket, see httplisten.h. */
-char *httplisten_open(struct httplisten *l, const char *text)
+char *httplisten_open(struct httplisten *l, const char *text, bool token)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list, *a;
 	const char *port;
@@ -109,6 +109,7 @@ char *httplisten_open(struct httplisten *l, const char *text)
 
 	memset(l, 0, sizeof *l);
 	l->fd = -1;
+	l->local = true;
 	if (strncmp(text, "unix:", 5) == 0)
 		return httplisten_unix(l, text, text + 5);
 	if (!httplisten_split(text, l->host, sizeof l->host, &port))
@@ -119,10 +120,12 @@ char *httplisten_open(struct httplisten *l, const char *text)
 	if ((r = getaddrinfo(l->host, port, &hints, &list)) != 0)
 		return xasprintf("http_listen %s: %s", text, gai_strerror(r));
 	for (a = list; a != NULL && error == NULL; a = a->ai_next)
-		if (!httplisten_loopback(a->ai_addr))
+		if (!httplisten_loopback(a->ai_addr) && token)
+			l->local = false;
+		else if (!httplisten_loopback(a->ai_addr))
 			error = xasprintf(
 				"http_listen %s: not a loopback address: others could read and change the queues; "
-				"write 127.0.0.1:%s, and put a proxy in front that asks for a password",
+				"set http_token, or write 127.0.0.1:%s and put a proxy in front that asks for a password",
 				text, port);
 	if (error == NULL) {
 		a = list; /* of localhost's addresses the first one will do */

@@ -17,6 +17,7 @@ static const struct command {
 	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
 	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
 	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
+	{ "bounce", "read a mail that came back, and leave its address alone from now on", cmd_bounce },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
 	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
 	{ "plugin", "show, try or begin a plugin", cmd_plugin },

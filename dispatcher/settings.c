@@ -11,6 +11,7 @@
 
 #define GLOBAL(field) offsetof(struct settings, field)
 #define QUEUE(field) offsetof(struct queue_settings, field)
+#define JOB(field) offsetof(struct job_settings, field)
 
 const struct pgmqd_option settings_global_options[] = {
 	{ "database", PGMQD_STRING, 0, GLOBAL(database), "",
@@ -27,7 +28,12 @@ const struct pgmqd_option settings_global_options[] = {
 	    "PGMQD_SQL_DIR", NULL },
 	{ "default_lang", PGMQD_STRING, 0, GLOBAL(default_lang), "ru", "Language of messages that name none.", NULL, NULL },
 	{ "http_listen", PGMQD_STRING, 0, GLOBAL(http_listen), "127.0.0.1:8089",
-	    "Where health and metrics are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
+	    "Where health, metrics and the API are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
+	{ "http_token", PGMQD_SECRET, 0, GLOBAL(http_token), "",
+	    "Token without which nothing is changed over HTTP, no message is shown, and no address but loopback is served.",
+	    "PGMQD_HTTP_TOKEN", NULL },
+	{ "http_hosts", PGMQD_STRING, 0, GLOBAL(http_hosts), "",
+	    "More host names that HTTP clients may use for this server, separated by commas: those of a proxy in front, say.", NULL, NULL },
 	{ "fallback_poll", PGMQD_DURATION, 0, GLOBAL(fallback_poll), "30s",
 	    "How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
 	{ "poll_when_deaf", PGMQD_DURATION, 0, GLOBAL(poll_when_deaf), "1s",
@@ -65,6 +71,11 @@ const struct pgmqd_option settings_queue_options[] = {
 	    "When producers notify: while the worker sleeps (adaptive), always (plain), or never, and the queue is polled (off).", NULL,
 	    "adaptive|plain|off" },
 	{ "fallback_poll", PGMQD_DURATION, 0, QUEUE(fallback_poll), "0", "This queue's own fallback_poll; 0: the one of [pgmqd].", NULL, NULL },
+	{ 0 },
+};
+
+const struct pgmqd_option settings_job_options[] = {
+	{ "queue", PGMQD_STRING, 1, JOB(queue), NULL, "Queue that the messages of these jobs are put into.", NULL, NULL },
 	{ 0 },
 };
 
@@ -113,6 +124,11 @@ void settings_free(struct settings *s)
 		option_free(settings_queue_options, q);
 	}
 	free(s->queues);
+	for (size_t i = 0; i < s->njobs; i++) {
+		free(s->jobs[i].name);
+		option_free(settings_job_options, &s->jobs[i]);
+	}
+	free(s->jobs);
 	option_free(settings_global_options, s);
 	free(s->path);
 	free(s);
@@ -312,13 +328,13 @@ char *settings_redact_conninfo(const char *conninfo)
 }
 
 /* Prints the rows of a table, commented out at their defaults. */
-static void print_sample_rows(const struct pgmqd_option *table)
+static void print_sample_rows(const struct pgmqd_option *table, const char *required)
 {
 	for (const struct pgmqd_option *row = table; row->name; row++) {
 		printf("\n# %s\n# (%s%s%s%s%s)\n", row->doc, option_type_name(row), row->choices ? ": " : "", row->choices ? row->choices : "",
 		    row->env ? "; environment: " : "", row->env ? row->env : "");
 		if (row->required)
-			printf("%s = email\n", row->name);
+			printf("%s = %s\n", row->name, required);
 		else
 			printf("#%s =%s%s\n", row->name, row->def && *row->def ? " " : "", row->def ? row->def : "");
 	}
@@ -333,9 +349,13 @@ void settings_print_sample(void)
 	       "# or with a blank and ; behind a value. What stands here wins over the environment, and the environment over the\n"
 	       "# default. Lines that are commented out show the default. Keep passwords in the environment (pgmqd run --env-file).\n"
 	       "\n[pgmqd]\n");
-	print_sample_rows(settings_global_options);
+	print_sample_rows(settings_global_options, "");
 	printf("\n\n# One section for each queue. Whatever is not listed here is an option of the queue's plugin: see its own man page,\n"
 	       "# pgmqd-email(7) for instance.\n"
 	       "[queue email_queue]\n");
-	print_sample_rows(settings_queue_options);
+	print_sample_rows(settings_queue_options, "email");
+	printf("\n\n# One section for each kind of job that may be started over HTTP, by POST /api/TYPE/start; see pgmqd(8).\n"
+	       "#[job professional-report]\n");
+	for (const struct pgmqd_option *row = settings_job_options; row->name; row++)
+		printf("\n# %s\n# (%s)\n#%s = report_generation_queue\n", row->doc, option_type_name(row), row->name);
 }

@@ -33,6 +33,14 @@ struct queue_settings {
 	unsigned lines[SETTINGS_ROWS_MAX]; /* where the file gives each row of the table; 0: it does not */
 };
 
+/* One [job TYPE] section. */
+struct job_settings {
+	char *name;
+	unsigned line;
+	const char *queue;
+	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
+};
+
 struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
@@ -43,14 +51,18 @@ struct settings {
 	const char *log_level, *log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
+	const char *http_token, *http_hosts;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
 	size_t nqueues;
+	struct job_settings *jobs;
+	size_t njobs;
 	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
 };
 
 extern const struct pgmqd_option settings_global_options[]; /* the one table: [pgmqd] */
 extern const struct pgmqd_option settings_queue_options[];  /* the one table: [queue NAME] */
+extern const struct pgmqd_option settings_job_options[];    /* the one table: [job TYPE] */
 
 /* Reads `path` (NULL: the built-in place). NULL on failure after the errors were written to *errors (malloc'd, one per
  * line, each "FILE:LINE: what is wrong and what to do"); every error of the file is told, not only the first. */
@@ -84,5 +96,6 @@ void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given
 /* Checks what a table cannot say; adds to *errors. */
 void settings_check_global(const struct settings *s, unsigned line, char **errors);
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors);
+void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors); /* when all sections were read */
 
 #endif

@@ -7,11 +7,13 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define CHECK_PROCESSES_MAX 64
 #define CHECK_SLOTS_MAX 10000      /* messages in one process's hands */
 #define CHECK_ATTEMPTS_MAX 1000000 /* fits pgmq's int */
 #define CHECK_POLL_MIN 10          /* ms: below it, polling is all that a process would do */
+#define CHECK_TOKEN_MIN 16         /* characters: shorter ones are guessed */
 #define CHECK_LEASE_MIN 1000       /* ms: a lease has to outlive its own renewal */
 
 /* Whether text is 1 to max letters, digits and those of `extra`. */
@@ -57,6 +59,9 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 	if (!listen_is_good(s->http_listen))
 		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off", s->path, line,
 		    s->http_listen);
+	if (*s->http_token && (strlen(s->http_token) < CHECK_TOKEN_MIN || strpbrk(s->http_token, " \t")))
+		settings_error(errors, "%s:%u: [pgmqd]: http_token%s has to be %d characters or more, without blanks (openssl rand -hex 32 makes one)",
+		    s->path, line, getenv("PGMQD_HTTP_TOKEN") ? " (or PGMQD_HTTP_TOKEN in the environment)" : "", CHECK_TOKEN_MIN);
 	if (!is_word(s->default_lang, 15, "-_"))
 		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en", s->path, line, s->default_lang);
 	if (s->fallback_poll < CHECK_POLL_MIN)
@@ -105,4 +110,22 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 	if (q->fallback_poll != 0 && q->fallback_poll < CHECK_POLL_MIN)
 		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
 		    q->name, CHECK_POLL_MIN);
+}
+
+/* Checks one [job TYPE]: its name is a part of paths, and its queue has to be one of ours if it is here. */
+void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors)
+{
+	static const char *const taken[] = { "queues", "cron", "jobs" };
+
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
+		if (strcmp(j->name, taken[i]) == 0)
+			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name", s->path, j->line, j->name, j->name);
+	if (!j->queue || !is_word(j->queue, 47, "_")) {
+		settings_error(errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
+		return;
+	}
+	for (size_t i = 0; i < s->nqueues; i++)
+		if (strcasecmp(s->queues[i].name, j->queue) == 0 && strcmp(s->queues[i].on_done, "archive") != 0)
+			settings_error(errors, "%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the archive",
+			    s->path, j->line, j->name, j->queue, s->queues[i].on_done);
 }

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "address.h"
+#include "safety.h"
 #include "sending.h"
 
 #include <cjson/cJSON.h>
@@ -48,6 +49,26 @@ static void identify(struct sending *s)
 	g_free(enqueued);
 }
 
+/* What kind of mail it is. */
+static enum mail_kind kind_of(const struct sending *s)
+{
+	const struct email_message *m = &s->parsed;
+	const char *list = s->email->reminder_templates;
+
+	if (m->kind != NULL)
+		return strcmp(m->kind, "reminder") == 0 ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
+	return m->template != NULL && list != NULL && safety_listed(list, m->template) ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
+}
+
+/* Whether it is too late for this mail. A redriven message counts from its first time on. */
+static bool is_expired(const struct sending *s)
+{
+	int64_t ttl = s->kind == MAIL_REMINDER ? s->email->ttl_reminder : s->email->ttl;
+	gint64 now = g_get_real_time();
+
+	return (s->parsed.expires_at > 0 && now / G_USEC_PER_SEC >= s->parsed.expires_at) || (ttl > 0 && now - s->root_enqueued > ttl * 1000);
+}
+
 char *compose_begin(struct sending *s)
 {
 	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, &s->parsed);
@@ -55,6 +76,12 @@ char *compose_begin(struct sending *s)
 	if (reason != NULL)
 		return reason;
 	read_history(s);
+	s->kind = kind_of(s);
+	if (is_expired(s)) {
+		s->fail_class = "expired";
+		return g_strdup("it is too late for this mail");
+	}
+	safety_redirect(s);
 	identify(s);
 	s->repeated = s->repeated || s->parsed.key != NULL;
 	return NULL;
@@ -83,6 +110,8 @@ static void assemble(struct sending *s)
 	mail->to_name = msg->to_name;
 	mail->reply_to = msg->reply_to != NULL ? msg->reply_to : h->reply_address;
 	mail->subject = msg->subject != NULL ? msg->subject : r->subject;
+	if (s->original_to != NULL && mail->subject != NULL)
+		mail->subject = s->subject = safety_subject(s, mail->subject);
 	mail->text = msg->template != NULL ? r->text : msg->text;
 	mail->html = msg->template != NULL ? r->html : msg->html;
 	mail->date = pgmqd_msg_enqueued_us(s->msg) / G_USEC_PER_SEC;
@@ -92,6 +121,32 @@ static void assemble(struct sending *s)
 	add_header(mail, "Content-Language", r->lang != NULL ? r->lang : msg->lang);
 	add_header(mail, "Auto-Submitted", "auto-generated");
 	add_header(mail, "X-Auto-Response-Suppress", "All");
+	if (s->entry.unsubscribe != NULL) {
+		const char *base = h->unsubscribe_url;
+		size_t n = strlen(base);
+
+		s->list_unsubscribe = g_strdup_printf("<%.*s/%s>", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
+		add_header(mail, "List-Unsubscribe", s->list_unsubscribe);
+		add_header(mail, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click");
+	}
+	if (h->feedback_id != NULL && h->feedback_id[0] != '\0') {
+		s->feedback_id = g_strdup_printf("%s:%s:%s:%s", msg->template != NULL ? msg->template : "-",
+			s->kind == MAIL_REMINDER ? "reminder" : "transactional", r->lang != NULL ? r->lang : "-", h->feedback_id);
+		add_header(mail, "Feedback-ID", s->feedback_id);
+	}
+	add_header(mail, "X-Original-To", s->original_to);
+}
+
+char *compose_unsubscribe_token(const struct sending *s)
+{
+	/* Of the whole message too, so that nobody can guess it who knows the key. */
+	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
+	const char *const parts[] = { "unsubscribe", s->key, enqueued, pgmqd_msg_text(s->msg, NULL) };
+	char *digest = mime_digest(parts, G_N_ELEMENTS(parts));
+
+	g_free(enqueued);
+	digest[40] = '\0';
+	return digest;
 }
 
 char *compose_end(struct sending *s, bool *config)
@@ -108,6 +163,8 @@ char *compose_end(struct sending *s, bool *config)
 			return g_strdup(s->rendered.error != NULL ? s->rendered.error : "the template cannot be rendered");
 	}
 	assemble(s);
+	if (mail->subject == NULL)
+		return g_strdup("subject: it is empty");
 	if ((wrong = address_header_check(mail->subject)) != NULL)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')

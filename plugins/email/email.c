@@ -4,6 +4,7 @@
 #include "pace.h"
 #include "reply.h"
 #include "route.h"
+#include "safety.h"
 #include "sending.h"
 
 #include <signal.h>
@@ -14,6 +15,11 @@ void sending_free(struct sending *s)
 	httpmail_clear(s);
 	message_clear(&s->parsed);
 	pgmqd_rendered_free(&s->rendered);
+	g_free(s->original_to);
+	g_free(s->subject);
+	g_free(s->list_unsubscribe);
+	g_free(s->feedback_id);
+	g_free(s->envelope);
 	g_free(s->key);
 	g_free(s->message_id);
 	g_free(s->seed);
@@ -81,6 +87,13 @@ static void announce(struct sending *s, bool held)
 	if (s->stuffed == NULL)
 		s->stuffed = reply_stuff_dots(s->bytes, s->len, &s->mail.len);
 	s->mail.from = s->email->from_address;
+	if (s->email->bounce_checked != NULL) {
+		const char *at = strchr(s->email->bounce_checked, '@');
+
+		g_free(s->envelope);
+		s->mail.from = s->envelope =
+			g_strdup_printf("%.*s+%.32s%s", (int)(at - s->email->bounce_checked), s->email->bounce_checked, s->key, at);
+	}
 	s->mail.to = s->parsed.to;
 	s->mail.data = s->stuffed;
 	s->mail.done = on_smtp_done;
@@ -133,12 +146,16 @@ static void prepare_entry(struct sending *s)
 	s->entry.answer = outcome_of_ledger;
 	s->entry.arg = s;
 	s->entry.resend = s->entry.resend || s->was_held;
+	s->entry.optional = s->kind == MAIL_REMINDER;
+	if (s->entry.optional && h->unsubscribe_url != NULL && h->unsubscribe_url[0] != '\0')
+		s->entry.unsubscribe = compose_unsubscribe_token(s);
 }
 
 /* Refuses a message, before a provider is involved. */
 static void refuse(struct sending *s, char *reason, bool config)
 {
 	struct pgmqd_msg *m = s->msg;
+	const char *kind = s->fail_class != NULL ? s->fail_class : "permanent";
 
 	g_hash_table_steal(s->email->sendings, m);
 	if (s->way != NULL)
@@ -149,8 +166,28 @@ static void refuse(struct sending *s, char *reason, bool config)
 	if (config)
 		pgmqd_config_error(m, "%s", reason);
 	else
-		pgmqd_fail(m, "%s", reason);
+		pgmqd_fail_as(m, kind, "%s", reason);
 	g_free(reason);
+}
+
+/* Writes the mail into a file instead of sending it; the ledger does not hear of it. */
+static void dry_run(struct sending *s)
+{
+	bool config = false;
+	char *reason = compose_end(s, &config);
+
+	if (reason == NULL) {
+		reason = safety_write(s);
+		config = reason != NULL;
+	}
+	if (reason != NULL) {
+		refuse(s, reason, config);
+		return;
+	}
+	pgmqd_msg_log(s->msg, PGMQD_INFO, "dry run: written, not sent message_id=<%s>", s->message_id);
+	g_hash_table_steal(s->email->sendings, s->msg);
+	pgmqd_done(s->msg);
+	sending_free(s);
 }
 
 void sending_start(struct sending *s)
@@ -193,6 +230,17 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 	g_hash_table_insert(h->sendings, m, s);
 	if ((reason = compose_begin(s)) != NULL) {
 		refuse(s, reason, false);
+		return;
+	}
+	if (!safety_allows(h, s->parsed.to)) {
+		pgmqd_msg_log(m, PGMQD_INFO, "not sent: the recipient's domain is not among allow_domains message_id=<%s>", s->message_id);
+		g_hash_table_steal(h->sendings, m);
+		pgmqd_done(m);
+		sending_free(s);
+		return;
+	}
+	if (h->dry_run != NULL && h->dry_run[0] != '\0') {
+		dry_run(s);
 		return;
 	}
 	if ((s->way = route_choose(&h->routes, &h->route[s->kind], 0, &wait)) == NULL) {

@@ -37,6 +37,7 @@ void ledger_clear(struct ledger_entry *e)
 	g_free(e->template);
 	g_free(e->message_id);
 	g_free(e->to);
+	g_free(e->unsubscribe);
 	memset(e, 0, sizeof(*e));
 }
 
@@ -97,7 +98,10 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 		is = LEDGER_UNKNOWN;
 	else if (g_strcmp0(value, "busy") == 0)
 		is = LEDGER_BUSY;
-	else if (value != NULL && g_str_has_prefix(value, "again"))
+	else if (value != NULL && g_str_has_prefix(value, "suppressed ")) {
+		e->answer(e->arg, LEDGER_SUPPRESSED, NULL, value + strlen("suppressed "));
+		return;
+	} else if (value != NULL && g_str_has_prefix(value, "again"))
 		is = LEDGER_AGAIN;
 	if (is == LEDGER_AGAIN)
 		pgmqd_msg_log(e->msg, PGMQD_WARN, "the mail may have been sent before: sending it again with the same Message-ID");
@@ -111,10 +115,11 @@ static void ask(struct ledger_entry *e)
 	char *id = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_id(e->msg));
 	char *attempt = g_strdup_printf("%u", pgmqd_msg_attempt(e->msg));
 	const char *const params[] = { e->key, e->token, pgmqd_msg_queue(e->msg), id, e->template, e->message_id, e->to, attempt,
-		e->resend ? "t" : "f", e->provider, e->ledger->safe };
+		e->resend ? "t" : "f", e->provider, e->ledger->safe,
+		e->optional ? "t" : "f", e->unsubscribe };
 
 	e->asked = true;
-	pgmqd_query(e->msg, "SELECT pgmqd.mail_begin($1, $2, $3, $4::bigint, $5, $6, $7, $8::integer, $9::boolean, $10, $11)",
+	pgmqd_query(e->msg, "SELECT pgmqd.mail_begin($1, $2, $3, $4::bigint, $5, $6, $7, $8::integer, $9::boolean, $10, $11, $12::boolean, $13)",
 		G_N_ELEMENTS(params), params, on_begin, e);
 	g_free(attempt);
 	g_free(id);
@@ -145,9 +150,10 @@ void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 
 void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 {
-	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply };
+	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply,
+		end == LEDGER_NO_MAILBOX ? "t" : "f" };
 
 	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order. */
 	if (e->usable || (e->asked && !e->answered))
-		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4)", G_N_ELEMENTS(params), params, NULL, NULL);
+		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4, $5::boolean)", G_N_ELEMENTS(params), params, NULL, NULL);
 }

@@ -23,12 +23,13 @@ enum ledger_answer {
 	LEDGER_AGAIN,   /* send it, though it may have been sent before, by `provider` */
 	LEDGER_SENT,    /* it was sent before */
 	LEDGER_UNKNOWN, /* it may have been sent before, and is to be held */
+	LEDGER_SUPPRESSED, /* its recipient gets no such mail; `why` is the reason */
 	LEDGER_BUSY,    /* another message is sending the same mail */
 	LEDGER_FAILED   /* the ledger cannot be written just now: try again later; `why` says more */
 };
 
 /* How a mail ended that was not sent for sure. */
-enum ledger_end { LEDGER_NOT_SENT, LEDGER_MAYBE_SENT };
+enum ledger_end { LEDGER_NOT_SENT, LEDGER_NO_MAILBOX, LEDGER_MAYBE_SENT };
 
 /* One mail's row. The caller keeps it until the message is settled or cancelled. */
 struct ledger_entry {
@@ -36,6 +37,8 @@ struct ledger_entry {
 	struct pgmqd_msg *msg;
 	char *key, *token, *template, *message_id, *to;
 	const char *provider; /* that is to have it; a constant */
+	bool optional;        /* a mail that one can unsubscribe from */
+	char *unsubscribe;    /* by this token; NULL: there is no link in it */
 	bool resend;    /* of this mail, whatever the ledger's policy is */
 	bool asked;     /* mail_begin is on its way or answered: there is, or may be, a row to be closed */
 	bool answered;

@@ -66,6 +66,21 @@ const struct pgmqd_option email_options[] = {
 	{ "from_name", PGMQD_STRING, 0, AT(from_name), "Little Otter", "Name of the sender.", "SMTP_FROM_NAME", NULL },
 	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL,
 		NULL },
+	{ "bounce_address", PGMQD_STRING, 0, AT(bounce_address), NULL,
+		"SMTP: address for bounce mails, with +TOKEN before the @ in each mail; pgmqd bounce reads them. Default: as from.", NULL, NULL },
+	{ "reminder_templates", PGMQD_STRING, 0, AT(reminder_templates), "appointment_reminder",
+		"Templates whose mails are of class reminder: optional, and of no use when they are late.", NULL, NULL },
+	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "0", "Age at which a message is not sent any more; 0: it always is.", NULL, NULL },
+	{ "ttl_reminder", PGMQD_DURATION, 0, AT(ttl_reminder), "6h", "The same for mails of class reminder.", NULL, NULL },
+	{ "unsubscribe_url", PGMQD_URL, 0, AT(unsubscribe_url), NULL,
+		"Where /api/mail/unsubscribe of pgmqd's HTTP server is for the world; puts List-Unsubscribe into mails of class reminder.", NULL, NULL },
+	{ "feedback_id", PGMQD_STRING, 0, AT(feedback_id), NULL, "Sender's name for the header Feedback-ID; without one there is none.", NULL, NULL },
+	{ "redirect_all_to", PGMQD_STRING, 0, AT(redirect_all_to), NULL, "For tests: address that gets every mail, whoever was meant.",
+		"EMAIL_REDIRECT_ALL_TO", NULL },
+	{ "allow_domains", PGMQD_STRING, 0, AT(allow_domains), NULL, "For tests: mails to other domains are not sent.", "EMAIL_ALLOW_DOMAINS", NULL },
+	{ "dry_run", PGMQD_STRING, 0, AT(dry_run), NULL, "For tests: directory for mails, as .eml files, instead of sending them.", "EMAIL_DRY_RUN", NULL },
+	{ "production", PGMQD_BOOL, 0, AT(production), "no", "Refuse redirect_all_to and dry_run.", "EMAIL_PRODUCTION", NULL },
+	{ "force_test_mode", PGMQD_BOOL, 0, AT(force_test_mode), "no", "Allow them all the same.", NULL, NULL },
 	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
 		NULL, NULL },
 	{ "ledger", PGMQD_BOOL, 0, AT(use_ledger), "yes",
@@ -166,6 +181,38 @@ static char *check_providers(const struct email *h, const char *option, const ch
 	return reason;
 }
 
+/* The checks of one address. */
+static char *check_address(const char *option, const char *text)
+{
+	char *address = NULL;
+	const char *wrong = given(text) != NULL ? address_parse(text, &address) : NULL;
+
+	g_free(address);
+	return wrong != NULL ? g_strdup_printf("%s: %s", option, wrong) : NULL;
+}
+
+/* The checks of what is for tests, and of the headers. */
+static char *check_modes(const struct email *h)
+{
+	char *reason = check_address("redirect_all_to", h->redirect_all_to);
+
+	if (reason == NULL)
+		reason = check_address("bounce_address", h->bounce_address);
+	if (reason == NULL && given(h->bounce_address) != NULL && strchr(h->bounce_address, '@') - h->bounce_address > ADDRESS_LOCAL_MAX - 33)
+		reason = g_strdup("bounce_address: its local part is too long for +TOKEN");
+	if (reason == NULL && (given(h->redirect_all_to) != NULL || given(h->dry_run) != NULL) && h->production && !h->force_test_mode)
+		reason = g_strdup("redirect_all_to and dry_run keep mails from people, and production = yes; take them out, or set "
+				  "force_test_mode = yes");
+	if (reason == NULL && given(h->unsubscribe_url) != NULL && strlen(h->unsubscribe_url) > 800)
+		reason = g_strdup("unsubscribe_url: it is too long");
+	if (reason == NULL && given(h->feedback_id) != NULL &&
+		strspn(h->feedback_id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(h->feedback_id))
+		reason = g_strdup("feedback_id: only letters, digits and . _ - may stand there");
+	if (reason == NULL && (h->ttl < 0 || h->ttl_reminder < 0))
+		reason = g_strdup("ttl, ttl_reminder: they must not be negative");
+	return reason;
+}
+
 /* The checks of the limits. */
 static char *check_limits(const struct email *h)
 {
@@ -203,6 +250,8 @@ char *email_options_check(const struct email *h)
 	address = NULL;
 	if (reason == NULL)
 		reason = check_limits(h);
+	if (reason == NULL)
+		reason = check_modes(h);
 	if (reason == NULL && given(h->reply_to) != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
 		reason = g_strdup_printf("reply_to: %s", wrong);
 	g_free(address);
@@ -247,6 +296,10 @@ void email_options_apply(struct email *h)
 
 	apply_routes(h);
 	g_free(limits_parse(&h->limits, h->limits_text));
+	if (given(h->redirect_all_to) != NULL)
+		address_parse(h->redirect_all_to, &h->redirect_address);
+	if (given(h->bounce_address) != NULL)
+		address_parse(h->bounce_address, &h->bounce_checked);
 	h->limits_shared = g_strcmp0(h->limit_scope, "cluster") == 0;
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
@@ -275,6 +328,9 @@ void email_options_release(struct email *h)
 	memset(&h->routes, 0, sizeof(h->routes));
 	memset(h->route, 0, sizeof(h->route));
 	limits_clear(&h->limits);
+	g_free(h->redirect_address);
+	g_free(h->bounce_checked);
+	h->redirect_address = h->bounce_checked = NULL;
 	g_free(h->ledger.safe);
 	h->ledger.safe = NULL;
 	g_free(h->from_address);

@@ -21,6 +21,10 @@ struct email {
 	const char *ses_region, *ses_access_key, *ses_secret_key, *ses_session_token, *ses_configuration_set, *ses_url;
 	int64_t http_timeout, circuit_open;
 	const char *limits_text, *limit_scope;
+	const char *bounce_address, *reminder_templates, *unsubscribe_url, *feedback_id;
+	int64_t ttl, ttl_reminder;
+	const char *redirect_all_to, *allow_domains, *dry_run;
+	int production, force_test_mode;
 	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
 	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
 	int smtp_allow_insecure;
@@ -37,6 +41,7 @@ struct email {
 	bool limits_shared;
 	struct ledger ledger;
 	GHashTable *sendings;                              /* message → struct sending */
+	char *redirect_address, *bounce_checked; /* NULL: none */
 	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
 	const char *domain;                                /* inside from_address */
 };

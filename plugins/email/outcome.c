@@ -84,7 +84,7 @@ void outcome_of(struct sending *s, const struct mail_result *result)
 		pgmqd_retry(m, result->delay_ms, "%s", result->text);
 		break;
 	case MAIL_PERMANENT:
-		ledger_end(&s->entry, LEDGER_NOT_SENT, result->text);
+		ledger_end(&s->entry, result->no_mailbox ? LEDGER_NO_MAILBOX : LEDGER_NOT_SENT, result->text);
 		pgmqd_fail(m, "%s", result->text);
 		break;
 	case MAIL_CONFIG:
@@ -133,6 +133,11 @@ void outcome_of_ledger(void *arg, enum ledger_answer is, const char *provider, c
 	g_hash_table_steal(s->email->sendings, m);
 	if (is == LEDGER_SENT) {
 		pgmqd_msg_log(m, PGMQD_INFO, "sent before, by the mail ledger: not sent again message_id=<%s>", s->message_id);
+		pgmqd_done(m);
+	} else if (is == LEDGER_SUPPRESSED) {
+		/* For the queue this is done: nothing would be better tomorrow. */
+		pgmqd_msg_log(m, PGMQD_INFO, "suppressed (%s): not sent template=%s message_id=<%s>", why,
+			s->parsed.template != NULL ? s->parsed.template : "-", s->message_id);
 		pgmqd_done(m);
 	} else if (is == LEDGER_UNKNOWN) {
 		pgmqd_fail_as(m, "unknown", "the mail may have been sent before, by the mail ledger; held");

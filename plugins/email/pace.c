@@ -145,11 +145,12 @@ void pace_throttled(struct sending *s)
 {
 	const char *name = s->way->provider->name;
 	const char *const params[] = { name };
+	double left;
 
 	if (s->email->limits_shared) {
 		pgmqd_query(s->msg, "SELECT pgmqd.mail_limit_halve($1)", 1, params, NULL, NULL);
 		return;
 	}
-	pgmqd_log(PGMQD_WARN, "provider %s: too fast, going on with %.3g mails a second at most", name,
-		limits_halve(&s->email->limits, name, g_get_monotonic_time()));
+	if ((left = limits_halve(&s->email->limits, name, g_get_monotonic_time())) > 0)
+		pgmqd_log(PGMQD_WARN, "provider %s: too fast, going on with %.3g mails a second at most", name, left);
 }

@@ -8,6 +8,7 @@
 #define MINUTE_US (60 * G_USEC_PER_SEC)
 #define FACTOR_MIN (1.0 / 64)
 #define METER_US (10 * G_USEC_PER_SEC)
+#define METERED_MIN 10
 #define DOMAINS_MAX 10000
 
 /* The bucket of a name, made when it is not there. */
@@ -218,6 +219,9 @@ double limits_halve(struct limits *l, const char *provider, gint64 now)
 	/* The answers to mails that were under way together count as one. */
 	if (b->halved_at != 0 && now - b->halved_at < G_USEC_PER_SEC)
 		return b->rate * b->factor;
+	/* A server that goes down says the same; with so few mails it was not the rate. */
+	if (b->rate <= 0 && b->metered < METERED_MIN)
+		return 0;
 	fill(b, now, b->day);
 	b->halved_at = b->factor_at = now;
 	if (b->rate <= 0) {

@@ -35,7 +35,7 @@ void limits_clear(struct limits *l);
 int64_t limits_take(struct limits *l, const char *provider, const char *domain, bool bulk, gint64 now, int64_t day, int64_t to_midnight_ms,
 	bool *capped);
 /* The provider says that it was too fast: half the rate from now on, and a tenth of the full rate back every minute. Returns the rate
- * that is left. */
+ * that is left; 0: there is no limit, and too little went out for one. */
 double limits_halve(struct limits *l, const char *provider, gint64 now);
 
 /* The configured rate and cap of a name; zeros: none. */

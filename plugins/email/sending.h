@@ -17,6 +17,10 @@ struct sending {
 	struct email_message parsed;
 	struct pgmqd_rendered rendered;
 	struct mime_mail parts; /* points into the two above */
+	char *original_to;      /* when it goes to somebody else */
+	char *subject;          /* what `parts` points to, when it is not the message's or the template's own */
+	char *list_unsubscribe, *feedback_id, *envelope; /* the same for headers and the sender */
+	const char *fail_class; /* of a message that is refused; NULL: "permanent" */
 	char *key;              /* what makes it the same mail; the ledger's key */
 	char *message_id, *seed;
 	char *bytes;            /* the mail */
@@ -44,6 +48,8 @@ struct sending {
 
 /* Takes the message apart and names the mail. NULL, or why the message can never be sent (g_malloc'd). */
 char *compose_begin(struct sending *s);
+/* What a link to unsubscribe names; g_malloc'd. */
+char *compose_unsubscribe_token(const struct sending *s);
 /* Renders and makes the bytes. The same; with *config set, why no message can be. */
 char *compose_end(struct sending *s, bool *config);
 

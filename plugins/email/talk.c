@@ -79,7 +79,7 @@ static void refused(
 	struct smtp_pool *pool, bool again, struct smtp_mail *mail, enum smtp_stage stage, const struct reply *r)
 {
 	struct mail_result result = { .is = verdict_reply(stage, r->code, r->enhanced),
-		.throttled = r->code == 421 || (r->code < 500 && g_str_has_prefix(r->enhanced, "4.7.")),
+		.throttled = r->code == 421,
 		.no_mailbox = verdict_no_mailbox(stage, r->code, r->enhanced) };
 	char *said;
 

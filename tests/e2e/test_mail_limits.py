@@ -71,7 +71,7 @@ def test_short_waits_are_waited_for_here(mailer):
 def test_too_fast(mailer, scope):
     with SmtpStub() as stub:
         daemon = mailer.start(stub, limits="smtp 100/s", limit_scope=scope)
-        stub.on("RCPT", "450 4.7.1 too many", times=1)
+        stub.on("RCPT", "421 4.7.0 too many", times=1)
         daemon.wait_settled(msg_id=mailer.send(), outcome="done")
         if scope == "process":
             daemon.wait_log("provider smtp: too fast, going on with 50 mails a second at most")

@@ -69,7 +69,8 @@ def test_outcome_of_every_refusal(mailer):
         for step, answer, outcome, reason in cases:
             stub.on(step, answer, times=1)
             mark = mailer.rig.daemon.mark()
-            msg_id = mailer.send()
+            # not ivan for the first one: after it, that address gets no mails any more
+            msg_id = mailer.send("nobody@example.test" if "5.1.1" in answer else "ivan@example.test")
             record = mailer.settled(msg_id, outcome, mark)
             assert reason in record["reason"], record
             assert "ivan" not in record["reason"], record

@@ -224,8 +224,8 @@ static void test_unknown(void **state)
 	load_bad("[pgmqd]\nmax_attempts = 1\n", "2: max_attempts: this option belongs into a section [queue NAME]\n");
 	load_bad("[pgmq]\nx = 1\ny = 2\n", "1: [pgmq]: unknown section (did you mean [pgmqd]?)\n");
 	load_bad("[qeue a]\nplugin = x\n", "1: [qeue a]: unknown section (did you mean [queue a]?)\n");
-	load_bad("[email_queue]\n", "1: [email_queue]: unknown section (there are [pgmqd] and [queue NAME])\n");
-	load_bad("[pgmqd x]\n", "1: [pgmqd x]: unknown section (there are [pgmqd] and [queue NAME])\n");
+	load_bad("[email_queue]\n", "1: [email_queue]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
+	load_bad("[pgmqd x]\n", "1: [pgmqd x]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
 }
 
 static void test_broken_lines(void **state)

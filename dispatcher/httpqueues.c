@@ -1,0 +1,138 @@
+/* httpqueues.c: GET /api/queues: how each queue stands in the database, and how its worker does. */
+#include "config.h"
+
+#include "httproute.h"
+
+#include "httpdb.h"
+#include "xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* A queue's worker processes together, out of their slots. */
+struct httpqueues_worker {
+	const char *plugin;
+	int state; /* of the one that is worst off */
+	int64_t running, waiting;
+	uint64_t restarts, counters[STATS_NCOUNTERS];
+	size_t processes;
+	char error[256];
+};
+
+/* A number of a row, or null. */
+static void httpqueues_number(cJSON *json, const char *name, const PGresult *res, int row, int col)
+{
+	if (PQgetisnull(res, row, col))
+		cJSON_AddNullToObject(json, name);
+	else
+		cJSON_AddNumberToObject(json, name, strtod(PQgetvalue(res, row, col), NULL));
+}
+
+/* Adds up what the slots of a queue's processes hold; those that drain after a reload only count. */
+static bool httpqueues_gather(const struct stats *st, const char *queue, struct httpqueues_worker *w)
+{
+	bool found = false;
+
+	memset(w, 0, sizeof *w);
+	w->state = STATE_READY;
+	for (size_t i = 0; i < st->nslots; i++) {
+		const struct stats_slot *s = &st->slot[i];
+		int state = atomic_load(&s->state);
+
+		if (atomic_load(&s->role) != ROLE_WORKER || strcasecmp(s->queue, queue) != 0)
+			continue;
+		for (int c = 0; c < STATS_NCOUNTERS; c++)
+			w->counters[c] += atomic_load(&s->counters[c]);
+		w->running += atomic_load(&s->gauges[GAUGE_RUNNING]);
+		w->waiting += atomic_load(&s->gauges[GAUGE_WAITING]);
+		if (atomic_load(&s->retired))
+			continue;
+		found = true;
+		w->processes++;
+		w->plugin = s->plugin;
+		w->restarts += atomic_load(&s->restarts);
+		if (state != STATE_READY)
+			w->state = state;
+		if (w->error[0] == '\0')
+			stats_error_read(s, w->error, sizeof w->error);
+	}
+	return found;
+}
+
+/* The worker's part of a queue. */
+static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w)
+{
+	cJSON *worker = cJSON_AddObjectToObject(json, "worker"), *settled;
+
+	cJSON_AddStringToObject(worker, "plugin", w->plugin);
+	cJSON_AddStringToObject(worker, "state", stats_state_name(w->state));
+	cJSON_AddNumberToObject(worker, "processes", (double)w->processes);
+	cJSON_AddNumberToObject(worker, "restarts", (double)w->restarts);
+	settled = cJSON_AddObjectToObject(worker, "settled");
+	cJSON_AddNumberToObject(settled, "done", (double)w->counters[STAT_DONE]);
+	cJSON_AddNumberToObject(settled, "retried", (double)w->counters[STAT_RETRIED]);
+	cJSON_AddNumberToObject(settled, "failed", (double)w->counters[STAT_FAILED]);
+	cJSON_AddNumberToObject(settled, "replaced", (double)w->counters[STAT_REPLACED]);
+	cJSON_AddNumberToObject(settled, "released", (double)w->counters[STAT_RELEASED]);
+	cJSON_AddNumberToObject(settled, "lease_lost", (double)w->counters[STAT_LEASE_LOST]);
+	if (w->error[0] != '\0')
+		cJSON_AddStringToObject(worker, "last_error", w->error);
+	else
+		cJSON_AddNullToObject(worker, "last_error");
+}
+
+/* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next attempt,
+ * or is in the hands of another dispatcher. */
+static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int row)
+{
+	struct httpqueues_worker w;
+	cJSON *json = cJSON_CreateObject();
+	const char *name = PQgetvalue(res, row, 0);
+	bool served = httpqueues_gather(st, name, &w);
+
+	cJSON_AddStringToObject(json, "queue", name);
+	httpqueues_number(json, "waiting", res, row, 1);
+	httpqueues_number(json, "due", res, row, 2);
+	httpqueues_number(json, "delayed", res, row, 3);
+	httpqueues_number(json, "leased", res, row, 4);
+	cJSON_AddNumberToObject(json, "in_flight", (double)(w.running + w.waiting));
+	httpqueues_number(json, "oldest_due_seconds", res, row, 5);
+	if (PQgetisnull(res, row, 6))
+		cJSON_AddNullToObject(json, "next_due");
+	else
+		cJSON_AddStringToObject(json, "next_due", PQgetvalue(res, row, 6));
+	httpqueues_number(json, "dead_letters", res, row, 7);
+	cJSON_AddBoolToObject(json, "attached", strcmp(PQgetvalue(res, row, 8), "t") == 0);
+	if (!PQgetisnull(res, row, 9))
+		cJSON_AddStringToObject(json, "problem", PQgetvalue(res, row, 9));
+	if (served)
+		httpqueues_add_worker(json, &w);
+	else
+		cJSON_AddNullToObject(json, "worker");
+	return json;
+}
+
+/* The database has answered. */
+static void httpqueues_answer(struct httpcall *call, const struct pgresult *r)
+{
+	cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "queues");
+
+	for (int i = 0; i < PQntuples(r->res); i++)
+		cJSON_AddItemToArray(list, httpqueues_queue(call->control->env->stats, r->res, i));
+	httpcall_json(call, HTTP_OK, json);
+}
+
+/* GET /api/queues. */
+static void httpqueues_get(struct httpcall *call)
+{
+	httpdb_query(call,
+		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, attached, problem"
+		" FROM pgmqd.queue_status()",
+		0, NULL, httpqueues_answer);
+}
+
+const struct httproute httpqueues_routes[] = {
+	{ EVHTTP_REQ_GET, "/api/queues", 0, httpqueues_get },
+	{ 0 },
+};

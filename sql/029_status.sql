@@ -1,0 +1,53 @@
+-- 029_status.sql: how each queue stands, for whoever shows it: the HTTP server and the command line.
+
+-- One row for each queue; its dead-letter queue is a column of it, and no row of its own.
+--   waiting       due and delayed: nobody has it
+--   due           may be claimed now
+--   delayed       not claimed yet, and not due before later
+--   leased        claimed: in somebody's hands, or waiting for its next attempt (the tables do not tell one from the other)
+--   oldest_due_s  how long the one that has been due longest has been waiting, in seconds; delays do not count
+--   next_due      when the next message falls due
+--   dead_letters  in its dead-letter queue; NULL when it has none
+--   attached      whether an enqueue wakes the dispatcher
+--   problem       why there are no numbers, for a queue that the caller may not read, or that is about to go
+CREATE OR REPLACE FUNCTION pgmqd.queue_status()
+RETURNS TABLE (queue text, waiting bigint, due bigint, delayed bigint, leased bigint, oldest_due_s double precision,
+  next_due timestamptz, dead_letters bigint, attached boolean, problem text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  t record;
+BEGIN
+  FOR t IN
+    SELECT m.queue_name AS name, to_regclass(format('pgmq.%I', 'q_' || lower(m.queue_name))) AS living,
+      to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(m.queue_name)))) AS dead
+    FROM pgmq.meta m
+    WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name)))
+    ORDER BY m.queue_name
+  LOOP
+    queue := t.name;
+    waiting := NULL; due := NULL; delayed := NULL; leased := NULL; oldest_due_s := NULL; next_due := NULL;
+    dead_letters := NULL; attached := NULL; problem := NULL;
+    IF t.living IS NULL THEN
+      problem := 'the table of the queue is missing';
+      RETURN NEXT;
+      CONTINUE;
+    END IF;
+    attached := EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t.living AND tgname = 'pgmqd_wakeup' AND tgenabled IN ('O', 'A'));
+    BEGIN
+      EXECUTE format('SELECT count(*) FILTER (WHERE q.vt <= c.t OR q.read_ct = 0), count(*) FILTER (WHERE q.vt <= c.t),
+          count(*) FILTER (WHERE q.vt > c.t AND q.read_ct = 0), count(*) FILTER (WHERE q.vt > c.t AND q.read_ct > 0),
+          extract(epoch FROM max(c.t) - min(greatest(q.vt, q.enqueued_at)) FILTER (WHERE q.vt <= c.t)), min(q.vt) FILTER (WHERE q.vt > c.t)
+        FROM %s q, (SELECT clock_timestamp() AS t OFFSET 0) c', t.living)
+      INTO waiting, due, delayed, leased, oldest_due_s, next_due;
+      oldest_due_s := CASE WHEN oldest_due_s < 0 THEN 0 ELSE oldest_due_s END;
+      IF t.dead IS NOT NULL THEN
+        EXECUTE format('SELECT count(*) FROM %s', t.dead) INTO dead_letters;
+      END IF;
+    EXCEPTION WHEN insufficient_privilege OR undefined_table OR lock_not_available THEN
+      problem := SQLERRM;
+    END;
+    RETURN NEXT;
+  END LOOP;
+END $f$;
+
+DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
