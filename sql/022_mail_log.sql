@@ -99,6 +99,25 @@ BEGIN
   RETURN CASE WHEN was.state IN ('failed', 'suppressed') THEN 'sending' ELSE concat_ws(' ', 'again', was.provider) END;
 END $f$;
 
+-- The same for many mails at once, in one commit; in the order of keys, so that no two processes wait for each other.
+CREATE OR REPLACE FUNCTION pgmqd.mail_begin_many(keys text[], tokens text[], msg_ids bigint[], templates text[], message_ids text[],
+  addresses text[], attempts integer[], resends boolean[], providers text[], optionals boolean[], unsubscribe_tokens text[], queue text, safe text)
+RETURNS TABLE (nth bigint, answer text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+DECLARE
+  m record;
+BEGIN
+  FOR m IN SELECT * FROM unnest(keys, tokens, msg_ids, templates, message_ids, addresses, attempts, resends, providers, optionals,
+      unsubscribe_tokens) WITH ORDINALITY u (key, token, msg_id, template, message_id, address, attempt, resend, provider, optional, unsubscribe, n)
+    ORDER BY u.key, u.n
+  LOOP
+    nth := m.n;
+    answer := pgmqd.mail_begin(m.key, m.token, queue, m.msg_id, m.template, m.message_id, m.address, m.attempt, m.resend, m.provider, safe,
+      m.optional, m.unsubscribe);
+    RETURN NEXT;
+  END LOOP;
+END $f$;
+
 -- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server says that nobody has this address.
 CREATE OR REPLACE FUNCTION pgmqd.mail_end(key text, token text, state text, reply text, no_mailbox boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
@@ -117,8 +136,9 @@ CREATE OR REPLACE FUNCTION pgmqd.mail_sent(keys text[], tokens text[], replies t
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 BEGIN
   UPDATE pgmqd.mail_log l SET state = 'sent', reply = a.reply, provider_id = a.provider_id, changed_at = clock_timestamp()
-  FROM unnest(keys, tokens, replies, provider_ids) a (key, token, reply, provider_id)
-  WHERE l.dedupe_key = a.key AND l.token = a.token;
+  FROM (SELECT o.dedupe_key, u.* FROM unnest(keys, tokens, replies, provider_ids) u (key, token, reply, provider_id)
+    JOIN pgmqd.mail_log o ON o.dedupe_key = u.key AND o.token = u.token ORDER BY o.dedupe_key FOR UPDATE OF o) a
+  WHERE l.dedupe_key = a.dedupe_key;
 EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'pgmqd: the mail ledger could not be written: % (SQLSTATE %)', SQLERRM, SQLSTATE;
 END $f$;

@@ -55,7 +55,7 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	h->worker = w;
 	email_options_apply(h);
 	h->sendings = g_hash_table_new(NULL, NULL);
-	h->ledger.worker = w;
+	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
 	route_start(&h->routes, w);
 	if (route_find(&h->routes, "smtp") != NULL)
@@ -70,6 +70,7 @@ static void email_stop(void *handle)
 
 	if (h->pool != NULL)
 		smtp_pool_free(h->pool);
+	ledger_stop(&h->ledger);
 	g_hash_table_destroy(h->sendings);
 	email_options_release(h);
 	mime_stop();

@@ -8,6 +8,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct event;
+struct ledger_batch;
+
 /* Of one worker. All zero to begin with. */
 struct ledger {
 	struct pgmqd_worker *worker;
@@ -16,6 +19,10 @@ struct ledger {
 	bool warned;     /* that it cannot be used: said once */
 	int64_t off_until; /* monotonic µs: not tried before that */
 	unsigned serial; /* of tokens */
+	GQueue waiting;  /* of entries: what is asked while a question is under way goes into the next one together */
+	struct ledger_batch *flight;
+	struct event *flush;
+	struct pgmqd_timer *again; /* the database is away */
 };
 
 enum ledger_answer {
@@ -40,15 +47,21 @@ struct ledger_entry {
 	bool optional;        /* a mail that one can unsubscribe from */
 	char *unsubscribe;    /* by this token; NULL: there is no link in it */
 	bool resend;    /* of this mail, whatever the ledger's policy is */
-	bool asked;     /* mail_begin is on its way or answered: there is, or may be, a row to be closed */
+	bool asked;     /* mail_begin was sent, and is on its way or answered: there is, or may be, a row to be closed */
 	bool answered;
 	bool usable;    /* the answer was one of the ledger's */
-	struct pgmqd_timer *again;
+	GList link;                 /* in the ledger's waiting ones */
+	bool is_waiting, alone;     /* alone: a question together with others failed */
+	struct ledger_batch *batch; /* in which it was asked, until that is answered */
+	guint slot;                 /* there */
 	/* Runs once, later, or at once when there is no ledger; not any more after ledger_clear(). */
 	void (*answer)(void *arg, enum ledger_answer is, const char *provider, const char *why);
 	void *arg;
 };
 
+/* Before the first entry and after the last; start keeps `safe` and `resend`. */
+void ledger_start(struct ledger *l, struct pgmqd_worker *w);
+void ledger_stop(struct ledger *l);
 /* Fills an entry in; the texts are copied. */
 void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key, const char *template,
 	const char *message_id, const char *to);
