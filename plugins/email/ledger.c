@@ -91,7 +91,7 @@ static void batch_free(struct ledger_batch *b, bool again, bool alone)
 	for (guint i = b->entries->len; i > 0; i--) {
 		struct ledger_entry *e = g_ptr_array_index(b->entries, i - 1);
 
-		if (e == NULL || e->batch != b)
+		if (e == NULL)
 			continue;
 		e->batch = NULL;
 		e->alone = e->alone || alone;
@@ -168,6 +168,8 @@ static void tell_all(struct ledger_batch *b, enum ledger_answer is, const char *
 
 		if (e == NULL)
 			continue;
+		/* Out of it first: the answer may end the entry. */
+		g_ptr_array_index(b->entries, i) = NULL;
 		e->batch = NULL;
 		e->answered = true;
 		e->answer(e->arg, is, e->provider, why);
@@ -219,9 +221,11 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 		guint64 nth = g_ascii_strtoull(pgmqd_result_value(r, row, 0), NULL, 10);
 		struct ledger_entry *e = nth > 0 && nth <= b->entries->len ? g_ptr_array_index(b->entries, nth - 1) : NULL;
 
-		/* An answer may have ended another one of them meanwhile. */
-		if (e != NULL)
-			tell(e, pgmqd_result_value(r, row, 1));
+		/* An answer may have ended another one of them meanwhile, and may end its own. */
+		if (e == NULL)
+			continue;
+		g_ptr_array_index(b->entries, nth - 1) = NULL;
+		tell(e, pgmqd_result_value(r, row, 1));
 	}
 	batch_free(b, false, false);
 }
