@@ -1,6 +1,7 @@
 /* control.c: the control process: its loop, its connection to the database, and the HTTP server, whose requests go to httproute.c. */
 #include "config.h"
 
+#include "history.h"
 #include "httpdb.h"
 #include "httpjobs.h"
 #include "httproute.h"
@@ -31,6 +32,7 @@ struct control_server {
 	struct evconnlistener *listener;
 	struct event *reopen; /* pending while the listener is switched off */
 	int base_fd;          /* connections get descriptors from here on */
+	unsigned beats;
 };
 
 /* Answers every request. */
@@ -96,6 +98,8 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	proc_beat(c->control.env);
+	if (++c->beats % HISTORY_STEP_S == 0)
+		history_take(c->control.history, c->control.env->stats);
 }
 
 /* libevent's own messages go where ours go. */
@@ -165,6 +169,7 @@ int control_main(const struct proc_env *env)
 		c.control.starts = httpstart_new(&c.control);
 		c.control.watches = httpwatch_list_new(&c.control);
 		c.control.db = httpdb_new(&c.control, httpjobs_attach);
+		c.control.history = history_new();
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
@@ -175,6 +180,7 @@ int control_main(const struct proc_env *env)
 	httpwatch_list_free(c.control.watches);
 	httpdb_free(c.control.db);
 	httpstart_free(c.control.starts);
+	history_free(c.control.history);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);

@@ -134,8 +134,8 @@ static void httpmail_unsubscribe(struct httpcall *call)
 }
 
 const struct httproute httpmail_routes[] = {
-	{ EVHTTP_REQ_POST, "/api/mail/events/{provider}", HTTPROUTE_OPEN, httpmail_event },
-	{ EVHTTP_REQ_GET, "/api/mail/unsubscribe/{token}", HTTPROUTE_OPEN, httpmail_page },
-	{ EVHTTP_REQ_POST, "/api/mail/unsubscribe/{token}", HTTPROUTE_OPEN, httpmail_unsubscribe },
+	{ EVHTTP_REQ_POST, "/api/mail/events/{provider}", HTTPROUTE_PUBLIC, httpmail_event },
+	{ EVHTTP_REQ_GET, "/api/mail/unsubscribe/{token}", HTTPROUTE_PUBLIC, httpmail_page },
+	{ EVHTTP_REQ_POST, "/api/mail/unsubscribe/{token}", HTTPROUTE_PUBLIC, httpmail_unsubscribe },
 	{ 0 },
 };

@@ -50,7 +50,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin(key text, token text, queue text, msg_id bigint, template text, message_id text,
   address text, attempt integer, resend boolean, provider text DEFAULT NULL, safe text DEFAULT NULL,
   optional boolean DEFAULT false, unsubscribe_token text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   was pgmqd.mail_log;
   whose text := coalesce(pgmqd.mail_recipient(address), '');
@@ -103,7 +103,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin_many(keys text[], tokens text[], msg_ids bigint[], templates text[], message_ids text[],
   addresses text[], attempts integer[], resends boolean[], providers text[], optionals boolean[], unsubscribe_tokens text[], queue text, safe text)
 RETURNS TABLE (nth bigint, answer text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   m record;
 BEGIN
@@ -120,7 +120,7 @@ END $f$;
 
 -- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server says that nobody has this address.
 CREATE OR REPLACE FUNCTION pgmqd.mail_end(key text, token text, state text, reply text, no_mailbox boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   whose text;
 BEGIN
@@ -133,7 +133,7 @@ END $f$;
 
 -- These were sent. Commits with their messages' archive, so it must not fail whatever happened to the ledger: then they would go out again.
 CREATE OR REPLACE FUNCTION pgmqd.mail_sent(keys text[], tokens text[], replies text[], provider_ids text[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 BEGIN
   UPDATE pgmqd.mail_log l SET state = 'sent', reply = a.reply, provider_id = a.provider_id, changed_at = clock_timestamp()
   FROM (SELECT o.dedupe_key, u.* FROM unnest(keys, tokens, replies, provider_ids) u (key, token, reply, provider_id)

@@ -18,7 +18,7 @@ COMMENT ON COLUMN pgmqd.mail_limits.factor IS 'part of the rate in force: halved
 -- Takes a token from each bucket, or from none. Returns 0, or the milliseconds until it is worth asking again; negative: the day's cap of
 -- the first name (the provider) is reached. A rate or cap of 0 is none. `bulk` mails leave half of each burst and a tenth of each cap.
 CREATE OR REPLACE FUNCTION pgmqd.mail_limit_take(names text[], rates double precision[], caps bigint[], bulk boolean) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   now_at timestamptz := clock_timestamp();
   today date := (now_at AT TIME ZONE 'UTC')::date;
@@ -67,7 +67,7 @@ END $f$;
 
 -- A provider says that it was too fast: half the rate for all dispatchers, once a second at most.
 CREATE OR REPLACE FUNCTION pgmqd.mail_limit_halve(provider text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.mail_limits m SET factor = greatest(m.factor / 2, 1.0 / 64), factor_at = clock_timestamp(), halved_at = clock_timestamp(),
     tokens = least(m.tokens, 0)
   WHERE m.name = $1 AND m.halved_at < clock_timestamp() - interval '1 second'

@@ -38,7 +38,7 @@ CREATE INDEX IF NOT EXISTS mail_log_provider_id_idx ON pgmqd.mail_log (provider_
 
 -- Why this recipient gets no such mail; null: it does.
 CREATE OR REPLACE FUNCTION pgmqd.mail_suppressed(recipient text, optional boolean) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 BEGIN
   RETURN (SELECT s.reason FROM pgmqd.suppression s WHERE s.recipient = mail_suppressed.recipient
     AND (s.until IS NULL OR s.until > clock_timestamp()) AND (optional OR s.reason <> 'unsubscribed') ORDER BY s.reason LIMIT 1);
@@ -46,7 +46,7 @@ END $f$;
 
 -- Writes a reason down. A hard bounce is forgotten after 90 days: mailboxes come back, and servers err.
 CREATE OR REPLACE FUNCTION pgmqd.suppress_recipient(recipient text, reason text, source text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   INSERT INTO pgmqd.suppression AS s (recipient, reason, until, source)
   VALUES ($1, $2, CASE $2 WHEN 'hard_bounce' THEN clock_timestamp() + interval '90 days' END, $3)
   ON CONFLICT (recipient, reason) DO UPDATE SET until = excluded.until, source = excluded.source
@@ -54,13 +54,13 @@ $f$;
 
 -- For people: no mails to this address from now on; and mails again. Both return whether something changed.
 CREATE OR REPLACE FUNCTION pgmqd.suppress(address text, reason text DEFAULT 'manual', until timestamptz DEFAULT NULL) RETURNS boolean
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WITH w AS (INSERT INTO pgmqd.suppression AS s (recipient, reason, until, source) VALUES (pgmqd.mail_recipient($1), $2, $3, 'manual')
     ON CONFLICT (recipient, reason) DO UPDATE SET until = excluded.until WHERE s.until IS DISTINCT FROM excluded.until RETURNING 1)
   SELECT EXISTS (SELECT FROM w)
 $f$;
 CREATE OR REPLACE FUNCTION pgmqd.unsuppress(address text) RETURNS boolean
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WITH w AS (DELETE FROM pgmqd.suppression WHERE recipient = pgmqd.mail_recipient($1) RETURNING 1) SELECT EXISTS (SELECT FROM w)
 $f$;
 
@@ -68,7 +68,7 @@ $f$;
 -- was is known by the key that it carried, or by the service's id, or by the address. Returns whether it is new.
 CREATE OR REPLACE FUNCTION pgmqd.record_mail_event(provider text, event_id text, kind text, address text, key text, provider_id text,
   detail text, at timestamptz) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   mail pgmqd.mail_log;
   whose text;
@@ -92,7 +92,7 @@ END $f$;
 
 -- A bounce mail that came back to bounce+TOKEN@...: the token is the first half of the mail's key. Returns what it was taken for.
 CREATE OR REPLACE FUNCTION pgmqd.record_bounce(token text, status text, detail text) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   mail pgmqd.mail_log;
   kind text := CASE WHEN status LIKE '5.1.%' OR status IN ('5.0.0', '5.2.1', '5.4.4') THEN 'hard_bounce' ELSE 'soft_bounce' END;
@@ -111,7 +111,7 @@ END $f$;
 
 -- Somebody follows a List-Unsubscribe link. Returns whether the token is one of ours.
 CREATE OR REPLACE FUNCTION pgmqd.unsubscribe(token text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   whose text;
 BEGIN
@@ -126,7 +126,7 @@ END $f$;
 -- Where the HTTP server puts what mail services send, as it came; the plugin mailevents verifies it.
 SELECT pgmqd.create_queue('mail_events_queue');
 CREATE OR REPLACE FUNCTION pgmqd.queue_mail_event(queue text, provider text, headers jsonb, body text) RETURNS bigint
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmq.send($1, jsonb_build_object('provider', $2, 'headers', $3, 'body', $4))
 $f$;
 

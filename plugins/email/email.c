@@ -270,6 +270,30 @@ static void email_cancel(void *handle, struct pgmqd_msg *m)
 	sending_free(s);
 }
 
+/* For pgmqd doctor: is the mail server there, and does it let us in? No mail is sent. */
+static void email_check(void *handle, struct pgmqd_check *c)
+{
+	struct email *h = handle;
+	const struct smtp_settings *s = &h->settings;
+	const char *remedy = NULL;
+	char *text;
+
+	email_options_apply(h);
+	if (route_find(&h->routes, "smtp") == NULL) {
+		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mails go out by HTTP: the key was not tried, since that takes a mail");
+		email_options_release(h);
+		return;
+	}
+	text = smtp_try(s, &remedy);
+	if (text != NULL)
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, remedy, "%s", text);
+	else
+		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mail server %s:%u is there%s%s", s->host, s->port,
+			s->tls == SMTP_TLS_NONE ? ", without TLS" : ", TLS verified", s->user != NULL ? ", login taken" : ", no login");
+	g_free(text);
+	email_options_release(h);
+}
+
 static struct pgmqd_plugin plugin;
 
 PGMQD_REGISTER_PLUGIN(plugin);
@@ -285,4 +309,5 @@ static struct pgmqd_plugin plugin = {
 	.deliver = email_deliver,
 	.cancel = email_cancel,
 	.stop = email_stop,
+	.check = email_check,
 };
