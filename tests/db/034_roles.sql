@@ -7,7 +7,8 @@ SELECT plan(71);
 
 -- What roles may call in our schemas. Whoever adds a function that the daemon calls, or that a role may, adds it here.
 CREATE TEMP TABLE may_call (role text, name text);
-INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_end', 'mail_sent', 'report_source', 'finish_report',
+INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
+    'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
         'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',

@@ -163,6 +163,17 @@ enum pgmqd_level { PGMQD_ERROR = 0, PGMQD_WARN, PGMQD_INFO, PGMQD_DEBUG };
 void pgmqd_log(int level, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
+/* ---- numbers of the plugin's own among the host's metrics ---- */
+
+enum pgmqd_metric_kind { PGMQD_COUNTER = 1, PGMQD_GAUGE };
+struct pgmqd_metric; /* lives as long as the plugin does */
+
+/* pgmqd_NAME{queue="...", plugin="...", LABEL="VALUE"}: makes it, or finds the one that is there already. A queue has room for 32. The
+ * names of counters end in _total. NULL when there is no room; NULL may be given to the other two. */
+struct pgmqd_metric *pgmqd_metric(struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value);
+void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n);
+void pgmqd_metric_set(struct pgmqd_metric *m, int64_t value);
+
 /* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets ---- */
 
 enum pgmqd_check_status { PGMQD_CHECK_OK = 0, PGMQD_CHECK_WARN, PGMQD_CHECK_FAIL };
