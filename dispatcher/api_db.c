@@ -55,10 +55,12 @@ PGMQD_EXPORT int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, 
 	if (!(m && !cb && m->state == MSG_RUNNING) && !api_may_start(m, "pgmqd_query"))
 		return -1;
 	if (!sql || nparams < 0 || (nparams && !params)) {
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): api_may_start() is false without a message */
 		host_misuse(&m->flow->host, m->id, "pgmqd_query() without a statement, or with %d parameters", nparams);
 		return -1;
 	}
 	if (!cb) { /* nobody waits for the answer: allowed from cancel(), too */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
 		pgconn_query(m->flow->pg, NULL, sql, nparams, params, NULL, NULL);
 		return 0;
 	}

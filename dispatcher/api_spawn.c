@@ -95,6 +95,15 @@ static int child_become(const struct pgmqd_command *c, char **env, const int end
 	return errno;
 }
 
+/* The child's part. It has its parent's memory until the program runs, so all that it leaves there is on its own frame and errno. */
+static _Noreturn __attribute__((noinline)) void child_run(const struct pgmqd_command *c, char **env, const int ends[3], int tell)
+{
+	int error = child_become(c, env, ends, tell);
+
+	(void)!write(3, &error, sizeof(error)); /* no variable instead: under valgrind the memory is not shared */
+	_exit(STATUS_CANNOT);
+}
+
 /* The descriptors of the new process: `ends` and `tell` are its own, above 3 so that none is overwritten by another. */
 static bool make_pipes(int fds[3], int ends[3], int tell[2])
 {
@@ -131,17 +140,14 @@ static void close_all(const int *fds, int n)
 static pid_t start(const struct pgmqd_command *c, char **env, const int ends[3], int tell[2])
 {
 	sigset_t all, former;
-	int error = 0, status;
+	int error, status;
 	pid_t pid;
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &former);
-	pid = fork();
-	if (pid == 0) {
-		error = child_become(c, env, ends, tell[1]);
-		(void)!write(3, &error, sizeof(error));
-		_exit(STATUS_CANNOT);
-	}
+	pid = vfork(); /* fork() copies the tables of all our memory, and the loop waits for that */
+	if (pid == 0)
+		child_run(c, env, ends, tell[1]);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &former, NULL);
 	close(tell[1]);

@@ -1,14 +1,17 @@
 /* caution.c: after a crash: messages that may have caused it run alone, so that a poison message takes the blame by itself.
  *
  * What was in hand when the process died comes back as messages that were claimed before (suspects) when their leases end. Until
- * then and until they are through, a suspect is delivered only when nothing else is in hand, not even claimed, and nothing is claimed while
- * it runs; the other suspects of its claim go back without an attempt being counted. Fresh messages run as always meanwhile.
+ * then and until they are through, messages are claimed one by one, since one that is too large for the memory does its harm on the way
+ * here, and a suspect is delivered only when nothing else is in hand, not even claimed, and nothing is claimed while it
+ * runs. Fresh messages run beside each other meanwhile. Two claims in a short time that were never answered are a crash in this sense, too.
  */
 #include "config.h"
 
 #include "flow.h"
 
 #include "xalloc.h"
+
+#define LOST_AGAIN_LEASES 4 /* a second unanswered claim within so many leases is no accident */
 
 /* Whether it was claimed before: a retry looks the same as one whose process died. */
 static bool is_suspect(const struct pgmqd_msg *m)
@@ -34,6 +37,22 @@ void caution_begin(struct flow *f)
 	f->cautious_until = flow_boottime_ms() + f->lease_ms;
 }
 
+/* A claim was never answered. Once is the network's affair. */
+void caution_claim_lost(struct flow *f)
+{
+	int64_t now = flow_boottime_ms();
+
+	if (f->claim_lost_ms && now - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms)
+		caution_begin(f);
+	f->claim_lost_ms = now;
+}
+
+/* How many messages to ask for, given how many it would be else. */
+unsigned caution_ask(const struct flow *f, unsigned n)
+{
+	return f->cautious && n > 1 ? 1 : n;
+}
+
 /* How many messages may be in hand, claimed ones included, given how many it would be else. */
 unsigned caution_room(const struct flow *f, unsigned room)
 {
@@ -44,15 +63,27 @@ unsigned caution_room(const struct flow *f, unsigned room)
 	return f->one_by_one ? 1 : room;
 }
 
+/* Whether the claim that has just come in shows that no suspect is behind it: claims go by the time at which messages fall due, so a
+ * fresh one that is younger than the leases in question comes after all of them. */
+static bool no_suspect_left(const struct flow *f, unsigned rows, unsigned asked)
+{
+	const struct pgmqd_msg *m = TAILQ_LAST(&f->list[MSG_WAITING], msg_list);
+	int64_t since = flow_boottime_ms() - f->cautious_until;
+
+	if (since <= 0 || f->one_by_one || find_suspect(f, MSG_RUNNING))
+		return false;
+	return rows < asked || (m && m->read_ct == 1 && m->enqueued_us > flow_realtime_us() - since * 1000);
+}
+
 /* The claim that has just come in, of `rows` of the `asked` messages: suspects come one by one from here, or it is over. */
 void caution_looked(struct flow *f, unsigned rows, unsigned asked)
 {
 	if (!f->cautious)
 		return;
 	f->one_by_one = find_suspect(f, MSG_WAITING) != NULL;
-	if (rows < asked && !f->one_by_one && !find_suspect(f, MSG_RUNNING) && flow_boottime_ms() > f->cautious_until) {
+	if (no_suspect_left(f, rows, asked)) {
 		f->cautious = false;
-		log_info("nothing is left of what was in hand when the process before this one died");
+		log_info("nothing is left of what was in hand at the crash before");
 	}
 }
 

@@ -22,6 +22,7 @@
 #define CHILD_LOOP_WINDOW_MS 60000 /* CHILD_DEATHS within this are a crash loop */
 #define CHILD_LOOP_RETRY_MS 30000
 #define CHILD_CONFIG_RETRY_MS 60000
+#define CHILD_GIVE_BACK_MS 2000 /* before it is killed, one that drains is told to give back what it has */
 
 /* "worker", ... for logs. */
 static const char *child_role_name(const struct child *c)
@@ -231,6 +232,7 @@ void child_start(struct child *c, const struct proc_env *common, const int *keep
 	child_reset_slots(c, now);
 	c->started_at = now;
 	c->killed = c->again = false;
+	c->hurry_at = 0;
 	if (c->failures > 0 || c->misconfigured)
 		atomic_fetch_add(&c->slot->restarts, 1);
 	pid = proc_fork(keep, nkeep);
@@ -257,8 +259,11 @@ void child_stop(struct child *c, int64_t now, int64_t grace)
 		c->kill_at = now + grace;
 		child_state(c, STATE_DRAINING);
 		(void)kill(c->pid, SIGTERM);
-	} else if (c->phase == CHILD_STOPPING && c->kill_at > now + grace)
-		c->kill_at = now + grace; /* it was told already; a second SIGTERM would mean: drop everything */
+	} else if (c->phase == CHILD_STOPPING && c->kill_at > now + grace) {
+		/* It drains by the settings of its time, which gave it longer than it has now: it must be told. */
+		c->kill_at = now + grace;
+		c->hurry_at = c->kill_at - CHILD_GIVE_BACK_MS;
+	}
 }
 
 /* Asks it to make room for its successor. */
@@ -289,6 +294,7 @@ void child_hurry(struct child *c, int64_t now, int64_t grace)
 	if (c->phase == CHILD_STOPPING) {
 		(void)kill(c->pid, SIGTERM);
 		c->kill_at = now + grace;
+		c->hurry_at = 0;
 		c->again = false;
 	} else
 		child_stop(c, now, grace);
@@ -394,6 +400,10 @@ bool child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_s
 	if (!child_runs(c) || c->killed)
 		return false;
 	if (c->phase == CHILD_STOPPING) {
+		if (c->hurry_at != 0 && now >= c->hurry_at) {
+			c->hurry_at = 0;
+			(void)kill(c->pid, SIGTERM); /* its second one: drop everything */
+		}
 		if (now >= c->kill_at) {
 			log_warn("%s (process %d) has not left in time: killed", child_title(c, title, sizeof title),
 				(int)c->pid);

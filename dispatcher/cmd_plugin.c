@@ -30,7 +30,8 @@ static const char usage[] =
 	"test  runs a plugin on messages from standard input, without a database (`pgmqd plugin test --help`)\n"
 	"new   makes a directory with the source of a plugin, a makefile, a test and a README; builds as it is\n"
 	"\n"
-	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n";
+	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n"
+	"Of test alone: --headers, --attempts N, --answers FILE, --skip-time, --json, --log LEVEL, --template-dir DIR, --valgrind\n";
 
 /* The files of a skeleton, and what they are called in the new directory; %s is the plugin's name. */
 static const struct {
@@ -86,7 +87,7 @@ static int info(const char *name, const char *dir)
 		return refuse(EXIT_CONFIG, text);
 	}
 	printf("name: %s\nversion: %s\nsummary: %s\nfile: %s\napi: %u (this pgmqd speaks 1 to %u)\nmax_in_flight: ", p->d.name, p->d.version,
-	       p->d.summary ? p->d.summary : "", p->path, p->d._api_version, PGMQD_API_VERSION);
+	       p->d.summary ? p->d.summary : "", p->path, p->d._api_version, (unsigned)PGMQD_API_VERSION);
 	printf(p->d.max_in_flight ? "%u\n" : "as configured\n", p->d.max_in_flight);
 	printf("options:%s\n", p->options->name ? "" : " none");
 	for (const struct pgmqd_option *o = p->options; o->name; o++)

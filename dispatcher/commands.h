@@ -4,9 +4,16 @@
 
 int cmd_run(int argc, char **argv);
 int cmd_migrate(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
 int cmd_dlq(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_pause(int argc, char **argv);
+int cmd_resume(int argc, char **argv);
+int cmd_send(int argc, char **argv);
+int cmd_tail(int argc, char **argv);
 int cmd_render(int argc, char **argv);
 int cmd_schedule(int argc, char **argv);
+int cmd_bench(int argc, char **argv);
 int cmd_plugin(int argc, char **argv);
 
 #endif

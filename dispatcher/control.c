@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "httpconn.h"
+#include "history.h"
 #include "httpdb.h"
 #include "httpjobs.h"
 #include "httproute.h"
@@ -27,6 +28,7 @@ struct control_server {
 	struct evhttp *http;
 	struct evconnlistener *listener;
 	struct httpconns *conns;
+	unsigned beats;
 };
 
 /* Answers every request. */
@@ -77,6 +79,8 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	proc_beat(c->control.env);
+	if (++c->beats % HISTORY_STEP_S == 0)
+		history_take(c->control.history, c->control.env->stats);
 }
 
 /* libevent's own messages go where ours go. */
@@ -140,6 +144,7 @@ int control_main(const struct proc_env *env)
 		c.control.starts = httpstart_new(&c.control);
 		c.control.watches = httpwatch_list_new(&c.control);
 		c.control.db = httpdb_new(&c.control, httpjobs_attach);
+		c.control.history = history_new();
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
@@ -151,6 +156,7 @@ int control_main(const struct proc_env *env)
 	httpwatch_list_free(c.control.watches);
 	httpdb_free(c.control.db);
 	httpstart_free(c.control.starts);
+	history_free(c.control.history);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);

@@ -8,6 +8,7 @@
 #include <event2/event.h>
 #include <stdint.h>
 
+struct history;
 struct httpdb;
 struct httpstart;
 struct httpwatch_list;
@@ -19,6 +20,7 @@ struct control {
 	struct httpdb *db;
 	struct httpstart *starts;       /* of jobs */
 	struct httpwatch_list *watches; /* of jobs */
+	struct history *history; /* for the status page */
 	int64_t beat_limit_ms; /* a process that has not beaten for longer counts as hanging */
 };
 

@@ -85,6 +85,7 @@ static bool read_item(const struct field *f, const char **p, uint64_t *bits)
 	if (from < f->min || to > f->max || from > to || step < 1 || step > f->max)
 		return false;
 	for (int v = from; v <= to; v += step)
+		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): f->min is 0 or 1 */
 		*bits |= (uint64_t)1 << v;
 	return true;
 }

@@ -112,13 +112,18 @@ static bool is_primary(const struct dbcommand *d)
 	return !standby;
 }
 
-bool dbcommand_connect(struct dbcommand *d)
+void dbcommand_open(struct dbcommand *d)
 {
 	const char *conninfo = d->database ? d->database : d->settings ? d->settings->database : getenv("DATABASE_URL");
 	const char *const keys[] = { "dbname", "client_encoding", "fallback_application_name", NULL };
 	const char *const values[] = { conninfo ? conninfo : "", "UTF8", d->name, NULL };
 
 	d->conn = PQconnectdbParams(keys, values, 1);
+}
+
+bool dbcommand_connect(struct dbcommand *d)
+{
+	dbcommand_open(d);
 	if (PQstatus(d->conn) != CONNECTION_OK) {
 		char *error = dbcommand_error(d->conn, NULL);
 		dbcommand_fail(d, xasprintf("cannot connect to the database: %s", error));

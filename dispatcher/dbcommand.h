@@ -35,6 +35,8 @@ int dbcommand_usage(const struct dbcommand *d, const char *problem);
 
 /* Reads the files that the options name; false after telling what is wrong. */
 bool dbcommand_load(struct dbcommand *d);
+/* Connects to whatever server there is; d->conn tells how it went. */
+void dbcommand_open(struct dbcommand *d);
 /* Connects to a primary of a version that we know, in UTF-8; false after telling why not. */
 bool dbcommand_connect(struct dbcommand *d);
 void dbcommand_close(struct dbcommand *d);

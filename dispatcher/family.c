@@ -372,6 +372,8 @@ int64_t family_next(const struct family *f)
 			next = c->start_at;
 		if (c->phase == CHILD_STOPPING && !c->killed && c->kill_at < next)
 			next = c->kill_at;
+		if (c->phase == CHILD_STOPPING && c->hurry_at != 0 && c->hurry_at < next)
+			next = c->hurry_at;
 	}
 	return next;
 }

@@ -19,14 +19,17 @@
 #define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
 #define PROBE_AGAIN_MS 5000     /* a queue that does not exist (yet) is looked for again */
 #define PAUSE_MAX_MS 300000     /* longest pause after configuration errors in a row */
+#define FEED_US 2000            /* deliveries in one round of the loop; then timers and connections have their turn */
 #define BACKLOG_MAX 2000        /* outcomes that may wait for the database before claiming pauses */
+
+int64_t flow_skipped_ms;
 
 int64_t flow_boottime_ms(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + flow_skipped_ms;
 }
 
 int64_t flow_realtime_us(void)
@@ -34,7 +37,7 @@ int64_t flow_realtime_us(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + flow_skipped_ms * 1000;
 }
 
 /* (Re)arms a timer. */
@@ -49,10 +52,11 @@ void flow_timer(struct event *e, int64_t ms)
 	evtimer_add(e, &tv);
 }
 
-/* Puts a message onto the list of its new state: the only place where a state changes. */
+/* Puts a message onto the list of its new state: the only place where a state changes. What waits does so by priority. */
 void flow_move(struct pgmqd_msg *m, enum msg_state to)
 {
 	struct flow *f = m->flow;
+	struct pgmqd_msg *before;
 
 	if (m->state != MSG_FREE) {
 		TAILQ_REMOVE(&f->list[m->state], m, link);
@@ -60,7 +64,15 @@ void flow_move(struct pgmqd_msg *m, enum msg_state to)
 	}
 	m->state = to;
 	if (to != MSG_FREE) {
-		TAILQ_INSERT_TAIL(&f->list[to], m, link);
+		before = to == MSG_WAITING ? TAILQ_LAST(&f->list[to], msg_list) : NULL;
+		while (before && before->priority < m->priority)
+			before = TAILQ_PREV(before, msg_list, link);
+		if (before)
+			TAILQ_INSERT_AFTER(&f->list[to], before, m, link);
+		else if (to == MSG_WAITING)
+			TAILQ_INSERT_HEAD(&f->list[to], m, link);
+		else
+			TAILQ_INSERT_TAIL(&f->list[to], m, link);
 		f->count[to]++;
 	}
 	stats_gauge(f->slot, GAUGE_RUNNING, f->count[MSG_RUNNING]);
@@ -79,10 +91,11 @@ bool flow_is_idle(const struct flow *f)
 }
 
 /* Shows in the slot what the flow is up to. */
-static void flow_show(struct flow *f)
+void flow_show(struct flow *f)
 {
-	stats_state(f->slot, f->draining ? STATE_DRAINING : !f->ready ? STATE_CONNECTING : f->paused || f->probation ? STATE_PAUSED : STATE_READY);
-	stats_gauge(f->slot, GAUGE_PAUSED, f->paused || f->probation);
+	stats_state(f->slot, f->draining ? STATE_DRAINING : !f->ready ? STATE_CONNECTING : f->held || f->paused || f->probation ? STATE_PAUSED : STATE_READY);
+	stats_gauge(f->slot, GAUGE_PAUSED, f->held || f->paused || f->probation);
+	stats_gauge(f->slot, GAUGE_HELD, f->held);
 	stats_gauge(f->slot, GAUGE_CONNECTED, f->ready);
 }
 
@@ -218,7 +231,12 @@ static void flow_deliver(struct pgmqd_msg *m)
 	m->started_us = flow_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
 		flow_end(m, OUT_FAIL, "crash", 0,
-		         xasprintf("attempt %u had no outcome: the plugin crashed, or its process was killed", m->attempt - 1));
+		         xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the message is too large for its memory",
+		                   m->attempt - 1));
+		return;
+	}
+	if (!m->text && m->text_len) {
+		flow_end(m, OUT_FAIL, "memory", 0, xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
 		return;
 	}
 	if (!m->text) {
@@ -244,11 +262,18 @@ static unsigned flow_window(const struct flow *f)
 /* Delivers what waits while there are free slots. */
 static void flow_feed(struct flow *f)
 {
+	int64_t until = host_now_us() + FEED_US;
+	struct timeval now = { 0, 0 };
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL)
+	while (f->started && !f->held && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL) {
 		flow_deliver(m);
-	if (f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
+		if (host_now_us() >= until) {
+			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
+			break;
+		}
+	}
+	if (f->held || f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
 		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
 			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
@@ -265,6 +290,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	f->looking = f->look_again = false;
 	if (claim->error) {
 		f->look_wanted = true;
+		if (!*claim->sqlstate || !queue_is_stale(claim->sqlstate))
+			caution_claim_lost(f);
 		if (*claim->sqlstate) { /* else flow_down() follows */
 			if (queue_is_stale(claim->sqlstate)) {
 				flow_stale(f);
@@ -283,11 +310,14 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		m->flow = f;
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
+		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
 		flow_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */
 			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
+	f->woke = f->woke_again;
+	f->woke_again = (struct wake){ 0 };
 	caution_looked(f, (unsigned)claim->rows, f->asked);
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
@@ -298,6 +328,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		lease_arm(f);
 	flow_feed(f);
 	wakeup_looked(f, claim->rows);
+	if (claim->changed)
+		flow_reprobe(f);
 	flow_kick(f);
 }
 
@@ -307,7 +339,7 @@ void flow_look(struct flow *f)
 	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
 	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
 
-	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->paused || f->draining)
+	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->held || f->paused || f->draining)
 		return;
 	if (held >= room) {
 		wakeup_no_room(f);
@@ -315,10 +347,12 @@ void flow_look(struct flow *f)
 	}
 	if (f->count[MSG_SETTLED] + f->count[MSG_SENT] > BACKLOG_MAX)
 		return;
-	n = room - held;
+	n = caution_ask(f, room - held);
 	f->look_wanted = false;
 	f->looking = true;
 	f->looked_ms = flow_boottime_ms();
+	if (!f->woke.us)
+		f->woke.us = flow_realtime_us();
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
@@ -375,18 +409,17 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
+	log_debug("claims go %s", queue_order(f->queue));
 	f->probed_ms = flow_boottime_ms();
-	f->ready = true;
-	flow_show(f);
-	wakeup_up(f);
-	flow_kick(f);
+	f->probed = true;
+	hold_ask(f); /* makes it ready */
 }
 
 void flow_reprobe(struct flow *f)
 {
 	if (f->probing || !pgconn_is_up(f->pg))
 		return;
-	f->ready = false;
+	f->ready = f->probed = false;
 	f->probing = true;
 	flow_show(f);
 	queue_probe(f->queue, flow_probed, f);
@@ -424,7 +457,7 @@ void flow_up(struct flow *f)
 
 void flow_down(struct flow *f)
 {
-	f->ready = f->probing = f->looking = false;
+	f->ready = f->probed = f->probing = f->looking = false;
 	f->look_wanted = f->full_look = true;
 	wakeup_down(f);
 	evtimer_del(f->again);
@@ -446,6 +479,8 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
                       struct event_base *base, struct pgconn *pg, struct http *http, struct template_set **templates)
 {
 	const struct settings *s = env->settings;
+	const struct queue_rules rules = { .max_attempts = (unsigned)qs->max_attempts, .archive = strcmp(qs->on_done, "archive") == 0, .grouped = strcmp(qs->ordered, "group") == 0,
+		                           .allow_unlogged = qs->allow_unlogged };
 	struct flow *f = xcalloc(1, sizeof(*f));
 
 	f->settings = s;
@@ -463,7 +498,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = plugin->d.name };
 	f->host = (struct pgmqd_worker){ .flow = f, .base = base, .http = http, .pg = pg, .templates = templates,
 		                         .template_dir = s->template_dir, .default_lang = s->default_lang, .log = &f->log };
-	f->queue = queue_new(pg, qs->name, f->lease_ms, strcmp(qs->on_done, "archive") == 0, plugin->d.name, plugin->d.version);
+	f->queue = queue_new(pg, qs->name, f->lease_ms, &rules, plugin->d.name, plugin->d.version);
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	f->notify = wakeup_mode(qs->notify);
 	f->due = evtimer_new(base, wakeup_due, f);

@@ -16,6 +16,13 @@
 
 /* How the worker and the producers agree on when to notify; see wakeup.c. */
 enum notify_mode { NOTIFY_ADAPTIVE = 0, NOTIFY_PLAIN, NOTIFY_OFF };
+/* Why and when the worker looks; `us` 0: there was no reason yet. */
+enum wake_cause { WOKE_OTHER = 0, WOKE_NOTIFY, WOKE_DUE, WOKE_POLL };
+struct wake {
+	enum wake_cause cause;
+	int64_t us; /* real time */
+};
+
 enum wake_state { WAKE_ASLEEP = 0, WAKE_WAKING, WAKE_AWAKE, WAKE_CLOSING };
 
 struct flow {
@@ -41,9 +48,14 @@ struct flow {
 	bool draining, deaf;
 	bool paused, probation; /* after a configuration error: no claims, then one message at a time until one succeeds */
 	unsigned pauses;        /* in a row */
+	bool probed;            /* ready as soon as it is known whether an operator has paused it */
+	bool held;              /* paused by an operator */
+	bool operated;          /* the answer to come ends a pause after a configuration error, too */
 	bool cautious, one_by_one; /* after a crash: see caution.c */
 	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
+	int64_t claim_lost_ms;     /* boottime of the last claim that was never answered */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
+	struct wake woke, woke_again; /* what led to the look to come or under way, and to the one after it */
 	int64_t probed_ms;      /* boottime of the last good probe */
 	int64_t due_at_ms;      /* boottime that the due timer is set to */
 	unsigned settling;      /* settling statements under way */
@@ -70,6 +82,7 @@ void flow_down(struct flow *f);                 /* it is lost */
 void flow_wake(struct flow *f);                 /* a notification for this queue */
 void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
 void flow_resume(struct flow *f);                /* a paused queue tries at once */
+void flow_operated(struct flow *f);              /* an operator has paused or resumed it */
 void flow_drain(struct flow *f);                /* claims nothing more; calls on_idle when all is settled */
 void flow_give_up(struct flow *f);              /* the drain's time is over: cancels what runs and gives it back */
 bool flow_is_idle(const struct flow *f);
@@ -88,10 +101,12 @@ void flow_timer(struct event *e, int64_t ms);
 void flow_look(struct flow *f);                 /* claims, if that makes sense now */
 void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
 void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
+void wakeup_next(struct flow *f);
 void wakeup_poll_arm(struct flow *f);
 void wakeup_due(evutil_socket_t fd, short what, void *arg);
 void wakeup_poll(evutil_socket_t fd, short what, void *arg);
 void wakeup_busy(evutil_socket_t fd, short what, void *arg);
+void wakeup_observe(struct flow *f, const struct pgmqd_msg *m, bool missed); /* a message was claimed; missed: one that is found by a poll was missed */
 void wakeup_looked(struct flow *f, int rows);   /* a look came back */
 void wakeup_close(struct flow *f);              /* the producers shall notify again */
 void wakeup_no_room(struct flow *f);
@@ -99,11 +114,15 @@ void wakeup_release(struct flow *f);
 void wakeup_up(struct flow *f);
 void wakeup_down(struct flow *f);
 enum notify_mode wakeup_mode(const char *text);
+void hold_ask(struct flow *f);                   /* hold.c: asks whether an operator has paused the queue; then the flow is ready */
+void flow_show(struct flow *f);
 void flow_reprobe(struct flow *f);
 void flow_stale(struct flow *f); /* a statement says that the tables have changed */
 bool flow_listener_hears(const struct stats *st);
 void settle_send(struct flow *f);               /* settle.c: outcomes to the database */
 void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
+void caution_claim_lost(struct flow *f);
+unsigned caution_ask(const struct flow *f, unsigned n);
 unsigned caution_room(const struct flow *f, unsigned room);
 void caution_looked(struct flow *f, unsigned rows, unsigned asked);
 struct pgmqd_msg *caution_next(struct flow *f);
@@ -111,6 +130,7 @@ void lease_arm(struct flow *f);                 /* lease.c: extends leases, ends
 struct event *lease_event(struct flow *f);
 struct event *lease_deadline_event(struct flow *f);
 void lease_deadline_arm(struct flow *f);
+extern int64_t flow_skipped_ms;                 /* what `pgmqd plugin test --skip-time` has put the two clocks forward by */
 int64_t flow_boottime_ms(void);
 int64_t flow_realtime_us(void);
 

@@ -17,8 +17,7 @@ uint64_t host_serial;
 unsigned host_misuses;
 void (*host_reap)(struct pgmqd_worker *w);
 
-/* Microseconds of a clock that never jumps. */
-static int64_t host_now_us(void)
+int64_t host_now_us(void)
 {
 	struct timespec t;
 

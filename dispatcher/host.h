@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 struct flow;
 struct http;
@@ -26,6 +27,11 @@ struct pgmqd_worker {
 	int64_t worst_us, warned_ms;          /* longest callback so far; when a long one was last told of */
 };
 
+/* Where a plugin's check() tells its findings: one JSON object a line, {"status", "seen", "remedy"}. */
+struct pgmqd_check {
+	FILE *out;
+};
+
 /* The worker whose plugin is being called, NULL between calls; and a number that is another one in each call out of the loop. */
 extern struct pgmqd_worker *host_current;
 extern uint64_t host_serial;
@@ -38,6 +44,9 @@ struct host_call {
 };
 struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id);
 void host_return(struct host_call c);
+
+/* Microseconds of a clock that never jumps. */
+int64_t host_now_us(void);
 
 /* Sets the log's context alone and gives the former one back. */
 struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id);

@@ -190,6 +190,7 @@ void http_free(struct http *h)
 	if (!h)
 		return;
 	while ((t = TAILQ_FIRST(&h->transfers)) != NULL) { /* plugins have let go of theirs before */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list has let go of the one before */
 		curl_multi_remove_handle(h->multi, t->easy);
 		TAILQ_REMOVE(&h->transfers, t, link);
 		free(t);

@@ -138,6 +138,10 @@ void httpdb_refuse(struct httpcall *call, const struct pgresult *r)
 		httpcall_error(call, HTTP_INTERNAL, "not_migrated", "the database is not up to date: run pgmqd migrate");
 		return;
 	}
+	if (strcmp(r->sqlstate, "42704") == 0) {
+		httpcall_error(call, HTTP_NOTFOUND, "not_found", "%s", r->error);
+		return;
+	}
 	log_error("a statement for an HTTP request failed: %s (SQLSTATE %s)", r->error, r->sqlstate);
 	httpcall_error(call, HTTP_INTERNAL, "database_error", "the database refused (SQLSTATE %s); the log says more", r->sqlstate);
 }

@@ -107,13 +107,14 @@ bool httpguard_route(struct httpcall *call)
 	const struct control *c = call->control;
 	const char *token = c->env->settings->http_token;
 	bool writes = call->route->method != EVHTTP_REQ_GET;
+	bool open = !writes && (call->route->flags & HTTPROUTE_OPEN);
 
 	if (writes && httpguard_foreign(call)) {
 		httpcall_error(call, 403, "foreign_origin", "a page of another site may not do this");
 		return false;
 	}
 	call->authorized = httpguard_authorized(call);
-	if (!call->authorized && (writes || !c->listen.local || (call->route->flags & HTTPROUTE_TOKEN))) {
+	if (!call->authorized && !open && (writes || !c->listen.local || (call->route->flags & HTTPROUTE_TOKEN))) {
 		if (token == NULL || *token == '\0') {
 			httpcall_error(call, 403, "no_token",
 				"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the environment");

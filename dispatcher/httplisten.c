@@ -129,6 +129,7 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 				text, port);
 	if (error == NULL) {
 		a = list; /* of localhost's addresses the first one will do */
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): getaddrinfo() gives at least one */
 		l->fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (l->fd == -1)
 			error = xasprintf("http_listen %s: %s", text, strerror(errno));

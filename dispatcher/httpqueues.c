@@ -1,4 +1,4 @@
-/* httpqueues.c: GET /api/queues: how each queue stands in the database, and how its worker does. */
+/* httpqueues.c: GET /api/queues: how each queue stands in the database, and how its worker does; POST …/pause and …/resume. */
 #include "config.h"
 
 #include "httproute.h"
@@ -106,6 +106,10 @@ static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int 
 	cJSON_AddBoolToObject(json, "attached", strcmp(PQgetvalue(res, row, 8), "t") == 0);
 	if (!PQgetisnull(res, row, 9))
 		cJSON_AddStringToObject(json, "problem", PQgetvalue(res, row, 9));
+	if (PQgetisnull(res, row, 10))
+		cJSON_AddNullToObject(json, "paused");
+	else
+		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
 	if (served)
 		httpqueues_add_worker(json, &w);
 	else
@@ -127,12 +131,63 @@ static void httpqueues_answer(struct httpcall *call, const struct pgresult *r)
 static void httpqueues_get(struct httpcall *call)
 {
 	httpdb_query(call,
-		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, attached, problem"
-		" FROM pgmqd.queue_status()",
+		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, attached, problem,"
+		" pgmqd.queue_pause(queue) FROM pgmqd.queue_status()",
 		0, NULL, httpqueues_answer);
+}
+
+/* The queue was paused, or goes on; a queue that was so already is no error. */
+static void httpqueues_operated(struct httpcall *call, const struct pgresult *r)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(json, "changed", strcmp(PQgetvalue(r->res, 0, 0), "t") == 0);
+	httpcall_json(call, HTTP_OK, json);
+}
+
+/* The text of a field of the body, or NULL. False: the call was answered. */
+static bool httpqueues_reason(struct httpcall *call, char **reason)
+{
+	cJSON *json = httpcall_body_object(call), *item;
+
+	*reason = NULL;
+	if (json == NULL)
+		return false;
+	item = cJSON_GetObjectItemCaseSensitive(json, "reason");
+	if (cJSON_IsString(item))
+		*reason = xstrdup(item->valuestring);
+	cJSON_Delete(json);
+	if (*reason == NULL || strlen(*reason) <= 500)
+		return true;
+	free(*reason);
+	httpcall_error(call, HTTP_BADREQUEST, "bad_reason", "the reason may have up to 500 bytes");
+	return false;
+}
+
+/* POST /api/queues/QUEUE/pause, with {"reason": "..."} or {}. */
+static void httpqueues_pause(struct httpcall *call)
+{
+	const char *params[3] = { call->param[0], NULL, "HTTP" };
+	char *reason;
+
+	if (!httpqueues_reason(call, &reason))
+		return;
+	params[1] = reason;
+	httpdb_query(call, "SELECT pgmqd.pause($1, $2, $3)", 3, params, httpqueues_operated);
+	free(reason);
+}
+
+/* POST /api/queues/QUEUE/resume, with {}. */
+static void httpqueues_resume(struct httpcall *call)
+{
+	const char *params[2] = { call->param[0], "HTTP" };
+
+	httpdb_query(call, "SELECT pgmqd.resume($1, $2)", 2, params, httpqueues_operated);
 }
 
 const struct httproute httpqueues_routes[] = {
 	{ EVHTTP_REQ_GET, "/api/queues", 0, httpqueues_get },
+	{ EVHTTP_REQ_POST, "/api/queues/{queue}/pause", HTTPROUTE_BODY, httpqueues_pause },
+	{ EVHTTP_REQ_POST, "/api/queues/{queue}/resume", HTTPROUTE_BODY, httpqueues_resume },
 	{ 0 },
 };

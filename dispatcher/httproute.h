@@ -8,7 +8,8 @@
  * this machine reach. */
 enum httproute_flags {
 	HTTPROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */
-	HTTPROUTE_BODY = 2   /* has a body, of application/json */
+	HTTPROUTE_BODY = 2,  /* has a body, of application/json */
+	HTTPROUTE_OPEN = 4   /* tells nothing about anybody: never asks for the token */
 };
 
 /* One method and path. A segment {name} of the pattern takes any one segment of a path; where several patterns fit,
@@ -32,5 +33,9 @@ extern const struct httproute httpqueues_routes[];
 extern const struct httproute httpjobs_routes[];
 extern const struct httproute httpstart_routes[];
 extern const struct httproute httpevents_routes[];
+extern const struct httproute httpstatus_routes[];
+extern const struct httproute httpdead_routes[];
+extern const struct httproute httptemplates_routes[];
+extern const struct httproute httppage_routes[];
 
 #endif

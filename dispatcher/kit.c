@@ -30,13 +30,14 @@ struct kit {
 	struct kit_message *messages;
 	size_t n, printed;
 	unsigned attempts; /* tries of a message that is retried */
-	bool json, headers, bad;
+	bool json, headers, bad, idle;
+	bool skip_time;
 	cJSON *answers;
 };
 
 static const char usage[] =
 	"usage: pgmqd plugin test NAME|FILE [KEY=VALUE ...] [--headers] [--attempts N] [--answers FILE] [--json]\n"
-	"                         [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < messages.ndjson\n"
+	"                         [--skip-time] [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < messages.ndjson\n"
 	"\n"
 	"Runs a plugin on messages, one JSON value a line, without a database, and prints what became of each, in their order.\n"
 	"KEY=VALUE is an option of the plugin, or one of a [queue] section (max_in_flight, deadline, ...).\n"
@@ -46,6 +47,7 @@ static const char usage[] =
 	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": [[...]], \"affected\": 1}\n"
 	"                      or {\"match\": ..., \"error\": \"...\"}\n"
 	"      --json          print JSON\n"
+	"      --skip-time     when there is nothing to do but wait for a timer, put the clock forward to it\n"
 	"      --log LEVEL     log lines on standard error: error (default), warn, info, debug\n"
 	"      --plugin-dir DIR, --template-dir DIR  instead of the built-in ones\n"
 	"      --valgrind      run under valgrind\n"
@@ -79,7 +81,8 @@ struct kit_message *kit_next(struct kit *k)
 /* What a plugin asked for, by name. */
 static const char *kit_outcome_name(const struct pgmqd_msg *m)
 {
-	return m->outcome == OUT_DONE_WITH ? "done_with" : m->outcome == OUT_CONFIG ? "config_error" : outcome_name(m->outcome);
+	return m->outcome == OUT_DONE_WITH ? "done_with" : m->outcome == OUT_CONFIG ? "config_error"
+		: m->outcome == OUT_RELEASE && !m->cancelled ? "postpone" : outcome_name(m->outcome);
 }
 
 /* The outcome as an object. */
@@ -90,7 +93,7 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 	cJSON_AddNumberToObject(o, "id", (double)m->id);
 	cJSON_AddNumberToObject(o, "attempt", m->attempt);
 	cJSON_AddStringToObject(o, "outcome", kit_outcome_name(m));
-	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE) && m->delay_ms > 1)
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE || m->outcome == OUT_RELEASE) && m->delay_ms > 1)
 		cJSON_AddNumberToObject(o, "delay_ms", (double)m->delay_ms);
 	if (m->reason)
 		cJSON_AddStringToObject(o, "reason", m->reason);
@@ -109,7 +112,7 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 static char *kit_line(const struct pgmqd_msg *m)
 {
 	cJSON *o = kit_object(m);
-	char *delay = m->outcome == OUT_RETRY && m->delay_ms > 1 ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
+	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1 ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
 	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
 	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "", m->reason ? m->reason : "",
 	                       m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "", params ? params : "");
@@ -126,7 +129,7 @@ void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
 	cJSON *o;
 	char *line, *former = msg->out;
 
-	if (m->outcome == OUT_RELEASE && !m->cancelled) { /* the queue paused while it waited */
+	if (m->outcome == OUT_RELEASE && !m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
 		msg->taken = false;
 		event_active(k->again, 0, 0);
 		return;
@@ -139,7 +142,7 @@ void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
 	free(line);
 	if (m->cancelled)
 		k->bad = true;
-	if (m->outcome == OUT_RETRY && msg->attempt < k->attempts) {
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < k->attempts) {
 		msg->attempt++;
 		msg->taken = false;
 		event_active(k->again, 0, 0);
@@ -261,7 +264,71 @@ static void kit_idle(void *arg)
 {
 	struct kit *k = arg;
 
+	k->idle = true;
 	event_base_loopbreak(k->base);
+}
+
+/* Timers that wait, and whether anything else is waited for. */
+struct kit_waits {
+	struct event **timers;
+	size_t n;
+	bool others;
+};
+
+/* Collects one event of the loop. */
+static int kit_collect(const struct event_base *base, const struct event *ev, void *arg)
+{
+	struct kit_waits *w = arg;
+
+	(void)base;
+	if (event_get_fd(ev) >= 0)
+		w->others = true;
+	if (event_pending(ev, EV_TIMEOUT, NULL)) {
+		w->timers = xrealloc(w->timers, w->n + 1, sizeof(*w->timers));
+		w->timers[w->n++] = (struct event *)(uintptr_t)ev;
+	}
+	return 0;
+}
+
+/* Brings all timers so much nearer that the first one is due, and puts the clocks forward by as much. */
+static void kit_skip(struct kit_waits *w)
+{
+	struct timeval now, at, least = { 0, 0 };
+
+	evutil_gettimeofday(&now, NULL);
+	for (size_t i = 0; i < w->n; i++) {
+		event_pending(w->timers[i], EV_TIMEOUT, &at);
+		if (i == 0 || evutil_timercmp(&at, &least, <))
+			least = at;
+	}
+	if (evutil_timercmp(&least, &now, <))
+		return;
+	for (size_t i = 0; i < w->n; i++) {
+		event_pending(w->timers[i], EV_TIMEOUT, &at);
+		evutil_timersub(&at, &least, &at);
+		evtimer_add(w->timers[i], &at);
+	}
+	evutil_timersub(&least, &now, &least);
+	flow_skipped_ms += (int64_t)least.tv_sec * 1000 + (least.tv_usec + 999) / 1000;
+}
+
+/* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need not. */
+static void kit_loop(struct kit *k)
+{
+	if (!k->skip_time)
+		event_base_dispatch(k->base);
+	while (k->skip_time && !k->idle && event_base_loop(k->base, EVLOOP_NONBLOCK) == 0 && !k->idle) {
+		struct kit_waits w = { 0 };
+
+		if (event_base_get_num_events(k->base, EVENT_BASE_COUNT_ACTIVE) > 0)
+			continue;
+		event_base_foreach_event(k->base, kit_collect, &w);
+		if (w.others || k->flow->host.children)
+			event_base_loop(k->base, EVLOOP_ONCE);
+		else if (w.n)
+			kit_skip(&w);
+		free(w.timers);
+	}
 }
 
 /* Runs the plugin over the messages. The exit status. */
@@ -292,7 +359,7 @@ static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
 		k->flow->on_idle_arg = k;
 		flow_up(k->flow);
 		kit_print(k);
-		event_base_dispatch(k->base);
+		kit_loop(k);
 	} else {
 		fprintf(stderr, "pgmqd plugin test: the plugin's start() refused (see the line before)\n");
 		k->bad = true;
@@ -310,22 +377,22 @@ static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
 	return k->bad || host_misuses ? EXIT_BAD : 0;
 }
 
-/* Prints an error and frees it. The exit status. */
-static int kit_refuse(char *error)
+/* Prints an error and ends the program. */
+static _Noreturn void kit_refuse(char *error)
 {
 	fprintf(stderr, "pgmqd plugin test: %s\n", error);
 	free(error);
-	return EXIT_USAGE;
+	exit(EXIT_USAGE);
 }
 
 /* pgmqd-plugin-host; its arguments are those of `pgmqd plugin test`. */
 int main(int argc, char **argv)
 {
-	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
+	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, SKIP_TIME, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
 	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS }, { "attempts", required_argument, NULL, ATTEMPTS },
 		{ "answers", required_argument, NULL, ANSWERS }, { "json", no_argument, NULL, JSON }, { "log", required_argument, NULL, LOG },
 		{ "plugin-dir", required_argument, NULL, PLUGIN_DIR }, { "template-dir", required_argument, NULL, TEMPLATE_DIR },
-		{ "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 } };
+		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 } };
 	static char program[] = "pgmqd plugin test", name[] = "test";
 	struct kit k = { .attempts = 1 };
 	struct settings s = { 0 };
@@ -337,8 +404,12 @@ int main(int argc, char **argv)
 	option_defaults(settings_global_options, &s);
 	option_defaults(settings_queue_options, &q);
 	for (const struct pgmqd_option *o = settings_global_options; o->name; o++)
-		if ((strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) && getenv(o->env) && *getenv(o->env))
-			free(option_set(o, &s, getenv(o->env)));
+		if (strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) {
+			const char *value = getenv(o->env);
+
+			if (value && *value)
+				free(option_set(o, &s, value));
+		}
 	free(option_set(option_find(settings_queue_options, "max_attempts"), &q, "1000000"));
 	free(option_set(option_find(settings_queue_options, "deadline"), &q, "10s"));
 	q.backoff_min = q.backoff_max = 0; /* a delay that the plugin leaves to the queue is not to be seen */
@@ -351,12 +422,14 @@ int main(int argc, char **argv)
 			k.attempts = (unsigned)strtoul(optarg, NULL, 10);
 		} else if (c == ANSWERS) {
 			if ((error = kit_read_answers(&k, optarg)) != NULL)
-				return kit_refuse(error);
+				kit_refuse(error);
 		} else if (c == JSON) {
 			k.json = true;
+		} else if (c == SKIP_TIME) {
+			k.skip_time = true;
 		} else if (c == LOG) {
 			if ((level = log_level_parse(optarg)) < 0)
-				return kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
+				kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
 		} else if (c == PLUGIN_DIR) {
 			free(option_set(option_find(settings_global_options, "plugin_dir"), &s, optarg));
 		} else if (c == TEMPLATE_DIR) {
@@ -365,23 +438,23 @@ int main(int argc, char **argv)
 			fputs(usage, stdout);
 			return 0;
 		} else {
-			return EXIT_USAGE;
+			exit(EXIT_USAGE);
 		}
 	}
 	if (optind == argc)
-		return kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
+		kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
 	if (strchr(argv[optind], '/')) {
 		char *real = realpath(argv[optind], NULL);
 
 		if (!real)
-			return kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
+			kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
 		argv[optind] = real;
 	}
 	free(option_set(option_find(settings_queue_options, "plugin"), &q, argv[optind]));
 	for (int i = optind + 1; i < argc && !error; i++)
 		error = kit_option(&q, argv[i], (unsigned)(i - optind));
 	if (error || (error = kit_read(&k)) != NULL)
-		return kit_refuse(error);
+		kit_refuse(error);
 	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
 	status = kit_run(&k, &s, &q);
 	for (size_t i = 0; i < k.n; i++) {

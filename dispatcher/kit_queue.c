@@ -156,11 +156,11 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 
 /* ---- the queue ---- */
 
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version)
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules, const char *plugin, const char *version)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
-	(void)name, (void)lease_ms, (void)archive, (void)plugin, (void)version;
+	(void)name, (void)lease_ms, (void)rules, (void)plugin, (void)version;
 	q->pg = c;
 	return q;
 }
@@ -185,6 +185,12 @@ bool queue_has_dlq(const struct queue *q)
 {
 	(void)q;
 	return true;
+}
+
+const char *queue_order(const struct queue *q)
+{
+	(void)q;
+	return "by time";
 }
 
 bool queue_is_stale(const char *sqlstate)
@@ -218,6 +224,13 @@ void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void
 void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg)
 {
 	(void)c, (void)channel, (void)payload, (void)cb, (void)arg;
+}
+
+/* No operator is there. */
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	(void)q;
+	cb(arg, NULL, NULL);
 }
 
 /* There is nobody to be silent: the lock is never had, and always free. */

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define CANARY_EVERY_MS 60000
@@ -26,6 +27,7 @@
 #define CANARY_WAIT_MS 2000
 #define PING_EVERY_MS 10000
 #define PING_WAIT_MS 5000
+#define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
 
 /* A queue's name and whom it wakes; sorted by name. */
 struct route {
@@ -127,6 +129,14 @@ static void listener_round(evutil_socket_t fd, short what, void *arg)
 		l->routes[i].woken = false;
 }
 
+/* An operator has paused or resumed a queue. */
+static void listener_operated(struct listener *l, const char *queue)
+{
+	for (size_t i = 0; i < l->nroutes; i++)
+		if (strcasecmp(l->routes[i].queue, queue) == 0)
+			listener_tell(l->routes[i].fd, WAKE_OPERATED | l->routes[i].index);
+}
+
 /* A notification: whose queue is it? What no queue is called is ignored; anybody may notify anything. */
 static void listener_notify(void *arg, const char *channel, const char *payload, int pid)
 {
@@ -134,6 +144,10 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 	struct route key = { .queue = payload }, *r;
 
 	(void)channel, (void)pid;
+	if (strncmp(payload, OPERATED, strlen(OPERATED)) == 0) {
+		listener_operated(l, payload + strlen(OPERATED));
+		return;
+	}
 	if (payload[0] == '!') {
 		if (strcmp(payload, l->canary_payload) == 0) {
 			l->canary_out = false;
@@ -310,9 +324,11 @@ int listener_main(const struct proc_env *env)
 	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);
 	pgconn_start(l.pg);
-	l.scheduler = scheduler_new(l.base, env);
+	if (env->settings->schedules)
+		l.scheduler = scheduler_new(l.base, env);
 	event_base_dispatch(l.base);
-	scheduler_free(l.scheduler);
+	if (l.scheduler)
+		scheduler_free(l.scheduler);
 	pgconn_free(l.pg);
 	event_free(l.term);
 	event_free(l.intr);

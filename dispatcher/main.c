@@ -7,7 +7,9 @@
 #include "versions.h"
 #include "xalloc.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command {
@@ -16,9 +18,16 @@ static const struct command {
 } commands[] = {
 	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
 	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
+	{ "doctor", "look for what is wrong with the settings, the database and the servers, and mend it", cmd_doctor },
+	{ "status", "show how each queue stands, and how its worker does", cmd_status },
+	{ "pause", "start no more messages of a queue, in all dispatchers", cmd_pause },
+	{ "resume", "go on with a queue", cmd_resume },
+	{ "send", "put a message into a queue, and perhaps wait for its end", cmd_send },
+	{ "tail", "show what happens in a queue, as it happens", cmd_tail },
 	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
 	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
+	{ "bench", "measure pgmqd on a database, in a queue of its own", cmd_bench },
 	{ "plugin", "show, try or begin a plugin", cmd_plugin },
 	{ 0 },
 };
@@ -49,10 +58,12 @@ static int refuse_command(const char *name)
 /* Returns the exit status. */
 int main(int argc, char **argv)
 {
+	cJSON_Hooks hooks = { .malloc_fn = xmalloc, .free_fn = free };
 	const char *name;
 
 	proc_std_fds();
 	proc_title(argc, argv);
+	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it dead-lettered */
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

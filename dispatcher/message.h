@@ -37,6 +37,7 @@ struct pgmqd_msg {
 	int read_ct;      /* with id, the lease's fencing token */
 	unsigned attempt; /* claims that count */
 	int64_t enqueued_us;
+	double priority; /* a message of higher priority is delivered before lower ones */
 	char *text, *headers; /* as PostgreSQL printed them; text is NULL for an SQL null */
 	size_t text_len;
 	struct cJSON *json;

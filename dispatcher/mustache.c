@@ -170,6 +170,7 @@ static bool is_standalone(const struct parser *ps, const struct tag *t, const ch
 		a--;
 	if (a != ps->start && a[-1] != '\n')
 		return false;
+	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a tag that was read has an end */
 	while (b < ps->end && (*b == ' ' || *b == '\t'))
 		b++;
 	if (b < ps->end && *b == '\r' && b + 1 < ps->end && b[1] == '\n')

@@ -38,7 +38,7 @@ static int put(struct buffer *b, const char *text, size_t len)
 {
 	if (len > MUSTACHE_MAX_OUTPUT - b->len)
 		return -1;
-	if (b->len + len + 1 > b->room) {
+	if (!b->data || b->len + len + 1 > b->room) {
 		b->room = (b->len + len + 1) * 2;
 		b->data = xrealloc(b->data, b->room, 1);
 	}

@@ -272,8 +272,9 @@ static void conn_synced(struct pgconn *c)
 			const char *text = bad->res ? PQresultErrorField(bad->res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 			const char *state = bad->res ? PQresultErrorField(bad->res, PG_DIAG_SQLSTATE) : NULL;
 
-			r.error = text ? text : "statement failed";
-			r.sqlstate = state ? state : "XX000";
+			/* an error of libpq's own has no state: it had no memory for a result that was made all right */
+			r.error = text ? text : "no memory for the result";
+			r.sqlstate = state ? state : "53200";
 		} else {
 			r.sqlstate = "00000";
 		}

@@ -11,7 +11,7 @@
  * a host that vanished within ten seconds or so. */
 #define SESSION_OPTIONS                                                                                                \
 	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=0 -c jit=off " \
-	"-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+	"-c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 char *pgstart_error(const PGconn *pg)
 {

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -24,6 +25,7 @@ extern char **environ;
 static char
 	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
+static char **proc_title_environ; /* the copy of environ, which setenv() may put another array in place of */
 static char **proc_title_args; /* the copies of argv, lest they count as lost where main() sets one to something else */
 
 /* Closes descriptors first..last. */
@@ -169,6 +171,28 @@ void proc_beat(const struct proc_env *env)
 	(void)setitimer(ITIMER_REAL, &it, NULL);
 }
 
+/* Drops the mapped pages of every file that is not writable here. Only where none has been written to: the linker's tables are made
+ * read-only after they were filled in, and would come back empty. */
+void proc_trim(void)
+{
+	FILE *f = fopen("/proc/self/smaps", "re");
+	unsigned long from = 0, to = 0, a, b, inode, kb;
+	char line[512], perms[5];
+	bool ours = false;
+
+	while (f && fgets(line, sizeof line, f)) {
+		if (sscanf(line, "%lx-%lx %4s %*s %*s %lu", &a, &b, perms, &inode) == 4) {
+			ours = inode != 0 && perms[1] == '-';
+			from = a;
+			to = b;
+		} else if (ours && sscanf(line, "Anonymous: %lu kB", &kb) == 1 && kb == 0) {
+			(void)madvise((void *)from, to - from, MADV_DONTNEED);
+		}
+	}
+	if (f)
+		fclose(f);
+}
+
 /* Fills the gaps among 0-2. */
 void proc_std_fds(void)
 {
@@ -184,7 +208,7 @@ void proc_std_fds(void)
 /* Finds how far the arguments and the environment reach in one piece, and copies both to where they can stay. */
 void proc_title(int argc, char **argv)
 {
-	char *end = NULL, **copy;
+	char *end = NULL;
 	size_t i, n;
 
 	if (argc < 1 || proc_title_area != NULL)
@@ -197,10 +221,10 @@ void proc_title(int argc, char **argv)
 			end = environ[n] + strlen(environ[n]) + 1;
 	proc_title_area = argv[0];
 	proc_title_size = (size_t)(end - argv[0]);
-	copy = xcalloc(n + 1, sizeof *copy);
+	proc_title_environ = xcalloc(n + 1, sizeof *proc_title_environ);
 	for (i = 0; i < n; i++)
-		copy[i] = xstrdup(environ[i]);
-	environ = copy;
+		proc_title_environ[i] = xstrdup(environ[i]);
+	environ = proc_title_environ;
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
 		argv[i] = proc_title_args[i] =

@@ -53,6 +53,10 @@ pid_t proc_fork(const int *keep, size_t nkeep);
  * the process should the loop hang when there is no supervisor left to notice. */
 void proc_beat(const struct proc_env *env);
 
+/* Lets go of the pages of programs and libraries that only the start needed; what is needed after all comes back by itself. For a process
+ * that has little to do for long. */
+void proc_trim(void);
+
 /* Opens /dev/null for those of the descriptors 0-2 that are closed, lest a socket or a pipe becomes stderr. */
 void proc_std_fds(void);
 

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version)
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules, const char *plugin, const char *version)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
@@ -27,7 +27,10 @@ struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bo
 	q->plugin = xstrdup(plugin);
 	q->version = xstrdup(version ? version : "");
 	q->lease_ms = lease_ms;
-	q->archive = archive;
+	q->max_attempts = rules->max_attempts;
+	q->archive = rules->archive;
+	q->grouped = rules->grouped;
+	q->allow_unlogged = rules->allow_unlogged;
 	return q;
 }
 
@@ -66,30 +69,36 @@ bool queue_is_stale(const char *sqlstate)
 
 /* ---- the texts ---- */
 
-/* The claim: due rows by the vt index from the mark $3 on, then one row about the queue: the time until the next that falls due, what the
- * mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock "present". */
+/* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: the time until the next that
+ * falls due, what the mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock
+ * "present", and whether the index for priorities has come or gone.
+ * A message that has had its attempts comes without its text, which may be what none of them survived. */
 static char *sql_claim(const struct queue *q)
 {
-	return xasprintf(
-		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\" WHERE vt >= $3::timestamptz"
-		" AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED),"
-		" claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
+	char *pick = queue_pick_sql(q), *sql;
+
+	sql = xasprintf(
+		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
-		" SELECT c.msg_id, c.read_ct, %5$s, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint, c.message::text,"
-		" c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool FROM claimed c"
+		" SELECT c.msg_id, c.read_ct, x.refunds, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint,"
+		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
+		" %8$s, NULL::bool FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
 		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
 		" pg_catalog.pg_current_snapshot()::text,"
 		" CASE WHEN $4::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
-		" ELSE false END END",
+		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
+		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
-			     "r.msg_id = c.msg_id), 0) ELSE 0 END"
+			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * length($2::text)",
-		q->oid);
+		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts);
+	free(pick);
+	return sql;
 }
 
 /* The rows whose lease still holds, of arrays $1 (ids) and $2 (read counts), deleted. */
@@ -137,18 +146,21 @@ static char *sql_retry(const struct queue *q)
 {
 	return xasprintf("UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + w.delay * interval '1 millisecond'"
 	                 " FROM unnest($1::bigint[], $2::int[], $3::bigint[]) w(msg_id, read_ct, delay)"
-	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id",
+	                 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING q.msg_id, q.read_ct",
 	                 q->table);
 }
 
-/* Release: like a retry, and the claim is written down as one that does not count. $4 is the queue's name. */
+/* Release: like a retry, and the claim is written down as one that does not count; once, however often it is said. What was
+ * written of a later claim is of another message, in a queue of the same name before this one. $4 is the queue's name. */
 static char *sql_release(const struct queue *q)
 {
 	char *retry = sql_retry(q), *sql;
 
 	if (q->refunds)
-		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n) SELECT $4::text, msg_id, 1 FROM back"
-		                " ON CONFLICT (queue, msg_id) DO UPDATE SET n = r.n + 1) SELECT msg_id FROM back",
+		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct)"
+		                " SELECT $4::text, msg_id, 1, read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = excluded.read_ct,"
+		                " n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE r.read_ct <> excluded.read_ct)"
+		                " SELECT msg_id FROM back",
 		                retry);
 	else
 		sql = xasprintf("WITH back AS (%s) SELECT msg_id FROM back WHERE $4::text IS NOT NULL", retry);
@@ -288,14 +300,14 @@ static bool has_column(const char *columns, const char *name)
 static void probe_looked(void *arg, const struct pgresult *r)
 {
 	struct queue *q = arg;
-	bool queue = false, archive = false, trigger = false;
+	bool queue = false, archive = false, trigger = false, unlogged = false, group_index = false;
 	char *present;
 	int rows = r->res && !r->error ? PQntuples(r->res) : 0;
 
 	free(q->mark);
 	free(q->fence);
 	q->mark = q->fence = NULL;
-	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = false;
+	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->priority = false;
 	for (int i = 0; i < rows; i++) {
 		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);
 
@@ -306,6 +318,9 @@ static void probe_looked(void *arg, const struct pgresult *r)
 			trigger = strcmp(PQgetvalue(r->res, i, 2), "t") == 0;
 			free(q->oid);
 			q->oid = xasprintf("(%s)", PQgetvalue(r->res, i, 3));
+			unlogged = strcmp(PQgetvalue(r->res, i, 4), "t") == 0;
+			q->priority = strcmp(PQgetvalue(r->res, i, 5), "t") == 0;
+			group_index = strcmp(PQgetvalue(r->res, i, 6), "t") == 0;
 		} else if (strcmp(kind, "archive") == 0) {
 			archive = true;
 			q->a_headers = has_column(cols, "headers");
@@ -313,7 +328,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		} else if (strcmp(kind, "dlq") == 0) {
 			q->has_dlq = has_column(cols, "headers");
 		} else if (strcmp(kind, "refunds") == 0) {
-			q->refunds = true;
+			q->refunds = has_column(cols, "read_ct");
 		}
 	}
 	if (r->error)
@@ -323,6 +338,11 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		                           q->name, q->name, q->name);
 	else if (q->archive && !archive)
 		q->probe_error = xasprintf("queue \"%s\" has no archive table pgmq.a_%s; set on_done = delete or create the queue anew", q->name, q->table);
+	else if (unlogged && !q->allow_unlogged)
+		q->probe_error = xasprintf("queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE pgmq.\"q_%s\" SET LOGGED, or set"
+		                           " allow_unlogged = yes if its messages may be lost", q->name, q->table);
+	else if (q->grouped && !q->headers)
+		q->probe_error = xasprintf("queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take ordered = group out", q->name);
 	if (q->probe_error) {
 		probe_end(q);
 		return;
@@ -333,6 +353,9 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		                             : !q->has_dlq ? "dead-letter queue, so that what fails for good is kept and tried again"
 		                                           : "wake-up trigger, so that it is only polled",
 		                             q->name);
+	else if (q->grouped && !group_index)
+		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT pgmqd.group_queue('%s')",
+		                             q->name, q->name);
 	q->preparing++; /* held until all are under way */
 	probe_prepare(q, ST_CLAIM, sql_claim(q));
 	probe_prepare(q, ST_DONE, sql_done(q));
@@ -349,6 +372,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	probe_prepare(q, ST_UNLOCK, xasprintf("SELECT pg_catalog.pg_advisory_unlock(%s, -2)", q->oid));
 	probe_prepare(q, ST_FLIGHT, xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%s, -1) THEN pg_catalog.pg_advisory_unlock(%s, -1)"
 	                                      " ELSE false END", q->oid, q->oid));
+	probe_prepare(q, ST_TURN, xasprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s, -4)", q->oid));
 	present = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
 	if (!q->pooled)
 		pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
@@ -356,6 +380,11 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	if (--q->preparing == 0)
 		probe_end(q);
 }
+
+/* Whether the table has a valid index of that name; made by pgmqd.prioritize_queue() and pgmqd.group_queue(). */
+#define HAS_INDEX(what)                                                                                                                   \
+	"EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisvalid" \
+	" AND x.relname = c.relname || '_" what "_idx')"
 
 void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 {
@@ -373,7 +402,8 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
 	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
 	             " AND NOT a.attisdropped),"
-	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4,"
+	             " c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX("group")
 	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"
 	             " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",

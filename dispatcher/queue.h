@@ -9,8 +9,16 @@
 
 struct queue;
 
+/* What the settings say of a queue. */
+struct queue_rules {
+	unsigned max_attempts; /* after that many a message comes without its text */
+	bool archive;          /* what is done, instead of deleting it */
+	bool grouped;          /* messages of one group run one at a time and in order */
+	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
+};
+
 /* `lease_ms` is the visibility timeout; plugin and version go into dead letters. */
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, bool archive, const char *plugin, const char *version);
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules, const char *plugin, const char *version);
 void queue_free(struct queue *q);
 
 /* Looks the queue's tables up and prepares the statements for what they are; to be done after every (re)connect and when
@@ -21,10 +29,13 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg);
 /* Whether there is a place for dead letters; OUT_FAIL must not be settled without. */
 bool queue_has_dlq(const struct queue *q);
 
+/* What a claim picks first, in words. */
+const char *queue_order(const struct queue *q);
+
 /* Whether an SQLSTATE means that the tables have changed under us and must be probed again. */
 bool queue_is_stale(const char *sqlstate);
 
-/* Claims up to n visible messages under the visibility timeout. The rows are in the order in which they fell due. `due_ms` is the
+/* Claims up to n visible messages under the visibility timeout: those that fell due first, or the most urgent. `due_ms` is the
  * time until the next message that is not yet visible falls due (a day at most). A look that is not `full` begins at the
  * low-water mark, below which nothing can be that was not seen before. */
 struct queue_claim {
@@ -32,11 +43,12 @@ struct queue_claim {
 	int rows;
 	int64_t due_ms;
 	int shared; /* whether another worker has this queue, too: 1 or 0; -1: not asked (full looks ask) */
+	bool changed; /* the queue's indexes are others now: probe it again */
 	const PGresult *res;
 };
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
 void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg);
-void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, texts */
+void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, priority, texts */
 
 /* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */
 typedef void (*queue_lock_cb)(void *arg, bool ok);
@@ -59,6 +71,10 @@ int64_t queue_settled_id(const struct queue_settled *s, int row);
 
 /* Starts the leases of these messages anew, fenced like a settling. */
 void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
+
+/* Asks whether an operator has paused the queue: `why` is NULL when not, and when nobody can tell (`error`). */
+typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg);
 
 /* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
 void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);

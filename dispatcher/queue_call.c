@@ -58,7 +58,9 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		claim.due_ms = atoll(PQgetvalue(r->res, last, 6));
 		if (call->full)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
-		claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8), (unsigned)last < call->asked);
+		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
+		if (!call->queue->grouped) /* else rows are passed over because others come before them */
+			claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8), (unsigned)last < call->asked);
 	}
 	call->cb(call->arg, &claim);
 	free(call);
@@ -76,7 +78,39 @@ void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void
 	call->full = full;
 	call->cb = cb;
 	call->arg = arg;
+	if (q->grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
+		pgconn_group_begin(q->pg);
+		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
+	}
 	queue_run(q, ST_CLAIM, 4, params, claim_answer, call);
+	if (q->grouped)
+		pgconn_group_end(q->pg);
+}
+
+/* ---- pauses ---- */
+
+struct pause_call {
+	queue_pause_cb cb;
+	void *arg;
+};
+
+/* Whether the queue is paused, and why. */
+static void pause_answer(void *arg, const struct pgresult *r)
+{
+	struct pause_call *call = arg;
+
+	call->cb(call->arg, !r->error && !PQgetisnull(r->res, 0, 0) ? PQgetvalue(r->res, 0, 0) : NULL, r->error);
+	free(call);
+}
+
+void queue_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	struct pause_call *call = xcalloc(1, sizeof(*call));
+	const char *params[1] = { q->name };
+
+	call->cb = cb;
+	call->arg = arg;
+	pgconn_query(q->pg, NULL, "SELECT pgmqd.queue_pause($1)", 1, params, pause_answer, call);
 }
 
 /* ---- the handshake ---- */
@@ -134,9 +168,12 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->read_ct = atoi(PQgetvalue(res, row, 1));
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
 	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
-		m->text = xstrndup(PQgetvalue(res, row, 4), m->text_len);
+		m->text = malloc(m->text_len + 1); /* one message that is too large must not end the process */
+		if (m->text)
+			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));

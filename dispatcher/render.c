@@ -7,12 +7,15 @@
 #include "xalloc.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #ifndef PGMQD_DATADIR
 #define PGMQD_DATADIR "/usr/share/pgmqd"
@@ -23,7 +26,7 @@
 static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
 
 static const char help[] =
-	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--template-dir DIR]\n"
+	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--open] [--template-dir DIR]\n"
 	"       pgmqd render --file FILE [--partials DIR] [--data FILE] [--html|--text]\n"
 	"\n"
 	"Shows what a mail template makes of a message's variables, or renders any Mustache file.\n"
@@ -31,6 +34,7 @@ static const char help[] =
 	"  -l, --lang LANG          ru, en, ...; ru-RU falls back to ru (default: ru)\n"
 	"  -d, --data FILE          the variables, a JSON object; - reads standard input (default: no variables)\n"
 	"  -p, --part PART          print that part only: subject, txt or html\n"
+	"      --open               write the HTML to a file, tell its name, and show it where there is a desktop\n"
 	"  -t, --template-dir DIR   default: $PGMQD_TEMPLATE_DIR, else " PGMQD_DATADIR "/templates\n"
 	"  -f, --file FILE          a Mustache file of your own; - reads standard input\n"
 	"  -P, --partials DIR       where its partials are, as NAME.mustache\n"
@@ -40,12 +44,13 @@ static const char help[] =
 	"\n"
 	"Ends with 0, with 1 when the template or the data is at fault, with 2 after a wrong command line.\n";
 
-enum { OPT_HTML = 256, OPT_TEXT };
+enum { OPT_HTML = 256, OPT_TEXT, OPT_OPEN };
 
 /* What the command line says. */
 struct request {
 	const char *name, *lang, *data, *part, *template_dir, *file, *partials;
 	int escape; /* enum mustache_escape, or -1: by the file's name */
+	bool open;
 };
 
 /* The partials of --file mode, compiled when they are first asked for. */
@@ -164,6 +169,33 @@ static void print_part(const char *text)
 		putchar('\n');
 }
 
+/* Writes the HTML to a new file that only its owner reads, prints the file's name, and hands it to the desktop's browser where there is a
+ * desktop. */
+static int open_html(const struct request *q, const char *html)
+{
+	const char *tmp = getenv("TMPDIR");
+	char *path = xasprintf("%s/pgmqd-%s-XXXXXX.html", tmp && *tmp ? tmp : "/tmp", q->name), *base = strrchr(path, '/') + 1;
+	char *argv[] = { "xdg-open", path, NULL };
+	FILE *f = NULL;
+	pid_t pid;
+
+	for (char *p = base; *p; p++) /* a template may lie in a folder */
+		if (*p == '/')
+			*p = '-';
+	int fd = mkostemps(path, 5, O_CLOEXEC);
+	if (fd == -1 || !(f = fdopen(fd, "w")) || fputs(html, f) == EOF || fclose(f) == EOF) {
+		char *error = xasprintf("%s: %s", path, strerror(errno));
+		free(path);
+		return fail(error);
+	}
+	printf("%s\n", path);
+	fflush(stdout);
+	if (getenv("DISPLAY") || getenv("WAYLAND_DISPLAY"))
+		(void)posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ); /* without it, the name is all there is */
+	free(path);
+	return 0;
+}
+
 /* Renders a template of the set. */
 static int render_template(const struct request *q, const cJSON *data)
 {
@@ -183,15 +215,17 @@ static int render_template(const struct request *q, const cJSON *data)
 		template_result_free(&r);
 		return rc;
 	}
-	for (int i = 0; i < TEMPLATE_NPARTS; i++) {
+	for (int i = 0; i < TEMPLATE_NPARTS && !q->open; i++) {
 		if (q->part && strcmp(q->part, part_names[i]) != 0)
 			continue;
 		if (!q->part)
 			printf("%s==== %s (%s) ====\n", i ? "\n" : "", part_names[i], r.lang);
 		print_part(r.part[i]);
 	}
+	if (q->open)
+		rc = open_html(q, r.part[TEMPLATE_HTML]);
 	template_result_free(&r);
-	return 0;
+	return rc;
 }
 
 /* Finds a partial of --file mode. A name with a slash in it would leave the directory, so there is none of that name.
@@ -276,7 +310,7 @@ static int parse_arguments(int argc, char **argv, struct request *q)
 		{ "data", required_argument, NULL, 'd' }, { "part", required_argument, NULL, 'p' },
 		{ "template-dir", required_argument, NULL, 't' }, { "file", required_argument, NULL, 'f' },
 		{ "partials", required_argument, NULL, 'P' }, { "html", no_argument, NULL, OPT_HTML },
-		{ "text", no_argument, NULL, OPT_TEXT }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+		{ "text", no_argument, NULL, OPT_TEXT }, { "open", no_argument, NULL, OPT_OPEN }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	int c, i;
 
 	optind = 0; /* main() has looked at the arguments before */
@@ -303,6 +337,9 @@ static int parse_arguments(int argc, char **argv, struct request *q)
 		case OPT_HTML:
 			q->escape = MUSTACHE_ESCAPE_HTML;
 			break;
+		case OPT_OPEN:
+			q->open = true;
+			break;
 		case OPT_TEXT:
 			q->escape = MUSTACHE_ESCAPE_NONE;
 			break;
@@ -320,8 +357,10 @@ static int parse_arguments(int argc, char **argv, struct request *q)
 	if (!q->name == !q->file)
 		return usage("%s",
 			q->name ? "either a template or --file, not both" : "which template? Give its name, or --file");
-	if (q->file && (q->part || q->lang || q->template_dir))
-		return usage("--part, --lang and --template-dir do not go with --file");
+	if (q->file && (q->part || q->lang || q->template_dir || q->open))
+		return usage("--part, --lang, --template-dir and --open do not go with --file");
+	if (q->part && q->open)
+		return usage("--open shows the HTML; it does not go with --part");
 	if (q->name && (q->partials || q->escape >= 0))
 		return usage("--partials, --html and --text go with --file");
 	if (q->file && q->data && strcmp(q->file, "-") == 0 && strcmp(q->data, "-") == 0)

@@ -154,6 +154,14 @@ static void scheduler_run(struct scheduler *s, struct row *r)
 	             3, params, scheduler_ran, s);
 }
 
+/* Whether a time could be written down. */
+static void scheduler_was_set(void *arg, const struct pgresult *r)
+{
+	(void)arg;
+	if (r->error && *r->sqlstate)
+		log_warn("the next time of a schedule cannot be written down: %s", r->error);
+}
+
 /* A first (or another) time is written down; nobody else's is overwritten. */
 static void scheduler_set(struct scheduler *s, struct row *r, double after)
 {
@@ -165,7 +173,7 @@ static void scheduler_set(struct scheduler *s, struct row *r, double after)
 	pgconn_query(s->pg, NULL,
 	             "UPDATE pgmqd.schedule SET next_due = CASE WHEN $2 LIKE 'epoch %' THEN to_timestamp(substr($2, 7)::float8) ELSE 'infinity' END"
 	             " WHERE name = $1 AND runner = 'pgmqd' AND next_due IS NOT DISTINCT FROM $3::timestamptz",
-	             3, params, NULL, NULL);
+	             3, params, scheduler_was_set, s);
 	if (!isnan(due) && (int64_t)((due - scheduler_now(s)) * 1000) + 1 < s->again_ms)
 		s->again_ms = (int64_t)((due - scheduler_now(s)) * 1000) + 1;
 }

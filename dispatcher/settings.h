@@ -22,10 +22,12 @@ struct queue_settings {
 	unsigned line;
 	const char *plugin; /* name, or an absolute path of a .so */
 	const char *group;  /* queues of one group share a process and a connection; NULL: a process of its own */
-	uint64_t processes;
+	uint64_t processes, nice;
 	int64_t visibility_timeout, deadline, backoff_min, backoff_max, config_retry; /* ms */
 	uint64_t max_in_flight, prefetch, max_attempts;
 	const char *on_done; /* "archive" or "delete" */
+	const char *ordered;   /* "no" or "group" */
+	int allow_unlogged;
 	const char *notify;    /* "adaptive", "plain" or "off" */
 	int64_t fallback_poll; /* ms; 0: the global one */
 	struct settings_pair *pairs;
@@ -45,7 +47,7 @@ struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
-	int require_notify;
+	int require_notify, schedules;
 	const char *database;  /* conninfo or URI; "" leaves everything to PG* variables */
 	const char *channel;   /* NOTIFY channel */
 	const char *log_level, *log_format;

@@ -98,6 +98,7 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 	if (q->group && *q->group && q->processes > 1)
 		settings_error(errors, "%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes", s->path,
 		    q->line, q->name);
+	check_range(s, q, "nice", q->nice, 0, 19, errors);
 	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "max_attempts", q->max_attempts, 1, CHECK_ATTEMPTS_MAX, errors);

@@ -232,6 +232,7 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		return false;
 	f->settling++;
 	queue_settle(f->queue, outcome, b->msgs, b->n, again, settle_answered, b);
+	wakeup_next(f);
 	if (outcome == OUT_RELEASE && f->draining) /* other dispatchers of this queue need not wait for their next poll */
 		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
 	return true;

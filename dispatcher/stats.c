@@ -191,6 +191,7 @@ void stats_error_read(const struct stats_slot *s, char *buf, size_t size)
 /* "ready", "paused", ... */
 const char *stats_state_name(int state)
 {
+/* NOLINTNEXTLINE(bugprone-macro-parentheses): an initializer takes none */
 #define STATS_NAME(id, name) [id] = name,
 	static const char *const names[STATS_NSTATES] = { STATS_STATES(STATS_NAME) };
 #undef STATS_NAME

@@ -19,6 +19,7 @@
 	X(STAT_LEASE_LOST, "lease_lost_total", "Outcomes refused because the lease had gone to someone else.")         \
 	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
 	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \
+	X(STAT_MISSED, "notifications_missed_total", "Messages that a fallback poll found, and no notification had told of.")    \
 	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
 	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                       \
 	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                 \
@@ -31,7 +32,8 @@
 	X(GAUGE_WAITING, "prefetched", "Messages claimed that wait for a free slot.")                                  \
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
-	X(GAUGE_PAUSED, "paused", "1 while the queue pauses after a configuration error.")                             \
+	X(GAUGE_PAUSED, "paused", "1 while the queue pauses, after a configuration error or by an operator.")                             \
+	X(GAUGE_HELD, "held", "1 while an operator has paused the queue.")                                             \
 	X(GAUGE_TAKEN_OVER, "schedules_taken_over", "Schedules of pg_cron's that are run here, since its launcher is dead.") \
 	X(GAUGE_STALL, "callback_longest_seconds", "Longest time that one callback of the plugin kept the loop waiting.")
 
@@ -41,8 +43,9 @@ enum stats_gauge { STATS_GAUGES(STATS_ID) STATS_NGAUGES };
 #undef STATS_ID
 
 /* Histograms of a message's life, in microseconds, with fixed bounds (stats_bounds_us). */
-/* Enqueue to start; start to outcome; outcome to settled; one call into the plugin. */
-enum stats_histogram { HIST_WAIT, HIST_RUN, HIST_SETTLE, HIST_CALLBACK, STATS_NHISTOGRAMS };
+/* Enqueue to wake-up; wake-up to claimed; enqueue to start; start to outcome; outcome to settled; one call into the plugin; how late
+ * the loop comes to a timer. */
+enum stats_histogram { HIST_WAKE, HIST_CLAIM, HIST_WAIT, HIST_RUN, HIST_SETTLE, HIST_CALLBACK, HIST_LAG, STATS_NHISTOGRAMS };
 #define STATS_NBOUNDS 17
 
 enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, ROLE_CONTROL };

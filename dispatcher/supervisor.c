@@ -140,6 +140,7 @@ static void supervisor_settle(struct supervisor *sup)
 	sup->settling = NULL;
 	snprintf(prefix, sizeof prefix, "READY=1\nMAINPID=%d\n", (int)getpid());
 	supervisor_status(sup, prefix);
+	proc_trim();
 }
 
 /* Says that everything goes on under the old settings. */

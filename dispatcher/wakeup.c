@@ -2,7 +2,7 @@
  *
  *   ASLEEP   producers notify; the worker waits for a notification, a due timer or the fallback poll
  *   WAKING   many messages in a short time: the lock "awake" is being asked for
- *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 20 ms
+ *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 8 ms while messages come, then up to 20 ms
  *   CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come back, the worker goes
  *            on looking, so that whoever was silent because it saw us awake is seen by us
  *
@@ -19,6 +19,9 @@
 #define BURST_MS 100     /* so many messages ... */
 #define BURST_MESSAGES 50 /* ... in this time make it worth while: 500 a second */
 #define POLL_MAX_MS 20
+#define POLL_BUSY_MAX_MS 8 /* while messages come */
+#define POLL_ROWS 50       /* so many in one look are worth it */
+#define MISSED_US 1000000 /* a notification that took longer was missed */
 #define EMPTY_LOOKS 4 /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
 
 void wakeup_due_in(struct flow *f, int64_t ms)
@@ -45,9 +48,22 @@ void wakeup_poll_arm(struct flow *f)
 	flow_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
 }
 
-/* There may be something to claim. */
-static void wakeup_look(struct flow *f)
+/* Outcomes are on their way: with groups, the messages that come after them may be claimed by a look behind. */
+void wakeup_next(struct flow *f)
 {
+	if (strcmp(f->qs->ordered, "group") != 0)
+		return;
+	f->look_again = f->look_again || f->looking;
+	f->look_wanted = f->look_wanted || !f->looking;
+}
+
+/* There may be something to claim; the first reason for a look counts. */
+static void wakeup_look(struct flow *f, enum wake_cause cause)
+{
+	struct wake *w = f->looking ? &f->woke_again : &f->woke;
+
+	if (!w->us)
+		*w = (struct wake){ .cause = cause, .us = flow_realtime_us() };
 	if (f->looking)
 		f->look_again = true;
 	else
@@ -55,10 +71,22 @@ static void wakeup_look(struct flow *f)
 	flow_look(f);
 }
 
+void wakeup_observe(struct flow *f, const struct pgmqd_msg *m, bool missed)
+{
+	int64_t woke = f->woke.us;
+
+	if (m->read_ct != 1 || f->woke.cause == WOKE_DUE) /* it was seen before, or has had a delay */
+		return;
+	stats_observe(f->slot, HIST_WAKE, woke - m->enqueued_us);
+	stats_observe(f->slot, HIST_CLAIM, flow_realtime_us() - (woke > m->enqueued_us ? woke : m->enqueued_us));
+	if (missed && f->woke.cause == WOKE_POLL && woke - m->enqueued_us > MISSED_US)
+		stats_add(f->slot, STAT_MISSED, 1);
+}
+
 void wakeup_due(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
-	wakeup_look(arg);
+	wakeup_look(arg, WOKE_DUE);
 }
 
 void wakeup_poll(evutil_socket_t fd, short what, void *arg)
@@ -67,15 +95,17 @@ void wakeup_poll(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	f->full_look = true; /* also at what lies below the mark */
+	if (f->ready)
+		hold_ask(f); /* a notification may have been missed */
 	wakeup_poll_arm(f);
-	wakeup_look(f);
+	wakeup_look(f, WOKE_POLL);
 }
 
 void flow_wake(struct flow *f)
 {
 	stats_add(f->slot, STAT_WAKEUPS, 1);
 	if (f->notify != NOTIFY_OFF)
-		wakeup_look(f);
+		wakeup_look(f, WOKE_NOTIFY);
 }
 
 void flow_hearing(struct flow *f, bool hearing)
@@ -83,7 +113,7 @@ void flow_hearing(struct flow *f, bool hearing)
 	f->deaf = !hearing;
 	stats_gauge(f->slot, GAUGE_HEARING, hearing);
 	f->full_look = true;
-	wakeup_look(f);
+	wakeup_look(f, WOKE_OTHER);
 	wakeup_poll_arm(f);
 }
 
@@ -143,7 +173,17 @@ void wakeup_busy(evutil_socket_t fd, short what, void *arg)
 	if (f->wake == WAKE_CLOSING && !f->looking)
 		wakeup_close(f);
 	else if (f->wake == WAKE_AWAKE || f->wake == WAKE_CLOSING)
-		wakeup_look(f);
+		wakeup_look(f, WOKE_OTHER);
+}
+
+/* When to look next while awake. Each look is a statement or two and a commit, which the producers pay for, too: so a look that brought
+ * little is followed by a longer pause, which is short all the same while there was anything at all. */
+static int64_t wakeup_busy_poll(int64_t ms, int rows)
+{
+	int64_t max = rows ? POLL_BUSY_MAX_MS : POLL_MAX_MS;
+
+	ms = rows >= POLL_ROWS ? ms / 2 : ms * 2;
+	return ms < 1 ? 1 : ms > max ? max : ms;
 }
 
 /* A look came back with `rows`. */
@@ -169,7 +209,7 @@ void wakeup_looked(struct flow *f, int rows)
 		if (f->notify == NOTIFY_OFF)
 			break; /* always awake, and polled as if deaf */
 		f->empty_looks = rows ? 0 : f->empty_looks + 1;
-		f->poll_ms = rows ? 1 : f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
+		f->poll_ms = wakeup_busy_poll(f->poll_ms, rows);
 		if (f->empty_looks >= EMPTY_LOOKS)
 			wakeup_close(f);
 		else

@@ -4,9 +4,10 @@
 
 #include <stdint.h>
 
-/* Below WAKE_ALL: the index of a queue within its unit. */
+/* Below WAKE_OPERATED: the index of a queue within its unit; with that bit set, an operator has paused or resumed it. */
 typedef uint16_t wake_word;
 enum {
+	WAKE_OPERATED = 0x8000,
 	WAKE_ALL = 0xfffd,     /* look at every queue: notifications may have been missed */
 	WAKE_DEAF = 0xfffe,    /* notifications do not arrive: poll */
 	WAKE_HEARING = 0xffff, /* they do (again), and a full look is due */

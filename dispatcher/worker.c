@@ -14,12 +14,15 @@
 #include "xalloc.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
+#define BEAT_US 1000000 /* between two signs of life */
 #define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
 #define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
 
@@ -33,16 +36,31 @@ struct worker {
 	size_t nflows;
 	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
+	int64_t beat_us;   /* when the last sign of life was given */
 	int status;        /* to leave with */
 	char *down_reason; /* the last one that was logged */
 };
 
-/* A sign of life, once a second. */
+/* Microseconds of a clock that never jumps. */
+static int64_t worker_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* A sign of life, once a second, and how late it came. */
 static void worker_beat(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
+	int64_t now = worker_now_us();
 
 	(void)fd, (void)what;
+	if (w->beat_us)
+		for (size_t i = 0; i < w->nflows; i++)
+			stats_observe(w->env->unit->slots[i], HIST_LAG, now - w->beat_us - BEAT_US);
+	w->beat_us = now;
 	proc_beat(w->env);
 }
 
@@ -140,6 +158,8 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			for (size_t k = 0; k < w->nflows; k++) {
 				if (words[i] == k || words[i] == WAKE_ALL)
 					flow_wake(w->flows[k]);
+				else if (words[i] == (WAKE_OPERATED | k))
+					flow_operated(w->flows[k]);
 				else if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
 				total++;
@@ -237,6 +257,19 @@ static int worker_load(struct worker *w)
 	return 0;
 }
 
+/* Steps back as far as the settings say; of a group, as far as the least of its queues. */
+static void worker_step_back(const struct proc_unit *unit)
+{
+	int by = 19;
+
+	for (size_t i = 0; i < unit->nqueues; i++)
+		if ((int)unit->queues[i]->nice < by)
+			by = (int)unit->queues[i]->nice;
+	errno = 0;
+	if (by > 0 && nice(by) == -1 && errno != 0)
+		log_warn("nice: the process goes on at its priority: %s", strerror(errno));
+}
+
 /* A persistent event that must exist. */
 static struct event *worker_event(struct worker *w, evutil_socket_t fd, short what, event_callback_fn cb)
 {
@@ -292,6 +325,7 @@ int worker_main(const struct proc_env *env)
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
 	event_add(w.beat, &second);
+	worker_step_back(env->unit);
 	status = worker_load(&w);
 	if (status == 0) {
 		worker_beat(-1, 0, &w);

@@ -14,11 +14,10 @@
 static _Noreturn void xalloc_die(const char *what)
 {
 	static const char prefix[] = "pgmqd: ";
-	ssize_t ignored;
 
-	ignored = write(STDERR_FILENO, prefix, sizeof(prefix) - 1);
-	ignored = write(STDERR_FILENO, what, strlen(what));
-	(void)ignored;
+	/* what cannot be said is not */
+	if (write(STDERR_FILENO, prefix, sizeof(prefix) - 1) > 0 && write(STDERR_FILENO, what, strlen(what)) > 0)
+		abort();
 	abort();
 }
 
@@ -95,7 +94,7 @@ char *xvasprintf(const char *fmt, va_list ap)
 char *
 xoneline(const char *text)
 {
-	char *line = xstrdup(text), *to = line;
+	char *line = xasprintf("%s", text), *to = line;
 
 	for (const char *from = line; *from; from++) {
 		bool space = *from == '\n' || *from == '\t' || *from == ' ';

@@ -14,17 +14,24 @@ COMMENT ON TABLE pgmqd.schema_version IS 'files of sql/ that pgmqd migrate has a
 
 -- ---- privileges ----
 
+-- Those who get rights by default and must have none here, as a list for REVOKE; Supabase has the last two.
+CREATE OR REPLACE FUNCTION pgmqd.strangers() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT string_agg(name, ', ') FROM (SELECT 'PUBLIC' AS name UNION ALL
+    SELECT quote_ident(rolname) FROM pg_roles WHERE rolname IN ('anon', 'authenticated')) r
+$f$;
+
 -- Takes EXECUTE on every function of schema pgmqd, and on the given ones elsewhere, from everybody but the owner;
 -- Supabase grants it to anon and authenticated by default. The given ones stay open to service_role where there is one.
 CREATE OR REPLACE FUNCTION pgmqd.restrict_functions(VARIADIC functions regprocedure[] DEFAULT '{}') RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  who text := (SELECT string_agg(name, ', ') FROM (SELECT 'PUBLIC' AS name UNION ALL
-    SELECT quote_ident(rolname) FROM pg_roles WHERE rolname IN ('anon', 'authenticated')) r);
+  who text := pgmqd.strangers();
   f regprocedure;
 BEGIN
   EXECUTE format('REVOKE ALL ON SCHEMA pgmqd FROM %s', who);
   EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA pgmqd FROM %s', who);
+  EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA pgmqd FROM %s', who);
   EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmqd FROM %s', who);
   FOREACH f IN ARRAY functions LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', f, who);
@@ -77,14 +84,16 @@ $f$;
 --
 -- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
 -- the advisory lock (table, -2) exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
--- then tries to share (table, -2): if it cannot, the worker is awake. Before a worker sleeps it gives (table, -2) up, must once
+-- then tries to share (table, -2) for a moment: if it cannot, the worker is awake. (For longer than a moment it must not be kept: with
+-- some producers always waiting for the cluster's lock, the worker could never take it.) Before a worker sleeps it gives (table, -2) up, must once
 -- get (table, -1) exclusively, and looks a last time; so it sees whatever was enqueued silently. All of it is try only:
 -- a producer never waits here. The order of the two tries matters, hence two statements.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
 BEGIN
   IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -1) THEN
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -2) THEN
+    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(TG_RELID::int4, -2)
+      THEN pg_catalog.pg_advisory_unlock_shared(TG_RELID::int4, -2) ELSE false END) THEN
       RETURN NULL;
     END IF;
   END IF;
@@ -100,7 +109,8 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
 $f$;
 
--- Makes the dispatcher hear of new messages of a queue. True when that was news; it may be called any number of times.
+-- Makes the dispatcher hear of new messages of a queue, and gives its role the rights on them. True when the first was news; it may be
+-- called any number of times.
 CREATE OR REPLACE FUNCTION pgmqd.attach_queue(name text) RETURNS boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -111,6 +121,9 @@ BEGIN
   IF stored IS NULL OR queue_table IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist', name
       USING ERRCODE = 'undefined_object', HINT = format('Create it first: SELECT pgmq.create(%L)', name);
+  END IF;
+  IF to_regprocedure('pgmqd.grant_queue(text)') IS NOT NULL THEN -- 034; while it is not applied there are no roles
+    PERFORM pgmqd.grant_queue(stored);
   END IF;
   -- no lock on a queue in use unless something has to change
   IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = queue_table AND tgname = 'pgmqd_wakeup' AND tgenabled <> 'D'
@@ -135,6 +148,44 @@ BEGIN
   RETURN true;
 END $f$;
 
+-- ---- order ----
+
+-- Makes or drops an index of a queue's table; the dispatcher finds it by its name. True when something changed.
+CREATE OR REPLACE FUNCTION pgmqd.index_queue(name text, what text, columns text, wanted boolean) RETURNS boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  index_name text := 'q_' || lower(name) || '_' || what || '_idx';
+  queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
+BEGIN
+  IF queue_table IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist', name
+      USING ERRCODE = 'undefined_object', HINT = format('Create it first: SELECT pgmq.create(%L)', name);
+  END IF;
+  -- no lock on a queue in use unless something has to change
+  IF wanted = (to_regclass(format('pgmq.%I', index_name)) IS NOT NULL) THEN
+    RETURN false;
+  ELSIF wanted THEN
+    EXECUTE format('CREATE INDEX %I ON %s (%s)', index_name, queue_table, columns);
+  ELSE
+    EXECUTE format('DROP INDEX pgmq.%I', index_name);
+  END IF;
+  RETURN true;
+END $f$;
+
+-- Makes the dispatcher deliver a queue's messages by the number in "priority", the highest first, across all that wait. It takes an index
+-- that every message has to pass, so it is only for queues that ask for it; wanted = false takes it away again.
+CREATE OR REPLACE FUNCTION pgmqd.prioritize_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'priority', $$(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number'
+    THEN - pg_catalog.floor((message -> 'priority')::numeric) ELSE 0 END), vt$$, wanted)
+$f$;
+
+-- The index by which the option "ordered = group" finds the first message of each group in a long queue.
+CREATE OR REPLACE FUNCTION pgmqd.group_queue(name text, wanted boolean DEFAULT true) RETURNS boolean
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.index_queue(name, 'group', $$(headers ->> 'group'), (least(read_ct, 1)), msg_id$$, wanted)
+$f$;
+
 -- ---- queues and their dead letters ----
 
 -- The queue that takes what another one cannot deliver.
@@ -146,18 +197,20 @@ $f$;
 -- A queue with all that pgmqd wants of it: the queue, its dead-letter queue, and the wake-ups.
 CREATE OR REPLACE FUNCTION pgmqd.create_queue(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  made text;
 BEGIN
   -- the daemon takes nothing else, and with _dlq behind it the name must stay within the 47 characters of pgmq
   IF name !~ '^[a-z_][a-z0-9_]{0,42}$' OR name IS NULL THEN
     RAISE EXCEPTION 'queue name "%" must be 1 to 43 of a-z, 0-9 and _, and must not begin with a digit', name
       USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF pgmqd.stored_name(name) IS NULL THEN
-    PERFORM pgmq.create(name);
-  END IF;
-  IF pgmqd.stored_name(pgmqd.dead_letter_queue(name)) IS NULL THEN
-    PERFORM pgmq.create(pgmqd.dead_letter_queue(name));
-  END IF;
+  FOREACH made IN ARRAY ARRAY[name, pgmqd.dead_letter_queue(name)] LOOP
+    CONTINUE WHEN pgmqd.stored_name(made) IS NOT NULL;
+    PERFORM pgmq.create(made);
+    EXECUTE format('REVOKE ALL ON TABLE pgmq.%1$I, pgmq.%2$I, %3$s FROM %4$s', 'q_' || made, 'a_' || made,
+      pg_get_serial_sequence('pgmq.q_' || made, 'msg_id'), pgmqd.strangers());
+  END LOOP;
   PERFORM pgmqd.attach_queue(name);
 END $f$;
 
@@ -177,9 +230,10 @@ CREATE TABLE IF NOT EXISTS pgmqd.refunds (
   queue text,
   msg_id bigint,
   n integer NOT NULL,
+  read_ct integer NOT NULL,
   PRIMARY KEY (queue, msg_id)
 );
-COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts';
+COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts, and which was the last of them (read_ct)';
 
 -- ---- people, dates and money, as mails show them ----
 

@@ -51,7 +51,7 @@ END $f$;
 -- What was pgmqd_dead becomes the last entry of the array pgmqd_history. The dispatcher wakes at commit.
 CREATE OR REPLACE FUNCTION pgmqd.redrive(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS TABLE (dead_id bigint, new_id bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record;
 BEGIN
@@ -73,7 +73,7 @@ END $f$;
 -- Throws the dead letters that are meant away for good; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.purge_dead_letters(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   n bigint;
 BEGIN

@@ -43,7 +43,7 @@ END $f$;
 -- Without jit: the dispatcher's sessions plan with enable_seqscan = off, whose costs would have one-row statements compiled for 25 ms.
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin(key text, token text, queue text, msg_id bigint, template text, message_id text,
   address text, attempt integer, resend boolean) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   was pgmqd.mail_log;
 BEGIN
@@ -73,14 +73,14 @@ END $f$;
 
 -- How it ended, when it was not sent: unknown or failed.
 CREATE OR REPLACE FUNCTION pgmqd.mail_end(key text, token text, state text, reply text) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.mail_log l SET state = $3, reply = $4, changed_at = clock_timestamp()
   WHERE l.dedupe_key = $1 AND l.token = $2 AND l.state = 'sending'
 $f$;
 
 -- It was sent. Commits with the message's archive, so it must not fail whatever happened to the ledger: then the mail would go out again.
 CREATE OR REPLACE FUNCTION pgmqd.mail_sent(key text, token text, reply text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 BEGIN
   UPDATE pgmqd.mail_log l SET state = 'sent', reply = mail_sent.reply, changed_at = clock_timestamp()
   WHERE l.dedupe_key = mail_sent.key AND l.token = mail_sent.token;

@@ -21,6 +21,16 @@ COMMENT ON COLUMN pgmqd.reports.path IS 'file, where report_dir is set';
 COMMENT ON COLUMN pgmqd.reports.object IS 'BUCKET/PATH in Supabase Storage, where a bucket is set';
 COMMENT ON COLUMN pgmqd.reports.mail_id IS 'message of email_queue; NULL: no address of the person was known';
 
+-- Reports that pgmqd.erase_person() has found: the report plugin deletes them and then the row. A row that stays has a dead
+-- letter that says why.
+CREATE TABLE IF NOT EXISTS pgmqd.files_to_erase (
+  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  path text,
+  object text,
+  asked_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE pgmqd.files_to_erase IS 'reports whose file (path), or BUCKET/PATH in Storage (object), the report plugin has to delete';
+
 -- The same check-up, type and completion give the same number, whoever asks and however often.
 CREATE OR REPLACE FUNCTION pgmqd.report_id(assessment_id text, report_type text, completed_at timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -31,7 +41,7 @@ $f$;
 -- All that a report shows, as one object; or {"problem": unknown | other_user | not_completed | abandoned | no_date}.
 -- Replace this function where check-ups are kept in other tables.
 CREATE OR REPLACE FUNCTION pgmqd.report_source(assessment_id text, user_id text, report_type text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   r jsonb;
   profile jsonb;
@@ -74,7 +84,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.finish_report(report_id uuid, assessment_id text, user_id text, report_type text,
   completed_at timestamptz, path text, object text, bytes integer, pages integer, sha256 text, link text,
   filename text, content text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
 DECLARE
   who jsonb;

@@ -28,7 +28,7 @@ COMMENT ON TABLE pgmqd.payment_alerts IS 'payments that somebody has to look at;
 -- The payment as the plugin needs it; no row when there is none. amount is exact, as text; age in milliseconds.
 CREATE OR REPLACE FUNCTION pgmqd.payment_to_verify(payment_id text)
 RETURNS TABLE (status text, amount text, currency text, provider_payment_id text, age_ms bigint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   r jsonb;
 BEGIN
@@ -49,7 +49,7 @@ END $f$;
 --   pending → completed, failed, refunded     failed → completed, refunded     completed → refunded
 CREATE OR REPLACE FUNCTION pgmqd.settle_payment(payment text, new_status text, by_provider text, id_there text,
   status_there text, refunded bigint, paid_at text, why text, alert text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   allowed text[] := CASE new_status WHEN 'completed' THEN ARRAY['pending', 'failed'] WHEN 'failed' THEN ARRAY['pending']
     WHEN 'refunded' THEN ARRAY['pending', 'failed', 'completed'] END;

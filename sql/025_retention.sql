@@ -37,6 +37,26 @@ BEGIN
   RETURN n;
 END $f$;
 
+-- Deletes at most `batch` rows of pgmqd.refunds whose message waits no more, or whose queue is gone.
+CREATE OR REPLACE FUNCTION pgmqd.delete_spent_refunds(batch integer) RETURNS integer
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  name text;
+  waits text;
+  n integer;
+  total integer := 0;
+BEGIN
+  FOR name IN SELECT DISTINCT r.queue FROM pgmqd.refunds r LOOP
+    waits := CASE WHEN to_regclass(format('pgmq.%I', 'q_' || lower(name))) IS NULL THEN 'false'
+      ELSE format('EXISTS (SELECT FROM pgmq.%I q WHERE q.msg_id = r.msg_id)', 'q_' || lower(name)) END;
+    EXECUTE format('WITH spent AS (SELECT r.ctid FROM pgmqd.refunds r WHERE r.queue = $1 AND NOT %s LIMIT $2 FOR UPDATE SKIP LOCKED)'
+      ' DELETE FROM pgmqd.refunds r USING spent WHERE r.ctid = spent.ctid', waits) USING name, batch - total;
+    GET DIAGNOSTICS n = ROW_COUNT;
+    total := total + n;
+  END LOOP;
+  RETURN total;
+END $f$;
+
 -- Deletes what is older than the settings say: at most `batch` rows of each table in one call, so that no transaction is
 -- long; the schedule delete-old-messages calls it every ten minutes. Returns how many rows of each table.
 CREATE OR REPLACE FUNCTION pgmqd.delete_old(batch integer DEFAULT 5000) RETURNS jsonb
@@ -53,7 +73,7 @@ BEGIN
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
-      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
+      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
     BEGIN
@@ -65,13 +85,22 @@ BEGIN
       NULL; -- not ours: pg_cron's history, say
     END;
   END LOOP;
+  BEGIN
+    n := pgmqd.delete_spent_refunds(batch);
+    IF n > 0 THEN
+      result := result || jsonb_build_object('pgmqd.refunds', n);
+    END IF;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+  END;
   RETURN result;
 END $f$;
 
 -- Deletes what pgmqd knows of a person: messages that wait, are archived or are dead, mails, reports, events, reminders,
 -- failures and payments' states. The application's own tables are left alone. A row is the person's when one of its
 -- values is the address, or the id of the person, or of one of the person's check-ups, appointments or payments.
--- Returns how many rows of each table, and under "files" the reports on disk, which are to be deleted by hand.
+-- Returns how many rows of each table, and under "files" how many reports on disk or in Storage: no database can delete
+-- those, so each is a row of pgmqd.files_to_erase and a message to the report plugin, which deletes both.
 CREATE OR REPLACE FUNCTION pgmqd.erase_person(email text) RETURNS jsonb
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -81,7 +110,7 @@ DECLARE
   needles text[];
   t text;
   n integer;
-  files jsonb := '[]';
+  files bigint[] := '{}';
   result jsonb := '{}';
 BEGIN
   IF coalesce(address, '') !~ '^[^@\s"\\]+@[^@\s"\\]+$' THEN
@@ -106,11 +135,12 @@ BEGIN
     ids := ids || pgmqd.mail_recipient(address); -- the mail ledger knows the person by this
   END IF;
   SELECT array_agg(DISTINCT '"' || lower(x) || '"') INTO needles FROM unnest(ids || address) x;
-  IF to_regclass('pgmqd.reports') IS NOT NULL AND EXISTS (SELECT FROM pg_attribute
-      WHERE attrelid = to_regclass('pgmqd.reports') AND attname = 'path' AND NOT attisdropped) THEN
-    EXECUTE 'SELECT coalesce(jsonb_agg(r.path), ''[]'') FROM pgmqd.reports r WHERE r.path IS NOT NULL AND EXISTS'
-      ' (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)' INTO files USING needles;
-  END IF;
+  WITH asked AS (
+    INSERT INTO pgmqd.files_to_erase (path, object)
+    SELECT r.path, r.object FROM pgmqd.reports r WHERE coalesce(r.path, r.object) IS NOT NULL
+      AND EXISTS (SELECT FROM unnest(needles) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)
+    RETURNING id)
+  SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
     UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs'])
@@ -123,7 +153,13 @@ BEGIN
       result := result || jsonb_build_object(t, n);
     END IF;
   END LOOP;
-  RETURN result || CASE WHEN files <> '[]' THEN jsonb_build_object('files', files) ELSE '{}' END;
+  IF files = '{}' THEN
+    RETURN result;
+  END IF;
+  IF to_regclass('pgmq.q_report_generation_queue') IS NOT NULL THEN
+    PERFORM pgmqd.enqueue('report_generation_queue', jsonb_build_object('action', 'erase', 'file', f)) FROM unnest(files) f;
+  END IF;
+  RETURN result || jsonb_build_object('files', cardinality(files));
 END $f$;
 
 DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;

@@ -25,7 +25,7 @@ COMMENT ON TABLE pgmqd.analytics_daily IS 'events a day (by the time_zone of pgm
 -- not recorded, and not counted, a second time. Returns how many were new.
 CREATE OR REPLACE FUNCTION pgmqd.record_events(queues text[], ids text[], kinds text[], times text[], bodies text[])
 RETURNS bigint
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WITH new AS (
     INSERT INTO pgmqd.analytics_events (queue, msg_id, event, occurred_at, properties)
     SELECT e.queue, e.id::bigint, e.kind, e.at::timestamptz, coalesce(nullif(e.body::jsonb->'properties', 'null'), '{}')

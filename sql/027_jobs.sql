@@ -91,7 +91,7 @@ END $f$;
 
 -- Makes jobs follow the messages of a queue; its dead-letter queue has to be there. True when that was news.
 CREATE OR REPLACE FUNCTION pgmqd.attach_jobs(queue text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record := pgmqd.dead_letter_tables(queue);
   archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(queue)));
@@ -117,7 +117,7 @@ END $f$;
 -- the same type before starts nothing: outcome "known" for the same input, "conflict" for another one; else "started".
 CREATE OR REPLACE FUNCTION pgmqd.start_jobs(types text[], queues text[], inputs text[], keys text[])
 RETURNS TABLE (job_id uuid, outcome text, job_status text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$ -- by the indexes, whatever the planner believes the size is
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$ -- by the indexes, whatever the planner believes the size is
 DECLARE
   ids uuid[] := ARRAY(SELECT gen_random_uuid() FROM unnest(types));
   q text;
@@ -164,32 +164,42 @@ END $f$;
 
 -- How far it is, in percent; it never goes back.
 CREATE OR REPLACE FUNCTION pgmqd.job_progress(job uuid, percent integer) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.jobs j SET progress = least(percent, 99), status = CASE j.status WHEN 'queued' THEN 'processing' ELSE j.status END
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial') AND j.progress < least(percent, 99)
 $f$;
 
 -- One part of the result, under a name; it is missing no more.
 CREATE OR REPLACE FUNCTION pgmqd.job_part(job uuid, name text, value jsonb, percent integer) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.jobs j SET result = CASE WHEN jsonb_typeof(j.result) = 'object' THEN j.result ELSE '{}' END || jsonb_build_object(name, value),
     missing = array_remove(j.missing, name), progress = greatest(j.progress, least(percent, 99)),
     status = CASE j.status WHEN 'queued' THEN 'processing' ELSE j.status END
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
 $f$;
 
--- Something is missing, and will be tried again.
-CREATE OR REPLACE FUNCTION pgmqd.job_partial(job uuid, missing text[], retry_in interval, retry_until timestamptz) RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
-  UPDATE pgmqd.jobs j SET status = 'partial', missing = $2, next_retry_at = clock_timestamp() + retry_in, retry_until = $4
+-- Something is missing, and will be tried again after retry_in; no longer than retry_for, from when something was missing first.
+CREATE OR REPLACE FUNCTION pgmqd.job_partial(job uuid, missing text[], retry_in interval, retry_for interval) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  UPDATE pgmqd.jobs j SET status = 'partial', missing = $2, next_retry_at = clock_timestamp() + retry_in,
+    retry_until = coalesce(j.retry_until, clock_timestamp() + retry_for)
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
+$f$;
+
+-- What a job that gathers goes by: its status, the names of the parts that have come, and the milliseconds that are left for trying again
+-- (NULL: nothing was missing yet).
+CREATE OR REPLACE FUNCTION pgmqd.job_state(job uuid) RETURNS TABLE (status text, parts json, left_ms bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT j.status, coalesce((SELECT json_agg(k) FROM jsonb_object_keys(CASE jsonb_typeof(j.result) WHEN 'object' THEN j.result ELSE '{}' END) k),
+    '[]'), (extract(epoch FROM j.retry_until - clock_timestamp()) * 1000)::bigint
+  FROM pgmqd.jobs j WHERE j.id = job
 $f$;
 
 -- The end: a result (NULL leaves the parts that came), what is missing for good, and why it failed if it did. To be called in the
 -- transaction that archives the message (pgmqd_done_with), so that both happen or neither; the archive may come first.
 CREATE OR REPLACE FUNCTION pgmqd.job_finish(job uuid, result jsonb DEFAULT NULL, missing text[] DEFAULT '{}', error text DEFAULT NULL)
 RETURNS void
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   UPDATE pgmqd.jobs j SET status = CASE WHEN $4 IS NULL THEN 'completed' ELSE 'failed' END, error = $4, missing = $3, next_retry_at = NULL,
     progress = CASE WHEN $4 IS NULL THEN 100 ELSE least(j.progress, 99) END, result = coalesce($2, j.result), finished_at = now()
   WHERE j.id = job AND (j.status IN ('queued', 'processing', 'partial') OR j.status = 'completed' AND j.finished_at = now())
@@ -224,7 +234,7 @@ END $f$;
 
 -- Tries again now what is missing of a job, or the whole of one that failed. The job as it was before; errors HT404 and HT409.
 CREATE OR REPLACE FUNCTION pgmqd.retry_job(type text, id uuid) RETURNS pgmqd.jobs
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   j pgmqd.jobs;
 BEGIN
@@ -246,7 +256,7 @@ END $f$;
 
 -- Wakes the jobs whose next try is due, and whose messages have not seen to it by themselves; returns their ids.
 CREATE OR REPLACE FUNCTION pgmqd.retry_due_jobs(max_rows integer DEFAULT 1000) RETURNS SETOF uuid
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   j pgmqd.jobs;
 BEGIN
@@ -274,7 +284,7 @@ $f$;
 
 -- The same for one job of a type; errors HT404 and, while there is no result, HT409.
 CREATE OR REPLACE FUNCTION pgmqd.job_info(type text, id uuid, what text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   j pgmqd.jobs;
 BEGIN
@@ -290,7 +300,7 @@ END $f$;
 -- The status, its version, and from now on for a minute a notification (channel NAME_jobs, payload the id) of each change.
 CREATE OR REPLACE FUNCTION pgmqd.watch_job(type text, id uuid)
 RETURNS TABLE (version bigint, finished boolean, waiting boolean, completed boolean, attempts integer, missing integer, info jsonb)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   RETURN QUERY UPDATE pgmqd.jobs x SET watched_until = clock_timestamp() + interval '1 minute'
     WHERE x.id = watch_job.id AND x.type = watch_job.type

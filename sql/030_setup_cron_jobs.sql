@@ -196,7 +196,7 @@ CREATE OR REPLACE TRIGGER schedule_changed BEFORE UPDATE ON pgmqd.schedule
 -- failed, skipped, or taken, when somebody else has it. "at" is the present; problem: do not run it, it failed for this.
 CREATE OR REPLACE FUNCTION pgmqd.run_schedule(schedule text, due timestamptz, next timestamptz,
   "at" timestamptz DEFAULT clock_timestamp(), problem text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   s pgmqd.schedule;
   status text := 'ok';
@@ -274,7 +274,7 @@ END $f$;
 
 -- With pg_cron's launcher dead its jobs become ours, from the time on at which each was started last; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.take_over_schedules() RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   s record;
   ran timestamptz;
@@ -295,7 +295,7 @@ END $f$;
 
 -- Gives them back; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.give_back_schedules() RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   s record;
   n integer := 0;

@@ -8,6 +8,7 @@ BEGIN
   LOOP
     PERFORM pgmqd.create_queue(name);
   END LOOP;
+  PERFORM pgmqd.prioritize_queue('email_queue'); -- queue_email_task() takes a priority
 END $$;
 
 -- Attached PDF files are compressed already: trying again, in the queue and in its archive, would cost more than the rest.

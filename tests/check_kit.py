@@ -1,8 +1,10 @@
 #!/usr/bin/python3
 """check_kit.py: the plugin interface and its kit, without a database: what plugins answer, what misuse is told, old binaries, symbols."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ top = os.environ.get("TOP_SRCDIR") or os.path.dirname(os.path.dirname(os.path.ab
 build = os.environ.get("TOP_BUILDDIR") or os.path.join(top, "build")
 pgmqd = os.path.join(build, "pgmqd")
 failed = []
+everywhere = ["--valgrind"] if os.environ.get("PGMQD_VALGRIND") else []  # all of this under valgrind, which takes minutes
 
 
 def expect(what, got, wanted):
@@ -22,9 +25,11 @@ def so(name):
     return os.path.join(build, "plugins", ".libs", f"pgmqd-{name}-plugin.so")
 
 
-def kit(plugin, lines, *args):
-    done = subprocess.run([pgmqd, "plugin", "test", plugin, *args], input="".join(line + "\n" for line in lines), capture_output=True,
-                          text=True, timeout=60)
+def kit(plugin, lines, *args, **more_env):
+    env = {**os.environ, **more_env, "VALGRIND_OPTS": f"--suppressions={top}/tests/valgrind.supp",
+           "LSAN_OPTIONS": f"suppressions={top}/tests/lsan.supp:print_suppressions=0"}
+    done = subprocess.run([pgmqd, "plugin", "test", plugin, *args, *everywhere], input="".join(line + "\n" for line in lines),
+                          capture_output=True, text=True, timeout=120, env=env)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
 
@@ -48,27 +53,97 @@ def check_plugins():
     expect("exec pool", kit(so("exec"), ['{"o":"done"}', '{"o":"retry"}', '{"o":"fail"}', '{"o":"what"}'], "mode=pool",
                             f'command=python3 -c "{pool}"')[:2],
            (0, ["1 done", "2 retry in 2000 ms: so", "3 fail: so", "4 retry: the program's line is no answer to the message that it has"]))
+    expect("null", kit(so("null"), ["1", "[]"])[:2], (0, ["1 done", "2 done"]))
     expect("webhook keeps from private addresses", kit(so("webhook"), ["{}"], "url=http://127.0.0.1:9/")[1][0].split(":")[0], "1 config_error")
 
 
+def check_application(directory):
+    """The plugins of the application, with a database that a file plays and servers that are not there."""
+    answers = os.path.join(directory, "answers")
+    source = {"report_id": "0", "lang": "en", "date": "2026-05-05", "completed_at": "2026-05-05 12:00+03", "completed_utc": "2026-05-05T09:00:00Z",
+              "name": "John O'Sample", "score": 71, "answers": {"sleep": {"title": "Sleep", "score": 80, "answers": [
+                  {"question": "Hours", "value": 6, "unit": "h", "reference": {"low": 7}}], "recommendations": ["Go to bed."]}}}
+    with open(answers, "w", encoding="utf-8") as f:
+        for match, rows in (("report_source", [[json.dumps(source)]]), ("payment_to_verify", [["pending", "1490.00", "RUB", "2d9e", "1000"]]), ("", [])):
+            f.write(json.dumps({"match": match, "rows": rows}) + "\n")
+    status, out, _ = kit(so("payment"), ['{"payment_id":"1","action":"verify"}', "{}"], "shop_id=1", "secret_key=2", "base_url=http://127.0.0.1:9/",
+                         "--answers", answers)
+    expect("payment", (status, [line[:31] for line in out]), (0, ["1 postpone in 600000 ms: no ans", "2 fail: payment_id is missing, "]))
+    status, out, _ = kit(so("analytics"), ['{"event":"x"}', "{}"])
+    expect("analytics", (status, [line[:36] for line in out]), (0, ["1 done_with: SELECT pgmqd.record_eve", "2 fail: event is missing, or is no t"]))
+    if os.path.exists(so("report")):
+        status, out, err = kit(so("report"), ['{"assessment_id":"1","user_id":"1"}', "{}"], f"report_dir={directory}", "--answers", answers)
+        expect("report", (status, [line[:36] for line in out]), (0, ["1 done_with: SELECT pgmqd.finish_rep", "2 fail: assessment_id: it must be an"]))
+        expect("report's file", os.path.exists(os.path.join(directory, "0.pdf")), True)
+    if os.path.exists(so("email")):
+        mails = [{"to": "a@example.test", "template": "no_such", "variables": {}}, {"to": "nobody"},
+                 {"to": "a@example.test", "subject": "x", "variables": {"text": "Привет"}}]
+        status, out, _ = kit(so("email"), [json.dumps(mail) for mail in mails], "smtp_host=127.0.0.1", "smtp_port=9", "from=b@example.test",
+                             "--template-dir", os.path.join(top, "templates"), "--answers", answers)
+        expect("email", (status, [line.split(":")[0] for line in out]), (0, ["1 fail", "2 fail", "3 fail"]))
+
+
+def check_options(directory):
+    """The options of `pgmqd plugin test` that nothing else here uses, and what is refused."""
+    expect("--headers", kit(so("exec"), ['{"h":1}\t{}'], "--headers", "command=sh -c 'cat > /dev/null; echo \"$PGMQD_HEADERS\"; exit 65'")[:2],
+           (0, ['1 fail: {"h":1}']))
+    expect("--json", [json.loads(line) for line in kit(so("example"), ['{"text":"a"}', "{}"], "--json")[1]],
+           [{"id": 1, "attempt": 1, "outcome": "done"}, {"id": 2, "attempt": 1, "outcome": "fail", "reason": 'the message has no "text"'}])
+    expect("--plugin-dir", kit("null", ["1"], "--plugin-dir", os.path.dirname(so("null")))[:2], (0, ["1 done"]))
+    expect("--log", "queue paused" in kit(so("exec"), ["{}"], "command=/nonexistent", "--log", "error")[2], True)
+    answers = os.path.join(directory, "refused")
+    with open(answers, "w", encoding="utf-8") as f:
+        f.write('{"match": "no such statement", "rows": []}\n\n{"error": "it sleeps"}\n')
+    expect("--answers with an error", kit(so("payment"), ['{"payment_id":"1","action":"verify"}'], "shop_id=1", "secret_key=2", "--answers", answers)[1],
+           ["1 retry: the payment cannot be read: it sleeps"])
+    # an hour of the plugin's work takes no time; its deadline comes first when it is shorter
+    for deadline, status, outcome in (("2h", 0, "done"), ("1min", 1, "retry: no outcome within the deadline of 60000 ms")):
+        expect(f"--skip-time, deadline {deadline}", kit(so("example"), ['{"text":"a"}', "{}"], "--skip-time", "think=1h", f"deadline={deadline}")[:2],
+               (status, [f"1 {outcome}", '2 fail: the message has no "text"']))
+    for args, lines, text in ((["--headers"], ["{}"], "a line is HEADERS, a tab, and the message"), (["--answers", "/nonexistent"], [], "cannot read"),
+                              (["--log", "loud"], [], "is none of error, warn"), (["think"], [], "is not KEY=VALUE"), (["--nonsense"], [], "unrecognized")):
+        status, _, err = kit(so("example"), lines, *args)
+        expect(f"refusal of {args}", (status, text in err), (2, True))
+    # under a sanitizer valgrind cannot run
+    if shutil.which("valgrind") and "__asan_init" not in subprocess.run(["nm", "-D", pgmqd], capture_output=True, text=True, check=True).stdout:
+        expect("--valgrind", kit(so("example"), ['{"text":"a"}'], "--valgrind"), (0, ["1 done"], ""))
+        leaky = os.path.join(directory, "leaky.c")
+        with open(os.path.join(top, "tests/kit/versions.c"), encoding="utf-8") as f, open(leaky, "w", encoding="utf-8") as g:
+            g.write("#include <stdlib.h>\n" + f.read().replace("(void)h;", "(void)h;\n\t(void)!malloc(77);"))
+        status, _, err = kit(compile_plugin(directory, "leaky", leaky, os.path.join(top, "plugins"), '-DNAME="leaky"'), ["{}"], "--valgrind")
+        expect("--valgrind of a leak", (status, "77 bytes in 1 blocks are definitely lost" in err), (99, True))
+
+
+MISUSES = {
+    "TWICE": 'outcome "done" for a message that was settled before: ignored',
+    "FAIL_AFTER": 'outcome "fail" for a message that was settled before: ignored',
+    "WITHOUT_MESSAGE": "pgmqd_done() without a message",
+    "READ_WITHOUT_MESSAGE": "pgmqd_msg_id() without a message",
+    "QUERY_NOTHING": "pgmqd_query() without a statement, or with 0 parameters",
+    "QUERY_AFTER": "pgmqd_query() for a message that is settled: ignored",
+    "HTTP_AFTER": "pgmqd_http_submit() for a message that is settled: ignored",
+    "HTTP_NOTHING": "pgmqd_http_submit() without a handle or a callback",
+    "TIMER_AFTER": "pgmqd_msg_timer() for a message that is settled: ignored",
+    "TIMER_TWICE": "pgmqd_timer_cancel() of a timer that has ended: ignored",
+    "TIMER_LEFT": "1 timers are left after stop(); pgmqd_timer_cancel() ends one",
+    "IN_CANCEL": 'outcome "done" for a message that is being cancelled: ignored',
+    "LATER": 'outcome "done" for a message that is gone: ignored',
+    "READ_LATER": "pgmqd_msg_text() of a message that is gone: it is not valid any more",
+    "RESULT_LATER": "pgmqd_result_error() of a result whose callback has returned",
+}
+
+
 def check_misuse(directory):
-    plugin = compile_plugin(directory, "misuse", os.path.join(top, "tests/kit/misuse.c"), os.path.join(top, "plugins"))
-    cases = {
-        "twice": "settled before", "fail_after": 'outcome "fail"', "null": "pgmqd_done() without a message",
-        "read_null": "pgmqd_msg_id() without a message", "query_nothing": "without a statement", "query_after": "pgmqd_query() for a message",
-        "http_after": "pgmqd_http_submit() for a message", "http_nothing": "without a handle", "timer_after": "pgmqd_msg_timer() for a message",
-        "timer_twice": "timer that has ended", "timer_left": "1 timers are left", "never": "being cancelled",
-    }
-    for how, text in cases.items():
-        status, out, err = kit(plugin, [f'{{"how":"{how}"}}'], "deadline=100ms")
-        lines = [line for line in err.splitlines() if 'misuse by plugin "misuse"' in line]
-        if status != 1 or len(lines) != 1 or text not in lines[0]:
-            failed.append(f"misuse {how}: status {status}, expected one line with {text!r}:\n{err}")
-    keep_going = '{"how":"never"}'
-    for how, text in {"later": "gone", "read_later": "not valid any more", "result_later": "callback has returned"}.items():
-        status, out, err = kit(plugin, [f'{{"how":"{how}"}}', keep_going], "deadline=500ms", "max_in_flight=1")
-        if status != 1 or text not in err:
-            failed.append(f"misuse {how}: status {status}, expected {text!r}:\n{err}")
+    """Each rule has a plugin that breaks it, and each of them gets its own report, once, and no other."""
+    for misuse, report in MISUSES.items():
+        name = "misuse-" + misuse.lower().replace("_", "-")
+        plugin = compile_plugin(directory, name, os.path.join(top, "tests/kit/misuse.c"), os.path.join(top, "plugins"),
+                                f"-DMISUSE={misuse}", f'-DNAME="{name}"')
+        messages = ["{}", "{}"] if misuse.endswith("LATER") else ["{}"]
+        status, _, err = kit(plugin, messages, "deadline=500ms" if misuse.endswith("LATER") else "deadline=100ms", "max_in_flight=1",
+                             ASAN_OPTIONS="detect_leaks=0")  # what a plugin does not give back is lost
+        told = [line.partition(f'misuse by plugin "{name}": ')[2] for line in err.splitlines() if "misuse by" in line]
+        expect(f"misuse {misuse}", (status, told), (1, [report]))
 
 
 def check_abi(directory):
@@ -98,6 +173,8 @@ def check_abi(directory):
 with tempfile.TemporaryDirectory(prefix="pgmqd-kit-") as d:
     os.chmod(d, 0o755)
     check_plugins()
+    check_application(d)
+    check_options(d)
     check_misuse(d)
     check_abi(d)
 for text in failed:

@@ -66,7 +66,7 @@ class Demo:
         http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{http}"
         self.daemon = Daemon(
-            conf(self.cluster.conninfo("app"), self.queues(), http_listen=http),
+            conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http),
             env=rig.email_environment(self.catcher), log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")

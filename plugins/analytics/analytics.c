@@ -102,6 +102,7 @@ static void analytics_deliver(void *h, struct pgmqd_msg *m)
 		return;
 	}
 	if (cJSON_IsString(at))
+		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): cJSON_IsString() is false for NULL */
 		memcpy(when, at->valuestring, strlen(at->valuestring) + 1);
 	else
 		enqueued_at(m, when, sizeof(when));

@@ -15,6 +15,7 @@
 
 #define CHUNK 65536
 #define CHUNKS_PER_TURN 16    /* then other connections have their turn */
+#define TRY_MAX_MS 30000
 #define CONNECT_GRACE_MS 2000 /* libcurl ends the connecting phase itself; this timer is for when it does not */
 
 void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms)
@@ -410,4 +411,44 @@ struct smtp_conn *conn_open(struct smtp_pool *pool)
 		return NULL;
 	}
 	return c;
+}
+
+/* What to do about a connection that failed so. */
+static const char *remedy_for(CURLcode code)
+{
+	switch (code) {
+	case CURLE_LOGIN_DENIED:
+		return "set smtp_user and smtp_pass (SMTP_USER, SMTP_PASS) to a login that the mail server takes, then reload pgmqd";
+	case CURLE_PEER_FAILED_VERIFICATION:
+		return "set smtp_host to a name in the server's certificate, or smtp_ca_file to the authority that signed it";
+	case CURLE_USE_SSL_FAILED:
+	case CURLE_SSL_CONNECT_ERROR:
+		return "set smtp_port = 587 with smtp_tls = starttls, or smtp_port = 465 with smtp_tls = tls, as the mail server has it";
+	case CURLE_SSL_CACERT_BADFILE:
+		return "set smtp_ca_file to a readable PEM file, or take it out for the system's authorities";
+	default:
+		return "start the mail server, or set smtp_host and smtp_port (SMTP_HOST, SMTP_PORT) to one that can be reached from here";
+	}
+}
+
+char *conn_try(struct smtp_pool *pool, const char **remedy)
+{
+	const struct smtp_settings *s = smtp_pool_settings(pool);
+	struct smtp_conn c = { .pool = pool, .fd = CURL_SOCKET_BAD, .easy = curl_easy_init() };
+	CURLcode code = c.easy != NULL ? set_options(&c, s) : CURLE_OUT_OF_MEMORY;
+	char *text = NULL;
+
+	if (code == CURLE_OK)
+		code = curl_easy_setopt(c.easy, CURLOPT_TIMEOUT_MS, (long)MIN(s->connect_timeout, TRY_MAX_MS));
+	if (code == CURLE_OK)
+		code = curl_easy_perform(c.easy);
+	if (code != CURLE_OK) {
+		text = describe_failure(&c, code);
+		*remedy = remedy_for(code);
+	} else if (s->user != NULL && !c.authenticated) {
+		text = g_strdup_printf("mail server %s:%u offers no login (AUTH), but smtp_user is set", s->host, s->port);
+		*remedy = "set smtp_port and smtp_tls to where the mail server offers a login, or take smtp_user out";
+	}
+	curl_easy_cleanup(c.easy);
+	return text;
 }

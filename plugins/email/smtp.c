@@ -251,3 +251,10 @@ void smtp_pool_free(struct smtp_pool *pool)
 	event_free(pool->hold);
 	g_free(pool);
 }
+
+char *smtp_try(const struct smtp_settings *settings, const char **remedy)
+{
+	struct smtp_pool pool = { .settings = settings };
+
+	return conn_try(&pool, remedy);
+}

@@ -48,6 +48,8 @@ struct smtp_mail {
 };
 
 struct smtp_pool *smtp_pool_new(const struct smtp_settings *settings, struct pgmqd_worker *worker);
+/* Connects and logs in once, waits for it, and hangs up. NULL, or why that failed (g_malloc'd), and what to do. */
+char *smtp_try(const struct smtp_settings *settings, const char **remedy);
 /* Says QUIT on idle connections without waiting for the answer; no mail may be left in it. */
 void smtp_pool_free(struct smtp_pool *pool);
 

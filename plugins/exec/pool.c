@@ -49,6 +49,7 @@ struct pool {
 	TAILQ_HEAD(, job) waiting;
 	size_t n;
 	struct member *members;
+	struct pgmqd_timer *more; /* starts another program */
 };
 
 static void pool_pump(struct pool *p);
@@ -306,15 +307,32 @@ static void member_give(struct member *w, struct job *j)
 	on_writable(w->fds[0], 0, w);
 }
 
-/* Gives what waits to programs that are free, and starts some if there are too few. */
+/* Starts another program, if there is still something to do for it. */
+static void pool_more(void *arg)
+{
+	struct pool *p = arg;
+
+	p->more = NULL;
+	pool_pump(p);
+}
+
+/* Gives what waits to programs that are free, and starts one if there are too few: others follow, so that the loop goes on meanwhile. */
 static void pool_pump(struct pool *p)
 {
+	bool started = p->more != NULL;
+
 	for (size_t i = 0; i < p->n && !TAILQ_EMPTY(&p->waiting); i++) {
 		struct member *w = &p->members[i];
 		struct job *j = TAILQ_FIRST(&p->waiting);
 
 		if (w->job || w->restart)
 			continue;
+		if (!w->child && started) {
+			if (!p->more)
+				p->more = pgmqd_timer(p->exec->worker, 1, pool_more, p);
+			continue;
+		}
+		started = started || !w->child;
 		TAILQ_REMOVE(&p->waiting, j, link);
 		if (!w->child && !member_start(w)) {
 			struct pgmqd_msg *m = j->msg;
@@ -375,6 +393,7 @@ void pool_free(struct pool *p)
 		pgmqd_timer_cancel(p->members[i].restart);
 		member_close(&p->members[i]);
 	}
+	pgmqd_timer_cancel(p->more);
 	free(p->members);
 	free(p);
 }

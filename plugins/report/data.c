@@ -70,9 +70,9 @@ static char *text_of(const cJSON *item, enum lang lang, size_t max, int lines)
 
 		item = mine ? mine : member(item, lang == LANG_RU ? "en" : "ru");
 	}
-	if (cJSON_IsString(item))
+	if (item && cJSON_IsString(item))
 		return format_text(item->valuestring, max, lines);
-	if (cJSON_IsNumber(item))
+	if (item && cJSON_IsNumber(item))
 		return format_number(item->valuedouble, lang);
 	if (cJSON_IsBool(item))
 		return g_strdup(cJSON_IsTrue(item) ? (lang == LANG_RU ? "да" : "yes") : (lang == LANG_RU ? "нет" : "no"));
@@ -314,7 +314,7 @@ char *data_parse(const cJSON *source, struct report_data *d)
 	memset(d, 0, sizeof(*d));
 	d->areas = g_ptr_array_new_with_free_func(area_free);
 	d->advice = g_ptr_array_new_with_free_func(advice_free);
-	if (!cJSON_IsString(id) || !cJSON_IsString(date) || !cJSON_IsString(utc) || !cJSON_IsString(at))
+	if (!id || !cJSON_IsString(id) || !cJSON_IsString(date) || !cJSON_IsString(utc) || !cJSON_IsString(at))
 		return g_strdup("pgmqd.report_source() gave no report_id, date, completed_at or completed_utc");
 	for (const char *p = id->valuestring; *p != '\0'; p++)
 		if (!g_ascii_isxdigit(*p) && *p != '-')
@@ -326,7 +326,7 @@ char *data_parse(const cJSON *source, struct report_data *d)
 	if ((d->date = format_date(date->valuestring, d->lang)) == NULL)
 		return g_strdup("pgmqd.report_source() gave a date that is none");
 	d->name = text_of(member(source, "name"), d->lang, 200, 0);
-	if (cJSON_IsString(type) && strcmp(type->valuestring, "comprehensive") == 0)
+	if (type && cJSON_IsString(type) && strcmp(type->valuestring, "comprehensive") == 0)
 		d->type = g_strdup(words_of(d->lang)->comprehensive);
 	else
 		d->type = text_of(type, d->lang, 100, 0);

@@ -11,6 +11,8 @@
 #include <string.h>
 
 #define CARD_PAD 18.0
+#define ADVICE_LEFT 28.0  /* behind the number */
+#define ADVICE_RIGHT 32.0 /* shorter lines are easier to read */
 
 /* The part of the report's number that people read to each other. */
 static char *short_id(const struct report_data *d)
@@ -197,10 +199,10 @@ static void draw_advice(struct pages *p, const struct report_data *d)
 		pages_shape(p, SHAPE_DISC, PAGE_LEFT + 9, p->y + 9, 18, COLOUR_PALE);
 		pages_text(p, number, 9.5, BOLD, PAGE_LEFT + 9, p->y + 2.6, 0.5, COLOUR_BRAND);
 		if (a->title[0] != '\0')
-			pages_paragraph(p, a->title, 10.5, BOLD, PAGE_LEFT + 28, PAGE_INNER - 28, COLOUR_INK);
+			pages_paragraph(p, a->title, 10.5, BOLD, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT, COLOUR_INK);
 		else
 			p->y += 2;
-		pages_paragraph(p, a->text, 10, REGULAR, PAGE_LEFT + 28, PAGE_INNER - 28, COLOUR_INK);
+		pages_paragraph(p, a->text, 10, REGULAR, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT - ADVICE_RIGHT, COLOUR_INK);
 		p->y += 8;
 	}
 	p->y += 10;

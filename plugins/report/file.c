@@ -59,6 +59,27 @@ int file_write(const char *dir, const char *name, const void *data, size_t len)
 	return error;
 }
 
+int file_remove(const char *dir, const char *name)
+{
+	int at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = 0;
+
+	if (at < 0)
+		return errno;
+	if (unlinkat(at, name, 0) != 0)
+		error = errno == ENOENT ? 0 : errno;
+	else if (fsync(at) != 0 && errno != EINVAL)
+		error = errno;
+	close(at);
+	return error;
+}
+
+int file_try(const char *dir)
+{
+	int error = file_write(dir, ".check" SUFFIX, "", 0);
+
+	return error ? error : file_remove(dir, ".check" SUFFIX);
+}
+
 long long file_size(const char *dir, const char *name)
 {
 	struct stat st;

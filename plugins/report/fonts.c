@@ -4,6 +4,7 @@
 #include "fonts.h"
 
 struct fonts {
+	PangoFontMap *map; /* our own: the default one would outlive us */
 	PangoContext *context;
 	char *families;
 };
@@ -14,7 +15,8 @@ struct fonts *fonts_new(const char *families)
 	cairo_font_options_t *o = cairo_font_options_create();
 
 	f->families = g_strdup(families);
-	f->context = pango_font_map_create_context(pango_cairo_font_map_get_default());
+	f->map = pango_cairo_font_map_new();
+	f->context = pango_font_map_create_context(f->map);
 	cairo_font_options_set_hint_style(o, CAIRO_HINT_STYLE_NONE);
 	cairo_font_options_set_hint_metrics(o, CAIRO_HINT_METRICS_OFF);
 	cairo_font_options_set_antialias(o, CAIRO_ANTIALIAS_GRAY);
@@ -31,6 +33,7 @@ void fonts_free(struct fonts *f)
 	if (f == NULL)
 		return;
 	g_object_unref(f->context);
+	g_object_unref(f->map);
 	g_free(f->families);
 	g_free(f);
 }

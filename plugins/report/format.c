@@ -27,15 +27,14 @@ char *format_date(const char *iso, enum lang lang)
 
 char *format_number(double value, enum lang lang)
 {
-	char digits[G_ASCII_DTOSTR_BUF_SIZE], *point, *end;
+	char digits[G_ASCII_DTOSTR_BUF_SIZE], *end;
 	size_t whole;
 	GString *s;
 
 	if (!isfinite(value) || fabs(value) >= 1e15)
 		return g_strdup(g_ascii_dtostr(digits, sizeof(digits), value));
 	g_ascii_formatd(digits, sizeof(digits), "%.6f", fabs(value));
-	point = strchr(digits, '.');
-	for (end = point + strlen(point); end[-1] == '0'; end--)
+	for (end = digits + strlen(digits); end[-1] == '0'; end--) /* there is always a point before them */
 		;
 	*(end[-1] == '.' ? end - 1 : end) = '\0';
 	whole = strcspn(digits, ".");
@@ -125,8 +124,8 @@ static bool invisible(gunichar c)
 char *format_text(const char *text, size_t max, int lines)
 {
 	GString *s = g_string_new(NULL);
-	gunichar pending = 0;
-	size_t n = 0;
+	gunichar pending = 0, last = 0;
+	size_t n = 0, word = 0;
 
 	for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
 		gunichar c = g_utf8_get_char(p);
@@ -141,11 +140,15 @@ char *format_text(const char *text, size_t max, int lines)
 				break;
 			}
 			if (pending && n > 0) {
-				g_string_append_unichar(s, pending);
+				/* in running text no line ends in a word of one letter */
+				g_string_append_unichar(s, pending == ' ' && lines && word == 1 && g_unichar_isalpha(last) ? 0xa0 : pending);
 				n++;
+				word = 0;
 			}
 			pending = 0;
 			g_string_append_unichar(s, c);
+			last = c;
+			word++;
 			n++;
 		}
 	}

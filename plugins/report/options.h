@@ -15,7 +15,8 @@ struct report {
 	int64_t link_expires;
 
 	struct fonts *fonts;
-	GHashTable *jobs; /* message → struct job */
+	GHashTable *jobs;     /* message → struct job */
+	GHashTable *erasures; /* message → what erase.c has of it */
 };
 
 extern const struct pgmqd_option report_options[];

@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#define LEADING 1.5 /* between the lines of a paragraph, above what the font itself asks for */
+
 enum kind { ITEM_LAYOUT, ITEM_LINE, ITEM_BOX, ITEM_ARC, ITEM_SHAPE };
 
 /* One thing on a page. */
@@ -150,7 +152,7 @@ void pages_paragraph(struct pages *p, const char *text, double size, enum weight
 		h = (double)r.height / PANGO_SCALE;
 		pages_room(p, h);
 		pages_line(p, g_object_ref(l), i, x, p->y - (double)r.y / PANGO_SCALE, colour);
-		p->y += h;
+		p->y += h + (i + 1 < n ? LEADING : 0);
 	}
 	g_object_unref(l);
 }

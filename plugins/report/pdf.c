@@ -51,6 +51,7 @@ static void set_language(GByteArray *out, const char *lang)
 	g_byte_array_append(out, (const guint8 *)tail, (guint)strlen(tail));
 	g_byte_array_append(out, (const guint8 *)more, (guint)strlen(more)); /* room for it */
 	catalogue += (long)strlen(head);
+	/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes, not text */
 	memmove(out->data + catalogue + strlen(more), out->data + catalogue, out->len - (size_t)catalogue - strlen(more));
 	memcpy(out->data + catalogue, more, strlen(more));
 	g_free(more);

@@ -3,6 +3,7 @@
 
 #include "data.h"
 #include "document.h"
+#include "erase.h"
 #include "file.h"
 #include "options.h"
 #include "storage.h"
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #define NOT_COMPLETED_MS 60000
+#define LETTERS "Отчёт, report 0123 –—·№…" /* that reports are made of */
 
 /* A message's report on its way. */
 struct job {
@@ -72,7 +74,7 @@ static int report_start(void *handle, struct pgmqd_worker *w)
 
 	(void)w;
 	h->fonts = fonts_new(h->font);
-	if (!fonts_can_show(h->fonts, "Отчёт, report 0123 –—·№…")) {
+	if (!fonts_can_show(h->fonts, LETTERS)) {
 		pgmqd_log(PGMQD_ERROR, "font: no font with Latin and Cyrillic letters is installed; install fonts-paratype or fonts-dejavu-core");
 		fonts_free(h->fonts);
 		h->fonts = NULL;
@@ -81,6 +83,7 @@ static int report_start(void *handle, struct pgmqd_worker *w)
 	if (report_given(h->report_dir))
 		file_sweep(h->report_dir);
 	h->jobs = g_hash_table_new_full(NULL, NULL, NULL, job_free);
+	h->erasures = g_hash_table_new_full(NULL, NULL, NULL, erase_free);
 	return 0;
 }
 
@@ -90,13 +93,17 @@ static void report_stop(void *handle)
 	struct report *h = handle;
 
 	g_hash_table_destroy(h->jobs);
+	g_hash_table_destroy(h->erasures);
 	fonts_free(h->fonts);
 }
 
 /* Drops a message whose time is up. */
 static void report_cancel(void *handle, struct pgmqd_msg *m)
 {
-	g_hash_table_remove(((struct report *)handle)->jobs, m);
+	struct report *h = handle;
+
+	if (!g_hash_table_remove(h->jobs, m))
+		g_hash_table_remove(h->erasures, m);
 }
 
 /* ---- the end: the record and the mail, in one transaction with the archive ---- */
@@ -373,6 +380,10 @@ static void report_deliver(void *handle, struct pgmqd_msg *m)
 		pgmqd_fail(m, "the message must be a JSON object with assessment_id and user_id");
 		return;
 	}
+	if (erase_wanted(json)) {
+		erase_deliver(h, m, json);
+		return;
+	}
 	j = g_new0(struct job, 1);
 	j->report = h;
 	j->msg = m;
@@ -393,6 +404,31 @@ static void report_deliver(void *handle, struct pgmqd_msg *m)
 		job_end(j);
 }
 
+/* For pgmqd doctor: can reports be drawn, and put where they go? */
+static void report_check(void *handle, struct pgmqd_check *c)
+{
+	struct report *h = handle;
+	struct fonts *fonts = fonts_new(h->font);
+	const char *dir = report_given(h->report_dir);
+	int error;
+
+	if (!fonts_can_show(fonts, LETTERS))
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "apt-get install fonts-paratype", "no font with Latin and Cyrillic letters is installed");
+	else
+		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "a font with Latin and Cyrillic letters is there");
+	fonts_free(fonts);
+	if (dir == NULL)
+		return;
+	error = file_try(dir);
+	if (error != 0)
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL,
+			error == ENOENT ? "make the directory for the user that pgmqd runs as (install -d -m 700 -o USER), or set report_dir to another one"
+					: "give the directory to the user that pgmqd runs as (chown), or set report_dir (REPORT_DIR) to another one",
+			"report_dir %s: no file can be written there: %s", dir, strerror(error));
+	else
+		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "report_dir %s can be written to", dir);
+}
+
 static struct pgmqd_plugin plugin = {
 	.name = "report",
 	.version = PACKAGE_VERSION,
@@ -404,6 +440,7 @@ static struct pgmqd_plugin plugin = {
 	.deliver = report_deliver,
 	.cancel = report_cancel,
 	.stop = report_stop,
+	.check = report_check,
 };
 
 PGMQD_REGISTER_PLUGIN(plugin);

@@ -1,4 +1,4 @@
-/* storage.c: PDF files in Supabase Storage: upload over whatever is there, and signed links that expire. */
+/* storage.c: PDF files in Supabase Storage: upload over whatever is there, signed links that expire, and deletion. */
 #include "config.h"
 
 #include "storage.h"
@@ -11,7 +11,7 @@
 struct storage_call {
 	const struct report *report;
 	struct curl_slist *headers;
-	bool signing;
+	bool signing, erasing;
 	char *body;
 	storage_cb cb;
 	void *arg;
@@ -79,8 +79,10 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 	struct storage_call *c = arg;
 	struct storage_end end = { .result = storage_judge(answer->curl_code, answer->status, answer->body),
 		.retry_after_ms = answer->retry_after_ms };
-	const char *what = c->signing ? "signing a link" : "the upload";
+	const char *what = c->signing ? "signing a link" : c->erasing ? "the deletion" : "the upload";
 
+	if (c->erasing && answer->curl_code == CURLE_OK && (answer->status == 404 || (answer->status == 400 && inner_status(answer->body) == 404)))
+		end.result = STORAGE_OK;
 	if (end.result == STORAGE_OK && c->signing && (end.text = signed_link(c->report, answer->body)) == NULL) {
 		end.result = STORAGE_NEVER;
 		end.text = g_strdup_printf("storage: %s: the answer has no signedURL", what);
@@ -95,6 +97,12 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 	c->cb(c->arg, end);
 }
 
+/* BUCKET/PATH. */
+static char *object_name(const struct report *h, const char *path)
+{
+	return g_strconcat(h->bucket, "/", path, NULL);
+}
+
 /* Adds "name: value" to a list of headers. */
 static void add_header(struct storage_call *c, const char *name, const char *value)
 {
@@ -104,8 +112,8 @@ static void add_header(struct storage_call *c, const char *name, const char *val
 	g_free(line);
 }
 
-/* POST to /storage/v1/WHERE/BUCKET/PATH. NULL: libcurl could not begin. */
-static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, const char *where, const char *path, const char *type,
+/* POST, or DELETE, to /storage/v1/WHERE/OBJECT. NULL: libcurl could not begin. */
+static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, const char *where, const char *object, const char *type,
 	const void *data, size_t len)
 {
 	const struct report *h = c->report;
@@ -116,18 +124,23 @@ static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, co
 
 	while (n > 0 && h->supabase_url[n - 1] == '/')
 		n--;
-	url = g_strdup_printf("%.*s/storage/v1/%s/%s/%s", (int)n, h->supabase_url, where, h->bucket, path);
+	url = g_strdup_printf("%.*s/storage/v1/%s/%s", (int)n, h->supabase_url, where, object);
 	add_header(c, "Authorization", bearer);
 	add_header(c, "apikey", h->service_key);
-	add_header(c, "Content-Type", type);
-	if (!c->signing)
+	if (type)
+		add_header(c, "Content-Type", type);
+	if (!c->signing && !c->erasing)
 		add_header(c, "x-upsert", "true");
 	add_header(c, "Expect", "");
 #define SET(opt, value) (ok = ok && curl_easy_setopt(e, opt, value) == CURLE_OK)
 	SET(CURLOPT_URL, url);
 	SET(CURLOPT_HTTPHEADER, c->headers);
-	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
-	SET(CURLOPT_POSTFIELDS, data);
+	if (c->erasing) {
+		SET(CURLOPT_CUSTOMREQUEST, "DELETE");
+	} else {
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len);
+		SET(CURLOPT_POSTFIELDS, data);
+	}
 #undef SET
 	g_free(url);
 	g_free(bearer);
@@ -143,21 +156,38 @@ struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m,
 	storage_cb cb, void *arg)
 {
 	struct storage_call *c = g_new0(struct storage_call, 1);
+	char *object = object_name(h, path);
 
 	c->report = h;
 	c->cb = cb;
 	c->arg = arg;
-	return post(c, m, "object", path, "application/pdf", data, len);
+	c = post(c, m, "object", object, "application/pdf", data, len);
+	g_free(object);
+	return c;
 }
 
 struct storage_call *storage_sign(const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg)
 {
 	struct storage_call *c = g_new0(struct storage_call, 1);
+	char *object = object_name(h, path);
 
 	c->report = h;
 	c->cb = cb;
 	c->arg = arg;
 	c->signing = true;
 	c->body = g_strdup_printf("{\"expiresIn\": %lld}", (long long)(h->link_expires / 1000));
-	return post(c, m, "object/sign", path, "application/json", c->body, strlen(c->body));
+	c = post(c, m, "object/sign", object, "application/json", c->body, strlen(c->body));
+	g_free(object);
+	return c;
+}
+
+struct storage_call *storage_erase(const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg)
+{
+	struct storage_call *c = g_new0(struct storage_call, 1);
+
+	c->report = h;
+	c->cb = cb;
+	c->arg = arg;
+	c->erasing = true;
+	return post(c, m, "object", object, NULL, NULL, 0);
 }

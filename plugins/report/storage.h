@@ -25,6 +25,9 @@ struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m,
 /* Asks for a link to bucket/path that works for link_expires without a login. */
 struct storage_call *storage_sign(const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg);
 
+/* Deletes an object, BUCKET/PATH; it is no error that there is none. */
+struct storage_call *storage_erase(const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg);
+
 /* What an answer means; `body` as text. For tests. */
 enum storage_result storage_judge(int curl_code, long status, const char *body);
 

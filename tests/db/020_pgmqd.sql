@@ -1,7 +1,7 @@
 -- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
 -- database: app
 BEGIN;
-SELECT plan(62);
+SELECT plan(70);
 
 -- ---- settings ----
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
@@ -13,7 +13,7 @@ SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'xx' WHERE name = 'default_
 UPDATE pgmqd.settings SET value = NULL WHERE name = 'time_zone';
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'NULL is the default again');
 SELECT columns_are('pgmqd', 'schema_version', ARRAY['file', 'checksum', 'applied_at']);
-SELECT columns_are('pgmqd', 'refunds', ARRAY['queue', 'msg_id', 'n']);
+SELECT columns_are('pgmqd', 'refunds', ARRAY['queue', 'msg_id', 'n', 'read_ct']);
 SELECT col_is_pk('pgmqd', 'refunds', ARRAY['queue', 'msg_id'], 'one row for each message');
 
 -- ---- wake-ups ----
@@ -24,6 +24,16 @@ SELECT ok(pgmqd.attach_queue('mixedcase'), 'attach by another spelling');
 SELECT is(wakeup_of('q_mixedcase'), 'CREATE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_mixedcase FOR EACH STATEMENT'
   ' EXECUTE FUNCTION pgmqd.wakeup(''MixedCase'', ''pgmqd'')', 'the trigger knows the name as pgmq spells it');
 SELECT ok(NOT pgmqd.attach_queue('MixedCase'), 'attach again changes nothing');
+-- ---- order ----
+SELECT ok(pgmqd.prioritize_queue('mixedcase'), 'an index for priorities');
+SELECT ok(NOT pgmqd.prioritize_queue('MixedCase'), 'once');
+SELECT lives_ok($$SELECT pgmq.send('MixedCase', m) FROM unnest(ARRAY['{"priority": "high"}', '{"priority": 1e300}', '[]', '1', 'null',
+  '{"priority": {}}', '{"priority": -1.5}']::jsonb[]) m$$, 'whatever is in the message, it is taken');
+SELECT ok(pgmqd.prioritize_queue('MixedCase', false) AND NOT pgmqd.prioritize_queue('MixedCase', false), 'and away again, once');
+SELECT ok(pgmqd.group_queue('MixedCase'), 'an index for groups');
+SELECT lives_ok($$SELECT pgmq.send('MixedCase', '{}', '[]'::jsonb)$$, 'headers of any kind');
+SELECT throws_ok($$SELECT pgmqd.prioritize_queue('nowhere')$$, '42704', 'queue "nowhere" does not exist', 'no such queue');
+SELECT has_index('pgmq', 'q_email_queue', 'q_email_queue_priority_idx', 'email_queue has priorities');
 SELECT ok(pgmqd.attach_queue('weird "name" here'), 'attach a queue with a name that needs quotes');
 SELECT lives_ok($$SELECT pgmq.send('weird "name" here', '{}')$$, 'and send to it');
 ALTER TABLE pgmq.q_mixedcase DISABLE TRIGGER pgmqd_wakeup;

@@ -1,7 +1,7 @@
 -- 025_retention.sql: what is old goes, in small batches, what is young stays, and a person can be forgotten.
 -- database: app
 BEGIN;
-SELECT plan(17);
+SELECT plan(22);
 DELETE FROM pgmq.q_email_queue;
 INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
   SELECT 1000 + i, now(), now(), now() - i * interval '10 days', '{}' FROM generate_series(1, 9) i;
@@ -18,6 +18,11 @@ SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 4}'::jsonb, 'then the rest
 SELECT is(pgmqd.delete_old(), '{}'::jsonb, 'then nothing');
 SELECT is(count(*), 1::bigint, 'what waits is never too old') FROM pgmq.q_email_queue WHERE message ? 'waits';
 SELECT is(count(*), 1::bigint, 'the daily numbers stay') FROM pgmqd.analytics_daily;
+INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) SELECT 'email_queue', msg_id, 1, 1 FROM pgmq.q_email_queue WHERE message ? 'waits';
+INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) VALUES ('email_queue', 4711, 1, 1), ('email_queue', 4712, 2, 5), ('no_such_queue', 1, 1, 1);
+SELECT results_eq('SELECT pgmqd.delete_old(2) UNION ALL SELECT pgmqd.delete_old(2)', $$VALUES ('{"pgmqd.refunds": 2}'::jsonb), ('{"pgmqd.refunds": 1}')$$,
+  'refunds of messages that are gone, batch by batch');
+SELECT is(count(*), 1::bigint, 'that of a message that waits stays') FROM pgmqd.refunds;
 UPDATE pgmqd.settings SET value = '5 days' WHERE name = 'keep_archives';
 SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 3}'::jsonb, 'another age');
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = '-1 day' WHERE name = 'keep_archives'$$, '23514', NULL, 'no age');
@@ -39,6 +44,14 @@ SELECT is(count(*), 4::bigint, 'the mails of others stay') FROM pgmq.q_email_que
 SELECT is_empty($$SELECT message FROM pgmq.q_email_queue WHERE message->>'to' = 'anna@example.test'$$, 'hers are gone');
 SELECT is(count(*), 1::bigint, 'the report of the other stays') FROM pgmq.q_report_generation_queue;
 SELECT is(pgmqd.erase_person('anna@example.test'), '{}'::jsonb, 'nothing is left');
+INSERT INTO pgmqd.reports (id, assessment_id, user_id, report_type, completed_at, path, object, bytes, pages, sha256)
+  SELECT pgmqd.report_id(i::text, 'checkup', now()), i, 'a0000000-0000-4000-8000-00000000000' || u, 'checkup', now(), p, o, 1, 1, ''
+  FROM (VALUES (1, 1, '/reports/1.pdf', NULL), (2, 1, '/reports/2.pdf', 'bucket/x/2.pdf'), (3, 1, NULL, NULL), (4, 2, '/reports/4.pdf', NULL)) r (i, u, p, o);
+SELECT is(pgmqd.erase_person('anna@example.test'), '{"pgmqd.reports": 3, "files": 2}'::jsonb, 'her reports, and their files');
+SELECT results_eq('SELECT path, object FROM pgmqd.files_to_erase ORDER BY path',
+  $$VALUES ('/reports/1.pdf', NULL), ('/reports/2.pdf', 'bucket/x/2.pdf')$$, 'are to be deleted by the report plugin');
+SELECT set_eq($$SELECT (message->>'file')::bigint FROM pgmq.q_report_generation_queue WHERE message->>'action' = 'erase'$$,
+  'SELECT id FROM pgmqd.files_to_erase', 'which has a message of each');
 SELECT is(count(*), 2::bigint, 'the application''s rows are its own') FROM profiles;
 SELECT throws_ok($$SELECT pgmqd.erase_person('')$$, '22023', NULL, 'no address');
 SELECT throws_ok($$SELECT pgmqd.erase_person('%')$$, '22023', NULL, 'no pattern');

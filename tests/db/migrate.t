@@ -24,7 +24,7 @@ is "$(grep -c pending <<<"$out")" "$(ls "$work" | wc -l)" 'all files are pending
 pgmqd -d dbname=m1 --sql-dir "$work" --dry-run
 says 'would apply 010_pgmq.sql' '--dry-run'
 silent_on 000_demo 'the demo application is not meant by itself'
-is "$(sql -d m1 -c "SELECT count(*) FROM pg_namespace WHERE nspname IN ('pgmqd', 'pgmq')")" 0 'neither of them changes anything'
+is "$(sql -d m1 -c "SELECT count(*) FROM pg_namespace WHERE nspname IN ('pgmqd', 'pgmq')")" "$([[ ${PGMQ_SQL:-} ]] && echo 1 || echo 0)" 'neither of them changes anything'
 
 # ---- doing it ----
 files=$(cd "$work" && ls | cut -c1-3 | grep -v '^000' | paste -sd ' ')
@@ -53,11 +53,13 @@ wait $first || status=1
 is "$status $(sql -d m2 -c 'SELECT count(*) FROM pgmqd.schema_version')" "0 $(($(wc -w <<<"$files") + 1))" 'two at the same time'
 
 # ---- again by hand, as in an SQL editor ----
-dump() { "$PG_BINDIR/pg_dump" --schema-only -d m2 | grep -v '^--\|restrict'; }
-before=$(dump)
+pg_dump=$PG_BINDIR/pg_dump # a server of its own may come without
+[[ -x $pg_dump ]] || pg_dump=$(command -v pg_dump || echo false)
+dump() { "$pg_dump" --schema-only -d m2 | grep -v '^--\|restrict' | sort; } # the order of grants is nobody's
+dump >"$work/before"
 out=$(for file in "$work"/*.sql; do PGOPTIONS='-c client_min_messages=warning' sql -1 -d m2 -f "$file" || echo failed; done 2>&1)
 is "$out" '' 'every file can be applied again'
-is "$(dump)" "$before" 'which changes nothing'
+is "$(dump | diff "$work/before" -)" '' 'which changes nothing'
 
 # ---- files that changed, are wrong, or are gone ----
 echo '-- more' >>"$work/031_setup_queues.sql"

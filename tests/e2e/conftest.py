@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
+from lib import valgrind  # noqa: E402
 from lib.mailcatcher import MailCatcher  # noqa: E402
 from lib.pgcluster import Cluster  # noqa: E402
 
@@ -33,11 +34,20 @@ def pytest_runtest_makereport(item, call):
             report.sections.append(("log of pgmqd", rig.daemon.tail(60)))
 
 
+@pytest.fixture(autouse=True)
+def memcheck():
+    """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""
+    yield
+    valgrind.check()
+
+
 @pytest.fixture(scope="session")
 def cluster():
-    """A PostgreSQL of our own. Tests that stop or crash it make another one."""
+    """A PostgreSQL of our own. Tests that stop or crash it make another one. At its end it tells what the daemon's role lacked."""
     with Cluster() as c:
         yield c
+        denied = [line for line in c.denied() if "table mail_log" not in line]  # a test of the ledger makes up that one
+        assert not denied, "role pgmqd lacks rights; see sql/034_roles.sql:\n" + "\n".join(denied)
 
 
 def make_template(cluster, name="migrated"):

@@ -121,6 +121,7 @@ def test_commands_after_the_install(rig):
     """The block that is no shell script: both commands, with a settings file of ours."""
     (block,) = re.findall(r"^```\n(pgmqd .*?)^```$", README, re.M | re.S)
     assert block == "pgmqd migrate -c /etc/pgmqd.conf\npgmqd run -c /etc/pgmqd.conf\n"
+    rig.login = rig.conninfo  # both as the owner, as one file can only say
     rig.start()  # pgmqd run -c FILE
     done = run("migrate", "-c", rig.daemon.conf_path)
     assert done.returncode == 0, done.stderr

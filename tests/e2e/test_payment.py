@@ -158,6 +158,37 @@ def test_every_answer(payments, stub, case):
         assert payments.state(payment)[0]["reason"].startswith("expired")
 
 
+# What somebody else (a web hook of the provider, an operator) makes of the row while the provider is being asked.
+# name: row before, meanwhile, provider's state, then row after and mails
+RACES = {
+    "canceled there, completed meanwhile": ("pending", "completed", "canceled", "completed", ["payment_completed"]),
+    "canceled there, refunded meanwhile": ("pending", "refunded", "canceled", "refunded", []),
+    "succeeded there, refunded meanwhile": ("pending", "refunded", "succeeded", "refunded", []),
+    "succeeded there, completed meanwhile": ("pending", "completed", "succeeded", "completed", ["payment_completed"]),
+    "late success, refunded meanwhile": ("failed", "refunded", "succeeded", "refunded", []),
+    "expired, completed meanwhile": ("pending", "completed", "pending", "completed", ["payment_completed"]),
+}
+
+
+@pytest.mark.parametrize("case", RACES)
+def test_what_happened_meanwhile_stays(payments, stub, case):
+    """The answer is about a row that was read before: it is not written over what has become of the row since."""
+    before, meanwhile, there, after, mails = RACES[case]
+    payment = payments.new(status=before, age="25 hours" if case.startswith("expired") else "0 seconds")
+
+    def change():
+        with payments.rig.connect() as db:
+            db.execute("update payments set status = %s where id = %s", [meanwhile, payment])
+
+    stub.answer("/v3/payments/2d9e-0001", 200, payments.object(payment, there), before=change)
+    payments.start()
+    msg_id = payments.verify(payment)
+    payments.rig.daemon.wait_settled(queue=QUEUE, msg_id=msg_id, outcome="done")
+    assert payments.status(payment) == after
+    assert payments.templates() == mails
+    assert payments.state(payment)[0]["provider_status"] == there
+
+
 def test_pending_burns_no_attempts_and_ends_in_success(payments, stub):
     """Far more looks than max_attempts, and the last one finds it paid; the looks grow apart."""
     payment = payments.new()

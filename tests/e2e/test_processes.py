@@ -22,15 +22,7 @@ NULL = {"plugin": "null"}
 
 def processes(daemon):
     """{title without "pgmqd: ": pid} of the supervisor's children."""
-    pid = daemon.process.pid
-    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as f:
-        children = f.read().split()
-    found = {}
-    for child in children:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            with open(f"/proc/{child}/cmdline", "rb") as f:
-                found[f.read().rstrip(b"\0").decode().removeprefix("pgmqd: ")] = int(child)
-    return found
+    return {title.removeprefix("pgmqd: "): pid for pid, title in daemon.children().items()}
 
 
 def wait_gone(pids):
@@ -177,6 +169,17 @@ def test_reload_replaces_what_changed_only(rig):
         daemon.wait_settled(queue=queue, msg_id=msg_id, outcome="done")
     rig.send("again@example.test")
     rig.catcher.wait_to("again@example.test")
+
+
+def test_nice(rig):
+    """A queue's process steps back as far as it is told to, a group's as far as the least of its queues; nobody else does."""
+    daemon = rig.start(queues={"email_queue": NULL, "report_generation_queue": {**NULL, "nice": 10},
+                               "analytics_queue": {**NULL, "nice": 7, "group": "g"}, "payment_processing_queue": {**NULL, "nice": 5, "group": "g"}})
+    daemon.wait_ready()
+    base = os.getpriority(os.PRIO_PROCESS, daemon.process.pid)
+    steps = {title: os.getpriority(os.PRIO_PROCESS, pid) - base for title, pid in processes(daemon).items()}
+    wanted = {"worker report_generation_queue": 10, "worker group:g": 5}
+    assert steps == {title: wanted.get(title, 0) for title in steps} and set(wanted) < set(steps)
 
 
 def test_reload_finishes_what_the_old_worker_has_in_hand(rig):

@@ -112,6 +112,16 @@ def test_all_parts_have_headings():
     assert out.startswith("==== subject (en) ====\nYour report of 5 May 2026 is ready\n\n====")
 
 
+def test_open_writes_a_file_of_its_own(tmp_path):
+    env = {"TMPDIR": str(tmp_path), "DISPLAY": "", "PATH": str(tmp_path)}
+    rc, out, err = run("report_ready", "--lang", "en", "--data", sample("report_ready", "en"), "--open", env=env)
+    assert (rc, err) == (0, "")
+    (written,) = tmp_path.iterdir()
+    assert out == f"{written}\n" and written.suffix == ".html" and written.stat().st_mode & 0o077 == 0
+    printed = run("report_ready", "--lang", "en", "--data", sample("report_ready", "en"), "--part", "html")[1]
+    assert written.read_text().rstrip("\n") == printed.rstrip("\n")
+
+
 def test_data_from_standard_input_and_default_language():
     data = '{"amount": "5 ₽", "retry_url": "https://x.example.test"}'
     rc, out, err = run("payment_failed", "--data", "-", "--part", "subject", stdin=data)

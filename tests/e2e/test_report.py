@@ -1,5 +1,6 @@
 """The report plugin: the PDF, its record, its mail; once each, whatever comes twice; and what cannot be made."""
 
+import hashlib
 import http.server
 import json
 import os
@@ -251,14 +252,71 @@ def test_missing_directory_is_a_matter_of_settings(reports):
     assert reports.rig.dead(QUEUE) == [] and app.rows(reports.rig.db, "select * from pgmqd.reports") == []
 
 
+@pytest.fixture
+def tiny_disk(reports):
+    """report_dir with room for 8 kB, which is less than a report."""
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k,mode=0777", "pgmqd-test", reports.directory], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    yield reports.directory
+    subprocess.run(["umount", "-l", reports.directory], check=True)
+
+
+def test_full_disk(reports, tiny_disk):
+    """Nothing of the report is left there, the reason is told, no attempt is lost; when there is room it is made by itself."""
+    reports.start(config_retry="200ms", max_attempts=1)
+    checkup = reports.checkup()
+    reports.rig.daemon.wait_log(f"queue paused, no attempt is counted: report_dir: cannot write to {tiny_disk}: No space left on device")
+    assert reports.settled()["outcome"] == "config"
+    assert os.listdir(tiny_disk) == [] and reports.rig.dead(QUEUE) == [] and reports.mails() == []
+    subprocess.run(["mount", "-o", "remount,size=1m", tiny_disk], check=True)
+    row, path = reports.made(checkup)
+    assert os.listdir(tiny_disk) == [os.path.basename(path)] and os.path.getsize(path) == row["bytes"]
+    assert reports.settled(outcome="done")["attempt"] == 1
+
+
+def test_killed_workers_leave_whole_files_and_one_mail_each(reports):
+    """Workers die by SIGKILL in the midst of it: each report is a whole file, one row and one mail; what was half written is swept."""
+    reports.start(visibility_timeout="1s", max_attempts=1000, backoff_min="10ms", backoff_max="20ms")
+    half = os.path.join(reports.directory, ".x.pdf.1.report.tmp")
+    with open(half, "wb") as f:
+        f.write(b"%PDF")
+    os.utime(half, (0, 0))  # of long ago
+    checkups = []
+    for turn in range(4):
+        mark = reports.rig.daemon.mark()
+        checkups += [reports.checkup(f"p{turn}-{n}@example.test") for n in range(6)]
+        reports.settled(start=mark, outcome="done")
+        reports.rig.daemon.kill_child("worker report_generation_queue")
+    start = 0
+    while reports.rig.db.execute("select count(*) from pgmqd.reports").fetchone()[0] < len(checkups):
+        mark = reports.rig.daemon.mark()
+        reports.rig.daemon.wait_log(lambda r: r.get("text") == "settled", start=start)
+        start = mark
+    rows = app.rows(reports.rig.db, "select * from pgmqd.reports")
+    assert {row["assessment_id"] for row in rows} == {str(c) for c in checkups} and len(rows) == len(checkups)
+    assert sorted(name for name in os.listdir(reports.directory) if name.endswith(".pdf")) == sorted(os.path.basename(r["path"]) for r in rows)
+    for row in rows:
+        with open(row["path"], "rb") as f:
+            assert hashlib.sha256(f.read()).hexdigest() == row["sha256"]
+    mails = reports.rig.db.execute("select message->>'key' from (select message from pgmq.q_email_queue union all select message from"
+                                   " pgmq.a_email_queue) m where message->>'template' = 'report_ready'").fetchall()
+    assert len(mails) == len(set(mails)) == len(checkups)
+    assert not os.path.exists(half)
+
+
 # ---- Supabase Storage ----
 
 class Storage(http.server.BaseHTTPRequestHandler):
     """Storage's two requests, answered as `plan` says (statuses, then 200), and all of them kept."""
 
+    def do_DELETE(self):
+        self.do_POST()
+
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.server.seen.append((self.path, dict(self.headers), body))
+        self.server.methods.append(self.command)
         status = self.server.plan.pop(0) if self.server.plan else 200
         if status == 200 and self.path.startswith("/storage/v1/object/sign/"):
             answer = {"signedURL": self.path.removeprefix("/storage/v1") + "?token=abc"}
@@ -277,7 +335,7 @@ class Storage(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def storage():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Storage)
-    server.seen, server.plan = [], []
+    server.seen, server.plan, server.methods = [], [], []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -315,3 +373,61 @@ def test_wrong_key_is_a_matter_of_settings(reports, storage):
     reports.checkup()
     assert reports.settled()["outcome"] == "config"
     assert reports.rig.dead(QUEUE) == []
+
+
+# ---- a person who is forgotten ----
+
+def erase(reports, email=ELENA):
+    """Forgets a person; the messages that the plugin gets of it."""
+    answer = reports.rig.db.execute("select pgmqd.erase_person(%s)", [email]).fetchone()[0]
+    return answer, [row["msg_id"] for row in app.rows(reports.rig.db, f"select msg_id from pgmq.q_{QUEUE} where message->>'action' = 'erase'")]
+
+
+def to_erase(reports):
+    return reports.rig.db.execute("select count(*) from pgmqd.files_to_erase").fetchone()[0]
+
+
+def test_forgotten_persons_file_is_deleted(reports):
+    reports.start()
+    gone, stays = reports.checkup(), None
+    reports.made(gone)
+    mark = reports.rig.daemon.mark()
+    stays = reports.checkup("boris@example.test", "Борис Опытов")
+    reports.settled(start=mark, outcome="done")
+    reports.rig.db.execute("delete from pgmq.q_email_queue")
+    assert len(os.listdir(reports.directory)) == 2
+    mark = reports.rig.daemon.mark()
+    answer, _ = erase(reports)
+    assert answer["files"] == 1 and answer["pgmqd.reports"] == 1
+    reports.settled(start=mark, outcome="done")
+    assert os.listdir(reports.directory) == [os.path.basename(reports.row(stays)["path"])]
+    assert to_erase(reports) == 0
+
+
+def test_what_is_erased_is_a_report(reports, tmp_path):
+    """A row is no way to make the daemon delete other files; the row and the dead letter tell of it."""
+    (tmp_path / "other.pdf").write_text("mine")
+    (tmp_path / "reports/notes.txt").write_text("mine")
+    for path in (tmp_path / "other.pdf", f"{reports.directory}/../other.pdf", f"{reports.directory}/notes.txt"):
+        reports.rig.db.execute("insert into pgmqd.files_to_erase (path) values (%s)", [str(path)])
+    reports.rig.db.execute(f"select pgmq.send('{QUEUE}', jsonb_build_object('action', 'erase', 'file', id)) from pgmqd.files_to_erase")
+    reports.rig.db.execute(f"select pgmq.send('{QUEUE}', '{{\"action\": \"erase\", \"file\": \"x\"}}')")
+    reports.start()
+    for msg_id in range(1, 5):
+        assert reports.settled(msg_id=msg_id)["outcome"] == "fail"
+    assert (tmp_path / "other.pdf").exists() and os.listdir(reports.directory) == ["notes.txt"]
+    assert to_erase(reports) == 3
+
+
+def test_forgotten_persons_object_is_deleted(reports, storage):
+    storage.plan = [200, 503, 404]  # the upload; the deletion fails once, and then there is nothing any more
+    reports.start(storage_env(storage), bucket="reports", backoff_min="10ms", backoff_max="20ms")
+    row, path = reports.made(reports.checkup())
+    reports.wait_mail()
+    mark = reports.rig.daemon.mark()
+    assert erase(reports)[0]["files"] == 1
+    reports.settled(start=mark, outcome="retry")
+    reports.settled(start=mark, outcome="done")
+    assert storage.methods == ["POST", "DELETE", "DELETE"]
+    assert storage.seen[1][0] == f"/storage/v1/object/{row['object']}" and storage.seen[1][1]["Authorization"] == "Bearer key-of-test"
+    assert not os.path.exists(path) and to_erase(reports) == 0

@@ -11,6 +11,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
+from lib import valgrind  # noqa: E402
 from lib.pgcluster import Cluster  # noqa: E402
 from lib.stand import Stand  # noqa: E402
 
@@ -40,6 +41,13 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def seed(request):
     return request.config.getoption("--seed")
+
+
+@pytest.fixture(autouse=True)
+def memcheck():
+    """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""
+    yield
+    valgrind.check()
 
 
 @pytest.fixture(scope="session")

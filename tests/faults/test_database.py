@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from lib.campaign import restart_campaign, terminate_campaign
+from lib.pgcluster import Cluster
 from lib.proxy import Proxy
 from lib.stand import wait_until
 
@@ -74,6 +75,45 @@ def test_server_away_for_ten_seconds(stand, cluster):
 def cputime(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii") as f:
         return [int(n) for n in f.read().rpartition(")")[2].split()[11:13]]
+
+
+@pytest.fixture
+def standby(cluster):
+    """A second server that follows the first one, and is one's own when promoted."""
+    other = Cluster(tcp=True)
+    try:
+        yield other.follow(cluster)
+    finally:
+        other.destroy()
+
+
+def test_failover_to_a_standby(stand, cluster, standby):
+    """The primary goes, the standby is promoted: both are in the connection string, and what was replicated is not lost. (Asynchronous
+    replication loses what was not; here the last of it is waited for.)"""
+    conninfo = (f"host=127.0.0.1,127.0.0.1 port={cluster.port},{standby.port} user=postgres dbname={stand.dbname}"
+                " target_session_attrs=read-write connect_timeout=5")
+    daemon = stand.start(conninfo)
+    p = stand.produce(50, sleep_ms=20)
+    wait_until("load", lambda: len(stand.steps()) > 50)
+    p.stop()
+    at = stand.value("select pg_current_wal_lsn()")
+    with standby.connect(stand.dbname) as db:
+        wait_until("replicated", lambda: db.execute("select pg_last_wal_replay_lsn() >= %s", [at]).fetchone()[0])
+        cluster.stop("immediate")
+        db.execute("select pg_promote()")
+    try:
+        stand.reconnected()
+        stand.cluster = standby
+        daemon.wait_log("connected to the database again")
+        stand.effect_of(stand.send(20), 60)
+        stand.drain()
+        # settlements that were not replicated any more are made again
+        stand.verdict().check(doubled=50)
+        stand.stop(daemon)
+    finally:
+        stand.reconnected()
+        stand.cluster = cluster
+        cluster.start()
 
 
 def test_long_snapshot(stand):

@@ -1,13 +1,18 @@
 """A machine that runs short: no descriptors, no disk for the log, no memory, and clocks that jump."""
 
+import mmap
 import os
+import random
+import re
 import resource
 import shutil
+import struct
 import subprocess
 
 import pytest
 
-from lib.stand import boottime_ms, wait_until
+from lib.paths import BUILDDIR
+from lib.stand import INSTRUMENTED, boottime_ms, wait_until
 
 
 def test_few_descriptors(stand):
@@ -43,19 +48,54 @@ def test_disk_of_the_log_is_full(stand):
     stand.verdict().check()
 
 
-def test_no_memory(stand):
-    """A worker that gets no memory for a message loses its connection or its life, and comes back; without it messages flow."""
-    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "1s"})
-    stand.effect_of(stand.send(1))
-    if "asan" in os.environ.get("PGMQD_BUILDDIR", ""):
-        pytest.skip("a sanitizer needs all the address space")
-    stand.stop(daemon)
-    daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "10s"}, wrapper=["prlimit", f"--as={280 << 20}"])
-    stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 120 << 20)))")
-    daemon.wait_log(lambda r: "worker work (process" in r.get("text", "") or "connection lost" in r.get("text", ""), 30)
-    stand.db.execute("delete from pgmq.q_work where message->>'uuid' = 'big'")
-    stand.effect_of(stand.send(10), 60)
+@pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer or valgrind needs all the address space")
+@pytest.mark.parametrize("megabytes", [34, 52])
+def test_message_larger_than_the_memory(stand, megabytes):
+    """libpq has no memory for it, or the worker none for a copy: it ends as a dead letter that says so, and what came with it does not."""
+    stand.start(queue={"max_attempts": 3, "visibility_timeout": "1500ms"}, wrapper=["prlimit", f"--as={megabytes << 20}"])
+    with stand.db.transaction():  # one claim takes them all
+        good = stand.send(3)
+        stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 10 << 20)))")
+        good += stand.send(3)
+    stand.effect_of(good)
+    wait_until("dead", lambda: stand.value("select count(*) from pgmq.q_work_dlq") == 1, 60)
+    why = stand.value("select headers->'pgmqd_dead' from pgmq.q_work_dlq")
+    assert "too large" in why["reason"] and why["attempts"] <= 4, why
     stand.drain()
+    assert stand.value("select count(*) from pgmq.a_work") == len(good)
+    assert stand.value("select length(message->>'x') from pgmq.q_work_dlq") == 10 << 20, "the body is untouched"
+
+
+FAILMALLOC = BUILDDIR / "tests" / "plugins" / ".libs" / "failmalloc.so"
+
+
+@pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer or valgrind has allocators of its own")
+def test_each_allocation_fails_once(stand, seed):
+    """The n-th allocation of a child fails, for n all over a start and a message: an abort that says why, or none; no other death."""
+    counter = stand.dir / "countdown"
+    counter.write_bytes(struct.pack("i", 0))
+    rng, silent = random.Random(seed), 0
+    with open(counter, "r+b") as f, mmap.mmap(f.fileno(), 4) as countdown:
+        daemon = stand.start(queue={"visibility_timeout": "1s"}, env={"LD_PRELOAD": str(FAILMALLOC), "FAILMALLOC": str(counter)})
+        for i in range(40):
+            mark = daemon.mark()
+            countdown[:4] = struct.pack("i", rng.randrange(1, 60) if i % 2 else rng.randrange(1, 3000))
+            if i % 2:  # within the work
+                stand.send(3, do="done_with" if i % 4 == 1 else "done")
+            else:  # within the start of new processes, which a change of the settings brings about
+                daemon.write_conf(re.sub("fallback_poll = .*", f"fallback_poll = {i + 2}s", daemon.conf_text))
+                daemon.reload()
+                daemon.wait_log(lambda r: r.get("text", "") in ("reloaded",) or "reload refused" in r.get("text", ""), start=mark)
+            stand.effect_of(stand.send())
+            silent += struct.unpack("i", countdown[:4])[0] > 0
+            countdown[:4] = struct.pack("i", 0)
+            if i % 2:
+                daemon.reload()  # a clean record: these deaths are no crash loop
+        stand.drain()
+        deaths = [r["text"] for r in daemon.records() if "(process" in r.get("text", "") and "was killed" in r["text"]]
+        assert silent < 20, "most of them must have failed"
+        assert all("SIGABRT" in text for text in deaths), deaths
+    stand.verdict().check(doubled=40)
 
 
 LIBFAKETIME = next((p for p in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1")
@@ -63,7 +103,7 @@ LIBFAKETIME = next((p for p in ("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.
 
 
 @pytest.mark.skipif(not LIBFAKETIME, reason="libfaketime is not installed")
-@pytest.mark.skipif("asan" in os.environ.get("PGMQD_BUILDDIR", ""), reason="libfaketime and ASan both want to come first")
+@pytest.mark.skipif(INSTRUMENTED, reason="libfaketime and ASan or valgrind all want to come first")
 @pytest.mark.parametrize("jump", ["+3h", "-3h"])
 def test_clock_jumps(stand, jump):
     """The daemon's wall clock jumps three hours under load: retries and leases keep their times."""

@@ -1,8 +1,12 @@
-/* misuse.c: breaks the rules of the interface, one at a time: the message's "how" says which. */
+/* misuse.c: fifteen plugins, each of which breaks one rule of the interface: the compiler is told which, by -DMISUSE=. */
 #include <pgmqd-plugin.h>
 
-#include <stdlib.h>
-#include <string.h>
+#include <stddef.h>
+
+enum {
+	TWICE, FAIL_AFTER, WITHOUT_MESSAGE, READ_WITHOUT_MESSAGE, QUERY_NOTHING, QUERY_AFTER, HTTP_AFTER, HTTP_NOTHING, TIMER_AFTER, TIMER_TWICE,
+	TIMER_LEFT, IN_CANCEL, LATER, READ_LATER, RESULT_LATER
+};
 
 struct misuse {
 	struct pgmqd_worker *worker;
@@ -46,60 +50,77 @@ static void use_result(void *arg)
 	(void)pgmqd_result_error(((struct misuse *)arg)->result);
 }
 
+/* The second message of the last three only keeps the worker going until the timer of the first one. */
 static void misuse_deliver(void *h, struct pgmqd_msg *m)
 {
 	struct misuse *s = h;
-	const char *how = pgmqd_msg_str(m, "/how");
+	struct pgmqd_timer *t;
 
-	if (!how || strcmp(how, "never") == 0)
+	if (MISUSE == IN_CANCEL || s->kept)
 		return;
 	s->kept = m;
-	if (strcmp(how, "query_nothing") == 0)
+	if (MISUSE == QUERY_NOTHING)
 		(void)pgmqd_query(m, NULL, 0, NULL, keep_result, s);
-	if (strcmp(how, "result_later") == 0) {
+	if (MISUSE == RESULT_LATER) {
 		(void)pgmqd_query(m, "select 1", 0, NULL, keep_result, s);
 		(void)pgmqd_timer(s->worker, 300, use_result, s);
 		return;
 	}
 	pgmqd_done(m);
-	if (strcmp(how, "twice") == 0)
+	switch (MISUSE) {
+	case TWICE:
 		pgmqd_done(m);
-	else if (strcmp(how, "fail_after") == 0)
+		break;
+	case FAIL_AFTER:
 		pgmqd_fail(m, "too late");
-	else if (strcmp(how, "null") == 0)
+		break;
+	case WITHOUT_MESSAGE:
 		pgmqd_done(NULL);
-	else if (strcmp(how, "read_null") == 0)
+		break;
+	case READ_WITHOUT_MESSAGE:
 		(void)pgmqd_msg_id(NULL);
-	else if (strcmp(how, "later") == 0)
-		(void)pgmqd_timer(s->worker, 1, later, s);
-	else if (strcmp(how, "read_later") == 0)
-		(void)pgmqd_timer(s->worker, 1, read_later, s);
-	else if (strcmp(how, "query_after") == 0)
+		break;
+	case QUERY_AFTER:
 		(void)pgmqd_query(m, "select 1", 0, NULL, keep_result, s);
-	else if (strcmp(how, "http_after") == 0)
+		break;
+	case HTTP_AFTER:
 		(void)pgmqd_http_submit(m, pgmqd_http_new(s->worker), (pgmqd_http_cb)(void (*)(void))never, s);
-	else if (strcmp(how, "http_nothing") == 0)
+		break;
+	case HTTP_NOTHING:
 		(void)pgmqd_http_submit(m, NULL, NULL, NULL);
-	else if (strcmp(how, "timer_after") == 0)
+		break;
+	case TIMER_AFTER:
 		(void)pgmqd_msg_timer(m, 1, never, s);
-	else if (strcmp(how, "timer_twice") == 0) {
-		struct pgmqd_timer *t = pgmqd_timer(s->worker, 1000, never, s);
-
+		break;
+	case TIMER_TWICE:
+		t = pgmqd_timer(s->worker, 1000, never, s);
 		pgmqd_timer_cancel(t);
 		pgmqd_timer_cancel(t);
-	} else if (strcmp(how, "timer_left") == 0)
+		break;
+	case TIMER_LEFT:
 		(void)pgmqd_timer(s->worker, 3600000, never, s);
+		break;
+	case LATER:
+		(void)pgmqd_timer(s->worker, 1, later, s);
+		break;
+	case READ_LATER:
+		(void)pgmqd_timer(s->worker, 1, read_later, s);
+		break;
+	default:
+		break;
+	}
 }
 
-/* Settles inside cancel. */
+/* Takes a message back. */
 static void misuse_cancel(void *h, struct pgmqd_msg *m)
 {
 	(void)h;
-	pgmqd_done(m);
+	if (MISUSE == IN_CANCEL)
+		pgmqd_done(m);
 }
 
 static struct pgmqd_plugin plugin = {
-	.name = "misuse", .version = "1", .handle_size = sizeof(struct misuse),
+	.name = NAME, .version = "1", .handle_size = sizeof(struct misuse),
 	.start = misuse_start, .deliver = misuse_deliver, .cancel = misuse_cancel,
 };
 

@@ -8,15 +8,22 @@ import time
 from .stand import boottime_ms, wait_until
 
 
+# What a poisonous message of the effect plugin does, in words; "done" is the control, which tells how much of a ratio is noise.
+POISONS = {"done": "is done (nothing is wrong)", "crash": "crashes its plugin", "exit": "ends its process", "loop": "loops for ever", "leak": "leaks memory",
+           "never": "is never settled"}
+
+
 class Result:
     """Faults injected, and the seconds from each that stopped the flow to the next effect."""
 
     def __init__(self):
         self.faults, self.recovery, self.sessions = 0, [], []
 
-    def quantile(self, q):
-        ordered = sorted(self.recovery)
-        return ordered[min(len(ordered) - 1, int(len(ordered) * q))] if ordered else 0.0
+
+def quantile(values, q):
+    """The value below which that part of them is."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * q))]
 
 
 class Follower:
@@ -119,13 +126,41 @@ def terminate_campaign(stand, seconds, rng, rate=60, per_second=20):
     producer = stand.produce(rate)
     follower.effect_since(0)
     result.sessions = stand.sessions()
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    due = time.monotonic()
+    end = due + seconds
+    while due < end:
         pids = sorted(stand.backends())
         if pids:
             result.faults += stand.value("select pg_terminate_backend(%s)", [rng.choice(pids)])
-        time.sleep(1 / per_second)
+        due += 1 / per_second
+        time.sleep(max(0, due - time.monotonic()))
     result.recovery.append(follower.effect_since(boottime_ms()))
     producer.stop()
     stand.drain()
     return result
+
+
+def poison_campaign(stand, kind, rounds, seconds=5, rate=100):
+    """Latencies (ms, from the enqueue to the plugin) of a queue while the one beside it is poisoned, and while it is not, in turns. A
+    reload before each turn makes both begin alike, and a queue in a crash loop be tried again."""
+    found = {"kind": kind, "quiet": [], "poisoned": [], "dead": 0}
+    daemon = stand.start(watchdog="2s", queues={
+        "work": {"max_attempts": 2, "visibility_timeout": "1s", "deadline": "1s"}, "other": {"visibility_timeout": "10s"}})
+    for turn in range(2 * rounds):
+        mark = daemon.mark()
+        daemon.reload()
+        daemon.wait_log("reloaded", start=mark)
+        daemon.wait_log(lambda r: r.get("process") == "listener" and "connected to the database" in r.get("text", ""), start=mark)
+        stand.send(queue="other")
+        mark = daemon.mark()
+        producer = stand.produce(rate, queue="other")
+        if turn % 2:
+            stand.send(20 if kind == "leak" else 1, do=kind)
+        time.sleep(seconds)
+        producer.stop()
+        stand.drain(queue="other")
+        found["poisoned" if turn % 2 else "quiet"] += [
+            r["wait_ms"] for r in daemon.records()[mark:] if r.get("text") == "settled" and r.get("queue") == "other"]
+        stand.drain()
+    found["dead"] = stand.value("select count(*) from pgmq.q_work_dlq")
+    return found

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 
+from . import valgrind
 from .lines import Lines
 from .paths import TIMEOUT, directories, make_temp_dir, pgmqd
 
@@ -27,7 +28,7 @@ def clean_environment(extra=None):
 def run(*argv, env=None, **more):
     """`pgmqd argv...` to its end; returns the finished process with stdout and stderr as text."""
     more.setdefault("timeout", 60)
-    return subprocess.run([pgmqd(), *map(str, argv)], env=clean_environment(env), stdin=subprocess.DEVNULL,
+    return subprocess.run([*valgrind.wrapper(), pgmqd(), *map(str, argv)], env=clean_environment({**(env or {}), **valgrind.environment()}), stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
 
@@ -60,10 +61,12 @@ class Daemon:
         self.process = self.lines = self._log_file = None
 
     def write_conf(self, text):
-        """Replaces the settings file, for a reload."""
+        """Replaces the settings file, for a reload; as a whole, since one may be under way."""
         self.conf_text = text
-        with open(os.open(self.conf_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+        new = self.conf_path.with_suffix(".new")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
             f.write(text)
+        os.replace(new, self.conf_path)
 
     def start(self):
         """Starts the process; returns self at once."""
@@ -71,7 +74,8 @@ class Daemon:
         if self._log_file is None:
             self._log_file = open(self._log_path, "ab")
         self.process = subprocess.Popen(
-            [*self.wrapper, pgmqd(), "run", "-c", str(self.conf_path), *self.argv], env=clean_environment(self.env),
+            [*self.wrapper, *valgrind.wrapper(), pgmqd(), "run", "-c", str(self.conf_path), *self.argv],
+            env=clean_environment({**self.env, **valgrind.environment()}),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         self.lines = Lines(self.process.stdout, self._log_file, _parse)
         return self
@@ -119,7 +123,9 @@ class Daemon:
                 try:
                     with open(f"/proc/{entry}/stat", encoding="utf-8") as f:
                         parent = int(f.read().rpartition(")")[2].split()[1])
-                    if parent == self.process.pid:
+                    if parent == self.process.pid and valgrind.active():
+                        found[int(entry)] = valgrind.title(entry)
+                    elif parent == self.process.pid:
                         with open(f"/proc/{entry}/cmdline", encoding="utf-8") as f:
                             found[int(entry)] = f.read().rstrip("\0")
                 except (FileNotFoundError, ProcessLookupError):

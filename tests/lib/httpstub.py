@@ -61,10 +61,10 @@ class HttpStub:
 
     # ---- for tests ----
 
-    def answer(self, path, status=200, body=None, headers=None, hang=False):
-        """Appends an answer; hang: none is given until the stub stops."""
+    def answer(self, path, status=200, body=None, headers=None, hang=False, before=None):
+        """Appends an answer; hang: none is given until the stub stops; before: is called when the request is there, before its answer."""
         with self._changed:
-            self._answers[path].append((status, body, headers or {}, hang))
+            self._answers[path].append((status, body, headers or {}, hang, before))
 
     def requests(self, path=None):
         with self._changed:
@@ -88,7 +88,7 @@ class HttpStub:
     def _pick(self, path):
         answers = self._answers.get(path)
         if not answers:
-            return (*self.default, {}, False)
+            return (*self.default, {}, False, None)
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def _allowed(self, handler):
@@ -101,8 +101,10 @@ class HttpStub:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self._changed:
             self._requests.append(Request(handler.command, handler.path, dict(handler.headers), body, time.monotonic()))
-            status, answer, headers, hang = self._pick(handler.path)
+            status, answer, headers, hang, before = self._pick(handler.path)
             self._changed.notify_all()
+        if before:
+            before()
         if hang:
             self._released.wait()
             handler.close_connection = True

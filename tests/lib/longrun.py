@@ -1,64 +1,127 @@
-"""The long form of the fault suite: campaigns one after the other, and a Markdown table of what came out.
+"""The long form of the fault suite: campaigns in pieces, each kept when it is through, and Markdown tables of what came out.
 
-python3 -m lib.longrun [--seed N] [--kills N] [--restarts N] [--seconds N] [--out FILE]
+python3 -m lib.longrun [--seed N] [--part NAME] [--kills N] [--restarts N] [--seconds N] [--rounds N] [--state FILE] [--out FILE]
+
+A piece (100 kills, 20 restarts, a minute of terminations, a kind of poison) has a database and a seed of its own and is one line of the
+state file; what is there already is not run again, so a campaign may be stopped, continued, and split.
 """
 
 import argparse
+import json
+import os
 import platform
 import random
 import sys
 import time
 
 from . import rig as rigs
-from .campaign import kill_campaign, restart_campaign, terminate_campaign
+from .campaign import POISONS, kill_campaign, poison_campaign, quantile, restart_campaign, terminate_campaign
 from .daemon import run
 from .pgcluster import Cluster
 from .stand import Stand
 
 HEAD = ("| Fault | Injected | Messages | Lost | Effects doubled | Stale settlements accepted | Recovery p50 | p99 | longest |\n"
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
+POISON_HEAD = ("| A message that | p50 without | with | p99 without | with | ratio of the p99 |\n"
+               "|---|---:|---:|---:|---:|---:|\n")
+TITLES = {"kills": "SIGKILL of a random process, or of all", "restarts": "immediate restart of PostgreSQL",
+          "terminations": "pg_terminate_backend, 20 a second"}
 
 
-def campaign(cluster, name, title, work, quantiles=True):
-    """Runs one in a database of its own; returns its line of the table and whether the invariants hold."""
+def pieces(args):
+    """(part, number, size) of everything that is wanted."""
+    for part, total, step in (("kills", args.kills, 100), ("restarts", args.restarts, 20), ("terminations", args.seconds, 60)):
+        for number, at in enumerate(range(0, total, step)):
+            yield part, number, min(step, total - at)
+    if args.rounds:
+        for number in range(len(POISONS)):
+            yield "poison", number, args.rounds
+
+
+def faults(stand, part, size, rng):
+    """A piece of the first three: what was injected, and what came of it."""
+    result = {"kills": kill_campaign, "restarts": restart_campaign, "terminations": terminate_campaign}[part](stand, size, rng)
+    v = stand.verdict()
+    bad = sum(map(len, (v.misplaced, v.unexpected, v.undone, v.waiting)))
+    return {"faults": result.faults, "messages": v.acked, "lost": len(v.lost), "doubled": v.doubled, "stale": len(v.stale), "bad": bad,
+            "recovery": result.recovery if part != "terminations" else []}
+
+
+def piece(cluster, seed, part, number, size):
+    """Runs one in a database of its own."""
+    name, began = f"{part}_{number}", time.monotonic()
     cluster.createdb(name, "migrated")
-    began = time.monotonic()
     with Stand(cluster, name) as stand:
-        result = work(stand)
-        v = stand.verdict()
-        bad = v.lost or v.stale or v.misplaced or v.unexpected or v.undone
-        recovery = [f"{result.quantile(q):.2f} s" for q in (0.5, 0.99, 1)] if quantiles else ["–"] * 3
-        line = f"| {title} | {result.faults} | {v.acked} | {len(v.lost)} | {v.doubled} | {len(v.stale)} | {' | '.join(recovery)} |\n"
+        if part == "poison":
+            found = poison_campaign(stand, list(POISONS)[number], size)
+        else:
+            found = faults(stand, part, size, random.Random(f"{seed} {part} {number}"))
     cluster.dropdb(name)
-    print(f"{title}: {time.monotonic() - began:.0f} s, {v}", file=sys.stderr, flush=True)
-    return line, not bad
+    return {"seed": seed, "part": part, "number": number, "size": size, **found, "took": round(time.monotonic() - began)}
+
+
+def tables(done):
+    """The Markdown tables of these pieces, and whether what must hold held."""
+    lines, good = "", True
+    for part, title in TITLES.items():
+        own = [d for d in done if d["part"] == part]
+        if not own:
+            continue
+        total = {key: sum(d[key] for d in own) for key in ("faults", "messages", "lost", "doubled", "stale", "bad", "size")}
+        recovery = [r for d in own for r in d["recovery"]]
+        title += f" for {total['size']} s" if part == "terminations" else ""
+        figures = [f"{quantile(recovery, q):.2f} s" for q in (0.5, 0.99, 1)] if recovery else ["–"] * 3
+        lines += f"| {title} | {total['faults']} | {total['messages']} | {total['lost']} | {total['doubled']} | {total['stale']} | {' | '.join(figures)} |\n"
+        good = good and not total["lost"] + total["stale"] + total["bad"]
+    text = HEAD + lines
+    own = sorted((d for d in done if d["part"] == "poison"), key=lambda d: d["number"])
+    if own:
+        text += "\nLatency of another queue's messages, from the enqueue to the plugin, while a queue beside it has such a message and while it has none:\n\n" + POISON_HEAD
+        for d in own:
+            (q50, q99), (p50, p99) = ([quantile(d[k], q) for q in (0.5, 0.99)] for k in ("quiet", "poisoned"))
+            text += f"| {POISONS[d['kind']]} | {q50:.2f} ms | {p50:.2f} ms | {q99:.2f} ms | {p99:.2f} ms | {p99 / q99:.2f} |\n"
+    return text, good
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/faults/run --long", allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--part", choices=[*TITLES, "poison"])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--restarts", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=600)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--state")
     parser.add_argument("--out")
     args = parser.parse_args()
-    rng = random.Random(args.seed)
-    good, lines = True, ""
+    done = []
+    if args.state and os.path.exists(args.state):
+        with open(args.state, encoding="ascii") as f:
+            done = [json.loads(line) for line in f]
+    known = {(d["seed"], d["part"], d["number"], d["size"]) for d in done}
+    wanted = [(args.seed, *p) for p in pieces(args)]
     with Cluster(tcp=True, fsync=True) as cluster:
-        done = rigs.migrate(cluster.createdb("migrated"))
-        assert done.returncode == 0, done.stderr
+        done_migrate = rigs.migrate(cluster.createdb("migrated"))
+        assert done_migrate.returncode == 0, done_migrate.stderr
         with cluster.connect("migrated") as db:
-            db.execute("select pgmqd.create_queue('work')")
+            db.execute("select pgmqd.create_queue('work'), pgmqd.create_queue('other')")
+            db.execute("create table public.effects (uuid text)")
             version = db.execute("show server_version").fetchone()[0].split()[0]
-        for name, title, work, quantiles in (
-                ("kills", "SIGKILL of a random process, or of all", lambda s: kill_campaign(s, args.kills, rng), True),
-                ("restarts", "immediate restart of PostgreSQL", lambda s: restart_campaign(s, args.restarts, rng), True),
-                ("terminations", f"pg_terminate_backend, 20 a second for {args.seconds} s", lambda s: terminate_campaign(s, args.seconds, rng), False)):
-            line, held = campaign(cluster, name, title, work, quantiles)
-            lines, good = lines + line, good and held
-    command = f"tests/faults/run --long --seed {args.seed} --kills {args.kills} --restarts {args.restarts} --seconds {args.seconds}"
-    text = (f"`{command}`: {run('--version').stdout.split(chr(10))[0]}, PostgreSQL {version}, {platform.system()} {platform.machine()},"
-            f" 60 messages a second, visibility timeout 2 s (3 s in the last two).\n\n{HEAD}{lines}")
+        for seed, part, number, size in wanted:
+            if (seed, part, number, size) in known or args.part not in (None, part):
+                continue
+            found = piece(cluster, seed, part, number, size)
+            done.append(found)
+            print({k: v for k, v in found.items() if not isinstance(v, list)}, file=sys.stderr, flush=True)
+            if args.state:
+                with open(args.state, "a", encoding="ascii") as f:
+                    f.write(json.dumps(found) + "\n")
+    done = [d for d in done if (d["seed"], d["part"], d["number"], d["size"]) in wanted]
+    table, good = tables(done)
+    command = f"tests/faults/run --long --seed {args.seed} --kills {args.kills} --restarts {args.restarts} --seconds {args.seconds} --rounds {args.rounds}"
+    text = (f"`{command}`, {len(done)} of {len(wanted)} pieces, in {sum(d['took'] for d in done) // 60} minutes: {run('--version').stdout.split(chr(10))[0]},"
+            f" PostgreSQL {version}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors that other work shared, so times are"
+            f" longer than they need be. 60 messages a second; visibility timeout 2 s (3 s in the second and third line).\n\n{table}")
     if args.out:
         with open(args.out, "w", encoding="utf-8") as f:
             f.write("# Results of the fault suite\n\n" + text)

@@ -1,7 +1,8 @@
 """A private PostgreSQL cluster: own data directory, own Unix socket, no TCP, gone when the program ends.
 
 It never touches a PostgreSQL that already runs. PostgreSQL refuses to run as root, so under root the server runs as the
-user postgres (or nobody).
+user postgres (or nobody). PG_BINDIR is the directory of the server to use (default: the newest installed); PGMQ_SQL a file with
+pgmq's own SQL that every new database gets, instead of that of sql/010_pgmq.sql.
 """
 
 import atexit
@@ -23,7 +24,9 @@ SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.S
 
 
 def bin_dir():
-    """The directory of the newest PostgreSQL server on this machine."""
+    """The directory of the newest PostgreSQL server on this machine, or of the one that is asked for."""
+    if os.environ.get("PG_BINDIR"):
+        return os.environ["PG_BINDIR"]
     found = [p for p in glob.glob("/usr/lib/postgresql/*/bin") if os.access(p + "/initdb", os.X_OK)]
     if found:
         return max(found, key=lambda p: float(p.split("/")[-2]))
@@ -68,6 +71,7 @@ class Cluster:
             "logging_collector": "off",
             "log_destination": "stderr",
             "lc_messages": "C",
+            "log_line_prefix": "%m [%p] %q%u@%d ",
             "timezone": "UTC",
         }
         if not fsync:
@@ -112,7 +116,8 @@ class Cluster:
 
     def start(self, timeout=60):
         """Makes the cluster at the first call; returns self when the server takes connections."""
-        if self.dir is None:
+        new = self.dir is None
+        if new:
             atexit.register(self.destroy)
             self._initdb()
             self._log_file = open(self.dir / "postgresql.log", "ab")
@@ -122,10 +127,29 @@ class Cluster:
             env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True)
         self.log = Lines(self.process.stdout, self._log_file)
-        if not self.log.wait(lambda line: "database system is ready to accept connections" in line, timeout):
+        if not self.log.wait(lambda line: re.search("database system is ready to accept (read-only )?connections", line), timeout):
             self.stop("immediate")
             raise RuntimeError("PostgreSQL did not start:\n" + "\n".join(self.log.snapshot()[-30:]))
+        if new and os.environ.get("PGMQ_SQL"):
+            with self.connect("template1") as db, open(os.environ["PGMQ_SQL"], encoding="utf-8") as f:
+                db.execute("create schema if not exists pgmq")  # what only CREATE EXTENSION may call is taken out
+                db.execute(re.sub(r"(?m)^SELECT pg_catalog\.pg_extension_config_dump\(.*", "", f.read()))
         return self
+
+    def follow(self, primary):
+        """Makes this cluster a standby of `primary`, which runs, and starts it; returns self."""
+        atexit.register(self.destroy)
+        self.dir = make_temp_dir("pgmqd-pg-")
+        if self.user:
+            os.chown(self.dir, self.user.pw_uid, self.user.pw_gid)
+        self._log_file = open(self.dir / "postgresql.log", "ab")
+        done = subprocess.run(
+            self._command(f"{self.bin}/pg_basebackup", "-D", f"{self.dir}/data", "-R", "-X", "stream", "-c", "fast", "--no-sync",
+                          "-h", str(primary.dir), "-p", str(primary.port), "-U", "postgres"),
+            env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode:
+            raise RuntimeError(f"pg_basebackup failed:\n{done.stdout}")
+        return self.start()
 
     def stop(self, mode="fast", timeout=60):
         """Stops the server ("smart", "fast" or "immediate"), and waits until it is gone."""
@@ -185,6 +209,10 @@ class Cluster:
         """Drops a database together with the sessions in it."""
         with self.connect() as db:
             db.execute(f"drop database if exists {name} with (force)")
+
+    def denied(self):
+        """What the server has refused to the daemon's role."""
+        return [line for line in self.log.snapshot() if " pgmqd@" in line and "permission denied" in line]
 
     def has_extension(self, name):
         """Whether CREATE EXTENSION name could work here."""

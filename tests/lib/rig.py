@@ -39,11 +39,14 @@ def email_environment(catcher, **more):
 
 
 class Rig:
-    """A migrated database of `cluster`, `catcher`, and pgmqd once start() was called. Ends with a check of the exit status."""
+    """A migrated database of `cluster`, `catcher`, and pgmqd once start() was called. Ends with a check of the exit status.
+
+    pgmqd logs in as the role pgmqd of sql/034_roles.sql, which owns nothing; the test's own connections are a superuser's."""
 
     def __init__(self, cluster, dbname, catcher):
         self.cluster, self.dbname, self.catcher = cluster, dbname, catcher
         self.conninfo = cluster.conninfo(dbname)
+        self.login = cluster.conninfo(dbname, user="pgmqd")
         self.daemon = self._db = None
 
     @property
@@ -61,7 +64,7 @@ class Rig:
         into [pgmqd]; `jobs` is {type: queue}. The fallback poll is an hour, so that nothing but a notification can be what wakes it."""
         settings.setdefault("fallback_poll", "1h")
         queues = {"email_queue": email_queue(self.catcher)} if queues is None else queues
-        text = conf(self.conninfo, queues, **settings)
+        text = conf(self.login, queues, **settings)
         text += "".join(f"[job {name}]\nqueue = {queue}\n" for name, queue in (jobs or {}).items())
         self.daemon = Daemon(text, env=email_environment(self.catcher, **(env or {})), argv=argv).start()
         if ready:

@@ -5,11 +5,18 @@ import shutil
 import signal
 import time
 
+from . import valgrind
 from .daemon import Daemon, conf
 from .oracle import Ledger, Producer, Verdict, steps
 from .paths import BUILDDIR, TIMEOUT, make_temp_dir
 
 PLUGIN = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-effect-plugin.so"
+
+
+# How much longer things take than they should: under valgrind.
+SLOW = 10 if valgrind.active() else 1
+# Whether the memory of a process says nothing about it: valgrind and sanitizers keep what was freed.
+INSTRUMENTED = valgrind.active() or "asan" in os.environ.get("PGMQD_BUILDDIR", "")
 
 
 def wait_until(what, condition, timeout=TIMEOUT, every=0.05):

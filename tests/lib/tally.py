@@ -67,7 +67,8 @@ def junit(path):
     return total
 
 
-SUITES = {"unit": unit, "database": database, "end-to-end": lambda results, _: junit(results / "end-to-end.xml")}
+SUITES = {"unit": unit, "database": database, "end-to-end": lambda results, _: junit(results / "end-to-end.xml"),
+          "faults": lambda results, _: junit(results / "faults.xml")}
 
 
 def main():

@@ -5,7 +5,7 @@
  *
  * Property: it never happens that a committed message waits, no notification is under way, and every dispatcher that is alive sleeps.
  *
- * Advisory locks are try only, so each is one atomic step. A commit first makes the message visible, then gives the locks back,
+ * Advisory locks are try only, so each is one atomic step; "awake" is shared by a producer for one step only, to see whether it can be. A commit first makes the message visible, then gives the locks back,
  * then the notification arrives; all of these are steps of their own.
  *
  * -DBROKEN=1 leaves the last look out, =2 the "in flight" lock, =3 swaps the producer's two tries, =4 lets a new worker sleep
@@ -24,7 +24,6 @@
 
 byte waiting;              /* committed, visible, unclaimed messages */
 byte flight;               /* holders of "in flight", shared; the exclusive try is given back in the same step */
-byte awake_shared;         /* holders of "awake", shared */
 bool awake;                /* somebody holds "awake" exclusively */
 byte notifying;            /* commits that are visible and have not notified yet */
 bool notified[DISPATCHERS];
@@ -32,12 +31,12 @@ bool asleep[DISPATCHERS];
 byte deaths = 1;           /* how many dispatchers may die in a run */
 
 /* What one enqueue does inside its transaction. */
-inline enqueue(has_flight, has_awake, notify)
+inline enqueue(has_flight, notify)
 {
 	if
 	:: BROKEN == 2 -> skip
 	:: BROKEN == 3 -> /* awake first */
-		atomic { if :: !awake -> awake_shared++; has_awake = true; notify = true :: else -> skip fi }
+		atomic { if :: !awake -> notify = true :: else -> skip fi }
 		atomic { flight++; has_flight = true }
 	:: BROKEN != 2 && BROKEN != 3 ->
 		atomic { flight++; has_flight = true } /* the exclusive holder gives it back in the step in which it took it */
@@ -46,37 +45,36 @@ inline enqueue(has_flight, has_awake, notify)
 	fi;
 	if
 	:: BROKEN != 3 && (has_flight || BROKEN == 2) ->
-		atomic { if :: !awake -> awake_shared++; has_awake = true; notify = true :: else -> skip fi }
+		atomic { if :: !awake -> notify = true :: else -> skip fi }
 	:: else -> skip
 	fi
 }
 
 /* Gives a transaction's locks back. */
-inline unlock(has_flight, has_awake)
+inline unlock(has_flight)
 {
 	atomic {
-		if :: has_awake -> awake_shared--; has_awake = false :: else -> skip fi;
 		if :: has_flight -> flight--; has_flight = false :: else -> skip fi
 	}
 }
 
 proctype producer()
 {
-	bool has_flight, has_awake, notify;
+	bool has_flight, notify;
 	byte round, d;
 
 	do
 	:: round == ROUNDS -> break
 	:: else ->
 		round++;
-		has_flight = false; has_awake = false; notify = false;
-		enqueue(has_flight, has_awake, notify);
+		has_flight = false; notify = false;
+		enqueue(has_flight, notify);
 		if
 		:: skip
 		:: /* back to a savepoint: the message, the locks and the notification are gone; another enqueue follows */
-			unlock(has_flight, has_awake);
+			unlock(has_flight);
 			notify = false;
-			enqueue(has_flight, has_awake, notify)
+			enqueue(has_flight, notify)
 		fi;
 		if
 		:: /* commit */
@@ -84,7 +82,7 @@ proctype producer()
 				waiting++;
 				if :: notify -> notifying++ :: else -> skip fi
 			};
-			unlock(has_flight, has_awake);
+			unlock(has_flight);
 			if
 			:: notify ->
 				atomic {
@@ -95,7 +93,7 @@ proctype producer()
 			:: else -> skip
 			fi
 		:: /* roll back */
-			unlock(has_flight, has_awake)
+			unlock(has_flight)
 		fi
 	od
 }
@@ -139,7 +137,7 @@ looking:
 	fi;
 	if
 	:: skip /* an idle queue: no lock is asked for */
-	:: atomic { if :: !awake && awake_shared == 0 -> awake = true; mine = true :: else -> skip fi }; /* a burst */
+	:: atomic { if :: !awake -> awake = true; mine = true :: skip fi }; /* a burst; the try fails, too, when it meets a producer's */
 		if :: mine -> goto busy :: else -> skip fi
 	fi;
 sleeping:

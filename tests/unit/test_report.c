@@ -86,6 +86,8 @@ static void texts(void **state)
 	(void)state;
 	same(format_text("  a \t\r\n b  ", 100, 0), "a b");
 	same(format_text("a\n\nb", 100, 1), "a\nb");
+	same(format_text("это с врачом, 5 раз\nв день и всё", 100, 1), "это с" NB "врачом, 5 раз\nв" NB "день и" NB "всё");
+	same(format_text("это с врачом", 100, 0), "это с врачом");
 	same(format_text("a\u202eb\u200fc", 100, 0), "abc");
 	same(format_text("абвгд", 3, 0), "абв…");
 	same(format_text("абв", 3, 0), "абв");

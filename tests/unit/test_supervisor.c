@@ -445,6 +445,23 @@ static void test_second_sigterm(void **state)
 	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
 }
 
+/* A worker that drains by older, longer settings when the end comes is told in time, and not killed. */
+static void test_shorter_drain(void **state)
+{
+	struct fixture *f = *state;
+	int status;
+
+	start(f, "drain_timeout = 1h\n", QUEUE("slow", "twice"));
+	wait_record(f, "ready", NULL);
+	write_conf(f, "drain_timeout = 100ms\n", QUEUE("slow", "ok"));
+	assert_int_equal(kill(f->pid, SIGHUP), 0);
+	wait_record(f, "asked to leave", NULL);
+	wait_record(f, "reloaded", NULL);
+	assert_int_equal(kill(f->pid, SIGTERM), 0);
+	status = wait_end(f);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /* When the supervisor is killed, nobody stays: not even a worker that hangs, in the end. */
 static void test_killed_supervisor(void **state)
 {
@@ -567,6 +584,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_watchdog, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_stubborn_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_sigterm, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shorter_drain, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_supervisor, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_supervisor_of_a_lone_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_slow_worker, setup, teardown),

@@ -33,6 +33,7 @@ struct pgmqd_msg;    /* one message; valid from deliver() until the callback in 
 struct pgmqd_timer;
 struct pgmqd_child;  /* a program that pgmqd_spawn() started */
 struct pgmqd_result; /* rows of a query; valid inside its callback only */
+struct pgmqd_check;  /* what check() tells its findings to; valid inside it only */
 
 /* How an option is written in the settings file, and what its field in the handle is declared as. */
 enum pgmqd_option_type {
@@ -81,6 +82,10 @@ struct pgmqd_plugin {
 	void (*cancel)(void *h, struct pgmqd_msg *m);
 	/* Once, when every message is settled or cancelled. */
 	void (*stop)(void *h);
+	/* For `pgmqd doctor`: looks whether what the plugin needs outside is there (a server, a directory, a program), and calls
+	 * pgmqd_check_tell() once for each. It runs after config_complete() and without start(), in a process of its own that has neither
+	 * messages nor event loop nor database; so it may wait, but is killed after 45 s. It must leave nothing behind. */
+	void (*check)(void *h, struct pgmqd_check *c);
 };
 
 #define PGMQD_REGISTER_PLUGIN(plugin)                                                                                  \
@@ -153,6 +158,11 @@ const char *pgmqd_msg_str(struct pgmqd_msg *m, const char *pointer);
 enum pgmqd_level { PGMQD_ERROR = 0, PGMQD_WARN, PGMQD_INFO, PGMQD_DEBUG };
 void pgmqd_log(int level, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
+/* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets ---- */
+
+enum pgmqd_check_status { PGMQD_CHECK_OK = 0, PGMQD_CHECK_WARN, PGMQD_CHECK_FAIL };
+void pgmqd_check_tell(struct pgmqd_check *c, int status, const char *remedy, const char *fmt, ...) PGMQD_PRINTF(4, 5);
 
 /* ---- the worker's event loop; never block in a callback ---- */
 

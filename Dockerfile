@@ -1,0 +1,30 @@
+# Dockerfile: pgmqd in a container. The packages are those of ./quickstart, the steps those of README.md; tests/check_containers.py compares.
+#   docker compose up            the demo: PostgreSQL, pgmqd, and a mail catcher that prints what it gets (compose.yaml)
+#   docker build -t pgmqd .      the daemon alone; it reads /etc/pgmqd.conf
+
+FROM debian:bookworm-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends \
+    autoconf automake libtool gcc libc6-dev make pkg-config libpq-dev libevent-dev libcurl4-openssl-dev libcjson-dev \
+    libinih-dev libgmime-3.0-dev libidn2-dev libglib2.0-dev libcairo2-dev libpango1.0-dev
+COPY . /src
+WORKDIR /src
+RUN ./autogen.sh && mkdir -p build && cd build && \
+    ../configure --prefix=/usr --sysconfdir=/etc --with-systemdsystemunitdir=no && \
+    make && make install DESTDIR=/out
+
+# What catches the mails of the demo.
+FROM debian:bookworm-slim AS mail
+RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-aiosmtpd && rm -rf /var/lib/apt/lists/*
+USER nobody
+CMD ["python3", "-u", "-m", "aiosmtpd", "-n", "-l", "0.0.0.0:1025", "-c", "aiosmtpd.handlers.Debugging", "stdout"]
+
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends \
+    libpq5 libevent-core-2.1-7 libevent-extra-2.1-7 libcurl4 libcjson1 libinih1 libgmime-3.0-0 libidn2-0 libglib2.0-0 \
+    libcairo2 libpangocairo-1.0-0 fonts-paratype ca-certificates && rm -rf /var/lib/apt/lists/* && \
+    useradd --system --home-dir /var/lib/pgmqd --create-home pgmqd
+COPY --from=build /out /
+USER pgmqd
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/sbin/pgmqd"]
+CMD ["run", "--config", "/etc/pgmqd.conf"]

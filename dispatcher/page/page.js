@@ -1,0 +1,540 @@
+// page.js: the status page: asks pgmqd how it does every few seconds, and shows it; sends what the operator wants done.
+
+import { t, lang, setLang, number, duration, time, clock, ago } from "./words.js";
+import { Chart, spark } from "./charts.js";
+
+const $ = id => document.getElementById(id);
+const STEP = 5, POINTS = 120, PACE = 2000;
+const COUNTS = ["done", "retried", "failed"], TIMES = ["wait_p50_ms", "wait_p99_ms"];
+
+const state = { token: sessionStorage.getItem("token") ?? "", status: null, queues: null, queuesAt: null, queuesError: null, silent: false, locked: false,
+  after: 0, history: {}, open: new Set(), rows: new Map(), letters: [], chosen: new Set(), view: "queues" };
+
+// ---- small helpers ----
+
+// An element; a key that starts with "on" is a listener, a value of false or null is left out.
+function h(tag, attrs = {}, ...children) {
+  const el = document.createElement(tag);
+  for (const [key, value] of Object.entries(attrs)) {
+    if (value == null || value === false) continue;
+    if (key.startsWith("on")) el.addEventListener(key.slice(2), value);
+    else el.setAttribute(key, value === true ? "" : value);
+  }
+  el.append(...children.filter(c => c != null));
+  return el;
+}
+
+// Replaces the children only when what they are made of has changed, so that nobody's focus or selection is lost.
+function refill(el, made, ...children) {
+  const key = JSON.stringify([lang, made]);
+  if (el.dataset.made === key) return;
+  el.dataset.made = key;
+  el.replaceChildren(...children.map(c => c()));
+}
+
+const set = (el, text) => { if (el.textContent !== text) el.textContent = text; };
+const sum = list => list.reduce((a, b) => a + (b ?? 0), 0);
+
+function toast(text) {
+  set($("toast"), "");
+  setTimeout(() => set($("toast"), text), 50);
+  clearTimeout(toast.timer);
+  toast.timer = setTimeout(() => set($("toast"), ""), 6000);
+}
+
+// ---- asking ----
+
+class Refused extends Error {
+  constructor(status, code, message) { super(message); Object.assign(this, { status, code }); }
+}
+
+async function ask(path, body) {
+  const headers = {};
+  if (state.token) headers.Authorization = `Bearer ${state.token}`;
+  if (body) headers["Content-Type"] = "application/json";
+  const answer = await fetch(path, { headers, method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store", signal: AbortSignal.timeout(15000) });
+  const json = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refused(answer.status, json.error?.code, json.error?.message ?? answer.statusText);
+  return json;
+}
+
+// Does what needs the token; asks for it first where it is missing or wrong.
+async function withToken(act) {
+  if (!state.token && !await askToken()) return;
+  try {
+    return await act();
+  } catch (e) {
+    if (e.status === 401) { if (await askToken(t("token_wrong"))) return withToken(act); } else if (e.code === "no_token") await askToken(t("token_unset"));
+    else toast(t("error", { message: e.message }));
+  }
+}
+
+// ---- dialogs ----
+
+function openDialog(dialog) {
+  return new Promise(done => {
+    dialog.returnValue = "";
+    dialog.addEventListener("close", () => done(dialog.returnValue), { once: true });
+    dialog.showModal();
+  });
+}
+
+async function askToken(error = "") {
+  $("token-input").value = "";
+  set($("token-error"), error);
+  $("token-forget").hidden = !state.token;
+  $("token-save").value = "ok";
+  const answer = await openDialog($("token-dialog")), given = $("token-input").value.trim();
+  if (answer === "ok" && given) state.token = given;
+  else if (answer === "forget") state.token = "";
+  else return false;
+  if (state.token) sessionStorage.setItem("token", state.token); else sessionStorage.removeItem("token");
+  $("token-input").value = "";
+  words();
+  look();
+  return Boolean(state.token);
+}
+
+// Asks whether to go on; resolves to null, or to { why }.
+async function confirmed(title, text, { yes, danger = false, field = false }) {
+  set($("ask-title"), title);
+  set($("ask-text"), text);
+  set($("ask-yes"), yes);
+  $("ask-yes").value = "ok";
+  $("ask-yes").className = danger ? "main danger" : "main";
+  $("ask-field").hidden = !field;
+  $("ask-input").value = "";
+  return await openDialog($("ask-dialog")) === "ok" ? { why: $("ask-input").value.trim() } : null;
+}
+
+// ---- the rhythm ----
+
+// Takes the new points of the history over; gone and new queues are followed.
+function remember(fresh) {
+  const known = {};
+  for (const [name, points] of Object.entries(fresh.queues)) {
+    const old = fresh.last >= state.after ? state.history[name] : undefined;
+    known[name] = {};
+    for (const key of [...COUNTS, ...TIMES]) known[name][key] = [...(old?.[key] ?? []), ...points[key]].slice(-POINTS);
+  }
+  state.history = known;
+  state.after = fresh.last;
+}
+
+async function look() {
+  clearTimeout(look.timer);
+  const turn = look.turn = (look.turn ?? 0) + 1, began = performance.now();
+  try {
+    const status = await ask(`api/status?after=${state.after}`);
+    if (turn !== look.turn) return;
+    if (status.history.last < state.after) { state.after = 0; state.history = {}; } // pgmqd was restarted
+    state.status = status;
+    state.silent = state.locked = false;
+    remember(status.history);
+    try {
+      state.queues = (await ask("api/queues")).queues;
+      state.queuesAt = new Date();
+      state.queuesError = null;
+    } catch (e) {
+      state.queuesError = e;
+    }
+    if (state.view === "failures") await lookFailures();
+    if (state.view === "schedules") await lookSchedules();
+  } catch (e) {
+    if (turn !== look.turn) return;
+    state.locked = e.status === 401 || e.code === "no_token";
+    state.silent = !state.locked;
+  }
+  if (turn !== look.turn) return;
+  draw();
+  // counting the rows of long queues costs the database something: never more than a twentieth of the time
+  const pace = Math.max(PACE, (performance.now() - began) * 20);
+  if (!document.hidden) look.timer = setTimeout(look, Math.min(pace, 60000));
+}
+
+function draw() {
+  drawNotes();
+  if (state.status) {
+    drawTiles();
+    drawQueues();
+    drawProcesses();
+    set($("version"), t("version", { version: state.status.version, uptime: duration(state.status.uptime_seconds) }));
+  }
+}
+
+// ---- what is wrong ----
+
+function problems() {
+  const list = [];
+  if (state.silent) return [{ bad: true, text: t("unreachable") }];
+  if (state.locked) return [{ text: t("needs_token"), token: true }];
+  if (!state.status) return [];
+  if (state.queuesError)
+    list.push({ bad: true, text: state.queuesError.code === "database_unavailable" ? state.queuesAt ? t("db_down", { time: clock(state.queuesAt) }) : t("db_down_new") : state.queuesError.message });
+  if (state.status.hearing === false) list.push({ text: t("deaf") });
+  const told = new Set();
+  for (const p of state.status.processes) {
+    if (p.retired || told.has(p.process)) continue;
+    const name = `${t(`role_${p.role}`)} ${p.role === "worker" ? p.process : ""}`.trim(), why = p.last_error ? ` ${p.last_error}` : "";
+    const word = p.state === "crash_loop" ? "crash" : p.state === "config_error" ? "config" : p.pid === 0 ? "process_down" : !p.up ? "process_silent"
+      : ["worker", "listener"].includes(p.role) && !p.connected && p.state !== "starting" && p.state !== "draining" ? "process_unconnected" : null;
+    if (!word || p.role === "supervisor") continue;
+    told.add(p.process);
+    list.push({ bad: true, text: t(word, { name, state: t(`state_${p.state}`) }) + why });
+  }
+  for (const q of state.queues ?? []) {
+    if (q.problem) list.push({ bad: true, text: `${q.queue}: ${q.problem}` });
+    else if (q.attached === false && q.worker) list.push({ text: t("not_attached", { queue: q.queue }) });
+    if (q.paused || q.worker?.state === "paused") list.push({ text: `${q.queue}: ${t("state_paused")}. ${q.paused ?? q.worker.last_error ?? ""}` });
+  }
+  return list;
+}
+
+function drawNotes() {
+  const list = problems(), pulse = $("pulse");
+  set(pulse, !state.status && !list.length ? t("loading") : list.length ? t(state.silent ? "unreachable" : "problems", { n: list.length }) : t("all_well"));
+  pulse.className = `pulse ${list.some(p => p.bad) ? "bad" : list.length ? "warn" : state.status ? "good" : ""}`;
+  refill($("notes"), list, ...list.map(p => () => h("p", { class: `note ${p.bad ? "bad" : "warn"}` }, p.text,
+    p.token ? h("button", { type: "button", class: "main", onclick: () => askToken() }, t("give_token")) : null)));
+  document.title = list.length && !state.locked ? `(${list.length}) pgmqd` : "pgmqd";
+}
+
+// ---- queues ----
+
+const minute = values => sum((values ?? []).slice(-60 / STEP));
+const lately = values => (values ?? []).slice(-60 / STEP).filter(v => v != null);
+const median = list => list.length ? [...list].sort((a, b) => a - b)[Math.floor(list.length / 2)] : null;
+const worst = list => list.length ? Math.max(...list) : null;
+const span = (p50, p99) => p50 == null ? "–" : `${duration(p50 / 1000)} / ${duration(p99 / 1000)}`;
+
+// One value of each step over all queues.
+function together(key, combine) {
+  const lists = Object.values(state.history).map(q => q[key]), n = Math.max(0, ...lists.map(l => l.length));
+  return Array.from({ length: n }, (_, i) => {
+    const at = lists.map(l => l[i - (n - l.length)]).filter(v => v != null);
+    return at.length ? combine(at) : null;
+  });
+}
+
+function drawTiles() {
+  const q = state.queues ?? [], known = state.queues != null, names = Object.values(state.history);
+  const oldest = worst(q.map(r => r.oldest_due_seconds).filter(v => v != null)), delayed = sum(q.map(r => r.delayed)), dead = sum(q.map(r => r.dead_letters));
+  const tiles = [
+    ["tile_rate", number(sum(names.map(n => minute(n.done)))), t("sub_minute")],
+    ["tile_latency", span(median(names.flatMap(n => lately(n.wait_p50_ms))), worst(names.flatMap(n => lately(n.wait_p99_ms)))), t("sub_minute")],
+    ["tile_waiting", known ? number(sum(q.map(r => r.waiting))) : "–", delayed ? t("sub_delayed", { n: number(delayed) }) : ""],
+    ["tile_oldest", known ? duration(oldest) : "–", known && oldest == null ? t("sub_now") : ""],
+    ["tile_flight", known ? number(sum(q.map(r => r.in_flight))) : "–", ""],
+    ["tile_dead", known ? number(dead) : "–", known && !dead ? t("sub_none") : "", dead > 0 ? "bad" : ""],
+  ];
+  refill($("tiles"), tiles, ...tiles.map(([word, value, sub, kind]) => () => h("div", { class: `tile ${kind ?? ""}` }, h("dt", {}, t(word)), h("dd", {}, value),
+    h("dd", { class: "sub" }, word === "tile_dead" && dead ? h("a", { href: "#failures" }, t("sub_failures")) : sub))));
+  charts.settled.draw(COUNTS.map(key => ({ name: t(key), kind: key, area: key === "done", values: together(key, l => sum(l) * 60 / STEP) })));
+  charts.latency.draw([["p50", "wait_p50_ms", median], ["p99", "wait_p99_ms", worst]].map(([kind, key, how]) => ({ name: t(kind), kind, values: together(key, how) })));
+}
+
+function badge(name) {
+  const kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
+  return h("span", { class: `badge ${kind}` }, t(`state_${name}`));
+}
+
+// The row of a queue, made once and then kept up to date.
+function queueRow(name) {
+  const cell = (word, attrs = {}) => h("td", { "data-name": t(word), ...attrs });
+  const id = `details-${state.rows.size}`, row = { state: cell("state"), spark: cell("last_minutes", { class: "wide" }), rate: cell("per_minute", { class: "n" }), waiting: cell("waiting", { class: "n" }),
+    flight: cell("in_flight", { class: "n" }), oldest: cell("oldest", { class: "n" }), latency: cell("latency", { class: "n" }), dead: cell("dead", { class: "n" }) };
+  row.plugin = h("small");
+  row.button = h("button", { type: "button", class: "quiet icon", "aria-controls": id, onclick: () => { state.open[state.open.has(name) ? "delete" : "add"](name); drawQueues(); } });
+  row.details = h("td", { colspan: 10, id });
+  row.more = h("tr", { class: "details", hidden: true }, row.details);
+  row.body = h("tbody", { "data-queue": name }, h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, name), row.plugin),
+    row.state, row.spark, row.rate, row.waiting, row.flight, row.oldest, row.latency, row.dead, h("td", { class: "more" }, row.button)), row.more);
+  return row;
+}
+
+function drawQueue(q) {
+  let row = state.rows.get(q.queue);
+  if (!row) state.rows.set(q.queue, row = queueRow(q.queue));
+  const past = state.history[q.queue] ?? {}, open = state.open.has(q.queue), w = q.worker;
+  set(row.plugin, w ? w.plugin : "");
+  refill(row.state, [w?.state ?? "none"], () => badge(w?.state ?? "none"));
+  refill(row.spark, past.done ?? [], () => spark(past.done ?? [], "done"));
+  set(row.rate, w ? number(minute(past.done)) : "–");
+  set(row.waiting, q.waiting == null ? "–" : q.delayed ? `${number(q.due)} + ${number(q.delayed)}` : number(q.due));
+  row.waiting.title = q.delayed ? t("sub_delayed", { n: number(q.delayed) }) : "";
+  set(row.flight, w ? number(q.in_flight) : "–");
+  set(row.oldest, duration(q.oldest_due_seconds));
+  set(row.latency, span(median(lately(past.wait_p50_ms)), worst(lately(past.wait_p99_ms))));
+  refill(row.dead, q.dead_letters, () => q.dead_letters ? h("a", { href: `#failures/${encodeURIComponent(q.queue)}`, class: "bad" }, number(q.dead_letters)) : document.createTextNode(number(q.dead_letters)));
+  row.button.setAttribute("aria-expanded", open);
+  row.button.setAttribute("aria-label", `${t("details")}: ${q.queue}`);
+  row.more.hidden = !open;
+  if (open) drawDetails(row, q, past);
+  return row.body;
+}
+
+function drawDetails(row, q, past) {
+  const w = q.worker, facts = [[t("next_due"), ago(q.next_due)]];
+  if (w) facts.push([t("plugin"), w.plugin], [t("processes"), number(w.processes)], [t("restarts"), number(w.restarts)], [t("done"), number(w.settled.done)], [t("retried"), number(w.settled.retried)],
+    [t("failed"), number(w.settled.failed)], [t("released"), number(w.settled.released)], [t("lease_lost"), number(w.settled.lease_lost)]);
+  if (!row.details.firstChild || row.lang !== lang) {
+    row.lang = lang;
+    row.facts = h("dl", { class: "facts" });
+    row.error = h("p", { class: "error" });
+    const settled = h("div", { class: "chart" }), latency = h("div", { class: "chart" });
+    row.pause = h("button", { type: "button", onclick: () => pause(q.queue, row.pause.dataset.act) });
+    row.details.replaceChildren(h("div", { class: "charts" }, h("figure", {}, h("figcaption", {}, t("settled_chart")), settled), h("figure", {}, h("figcaption", {}, t("latency_chart")), latency)), row.facts, row.error,
+      h("div", { class: "buttons start" }, row.pause, h("a", { class: "button", href: `#failures/${encodeURIComponent(q.queue)}` }, t("show_dead"))));
+    row.charts = [new Chart(settled, { step: STEP, points: POINTS }), new Chart(latency, { step: STEP, points: POINTS, log: true, format: v => duration(v / 1000) })];
+  }
+  refill(row.facts, facts, ...facts.map(([name, value]) => () => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+  set(row.error, w?.last_error ? `${t("last_error")}: ${w.last_error}` : "");
+  row.pause.dataset.act = q.paused || w?.state === "paused" ? "resume" : "pause";
+  set(row.pause, t(row.pause.dataset.act));
+  row.charts[0].draw(COUNTS.map(key => ({ name: t(key), kind: key, area: key === "done", values: (past[key] ?? []).map(v => v * 60 / STEP) })));
+  row.charts[1].draw([["p50", "wait_p50_ms"], ["p99", "wait_p99_ms"]].map(([kind, key]) => ({ name: t(kind), kind, values: past[key] ?? [] })));
+}
+
+function drawQueues() {
+  if (!state.queues) { set($("queues-empty"), t("loading")); $("queues-empty").hidden = Boolean(state.queuesError); return; }
+  const wanted = $("filter").value.toLowerCase(), shown = state.queues.filter(q => q.queue.toLowerCase().includes(wanted));
+  const bodies = shown.map(drawQueue), table = $("queue-table"), have = [...table.tBodies];
+  if (bodies.length !== have.length || bodies.some((b, i) => b !== have[i])) { have.forEach(b => b.remove()); table.append(...bodies); }
+  $("filter-bar").hidden = state.queues.length < 8;
+  $("queues-empty").hidden = shown.length > 0;
+  table.hidden = shown.length === 0;
+  set($("queues-empty"), t(state.queues.length ? "no_match" : "no_queues"));
+}
+
+async function pause(queue, act) {
+  const sure = act === "resume" ? { why: "" } : await confirmed(t("pause_title", { queue }), t("pause_text"), { yes: t("pause"), field: true });
+  if (!sure) return;
+  if (await withToken(() => ask(`api/queues/${encodeURIComponent(queue)}/${act}`, { reason: sure.why }))) toast(t(act === "pause" ? "paused_ok" : "resumed_ok", { queue }));
+  look();
+}
+
+// ---- failures and dead letters ----
+
+async function lookFailures() {
+  const { groups } = await ask("api/failures");
+  refill($("groups"), groups, ...(groups.length ? groups.map(g => () => groupCard(g)) : [() => h("p", { class: "card empty good" }, t("no_failures"))]));
+  $("letters").hidden = !state.queues?.length;
+}
+
+// The longest piece of a group's reason that all its reasons share.
+const fragment = reason => reason.split("…").map(s => s.trim()).sort((a, b) => b.length - a.length)[0] ?? "";
+
+function groupCard(g) {
+  return h("article", { class: "card group" }, h("p", { class: "count", "aria-hidden": "true" }, number(g.count)), h("div", { class: "grow" },
+    h("h2", {}, g.reason || g.class || "–"), h("p", { class: "meta" }, h("strong", {}, g.queue), ` · ${g.class ?? "–"} · × ${number(g.count)} · `,
+      h("time", { datetime: g.last, title: time(g.last) }, ago(g.last)), g.plugin ? ` · ${g.plugin}` : "")),
+    h("button", { type: "button", onclick: () => showLetters(g.queue, fragment(g.reason), true) }, t("show_letters")));
+}
+
+function showLetters(queue, reason, focus) {
+  fillQueues();
+  $("letters-queue").value = queue;
+  $("letters-reason").value = reason;
+  loadLetters();
+  if (focus) { $("letters").scrollIntoView({ block: "start" }); $("letters-reason").focus({ preventScroll: true }); }
+}
+
+function fillQueues() {
+  const names = (state.queues ?? []).filter(q => q.dead_letters != null).map(q => q.queue), select = $("letters-queue"), now = select.value;
+  if (names.join() === [...select.options].map(o => o.value).join()) return;
+  select.replaceChildren(...names.map(n => h("option", { value: n }, n)));
+  select.value = names.includes(now) ? now : (state.queues ?? []).find(q => q.dead_letters)?.queue ?? names[0] ?? "";
+}
+
+async function loadLetters(before) {
+  const queue = $("letters-queue").value, reason = $("letters-reason").value.trim();
+  if (!queue) return;
+  const turn = loadLetters.turn = (loadLetters.turn ?? 0) + 1;
+  try {
+    const page = await ask(`api/queues/${encodeURIComponent(queue)}/dead-letters?${new URLSearchParams({ ...(reason && { reason }), ...(before && { before }) })}`);
+    if (turn !== loadLetters.turn) return;
+    state.letters = before ? [...state.letters, ...page.letters] : page.letters;
+    if (!before) state.chosen.clear();
+    $("letters-more-bar").hidden = !page.more;
+    set($("letters-title"), t("letters_of", { queue }));
+    drawLetters();
+  } catch (e) {
+    toast(t("error", { message: e.message }));
+  }
+}
+
+function drawLetters() {
+  const queue = $("letters-queue").value;
+  $("letter-table").tBodies[0].replaceChildren(...state.letters.map(l => h("tr", {},
+    h("td", {}, h("input", { type: "checkbox", "aria-label": t("select_one", { id: l.id }), onchange: e => { state.chosen[e.target.checked ? "add" : "delete"](l.id); drawChosen(); } })),
+    h("td", { class: "n", "data-name": t("id") }, String(l.id)), h("td", { "data-name": t("died") }, h("time", { datetime: l.died_at, title: time(l.died_at) }, ago(l.died_at))),
+    h("td", { "data-name": t("class") }, l.class ?? "–"), h("td", { class: "n", "data-name": t("attempts") }, number(l.attempts)), h("td", { class: "wide", "data-name": t("reason") }, l.reason ?? "–"),
+    h("td", { class: "more" }, h("button", { type: "button", class: "quiet", "aria-label": `${t("body")}: ${l.id}`, onclick: () => showBody(queue, l.id) }, t("body"))))));
+  $("letters-empty").hidden = state.letters.length > 0;
+  $("letter-table").hidden = state.letters.length === 0;
+  drawChosen();
+}
+
+function drawChosen() {
+  const n = state.chosen.size, all = $("letters-all");
+  $("redrive").disabled = $("purge").disabled = n === 0;
+  set($("redrive"), t("redrive") + (n ? ` (${number(n)})` : ""));
+  set($("purge"), t("purge") + (n ? ` (${number(n)})` : ""));
+  all.checked = n > 0 && n === state.letters.length;
+  all.indeterminate = n > 0 && n < state.letters.length;
+}
+
+async function act(word, done, danger) {
+  const queue = $("letters-queue").value, ids = [...state.chosen], n = number(ids.length);
+  if (!await confirmed(t(`${word}_title`, { n, queue }), t(`${word}_text`), { yes: t(word), danger })) return;
+  const answer = await withToken(() => ask(`api/queues/${encodeURIComponent(queue)}/${word}`, { ids }));
+  if (!answer) return;
+  toast(t(done, { n: number(answer.purged ?? answer.redriven.length) }));
+  await loadLetters();
+  look();
+}
+
+async function showBody(queue, id) {
+  const l = await withToken(() => ask(`api/queues/${encodeURIComponent(queue)}/dead-letters/${id}`));
+  if (!l) return;
+  const facts = [["reason", l.reason], ["class", l.class], ["attempts", number(l.attempts)], ["died", time(l.died_at)], ["first_enqueued", time(l.first_enqueued_at)], ["original_id", l.original_id ?? "–"],
+    ["redrives", number(l.redrives)], ["plugin", [l.plugin, l.plugin_version].filter(Boolean).join(" ") || "–"]];
+  set($("body-title"), t("body_of", { id, queue }));
+  $("body-facts").replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, t(name)), h("dd", {}, String(value ?? "–")))));
+  set($("body-text"), l.body ?? "null");
+  set($("body-headers"), JSON.stringify(l.headers, null, 2));
+  $("body-dialog").showModal();
+  $("body-dialog").scrollTop = 0;
+}
+
+// ---- schedules, processes ----
+
+async function lookSchedules() {
+  const { schedules } = await ask("api/schedules");
+  const tick = r => h("span", { class: `tick ${r.status === "ok" ? "good" : r.status === "skipped" ? "warn" : "bad"}`, title: `${time(r.started_at)}: ${t(`run_${r.status}`)}${r.ms == null ? "" : `, ${duration(r.ms / 1000)}`}${r.error ? `. ${r.error}` : ""}` });
+  refill($("schedule-table").tBodies[0], [schedules, Math.floor(Date.now() / 30000)], ...schedules.map(s => () => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, s.name), s.enabled ? null : h("small", {}, t("disabled"))),
+    h("td", { "data-name": t("when") }, h("code", {}, s.cron), h("small", {}, s.tz)), h("td", { "data-name": t("runner") }, s.runner, s.taken_over ? h("small", { class: "bad" }, t("taken_over")) : null),
+    h("td", { "data-name": t("next_due") }, s.next_due ? h("time", { datetime: s.next_due, title: time(s.next_due) }, ago(s.next_due)) : "–"),
+    h("td", { "data-name": t("last_run") }, s.runs[0] ? h("span", {}, h("time", { datetime: s.runs[0].started_at, title: time(s.runs[0].started_at) }, ago(s.runs[0].started_at)), `, ${t(`run_${s.runs[0].status}`)}`) : t("never"),
+      s.runs[0]?.error ? h("small", { class: "bad" }, s.runs[0].error) : null),
+    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...(s.runs.length ? [...s.runs].reverse().map(tick) : ["–"])))));
+  $("schedules-empty").hidden = schedules.length > 0;
+  $("schedule-table").hidden = schedules.length === 0;
+}
+
+function drawProcesses() {
+  const list = state.status.processes.filter(p => p.role !== "supervisor" || p.pid);
+  refill($("process-table").tBodies[0], list.map(p => ({ ...p, uptime_seconds: Math.floor(p.uptime_seconds / 10) })), ...list.map(p => () => h("tr", {},
+    h("th", { scope: "row" }, h("span", { class: "name" }, p.role === "worker" ? p.queue ?? p.process : t(`role_${p.role}`)), h("small", {}, p.role === "worker" ? p.process === p.queue ? t("role_worker") : p.process : "")),
+    h("td", { "data-name": t("plugin") }, p.plugin ?? "–", p.plugin_version ? h("small", {}, p.plugin_version) : null),
+    h("td", { "data-name": t("state") }, badge(p.pid && !p.up ? "silent" : p.retired ? "draining" : p.state), p.last_error ? h("small", { class: "bad" }, p.last_error) : null),
+    h("td", { class: "n", "data-name": t("pid") }, p.pid ? String(p.pid) : "–"), h("td", { class: "n", "data-name": t("uptime") }, p.pid ? duration(p.uptime_seconds) : "–"),
+    h("td", { class: "n", "data-name": t("restarts") }, number(p.restarts)), h("td", { class: "n", "data-name": t("stall") }, p.role === "worker" ? duration(p.longest_callback_ms / 1000) : "–"))));
+}
+
+// ---- mails ----
+
+const mail = { list: null, lang: lang, scheme: "light" };
+
+async function lookMails() {
+  try {
+    mail.list = (await ask("api/templates")).templates;
+  } catch (e) {
+    set($("mail-subject"), e.message);
+    return;
+  }
+  const select = $("mail-name"), now = select.value;
+  select.replaceChildren(...mail.list.map(m => h("option", { value: m.name }, m.name)));
+  if (mail.list.some(m => m.name === now)) select.value = now;
+  drawMail();
+}
+
+function choice(host, options, now, pick) {
+  host.replaceChildren(...options.map(([value, text]) => h("button", { type: "button", "aria-pressed": String(value === now), onclick: () => { pick(value); drawMail(); host.querySelector("[aria-pressed=true]")?.focus(); } }, text)));
+}
+
+async function drawMail() {
+  const chosen = mail.list?.find(m => m.name === $("mail-name").value);
+  if (!chosen) { set($("mail-subject"), mail.list ? t("no_templates") : ""); return; }
+  if (!chosen.langs.includes(mail.lang)) mail.lang = chosen.langs[0];
+  const path = `api/templates/${encodeURIComponent(chosen.name)}/${encodeURIComponent(mail.lang)}`;
+  choice($("mail-lang"), chosen.langs.map(l => [l, new Intl.DisplayNames(lang, { type: "language" }).of(l)]), mail.lang, v => { mail.lang = v; });
+  choice($("mail-scheme"), [["light", t("light")], ["dark", t("dark")]], mail.scheme, v => { mail.scheme = v; });
+  for (const [id, word] of [["mail-wide", "desktop"], ["mail-narrow", "phone"]]) {
+    const url = `${path}?scheme=${mail.scheme}`;
+    if ($(id).getAttribute("src") !== url) $(id).src = url;
+    $(id).title = `${chosen.name}, ${t(word)}`;
+  }
+  try {
+    const [subject, text] = await Promise.all(["subject", "txt"].map(part => fetch(`${path}?part=${part}`).then(r => r.text())));
+    set($("mail-subject"), `${t("subject")}: ${subject.trim()}`);
+    set($("mail-text"), text);
+  } catch (e) {
+    set($("mail-subject"), t("unreachable"));
+  }
+}
+
+// ---- the frame: words, theme, views ----
+
+const themes = ["auto", "light", "dark"];
+let theme = themes.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto";
+
+function words() {
+  document.documentElement.lang = lang;
+  document.documentElement.dataset.theme = theme;
+  document.querySelectorAll("[data-word]").forEach(el => set(el, t(el.dataset.word)));
+  document.querySelectorAll("[data-hint]").forEach(el => { el.placeholder = t(el.dataset.hint); });
+  document.querySelectorAll("[data-label]").forEach(el => el.setAttribute("aria-label", t(el.dataset.label)));
+  set($("token"), t(state.token ? "token_on" : "token"));
+  set($("theme"), { auto: "◐", light: "☀", dark: "☾" }[theme]);
+  $("theme").title = t(`theme_${theme}`);
+  $("theme").setAttribute("aria-label", t(`theme_${theme}`));
+  set($("lang"), lang === "ru" ? "EN" : "RU");
+  $("lang").title = lang === "ru" ? "English" : "Русский";
+  $("lang").setAttribute("aria-label", $("lang").title);
+  $("lang").lang = lang === "ru" ? "en" : "ru";
+}
+
+function show() {
+  const [view, queue] = location.hash.slice(1).split("/").map(decodeURIComponent), known = ["queues", "failures", "schedules", "processes", "mails"];
+  state.view = known.includes(view) ? view : "queues";
+  for (const name of known) $(name).hidden = name !== state.view;
+  document.querySelectorAll("#tabs a").forEach(a => a.toggleAttribute("aria-current", a.getAttribute("href") === `#${state.view}`));
+  document.querySelectorAll("#tabs a[aria-current]").forEach(a => a.setAttribute("aria-current", "page"));
+  if (state.view === "mails") lookMails();
+  look().then(() => { if (state.view === "failures") { fillQueues(); queue ? showLetters(queue, "", false) : loadLetters(); } });
+}
+
+const charts = { settled: new Chart($("chart-settled"), { step: STEP, points: POINTS }),
+  latency: new Chart($("chart-latency"), { step: STEP, points: POINTS, log: true, format: v => duration(v / 1000) }) };
+
+$("lang").addEventListener("click", () => {
+  setLang(lang === "ru" ? "en" : "ru");
+  state.rows.clear();
+  [...$("queue-table").tBodies].forEach(b => b.remove());
+  words();
+  if (state.view === "mails") drawMail();
+  if (state.view === "failures") drawLetters();
+  look();
+});
+$("theme").addEventListener("click", () => { theme = themes[(themes.indexOf(theme) + 1) % themes.length]; localStorage.setItem("theme", theme); words(); });
+$("token").addEventListener("click", () => askToken());
+$("token-forget").addEventListener("click", () => $("token-dialog").close("forget"));
+document.querySelectorAll("[data-close]").forEach(b => b.addEventListener("click", () => b.closest("dialog").close("")));
+$("filter").addEventListener("input", drawQueues);
+$("letters-queue").addEventListener("change", () => loadLetters());
+$("letters-reason").addEventListener("input", () => { clearTimeout(loadLetters.timer); loadLetters.timer = setTimeout(() => loadLetters(), 250); });
+$("letters-more").addEventListener("click", () => loadLetters(state.letters.at(-1)?.id));
+$("letters-all").addEventListener("change", e => {
+  state.chosen = new Set(e.target.checked ? state.letters.map(l => l.id) : []);
+  document.querySelectorAll("#letter-table tbody input").forEach(box => { box.checked = e.target.checked; });
+  drawChosen();
+});
+$("redrive").addEventListener("click", () => act("redrive", "redriven", false));
+$("purge").addEventListener("click", () => act("purge", "purged", true));
+$("mail-name").addEventListener("change", drawMail);
+document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
+addEventListener("hashchange", () => { show(); $("main").focus({ preventScroll: true }); scrollTo(0, 0); });
+
+words();
+show();

@@ -1,0 +1,49 @@
+// pgboss.cjs: pg-boss under measurement: `latency COUNT` or `drain COUNT`; the database is in the PG* variables.
+"use strict";
+const module_ = require("pg-boss");
+const PgBoss = module_.PgBoss ?? module_;
+
+const mode = process.argv[2];
+const count = Number(process.argv[3]);
+
+// From send() to the handler, one job after the other, with the shortest interval of polling that it takes.
+async function latency(boss) {
+  const sent = [];
+  let done;
+  const all = new Promise((resolve) => { done = resolve; });
+  let seen = 0;
+  await boss.work("bench", { pollingIntervalSeconds: 0.5 }, async (jobs) => {
+    const now = process.hrtime.bigint();
+    for (const job of jobs) {
+      console.log(Number(now - sent[job.data.n]) / 1e6);
+      if (++seen === count) done();
+    }
+  });
+  for (let n = 0; n < count; n++) {
+    await new Promise((resolve) => setTimeout(resolve, 137));
+    sent[n] = process.hrtime.bigint();
+    await boss.send("bench", { n });
+  }
+  await all;
+}
+
+// Its own fetch() and complete() by 500: its work() would wait for the next poll after each batch.
+async function drain(boss) {
+  for (let n = 0; n < count; n += 5000) {
+    const jobs = Array.from({ length: Math.min(5000, count - n) }, () => ({ name: "bench", data: { n: 1 } }));
+    if (boss.insert.length > 1) await boss.insert("bench", jobs);
+    else await boss.insert(jobs);
+  }
+  const from = process.hrtime.bigint();
+  for (let jobs; (jobs = await boss.fetch("bench", { batchSize: 500 }))?.length;) await boss.complete("bench", jobs.map((job) => job.id));
+  console.log(Number(process.hrtime.bigint() - from) / 1e9);
+}
+
+(async () => {
+  const boss = new PgBoss({ schema: "pgboss", supervise: false, schedule: false });
+  boss.on("error", console.error);
+  await boss.start();
+  await boss.createQueue("bench");
+  if (mode === "latency") await latency(boss);
+  else await drain(boss);
+})().then(() => process.exit(0), (error) => { console.error(error); process.exit(1); });

@@ -1,0 +1,69 @@
+"""Makes RESULTS.md, and plots where gnuplot is, of what tests/bench/run has kept."""
+
+import json
+import shutil
+import subprocess
+
+from lib.daemon import run as pgmqd_run
+
+HEAD = """# Measured
+
+Written by `tests/bench/run`; do not edit. Each part was taken side by side in one run, in turns, on a private cluster with fsync on; so
+trust the ratios more than the figures. The floor is a bare libpq loop of the same statements.
+
+"""
+
+
+def section(name, got):
+    """One part in Markdown."""
+    lines = [f"## {got['title']}", ""]
+    if "text" in got:
+        lines += ["```", got["text"].rstrip(), "```", ""]
+    else:
+        lines += ["| " + " | ".join(got["head"]) + " |", "|" + "|".join(["---"] + ["---:"] * (len(got["head"]) - 1)) + "|"]
+        lines += ["| " + " | ".join(map(str, row)) + " |" for row in got["rows"]] + [""]
+        lines += [note + "\n" for note in got["notes"]]
+    commands = ", ".join(f"`{c}`" for c in got["commands"])
+    lines.append(f"`tests/bench/run {name}`" + (f" ({commands})" if commands else "") + f"; {got['at']}, {got['seconds']:.0f} s; load before it: {got['load']:.1f}.")
+    return "\n".join(lines) + "\n"
+
+
+def plot(name, got, path):
+    """An SVG of the values; True when there is one."""
+    values = got.get("values")
+    if not values or not shutil.which("gnuplot"):
+        return path.exists() and bool(values)
+    setup = ["set terminal svg size 800,360 font 'sans,12' background '#ffffff'", f"set output '{path}'", "set grid", "set key bottom right"]
+    data, plots = [], []
+    if name == "latency":
+        setup += ["set logscale x", "set xlabel 'ms from call to start'", "set ylabel 'share of messages'", "set yrange [0:1]"]
+        for k, (title, v) in enumerate(values.items()):
+            v = sorted(v)
+            data += [f"$d{k} << EOD", *(f"{x} {(i + 1) / len(v)}" for i, x in enumerate(v)), "EOD"]
+            plots.append(f"$d{k} with steps lw 2 title '{title}'")
+    else:
+        setup += ["set style fill solid 0.6", "set boxwidth 0.7", "set ylabel 'messages/s, median'", "set yrange [0:*]", "unset key",
+                  "set xtics rotate by -25 font ',9'", "set bmargin 7", "set rmargin 12"]
+        data = ["$d << EOD", *(f"\"{t}\" {sorted(v)[len(v) // 2]}" for t, v in values.items()), "EOD"]
+        data = [line.replace("pgmqd's", "own").replace("producers: ", "") for line in data]
+        plots = ["$d using 2:xtic(1) with boxes"]
+    done = subprocess.run(["gnuplot"], input="\n".join(data + setup + ["plot " + ", ".join(plots)]) + "\n", text=True, stderr=subprocess.PIPE)
+    return done.returncode == 0
+
+
+def write(kept, names, path):
+    """RESULTS.md of all the parts that are kept."""
+    parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
+    newest = max(parts.values(), key=lambda got: got["at"])
+    peers = next((got["peers"] for got in parts.values() if got["peers"]), {})
+    why = next((got["why"] for got in parts.values() if got["why"]), "")
+    m = newest["machine"]
+    text = HEAD
+    text += f"- Machine: {m['cores']} cores ({m['cpu']}), {m['memory']}, Linux {m['kernel']}; everything on it, the server too\n"
+    text += f"- PostgreSQL {newest['postgresql']}; {pgmqd_run('--version').stdout.strip()}\n"
+    text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
+    for name, got in parts.items():
+        text += section(name, got) + "\n"
+        if plot(name, got, path.parent / f"{name}.svg"):
+            text += f"![{got['title']}]({name}.svg)\n\n"
+    path.write_text(text.rstrip() + "\n", encoding="utf-8")

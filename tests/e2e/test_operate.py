@@ -1,0 +1,138 @@
+"""What an operator does: look at the queues, pause and resume one, send a message and wait for it, watch what happens."""
+
+import json
+import subprocess
+
+import pytest
+
+from lib.daemon import Daemon, clean_environment, conf, run
+from lib.lines import Lines
+from lib.paths import pgmqd
+from lib.pgcluster import free_port
+from lib.rig import email_queue
+from lib.smtpstub import SmtpStub
+from lib.stand import wait_until
+
+NULL = {"analytics_queue": {"plugin": "null"}}
+
+
+def command(rig, *argv, status=0, env=None, **more):
+    done = run(*argv, "-d", rig.conninfo, env={"USER": "anna", **(env or {})}, **more)
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stdout
+
+
+def archived(rig, queue="analytics_queue"):
+    return [row["msg_id"] for row in rig.rows(f"a_{queue}")]
+
+
+def test_pause_holds_all_dispatchers(rig):
+    """At once, with nothing but a notification to tell them; after a restart, too. Who, when and why is kept."""
+    first = rig.start(NULL)
+    second = Daemon(conf(rig.conninfo, NULL, fallback_poll="1h", shared_poll="1h")).start().wait_ready()
+    try:
+        assert command(rig, "pause", "analytics_queue", "--reason", "the numbers move") == "analytics_queue: paused\n"
+        for daemon in (first, second):
+            daemon.wait_log("queue paused by anna: the numbers move")
+        assert "was paused already" in command(rig, "pause", "analytics_queue", "--by", "boris")
+        held = rig.enqueue({}, "analytics_queue")
+        first.stop()
+        first.start().wait_log("queue paused by anna")
+        command(rig, "send", "analytics_queue", "{}", "--wait=100ms", status=4)
+        assert not archived(rig)
+        assert command(rig, "resume", "analytics_queue", "--by", "boris") == "analytics_queue: resumed\n"
+        second.wait_log("queue resumed")
+        wait_until("both archived", lambda: len(archived(rig)) == 2)
+        assert held in archived(rig)
+        assert rig.db.execute("select queue, paused_by, reason, resumed_by, resumed_at > paused_at from pgmqd.pauses").fetchall() == [
+            ("analytics_queue", "anna", "the numbers move", "boris", True)]
+    finally:
+        second.stop()
+        second.close()
+
+
+def test_pause_is_found_without_its_notification(rig):
+    """After a reconnect, since the notification may have come while nobody listened."""
+    daemon = rig.start(NULL)
+    rig.db.execute("insert into pgmqd.pauses (queue, paused_by) values ('analytics_queue', 'sql')")
+    rig.db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgmqd worker analytics_queue' and datname = current_database()")
+    daemon.wait_log("queue paused by sql")
+    rig.enqueue({}, "analytics_queue")
+    command(rig, "resume", "analytics_queue")
+    wait_until("archived", lambda: archived(rig))
+
+
+def test_resume_ends_a_configuration_pause(rig, cert_dir):
+    """The mail server has refused the login, and takes it now; the next try by itself would be an hour away."""
+    with SmtpStub(tls="starttls", cert_dir=cert_dir, login=("user", "secret")) as server:
+        server.on("AUTH", "535 5.7.8 no", times=1)
+        rig.start({"email_queue": email_queue(rig.catcher, config_retry="1h")},
+                  env={"SMTP_PORT": str(server.port), "SMTP_USER": "user", "SMTP_PASS": "secret", "SMTP_HOST": server.host})
+        rig.send("paused@example.test")
+        rig.daemon.wait_log("queue paused, no attempt is counted")
+        assert "no operator had paused it" in command(rig, "resume", "email_queue")
+        rig.daemon.wait_settled(outcome="done")
+
+
+def test_send(rig):
+    """How it ended is the exit status; delay, priority, group and headers are the message's."""
+    rig.start({**NULL, "email_queue": email_queue(rig.catcher)})
+    assert command(rig, "send", "analytics_queue", '{"event": "x"}', "--wait").splitlines()[1] == "done at attempt 1"
+    done = subprocess.run([pgmqd(), "send", "email_queue", "-", "--wait", "-d", rig.conninfo], input='{"to": "a@example.test", "template": "no_such"}',
+                          env=clean_environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 3 and "dead letter after 1 attempts" in done.stdout and "no_such" in done.stdout, done
+    out = command(rig, "send", "analytics_queue", '{"event": "later"}', "--delay", "1h", "--priority", "7", "--group", "g", "--headers", '{"a": 1}')
+    row = rig.db.execute("select message, headers, vt - enqueued_at > interval '59 minutes' from pgmq.q_analytics_queue where msg_id = %s", [int(out)]).fetchone()
+    assert row == ({"event": "later", "priority": 7}, {"group": "g", "a": 1}, True)
+    assert "does not exist" in run("send", "nowhere", "{}", "-d", rig.conninfo).stderr
+    assert "invalid input syntax" in run("send", "analytics_queue", "{", "-d", rig.conninfo).stderr
+    assert run("send", "analytics_queue", "{}", "--delay", "soon").returncode == 2
+
+
+def test_tail(rig):
+    rig.start({**NULL, "email_queue": email_queue(rig.catcher)})
+    process = subprocess.Popen([pgmqd(), "tail", "email_queue", "--count", "2", "-d", rig.conninfo], env=clean_environment(), stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    lines = Lines(process.stdout)
+    assert lines.wait(lambda line: "looking at email_queue" in line, 30)
+    good = rig.send("tail@example.test")
+    bad = rig.send("tail@example.test", "no_such", {})
+    assert process.wait(30) == 0
+    lines.join()
+    text = "\n".join(lines.snapshot())
+    assert f"done     message {good}, attempt 1" in text and f"dead     message {bad}, 1 attempts" in text and "class permanent" in text
+
+
+def test_status(rig):
+    """With a daemon that answers, and out of the database alone, which is said."""
+    port = free_port()
+    rig.start({**NULL, "email_queue": email_queue(rig.catcher)}, http_listen=f"127.0.0.1:{port}")
+    for _ in range(3):
+        command(rig, "send", "analytics_queue", "{}", "--wait")
+    rig.send("dead@example.test", "no_such", {})
+    rig.daemon.wait_settled(outcome="fail")
+    rig.enqueue({}, "analytics_queue", delay=3600)
+    said = json.loads(run("status", "--json", "-c", rig.daemon.conf_path).stdout)
+    assert said["daemon"] is True
+    queues = {q["queue"]: q for q in said["queues"]}
+    assert set(queues) == {"email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue"}
+    q = queues["analytics_queue"]
+    assert (q["waiting"], q["due"], q["delayed"], q["oldest_due_seconds"]) == (1, 0, 1, None)
+    assert (q["archived_last_minute"], q["attempts_average"], q["worker"]["state"], q["worker"]["done"]) == (3, 1, "ready", 3)
+    assert set(q["worker"]["seconds"]) == {"commit_to_wake", "commit_to_start", "start_to_done"}
+    assert 0 <= q["worker"]["seconds"]["commit_to_start"]["p50"] <= q["worker"]["seconds"]["commit_to_start"]["p99"]
+    assert queues["email_queue"]["dead_letters"] == 1 and queues["payment_processing_queue"]["worker"] is None
+    command(rig, "pause", "analytics_queue", "--reason", "a look")
+    rig.daemon.wait_log("queue paused by")
+    text = run("status", "analytics_queue", "-c", rig.daemon.conf_path)
+    assert text.returncode == 0 and "paused by anna since" in text.stdout and ": a look" in text.stdout and "email_queue" not in text.stdout
+    alone = run("status", "-d", rig.conninfo, "--listen", f"127.0.0.1:{free_port()}")
+    assert alone.returncode == 0 and "these are the database's figures alone" in alone.stdout and "p99" not in alone.stdout
+    assert run("status", "nowhere", "-d", rig.conninfo, "--listen", "off").returncode == 1
+
+
+@pytest.mark.parametrize("name", ["status", "pause", "resume", "send", "tail"])
+def test_command_lines(name):
+    done = run(name, "--nonsense")
+    assert (done.returncode, done.stdout) == (2, "") and f"see pgmqd {name} --help" in done.stderr
+    assert run(name, "--help").stdout.startswith(f"Usage: pgmqd {name} ")

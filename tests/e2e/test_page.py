@@ -1,0 +1,275 @@
+"""The status page, and what it asks for: in a real browser, in both languages, on a small and a large screen."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lib.httpclient import Http, free_port
+from lib.paths import BUILDDIR, SRCDIR, TIMEOUT
+from lib.rig import email_queue
+
+webdriver = pytest.importorskip("selenium.webdriver", reason="python3-selenium is not installed")
+from selenium.webdriver.chrome.service import Service  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
+
+TOKEN = "a-token-of-the-tests"
+SHOTS = Path(BUILDDIR) / "quickstart" / "screenshots"
+VIEWS = ("queues", "failures", "schedules", "processes", "mails")
+NAMES = sorted(p.name.removesuffix(".html.mustache") for p in (SRCDIR / "templates" / "en").glob("*.html.mustache"))
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+
+@pytest.fixture
+def page(rig):
+    """pgmqd with two queues, of which one has dead letters, and a client that has the token."""
+    port = free_port()
+    rig.start(env={"PGMQD_HTTP_TOKEN": TOKEN}, http_listen=f"127.0.0.1:{port}",
+              queues={"email_queue": email_queue(rig.catcher), "analytics_queue": {"plugin": "null"}})
+    for n in range(3):
+        rig.send(f"person{n}@example.test", template="missing", variables={"secret": f"<b>only for operators {n}</b>"})
+    rig.send("somebody@example.test")
+    rig.catcher.wait_to("somebody@example.test")
+    client = Http(port, TOKEN)
+    wait_dead(client, 3)
+    return client
+
+
+def wait_dead(client, n):
+    """Waits until email_queue has that many dead letters and nothing else."""
+    client.wait_json("/api/queues", 200, lambda answer: [(q["dead_letters"], q["waiting"] + q["leased"]) for q in answer["queues"] if q["queue"] == "email_queue"] == [(n, 0)])
+
+
+# ---- the routes ----
+
+def test_files(page):
+    stranger = Http(page.port)
+    status, kind, text = stranger("/")
+    assert (status, kind) == (200, "text/html; charset=utf-8") and "default-src 'none'" in stranger.headers["Content-Security-Policy"]
+    tag = stranger.headers["ETag"]
+    assert stranger("/", headers={"If-None-Match": tag})[0] == 304
+    for name in re.findall(r'(?:src|href)="([a-z]+\.[a-z]+)"', text):
+        assert stranger(f"/{name}")[0] == 200
+    assert not re.search(r'(?:src|href)="(https?:)?//', text), "the page loads something from elsewhere"
+
+
+def test_dead_letters(page):
+    status, groups = page.json("/api/failures")
+    (group,) = groups["groups"]
+    assert (group["queue"], group["class"], group["count"]) == ("email_queue", "permanent", 3) and "missing" in group["reason"]
+    status, found = page.json("/api/queues/email_queue/dead-letters?reason=MISSING")
+    assert [sorted(letter) for letter in found["letters"]] == [["attempts", "class", "died_at", "id", "reason", "redrives"]] * 3
+    newest = found["letters"][0]["id"]
+    status, older = page.json(f"/api/queues/email_queue/dead-letters?before={newest}")
+    assert len(older["letters"]) == 2 and older["more"] is False
+    stranger = Http(page.port)
+    assert stranger.json(f"/api/queues/email_queue/dead-letters/{newest}")[0] == 401
+    assert "only for operators" not in stranger("/api/queues/email_queue/dead-letters")[2]
+    status, letter = page.json(f"/api/queues/email_queue/dead-letters/{newest}")
+    assert json.loads(letter["body"])["variables"] == {"secret": "<b>only for operators 2</b>"}
+    for path in ("/api/queues/nothing/dead-letters", "/api/queues/email_queue/dead-letters/999", "/api/queues/email_queue/dead-letters/x"):
+        status, answer = page.json(path)
+        assert (status, answer["error"]["code"]) == (404, "not_found"), path
+
+
+def test_redrive_and_purge(page, rig):
+    ids = [letter["id"] for letter in page.json("/api/queues/email_queue/dead-letters")[1]["letters"]]
+    path = "/api/queues/email_queue/"
+    assert Http(page.port).json(path + "redrive", method="POST", body={"all": True})[0] == 401
+    for wrong in ({}, {"ids": []}, {"ids": ["1"]}, {"ids": 1}, {"everything": True}, {"reason": ""}, {"all": False}):
+        status, answer = page.json(path + "purge", method="POST", body=wrong)
+        assert (status, answer["error"]["code"]) == (400, "bad_choice"), wrong
+    status, answer = page.json(path + "purge", method="POST", body={"ids": [ids[0]]})
+    assert (status, answer) == (200, {"purged": 1}) and len(rig.dead()) == 2
+    status, answer = page.json(path + "redrive", method="POST", body={"reason": "missing"})
+    assert status == 200 and sorted(pair["id"] for pair in answer["redriven"]) == sorted(ids[1:])
+    wait_dead(page, 2)  # they fail again
+    assert page.json("/api/queues/none/redrive", method="POST", body={"all": True})[0] == 404
+
+
+def test_status_and_schedules(page, rig):
+    status, found = page.json("/api/status")
+    assert status == 200 and found["hearing"] is True and found["authorized"] is True
+    workers = {p["queue"]: p for p in found["processes"] if p["role"] == "worker"}
+    assert set(workers) == {"email_queue", "analytics_queue"} and all(p["up"] and p["connected"] for p in workers.values())
+    history = page.wait_json("/api/status", 200, lambda answer: answer["history"]["last"] >= 1)["history"]
+    assert {len(v) for v in history["queues"]["email_queue"].values()} == {history["last"]}
+    status, found = page.json("/api/schedules")
+    assert "update-appointment-statuses" in [s["name"] for s in found["schedules"]]
+
+
+def test_pause_and_resume(page, rig):
+    assert page.json("/api/queues/email_queue/pause", method="POST", body={"reason": "mail server moves"}) == (200, {"changed": True})
+    row = page.wait_json("/api/queues", 200, lambda a: a["queues"][1]["worker"]["state"] == "paused")["queues"][1]
+    assert "mail server moves" in row["paused"]
+    rig.send("later@example.test")
+    assert page.json("/api/queues/email_queue/pause", method="POST", body={}) == (200, {"changed": False})
+    assert page.json("/api/queues/email_queue/resume", method="POST", body={}) == (200, {"changed": True})
+    rig.catcher.wait_to("later@example.test")
+
+
+def test_previews(page):
+    listed = page.json("/api/templates")[1]["templates"]
+    assert [t["name"] for t in listed] == NAMES and all(t["langs"] == ["en", "ru"] for t in listed)
+    stranger = Http(page.port)
+    for name in NAMES:
+        for lang in ("en", "ru"):
+            status, kind, html = stranger(f"/api/templates/{name}/{lang}?scheme=dark")
+            assert (status, kind) == (200, "text/html; charset=utf-8") and len(html.encode()) < 100_000
+            assert "sandbox" in stranger.headers["Content-Security-Policy"] and "prefers-color-scheme" not in html
+            assert stranger(f"/api/templates/{name}/{lang}?part=subject")[2].strip()
+    for path in ("/api/templates/none/ru", "/api/templates/..%2Fsamples/ru", "/api/templates/report_ready/..", "/api/templates/report_ready/xx"):
+        assert stranger(path)[0] == 404, path
+
+
+# ---- the page ----
+
+class Browser:
+    """Chromium on the page; every wait is for something that the page shows."""
+
+    def __init__(self, client, width=1280, height=900, dark=False, lang="en"):
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", f"--lang={lang}"):
+            options.add_argument(argument)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+        self.url = f"http://127.0.0.1:{client.port}/"
+        self.screen(width, height, dark)
+        self.driver.get(self.url)
+        self.language(lang)
+
+    def screen(self, width, height, dark=False):
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False})
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]})
+
+    def language(self, lang):
+        if self.js("return document.documentElement.lang") != lang:
+            self.click("#lang")
+
+    def js(self, script, *args):
+        return self.driver.execute_script(script, *args)
+
+    def one(self, css):
+        return self.driver.find_element(By.CSS_SELECTOR, css)
+
+    def all(self, css):
+        return self.driver.find_elements(By.CSS_SELECTOR, css)
+
+    def until(self, test, what=""):
+        return WebDriverWait(self.driver, TIMEOUT, 0.05, ignored_exceptions=(Exception,)).until(lambda d: test(), what)
+
+    def click(self, css):
+        self.until(lambda: self.one(css).is_displayed(), css)
+        self.js("arguments[0].click()", self.one(css))
+
+    def view(self, name):
+        self.js("location.hash = arguments[0]", f"#{name}")
+        self.until(lambda: self.one(f"#{name}").is_displayed(), name)
+
+    def text(self, css):
+        return self.one(css).text
+
+    def shot(self, name):
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        self.driver.save_screenshot(str(SHOTS / f"{name}.png"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.driver.quit()
+
+
+UNNAMED = """
+return [...document.querySelectorAll("button, a, input, select, iframe, [role=img]")].filter(el => el.checkVisibility()).filter(el => {
+  const label = el.labels?.length ? el.labels[0].textContent : "";
+  return !(el.getAttribute("aria-label") || el.title || label || el.textContent || "").trim();
+}).map(el => el.outerHTML)"""
+
+FAINT = """
+const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+const parse = s => (s.match(/[0-9.]+/g) ?? []).map(Number);
+const back = el => { for (; el; el = el.parentElement) { const c = parse(getComputedStyle(el).backgroundColor); if (c.length === 3 || c[3] > 0.99) return c; } return [255, 255, 255]; };
+return [...document.querySelectorAll("main *, header *, footer *")].filter(el => el.checkVisibility() && !el.closest(":disabled, svg, .unseen, iframe") &&
+  [...el.childNodes].some(n => n.nodeType === 3 && n.textContent.trim())).filter(el => {
+  const a = lum(parse(getComputedStyle(el).color).slice(0, 3)), b = lum(back(el).slice(0, 3)), size = parseFloat(getComputedStyle(el).fontSize);
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05) < (size >= 24 ? 3 : 4.5);
+}).map(el => el.outerHTML.slice(0, 120))"""
+
+
+def test_in_the_browser(page, rig):
+    """What an operator does: looks around, in each language, size and colour; reads a body, puts it back, throws one away, pauses."""
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("chromium and chromium-driver are not installed")
+    with Browser(page) as b:
+        b.until(lambda: b.text("#pulse") == "All is well")
+        b.until(lambda: len(b.all("#queue-table tbody")) == 4)
+        assert b.text("[data-queue=email_queue] [data-name=Dead]") == "3"
+        for lang, width, height, dark in (("en", 1280, 900, False), ("ru", 1280, 900, True), ("ru", 390, 844, False), ("en", 390, 844, True)):
+            b.screen(width, height, dark)
+            b.language(lang)
+            for view in VIEWS:
+                b.view(view)
+                b.until(lambda: b.one(f"#{view}").text.strip() and "undefined" not in b.one(f"#{view}").text)
+                if view == "failures":
+                    b.until(lambda: len(b.all("#letter-table tbody tr")) == 3 and b.all("#groups .group"))
+                if view == "schedules":
+                    b.until(lambda: b.all("#schedule-table tbody tr"))
+                if view == "mails":
+                    b.until(lambda: b.text("#mail-subject"))
+                b.shot(f"{view}-{lang}-{'phone' if width < 500 else 'desktop'}-{'dark' if dark else 'light'}")
+                assert b.js("return document.documentElement.scrollWidth <= innerWidth"), (view, width)
+                assert b.js(UNNAMED) == [], view
+                assert b.js(FAINT) == [], (view, lang, dark)
+        b.screen(1280, 900)
+        b.language("en")
+        # a queue opens by the keyboard, and stays open
+        b.view("queues")
+        button = b.until(lambda: b.one("[data-queue=email_queue] button[aria-expanded]"))
+        b.js("arguments[0].focus()", button)
+        button.send_keys(Keys.ENTER)
+        b.until(lambda: b.one("[data-queue=email_queue] .details .facts").is_displayed())
+        b.shot("details-en-desktop-light")
+        # a body asks for the token; a wrong one is refused
+        b.view("failures")
+        b.until(lambda: len(b.all("#letter-table tbody tr")) == 3)
+        b.click("#letter-table tbody tr:first-child td.more button")
+        for given in ("a-wrong-token-of-tests", TOKEN):
+            b.until(lambda: b.one("#token-dialog").is_displayed())
+            b.until(lambda: given != TOKEN or b.text("#token-error"))
+            b.one("#token-input").send_keys(given + Keys.ENTER)
+        b.until(lambda: "only for operators 2" in b.text("#body-text"))
+        assert b.js("return document.querySelectorAll('#body-text b').length") == 0
+        b.shot("body-en-desktop-light")
+        b.one("#body-dialog").send_keys(Keys.ESCAPE)
+        # one is thrown away, the others are put back
+        for word, box, left in (("purge", "tbody tr:first-child input", 2), ("redrive", "#letters-all", 0)):
+            b.click(f"#letter-table {box}")
+            b.click(f"#{word}")
+            b.until(lambda: b.one("#ask-dialog").is_displayed())
+            b.shot(f"{word}-en-desktop-light")
+            b.click("#ask-yes")
+            b.until(lambda: b.text("#toast").startswith("1 thrown away" if word == "purge" else "2 put back"))
+        wait_dead(page, 2)
+        # pause, and resume
+        b.view("queues")
+        b.click("[data-queue=email_queue] .buttons button")
+        b.until(lambda: b.one("#ask-dialog").is_displayed())
+        b.one("#ask-input").send_keys("mail server moves" + Keys.ENTER)
+        b.until(lambda: b.text("[data-queue=email_queue] .badge") == "paused" and "mail server moves" in b.text("#notes"))
+        b.until(lambda: b.text("[data-queue=email_queue] .buttons button") == "Resume")
+        b.click("[data-queue=email_queue] .buttons button")
+        b.until(lambda: b.text("[data-queue=email_queue] .badge") == "ready")
+        # the token is this tab's alone
+        assert b.js("return [sessionStorage.token, localStorage.token]") == [TOKEN, None]
+        # pgmqd goes away, and says so
+        rig.daemon.stop()
+        b.until(lambda: b.text("#pulse") == "pgmqd does not answer")
+        b.shot("unreachable-en-desktop-light")
+        errors = [line["message"] for line in b.driver.get_log("browser") if line["level"] == "SEVERE"]
+        assert [e for e in errors if "401" not in e and "ERR_CONNECTION" not in e] == []
