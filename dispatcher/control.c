@@ -1,8 +1,8 @@
 /* control.c: the control process: its loop, its connection to the database, and the HTTP server, whose requests go to httproute.c. */
 #include "config.h"
 
-#include "httpconn.h"
 #include "history.h"
+#include "httpconn.h"
 #include "httpdb.h"
 #include "httpjobs.h"
 #include "httproute.h"
@@ -27,8 +27,8 @@ struct control_server {
 	struct control control; /* what the handlers see; first */
 	struct evhttp *http;
 	struct evconnlistener *listener;
-	struct httpconns *conns;
 	unsigned beats;
+	struct httpconns *conns;
 };
 
 /* Answers every request. */
@@ -141,10 +141,10 @@ int control_main(const struct proc_env *env)
 		event_add(parent, NULL) == -1 || event_add(beat, &second) == -1 || control_serve(&c) == -1)
 		log_error("cannot set up the event loop: %s", strerror(errno));
 	else {
+		c.control.history = history_new();
 		c.control.starts = httpstart_new(&c.control);
 		c.control.watches = httpwatch_list_new(&c.control);
 		c.control.db = httpdb_new(&c.control, httpjobs_attach);
-		c.control.history = history_new();
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
@@ -155,8 +155,8 @@ int control_main(const struct proc_env *env)
 		evhttp_free(c.http);
 	httpwatch_list_free(c.control.watches);
 	httpdb_free(c.control.db);
-	httpstart_free(c.control.starts);
 	history_free(c.control.history);
+	httpstart_free(c.control.starts);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);

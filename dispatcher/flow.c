@@ -322,7 +322,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
 		wakeup_due_in(f, claim->due_ms + 1);
-	f->shared = claim->shared > 0 || (claim->shared < 0 && f->shared);
+	wakeup_shared(f, claim->shared);
 	wakeup_poll_arm(f);
 	if (claim->rows)
 		lease_arm(f);
@@ -356,7 +356,7 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, flow_looked, f);
 	f->full_look = false;
 }
 

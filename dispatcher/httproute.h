@@ -30,12 +30,12 @@ bool httproute_match(const char *pattern, const char *path, char params[][HTTPCA
 /* The tables, each with an empty row at its end. */
 extern const struct httproute httphealth_routes[];
 extern const struct httproute httpqueues_routes[];
-extern const struct httproute httpjobs_routes[];
-extern const struct httproute httpstart_routes[];
-extern const struct httproute httpevents_routes[];
 extern const struct httproute httpstatus_routes[];
 extern const struct httproute httpdead_routes[];
 extern const struct httproute httptemplates_routes[];
 extern const struct httproute httppage_routes[];
+extern const struct httproute httpjobs_routes[];
+extern const struct httproute httpstart_routes[];
+extern const struct httproute httpevents_routes[];
 
 #endif

@@ -149,7 +149,7 @@ END $f$;
 
 -- One job; the same key and input give the same job.
 CREATE OR REPLACE FUNCTION pgmqd.start_job(type text, queue text, input jsonb, key text DEFAULT NULL) RETURNS uuid
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   s record;
 BEGIN

@@ -191,6 +191,7 @@ BEGIN
       IF r[1] = 'pgmqd' THEN
         PERFORM pgmqd.grant_missing('pgmqd.refunds', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.refunds', r[1], 'INSERT'),
           pgmqd.grant_missing('pgmqd.refunds', r[1], 'UPDATE', ARRAY['n', 'read_ct']),
+          pgmqd.grant_missing('pgmqd.jobs', r[1], 'SELECT'),
           pgmqd.grant_missing('pgmqd.files_to_erase', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.files_to_erase', r[1], 'DELETE'),
           pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']);
       ELSIF r[1] = 'pgmqd_monitor' THEN

@@ -65,6 +65,7 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
+  ('pgmqd', 'pgmqd.jobs', 'SELECT'),
   ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),
   ('pgmqd_monitor', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),
