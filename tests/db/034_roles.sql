@@ -12,8 +12,8 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
         'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',
-    'start_job', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
-    'job_progress', 'job_part', 'job_partial', 'job_finish'])
+    'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
+    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
@@ -67,7 +67,6 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
-  ('pgmqd', 'pgmqd.jobs', 'SELECT'),
   ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),
   ('pgmqd_monitor', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),

@@ -227,7 +227,7 @@ def test_partial_and_retry(jobs):
     job = jobs.start()
     jobs.claim()
     jobs.sql("select pgmqd.job_part(%s, 'one', '1', 50)", job)
-    jobs.sql("select pgmqd.job_partial(%s, '{two,three}', '5 min', now() + interval '3 h')", job)
+    jobs.sql("select pgmqd.job_partial(%s, '{two,three}', '5 min', '3 h')", job)
     jobs.sql(f"update pgmq.q_{QUEUE} set vt = now() + interval '5 min' returning 1")
     assert jobs.json(f"{API}/result/{job}")[1]["result"] == {"one": 1}
     assert jobs.json(f"{API}/missing-sources/{job}")[1]["missing_sources"] == ["two", "three"]
@@ -247,7 +247,7 @@ def test_partial_and_retry(jobs):
     assert jobs.sql(f"select 1 from pgmq.q_{QUEUE} where vt <= clock_timestamp()"), "it may be claimed now"
     jobs.claim()
     jobs.sql("select pgmqd.job_part(%s, 'two', '2', 80)", job)
-    jobs.sql("select pgmqd.job_partial(%s, '{three}', '-1 s', now() + interval '3 h')", job)
+    jobs.sql("select pgmqd.job_partial(%s, '{three}', '-1 s', '3 h')", job)
     thread.join()
     [(status, body)] = answer
     assert status == 200 and body["retry_result"] == {"success_count": 1, "failed_count": 1, "missing_sources": ["three"], "finished": True}
