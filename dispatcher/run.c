@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "log.h"
 #include "plugin.h"
+#include "proc.h"
 #include "settings.h"
 #include "supervisor.h"
 #include "versions.h"
@@ -102,14 +103,13 @@ static void run_tell(char *errors, bool check)
 /* Where a value comes from: its line, the variable, or nothing. */
 static char *run_source(const struct pgmqd_option *row, unsigned line)
 {
-	char *env, *source;
+	char *value, *source;
 
 	if (line)
 		return xasprintf("line %u", line);
-	env = settings_env_value(row);
-	source = env ? xasprintf("environment, %s", row->env) : xstrdup("default");
-	free(env);
-	return source;
+	value = settings_env_value(row, &source, NULL);
+	free(value);
+	return source ? source : xstrdup("default");
 }
 
 /* Prints one option as it is in force. */
@@ -217,5 +217,7 @@ int cmd_run(int argc, char **argv)
 	}
 	log_setup((enum log_level)log_level_parse(s->log_level), strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 	log_info("%s", versions_line());
+	if (!s->core_dumps)
+		proc_no_core();
 	return supervisor_run(s);
 }
