@@ -181,6 +181,19 @@ static bool run_has_queues(const struct settings *s, bool check)
 	return s->nqueues > 0;
 }
 
+/* Tells of variables that put foreign code into every process: whoever sets them may do that, but nobody should be surprised by it. */
+static void run_tell_of_loader(void)
+{
+	static const char *const names[] = { "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *value = getenv(names[i]);
+
+		if (value && *value)
+			log_warn("%s is set, so code out of %s runs in every process of pgmqd; unset it unless that is meant", names[i], value);
+	}
+}
+
 /* pgmqd run. */
 int cmd_run(int argc, char **argv)
 {
@@ -217,6 +230,7 @@ int cmd_run(int argc, char **argv)
 	}
 	log_setup((enum log_level)log_level_parse(s->log_level), strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 	log_info("%s", versions_line());
+	run_tell_of_loader();
 	if (!s->core_dumps)
 		proc_no_core();
 	return supervisor_run(s);
