@@ -115,15 +115,16 @@ char *cron_parse(struct cron *c, const char *text)
 		return xasprintf("\"%s\" is not known; there are @yearly, @monthly, @weekly, @daily and @hourly", text);
 	for (int i = 0; i < 5; i++) {
 		const char *start;
+		bool good;
 
 		p += strspn(p, " \t");
 		start = p;
 		if (!*p)
 			return xasprintf("\"%s\" has %d of the 5 fields minute, hour, day of the month, month and day of the week", text, i);
 		any[i] = *p == '*';
-		while (read_item(&fields[i], &p, &bits[i]) && *p == ',')
+		while ((good = read_item(&fields[i], &p, &bits[i])) && *p == ',')
 			p++;
-		if (p == start || p[-1] == ',' || (*p && *p != ' ' && *p != '\t') || !bits[i])
+		if (!good || (*p && *p != ' ' && *p != '\t'))
 			return xasprintf("\"%s\": the %s \"%.*s\" is none (%d to %d, a-b, */n, lists of those%s)", text, fields[i].name, (int)strcspn(start, " \t"),
 			                 start, fields[i].min, fields[i].max, fields[i].names ? ", names of three letters" : "");
 	}

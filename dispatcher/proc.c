@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "proc.h"
+#include "log.h"
 #include "stats.h"
 #include "xalloc.h"
 
@@ -16,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -252,4 +254,17 @@ void proc_set_title(const char *fmt, ...)
 		len = proc_title_size - 1;
 	memcpy(proc_title_area, title, len);
 	memset(proc_title_area + len, 0, proc_title_size - len);
+}
+
+/* The limit alone is not enough: it does not count where the kernel pipes core dumps into a program. */
+void proc_no_core(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+		limit.rlim_cur = 0;
+		(void)setrlimit(RLIMIT_CORE, &limit);
+	}
+	if (prctl(PR_SET_DUMPABLE, 0) != 0)
+		log_warn("cannot switch core dumps off: %s", strerror(errno));
 }

@@ -57,6 +57,10 @@ void proc_beat(const struct proc_env *env);
  * that has little to do for long. */
 void proc_trim(void);
 
+/* Nothing of this process and of its children goes into a core dump or to a debugger of the same user: they hold secrets and messages. A
+ * program that they execute is its own affair again, but for the limit. */
+void proc_no_core(void);
+
 /* Opens /dev/null for those of the descriptors 0-2 that are closed, lest a socket or a pipe becomes stderr. */
 void proc_std_fds(void);
 

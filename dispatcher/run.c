@@ -4,6 +4,7 @@
 #include "commands.h"
 #include "log.h"
 #include "plugin.h"
+#include "proc.h"
 #include "settings.h"
 #include "supervisor.h"
 #include "versions.h"
@@ -102,14 +103,13 @@ static void run_tell(char *errors, bool check)
 /* Where a value comes from: its line, the variable, or nothing. */
 static char *run_source(const struct pgmqd_option *row, unsigned line)
 {
-	char *env, *source;
+	char *value, *source;
 
 	if (line)
 		return xasprintf("line %u", line);
-	env = settings_env_value(row);
-	source = env ? xasprintf("environment, %s", row->env) : xstrdup("default");
-	free(env);
-	return source;
+	value = settings_env_value(row, &source, NULL);
+	free(value);
+	return source ? source : xstrdup("default");
 }
 
 /* Prints one option as it is in force. */
@@ -186,6 +186,19 @@ static bool run_has_queues(const struct settings *s, bool check)
 	return s->nqueues > 0;
 }
 
+/* Tells of variables that put foreign code into every process: whoever sets them may do that, but nobody should be surprised by it. */
+static void run_tell_of_loader(void)
+{
+	static const char *const names[] = { "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT" };
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		const char *value = getenv(names[i]);
+
+		if (value && *value)
+			log_warn("%s is set, so code out of %s runs in every process of pgmqd; unset it unless that is meant", names[i], value);
+	}
+}
+
 /* pgmqd run. */
 int cmd_run(int argc, char **argv)
 {
@@ -222,5 +235,8 @@ int cmd_run(int argc, char **argv)
 	}
 	log_setup((enum log_level)log_level_parse(s->log_level), strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 	log_info("%s", versions_line());
+	run_tell_of_loader();
+	if (!s->core_dumps)
+		proc_no_core();
 	return supervisor_run(s);
 }

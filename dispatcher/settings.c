@@ -16,6 +16,8 @@
 const struct pgmqd_option settings_global_options[] = {
 	{ "database", PGMQD_STRING, 0, GLOBAL(database), "",
 	    "Connection string or URI of the database; empty leaves everything to the PG* variables.", "DATABASE_URL", NULL },
+	{ "allow_insecure", PGMQD_BOOL, 0, GLOBAL(allow_insecure), "no",
+	    "Allow a connection to a database on another machine that is less than sslmode=verify-full.", NULL, NULL },
 	{ "channel", PGMQD_STRING, 0, GLOBAL(channel), "pgmqd", "Notification channel on which the wake-ups arrive.", NULL, NULL },
 	{ "log_level", PGMQD_ENUM, 0, GLOBAL(log_level), "info", "Least important lines that are logged.", "LOG_LEVEL",
 	    "error|warn|info|debug" },
@@ -44,6 +46,8 @@ const struct pgmqd_option settings_global_options[] = {
 	    "The same for a queue that another worker serves, too: it may have died between a silent enqueue and its look.", NULL, NULL },
 	{ "schedules", PGMQD_BOOL, 0, GLOBAL(schedules), "yes", "Run what is due by the clock, where pg_cron does not.", NULL, NULL },
 	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s", "Time to finish what is in hand when pgmqd is told to stop.",
+	    NULL, NULL },
+	{ "core_dumps", PGMQD_BOOL, 0, GLOBAL(core_dumps), "no", "Leave core dumps and debuggers of the same user as the system has them; they see secrets and messages.",
 	    NULL, NULL },
 	{ "watchdog", PGMQD_DURATION, 0, GLOBAL(watchdog), "30s", "Time without a sign of life after which a process is replaced; 0 switches it off.",
 	    NULL, NULL },
@@ -152,7 +156,7 @@ static const char *queue_pair(const struct queue_settings *q, const char *key)
 /* Compares two sections; neither their place in the file nor the order of the plugin's options matters. */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b)
 {
-	if (strcmp(a->name, b->name) != 0 || a->npairs != b->npairs)
+	if (strcmp(a->name, b->name) != 0 || a->npairs != b->npairs || a->files != b->files)
 		return false;
 	for (const struct pgmqd_option *row = settings_queue_options; row->name; row++)
 		if (!option_equal(row, a, b))

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 /* key = value of a [queue] section that is none of the host's options: the plugin's. */
 struct settings_pair {
@@ -33,6 +34,7 @@ struct queue_settings {
 	struct settings_pair *pairs;
 	size_t npairs;
 	unsigned lines[SETTINGS_ROWS_MAX]; /* where the file gives each row of the table; 0: it does not */
+	uint64_t files; /* stands for the files that values may come from, as they were; see settings_env_files() */
 };
 
 /* One [job TYPE] section. */
@@ -47,7 +49,7 @@ struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
-	int require_notify, schedules;
+	int require_notify, schedules, allow_insecure, core_dumps;
 	const char *database;  /* conninfo or URI; "" leaves everything to PG* variables */
 	const char *channel;   /* NOTIFY channel */
 	const char *log_level, *log_format;
@@ -90,9 +92,15 @@ char *settings_redact_conninfo(const char *conninfo);
 
 /* Between settings*.c. Adds a line to *errors, unless it is there already. */
 void settings_error(char **errors, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The value that a row takes from the environment, as it would stand in the file (a bare number in a variable named ..._MS is in
- * milliseconds). Malloc'd; NULL when there is no such variable, or when it is empty. */
-char *settings_env_value(const struct pgmqd_option *row);
+/* The value that a row whose variable is NAME takes from outside, as it would stand in the file (a bare number in a variable named
+ * ..._MS is in milliseconds): from the file that NAME_FILE names, from the file NAME in $CREDENTIALS_DIRECTORY, or from the variable
+ * itself. Malloc'd; NULL when there is none, or when it is empty. `source` and `error` (either may be NULL) get a malloc'd text or NULL:
+ * where it is from, and what is wrong with it. */
+char *settings_env_value(const struct pgmqd_option *row, char **source, char **error);
+/* A number that changes when a file that values come from does. */
+uint64_t settings_env_files(void);
+/* Warns of a file that others than its owner can change, or, when it `holds` secrets, that everybody can read. */
+void settings_env_warn_of_mode(const char *path, const struct stat *st, bool holds);
 /* Fills those rows from the environment that the file left open: given[i] tells whether it gave row i; filled ones are marked. */
 void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given, char **errors);
 /* Checks what a table cannot say; adds to *errors. */

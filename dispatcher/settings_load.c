@@ -99,6 +99,7 @@ static void load_open_queue(struct load *l, const char *name)
 	l->s->queues = xrealloc(l->s->queues, l->s->nqueues + 1, sizeof(*l->s->queues));
 	q = &l->s->queues[l->s->nqueues++];
 	memset(q, 0, sizeof(*q));
+	q->files = settings_env_files();
 	q->name = xstrdup(name);
 	q->line = l->lineno;
 	option_defaults(settings_queue_options, q);
@@ -358,6 +359,7 @@ static FILE *load_open(struct settings *s, char **errors)
 			errno = EISDIR;
 		} else {
 			s->world_readable = S_ISREG(st.st_mode) && (st.st_mode & S_IROTH);
+			settings_env_warn_of_mode(s->path, &st, false);
 		}
 	}
 	if (!f)

@@ -550,11 +550,8 @@ int template_render(
 	struct template *x = NULL;
 
 	*result = (struct template_result){ 0 };
-	if (!name_ok(name, strlen(name))) {
-		char *shown = name_for_people(name);
-		result->error = xasprintf(
-			"template \"%s\": not a template's name (1 to %d of a-z, 0-9 and _)", shown, NAME_MAX_LEN);
-		free(shown);
+	if (!name_ok(name, strlen(name))) { /* it is not repeated: there may be anything in it, an address for instance */
+		result->error = xasprintf("template: not a template's name (1 to %d of a-z, 0-9 and _)", NAME_MAX_LEN);
 		return -1;
 	}
 	if (vars && !cJSON_IsObject(vars)) {

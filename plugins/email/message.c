@@ -236,6 +236,22 @@ static bool has_nul_escape(const char *raw)
 	return false;
 }
 
+/* A key that is one of ours but for upper and lower case, such as "To": whoever wrote it meant something that would not happen. */
+static char *refuse_lookalike(const cJSON *json)
+{
+	static const char *const known[] = { "to", "to_name", "reply_to", "key", "subject", "template", "text", "html", "variables", "lang",
+		"attachments" };
+	const cJSON *item;
+
+	cJSON_ArrayForEach(item, json)
+	{
+		for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
+			if (g_ascii_strcasecmp(item->string, known[i]) == 0 && strcmp(item->string, known[i]) != 0)
+				return g_strdup_printf("%s: keys are in lower case; write %s", item->string, known[i]);
+	}
+	return NULL;
+}
+
 /* What goes into the mail: a template, or its own text with its own subject. */
 static char *take_content(const cJSON *json, struct email_message *m)
 {
@@ -297,7 +313,7 @@ char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct
 		return g_strdup("the message must be a JSON object");
 	if (has_nul_escape(raw))
 		return g_strdup("the message has a NUL character (\\u0000) in a string");
-	if ((reason = take_address(json, "to", &m->to)) != NULL)
+	if ((reason = refuse_lookalike(json)) != NULL || (reason = take_address(json, "to", &m->to)) != NULL)
 		return reason;
 	if (m->to == NULL)
 		return g_strdup("to: it is missing");

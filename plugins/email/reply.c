@@ -190,6 +190,9 @@ char *reply_redact(const char *text, const char *recipient)
 		/* Short names ("me", "no") are words of ordinary sentences as well. */
 		if (strlen(local) >= 3)
 			hide_word(s, local);
+		/* A domain can be a person's own. */
+		if (recipient[strlen(local)] == '@')
+			hide_word(s, recipient + strlen(local) + 1);
 		g_free(local);
 	} else {
 		hide_addresses(s);

@@ -305,7 +305,8 @@ static void on_row(void *arg, const struct pgmqd_result *r)
 		return;
 	}
 	if (pgmqd_result_rows(r) == 0) {
-		pgmqd_fail(m, "there is no payment %s", c->id);
+		/* something else than an id may be anything, and is not repeated */
+		pgmqd_fail(m, "there is no payment %s", c->id[strspn(c->id, "0123456789abcdefABCDEF-")] ? "of that id" : c->id);
 		check_free(c);
 		return;
 	}
@@ -347,7 +348,9 @@ static void payment_deliver(void *handle, struct pgmqd_msg *m)
 		return;
 	}
 	if (!cJSON_IsString(action) || strcmp(action->valuestring, "verify") != 0) {
-		pgmqd_fail(m, "action \"%.64s\" is not known: the only one is verify", cJSON_IsString(action) ? action->valuestring : "");
+		const char *word = cJSON_IsString(action) ? action->valuestring : "";
+
+		pgmqd_fail(m, "action \"%.64s\" is not known: the only one is verify", word[strspn(word, "abcdefghijklmnopqrstuvwxyz_")] ? "…" : word);
 		return;
 	}
 	c = calloc(1, sizeof(*c));

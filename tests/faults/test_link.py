@@ -243,7 +243,7 @@ def test_cable_pulled(stand, cluster):
         with socketserver.ThreadingTCPServer(("198.51.100.1", 0), Pipe) as server:
             threading.Thread(target=server.serve_forever, daemon=True).start()
             conninfo = cluster.conninfo(stand.dbname, host="198.51.100.1", port=server.server_address[1])
-            daemon = stand.start(conninfo, wrapper=["ip", "netns", "exec", name])
+            daemon = stand.start(conninfo, wrapper=["ip", "netns", "exec", name], allow_insecure="yes")
             p = stand.produce(20, sleep_ms=300)
             wait_until("load", lambda: len(stand.steps()) > 20)
             mark, began = daemon.mark(), time.monotonic()

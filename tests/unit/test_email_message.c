@@ -90,7 +90,7 @@ static void refused(void **state)
 		{ "{}", "to: it is missing" },
 		{ "{\"to\": null}", "to: it is missing" },
 		{ "{\"to\": \"\"}", "to: it is missing" },
-		{ "{\"To\": \"a@e.test\"}", "to: it is missing" },
+		{ "{\"To\": \"a@e.test\"}", "To: keys are in lower case; write to" },
 		{ "{\"to\": [\"a@e.test\"]}", "to: it must be a string" },
 		{ "{\"to\": \"a@e.test\\r\\nBcc: b@e.test\"}", "to: it has a line break" },
 		{ "{\"to\": \"a@e.test>\\r\\nRCPT TO:<b@e.test\"}", "to: it has a line break" },

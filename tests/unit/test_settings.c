@@ -341,12 +341,12 @@ static void test_environment(void **state)
 	struct settings *s;
 
 	(void)state;
-	setenv("DATABASE_URL", "postgres://h/db", 1);
+	setenv("DATABASE_URL", "postgres:///db", 1);
 	setenv("LOG_LEVEL", "DEBUG", 1);
 	setenv("WORKER_INTERVAL_MS", "5000", 1);
 	setenv("MAX_TASKS_PER_CYCLE", "20", 1);
 	s = load(bare);
-	assert_string_equal(s->database, "postgres://h/db");
+	assert_string_equal(s->database, "postgres:///db");
 	assert_string_equal(s->log_level, "debug");
 	assert_int_equal(s->fallback_poll, 5000); /* milliseconds, not seconds */
 	assert_int_equal(s->queues[0].fallback_poll, 0);
@@ -449,7 +449,7 @@ static void test_plugin_errors(void **state)
 
 static void test_permissions(void **state)
 {
-	static const char text[] = "[pgmqd]\ndatabase = host=h password=x\n[queue a]\nplugin=email\nsmtp_host=h\nsmtp_pass=x\n";
+	static const char text[] = "[pgmqd]\ndatabase = password=x\n[queue a]\nplugin=email\nsmtp_host=h\nsmtp_pass=x\n";
 	static const mode_t modes[] = { 0644, 0640 };
 
 	(void)state;

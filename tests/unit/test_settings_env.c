@@ -100,6 +100,126 @@ static void test_env_file_errors(void **state)
 	assert_true(warns_of_mode());
 }
 
+/* The row of a variable, as a settings file would have it. */
+static const struct pgmqd_option secret_row = { "secret", PGMQD_SECRET, 0, 0, NULL, NULL, "T_SECRET", NULL };
+
+/* What the row takes, and from where; "!error" when it is refused. */
+static void value_is(const char *value, const char *source)
+{
+	char *from, *error, *got = settings_env_value(&secret_row, &from, &error);
+
+	if (value && *value == '!') {
+		assert_null(got);
+		assert_non_null(error);
+		assert_non_null(strstr(error, value + 1));
+	} else {
+		assert_null(error);
+		if (value)
+			assert_string_equal(got, value);
+		else
+			assert_null(got);
+		if (source)
+			assert_int_equal(strncmp(from, source, strlen(source)), 0);
+	}
+	free(error);
+	free(from);
+	free(got);
+}
+
+static void test_value_files(void **state)
+{
+	char dir[] = "/tmp/test-credentials-XXXXXX", name[64];
+	uint64_t before;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(name, sizeof(name), "%s/T_SECRET", dir);
+	unsetenv("T_SECRET");
+	value_is(NULL, NULL);
+	setenv("T_SECRET", "from environment", 1);
+	value_is("from environment", "environment, T_SECRET");
+	setenv("CREDENTIALS_DIRECTORY", dir, 1);
+	value_is("from environment", "environment, T_SECRET");
+	write_file(name, "from credential\n", 16, 0400);
+	value_is("from credential", "file /tmp/test-cred");
+	write_file(env_path, "from file\r\n", 11, 0600);
+	setenv("T_SECRET_FILE", env_path, 1);
+	value_is("from file", "file /tmp/test-settings");
+	before = settings_env_files();
+	assert_int_equal(before, settings_env_files());
+	write_file(env_path, "other", 5, 0600);
+	assert_int_not_equal(before, settings_env_files());
+	value_is("other", NULL);
+	write_file(env_path, "", 0, 0600);
+	value_is(NULL, NULL);
+	write_file(env_path, "a\nb\n", 4, 0600);
+	value_is("!not a file of one line", NULL);
+	write_file(env_path, "a\0b", 3, 0600);
+	value_is("!not a file of one line", NULL);
+	setenv("T_SECRET_FILE", dir, 1);
+	value_is("!it is no file", NULL);
+	setenv("T_SECRET_FILE", "/nonexistent/secret", 1);
+	value_is("!/nonexistent/secret, which T_SECRET_FILE names, does not exist", NULL);
+	unsetenv("T_SECRET_FILE");
+	unsetenv("CREDENTIALS_DIRECTORY");
+	unlink(name);
+	rmdir(dir);
+}
+
+/* Whether a settings file with this database is refused for its lack of TLS. */
+static bool tls_refused(const char *database, const char *more)
+{
+	char text[1000], *errors = NULL;
+	struct settings *s;
+	bool refused;
+
+	snprintf(text, sizeof(text), "[pgmqd]\ndatabase = %s\n%s", database, more);
+	write_file(env_path, text, strlen(text), 0600);
+	s = settings_load(env_path, &errors);
+	refused = errors && strstr(errors, "sslmode=verify-full");
+	assert_true(refused == !s);
+	settings_free(s);
+	free(errors);
+	return refused;
+}
+
+static void test_tls(void **state)
+{
+	static const char *const local[] = { "", "dbname=a", "host=/run/postgresql", "host=@abstract", "host=localhost", "host=127.0.0.2,::1,/run/x",
+		"postgresql://u:p@127.0.0.1:5432/d", "postgresql://u@[::1]/d", "hostaddr=127.0.0.1 host=db.example.test", "host=pg.localhost" };
+	static const char *const remote[] = { "host=db.example.test", "host=192.0.2.1", "postgresql://u:p@db.example.test:6543/d",
+		"postgresql://u:p@db.example.test/d?sslmode=require", "host=db sslmode=verify-ca", "host=/run/x,192.0.2.1", "host=notlocalhost",
+		"host=localhost.example.test", "host=127.example.test", "hostaddr=192.0.2.1 host=localhost", "host=db sslmode=disable", "service=t" };
+	static const char service[] = "[t]\nhost=db.example.test\n";
+	char services[] = "/tmp/test-services-XXXXXX";
+	int fd = mkstemp(services);
+
+	(void)state;
+	assert_int_equal(write(fd, service, sizeof(service) - 1), sizeof(service) - 1);
+	close(fd);
+	setenv("PGSERVICEFILE", services, 1);
+	unsetenv("PGHOST");
+	unsetenv("DATABASE_URL");
+	for (size_t i = 0; i < sizeof(local) / sizeof(*local); i++)
+		if (tls_refused(local[i], ""))
+			fail_msg("refused: %s", local[i]);
+	for (size_t i = 0; i < sizeof(remote) / sizeof(*remote); i++) {
+		if (!tls_refused(remote[i], ""))
+			fail_msg("taken: %s", remote[i]);
+		assert_false(tls_refused(remote[i], "allow_insecure = yes\n"));
+	}
+	assert_false(tls_refused("host=db sslmode=verify-full", ""));
+	assert_false(tls_refused("postgresql://u:p@db/d?sslmode=verify-full", ""));
+	setenv("PGHOST", "db.example.test", 1);
+	assert_true(tls_refused("dbname=a", ""));
+	setenv("PGSSLMODE", "verify-full", 1);
+	assert_false(tls_refused("dbname=a", ""));
+	unsetenv("PGHOST");
+	unsetenv("PGSSLMODE");
+	unsetenv("PGSERVICEFILE");
+	unlink(services);
+}
+
 static void test_redact(void **state)
 {
 	static const char *const cases[][2] = {
@@ -149,6 +269,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_env_file),
 		cmocka_unit_test(test_env_file_errors),
+		cmocka_unit_test(test_value_files),
+		cmocka_unit_test(test_tls),
 		cmocka_unit_test(test_redact),
 	};
 
