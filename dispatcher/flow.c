@@ -356,7 +356,7 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f), flow_looked, f);
 	f->full_look = false;
 }
 

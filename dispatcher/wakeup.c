@@ -37,6 +37,12 @@ void wakeup_due_by(struct flow *f, int64_t ms)
 		wakeup_due_in(f, ms);
 }
 
+/* While awake the next look comes soon enough for whatever falls due, and the walk to it is over all that was settled lately. */
+bool wakeup_wants_due(const struct flow *f)
+{
+	return f->wake != WAKE_AWAKE || f->notify == NOTIFY_OFF;
+}
+
 /* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
 void wakeup_poll_arm(struct flow *f)
 {
