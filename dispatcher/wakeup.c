@@ -175,7 +175,10 @@ void wakeup_close(struct flow *f)
 	f->wake = WAKE_CLOSING;
 	f->closed = false;
 	queue_doze(f->queue, held, wakeup_closed, f);
-	f->look_wanted = true;
+	if (f->looking)
+		f->look_again = true; /* the one under way is ahead of the tries and does not count */
+	else
+		f->look_wanted = true;
 	flow_look(f); /* behind the tries on the same connection, so it comes after them */
 }
 
