@@ -20,6 +20,7 @@
 #define PROBE_AGAIN_MS 5000     /* a queue that does not exist (yet) is looked for again */
 #define PAUSE_MAX_MS 300000     /* longest pause after configuration errors in a row */
 #define FEED_US 2000            /* deliveries in one round of the loop; then timers and connections have their turn */
+#define LOOK_MAX 1000           /* messages in one look: while they are handled, the database works on the next ones */
 #define BACKLOG_MAX 2000        /* outcomes that may wait for the database before claiming pauses */
 
 int64_t flow_skipped_ms;
@@ -280,6 +281,12 @@ static void flow_feed(struct flow *f)
 
 /* ---- looking ---- */
 
+/* How many messages may be in hand now. */
+static unsigned flow_room(const struct flow *f)
+{
+	return caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
+}
+
 /* The answer to a claim. */
 static void flow_looked(void *arg, const struct queue_claim *claim)
 {
@@ -327,6 +334,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	wakeup_poll_arm(f);
 	if (claim->rows)
 		lease_arm(f);
+	if (f->look_wanted && f->count[MSG_WAITING] + f->count[MSG_RUNNING] < flow_room(f))
+		flow_look(f); /* the database gathers the next ones while the plugin has these */
 	flow_feed(f);
 	wakeup_looked(f, claim->rows);
 	if (claim->changed)
@@ -338,7 +347,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 void flow_look(struct flow *f)
 {
 	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
-	unsigned room = caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
+	unsigned room = flow_room(f);
 
 	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->held || f->paused || f->draining)
 		return;
@@ -348,7 +357,7 @@ void flow_look(struct flow *f)
 	}
 	if (f->count[MSG_SETTLED] + f->count[MSG_SENT] > BACKLOG_MAX)
 		return;
-	n = caution_ask(f, room - held);
+	n = caution_ask(f, room - held < LOOK_MAX ? room - held : LOOK_MAX);
 	f->look_wanted = false;
 	f->looking = true;
 	f->looked_ms = flow_boottime_ms();
@@ -357,7 +366,7 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f), flow_looked, f);
 	f->full_look = false;
 }
 

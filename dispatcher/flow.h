@@ -101,6 +101,7 @@ void flow_timer(struct event *e, int64_t ms);
 void flow_look(struct flow *f);                 /* claims, if that makes sense now */
 void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
 void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
+bool wakeup_wants_due(const struct flow *f);    /* whether a look is to find out when the next one is due */
 void wakeup_next(struct flow *f);
 void wakeup_shared(struct flow *f, int shared);
 void wakeup_poll_arm(struct flow *f);

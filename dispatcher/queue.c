@@ -41,6 +41,7 @@ void queue_free(struct queue *q)
 	free(q->name);
 	free(q->oid);
 	free(q->mark);
+	free(q->horizon);
 	free(q->fence);
 	free(q->table);
 	free(q->plugin);
@@ -69,13 +70,14 @@ bool queue_is_stale(const char *sqlstate)
 
 /* ---- the texts ---- */
 
-/* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: the time until the next that
- * falls due, what the mark is made of (clock, oldest running and next transaction), with $5 whether another worker holds the lock
- * "present", and with $4 whether the index for priorities has come or gone.
+/* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: with $6, when that is not all
+ * there are, the time until the next that falls due, what the mark is made of (clock, oldest running and next transaction, and the
+ * last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
+ * with $4 whether the index for priorities has come or gone.
  * A message that has had its attempts comes without its text, which may be what none of them survived. */
 static char *sql_claim(const struct queue *q)
 {
-	char *pick = queue_pick_sql(q), *sql;
+	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q), *sql;
 
 	sql = xasprintf(
 		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
@@ -84,21 +86,22 @@ static char *sql_claim(const struct queue *q)
 		" SELECT c.msg_id, c.read_ct, x.refunds,"
 		" (extract(epoch FROM least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
 		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
-		" %8$s, NULL::bool FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
-		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
-		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
-		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
+		" %8$s, NULL::bool, NULL::text FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
+		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM picked) < $1::int THEN"
+		" (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\" WHERE vt > (SELECT pg_catalog.clock_timestamp())),"
+		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint END, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
 		" pg_catalog.pg_current_snapshot()::text,"
 		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
 		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
-		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END",
+		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END, %11$s",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
 			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * length($2::text)",
-		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts);
+		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts, seen);
 	free(pick);
+	free(seen);
 	return sql;
 }
 
@@ -306,8 +309,9 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	int rows = r->res && !r->error ? PQntuples(r->res) : 0;
 
 	free(q->mark);
+	free(q->horizon);
 	free(q->fence);
-	q->mark = q->fence = NULL;
+	q->mark = q->horizon = q->fence = NULL;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->priority = false;
 	for (int i = 0; i < rows; i++) {
 		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);

@@ -36,8 +36,10 @@ const char *queue_order(const struct queue *q);
 bool queue_is_stale(const char *sqlstate);
 
 /* Claims up to n visible messages under the visibility timeout: those that fell due first, or the most urgent. `due_ms` is the
- * time until the next message that is not yet visible falls due (a day at most). A look that is not `full` begins at the
- * low-water mark, below which nothing can be that was not seen before. `ask`: also whether the queue is shared. */
+ * time until the next message that is not yet visible falls due (a day at most), asked for by `due` and known only of a look that
+ * got less than it asked for: finding it takes a walk over what was claimed and settled within the lease. A look that is not `full` begins at
+ * the low-water mark, below which nothing can be that was not seen before. `ask`: also whether the queue is shared. */
+#define QUEUE_NOT_DUE INT64_MAX
 struct queue_claim {
 	const char *error, *sqlstate;
 	int rows;
@@ -47,7 +49,7 @@ struct queue_claim {
 	const PGresult *res;
 };
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_cb cb, void *arg);
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, queue_claim_cb cb, void *arg);
 void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, priority, texts */
 
 /* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */

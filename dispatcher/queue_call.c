@@ -27,18 +27,25 @@ struct claim_call {
 };
 
 /* Moves the low-water mark. `clock` was a second ago at this look, `snapshot` is xmin:xmax:... of it. A row that is not visible now and has
- * a vt before that clock belongs to a transaction that was running: once those are over, a look that found less than it
- * asked for has seen all there was below. */
-static void claim_mark(struct queue *q, const char *clock, const char *snapshot, bool all)
+ * a vt before that clock belongs to a transaction that was running: once those are over, that clock is the horizon, and a look that
+ * found less than it asked for has seen all there was below. One that got all it asked for has seen what was below its last row:
+ * `seen` is that row's vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there was no row. */
+static void claim_mark(struct queue *q, const char *clock, const char *snapshot, const char *seen, bool all)
 {
 	unsigned long long xmin, xmax;
+	bool passed;
 
 	if (sscanf(snapshot, "%llu:%llu", &xmin, &xmax) != 2)
 		return;
-	if (q->fence && xmin >= q->fence_xid && all) {
-		free(q->mark);
-		q->mark = q->fence;
+	passed = q->fence && xmin >= q->fence_xid;
+	if (passed) {
+		free(q->horizon);
+		q->horizon = q->fence;
 		q->fence = NULL;
+	}
+	if (all ? q->horizon != NULL : seen != NULL) {
+		free(q->mark);
+		q->mark = xstrdup(all ? q->horizon : seen);
 	}
 	if (!q->fence) {
 		q->fence = xstrdup(clock);
@@ -55,22 +62,23 @@ static void claim_answer(void *arg, const struct pgresult *r)
 
 	if (last >= 0) {
 		claim.rows = last;
-		claim.due_ms = atoll(PQgetvalue(r->res, last, 6));
+		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->ask)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		if (!call->queue->grouped) /* else rows are passed over because others come before them */
-			claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8), (unsigned)last < call->asked);
+			claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8),
+			           PQgetisnull(r->res, last, 12) ? NULL : PQgetvalue(r->res, last, 12), (unsigned)last < call->asked);
 	}
 	call->cb(call->arg, &claim);
 	free(call);
 }
 
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, queue_claim_cb cb, void *arg)
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[5] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f" };
+	const char *params[7] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon };
 
 	snprintf(count, sizeof(count), "%u", n);
 	call->queue = q;
@@ -82,7 +90,7 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_c
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}
-	queue_run(q, ST_CLAIM, 5, params, claim_answer, call);
+	queue_run(q, ST_CLAIM, 7, params, claim_answer, call);
 	if (q->grouped)
 		pgconn_group_end(q->pg);
 }

@@ -28,7 +28,7 @@
 /* Due rows by the vt index from the mark on. */
 static char *pick_by_time(const struct queue *q)
 {
-	return xasprintf("picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%s\" WHERE vt >= $3::timestamptz"
+	return xasprintf("picked AS MATERIALIZED (SELECT msg_id, vt FROM pgmq.\"q_%s\" WHERE vt >= $3::timestamptz"
 	                 " AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED)",
 	                 q->table);
 }
@@ -98,6 +98,17 @@ static char *pick_by_group(const struct queue *q)
 char *queue_pick_sql(const struct queue *q)
 {
 	return q->grouped ? pick_by_group(q) : q->priority ? pick_by_priority(q) : pick_by_time(q);
+}
+
+/* Where claims go by time: the vt of the last row. The row itself may be newer than the snapshot, by an update that has just been
+ * committed, and then says nothing of the rows between; what the snapshot has of it does. */
+char *queue_seen_sql(const struct queue *q)
+{
+	if (q->grouped || q->priority)
+		return xstrdup("CASE WHEN $7::timestamptz IS NULL THEN NULL::text END");
+	return xasprintf("least($7::timestamptz, CASE WHEN $7::timestamptz IS NOT NULL THEN (SELECT s.vt FROM pgmq.\"q_%s\" s WHERE s.msg_id ="
+	                 " (SELECT p.msg_id FROM picked p ORDER BY p.vt DESC LIMIT 1)) END)::text",
+	                 q->table);
 }
 
 const char *queue_order(const struct queue *q)

@@ -16,8 +16,9 @@ struct queue {
 	struct pgconn *pg;
 	char *name;  /* as configured and as in notifications */
 	char *oid;   /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present, -4 turns) */
-	char *mark;  /* low-water mark: a time below which no visible row can be that was not seen */
-	char *fence; /* the mark to be, once all transactions up to fence_xid are over */
+	char *mark;    /* low-water mark: a time below which no visible row can be that was not seen */
+	char *horizon; /* a time below which no transaction that still runs can bring a row: the mark's limit */
+	char *fence;   /* the horizon to be, once all transactions up to fence_xid are over */
 	unsigned long long fence_xid;
 	char *table; /* lower case, without the q_ */
 	char *plugin, *version;
@@ -36,5 +37,6 @@ struct queue {
 };
 
 char *queue_pick_sql(const struct queue *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
+char *queue_seen_sql(const struct queue *q); /* the time below which such a claim, $7 at most, has left nothing due */
 
 #endif

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <time.h>
 
-#define BATCH_MAX 500
+#define BATCH_MAX 1000
 #define AGAIN_MS 1000 /* after an error that passes */
 
 /* One statement under way. */
@@ -164,15 +164,20 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 			for (size_t i = 0; i < b->n; i++)
 				(s->lost ? settle_lost : settle_done)(b->msgs[i]);
 	} else {
+		size_t at = 0; /* the answers mostly come in the order of the batch */
+
 		for (int i = 0; i < s->nids; i++) {
 			int64_t id = queue_settled_id(s, i);
 
-			for (size_t k = 0; k < b->n; k++)
-				if (b->msgs[k] && b->msgs[k]->id == id) {
-					settle_done(b->msgs[k]);
-					b->msgs[k] = NULL;
+			for (size_t tried = 0; tried < b->n; tried++, at++) {
+				if (at >= b->n)
+					at = 0;
+				if (b->msgs[at] && b->msgs[at]->id == id) {
+					settle_done(b->msgs[at]);
+					b->msgs[at++] = NULL;
 					break;
 				}
+			}
 		}
 		for (size_t k = 0; k < b->n; k++) {
 			if (b->msgs[k] && b->outcome == OUT_DONE_WITH) {

@@ -37,6 +37,12 @@ void wakeup_due_by(struct flow *f, int64_t ms)
 		wakeup_due_in(f, ms);
 }
 
+/* While awake the next look comes soon enough for whatever falls due, and the walk to it is over all that was settled lately. */
+bool wakeup_wants_due(const struct flow *f)
+{
+	return f->wake != WAKE_AWAKE || f->notify == NOTIFY_OFF;
+}
+
 /* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
 void wakeup_poll_arm(struct flow *f)
 {
@@ -169,7 +175,10 @@ void wakeup_close(struct flow *f)
 	f->wake = WAKE_CLOSING;
 	f->closed = false;
 	queue_doze(f->queue, held, wakeup_closed, f);
-	f->look_wanted = true;
+	if (f->looking)
+		f->look_again = true; /* the one under way is ahead of the tries and does not count */
+	else
+		f->look_wanted = true;
 	flow_look(f); /* behind the tries on the same connection, so it comes after them */
 }
 
