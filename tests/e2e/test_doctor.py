@@ -119,7 +119,7 @@ def test_command_line(patient):
     said = json.loads(alone.stdout)
     assert alone.returncode == 0 and said["skipped"] == ["plugin", "templates"], said
     assert {c["subject"] for c in said["checks"] if c["check"] == "queue"} == {
-        "email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue"}
+        "email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue", "mail_events_queue"}
 
 
 # ---- broken by one statement: check, what is seen, remedy, and what --fix does ----

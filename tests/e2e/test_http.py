@@ -48,7 +48,7 @@ def test_queues(rig, http_port):
     rig.catcher.wait_to("somebody@example.test")
     rig.daemon.wait_settled(queue="email_queue")
     found = queues(client)
-    assert set(found) == {"email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue"}
+    assert set(found) == {"email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue", "mail_events_queue"}
     row = found["report_generation_queue"]  # nobody serves it
     assert row["worker"] is None and row["attached"] is True and row["dead_letters"] == 0
     assert (row["waiting"], row["due"], row["delayed"], row["leased"], row["in_flight"]) == (3, 2, 1, 0, 0)

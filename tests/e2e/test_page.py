@@ -208,7 +208,7 @@ def test_in_the_browser(page, rig):
         pytest.skip("chromium and chromium-driver are not installed")
     with Browser(page) as b:
         b.until(lambda: b.text("#pulse") == "All is well")
-        b.until(lambda: len(b.all("#queue-table tbody")) == 4)
+        b.until(lambda: len(b.all("#queue-table tbody")) == 5)
         assert b.text("[data-queue=email_queue] [data-name=Dead]") == "3"
         for lang, width, height, dark in (("en", 1280, 900, False), ("ru", 1280, 900, True), ("ru", 390, 844, False), ("en", 390, 844, True)):
             b.screen(width, height, dark)
