@@ -1,4 +1,4 @@
-/* dotenv.c: fuzz target: a .env file. What it sets are names of variables, and what is wrong is told without a value. */
+/* dotenv.c: fuzz target: a .env file. What it sets are names of variables, what is set stays, and an error is one line. */
 #include "config.h"
 
 #include "log.h"
