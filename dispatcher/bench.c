@@ -32,7 +32,7 @@ static const char help[] =
 	"      --gap MS          latency: milliseconds between two messages (10)\n"
 	"      --delayed N       latency: so many messages in the queue that are not due yet (0)\n"
 	"      --hold-snapshot   drain: a transaction keeps its snapshot all the time, and the queue is never truncated\n"
-	"      --in-flight N     drain, enqueue: max_in_flight of the queue (1000)\n"
+	"      --in-flight N     drain, enqueue: max_in_flight of the queue (2000)\n"
 	"      --producers N     enqueue: processes that send (8)\n"
 	"      --seconds N       enqueue: how long a round lasts (3)\n"
 	"      --smtp HOST:PORT  mail: the server, never taken from anywhere else\n"
@@ -221,7 +221,7 @@ static int measure(struct bench *b)
 /* pgmqd bench; returns the exit status. */
 int cmd_bench(int argc, char **argv)
 {
-	struct bench b = { .db.name = "pgmqd bench", .gap_ms = 10, .in_flight = 1000, .producers = 8, .seconds = 3, .to = "bench@example.test" };
+	struct bench b = { .db.name = "pgmqd bench", .gap_ms = 10, .in_flight = 2000, .producers = 8, .seconds = 3, .to = "bench@example.test" };
 	int status = read_arguments(&b, argc, argv);
 
 	if (status < 0)

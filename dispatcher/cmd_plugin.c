@@ -125,7 +125,8 @@ static char *test_host(void)
 static int test(int argc, char **argv)
 {
 	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99", leaks[] = "--leak-check=full",
-	            kinds[] = "--show-leak-kinds=definite", children[] = "--child-silent-after-fork=yes";
+	            kinds[] = "--show-leak-kinds=definite", children[] = "--child-silent-after-fork=yes",
+	            errors[] = "--errors-for-leak-kinds=definite"; /* no other kind is shown, so no other may fail */
 	char *host = test_host(), **args = xcalloc((size_t)argc + 8, sizeof(*args));
 	bool under = false;
 	int n = 0;
@@ -138,6 +139,7 @@ static int test(int argc, char **argv)
 		args[n++] = status;
 		args[n++] = leaks;
 		args[n++] = kinds;
+		args[n++] = errors;
 		args[n++] = children;
 	}
 	args[n++] = host;

@@ -2,8 +2,11 @@
 #include "config.h"
 
 #include "history.h"
+#include "httpconn.h"
 #include "httpdb.h"
+#include "httpjobs.h"
 #include "httproute.h"
+#include "httpwatch.h"
 #include "log.h"
 
 #include <errno.h>
@@ -12,25 +15,20 @@
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/listener.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define CONTROL_MAX_HEADERS 16384
-#define CONTROL_MAX_BODY (1024 * 1024)
 #define CONTROL_TIMEOUT_S 5
-#define CONTROL_MAX_CONNECTIONS 64
 #define CONTROL_BEAT_LIMIT_MS 30000 /* where there is no watchdog */
 
 struct control_server {
 	struct control control; /* what the handlers see; first */
 	struct evhttp *http;
 	struct evconnlistener *listener;
-	struct event *reopen; /* pending while the listener is switched off */
-	int base_fd;          /* connections get descriptors from here on */
 	unsigned beats;
+	struct httpconns *conns;
 };
 
 /* Answers every request. */
@@ -38,44 +36,29 @@ static void control_request(struct evhttp_request *req, void *arg)
 {
 	struct control_server *s = arg;
 
+	httpconn_request(s->conns, req);
 	httproute_request(&s->control, req);
 }
 
-/* Whether as many connections are open as may be: the kernel hands out the lowest free descriptor, so asking for one
- * tells. */
-static bool control_is_full(const struct control_server *c)
-{
-	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, c->base_fd);
-
-	if (fd == -1)
-		return true;
-	close(fd);
-	return fd - c->base_fd >= CONTROL_MAX_CONNECTIONS;
-}
-
-/* Called for each connection that was accepted: the last one that fits switches the listener off for a moment. */
+/* Called for each connection that was accepted. */
 static struct bufferevent *control_connection(struct event_base *base, void *arg)
 {
-	static const struct timeval pause = { .tv_usec = 50000 };
-	struct control_server *c = arg;
-
-	if (control_is_full(c) && !event_pending(c->reopen, EV_TIMEOUT, NULL)) {
-		evconnlistener_disable(c->listener);
-		event_add(c->reopen, &pause);
-	}
-	return bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+	(void)base;
+	return httpconn_new(((struct control_server *)arg)->conns);
 }
 
-/* Looks whether there is room again. */
-static void control_reopen(evutil_socket_t fd, short what, void *arg)
+/* As many connections are open as may be: others wait in the kernel. */
+static void control_full(void *arg)
 {
-	static const struct timeval pause = { .tv_usec = 50000 };
+	evconnlistener_disable(((struct control_server *)arg)->listener);
+}
+
+/* One of them has gone. */
+static void control_room(void *arg)
+{
 	struct control_server *c = arg;
 
-	(void)fd, (void)what;
-	if (control_is_full(c))
-		event_add(c->reopen, &pause);
-	else
+	if (c->listener != NULL)
 		evconnlistener_enable(c->listener);
 }
 
@@ -113,8 +96,6 @@ static int control_serve(struct control_server *c)
 
 	if ((c->http = evhttp_new(c->control.base)) == NULL)
 		return -1;
-	evhttp_set_max_headers_size(c->http, CONTROL_MAX_HEADERS);
-	evhttp_set_max_body_size(c->http, CONTROL_MAX_BODY);
 	evhttp_set_timeout(c->http, CONTROL_TIMEOUT_S);
 	/* All methods, so that the refusal has our shape. */
 	evhttp_set_allowed_methods(c->http, EVHTTP_REQ_GET | EVHTTP_REQ_HEAD | EVHTTP_REQ_POST | EVHTTP_REQ_PUT |
@@ -125,10 +106,6 @@ static int control_serve(struct control_server *c)
 	if ((bound = evhttp_accept_socket_with_handle(c->http, c->control.listen.fd)) == NULL)
 		return -1;
 	c->listener = evhttp_bound_socket_get_listener(bound);
-	c->base_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
-	if (c->base_fd == -1)
-		return -1;
-	close(c->base_fd);
 	return 0;
 }
 
@@ -158,23 +135,28 @@ int control_main(const struct proc_env *env)
 		term = evsignal_new(c.control.base, SIGTERM, control_leave, &c);
 		parent = event_new(c.control.base, env->parent_fd, EV_READ, control_leave, &c);
 		beat = event_new(c.control.base, -1, EV_PERSIST, control_beat, &c);
-		c.reopen = evtimer_new(c.control.base, control_reopen, &c);
+		c.conns = httpconns_new(c.control.base, control_full, control_room, &c);
 	}
-	if (term == NULL || parent == NULL || beat == NULL || c.reopen == NULL || evsignal_add(term, NULL) == -1 ||
+	if (term == NULL || parent == NULL || beat == NULL || evsignal_add(term, NULL) == -1 ||
 		event_add(parent, NULL) == -1 || event_add(beat, &second) == -1 || control_serve(&c) == -1)
 		log_error("cannot set up the event loop: %s", strerror(errno));
 	else {
-		c.control.db = httpdb_new(&c.control);
 		c.control.history = history_new();
+		c.control.starts = httpstart_new(&c.control);
+		c.control.watches = httpwatch_list_new(&c.control);
+		c.control.db = httpdb_new(&c.control, httpjobs_attach);
 		stats_state(env->slot, STATE_READY);
 		log_info("listening on %s", env->settings->http_listen);
 		event_base_dispatch(c.control.base);
 		status = PROC_EXIT_OK;
 	}
+	c.listener = NULL;
 	if (c.http != NULL)
 		evhttp_free(c.http);
+	httpwatch_list_free(c.control.watches);
 	httpdb_free(c.control.db);
 	history_free(c.control.history);
+	httpstart_free(c.control.starts);
 	httplisten_unlink(&c.control.listen);
 	if (term != NULL)
 		event_free(term);
@@ -182,9 +164,8 @@ int control_main(const struct proc_env *env)
 		event_free(parent);
 	if (beat != NULL)
 		event_free(beat);
-	if (c.reopen != NULL)
-		event_free(c.reopen);
 	if (c.control.base != NULL)
 		event_base_free(c.control.base);
+	httpconns_free(c.conns);
 	return status;
 }

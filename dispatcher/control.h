@@ -10,6 +10,8 @@
 
 struct history;
 struct httpdb;
+struct httpstart;
+struct httpwatch_list;
 
 struct control {
 	const struct proc_env *env;
@@ -17,6 +19,8 @@ struct control {
 	struct httplisten listen;
 	struct httpdb *db;
 	struct history *history; /* for the status page */
+	struct httpstart *starts;       /* of jobs */
+	struct httpwatch_list *watches; /* of jobs */
 	int64_t beat_limit_ms; /* a process that has not beaten for longer counts as hanging */
 };
 

@@ -34,7 +34,7 @@ static const char help[] =
 	"\n"
 	"      --id N               this one; may be given more than once\n"
 	"      --where-reason TEXT  those whose reason has TEXT in it, in upper or lower case\n"
-	"      --class C            those of this class: permanent, attempts, crash, malformed, unknown\n"
+	"      --class C            those of this class: permanent, attempts, crash, malformed, memory, unknown\n"
 	"      --limit N            no more than the oldest N\n"
 	"      --dry-run            say which would be put back or thrown away; change nothing\n"
 	"  -y, --yes                do not ask\n"

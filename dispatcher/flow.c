@@ -206,7 +206,7 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 	m->cancelling = true;
 	message_end_resources(m);
 	if (f->plugin->d.cancel) {
-		struct host_call call = host_call(&f->host, m->id);
+		struct host_call call = host_call_msg(m);
 
 		f->plugin->d.cancel(f->plugin->handle, m);
 		host_return(call);
@@ -248,7 +248,7 @@ static void flow_deliver(struct pgmqd_msg *m)
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)
 		lease_deadline_arm(f);
-	call = host_call(&f->host, m->id);
+	call = host_call_msg(m);
 	f->plugin->d.deliver(f->plugin->handle, m);
 	host_return(call);
 }
@@ -310,6 +310,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		m->flow = f;
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
+		trace_read(&m->trace, m->headers);
 		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
 		flow_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */
@@ -322,7 +323,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
 	if (!f->look_wanted && claim->due_ms < 86400000)
 		wakeup_due_in(f, claim->due_ms + 1);
-	f->shared = claim->shared > 0 || (claim->shared < 0 && f->shared);
+	wakeup_shared(f, claim->shared);
 	wakeup_poll_arm(f);
 	if (claim->rows)
 		lease_arm(f);
@@ -356,7 +357,7 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, flow_looked, f);
 	f->full_look = false;
 }
 

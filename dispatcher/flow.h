@@ -102,6 +102,7 @@ void flow_look(struct flow *f);                 /* claims, if that makes sense n
 void wakeup_due_in(struct flow *f, int64_t ms); /* wakeup.c: when to look; the next look is due in `ms` */
 void wakeup_due_by(struct flow *f, int64_t ms); /* or sooner, if it is due sooner already */
 void wakeup_next(struct flow *f);
+void wakeup_shared(struct flow *f, int shared);
 void wakeup_poll_arm(struct flow *f);
 void wakeup_due(evutil_socket_t fd, short what, void *arg);
 void wakeup_poll(evutil_socket_t fd, short what, void *arg);

@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
+#define IDLE_MAX 128 /* connections that are kept open; by itself libcurl keeps four for each transfer of the moment */
+
 _Static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or newer");
 
 /* A transfer under way, found through CURLOPT_PRIVATE. */
@@ -148,6 +150,7 @@ struct http *http_new(struct event_base *base)
 	MULTI_SET(h->multi, CURLMOPT_SOCKETDATA, h);
 	MULTI_SET(h->multi, CURLMOPT_TIMERFUNCTION, http_timer);
 	MULTI_SET(h->multi, CURLMOPT_TIMERDATA, h);
+	MULTI_SET(h->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_MAX);
 	return h;
 }
 

@@ -3,6 +3,7 @@
 
 #include "httpcall.h"
 
+#include "httpconn.h"
 #include "log.h"
 #include "xalloc.h"
 
@@ -50,10 +51,11 @@ static void httpcall_free(struct httpcall *call)
 }
 
 /* The request is evhttp's again: from here on nobody wants to hear of its connection's end. */
-static struct evhttp_request *httpcall_release(struct httpcall *call)
+static struct evhttp_request *httpcall_release(struct httpcall *call, struct evhttp_connection **conn)
 {
 	struct evhttp_request *req = call->req;
 
+	*conn = call->conn;
 	if (req != NULL)
 		evhttp_connection_set_closecb(call->conn, NULL, NULL);
 	httpcall_free(call);
@@ -63,28 +65,28 @@ static struct evhttp_request *httpcall_release(struct httpcall *call)
 const char *httpcall_body(struct httpcall *call, size_t *len)
 {
 	struct evbuffer *in = call->req != NULL ? evhttp_request_get_input_buffer(call->req) : NULL;
-	const char *text;
 
+	if (call->body != NULL) {
+		*len = call->body_len;
+		return call->body;
+	}
 	*len = in != NULL ? evbuffer_get_length(in) : 0;
 	if (in == NULL)
 		return "";
-	if (evbuffer_add(in, "", 1) == -1 || (text = (const char *)evbuffer_pullup(in, -1)) == NULL) {
+	if (evbuffer_add(in, "", 1) == -1 || (call->body = (const char *)evbuffer_pullup(in, -1)) == NULL) {
 		*len = 0;
 		return "";
 	}
-	return text;
+	call->body_len = *len;
+	return call->body;
 }
 
 cJSON *httpcall_body_object(struct httpcall *call)
 {
 	size_t len;
-	const char *text = httpcall_body(call, &len), *end = NULL;
-	cJSON *json = cJSON_ParseWithLengthOpts(text, len + 1, &end, 1);
+	const char *text = httpcall_body(call, &len);
+	cJSON *json = memchr(text, '\0', len) == NULL ? cJSON_ParseWithOpts(text, NULL, 1) : NULL; /* a NUL would count as a blank */
 
-	if (json != NULL && end != text + len) { /* a NUL in the middle, and something behind it */
-		cJSON_Delete(json);
-		json = NULL;
-	}
 	if (cJSON_IsObject(json))
 		return json;
 	cJSON_Delete(json);
@@ -130,6 +132,7 @@ static void httpcall_common_headers(struct httpcall *call, const char *type)
 
 void httpcall_send(struct httpcall *call, int code, const char *type, struct evbuffer *body)
 {
+	struct evhttp_connection *conn;
 	struct evhttp_request *req;
 	char length[32];
 
@@ -141,8 +144,10 @@ void httpcall_send(struct httpcall *call, int code, const char *type, struct evb
 			evbuffer_drain(body, evbuffer_get_length(body));
 		}
 	}
-	if ((req = httpcall_release(call)) != NULL)
+	if ((req = httpcall_release(call, &conn)) != NULL) {
 		evhttp_send_reply(req, code, NULL, body);
+		httpconn_flush(conn);
+	}
 	evbuffer_free(body);
 }
 
@@ -185,8 +190,10 @@ void httpcall_stream_begin(struct httpcall *call, const char *type)
 	if (call->req == NULL)
 		return;
 	httpcall_common_headers(call, type);
+	httpcall_add_header(call, "Connection", "close");
 	evhttp_connection_set_timeout(call->conn, 0); /* it is meant to be silent for long */
 	evhttp_send_reply_start(call->req, HTTP_OK, NULL);
+	httpconn_flush(call->conn);
 }
 
 void httpcall_stream_write(struct httpcall *call, const char *text, size_t len)
@@ -198,13 +205,17 @@ void httpcall_stream_write(struct httpcall *call, const char *text, size_t len)
 	piece = httpcall_buffer();
 	evbuffer_add(piece, text, len);
 	evhttp_send_reply_chunk(call->req, piece);
+	httpconn_flush(call->conn);
 	evbuffer_free(piece);
 }
 
 void httpcall_stream_end(struct httpcall *call)
 {
-	struct evhttp_request *req = httpcall_release(call);
+	struct evhttp_connection *conn;
+	struct evhttp_request *req = httpcall_release(call, &conn);
 
-	if (req != NULL)
-		evhttp_send_reply_end(req);
+	if (req == NULL)
+		return;
+	evhttp_send_reply_end(req);
+	httpconn_flush(conn);
 }

@@ -24,6 +24,8 @@ struct httpcall {
 	const struct httproute *route;
 	char param[HTTPCALL_PARAMS][HTTPCALL_PARAM_SIZE]; /* what stands in the place of the pattern's {...}, decoded */
 	struct evkeyvalq query;                           /* decoded; see httpcall_query() */
+	const char *body; /* see httpcall_body() */
+	size_t body_len;
 	bool authorized;                                  /* came with the token */
 	void *data;                                       /* the handler's own; freed with the call by free_data */
 	void (*free_data)(void *data);

@@ -15,6 +15,7 @@ struct httpdb {
 	struct control *control;
 	struct pgconn *pg; /* pipelined */
 	bool was_up;
+	void (*up)(struct control *c);
 	size_t under_way;
 };
 
@@ -41,6 +42,7 @@ static void httpdb_up(void *arg)
 		stats_add(db->control->env->slot, STAT_RECONNECTS, 1);
 	db->was_up = true;
 	log_debug("connected to the database");
+	db->up(db->control);
 }
 
 /* Lost. */
@@ -61,11 +63,12 @@ static void httpdb_failed(void *arg, const char *reason)
 
 static const struct pgconn_events httpdb_events = { .up = httpdb_up, .down = httpdb_down, .failed = httpdb_failed };
 
-struct httpdb *httpdb_new(struct control *c)
+struct httpdb *httpdb_new(struct control *c, void (*up)(struct control *c))
 {
 	struct httpdb *db = xcalloc(1, sizeof(*db));
 
 	db->control = c;
+	db->up = up;
 	db->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control", true, &httpdb_events, db);
 	pgconn_start(db->pg);
 	return db;

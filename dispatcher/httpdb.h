@@ -7,7 +7,8 @@
 
 struct httpdb;
 
-struct httpdb *httpdb_new(struct control *c); /* connects by itself, and again and again */
+/* Connects by itself, again and again, and calls `up` each time. */
+struct httpdb *httpdb_new(struct control *c, void (*up)(struct control *c));
 void httpdb_free(struct httpdb *db);
 
 /* Called with a result without error; answers the call. */
@@ -19,7 +20,8 @@ typedef void (*httpdb_answer_cb)(struct httpcall *call, const struct pgresult *r
  * behind "CODE: "; anything else is 500, and logged. */
 void httpdb_query(struct httpcall *call, const char *sql, int nparams, const char *const *params, httpdb_answer_cb answer);
 
-/* The same for one statement that answers many calls: a plain callback, whose errors httpdb_refuse() answers. */
+/* The same for a statement that answers many calls, or none: a plain callback, whose errors httpdb_refuse() answers. It may be
+ * called before this returns. */
 void httpdb_send(struct httpdb *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void httpdb_refuse(struct httpcall *call, const struct pgresult *r);
 

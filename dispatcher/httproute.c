@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* In this order; the first pattern that fits counts. */
-static const struct httproute *const httproute_tables[] = { httphealth_routes, httpqueues_routes, httpstatus_routes, httpdead_routes,
-	httptemplates_routes, httppage_routes };
+static const struct httproute *const httproute_tables[] = { httphealth_routes, httpmetrics_routes, httpqueues_routes, httpmail_routes,
+	httpstatus_routes, httpdead_routes, httptemplates_routes, httpjobs_routes, httpstart_routes, httpevents_routes, httppage_routes };
 
 #define HTTPROUTE_NTABLES (sizeof(httproute_tables) / sizeof(*httproute_tables))
 
@@ -105,7 +105,7 @@ void httproute_request(struct control *c, struct evhttp_request *req)
 		return;
 	route = path != NULL ? httproute_find(call, path) : NULL;
 	if (route == NULL) {
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "there is nothing here; /health, /metrics and /api/queues are there");
+		httpcall_error(call, HTTP_NOTFOUND, "not_found", "there is nothing here; /api/openapi.json says what there is");
 		return;
 	}
 	call->route = httproute_method(route->pattern, evhttp_request_get_command(req), allow, sizeof allow);

@@ -496,6 +496,12 @@ void pgconn_start(struct pgconn *c)
 		conn_connect(c);
 }
 
+void pgconn_hang_up(struct pgconn *c)
+{
+	if (c->state != CONN_IDLE)
+		conn_drop(c);
+}
+
 /* Closes and frees without callbacks. */
 void pgconn_free(struct pgconn *c)
 {

@@ -30,6 +30,7 @@ struct pgconn_events {
 struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const char *application_name, bool pipeline,
                           const struct pgconn_events *events, void *arg);
 void pgconn_start(struct pgconn *c);
+void pgconn_hang_up(struct pgconn *c); /* closes it, and answers all statements under way as lost; only pgconn_free() may follow */
 void pgconn_free(struct pgconn *c); /* not from a callback of its own; statements under way get no callback */
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
 

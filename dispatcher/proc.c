@@ -27,8 +27,7 @@ extern char **environ;
 static char
 	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
-static char **proc_title_environ; /* the copy of environ, which setenv() may put another array in place of */
-static char **proc_title_args; /* the copies of argv, lest they count as lost where main() sets one to something else */
+static char **proc_title_args, **volatile proc_title_environ; /* the copies, lest one that is replaced or taken out counts as lost */
 
 /* Closes descriptors first..last. */
 static void proc_close_between(unsigned first, unsigned last)
@@ -210,7 +209,7 @@ void proc_std_fds(void)
 /* Finds how far the arguments and the environment reach in one piece, and copies both to where they can stay. */
 void proc_title(int argc, char **argv)
 {
-	char *end = NULL;
+	char *end = NULL, **copy;
 	size_t i, n;
 
 	if (argc < 1 || proc_title_area != NULL)
@@ -226,7 +225,9 @@ void proc_title(int argc, char **argv)
 	proc_title_environ = xcalloc(n + 1, sizeof *proc_title_environ);
 	for (i = 0; i < n; i++)
 		proc_title_environ[i] = xstrdup(environ[i]);
-	environ = proc_title_environ;
+	copy = xcalloc(n + 1, sizeof *copy); /* unsetenv() takes pointers out of this one */
+	memcpy(copy, proc_title_environ, n * sizeof *copy);
+	environ = copy;
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
 		argv[i] = proc_title_args[i] =

@@ -70,8 +70,8 @@ bool queue_is_stale(const char *sqlstate)
 /* ---- the texts ---- */
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: the time until the next that
- * falls due, what the mark is made of (clock, oldest running and next transaction), and with $4 whether another worker holds the lock
- * "present", and whether the index for priorities has come or gone.
+ * falls due, what the mark is made of (clock, oldest running and next transaction), with $5 whether another worker holds the lock
+ * "present", and with $4 whether the index for priorities has come or gone.
  * A message that has had its attempts comes without its text, which may be what none of them survived. */
 static char *sql_claim(const struct queue *q)
 {
@@ -81,14 +81,15 @@ static char *sql_claim(const struct queue *q)
 		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
-		" SELECT c.msg_id, c.read_ct, x.refunds, (extract(epoch FROM c.enqueued_at) * 1000000)::bigint,"
+		" SELECT c.msg_id, c.read_ct, x.refunds,"
+		" (extract(epoch FROM least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
 		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
 		" %8$s, NULL::bool FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\""
 		" WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval '1 day')"
 		" - pg_catalog.clock_timestamp()) * 1000)::bigint, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
 		" pg_catalog.pg_current_snapshot()::text,"
-		" CASE WHEN $4::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
+		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
 		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
 		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
@@ -339,10 +340,11 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	else if (q->archive && !archive)
 		q->probe_error = xasprintf("queue \"%s\" has no archive table pgmq.a_%s; set on_done = delete or create the queue anew", q->name, q->table);
 	else if (unlogged && !q->allow_unlogged)
-		q->probe_error = xasprintf("queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE pgmq.\"q_%s\" SET LOGGED, or set"
-		                           " allow_unlogged = yes if its messages may be lost", q->name, q->table);
+		q->probe_error = xasprintf("queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE"
+		                           " pgmq.\"q_%s\" SET LOGGED, or set allow_unlogged = yes if its messages may be lost", q->name, q->table);
 	else if (q->grouped && !q->headers)
-		q->probe_error = xasprintf("queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take ordered = group out", q->name);
+		q->probe_error = xasprintf("queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take"
+		                           " ordered = group out", q->name);
 	if (q->probe_error) {
 		probe_end(q);
 		return;
@@ -354,8 +356,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		                                           : "wake-up trigger, so that it is only polled",
 		                             q->name);
 	else if (q->grouped && !group_index)
-		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT pgmqd.group_queue('%s')",
-		                             q->name, q->name);
+		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT"
+		                             " pgmqd.group_queue('%s')", q->name, q->name);
 	q->preparing++; /* held until all are under way */
 	probe_prepare(q, ST_CLAIM, sql_claim(q));
 	probe_prepare(q, ST_DONE, sql_done(q));
@@ -402,7 +404,8 @@ void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
 	             " WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
 	             " (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0"
 	             " AND NOT a.attisdropped),"
-	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN ('O', 'A')), c.oid::int4,"
+	             " EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' AND t.tgenabled IN"
+	             " ('O', 'A')), c.oid::int4,"
 	             " c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX("group")
 	             " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
 	             " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' || $1::text || '_dlq')"

@@ -37,17 +37,17 @@ bool queue_is_stale(const char *sqlstate);
 
 /* Claims up to n visible messages under the visibility timeout: those that fell due first, or the most urgent. `due_ms` is the
  * time until the next message that is not yet visible falls due (a day at most). A look that is not `full` begins at the
- * low-water mark, below which nothing can be that was not seen before. */
+ * low-water mark, below which nothing can be that was not seen before. `ask`: also whether the queue is shared. */
 struct queue_claim {
 	const char *error, *sqlstate;
 	int rows;
 	int64_t due_ms;
-	int shared; /* whether another worker has this queue, too: 1 or 0; -1: not asked (full looks ask) */
+	int shared; /* whether another worker has this queue, too: 1 or 0; -1: not asked */
 	bool changed; /* the queue's indexes are others now: probe it again */
 	const PGresult *res;
 };
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
-void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg);
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_cb cb, void *arg);
 void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, priority, texts */
 
 /* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */

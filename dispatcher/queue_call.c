@@ -21,7 +21,7 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 struct claim_call {
 	struct queue *queue;
 	unsigned asked;
-	bool full;
+	bool ask;
 	queue_claim_cb cb;
 	void *arg;
 };
@@ -56,7 +56,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	if (last >= 0) {
 		claim.rows = last;
 		claim.due_ms = atoll(PQgetvalue(r->res, last, 6));
-		if (call->full)
+		if (call->ask)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		if (!call->queue->grouped) /* else rows are passed over because others come before them */
@@ -66,23 +66,23 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	free(call);
 }
 
-void queue_claim(struct queue *q, unsigned n, bool full, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, queue_claim_cb cb, void *arg)
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[4] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f" };
+	const char *params[5] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f" };
 
 	snprintf(count, sizeof(count), "%u", n);
 	call->queue = q;
 	call->asked = n;
-	call->full = full;
+	call->ask = ask;
 	call->cb = cb;
 	call->arg = arg;
 	if (q->grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}
-	queue_run(q, ST_CLAIM, 4, params, claim_answer, call);
+	queue_run(q, ST_CLAIM, 5, params, claim_answer, call);
 	if (q->grouped)
 		pgconn_group_end(q->pg);
 }

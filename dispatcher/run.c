@@ -166,6 +166,11 @@ static int run_check(const struct settings *s)
 		run_print_option(row, s, s->lines[row - settings_global_options]);
 	for (size_t i = 0; i < s->nqueues; i++)
 		good = run_check_queue(s, &s->queues[i]) && good;
+	for (size_t i = 0; i < s->njobs; i++) {
+		printf("\n[job %s]\n", s->jobs[i].name);
+		for (const struct pgmqd_option *row = settings_job_options; row->name; row++)
+			run_print_option(row, &s->jobs[i], s->jobs[i].lines[row - settings_job_options]);
+	}
 	if (good)
 		printf("\nThe settings are good.\n");
 	else

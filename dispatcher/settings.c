@@ -11,6 +11,7 @@
 
 #define GLOBAL(field) offsetof(struct settings, field)
 #define QUEUE(field) offsetof(struct queue_settings, field)
+#define JOB(field) offsetof(struct job_settings, field)
 
 const struct pgmqd_option settings_global_options[] = {
 	{ "database", PGMQD_STRING, 0, GLOBAL(database), "",
@@ -83,6 +84,11 @@ const struct pgmqd_option settings_queue_options[] = {
 	{ 0 },
 };
 
+const struct pgmqd_option settings_job_options[] = {
+	{ "queue", PGMQD_STRING, 1, JOB(queue), NULL, "Queue that the messages of these jobs are put into.", NULL, NULL },
+	{ 0 },
+};
+
 /* Whether `line` is one of the lines of `text`. */
 static bool has_line(const char *text, const char *line)
 {
@@ -128,6 +134,11 @@ void settings_free(struct settings *s)
 		option_free(settings_queue_options, q);
 	}
 	free(s->queues);
+	for (size_t i = 0; i < s->njobs; i++) {
+		free(s->jobs[i].name);
+		option_free(settings_job_options, &s->jobs[i]);
+	}
+	free(s->jobs);
 	option_free(settings_global_options, s);
 	free(s->path);
 	free(s);
@@ -327,13 +338,13 @@ char *settings_redact_conninfo(const char *conninfo)
 }
 
 /* Prints the rows of a table, commented out at their defaults. */
-static void print_sample_rows(const struct pgmqd_option *table)
+static void print_sample_rows(const struct pgmqd_option *table, const char *required)
 {
 	for (const struct pgmqd_option *row = table; row->name; row++) {
 		printf("\n# %s\n# (%s%s%s%s%s)\n", row->doc, option_type_name(row), row->choices ? ": " : "", row->choices ? row->choices : "",
 		    row->env ? "; environment: " : "", row->env ? row->env : "");
 		if (row->required)
-			printf("%s = email\n", row->name);
+			printf("%s = %s\n", row->name, required);
 		else
 			printf("#%s =%s%s\n", row->name, row->def && *row->def ? " " : "", row->def ? row->def : "");
 	}
@@ -348,9 +359,13 @@ void settings_print_sample(void)
 	       "# or with a blank and ; behind a value. What stands here wins over the environment, and the environment over the\n"
 	       "# default. Lines that are commented out show the default. Keep passwords in the environment (pgmqd run --env-file).\n"
 	       "\n[pgmqd]\n");
-	print_sample_rows(settings_global_options);
+	print_sample_rows(settings_global_options, "");
 	printf("\n\n# One section for each queue. Whatever is not listed here is an option of the queue's plugin: see its own man page,\n"
 	       "# pgmqd-email(7) for instance.\n"
 	       "[queue email_queue]\n");
-	print_sample_rows(settings_queue_options);
+	print_sample_rows(settings_queue_options, "email");
+	printf("\n\n# One section for each kind of job that may be started over HTTP, by POST /api/TYPE/start; see pgmqd(8).\n"
+	       "#[job professional-report]\n");
+	for (const struct pgmqd_option *row = settings_job_options; row->name; row++)
+		printf("\n# %s\n# (%s)\n#%s = report_generation_queue\n", row->doc, option_type_name(row), row->name);
 }

@@ -37,6 +37,14 @@ struct queue_settings {
 	uint64_t files; /* stands for the files that values may come from, as they were; see settings_env_files() */
 };
 
+/* One [job TYPE] section. */
+struct job_settings {
+	char *name;
+	unsigned line;
+	const char *queue;
+	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
+};
+
 struct settings {
 	char *path;          /* of the file that was read */
 	bool world_readable; /* the file's mode lets everybody read it */
@@ -51,11 +59,14 @@ struct settings {
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
 	size_t nqueues;
+	struct job_settings *jobs;
+	size_t njobs;
 	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
 };
 
 extern const struct pgmqd_option settings_global_options[]; /* the one table: [pgmqd] */
 extern const struct pgmqd_option settings_queue_options[];  /* the one table: [queue NAME] */
+extern const struct pgmqd_option settings_job_options[];    /* the one table: [job TYPE] */
 
 /* Reads `path` (NULL: the built-in place). NULL on failure after the errors were written to *errors (malloc'd, one per
  * line, each "FILE:LINE: what is wrong and what to do"); every error of the file is told, not only the first. */
@@ -95,5 +106,6 @@ void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given
 /* Checks what a table cannot say; adds to *errors. */
 void settings_check_global(const struct settings *s, unsigned line, char **errors);
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors);
+void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors); /* when all sections were read */
 
 #endif

@@ -199,3 +199,21 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
 		    q->name, CHECK_POLL_MIN);
 }
+
+/* Checks one [job TYPE]: its name is a part of paths, and its queue has to be one of ours if it is here. */
+void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors)
+{
+	static const char *const taken[] = { "queues", "cron", "jobs" };
+
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
+		if (strcmp(j->name, taken[i]) == 0)
+			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name", s->path, j->line, j->name, j->name);
+	if (!j->queue || !is_word(j->queue, 47, "_")) {
+		settings_error(errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
+		return;
+	}
+	for (size_t i = 0; i < s->nqueues; i++)
+		if (strcasecmp(s->queues[i].name, j->queue) == 0 && strcmp(s->queues[i].on_done, "archive") != 0)
+			settings_error(errors, "%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the archive",
+			    s->path, j->line, j->name, j->queue, s->queues[i].on_done);
+}

@@ -16,7 +16,7 @@
 
 #define LOAD_LINE_MAX 8192 /* where the INI library can be told; else it is 200 */
 
-enum section { SECTION_NONE, SECTION_GLOBAL, SECTION_QUEUE, SECTION_BAD };
+enum section { SECTION_NONE, SECTION_GLOBAL, SECTION_QUEUE, SECTION_JOB, SECTION_BAD };
 
 /* A file that is being read. */
 struct load {
@@ -38,6 +38,12 @@ struct load {
 static struct queue_settings *load_queue(struct load *l)
 {
 	return &l->s->queues[l->s->nqueues - 1];
+}
+
+/* The job type whose section is open. */
+static struct job_settings *load_job(struct load *l)
+{
+	return &l->s->jobs[l->s->njobs - 1];
 }
 
 /* Fills from the environment what a section left open. */
@@ -100,7 +106,31 @@ static void load_open_queue(struct load *l, const char *name)
 	l->section = SECTION_QUEUE;
 }
 
-/* Starts a section by its head, "pgmqd" or "queue NAME"; anything else leaves a bad one, whose lines are passed over. */
+/* Starts the section of a job type. */
+static void load_open_job(struct load *l, const char *name)
+{
+	struct job_settings *j;
+	size_t len = strlen(name);
+
+	if (len == 0 || len > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != len) {
+		LOAD_ERROR(l, "[job %s]: not the name of a job type (a-z, digits, - and _, at most 63 characters)", name);
+		return;
+	}
+	for (size_t i = 0; i < l->s->njobs; i++)
+		if (strcmp(l->s->jobs[i].name, name) == 0) {
+			LOAD_ERROR(l, "[job %s]: the job type has a section already, in line %u", name, l->s->jobs[i].line);
+			return;
+		}
+	l->s->jobs = xrealloc(l->s->jobs, l->s->njobs + 1, sizeof(*l->s->jobs));
+	j = &l->s->jobs[l->s->njobs++];
+	memset(j, 0, sizeof(*j));
+	j->name = xstrdup(name);
+	j->line = l->lineno;
+	option_defaults(settings_job_options, j);
+	l->section = SECTION_JOB;
+}
+
+/* Starts a section by its head, "pgmqd", "queue NAME" or "job TYPE"; anything else leaves a bad one, whose lines are passed over. */
 static void load_open_section(struct load *l, char *head)
 {
 	size_t word = strcspn(head, " \t");
@@ -117,17 +147,20 @@ static void load_open_section(struct load *l, char *head)
 		l->section = SECTION_GLOBAL;
 	} else if (strcmp(head, "queue") == 0) {
 		load_open_queue(l, name);
+	} else if (strcmp(head, "job") == 0) {
+		load_open_job(l, name);
 	} else {
-		if (*name)
+		if (*name) {
 			option_guess_word(&g, "queue", head);
-		else
+			option_guess_word(&g, "job", head);
+		} else
 			option_guess_word(&g, "pgmqd", head);
 		if (g.name && *name)
-			LOAD_ERROR(l, "[%s %s]: unknown section (did you mean [queue %s]?)", head, name, name);
+			LOAD_ERROR(l, "[%s %s]: unknown section (did you mean [%s %s]?)", head, name, g.name, name);
 		else if (g.name)
 			LOAD_ERROR(l, "[%s]: unknown section (did you mean [pgmqd]?)", head);
 		else
-			LOAD_ERROR(l, "[%s%s%s]: unknown section (there are [pgmqd] and [queue NAME])", head, *name ? " " : "", name);
+			LOAD_ERROR(l, "[%s%s%s]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])", head, *name ? " " : "", name);
 	}
 }
 
@@ -233,6 +266,13 @@ static int load_key(void *arg, const char *section, const char *key, const char 
 			load_option(l, row, q, &q->lines[row - settings_queue_options], value);
 		else
 			load_pair(l, q, key, value);
+		break;
+	case SECTION_JOB:
+		row = option_find(settings_job_options, key);
+		if (row)
+			load_option(l, row, load_job(l), &load_job(l)->lines[row - settings_job_options], value);
+		else
+			LOAD_ERROR(l, "%s: unknown option of a job type", key);
 		break;
 	case SECTION_BAD:
 		break;
@@ -375,6 +415,8 @@ struct settings *settings_load(const char *path, char **errors)
 		l.section = SECTION_GLOBAL;
 		load_close_section(&l);
 	}
+	for (size_t i = 0; i < s->njobs; i++)
+		settings_check_job(s, &s->jobs[i], errors);
 	settings_check_global(s, l.global_line ? l.global_line : 1, errors);
 	if (*errors) {
 		settings_free(s);

@@ -16,8 +16,9 @@
 
 #include <string.h>
 
-#define BURST_MS 100     /* so many messages ... */
-#define BURST_MESSAGES 50 /* ... in this time make it worth while: 500 a second */
+#define BURST_MS 100      /* so many messages ... */
+#define BURST_MESSAGES 15 /* ... in this time make it worth while; with slow disks a notifying commit takes some ms, one after the other */
+#define CALM_MESSAGES 12  /* fewer than that in the same time, and it is not worth while any more */
 #define POLL_MAX_MS 20
 #define POLL_BUSY_MAX_MS 8 /* while messages come */
 #define POLL_ROWS 50       /* so many in one look are worth it */
@@ -55,6 +56,15 @@ void wakeup_next(struct flow *f)
 		return;
 	f->look_again = f->look_again || f->looking;
 	f->look_wanted = f->look_wanted || !f->looking;
+}
+
+/* Whether another worker has the queue, too (-1: as before). One that comes tells those that believed to be alone: until they know, nobody
+ * but the fallback poll looks at what was enqueued silently for one that then died. */
+void wakeup_shared(struct flow *f, int shared)
+{
+	if (shared > 0 && !f->shared && f->notify != NOTIFY_OFF)
+		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
+	f->shared = shared > 0 || (shared < 0 && f->shared);
 }
 
 /* There may be something to claim; the first reason for a look counts. */
@@ -129,6 +139,7 @@ static void wakeup_awake(void *arg, bool ok)
 	}
 	f->wake = ok ? WAKE_AWAKE : WAKE_ASLEEP;
 	f->burst = 0;
+	f->burst_ms = flow_boottime_ms();
 	f->empty_looks = 0;
 	f->poll_ms = 1;
 	if (ok)
@@ -190,6 +201,7 @@ static int64_t wakeup_busy_poll(int64_t ms, int rows)
 void wakeup_looked(struct flow *f, int rows)
 {
 	int64_t now = flow_boottime_ms();
+	bool calm;
 
 	switch (f->wake) {
 	case WAKE_ASLEEP:
@@ -209,8 +221,14 @@ void wakeup_looked(struct flow *f, int rows)
 		if (f->notify == NOTIFY_OFF)
 			break; /* always awake, and polled as if deaf */
 		f->empty_looks = rows ? 0 : f->empty_looks + 1;
+		f->burst += (unsigned)rows;
+		calm = now - f->burst_ms > BURST_MS && f->burst < CALM_MESSAGES;
+		if (now - f->burst_ms > BURST_MS) {
+			f->burst_ms = now;
+			f->burst = 0;
+		}
 		f->poll_ms = wakeup_busy_poll(f->poll_ms, rows);
-		if (f->empty_looks >= EMPTY_LOOKS)
+		if (calm || f->empty_looks >= EMPTY_LOOKS)
 			wakeup_close(f);
 		else
 			flow_timer(f->busy, f->poll_ms);

@@ -286,6 +286,9 @@ static void worker_free(struct worker *w)
 	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->hup, w->beat, w->drain };
 
 	for (size_t i = 0; i < w->nflows; i++)
+		flow_down(w->flows[i]); /* nothing is sent any more */
+	pgconn_hang_up(w->pg);      /* every answer that is waited for owns memory */
+	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
 	free(w->flows);
 	pgconn_free(w->pg);

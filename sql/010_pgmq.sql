@@ -34,8 +34,8 @@ BEGIN
     created_at timestamptz NOT NULL DEFAULT now()
   );
   -- the schema is closed, and what default grants give in it shall not open it
-  EXECUTE (SELECT format('REVOKE ALL ON pgmq.meta FROM %s', string_agg(quote_ident(rolname), ', ')) FROM pg_roles
-    WHERE rolname IN ('anon', 'authenticated', 'pg_monitor'));
+  EXECUTE (SELECT format('REVOKE ALL ON pgmq.meta FROM %s', concat_ws(', ', 'PUBLIC', string_agg(quote_ident(rolname), ', '))) FROM pg_roles
+    WHERE rolname IN ('anon', 'authenticated'));
   GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
   GRANT SELECT ON pgmq.meta TO pg_monitor;
 

@@ -36,7 +36,7 @@ def table(source, name):
             sys.exit(f"check_docs.py does not understand this row of {name}: {row}")
         rows.append((m[1], m[2], m[3] == "1", m[4].strip('"') if m[4].startswith('"') else None,
                      m[5].strip('"') if m[5].startswith('"') else None))
-    if len(rows) != len(re.findall(r"offsetof|GLOBAL\(|QUEUE\(", body.group(1))):
+    if len(rows) != len(re.findall(r"offsetof|GLOBAL\(|QUEUE\(|JOB\(", body.group(1))):
         sys.exit(f"check_docs.py has not found every row of {name}")
     return rows
 
@@ -98,10 +98,12 @@ source = read("dispatcher/settings.c")
 conf = read("dispatcher/pgmqd.conf.5")
 page = read("dispatcher/pgmqd.8")
 sample = run("run", "--sample")
-check_table(table(source, "settings_global_options"), "[pgmqd]", between(conf, ".Sh THE SECTION [pgmqd]", ".Sh THE SECTIONS"),
+check_table(table(source, "settings_global_options"), "[pgmqd]", between(conf, ".Sh THE SECTION [pgmqd]", ".Sh THE SECTIONS [queue"),
             between(sample, "\n[pgmqd]\n", "\n[queue"))
-check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".Sh THE SECTIONS", ".Sh ENVIRONMENT"),
-            between(sample, "\n[queue", "\x00"))
+check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".Sh THE SECTIONS [queue", ".Sh THE SECTIONS [job"),
+            between(sample, "\n[queue", "\n#[job"))
+check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh THE SECTIONS [job", ".Sh ENVIRONMENT"),
+            re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
 for text in wrong:
     print(text)

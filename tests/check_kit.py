@@ -13,7 +13,7 @@ top = os.environ.get("TOP_SRCDIR") or os.path.dirname(os.path.dirname(os.path.ab
 build = os.environ.get("TOP_BUILDDIR") or os.path.join(top, "build")
 pgmqd = os.path.join(build, "pgmqd")
 failed = []
-everywhere = ["--valgrind"] if os.environ.get("PGMQD_VALGRIND") else []  # all of this under valgrind, which takes minutes
+everywhere = ["--valgrind"] if os.environ.get("PGMQD_VALGRIND") else []  # our own plugins under valgrind, which takes minutes
 
 
 def expect(what, got, wanted):
@@ -28,7 +28,7 @@ def so(name):
 def kit(plugin, lines, *args, **more_env):
     env = {**os.environ, **more_env, "VALGRIND_OPTS": f"--suppressions={top}/tests/valgrind.supp",
            "LSAN_OPTIONS": f"suppressions={top}/tests/lsan.supp:print_suppressions=0"}
-    done = subprocess.run([pgmqd, "plugin", "test", plugin, *args, *everywhere], input="".join(line + "\n" for line in lines),
+    done = subprocess.run([pgmqd, "plugin", "test", plugin, *args, *(everywhere if plugin.startswith(build) else [])], input="".join(line + "\n" for line in lines),
                           capture_output=True, text=True, timeout=120, env=env)
     return done.returncode, done.stdout.splitlines(), done.stderr
 
@@ -55,6 +55,12 @@ def check_plugins():
            (0, ["1 done", "2 retry in 2000 ms: so", "3 fail: so", "4 retry: the program's line is no answer to the message that it has"]))
     expect("null", kit(so("null"), ["1", "[]"])[:2], (0, ["1 done", "2 done"]))
     expect("webhook keeps from private addresses", kit(so("webhook"), ["{}"], "url=http://127.0.0.1:9/")[1][0].split(":")[0], "1 config_error")
+
+
+def check_turns(directory):
+    """Deliveries that take long leave the loop its turns in between."""
+    greedy = compile_plugin(directory, "greedy", os.path.join(top, "tests/kit/greedy.c"), os.path.join(top, "plugins"))
+    expect("a timer among deliveries", kit(greedy, ["{}"] * 20, "max_in_flight=20")[1][-1:], ["20 done"])
 
 
 def check_application(directory):
@@ -146,6 +152,13 @@ def check_misuse(directory):
         expect(f"misuse {misuse}", (status, told), (1, [report]))
 
 
+def functions(header):
+    """The functions that a header declares."""
+    with open(header, encoding="utf-8") as f:
+        text = re.sub(r"#define(?:.*\\\n)*.*", "", re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S))
+    return set(re.findall(r"\b(pgmqd_\w+)\(", text))
+
+
 def check_abi(directory):
     frozen = os.path.join(top, "tests/abi/v1")
     plugin = compile_plugin(directory, "old", os.path.join(frozen, "old.c"), frozen, "-pedantic", "-Werror")
@@ -160,9 +173,8 @@ def check_abi(directory):
                            capture_output=True, text=True, check=True).stdout
     names = {line.split()[1].split("(")[0] for line in set(dumped.splitlines()) - set(plain.splitlines())}
     expect("macros of the header", {n for n in names if not n.startswith("PGMQD_")}, set())
-    with open(header, encoding="utf-8") as f:
-        text = re.sub(r"#define(?:.*\\\n)*.*", "", re.sub(r"/\*.*?\*/", "", f.read(), flags=re.S))
-    declared = set(re.findall(r"\b(pgmqd_\w+)\(", text))
+    declared, promised = functions(header), functions(os.path.join(frozen, "pgmqd-plugin.h"))
+    expect("functions of API 1 that are not there any more", promised - declared, set())
     with open(os.path.join(top, "dispatcher/pgmqd.syms"), encoding="utf-8") as f:
         listed = set(re.findall(r"^\t(\w+);", f.read(), re.M))
     expect("exported and declared", listed ^ declared, set())
@@ -173,6 +185,7 @@ def check_abi(directory):
 with tempfile.TemporaryDirectory(prefix="pgmqd-kit-") as d:
     os.chmod(d, 0o755)
     check_plugins()
+    check_turns(d)
     check_application(d)
     check_options(d)
     check_misuse(d)

@@ -90,7 +90,7 @@ objects = glob.glob(os.path.join(build, "plugins/.libs/pgmqd-*-plugin.so"))
 if not objects:
     sys.exit("check_plugin_docs.py: no plugin has been built")
 for path in sorted(objects):
-    check_options(re.search(r"pgmqd-(.*)-plugin\.so$", path)[1], path)
+    check_options(re.search(r"^pgmqd-(.*)-plugin\.so$", os.path.basename(path))[1], path)
 check_interface()
 check_pages()
 for text in wrong:

@@ -1,4 +1,5 @@
-"""What ./quickstart shows: five things happen in a database, and their mails arrive; with the milliseconds in between.
+"""What ./quickstart shows: five things happen in a database, and their mails arrive; with the milliseconds in between. Then the report of the
+check-up, and a payment that is verified at a provider, which is a script of ours.
 
 Leaves the mails (mail/*.eml), the daemon's log and PostgreSQL's log in quickstart/ of the build tree (PGMQD_BUILDDIR). The exit status is 0 only if
 every expected mail arrived. With --keep everything goes on running in the background until --stop.
@@ -22,11 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from lib import app, rig  # noqa: E402  (the path comes first)
 from lib.daemon import Daemon, conf  # noqa: E402
+from lib.httpstub import HttpStub  # noqa: E402
 from lib.mailcatcher import MailCatcher  # noqa: E402
 from lib.paths import BUILDDIR, TIMEOUT, directories  # noqa: E402
 from lib.pgcluster import Cluster, bin_dir, free_port  # noqa: E402
 
 IDLE_MESSAGES = 50
+SHOP = ("123456", "test_of_quickstart")
 
 
 def say(text=""):
@@ -38,7 +41,7 @@ class Demo:
 
     def __init__(self, out):
         self.out = out
-        self.cluster = self.catcher = self.daemon = None
+        self.cluster = self.catcher = self.daemon = self.provider = None
         self.url = None
         self.reports = False
         self.checkup = None
@@ -58,6 +61,7 @@ class Demo:
         say(f"PostgreSQL {version}{' with pg_cron' if cron else ''} runs in {self.cluster.dir}")
         self.catcher = MailCatcher(dir=self.out / "mail").start()
         say(f"A mail catcher with STARTTLS and AUTH listens on {self.catcher.host}:{self.catcher.port}")
+        self.provider = HttpStub(login=SHOP).start()
         self.cluster.createdb("app")
         done = rig.migrate(self.cluster.conninfo("app"), "--demo-app")
         if done.returncode:
@@ -67,17 +71,19 @@ class Demo:
         self.url = f"http://{http}"
         self.daemon = Daemon(
             conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http),
-            env=rig.email_environment(self.catcher), log_path=self.out / "pgmqd.log").start()
+            env={**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]},
+            log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")
 
     def queues(self):
-        """The sections of the settings file: mails, and reports if their plugin was built."""
-        queues = {"email_queue": rig.email_queue(self.catcher)}
+        """The sections of the settings file: mails, payments, and reports if their plugin was built."""
+        queues = {"email_queue": rig.email_queue(self.catcher),
+                  "payment_processing_queue": {"plugin": "payment", "base_url": self.provider.url}}
         if os.path.exists(os.path.join(directories().get("plugin_dir", "/"), "pgmqd-report-plugin.so")):
             shutil.rmtree(self.out / "reports", ignore_errors=True)
             (self.out / "reports").mkdir()
-            queues["report_generation_queue"] = {"plugin": "report", "report_dir": self.out / "reports"}
+            queues["report_generation_queue"] = {"plugin": "report", "report_dir": self.out / "reports", "nice": 10}
             self.reports = True
         return queues
 
@@ -88,6 +94,8 @@ class Demo:
             status = self.daemon.stop()
         if self.catcher:
             self.catcher.stop()
+        if self.provider:
+            self.provider.stop()
         if self.cluster:
             if self.cluster.dir:
                 self.cluster.stop()
@@ -142,6 +150,24 @@ class Demo:
             row = app.report_of(db, self.checkup)
         return row, os.stat(row["path"]).st_mtime - self.committed[to], mail.at.timestamp() - self.committed[to]
 
+    def verification(self):
+        """A payment that the provider says is paid: the seconds until its row says so, too, and until the mail arrived."""
+        to = "zoya@example.test"
+        with self.cluster.connect("app") as db:
+            payment = app.new_payment(db, app.new_customer(db, to, "Зоя Образцова"))
+            db.execute("update payments set provider_payment_id = 'quickstart-1' where id = %s", [payment])
+            self.provider.answer("/v3/payments/quickstart-1", 200, {
+                "id": "quickstart-1", "status": "succeeded", "paid": True, "test": False, "amount": {"value": "1490.00", "currency": "RUB"},
+                "metadata": {"payment_id": str(payment)}, "captured_at": "2026-11-20T10:05:00.000Z"})
+            sent = time.time()
+            msg_id = db.execute("select queue_payment_processing(%s)", [payment]).fetchone()[0]
+        mail = self.catcher.wait_to(to, TIMEOUT)
+        record = self.daemon.wait_settled(TIMEOUT, queue="payment_processing_queue", msg_id=msg_id, outcome="done")
+        settled = datetime.fromisoformat(record["ts"].replace("Z", "+00:00")).timestamp()
+        with self.cluster.connect("app") as db:
+            (status,) = db.execute("select status from payments where id = %s", [payment]).fetchone()
+        return status, settled - sent, mail.at.timestamp() - sent
+
     def idle_latencies(self):
         """Seconds from commit to handler start of further messages, each sent when the one before was done."""
         self.catcher.dir = None  # the folder is for the five
@@ -177,6 +203,7 @@ def write_env(demo):
     values = {
         "PGHOST": demo.cluster.dir, "PGPORT": demo.cluster.port, "PGUSER": "postgres", "PGDATABASE": "app",
         "DATABASE_URL": demo.cluster.conninfo("app"), "PGMQD_URL": demo.url,
+        **{f"PGMQD_{name.upper()}": path for name, path in directories().items()},
     }
     (demo.out / "env").write_text("".join(f"export {key}={shlex.quote(str(value))}\n" for key, value in values.items()))
 
@@ -198,6 +225,11 @@ def demonstrate(demo):
         say(f"The check-up's report, {row['pages']} pages, {row['bytes'] / 1000:.0f} kB: {row['path']}")
         say(f"  completed → PDF on disk {on_disk * 1000:.1f} ms, → mail with the PDF {mailed * 1000:.1f} ms")
         say()
+    status, settled, mailed = demo.verification()
+    mails += 1
+    say(f"A payment was verified at a scripted provider: pending → {status}")
+    say(f"  asked for → archived {settled * 1000:.1f} ms, → mail {mailed * 1000:.1f} ms")
+    say()
     idle = demo.idle_latencies()
     say(f"All {mails} mails arrived over TLS. They are in {demo.out / 'mail'}")
     say(f"Commit → handler start on an idle queue, median of {len(idle)} messages: {statistics.median(idle) * 1000:.2f} ms")

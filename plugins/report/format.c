@@ -68,7 +68,7 @@ char *format_range(const double *low, const double *high, const char *unit, enum
 	else if (b != NULL)
 		s = g_strconcat(lang == LANG_RU ? "до" NBSP : "up to" NBSP, b, NULL);
 	else if (a != NULL)
-		s = g_strconcat(lang == LANG_RU ? "от" NBSP : "from" NBSP, a, NULL);
+		s = g_strconcat(lang == LANG_RU ? "от" NBSP : "at least" NBSP, a, NULL);
 	r = s ? format_unit(s, unit, lang) : NULL;
 	g_free(a);
 	g_free(b);

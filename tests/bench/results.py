@@ -1,7 +1,9 @@
 """Makes RESULTS.md, and plots where gnuplot is, of what tests/bench/run has kept."""
 
 import json
+import re
 import shutil
+import statistics
 import subprocess
 
 from lib.daemon import run as pgmqd_run
@@ -51,8 +53,13 @@ def plot(name, got, path):
     return done.returncode == 0
 
 
-def write(kept, names, path):
-    """RESULTS.md of all the parts that are kept."""
+def was_busy(parts):
+    """Whether other work ran beside the measurements."""
+    return any(got["load"] > got["machine"]["cores"] * 1.5 for got in parts.values())
+
+
+def write(kept, names, path, readme_path):
+    """RESULTS.md of all the parts that are kept, and README.md's table."""
     parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
     newest = max(parts.values(), key=lambda got: got["at"])
     peers = next((got["peers"] for got in parts.values() if got["peers"]), {})
@@ -62,8 +69,38 @@ def write(kept, names, path):
     text += f"- Machine: {m['cores']} cores ({m['cpu']}), {m['memory']}, Linux {m['kernel']}; everything on it, the server too\n"
     text += f"- PostgreSQL {newest['postgresql']}; {pgmqd_run('--version').stdout.strip()}\n"
     text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
+    if was_busy(parts):
+        text += "**Other work kept the machine busy meanwhile (see the load of each part): these figures are provisional.**\n\n"
     for name, got in parts.items():
         text += section(name, got) + "\n"
         if plot(name, got, path.parent / f"{name}.svg"):
             text += f"![{got['title']}]({name}.svg)\n\n"
     path.write_text(text.rstrip() + "\n", encoding="utf-8")
+    readme(parts, readme_path)
+
+
+def readme(parts, path):
+    """The table of README.md, between its two marks."""
+    marks = ("<!-- tests/bench/run writes from here -->\n", "<!-- to here -->")
+    medians = {name: {who: statistics.median(v) for who, v in got["values"].items()} for name, got in parts.items() if "values" in got}
+    if not {"latency", "drain", "enqueue"} <= set(medians):
+        return
+    who = {"floor": ("bare loop", "pgmq.read + pgmq.archive by 500"), "pgmqd": ("pgmqd", "pgmqd"),
+           "graphile-worker": ("graphile-worker", "graphile-worker, batching on"),
+           "pg-boss": ("pg-boss, polling every 0.5 s", "pg-boss, fetch + complete by 500")}
+
+    def cells(part, column, form):
+        values = [medians[part].get(names[column]) for names in who.values()]
+        return " | ".join("" if v is None else format(v, form) for v in values)
+
+    table = f"| | {' | '.join(who)} |\n|---|{'---:|' * len(who)}\n"
+    table += f"| idle, call to handler, p50 in ms | {cells('latency', 0, '.2f')} |\n"
+    table += f"| 50,000 waiting messages, a second | {cells('drain', 1, ',.0f')} |\n\n"
+    table += "| messages/s of the producers, queue served | no notification | pgmqd's trigger | plain NOTIFY |\n|---|---:|---:|---:|\n"
+    for n in (8, 32):
+        row = [medians["enqueue"][f"{n} producers: served, {way}"] for way in ("no notification", "pgmqd's trigger", "plain NOTIFY")]
+        table += f"| {n} producers | {' | '.join(f'{x:,.0f}' for x in row)} |\n"
+    if was_busy(parts):
+        table += "\nOther work kept the machine busy meanwhile, so these are provisional.\n"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(re.escape(marks[0]) + ".*?" + re.escape(marks[1]), lambda _: marks[0] + table + marks[1], text, flags=re.S), encoding="utf-8")

@@ -138,3 +138,24 @@ def test_a_database_without_the_schema(cluster):
 def test_a_wrong_command_line(argv, part):
     done = run("bench", *argv)
     assert done.returncode == 2 and part in done.stderr, done.stderr
+
+
+def test_make_bench():
+    """The runner of the benchmarks makes a cluster, measures one part, and prints it; memory is no matter of time, so it is checked, too."""
+    if not (paths.BUILDDIR / "Makefile").exists():
+        pytest.skip("there is no build tree")
+    done = subprocess.run(["make", "-s", "-C", paths.BUILDDIR, "bench", "BENCH=--no-write memory"], env=clean_environment(), stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = {line.split(" | ")[0].strip("| "): float(line.split(" | ")[1]) for line in done.stdout.splitlines() if "≤" in line}
+    assert set(table) == {"supervisor", "listener", "worker with the null plugin", "worker with the email plugin"}
+    if "libasan" not in subprocess.run(["ldd", paths.pgmqd()], stdout=subprocess.PIPE, text=True, check=True).stdout:
+        assert table["supervisor"] <= 1 and table["listener"] <= 4 and table["worker with the null plugin"] <= 6
+
+
+def test_the_list_of_benchmarks():
+    done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--list"], stdout=subprocess.PIPE, text=True, check=True)
+    names = [line.split()[0] for line in done.stdout.splitlines()]
+    assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop"} <= set(names)
+    done = subprocess.run([paths.SRCDIR / "tests/bench/run", "speed"], stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "there is no speed" in done.stderr

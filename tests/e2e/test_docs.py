@@ -45,8 +45,8 @@ def built_tree():
 
 
 def test_every_block_belongs_to_a_test():
-    """A new block must be covered here: the three sections below run theirs."""
-    covered = [block for heading in ("Try it", "Five minutes with it", "Install") for block in commands(heading)]
+    """A new block must be covered here: the four sections below run theirs."""
+    covered = [block for heading in ("Try it", "Five minutes with it", "Reliability", "Install") for block in commands(heading)]
     assert covered == re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
 
 
@@ -54,11 +54,12 @@ def test_the_two_commands(built_tree):
     first, second = commands("Try it")
     assert second.strip() == "./quickstart test"  # which is what runs this test
     output = shell(first, built_tree)
-    assert "All 6 mails arrived" in output
+    assert "All 7 mails arrived" in output
+    assert re.search(r"payment was verified .*: pending → completed\n +asked for → archived [\d.]+ ms, → mail [\d.]+ ms", output), output
     assert re.search(r"report, 2 pages, .*\.pdf\n +completed → PDF on disk [\d.]+ ms, → mail with the PDF [\d.]+ ms", output), output
     assert re.search(r"median of 50 messages: \d+\.\d+ ms", output), output
     mails = list((built_tree / "build/quickstart/mail").glob("*.eml"))
-    assert len(mails) == 6
+    assert len(mails) == 7
 
 
 def test_five_minutes(built_tree):
@@ -78,11 +79,41 @@ def test_five_minutes(built_tree):
                 assert len(set((out / "mail").iterdir()) - mails) == 1
             if "_dlq" in step:
                 assert "no_such_template" in output
+            if "bench" in step:
+                assert re.search(r"^pgmqd +100 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", output, re.M), output
             if "render" in step:
                 assert "Оплата не прошла: 1 490,00 ₽" in output
     finally:
         shell(stop, built_tree)
     assert not (out / "env").exists()
+
+
+def test_campaign_of_faults(built_tree, tmp_path):
+    """The campaign's command with small figures, and the figures in README are those of the last great one."""
+    (block,) = commands("Reliability")
+    short, long = block.splitlines()
+    assert short.split("#")[0].strip() == "tests/faults/run -n 2"  # which is what ./quickstart test does
+    small = long.split("#")[0].replace("tests/faults/RESULTS.md", str(tmp_path / "out.md"))
+    assert str(tmp_path) in small
+    shell(f"{small} --kills 1 --restarts 1 --seconds 1 --rounds 0", built_tree)
+    head = "| Fault | Injected |"
+    assert head in (tmp_path / "out.md").read_text(encoding="utf-8")
+    results = (paths.SRCDIR / "tests/faults/RESULTS.md").read_text(encoding="utf-8").splitlines()
+    section = re.search(r"^## Reliability\n(.*?)^## ", README, re.M | re.S).group(1)
+    table = [line for line in section.splitlines() if line.startswith("|")]
+    assert table[0].startswith(head) and not set(table) - set(results)
+
+
+def test_every_scenario_has_its_test():
+    text = (paths.SRCDIR / "tests/faults/SCENARIOS.md").read_text(encoding="utf-8")
+    code = "".join(p.read_text(encoding="utf-8") for d in ("faults", "e2e") for p in (paths.SRCDIR / "tests" / d).glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", text):
+        assert f"def {name}(" in code, name
+    for name in re.findall(r"`(tests/[\w/]+\.\w+)`", text):
+        assert (paths.SRCDIR / name).exists(), name
+    named = set(re.findall(r"`(test_\w+)`", text))
+    own = set(re.findall(r"^def (test_\w+)", "".join(p.read_text(encoding="utf-8") for p in (paths.SRCDIR / "tests/faults").glob("test_*.py")), re.M))
+    assert not own - named
 
 
 def wait_for_line(log, part, timeout=30):
@@ -146,10 +177,10 @@ def test_settings_table_is_right():
         if head:
             section = head.group(1)
         elif option:
-            sections[section][option.group(1)] = option.group(2)
+            sections.setdefault(section, {})[option.group(1)] = option.group(2)
     for line in README.splitlines():
         head = re.match(r"\| \*\*`\[(\w+)", line)
-        row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \| (.*?) \|", line)
+        row = re.match(r"\| ((?:`[a-z_]+`(?:, )?)+) \| ([^|]*)\|", line)
         if head:
             section = head.group(1)
         elif row:

@@ -123,3 +123,13 @@ def test_the_skeleton_sees_the_installed_header_alone(shell, where, installed):
     assert str(paths.SRCDIR) not in flags and "/pgmqd-root-" in flags
     (so,) = [p for p in os.scandir(installed["PGMQD_PLUGIN_DIR"]) if "seen" in p.name]
     assert stat.S_IMODE(so.stat().st_mode) == 0o644
+
+
+def test_the_skeleton_with_autotools(shell, installed):
+    """The other way that the skeleton's README names: configured against the installed pgmqd, checked, installed, and known by its name."""
+    readme = shell("pgmqd plugin new auto-built auto >/dev/null && cat auto/README.md")
+    command = re.search(r"run `(autoreconf .*)`", readme)[1]
+    shell(f"cd auto && rm Makefile && cp autotools/* . && {command} && make check install V=0")
+    out = shell("pgmqd plugin info auto-built")
+    assert "version: 1.0" in out and "greeting (string, default Hello)" in out
+    assert not [p for p in os.listdir(installed["PGMQD_PLUGIN_DIR"]) if p.endswith(".la")]

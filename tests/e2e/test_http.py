@@ -1,10 +1,15 @@
 """HTTP: who may ask for what, the shape of refusals, and what is told of the queues."""
 
 import contextlib
+import json
+import os
 import socket
+import threading
+import time
 
 import pytest
 
+from lib.daemon import Daemon, conf
 from lib.httpclient import Http, free_port
 from lib.paths import TIMEOUT
 from lib.rig import email_queue
@@ -110,3 +115,163 @@ def test_client_that_leaves_before_the_answer(rig, http_port):
             assert client("/health")[0] == 200  # others are answered meanwhile
     assert "email_queue" in queues(client)
     assert client("/health")[0] == 200
+
+
+# ---- clients that do not behave ----
+
+class Raw:
+    """A client that says just what it is told to."""
+
+    def __init__(self, port):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT)
+        self.file = self.sock.makefile("rb")
+
+    def send(self, text):
+        self.sock.sendall(text.encode() if isinstance(text, str) else text)
+        return self
+
+    def answer(self):
+        """(status, object) of the next answer; None when the connection was closed."""
+        line = self.file.readline()
+        if not line:
+            return None
+        length = 0
+        while (header := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = header.decode().partition(":")
+            if name.lower() == "content-length":
+                length = int(value)
+            if name.lower() == "content-type":
+                assert value.strip() == "application/json", "no page of libevent's"
+        return int(line.split()[1]), json.loads(self.file.read(length))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.file.close()
+        self.sock.close()
+
+
+HOST = "Host: localhost\r\n"
+
+
+@pytest.mark.parametrize("request_text, status, code", [
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: 1073741824\r\n\r\n", 413, "too_large"),
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: 1048577\r\n\r\n", 413, "too_large"),
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: 99999999999999999999\r\n\r\n", 400, "bad_length"),
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "bad_length"),
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: -1\r\n\r\n", 400, "bad_length"),
+    (f"POST /api/x/start HTTP/1.1\r\n{HOST}Transfer-Encoding: chunked\r\n\r\n", 411, "length_required"),
+    (f"GET /health HTTP/1.1\r\n{HOST}X: {'x' * 17000}\r\n\r\n", 431, "header_too_large"),
+    (f"GET /health HTTP/1.1\r\n{HOST}{'x' * 17000}", 431, "header_too_large"),
+    (f"GET /health HTTP/1.1\r\n{HOST}X: 1\r\n folded\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}X : 1\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}nothing\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}X: \0\r\n\r\n", 400, "bad_header"),
+    (f"GET /health\r\n{HOST}\r\n", 400, "bad_request"),
+    (f"GET /health HTTP/2.0\r\n{HOST}\r\n", 400, "bad_request"),
+    (f"GET http://evil.example.test/health HTTP/1.1\r\n{HOST}\r\n", 400, "bad_request"),
+    (f"GET /he alth HTTP/1.1\r\n{HOST}\r\n", 400, "bad_request"),
+    (f"BREW /health HTTP/1.1\r\n{HOST}\r\n", 501, "unknown_method"),
+    ("\x16\x03\x01\x02\x00\x01\x00\n\n", 400, "bad_header"),
+])
+def test_refused_before_it_is_read(http_server, request_text, status, code):
+    with Raw(http_server.port) as client:
+        got, answer = client.send(request_text).answer()
+        assert (got, answer["error"]["code"]) == (status, code)
+        assert client.answer() is None
+    assert http_server("/health")[0] == 200
+
+
+@pytest.fixture(scope="module")
+def http_server(cluster, migrated):
+    """One pgmqd for all that only send it nonsense."""
+    port = free_port()
+    daemon = Daemon(conf(cluster.conninfo(migrated), {"analytics_queue": {"plugin": "null"}}, http_listen=f"127.0.0.1:{port}"),
+                    env={"PGMQD_HTTP_TOKEN": TOKEN}).start()
+    daemon.wait_ready()
+    client = Http(port, TOKEN)
+    client.daemon = daemon
+    yield client
+    assert daemon.stop() == 0, daemon.tail()
+    daemon.close()
+
+
+def test_requests_one_behind_the_other(http_server):
+    """In one write, in pieces of one byte, and with bodies between them."""
+    get, body = f"GET /ready HTTP/1.1\r\n{HOST}\r\n", '{"a": 1}'
+    post = f"POST /health HTTP/1.1\r\n{HOST}Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    with Raw(http_server.port) as client:
+        client.send(get + "\r\n" + post + get + post + get)
+        assert [client.answer()[0] for _ in range(5)] == [200, 405, 200, 405, 200]
+        for byte in get + post:
+            client.send(byte)
+        assert [client.answer()[0] for _ in range(2)] == [200, 405]
+        client.send(get.replace("\r\n", "\n"))
+        assert client.answer()[0] == 200
+
+
+def test_an_answer_is_whole_before_the_connection_is_closed(http_server):
+    """Also with a client that reads slowly, and more than the socket holds."""
+    with Raw(http_server.port) as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        client.send(f"GET /api/openapi.json HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n")
+        status, answer = client.answer()
+        assert status == 200 and answer["openapi"] == "3.1.0" and client.answer() is None
+    with Raw(http_server.port) as client:
+        client.send(f"GET /metrics HTTP/1.0\r\n{HOST}\r\n")
+        assert client.file.read().endswith(b"\n")
+
+
+def test_continue(http_server):
+    """A client that asks before it sends a body is told to, for its second request as well."""
+    with Raw(http_server.port) as client:
+        for _ in range(2):
+            client.send(f"POST /health HTTP/1.1\r\n{HOST}Authorization: Bearer {TOKEN}\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n")
+            assert client.file.readline() == b"HTTP/1.1 100 Continue\r\n" and client.file.readline() == b"\r\n"
+            assert client.send("{}").answer()[0] == 405
+
+
+def test_a_great_body_costs_nothing(http_server):
+    def memory():
+        [pid] = [pid for pid, title in http_server.daemon.children().items() if "control" in title]
+        with open(f"/proc/{pid}/statm", encoding="ascii") as f:
+            return int(f.read().split()[1]) * 4096
+
+    before = memory()
+    block = b"x" * 65536
+    with Raw(http_server.port) as client:
+        client.send(f"POST /api/x/start HTTP/1.1\r\n{HOST}Content-Length: 1073741824\r\n\r\n")
+        assert client.answer()[0] == 413
+        with pytest.raises(OSError):  # it goes on sending all the same
+            for _ in range(16384):
+                client.send(block)
+    assert memory() - before < 4 * 1024 * 1024
+    assert http_server("/health")[0] == 200
+
+
+def test_slow_clients_are_dropped(http_server):
+    """More than may be connected, each of which sends a little now and then: the next one is answered all the same."""
+    def drip():
+        for client in list(clients):
+            try:
+                client.send("x")
+            except OSError:
+                clients.remove(client)
+
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Raw(http_server.port)) for _ in range(80)]
+        for client in clients[:40]:
+            client.send(f"POST /health HTTP/1.1\r\n{HOST}Authorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n")
+        for client in clients[40:]:
+            client.send(f"GET /health HTTP/1.1\r\n{HOST}X: ")
+        [control] = [pid for pid, title in http_server.daemon.children().items() if "control" in title]
+        assert len(os.listdir(f"/proc/{control}/fd")) < 64 + 16, "64 connections, and what the process itself needs"
+        answered = threading.Event()
+        thread = threading.Thread(target=lambda: http_server("/health")[0] == 200 and answered.set())
+        thread.start()
+        deadline = time.monotonic() + TIMEOUT
+        while not answered.wait(0.5):
+            assert time.monotonic() < deadline
+            drip()
+        thread.join()

@@ -348,15 +348,18 @@ def storage_env(server):
     return {"SUPABASE_URL": f"http://127.0.0.1:{server.server_port}/", "SUPABASE_SERVICE_ROLE_KEY": "key-of-test"}
 
 
-def test_upload_again_after_a_failure_and_signed_link(reports, storage):
+@pytest.mark.parametrize("options", [{"attach": "no"}, {"attach_max": "1kB"}])
+def test_upload_again_after_a_failure_and_signed_link(reports, storage, options):
+    """Not attached, because that is not wanted or it would be too large: the link is signed, and says when it ends."""
     storage.plan = [503]
-    reports.start(storage_env(storage), bucket="reports", report_dir=None, attach="no", backoff_min="10ms", backoff_max="20ms")
+    reports.start(storage_env(storage), bucket="reports", report_dir=None, backoff_min="10ms", backoff_max="20ms", **options)
     checkup = reports.checkup()
     mail = reports.wait_mail()
     row = reports.made(checkup)[0]
     user = reports.rig.db.execute("select user_id from assessments where id = %s", [checkup]).fetchone()[0]
     assert [path for path, _, _ in storage.seen] == [
         f"/storage/v1/object/reports/{user}/{row['id']}.pdf"] * 2 + [f"/storage/v1/object/sign/reports/{user}/{row['id']}.pdf"]
+    assert list(mail.parsed.iter_attachments()) == []
     assert storage.seen[0][2] == storage.seen[1][2] and storage.seen[1][2].startswith(b"%PDF")
     headers = {k.lower(): v for k, v in storage.seen[0][1].items()}
     assert headers["authorization"] == "Bearer key-of-test" and headers["x-upsert"] == "true" and headers["content-type"] == "application/pdf"

@@ -12,11 +12,11 @@ from lib.stand import INSTRUMENTED, SLOW, boottime_ms, descriptors, memory_kb, w
 
 def test_fifty_kills(stand, seed):
     """SIGKILL of a random process, or of the whole dispatcher, under load."""
-    result = kill_campaign(stand, 50, random.Random(seed))
+    result = kill_campaign(stand, 50 // SLOW, random.Random(seed))
     verdict = stand.verdict()
     # what ran at the moment of a kill may run again: no more than max_in_flight of it each time
     verdict.check(doubled=10 * result.faults)
-    assert result.recovery and max(result.recovery) < 20, result.recovery
+    assert result.recovery and max(result.recovery) < 20 * SLOW, result.recovery
 
 
 @pytest.mark.parametrize("at", ["delivered", "effect", "settled"])
@@ -91,12 +91,13 @@ def test_sigterm_while_the_database_is_away(stand, cluster):
     stand.verdict().check()
 
 
+@pytest.mark.skipif(SLOW > 1, reason="the messages would be through before the stop, or their leases over before the start")
 @pytest.mark.parametrize("whole", [False, True])
 def test_stopped_and_continued(stand, whole):
     """SIGSTOP for twice the lease with another dispatcher beside: the stopped one's settlements are refused, effects not late."""
     queue = {"visibility_timeout": "2s"}
     first = stand.start(queue=queue)
-    ids = stand.send(10, sleep_ms=700 if SLOW == 1 else 4000)
+    ids = stand.send(10, sleep_ms=700)
     stand.begun(ids)
     stand.start(queue=queue)
     pids = [pid for pid, title in first.children().items() if whole or "worker" in title] + [first.process.pid] * whole

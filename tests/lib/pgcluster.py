@@ -132,8 +132,7 @@ class Cluster:
             raise RuntimeError("PostgreSQL did not start:\n" + "\n".join(self.log.snapshot()[-30:]))
         if new and os.environ.get("PGMQ_SQL"):
             with self.connect("template1") as db, open(os.environ["PGMQ_SQL"], encoding="utf-8") as f:
-                db.execute("create schema if not exists pgmq")  # what only CREATE EXTENSION may call is taken out
-                db.execute(re.sub(r"(?m)^SELECT pg_catalog\.pg_extension_config_dump\(.*", "", f.read()))
+                db.execute(f.read())
         return self
 
     def follow(self, primary):

@@ -59,12 +59,13 @@ class Rig:
     def connect(self, **more):
         return self.cluster.connect(self.dbname, **more)
 
-    def start(self, queues=None, env=None, ready=True, argv=(), **settings):
+    def start(self, queues=None, env=None, ready=True, argv=(), jobs=None, **settings):
         """Starts pgmqd. `queues` replaces the sections (default: email_queue), `env` adds to the environment, the rest goes
-        into [pgmqd]. The fallback poll is an hour, so that nothing but a notification can be what wakes it."""
+        into [pgmqd]; `jobs` is {type: queue}. The fallback poll is an hour, so that nothing but a notification can be what wakes it."""
         settings.setdefault("fallback_poll", "1h")
         queues = {"email_queue": email_queue(self.catcher)} if queues is None else queues
         text = conf(self.login, queues, **settings)
+        text += "".join(f"[job {name}]\nqueue = {queue}\n" for name, queue in (jobs or {}).items())
         self.daemon = Daemon(text, env=email_environment(self.catcher, **(env or {})), argv=argv).start()
         if ready:
             self.daemon.wait_ready()

@@ -133,7 +133,7 @@ class Stand:
         for p in self.producers:
             if p.is_alive():
                 p.stop()
-        wait_until(f"queue {queue} empty", lambda: self.value(f"select not exists (select from pgmq.q_{queue})"), timeout)
+        wait_until(f"queue {queue} empty", lambda: self.value(f"select not exists (select from pgmq.q_{queue})"), timeout * SLOW)
 
     def verdict(self, queue="work"):
         return Verdict(self.db, queue, self.ledger, self.effects)

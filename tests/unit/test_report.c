@@ -69,7 +69,7 @@ static void units(void **state)
 	same(format_unit("5", "", LANG_EN), "5");
 	same(format_range(&a, &b, "ч", LANG_RU), "7–9,5" NB "ч");
 	same(format_range(NULL, &b, "", LANG_RU), "до" NB "9,5");
-	same(format_range(&a, NULL, "h", LANG_EN), "from" NB "7" NB "h");
+	same(format_range(&a, NULL, "h", LANG_EN), "at least" NB "7" NB "h");
 	same(format_range(NULL, NULL, "h", LANG_EN), NULL);
 	same(format_points(1, LANG_RU), "1" NB "балл");
 	same(format_points(11, LANG_RU), "11" NB "баллов");

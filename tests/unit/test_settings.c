@@ -224,8 +224,16 @@ static void test_unknown(void **state)
 	load_bad("[pgmqd]\nmax_attempts = 1\n", "2: max_attempts: this option belongs into a section [queue NAME]\n");
 	load_bad("[pgmq]\nx = 1\ny = 2\n", "1: [pgmq]: unknown section (did you mean [pgmqd]?)\n");
 	load_bad("[qeue a]\nplugin = x\n", "1: [qeue a]: unknown section (did you mean [queue a]?)\n");
-	load_bad("[email_queue]\n", "1: [email_queue]: unknown section (there are [pgmqd] and [queue NAME])\n");
-	load_bad("[pgmqd x]\n", "1: [pgmqd x]: unknown section (there are [pgmqd] and [queue NAME])\n");
+	load_bad("[email_queue]\n", "1: [email_queue]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
+	load_bad("[job queues]\nqueue = a\n", "1: [job queues]: /api/queues is something else; choose another name\n");
+	load_bad("[job Big]\n", "1: [job Big]: not the name of a job type (a-z, digits, - and _, at most 63 characters)\n");
+	load_bad("[job a]\nqueue = b\n[job a]\n", "3: [job a]: the job type has a section already, in line 1\n");
+	load_bad("[job a]\n", "1: [job a]: queue has to be the name of a queue\n");
+	load_bad("[job a]\nqueue = b\ncolour = red\n", "3: colour: unknown option of a job type\n");
+	load_bad("[queue b]\nplugin = null\non_done = delete\n[job a]\nqueue = B\n",
+	    "4: [job a]: the queue B has on_done = delete; jobs are known to be done by the archive\n");
+	load_bad("[jib a]\n", "1: [jib a]: unknown section (did you mean [job a]?)\n");
+	load_bad("[pgmqd x]\n", "1: [pgmqd x]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
 }
 
 static void test_broken_lines(void **state)

@@ -12,7 +12,7 @@ async function latency(boss) {
   let done;
   const all = new Promise((resolve) => { done = resolve; });
   let seen = 0;
-  await boss.work("bench", { pollingIntervalSeconds: 0.5 }, async (jobs) => {
+  await boss.work("bench", { pollingIntervalSeconds: 0.5, batchSize: 100 }, async (jobs) => {
     const now = process.hrtime.bigint();
     for (const job of jobs) {
       console.log(Number(now - sent[job.data.n]) / 1e6);
