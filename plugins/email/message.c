@@ -240,7 +240,7 @@ static bool has_nul_escape(const char *raw)
 static char *refuse_lookalike(const cJSON *json)
 {
 	static const char *const known[] = { "to", "to_name", "reply_to", "key", "subject", "template", "text", "html", "variables", "lang",
-		"attachments" };
+		"attachments", "class", "expires_at" };
 	const cJSON *item;
 
 	cJSON_ArrayForEach(item, json)

@@ -49,6 +49,7 @@ def others(canary):
 def drive(rig, smtp, hook, provider):
     """Sends it all, and waits until each message has come to its end."""
     db, sent = rig.db, []
+    rig.daemon.wait_settled(queue="email_queue", msg_id=rig.enqueue(FULL), outcome="done")  # before the address is known to be dead
     smtp.on("RCPT", f"550 5.1.1 <{TO}>: {CANARY}.vogel is unknown here ({DOMAIN})", times=1)
     smtp.on("DOT", f"554 5.7.1 mail to {TO} for {CANARY}.vogel is spam", times=1)
     smtp.on("RCPT", f"451 4.2.0 {TO} is busy", times=2)

@@ -110,7 +110,7 @@ def in_hand(stand, daemon):
 
 def test_others_take_over(stand, tcp_cluster):
     with far_away(tcp_cluster, stand.dbname) as (conninfo, wrapper, link):
-        cut_off = stand.start(conninfo, queue=LEASE, wrapper=wrapper)
+        cut_off = stand.start(conninfo, queue=LEASE, wrapper=wrapper, allow_insecure="yes")
         stopped, killed = stand.start(queue=LEASE), stand.start(queue=LEASE)
         producer = stand.produce(40, sleep_ms=150)
 

@@ -73,7 +73,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	reason = message_parse(json, text, ROOM, &m);
 	if (reason == NULL) {
 		struct mime_mail mail = { .from = "noreply@example.test", .from_name = "Little Otter", .to = m.to, .to_name = m.to_name,
-			.reply_to = m.reply_to, .subject = m.subject != NULL ? m.subject : "S", .text = m.text, .html = m.html, .lang = m.lang,
+			.reply_to = m.reply_to, .subject = m.subject != NULL ? m.subject : "S", .text = m.text, .html = m.html,
 			.message_id = "id@example.test", .seed = SEED, .date = 1780000000, .attachments = m.attachments, .nattachments = m.nattachments };
 		const char *error = NULL;
 		size_t len = 0, again = 0;

@@ -67,7 +67,13 @@ def junit(path):
     return total
 
 
-SUITES = {"unit": unit, "database": database, "end-to-end": lambda results, _: junit(results / "end-to-end.xml"),
+def fuzz(results, builddir):
+    """tests/fuzz/run: a line "ok" or "not ok" for each target."""
+    lines = re.findall(r"^(not )?ok \w+:", (results / "fuzz.log").read_text(errors="replace"), re.M)
+    return Counter(passed=lines.count(""), failed=len(lines) - lines.count(""))
+
+
+SUITES = {"unit": unit, "database": database, "fuzz": fuzz, "end-to-end": lambda results, _: junit(results / "end-to-end.xml"),
           "faults": lambda results, _: junit(results / "faults.xml")}
 
 

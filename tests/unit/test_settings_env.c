@@ -1,6 +1,8 @@
-/* test_settings_env.c: .env files, good and bad, and connection strings that are shown without their passwords. */
+/* test_settings_env.c: where secrets come from (.env files, files with one value) and where they do not go (connection strings that are shown,
+ * core dumps, a database elsewhere without TLS). */
 #include "config.h"
 
+#include "proc.h"
 #include "settings.h"
 
 #include <setjmp.h>
@@ -9,7 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -248,6 +253,21 @@ static void test_redact(void **state)
 	}
 }
 
+static void test_no_core(void **state)
+{
+	struct rlimit limit;
+	int status;
+	pid_t pid = fork();
+
+	(void)state;
+	if (pid == 0) {
+		proc_no_core();
+		_exit(prctl(PR_GET_DUMPABLE) != 0 || getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_cur != 0);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
 /* Makes the file. */
 static int setup(void **state)
 {
@@ -272,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_value_files),
 		cmocka_unit_test(test_tls),
 		cmocka_unit_test(test_redact),
+		cmocka_unit_test(test_no_core),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);

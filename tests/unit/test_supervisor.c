@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -575,25 +574,9 @@ static void test_reload(void **state)
 	stop(f);
 }
 
-static void test_no_core(void **state)
-{
-	struct rlimit limit;
-	int status;
-	pid_t pid = fork();
-
-	(void)state;
-	if (pid == 0) {
-		proc_no_core();
-		_exit(prctl(PR_GET_DUMPABLE) != 0 || getrlimit(RLIMIT_CORE, &limit) != 0 || limit.rlim_cur != 0);
-	}
-	assert_int_equal(waitpid(pid, &status, 0), pid);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_no_core),
 		cmocka_unit_test_setup_teardown(test_start_and_stop, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_killed_worker, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_crash_loop, setup, teardown),
