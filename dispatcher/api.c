@@ -195,6 +195,14 @@ PGMQD_EXPORT const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m)
 	return api_may_read(m, "pgmqd_msg_json") ? message_json(m) : NULL;
 }
 
+PGMQD_EXPORT const char *pgmqd_msg_traceparent(struct pgmqd_msg *m)
+{
+	if (!api_may_read(m, "pgmqd_msg_traceparent") || !*m->trace.id)
+		return NULL;
+	trace_child(&m->trace, m->span);
+	return m->span;
+}
+
 PGMQD_EXPORT void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data)
 {
 	if (api_may_read(m, "pgmqd_msg_data_set"))
@@ -262,7 +270,7 @@ PGMQD_EXPORT void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char
 	if (!api_may_read(m, "pgmqd_msg_log") || !m->flow || (int)log_threshold < level)
 		return;
 	level = level < PGMQD_ERROR ? PGMQD_ERROR : level > PGMQD_DEBUG ? PGMQD_DEBUG : level;
-	former = host_enter(&m->flow->host, m->id);
+	former = host_enter_msg(m);
 	va_start(ap, fmt);
 	log_vwrite((enum log_level)level, NULL, fmt, ap);
 	va_end(ap);

@@ -37,7 +37,7 @@ static void query_answered(void *arg, const struct pgresult *r)
 	if (q->cb) {
 		struct pgmqd_msg *m = q->res.msg;
 		struct pgmqd_result *result = &results[nresults++ % RESULTS];
-		struct host_call call = host_call(&m->flow->host, m->id);
+		struct host_call call = host_call_msg(m);
 
 		result->r = r;
 		TAILQ_REMOVE(&m->resources, &q->res, link);

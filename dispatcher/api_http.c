@@ -156,7 +156,7 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 	/* out of the message's list first, so that a settling inside the callback does not end it under our feet */
 	TAILQ_REMOVE(&m->resources, &q->res, link);
 	http_remove(q->http, easy);
-	call = host_call(&m->flow->host, m->id);
+	call = host_call_msg(m);
 	q->cb(q->arg, &a);
 	host_return(call);
 	request_free(q);

@@ -47,7 +47,7 @@ static void timer_fired(evutil_socket_t fd, short what, void *arg)
 	struct pgmqd_timer *t = arg;
 	pgmqd_timer_cb cb = t->cb;
 	void *cb_arg = t->arg;
-	struct host_call call = host_call(t->w, t->res.msg ? t->res.msg->id : 0);
+	struct host_call call = t->res.msg ? host_call_msg(t->res.msg) : host_call(t->w, 0);
 
 	(void)fd, (void)what;
 	timer_end(&t->res);
@@ -101,4 +101,23 @@ PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
 		timer_end(&t->res);
 	else
 		host_misuse(t->w, 0, "pgmqd_timer_cancel() of a timer that has ended: ignored");
+}
+
+/* ---- numbers ---- */
+
+PGMQD_EXPORT struct pgmqd_metric *pgmqd_metric(struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value)
+{
+	return (struct pgmqd_metric *)(void *)stats_extra(w->flow->slot, kind, name, help, label, value);
+}
+
+PGMQD_EXPORT void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n)
+{
+	if (m)
+		atomic_fetch_add_explicit(&((struct stats_extra *)(void *)m)->number, n, memory_order_relaxed);
+}
+
+PGMQD_EXPORT void pgmqd_metric_set(struct pgmqd_metric *m, int64_t value)
+{
+	if (m)
+		atomic_store_explicit(&((struct stats_extra *)(void *)m)->number, value, memory_order_relaxed);
 }

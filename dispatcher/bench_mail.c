@@ -61,9 +61,9 @@ static const char *sender(const struct bench *b)
 /* A handle that is set up for the server. */
 static CURL *mail_handle(const struct bench *b, struct curl_slist *to, size_t *at)
 {
-	const char *tls = value_of(b, "smtp_tls", NULL), *port, *ca = value_of(b, "smtp_ca_file", NULL);
+	const char *tls = value_of(b, "smtp_tls", NULL), *port = "", *ca = value_of(b, "smtp_ca_file", NULL);
 	char *host = smtp_host(b, &port);
-	bool implicit = tls && strcmp(tls, "auto") ? strcmp(tls, "tls") == 0 : strcmp(port, "465") == 0;
+	bool implicit = tls && strcmp(tls, "auto") != 0 ? strcmp(tls, "tls") == 0 : strcmp(port, "465") == 0;
 	char *url = xasprintf("%s://%s:%s/", implicit ? "smtps" : "smtp", host, port);
 	CURL *c = curl_easy_init();
 
@@ -127,7 +127,7 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 /* Starts pgmqd with the email plugin. */
 static bool daemon_start(struct bench *b, const char *queue)
 {
-	const char *port;
+	const char *port = ""; /* --smtp was checked before */
 	char *host = smtp_host(b, &port);
 	char *section = xasprintf("plugin = email\nsmtp_host = %s\nsmtp_port = %s\n%s", host, port,
 		value_of(b, "from", "SMTP_FROM") ? "" : "from = bench@example.test\n");

@@ -88,8 +88,9 @@ void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy
 	va_end(ap);
 	d->findings = xrealloc(d->findings, d->nfindings + 1, sizeof(*d->findings));
 	f = &d->findings[d->nfindings++];
-	*f = (struct doctor_finding){ .check = d->now, .status = status, .subject = xstrdup(subject ? subject : ""), .seen = xoneline(seen),
-		                      .remedy = remedy ? remedy : xstrdup(fix), .fix = fix };
+	*f = (struct doctor_finding){ .check = d->now, .status = status, .remedy = remedy ? remedy : xstrdup(fix), .fix = fix };
+	f->subject = xstrdup(subject ? subject : "");
+	f->seen = xoneline(seen);
 	free(seen);
 }
 
@@ -118,7 +119,11 @@ const char *doctor_sql_dir(const struct doctor *d)
 {
 	const char *env = getenv("PGMQD_SQL_DIR");
 
-	return d->sql_dir ? d->sql_dir : env && *env ? env : d->db.settings && *d->db.settings->sql_dir ? d->db.settings->sql_dir : PGMQD_DATADIR "/sql";
+	if (d->sql_dir)
+		return d->sql_dir;
+	if (env && *env)
+		return env;
+	return d->db.settings && *d->db.settings->sql_dir ? d->db.settings->sql_dir : PGMQD_DATADIR "/sql";
 }
 
 /* ---- statements ---- */
@@ -157,7 +162,8 @@ void doctor_rows(struct doctor *d, const char *sql)
 	PGresult *res = doctor_query(d, sql);
 
 	for (int i = 0; res && i < PQntuples(res); i++)
-		doctor_tell(d, atoi(PQgetvalue(res, i, 0)), PQgetvalue(res, i, 1), copied(res, i, 3), copied(res, i, 4), "%s", PQgetvalue(res, i, 2));
+		doctor_tell(d, atoi(PQgetvalue(res, i, 0)), PQgetvalue(res, i, 1), copied(res, i, 3), copied(res, i, 4), "%s",
+		            PQgetvalue(res, i, 2));
 	PQclear(res);
 }
 
@@ -186,7 +192,8 @@ static void examine(struct doctor *d)
 /* Runs `pgmqd migrate` with our own database. NULL, or what it said. */
 static char *run_migrate(struct doctor *d)
 {
-	char self[] = "/proc/self/exe", name[] = "pgmqd", command[] = "migrate", conf[] = "-c", db[] = "-d", env[] = "-e", dir[] = "--sql-dir";
+	char self[] = "/proc/self/exe", name[] = "pgmqd", command[] = "migrate";
+	char conf[] = "-c", db[] = "-d", env[] = "-e", dir[] = "--sql-dir";
 	char *argv[12] = { name, command }, *text = xstrdup("");
 	int n = 2, fds[2], status = 0;
 	char buf[512];

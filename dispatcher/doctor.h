@@ -34,13 +34,13 @@ struct doctor_fix {
 
 struct doctor {
 	struct dbcommand db;
-	bool fix, json, writes;      /* writes: a probe queue may be made */
-	const char *sql_dir, *old;   /* old: age of a transaction that is worth a word */
-	PGconn *ear;                 /* listens; NULL where that is of no use */
-	unsigned have;               /* enum doctor_need */
-	const char *now;             /* the check that runs */
-	char *queues;                /* names, as an array literal */
-	char *role;                  /* that the dispatcher connects as; we may be another one */
+	bool fix, json, writes;    /* writes: a probe queue may be made */
+	const char *sql_dir, *old; /* old: age of a transaction that is worth a word */
+	PGconn *ear;               /* listens; NULL where that is of no use */
+	unsigned have;             /* enum doctor_need */
+	const char *now;           /* the check that runs */
+	char *queues;              /* names, as an array literal */
+	char *role;                /* that the dispatcher connects as; we may be another one */
 	struct doctor_finding *findings;
 	size_t nfindings;
 	struct doctor_fix *fixes;
@@ -79,9 +79,10 @@ void doctor_probe(struct doctor *d);
 void doctor_cron(struct doctor *d);
 
 /* doctor_sql.c: the texts of the checks that are one statement. */
-extern const char doctor_sql_role[], doctor_sql_grants[], doctor_sql_pgmq[], doctor_sql_queues[], doctor_sql_wakeups[], doctor_sql_triggers[],
-	doctor_sql_trigger_errors[], doctor_sql_functions[], doctor_sql_access[], doctor_sql_schedules[], doctor_sql_cron[],
-	doctor_sql_vacuum[], doctor_sql_snapshots[], doctor_sql_usage[], doctor_sql_dispatcher[];
+extern const char doctor_sql_role[], doctor_sql_grants[], doctor_sql_pgmq[], doctor_sql_queues[], doctor_sql_wakeups[],
+	doctor_sql_triggers[], doctor_sql_trigger_errors[], doctor_sql_functions[], doctor_sql_access[],
+	doctor_sql_schedules[], doctor_sql_cron[], doctor_sql_vacuum[], doctor_sql_snapshots[], doctor_sql_usage[],
+	doctor_sql_dispatcher[];
 
 /* doctor_print.c: for people and for programs. */
 void doctor_print(const struct doctor *d, bool all);

@@ -61,7 +61,8 @@ void doctor_disconnect(struct doctor *d)
 /* The role that the dispatcher connects as: that of the settings, where we came in by -d. */
 static char *dispatcher_role(const struct doctor *d)
 {
-	PQconninfoOption *options = d->db.database && d->db.settings ? PQconninfoParse(d->db.settings->database, NULL) : NULL;
+	PQconninfoOption *options =
+		d->db.database && d->db.settings ? PQconninfoParse(d->db.settings->database, NULL) : NULL;
 	char *role = NULL;
 
 	for (PQconninfoOption *o = options; o && o->keyword; o++)
@@ -81,17 +82,21 @@ static void tell_connected(struct doctor *d)
 	bool tls = PQsslInUse((PGconn *)c);
 
 	if (version < 140000) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("upgrade the server to PostgreSQL 14 or later"), NULL, "the server is PostgreSQL %d", version / 10000);
+		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("upgrade the server to PostgreSQL 14 or later"), NULL,
+			"the server is PostgreSQL %d", version / 10000);
 		return;
 	}
 	d->have |= DOCTOR_DB;
 	if (!tls && !local) {
-		doctor_tell(d, PGMQD_CHECK_WARN, "", xstrdup("add sslmode=verify-full (and sslrootcert=…) to the connection string"), NULL,
-		            "database %s on %s as role %s without TLS: mails and passwords cross the network in the clear", PQdb(c), host, PQuser(c));
+		doctor_tell(d, PGMQD_CHECK_WARN, "",
+			xstrdup("add sslmode=verify-full (and sslrootcert=…) to the connection string"), NULL,
+			"database %s on %s as role %s without TLS: mails and passwords cross the network in the clear",
+			PQdb(c), host, PQuser(c));
 		return;
 	}
-	doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "database %s on %s as role %s, PostgreSQL %d.%d, %s%s", PQdb(c), host ? host : "this machine", PQuser(c),
-	            version / 10000, version % 10000, tls ? PQsslAttribute((PGconn *)c, "protocol") : "without TLS", tls ? "" : ", on this machine");
+	doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "database %s on %s as role %s, PostgreSQL %d.%d, %s%s", PQdb(c),
+		host ? host : "this machine", PQuser(c), version / 10000, version % 10000,
+		tls ? PQsslAttribute((PGconn *)c, "protocol") : "without TLS", tls ? "" : ", on this machine");
 }
 
 /* Connects anew. */
@@ -102,8 +107,9 @@ void doctor_connect(struct doctor *d)
 	if (PQstatus(d->db.conn) != CONNECTION_OK) {
 		char *error = dbcommand_error(d->db.conn, NULL), *setting = database_setting(d);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("start the server, or set %s to the one that is meant; psql tries the same", setting), NULL,
-		            "no connection: %s", error);
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xasprintf("start the server, or set %s to the one that is meant; psql tries the same", setting),
+			NULL, "no connection: %s", error);
 		free(error);
 		free(setting);
 		return;
@@ -111,7 +117,8 @@ void doctor_connect(struct doctor *d)
 	free(d->role);
 	d->role = dispatcher_role(d);
 	/* a look must neither wait for locks nor hold anybody up */
-	PQclear(PQexec(d->db.conn, "SET statement_timeout = '15s'; SET lock_timeout = '2s'; SET client_min_messages = error"));
+	PQclear(PQexec(
+		d->db.conn, "SET statement_timeout = '15s'; SET lock_timeout = '2s'; SET client_min_messages = error"));
 	tell_connected(d);
 }
 
@@ -124,12 +131,16 @@ void doctor_standby(struct doctor *d)
 	if (strcmp(PQgetvalue(res, 0, 0), "t") == 0) {
 		char *setting = database_setting(d);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("name the primary in %s, or all servers and target_session_attrs=read-write", setting), NULL,
-		            "the server is a standby, which cannot be written to");
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xasprintf(
+				"name the primary in %s, or all servers and target_session_attrs=read-write", setting),
+			NULL, "the server is a standby, which cannot be written to");
 		free(setting);
 	} else if (strcmp(PQgetvalue(res, 0, 1), "on") == 0) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("ALTER ROLE %s RESET default_transaction_read_only, or the same for the database", PQuser(d->db.conn)), NULL,
-		            "transactions are read only by default (default_transaction_read_only)");
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xasprintf("ALTER ROLE %s RESET default_transaction_read_only, or the same for the database",
+				PQuser(d->db.conn)),
+			NULL, "transactions are read only by default (default_transaction_read_only)");
 	} else {
 		d->have |= DOCTOR_PRIMARY;
 		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "the server is a primary");
@@ -155,12 +166,14 @@ void doctor_clock(struct doctor *d)
 		PQclear(res);
 	}
 	if (llabs(skew) < SKEW_WARN_MS)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "the server's clock is %lld ms from ours, an answer takes %.1f ms", llabs(skew), (double)best / 1000);
+		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+			"the server's clock is %lld ms from ours, an answer takes %.1f ms", llabs(skew),
+			(double)best / 1000);
 	else
 		doctor_tell(d, llabs(skew) < SKEW_FAIL_MS ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
-		            xstrdup("have both machines set their clocks by NTP (timedatectl set-ntp true)"), NULL,
-		            "the server's clock is %.1f s %s ours: times in logs, delays and metrics do not fit together", (double)llabs(skew) / 1000,
-		            skew > 0 ? "ahead of" : "behind");
+			xstrdup("have both machines set their clocks by NTP (timedatectl set-ntp true)"), NULL,
+			"the server's clock is %.1f s %s ours: times in logs, delays and metrics do not fit together",
+			(double)llabs(skew) / 1000, skew > 0 ? "ahead of" : "behind");
 }
 
 /* ---- the schema ---- */
@@ -176,12 +189,18 @@ static bool file_is_pending(struct doctor *d, const struct sql_file *f, bool kno
 
 	if (!known)
 		return strcmp(f->name, "000_demo_app.sql") != 0;
-	res = PQexecParams(d->db.conn, "SELECT v.checksum = encode(sha256($2), 'hex') FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON v.file = $1",
-	                   2, types, params, lengths, formats, 0);
+	res = PQexecParams(d->db.conn,
+		"SELECT v.checksum = encode(sha256($2), 'hex') FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON"
+		" v.file = $1",
+		2, types, params, lengths, formats, 0);
 	pending = PQntuples(res) == 1 && PQgetisnull(res, 0, 0) && strcmp(f->name, "000_demo_app.sql") != 0;
 	if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "f") == 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, f->name, xasprintf("let pgmqd be of the version that migrated the database; or, if %s was edited, put the old file back", f->path), NULL,
-		            "it is not the file that was applied");
+		doctor_tell(d, PGMQD_CHECK_FAIL, f->name,
+			xasprintf(
+				"let pgmqd be of the version that migrated the database; or, if %s was edited, put"
+				" the old file back",
+				f->path),
+			NULL, "it is not the file that was applied");
 	PQclear(res);
 	return pending;
 }
@@ -194,14 +213,17 @@ static void tell_pending(struct doctor *d, const struct sql_dir *dir, bool known
 
 	for (size_t i = 0; i < dir->n; i++)
 		if (file_is_pending(d, &dir->files[i], known)) {
-			char *more = xasprintf("%s%s%s", pending ? pending : "", pending ? ", " : "", dir->files[i].name);
+			char *more =
+				xasprintf("%s%s%s", pending ? pending : "", pending ? ", " : "", dir->files[i].name);
 
 			free(pending);
 			pending = more;
 		}
 	if (pending)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("pgmqd migrate"), known ? "it is older than this pgmqd: %s not applied" : "schema pgmqd is missing: %s not applied",
-		            pending);
+		doctor_tell(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("pgmqd migrate"),
+			known ? "it is older than this pgmqd: %s not applied"
+			      : "schema pgmqd is missing: %s not applied",
+			pending);
 	else if (d->have & DOCTOR_SCHEMA)
 		d->have |= DOCTOR_CURRENT;
 	if (!pending && d->nfindings == before)
@@ -211,10 +233,13 @@ static void tell_pending(struct doctor *d, const struct sql_dir *dir, bool known
 
 void doctor_schema(struct doctor *d)
 {
-	PGresult *res = doctor_query(d, "SELECT coalesce(bool_or(n.nspname = 'pgmqd' AND c.relname = 'schema_version'), false),"
-	                                " coalesce(bool_or(n.nspname = 'pgmq' AND c.relname = 'meta'), false), coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), true)"
-	                                " FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname IN ('schema_version', 'meta')"
-	                                " WHERE n.nspname IN ('pgmqd', 'pgmq')");
+	PGresult *res = doctor_query(d,
+		"SELECT coalesce(bool_or(n.nspname = 'pgmqd' AND c.relname = 'schema_version'), false),"
+		" coalesce(bool_or(n.nspname = 'pgmq' AND c.relname = 'meta'), false),"
+		" coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), true)"
+		" FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid AND c.relname IN"
+		" ('schema_version', 'meta')"
+		" WHERE n.nspname IN ('pgmqd', 'pgmq')");
 	struct sql_dir dir = { 0 };
 	char *error;
 	bool known, may;
@@ -235,21 +260,24 @@ void doctor_schema(struct doctor *d)
 		PQclear(res);
 	}
 	if (!may) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("GRANT USAGE ON SCHEMA pgmqd, pgmq TO %s", PQuser(d->db.conn)), NULL, "role %s may not use the schemas pgmqd and pgmq",
-		            PQuser(d->db.conn));
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xasprintf("GRANT USAGE ON SCHEMA pgmqd, pgmq TO %s", PQuser(d->db.conn)), NULL,
+			"role %s may not use the schemas pgmqd and pgmq", PQuser(d->db.conn));
 		return;
 	}
 	if ((error = sql_dir_read(&dir, doctor_sql_dir(d))) != NULL) {
-		doctor_tell(d, PGMQD_CHECK_WARN, "", xstrdup("install pgmqd completely, or name the directory by sql_dir or --sql-dir"), NULL,
-		            "cannot tell whether the schema is of this version: %s", error);
+		doctor_tell(d, PGMQD_CHECK_WARN, "",
+			xstrdup("install pgmqd completely, or name the directory by sql_dir or --sql-dir"), NULL,
+			"cannot tell whether the schema is of this version: %s", error);
 		free(error);
 		d->have |= d->have & DOCTOR_SCHEMA ? DOCTOR_CURRENT : 0;
 	} else {
 		tell_pending(d, &dir, known);
 	}
 	if (known && may && !(d->have & DOCTOR_SCHEMA))
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("restore schema pgmq from a backup, or DELETE FROM pgmqd.schema_version and run pgmqd migrate"), NULL,
-		            "schema pgmq, with the queues, is gone");
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xstrdup("restore schema pgmq from a backup, or DELETE FROM pgmqd.schema_version and run pgmqd migrate"),
+			NULL, "schema pgmq, with the queues, is gone");
 	sql_dir_free(&dir);
 }
 
@@ -295,7 +323,8 @@ static bool listen_here(struct doctor *d, char **error)
 	dbcommand_open(&second);
 	d->ear = second.conn;
 	name = PQescapeIdentifier(d->ear, doctor_channel(d), strlen(doctor_channel(d)));
-	sql = xasprintf("LISTEN %s; SELECT pg_notify('%s', '!doctor %d')", name ? name : "pgmqd", doctor_channel(d), PQbackendPID(d->ear));
+	sql = xasprintf("LISTEN %s; SELECT pg_notify('%s', '!doctor %d')", name ? name : "pgmqd", doctor_channel(d),
+		PQbackendPID(d->ear));
 	res = PQexec(d->ear, sql);
 	*error = PQresultStatus(res) == PGRES_TUPLES_OK ? NULL : dbcommand_error(d->ear, res);
 	PQclear(res);
@@ -316,13 +345,23 @@ void doctor_pooler(struct doctor *d)
 
 	if (is_pooled(d)) {
 		doctor_tell(d, needed ? PGMQD_CHECK_FAIL : PGMQD_CHECK_WARN, "",
-		            xasprintf("set %s to the server itself (its own port, 5432 as a rule), or to a pool in session mode", setting), NULL,
-		            "a transaction pooler is in between: notifications do not come through, so queues are polled every %" PRId64 " ms",
-		            d->db.settings ? d->db.settings->poll_when_deaf : 1000);
+			xasprintf(
+				"set %s to the server itself (its own port, 5432 as a rule), or to a pool in session"
+				" mode",
+				setting),
+			NULL,
+			"a transaction pooler is in between: notifications do not come through, so queues are polled"
+			" every %" PRId64
+			" ms",
+			d->db.settings ? d->db.settings->poll_when_deaf : 1000);
 	} else if (!listen_here(d, &error)) {
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
-		            xasprintf("set %s to the server itself; see the check \"notify queue\" as well, and the server's log", setting), NULL,
-		            "a notification to ourselves %s%s", error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
+			xasprintf(
+				"set %s to the server itself; see the check \"notify queue\" as well, and the"
+				" server's log",
+				setting),
+			NULL, "a notification to ourselves %s%s",
+			error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
 	} else {
 		d->have |= DOCTOR_HEARING;
 		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "there is none, and notifications come back");
@@ -333,10 +372,14 @@ void doctor_pooler(struct doctor *d)
 
 void doctor_notify(struct doctor *d)
 {
-	PGresult *queues = doctor_query(d, "SELECT q, 'SELECT pg_notify(' || quote_literal($2) || ', ' || quote_literal(q) || ')' FROM unnest($1::text[]) q"
-	                                   " UNION ALL SELECT queue_name, 'SELECT pg_notify(' || quote_literal($2) || ', ' || quote_literal(queue_name) || ')'"
-	                                   " FROM pgmq.meta m WHERE $1 = '{}' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(o.queue_name) || '_dlq')"
-	                                   " ORDER BY 1");
+	PGresult *queues = doctor_query(d,
+		"SELECT q, 'SELECT pg_notify(' || quote_literal($2) || ', ' || quote_literal(q) || ')' FROM"
+		" unnest($1::text[]) q"
+		" UNION ALL SELECT queue_name, 'SELECT pg_notify(' || quote_literal($2) || ', ' ||"
+		" quote_literal(queue_name) || ')'"
+		" FROM pgmq.meta m WHERE $1 = '{}' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name)"
+		" = lower(o.queue_name) || '_dlq')"
+		" ORDER BY 1");
 
 	for (int i = 0; queues && i < PQntuples(queues); i++) {
 		const char *queue = PQgetvalue(queues, i, 0);
@@ -346,9 +389,12 @@ void doctor_notify(struct doctor *d)
 
 		PQclear(res);
 		if (ms >= 0)
-			doctor_tell(d, PGMQD_CHECK_OK, queue, NULL, NULL, "a notification took %.2f ms there and back", ms);
+			doctor_tell(
+				d, PGMQD_CHECK_OK, queue, NULL, NULL, "a notification took %.2f ms there and back", ms);
 		else
-			doctor_tell(d, PGMQD_CHECK_FAIL, queue, xstrdup("see the check \"notify queue\" and the server's log"), NULL, "a notification did not come within 2 s");
+			doctor_tell(d, PGMQD_CHECK_FAIL, queue,
+				xstrdup("see the check \"notify queue\" and the server's log"), NULL,
+				"a notification did not come within 2 s");
 	}
 	PQclear(queues);
 }
@@ -364,9 +410,11 @@ static bool step(struct doctor *d, const char *what, const char *remedy, const c
 	if (good && value)
 		*value = xstrdup(PQgetvalue(res, 0, 0));
 	if (!good) {
-		char *error = PQresultStatus(res) == PGRES_TUPLES_OK ? xstrdup("there was no answer") : dbcommand_error(d->db.conn, res);
+		char *error = PQresultStatus(res) == PGRES_TUPLES_OK ? xstrdup("there was no answer")
+								     : dbcommand_error(d->db.conn, res);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup(remedy), NULL, "a message of ours could not be %s: %s", what, error);
+		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup(remedy), NULL, "a message of ours could not be %s: %s",
+			what, error);
 		free(error);
 	}
 	PQclear(res);
@@ -386,15 +434,21 @@ static void probe_message(struct doctor *d)
 	ms = wait_notify(d, PROBE, began);
 	if (ms < 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
-		            xasprintf("psql -f %s/020_pgmqd.sql makes pgmqd.wakeup() anew; SELECT pgmqd.setting('channel') must be \"%s\", the channel of pgmqd.conf",
-		                      doctor_sql_dir(d), doctor_channel(d)),
-		            NULL, "nothing was heard of a message that was put into a queue: the trigger's function does not notify");
+			xasprintf(
+				"psql -f %s/020_pgmqd.sql makes pgmqd.wakeup() anew; SELECT pgmqd.setting('channel')"
+				" must be \"%s\", the channel of pgmqd.conf",
+				doctor_sql_dir(d), doctor_channel(d)),
+			NULL,
+			"nothing was heard of a message that was put into a queue: the trigger's function does not"
+			" notify");
 	sql = xasprintf("SELECT r.msg_id FROM pgmq.read('" PROBE "', 30, 1) r WHERE r.msg_id = %s", id);
 	if (step(d, "claimed", again, sql, NULL)) {
 		free(sql);
 		sql = xasprintf("SELECT CASE WHEN pgmq.archive('" PROBE "', %s::bigint) THEN 1 END", id);
 		if (step(d, "archived", again, sql, NULL) && ms >= 0)
-			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "one of ours was sent, heard of, claimed and archived in %.1f ms", (double)(mono_us() - began) / 1000);
+			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+				"one of ours was sent, heard of, claimed and archived in %.1f ms",
+				(double)(mono_us() - began) / 1000);
 	}
 	free(sql);
 	free(id);
@@ -402,18 +456,24 @@ static void probe_message(struct doctor *d)
 
 void doctor_probe(struct doctor *d)
 {
-	PGresult *res = doctor_query(d, "SELECT has_schema_privilege('pgmq', 'CREATE'), pg_try_advisory_lock(1885826417, 2)");
-	bool may = res && strcmp(PQgetvalue(res, 0, 0), "t") == 0, alone = res && strcmp(PQgetvalue(res, 0, 1), "t") == 0;
+	PGresult *res =
+		doctor_query(d, "SELECT has_schema_privilege('pgmq', 'CREATE'), pg_try_advisory_lock(1885826417, 2)");
+	bool may = res && strcmp(PQgetvalue(res, 0, 0), "t") == 0,
+	     alone = res && strcmp(PQgetvalue(res, 0, 1), "t") == 0;
 
 	PQclear(res);
 	if (!d->writes || !may || !alone) {
 		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "none of ours was sent: %s",
-		            !d->writes ? "--read-only" : !may ? "this role may not make a queue; the owner of schema pgmq may" : "another pgmqd doctor is at it");
+			!d->writes ? "--read-only"
+			: !may     ? "this role may not make a queue; the owner of schema pgmq may"
+				   : "another pgmqd doctor is at it");
 		return;
 	}
-	if (step(d, "sent, since no queue can be made", "see the checks \"pgmq\", \"function\" and \"grants\"", "SELECT pgmqd.create_queue('" PROBE "') IS NOT NULL", NULL))
+	if (step(d, "sent, since no queue can be made", "see the checks \"pgmq\", \"function\" and \"grants\"",
+		    "SELECT pgmqd.create_queue('" PROBE "') IS NOT NULL", NULL))
 		probe_message(d);
-	PQclear(PQexec(d->db.conn, "SELECT pgmq.drop_queue(queue_name) FROM pgmq.meta WHERE queue_name IN ('" PROBE "', '" PROBE "_dlq')"));
+	PQclear(PQexec(d->db.conn, "SELECT pgmq.drop_queue(queue_name) FROM pgmq.meta WHERE queue_name IN ('" PROBE
+				   "', '" PROBE "_dlq')"));
 	PQclear(PQexec(d->db.conn, "SELECT pg_advisory_unlock(1885826417, 2)"));
 }
 
@@ -422,8 +482,11 @@ void doctor_probe(struct doctor *d)
 /* Its own tables are there only where it is. */
 void doctor_cron(struct doctor *d)
 {
-	PGresult *res = doctor_query(d, "SELECT coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), false), EXISTS (SELECT FROM pgmqd.schedule WHERE runner = 'pg_cron'),"
-	                                " count(*) = 0 FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'job' WHERE n.nspname = 'cron'");
+	PGresult *res = doctor_query(d,
+		"SELECT coalesce(bool_and(has_schema_privilege(n.oid, 'USAGE')), false), EXISTS (SELECT FROM"
+		" pgmqd.schedule WHERE runner = 'pg_cron'),"
+		" count(*) = 0 FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = 'job'"
+		" WHERE n.nspname = 'cron'");
 
 	if (!res)
 		return;
@@ -433,8 +496,9 @@ void doctor_cron(struct doctor *d)
 		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "it is not in this database; pgmqd runs the schedules");
 	else if (strcmp(PQgetvalue(res, 0, 2), "t") == 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("SELECT * FROM pgmqd.connect_schedules()"),
-		            "schedules are left to it, but it is not in this database any more: nobody runs them");
+			"schedules are left to it, but it is not in this database any more: nobody runs them");
 	else
-		doctor_tell(d, PGMQD_CHECK_WARN, "", xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)), NULL, "role %s may not look into it", PQuser(d->db.conn));
+		doctor_tell(d, PGMQD_CHECK_WARN, "", xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)),
+			NULL, "role %s may not look into it", PQuser(d->db.conn));
 	PQclear(res);
 }

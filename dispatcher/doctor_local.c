@@ -32,7 +32,8 @@ static void tell_errors(struct doctor *d, char *errors)
 
 	while ((line = strsep(&rest, "\n")) != NULL)
 		if (*line)
-			doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
+			doctor_tell(d, PGMQD_CHECK_FAIL, "",
+				xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
 	free(errors);
 }
 
@@ -50,7 +51,8 @@ void doctor_settings(struct doctor *d)
 		return;
 	}
 	if (!d->db.conf && d->db.database) {
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "none are read (-d without -c): queues are those of the database, plugins are not looked at");
+		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+			"none are read (-d without -c): queues are those of the database, plugins are not looked at");
 		return;
 	}
 	d->db.settings = settings_load(d->db.conf, &error);
@@ -64,14 +66,15 @@ void doctor_settings(struct doctor *d)
 	sqltext_free(&names);
 	d->have |= DOCTOR_SETTINGS;
 	if (d->db.settings->nqueues == 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("add a section [queue NAME] for each queue; pgmqd run --sample shows one"), NULL,
-		            "%s names no queue, so there is nothing to do", d->db.settings->path);
+		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			xstrdup("add a section [queue NAME] for each queue; pgmqd run --sample shows one"), NULL,
+			"%s names no queue, so there is nothing to do", d->db.settings->path);
 	else
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path, d->db.settings->nqueues,
-		            d->db.settings->nqueues == 1 ? "" : "s");
+		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path,
+			d->db.settings->nqueues, d->db.settings->nqueues == 1 ? "" : "s");
 	if (d->db.settings->world_readable)
 		doctor_tell(d, PGMQD_CHECK_WARN, "", xasprintf("chmod o-r %s", d->db.settings->path), NULL,
-		            "everybody on this machine can read %s", d->db.settings->path);
+			"everybody on this machine can read %s", d->db.settings->path);
 }
 
 /* ---- plugins ---- */
@@ -150,11 +153,15 @@ static char *load_remedy(const struct settings *s, const struct queue_settings *
 	if (strstr(error, "there is no file"))
 		text = xasprintf("install the plugin as %s, or set plugin_dir in %s to where it is", path, s->path);
 	else if (strstr(error, "writable by") || strstr(error, "owned by another") || strstr(error, "replaceable"))
-		text = xasprintf("install the file anew, since anybody may have changed it, then chown root %s && chmod go-w %s", path, path);
+		text = xasprintf(
+			"install the file anew, since anybody may have changed it, then chown root %s && chmod go-w"
+			" %s",
+			path, path);
 	else if (strstr(error, "plugin API") || strstr(error, "upgrade pgmqd"))
 		text = xasprintf("build %s against this pgmqd", path);
 	else
-		text = xasprintf("mend the section [queue %s] of %s; pgmqd run --check -c %s tells when it is good", q->name, s->path, s->path);
+		text = xasprintf("mend the section [queue %s] of %s; pgmqd run --check -c %s tells when it is good",
+			q->name, s->path, s->path);
 	free(path);
 	return text;
 }
@@ -170,8 +177,8 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 
 	fflush(NULL);
 	if (pipe(fds) != 0 || (pid = fork()) < 0) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("raise the limits of processes and open files"), NULL, "no process can be made: %s",
-		            strerror(errno));
+		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("raise the limits of processes and open files"), NULL,
+			"no process can be made: %s", strerror(errno));
 		return;
 	}
 	if (pid == 0) {
@@ -187,18 +194,21 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 		} else if (*line == '{') {
 			tell_found(d, q, line);
 		} else if (*line == '!') {
-			doctor_tell(d, PGMQD_CHECK_FAIL, q->name, load_remedy(s, q, line), NULL, "%s%s%s", line + 1, last ? "; " : "", last ? last : "");
+			doctor_tell(d, PGMQD_CHECK_FAIL, q->name, load_remedy(s, q, line), NULL, "%s%s%s", line + 1,
+				last ? "; " : "", last ? last : "");
 			told = true;
 		} else if (*line) {
 			last = line;
 		}
 	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("tell the plugin's author"), NULL, "the plugin \"%s\" crashed (%s) when it was %s", q->plugin,
-		            strsignal(WTERMSIG(status)), told ? "asked what it needs" : "loaded");
+		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("tell the plugin's author"), NULL,
+			"the plugin \"%s\" crashed (%s) when it was %s", q->plugin, strsignal(WTERMSIG(status)),
+			told ? "asked what it needs" : "loaded");
 	else if (WIFSIGNALED(status))
 		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("see whether what the plugin talks to answers"), NULL,
-		            "the plugin \"%s\" was still %s after %d s", q->plugin, told ? "looking round" : "loading", PLUGIN_MS / 1000);
+			"the plugin \"%s\" was still %s after %d s", q->plugin, told ? "looking round" : "loading",
+			PLUGIN_MS / 1000);
 	free(text);
 }
 
@@ -227,7 +237,8 @@ static cJSON *read_sample(const char *dir, const char *name, const char *lang, c
 		cJSON *vars;
 		FILE *f;
 
-		*path = i == 0 ? xasprintf("%s/samples/%s.%s.json", dir, name, lang) : xasprintf("%s/samples/%s.json", dir, name);
+		*path = i == 0 ? xasprintf("%s/samples/%s.%s.json", dir, name, lang)
+			       : xasprintf("%s/samples/%s.json", dir, name);
 		f = fopen(*path, "re");
 		if (f && getdelim(&text, &size, '\0', f) > 0) {
 			vars = cJSON_Parse(text);
@@ -255,11 +266,15 @@ static void try_template(void *arg, const char *name, const char *lang)
 	if (!vars) {
 		t->without++;
 	} else if (!cJSON_IsObject(vars)) {
-		doctor_tell(t->d, PGMQD_CHECK_WARN, subject, xasprintf("mend %s", path), NULL, "%s is no JSON object, so the template was not tried", path);
+		doctor_tell(t->d, PGMQD_CHECK_WARN, subject, xasprintf("mend %s", path), NULL,
+			"%s is no JSON object, so the template was not tried", path);
 	} else if (template_render(t->set, name, lang, vars, &r) != 0) {
 		doctor_tell(t->d, PGMQD_CHECK_FAIL, subject,
-		            xasprintf("mend the template, or its sample %s; pgmqd render %s --lang %s --data %s --template-dir %s shows it", path, name, lang, path, t->dir),
-		            NULL, "%s", r.error);
+			xasprintf(
+				"mend the template, or its sample %s; pgmqd render %s --lang %s --data %s"
+				" --template-dir %s shows it",
+				path, name, lang, path, t->dir),
+			NULL, "%s", r.error);
 		template_result_free(&r);
 	} else {
 		t->good++;
@@ -283,7 +298,10 @@ void doctor_templates(struct doctor *d)
 	t.set = template_load(t.dir, s->default_lang, &error);
 	if (!t.set) {
 		if (mails || access(t.dir, F_OK) == 0)
-			doctor_tell(d, PGMQD_CHECK_FAIL, "", xasprintf("mend the file, or set template_dir in %s to where the templates are", s->path), NULL, "%s", error);
+			doctor_tell(d, PGMQD_CHECK_FAIL, "",
+				xasprintf(
+					"mend the file, or set template_dir in %s to where the templates are", s->path),
+				NULL, "%s", error);
 		else
 			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "there are none, and no queue sends mails");
 		free(error);
@@ -291,9 +309,11 @@ void doctor_templates(struct doctor *d)
 	}
 	template_each(t.set, try_template, &t);
 	if (t.good + t.without == 0 && d->nfindings == before)
-		doctor_tell(d, mails ? PGMQD_CHECK_WARN : PGMQD_CHECK_OK, "", mails ? xstrdup("set template_dir to where the templates are") : NULL, NULL,
-		            "there is no template in %s", t.dir);
+		doctor_tell(d, mails ? PGMQD_CHECK_WARN : PGMQD_CHECK_OK, "",
+			mails ? xstrdup("set template_dir to where the templates are") : NULL, NULL,
+			"there is no template in %s", t.dir);
 	else if (t.good + t.without)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "%zu rendered with their sample data, %zu have none, in %s", t.good, t.without, t.dir);
+		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+			"%zu rendered with their sample data, %zu have none, in %s", t.good, t.without, t.dir);
 	template_free(t.set);
 }

@@ -32,7 +32,8 @@ void doctor_print(const struct doctor *d, bool all)
 
 		if (!all && f->status == PGMQD_CHECK_OK)
 			continue;
-		printf("%-4s  %-14s  %s%s%s\n", words[known(f->status)], f->check, f->subject, *f->subject ? ": " : "", f->seen);
+		printf("%-4s  %-14s  %s%s%s\n", words[known(f->status)], f->check, f->subject, *f->subject ? ": " : "",
+			f->seen);
 		if (f->status != PGMQD_CHECK_OK && f->remedy)
 			printf("      remedy%s: %s\n", f->fix ? " (--fix does it)" : "", f->remedy);
 	}
@@ -42,8 +43,8 @@ void doctor_print_fixes(const struct doctor *d)
 {
 	puts(d->nfixes ? "\nplan, and what became of it:" : "\nthere is nothing that can be mended safely without you");
 	for (size_t i = 0; i < d->nfixes; i++)
-		printf("%-6s  %s%s%s\n", d->fixes[i].error ? "failed" : "done", d->fixes[i].text, d->fixes[i].error ? "\n        " : "",
-		       d->fixes[i].error ? d->fixes[i].error : "");
+		printf("%-6s  %s%s%s\n", d->fixes[i].error ? "failed" : "done", d->fixes[i].text,
+			d->fixes[i].error ? "\n        " : "", d->fixes[i].error ? d->fixes[i].error : "");
 	if (d->nfixes)
 		puts("\nafter that:");
 }
@@ -62,8 +63,8 @@ void doctor_print_summary(const struct doctor *d)
 {
 	size_t fixable = count(d, PGMQD_CHECK_WARN, true) + count(d, PGMQD_CHECK_FAIL, true);
 
-	printf("\n%zu ok, %zu to look at, %zu broken", count(d, PGMQD_CHECK_OK, false), count(d, PGMQD_CHECK_WARN, false),
-	       count(d, PGMQD_CHECK_FAIL, false));
+	printf("\n%zu ok, %zu to look at, %zu broken", count(d, PGMQD_CHECK_OK, false),
+		count(d, PGMQD_CHECK_WARN, false), count(d, PGMQD_CHECK_FAIL, false));
 	if (fixable && !d->fix)
 		printf("; pgmqd doctor --fix mends %zu of it", fixable);
 	putchar('\n');

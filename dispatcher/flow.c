@@ -207,7 +207,7 @@ void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *clas
 	m->cancelling = true;
 	message_end_resources(m);
 	if (f->plugin->d.cancel) {
-		struct host_call call = host_call(&f->host, m->id);
+		struct host_call call = host_call_msg(m);
 
 		f->plugin->d.cancel(f->plugin->handle, m);
 		host_return(call);
@@ -249,7 +249,7 @@ static void flow_deliver(struct pgmqd_msg *m)
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)
 		lease_deadline_arm(f);
-	call = host_call(&f->host, m->id);
+	call = host_call_msg(m);
 	f->plugin->d.deliver(f->plugin->handle, m);
 	host_return(call);
 }
@@ -317,6 +317,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		m->flow = f;
 		queue_claim_row(claim, i, m);
 		m->lease_ms = until;
+		trace_read(&m->trace, m->headers);
 		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
 		flow_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */

@@ -33,6 +33,15 @@ struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id)
 	return log_context_set(c);
 }
 
+struct log_context host_enter_msg(const struct pgmqd_msg *m)
+{
+	struct log_context c = m->flow ? *m->flow->host.log : (struct log_context){ 0 };
+
+	c.msg_id = m->id;
+	c.trace_id = m->trace.id;
+	return log_context_set(c);
+}
+
 void host_leave(struct log_context former)
 {
 	log_context_set(former);
@@ -47,6 +56,14 @@ struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id)
 		c.began_us = host_now_us();
 	}
 	host_current = w;
+	return c;
+}
+
+struct host_call host_call_msg(const struct pgmqd_msg *m)
+{
+	struct host_call c = host_call(&m->flow->host, m->id);
+
+	host_enter_msg(m); /* what the former context was is in c already */
 	return c;
 }
 

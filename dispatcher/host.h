@@ -45,6 +45,11 @@ struct host_call {
 struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id);
 void host_return(struct host_call c);
 
+/* The same, with the message's number and trace. */
+struct pgmqd_msg;
+struct host_call host_call_msg(const struct pgmqd_msg *m);
+struct log_context host_enter_msg(const struct pgmqd_msg *m);
+
 /* Microseconds of a clock that never jumps. */
 int64_t host_now_us(void);
 

@@ -190,6 +190,7 @@ void httpcall_stream_begin(struct httpcall *call, const char *type)
 	if (call->req == NULL)
 		return;
 	httpcall_common_headers(call, type);
+	httpcall_add_header(call, "Connection", "close");
 	evhttp_connection_set_timeout(call->conn, 0); /* it is meant to be silent for long */
 	evhttp_send_reply_start(call->req, HTTP_OK, NULL);
 	httpconn_flush(call->conn);

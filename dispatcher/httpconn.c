@@ -27,10 +27,11 @@
 #define HTTPCONN_HEAD_MAX 16384
 #define HTTPCONN_BODY_MAX (1024 * 1024)
 #define HTTPCONN_REQUEST_S 10            /* from a request's first byte to its last */
+#define HTTPCONN_READ_MAX 65536          /* held, and not handed on yet */
 #define HTTPCONN_LINGER_S 1              /* for the client to read why it was refused */
 #define HTTPCONN_DRAIN_MAX (1024 * 1024) /* of what a refused client goes on sending; a close with more unread may lose the answer */
 
-enum httpconn_phase { HTTPCONN_HEAD, HTTPCONN_BODY, HTTPCONN_REFUSED };
+enum httpconn_phase { HTTPCONN_HEAD, HTTPCONN_BODY, HTTPCONN_ANSWERING, HTTPCONN_REFUSED };
 
 struct httpconn {
 	LIST_ENTRY(httpconn) link;
@@ -294,8 +295,8 @@ static enum bufferevent_filter_result httpconn_input(
 		evbuffer_remove_buffer(in, out, n);
 		moved = moved || n > 0;
 		c->left -= n;
-		if (c->left == 0) { /* one request at a time: the next one waits for the answer */
-			c->phase = HTTPCONN_HEAD;
+		if (c->left == 0) { /* one request at a time, so that no refusal comes before an answer */
+			c->phase = HTTPCONN_ANSWERING;
 			c->begun = false;
 			evtimer_del(c->timer);
 		}
@@ -381,6 +382,7 @@ struct bufferevent *httpconn_new(struct httpconns *all)
 		log_error("out of memory");
 		exit(PROC_EXIT_RESTART);
 	}
+	bufferevent_setwatermark(c->raw, EV_READ, 0, HTTPCONN_READ_MAX); /* what comes during an answer waits in the kernel */
 	LIST_INSERT_HEAD(&all->list, c, link);
 	if (++all->n == HTTPCONN_MAX)
 		all->full(all->arg);
@@ -396,8 +398,10 @@ static void httpconn_answered(struct evhttp_request *req, void *arg)
 	struct httpconn *c;
 
 	LIST_FOREACH(c, &all->list, link)
-		if (c->bev == bev)
+		if (c->bev == bev && c->phase == HTTPCONN_ANSWERING) {
+			c->phase = HTTPCONN_HEAD;
 			event_active(c->resume, 0, 0);
+		}
 }
 
 void httpconn_request(struct httpconns *all, struct evhttp_request *req)

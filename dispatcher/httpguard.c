@@ -109,6 +109,8 @@ bool httpguard_route(struct httpcall *call)
 	bool writes = call->route->method != EVHTTP_REQ_GET;
 	bool open = !writes && (call->route->flags & HTTPROUTE_OPEN);
 
+	if (call->route->flags & HTTPROUTE_PUBLIC)
+		return true;
 	if (writes && httpguard_foreign(call)) {
 		httpcall_error(call, 403, "foreign_origin", "a page of another site may not do this");
 		return false;

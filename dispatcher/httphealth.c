@@ -113,18 +113,8 @@ static void httphealth_ready(struct httpcall *call)
 	httpcall_json(call, ready ? HTTP_OK : HTTP_SERVUNAVAIL, json);
 }
 
-/* GET /metrics. */
-static void httphealth_metrics(struct httpcall *call)
-{
-	struct evbuffer *body = httpcall_buffer();
-
-	metrics_write(call->control->env->stats, call->control->beat_limit_ms, body);
-	httpcall_send(call, HTTP_OK, METRICS_CONTENT_TYPE, body);
-}
-
 const struct httproute httphealth_routes[] = {
 	{ EVHTTP_REQ_GET, "/health", 0, httphealth_health },
 	{ EVHTTP_REQ_GET, "/ready", 0, httphealth_ready },
-	{ EVHTTP_REQ_GET, "/metrics", 0, httphealth_metrics },
 	{ 0 },
 };

@@ -11,8 +11,8 @@
 #include <string.h>
 
 /* In this order; the first pattern that fits counts. */
-static const struct httproute *const httproute_tables[] = { httphealth_routes, httpqueues_routes, httpstatus_routes, httpdead_routes,
-	httptemplates_routes, httppage_routes, httpjobs_routes, httpstart_routes, httpevents_routes };
+static const struct httproute *const httproute_tables[] = { httphealth_routes, httpmetrics_routes, httpqueues_routes, httpmail_routes,
+	httpstatus_routes, httpdead_routes, httptemplates_routes, httpjobs_routes, httpstart_routes, httpevents_routes, httppage_routes };
 
 #define HTTPROUTE_NTABLES (sizeof(httproute_tables) / sizeof(*httproute_tables))
 

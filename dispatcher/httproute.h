@@ -9,7 +9,8 @@
 enum httproute_flags {
 	HTTPROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */
 	HTTPROUTE_BODY = 2,  /* has a body, of application/json */
-	HTTPROUTE_OPEN = 4   /* tells nothing about anybody: never asks for the token */
+	HTTPROUTE_OPEN = 4,  /* tells nothing about anybody: never asks for the token */
+	HTTPROUTE_PUBLIC = 8 /* for anybody from anywhere, with a body of any type: what is asked for proves itself */
 };
 
 /* One method and path. A segment {name} of the pattern takes any one segment of a path; where several patterns fit,
@@ -29,13 +30,15 @@ bool httproute_match(const char *pattern, const char *path, char params[][HTTPCA
 
 /* The tables, each with an empty row at its end. */
 extern const struct httproute httphealth_routes[];
+extern const struct httproute httpmetrics_routes[];
 extern const struct httproute httpqueues_routes[];
+extern const struct httproute httpjobs_routes[];
+extern const struct httproute httpstart_routes[];
+extern const struct httproute httpevents_routes[];
+extern const struct httproute httpmail_routes[];
 extern const struct httproute httpstatus_routes[];
 extern const struct httproute httpdead_routes[];
 extern const struct httproute httptemplates_routes[];
 extern const struct httproute httppage_routes[];
-extern const struct httproute httpjobs_routes[];
-extern const struct httproute httpstart_routes[];
-extern const struct httproute httpevents_routes[];
 
 #endif

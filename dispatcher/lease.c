@@ -43,7 +43,7 @@ static struct pgmqd_msg *lease_find(struct flow *f, int64_t id, int count)
 static void lease_lost(struct pgmqd_msg *m)
 {
 	struct flow *f = m->flow;
-	struct log_context former = host_enter(&f->host, m->id);
+	struct log_context former = host_enter_msg(m);
 
 	stats_add(f->slot, STAT_LEASE_LOST, 1);
 	log_warn("lease lost while the message was %s: dropped here", m->state == MSG_RUNNING ? "being handled" : "waiting");

@@ -42,8 +42,12 @@ static char *get(const char *where, const char *token, const char *path, char **
 	struct curl_slist *headers = NULL;
 	bool is_unix = strncmp(where, "unix:", 5) == 0;
 	/* what listens everywhere is asked here */
-	const char *port = strncmp(where, "0.0.0.0:", 8) == 0 ? where + 8 : strncmp(where, "[::]:", 5) == 0 ? where + 5 : NULL;
-	char *url = is_unix ? xasprintf("http://localhost%s", path) : port ? xasprintf("http://127.0.0.1:%s%s", port, path) : xasprintf("http://%s%s", where, path);
+	const char *port = strncmp(where, "0.0.0.0:", 8) == 0 ? where + 8
+			   : strncmp(where, "[::]:", 5) == 0  ? where + 5
+							      : NULL;
+	char *url = is_unix ? xasprintf("http://localhost%s", path)
+		    : port  ? xasprintf("http://127.0.0.1:%s%s", port, path)
+			    : xasprintf("http://%s%s", where, path);
 	CURL *e = curl_easy_init();
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	long status = 0;
@@ -54,10 +58,14 @@ static char *get(const char *where, const char *token, const char *path, char **
 		headers = curl_slist_append(NULL, line);
 		free(line);
 	}
-	if (e && curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK && (!is_unix || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, where + 5) == CURLE_OK) &&
-	    curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers) == CURLE_OK && curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data) == CURLE_OK &&
-	    curl_easy_setopt(e, CURLOPT_WRITEDATA, &a) == CURLE_OK && curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, TIMEOUT_MS) == CURLE_OK &&
-	    curl_easy_setopt(e, CURLOPT_NOPROXY, "*") == CURLE_OK && curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK)
+	if (e && curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK &&
+		(!is_unix || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, where + 5) == CURLE_OK) &&
+		curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
+		curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data) == CURLE_OK &&
+		curl_easy_setopt(e, CURLOPT_WRITEDATA, &a) == CURLE_OK &&
+		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, TIMEOUT_MS) == CURLE_OK &&
+		curl_easy_setopt(e, CURLOPT_NOPROXY, "*") == CURLE_OK &&
+		curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK)
 		code = curl_easy_perform(e);
 	if (code == CURLE_OK)
 		curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
@@ -117,12 +125,16 @@ static const struct {
 	const char *metric;
 	size_t offset;
 } numbers[] = {
-	{ "pgmqd_running", offsetof(struct live_queue, running) },     { "pgmqd_prefetched", offsetof(struct live_queue, prefetched) },
-	{ "pgmqd_done_total", offsetof(struct live_queue, done) },     { "pgmqd_retried_total", offsetof(struct live_queue, retried) },
-	{ "pgmqd_dead_lettered_total", offsetof(struct live_queue, dead) }, { "pgmqd_lease_lost_total", offsetof(struct live_queue, lost) },
+	{ "pgmqd_running", offsetof(struct live_queue, running) },
+	{ "pgmqd_prefetched", offsetof(struct live_queue, prefetched) },
+	{ "pgmqd_done_total", offsetof(struct live_queue, done) },
+	{ "pgmqd_retried_total", offsetof(struct live_queue, retried) },
+	{ "pgmqd_dead_lettered_total", offsetof(struct live_queue, dead) },
+	{ "pgmqd_lease_lost_total", offsetof(struct live_queue, lost) },
 };
 
-static const char *const buckets[LIVE_NSTAGES] = { "pgmqd_wake_seconds_bucket", "pgmqd_wait_seconds_bucket", "pgmqd_run_seconds_bucket" };
+static const char *const buckets[LIVE_NSTAGES] = { "pgmqd_wake_seconds_bucket", "pgmqd_wait_seconds_bucket",
+	"pgmqd_run_seconds_bucket" };
 
 /* One line: NAME{LABELS} VALUE. */
 static void take_line(struct live *l, const char *line)
@@ -132,7 +144,7 @@ static void take_line(struct live *l, const char *line)
 	struct live_queue *q;
 	size_t len;
 
-	if (!brace || !value || *line == '#')
+	if (!brace || !value || *line == '#' || strncmp(line, "pgmqd_queue_", 12) == 0) /* those are the database's */
 		return;
 	len = (size_t)(brace - line);
 	if (*label(brace, "queue", name, sizeof(name)) == '\0')
@@ -151,7 +163,8 @@ static void take_line(struct live *l, const char *line)
 			snprintf(q->state, sizeof(q->state), "%.23s", text);
 	}
 	for (int s = 0; s < LIVE_NSTAGES; s++)
-		if (strlen(buckets[s]) == len && memcmp(buckets[s], line, len) == 0 && q->stages[s].size < LIVE_BOUNDS) {
+		if (strlen(buckets[s]) == len && memcmp(buckets[s], line, len) == 0 &&
+			q->stages[s].size < LIVE_BOUNDS) {
 			struct live_histogram *h = &q->stages[s];
 
 			label(brace, "le", text, sizeof(text));
@@ -199,7 +212,8 @@ void live_fetch(struct live *l, const char *where, const char *token)
 	while ((line = strsep(&rest, "\n")) != NULL)
 		take_line(l, line);
 	free(text);
-	text = get(where, token, "/api/queues", &ignored); /* it has no more than the last error that /metrics has not */
+	text = get(
+		where, token, "/api/queues", &ignored); /* it has no more than the last error that /metrics has not */
 	if (text)
 		take_queues(l, text);
 	free(text);

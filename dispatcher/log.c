@@ -238,6 +238,10 @@ static void line_format_text(struct line *l, enum log_level level, const struct 
 		line_puts(l, buf);
 	}
 	line_add_text(l, QUOTE_PLAIN, text, LOG_TEXT_MAX);
+	if (context.trace_id && *context.trace_id) {
+		snprintf(buf, sizeof(buf), " trace_id=%.64s", context.trace_id);
+		line_puts(l, buf);
+	}
 	for (const struct log_field *f = fields; f && f->key; f++) {
 		if (f->type == LOG_FIELD_STR && !f->str)
 			continue;
@@ -287,6 +291,8 @@ static void line_format_json(struct line *l, enum log_level level, const struct 
 		snprintf(buf, sizeof(buf), ",\"msg_id\":%" PRId64, context.msg_id);
 		line_puts(l, buf);
 	}
+	if (context.trace_id && *context.trace_id)
+		json_add_string(l, "trace_id", context.trace_id, 64);
 	json_add_string(l, "text", text, LOG_TEXT_MAX);
 	for (const struct log_field *f = fields; f && f->key; f++) {
 		if (f->type == LOG_FIELD_STR) {

@@ -27,6 +27,7 @@ struct log_context {
 	const char *process; /* "supervisor", "listener", "worker", "control", or a command's name */
 	const char *queue, *plugin;
 	int64_t msg_id; /* 0: none */
+	const char *trace_id; /* of the message, by W3C Trace Context; NULL or "": none */
 };
 
 extern enum log_level log_threshold; /* read by the macros, so that debug lines cost a comparison */

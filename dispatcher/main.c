@@ -25,6 +25,7 @@ static const struct command {
 	{ "send", "put a message into a queue, and perhaps wait for its end", cmd_send },
 	{ "tail", "show what happens in a queue, as it happens", cmd_tail },
 	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
+	{ "bounce", "read a mail that came back, and leave its address alone from now on", cmd_bounce },
 	{ "render", "show what a mail template makes of its variables", cmd_render },
 	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
 	{ "bench", "measure pgmqd on a database, in a queue of its own", cmd_bench },

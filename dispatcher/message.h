@@ -2,6 +2,8 @@
 #ifndef MESSAGE_H
 #define MESSAGE_H
 
+#include "trace.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -37,6 +39,8 @@ struct pgmqd_msg {
 	int read_ct;      /* with id, the lease's fencing token */
 	unsigned attempt; /* claims that count */
 	int64_t enqueued_us;
+	struct trace trace;   /* out of the headers; see trace.h */
+	char span[TRACE_PARENT_SIZE]; /* what pgmqd_msg_traceparent() gave last */
 	double priority; /* a message of higher priority is delivered before lower ones */
 	char *text, *headers; /* as PostgreSQL printed them; text is NULL for an SQL null */
 	size_t text_len;

@@ -67,7 +67,7 @@ static size_t metrics_group_end(const struct metrics_view *v, size_t i)
 }
 
 /* Writes a label's value with what the format wants escaped. */
-static void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
+void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
 {
 	evbuffer_add_printf(out, "%s%s=\"", separator, name);
 	for (; *value != '\0'; value++)
@@ -92,7 +92,7 @@ static void metrics_labels(struct evbuffer *out, const struct stats_slot *s)
 }
 
 /* Writes HELP and TYPE. */
-static void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
+void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP pgmqd_%s %s\n# TYPE pgmqd_%s %s\n", name, help, name, type);
 }
@@ -244,6 +244,66 @@ static void metrics_processes(struct evbuffer *out, const struct metrics_view *v
 	}
 }
 
+/* Whether the k-th number of slot i is the first of its name in the slots from `from` on (and of its label's value, when that is given). */
+static bool metrics_extra_first(const struct metrics_view *v, size_t from, size_t i, size_t k, const char *value)
+{
+	const char *name = v->slots[i]->extra[k].name;
+	size_t j, m;
+
+	for (j = from; j <= i; j++)
+		for (m = 0; m < (j < i ? STATS_NEXTRA : k) && atomic_load(&v->slots[j]->extra[m].kind) != 0; m++)
+			if (strcmp(v->slots[j]->extra[m].name, name) == 0 && (value == NULL || strcmp(v->slots[j]->extra[m].value, value) == 0))
+				return false;
+	return true;
+}
+
+/* Writes one number of one queue: the processes' counters added up, of their gauges the highest. */
+static void metrics_extra_line(struct evbuffer *out, const struct metrics_view *v, size_t i, size_t end, const struct stats_extra *x)
+{
+	int64_t sum = 0, number;
+	size_t j, m;
+
+	for (j = i; j < end; j++)
+		for (m = 0; m < STATS_NEXTRA && atomic_load(&v->slots[j]->extra[m].kind) != 0; m++)
+			if (strcmp(v->slots[j]->extra[m].name, x->name) == 0 && strcmp(v->slots[j]->extra[m].value, x->value) == 0) {
+				number = atomic_load_explicit(&v->slots[j]->extra[m].number, memory_order_relaxed);
+				sum = atomic_load(&x->kind) == STATS_EXTRA_COUNTER ? sum + number : number > sum ? number : sum;
+			}
+	evbuffer_add_printf(out, "pgmqd_%s", x->name);
+	metrics_labels(out, v->slots[i]);
+	metrics_label(out, x->label, x->value, ",");
+	evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
+}
+
+/* Writes one number of the plugins', of all queues. */
+static void metrics_extra_family(struct evbuffer *out, const struct metrics_view *v, const struct stats_extra *family)
+{
+	size_t i, j, k, end;
+
+	metrics_head(out, family->name, atomic_load(&family->kind) == STATS_EXTRA_COUNTER ? "counter" : "gauge", family->help);
+	for (i = 0; i < v->n; i = end) {
+		end = metrics_group_end(v, i);
+		for (j = i; j < end; j++)
+			for (k = 0; k < STATS_NEXTRA && atomic_load(&v->slots[j]->extra[k].kind) != 0; k++) {
+				const struct stats_extra *x = &v->slots[j]->extra[k];
+
+				if (strcmp(x->name, family->name) == 0 && metrics_extra_first(v, i, j, k, x->value))
+					metrics_extra_line(out, v, i, end, x);
+			}
+	}
+}
+
+/* Writes the numbers that plugins keep. */
+static void metrics_extras(struct evbuffer *out, const struct metrics_view *v)
+{
+	size_t i, k;
+
+	for (i = 0; i < v->n; i++)
+		for (k = 0; k < STATS_NEXTRA && atomic_load(&v->slots[i]->extra[k].kind) != 0; k++)
+			if (metrics_extra_first(v, 0, i, k, NULL))
+				metrics_extra_family(out, v, &v->slots[i]->extra[k]);
+}
+
 /* Writes everything. */
 void metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
 {
@@ -270,5 +330,6 @@ void metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffe
 #undef METRICS_GAUGE
 	for (h = 0; h < STATS_NHISTOGRAMS; h++)
 		metrics_histogram(out, &v, (enum stats_histogram)h);
+	metrics_extras(out, &v);
 	free(v.slots);
 }

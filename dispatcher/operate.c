@@ -22,41 +22,44 @@ enum { EXIT_DEAD = 3, EXIT_TIMEOUT = 4 };
 static const char pause_help[] =
 	"Usage: pgmqd pause QUEUE [--reason TEXT] [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
 	"\n"
-	"Pauses a queue in all dispatchers, until `pgmqd resume`: what runs is finished, and nothing more is started. It outlasts restarts.\n"
+	"Pauses a queue in all dispatchers, until `pgmqd resume`: what runs is finished, and nothing more is started."
+	" It outlasts restarts.\n"
 	"\n"
 	"      --reason TEXT        why, for the others\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n"
-	DBCOMMAND_HELP
+	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
 	"  -h, --help               this text\n"
 	"\n"
-	"Ends with 0, also when it was paused already; with 1 when something failed, with 2 after a wrong command line.\n";
+	"Ends with 0, also when it was paused already; with 1 when something failed, with 2 after a wrong command"
+	" line.\n";
 
 static const char resume_help[] =
 	"Usage: pgmqd resume QUEUE [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
 	"\n"
-	"Ends a pause. A queue that a dispatcher has paused by itself, for a configuration error, is tried at once, too.\n"
+	"Ends a pause. A queue that a dispatcher has paused by itself, for a configuration error, is tried at once,"
+	" too.\n"
 	"\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n"
-	DBCOMMAND_HELP
+	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
 	"  -h, --help               this text\n"
 	"\n"
 	"Ends with 0, also when it was not paused; with 1 when something failed, with 2 after a wrong command line.\n";
 
 static const char send_help[] =
-	"Usage: pgmqd send QUEUE [JSON] [--delay TIME] [--priority N] [--group NAME] [--headers JSON] [--wait[=TIME]]\n"
+	"Usage: pgmqd send QUEUE [JSON] [--delay TIME] [--priority N] [--group NAME] [--headers JSON]"
+	" [--wait[=TIME]]\n"
 	"                  [-d CONNINFO] [-c FILE] [-e FILE]\n"
 	"\n"
-	"Puts a message into a queue and prints its number. Without JSON, or with -, the message is read from standard input.\n"
+	"Puts a message into a queue and prints its number. Without JSON, or with -, the message is read from"
+	" standard input.\n"
 	"\n"
 	"      --delay TIME         not before so long, such as 30s, 5min, 2h\n"
 	"      --priority N         sets \"priority\" in the message\n"
 	"      --group NAME         sets the header \"group\": messages of one group are delivered one by one\n"
 	"      --headers JSON       more headers, an object\n"
-	"      --wait[=TIME]        wait until it is settled for good, so long at most, and say how\n"
-	DBCOMMAND_HELP
+	"      --wait[=TIME]        wait until it is settled for good, so long at most, and say how\n" DBCOMMAND_HELP
 	"  -h, --help               this text\n"
 	"\n"
-	"Ends with 0; with --wait, when the message was done. With 1 when something failed, with 2 after a wrong command line, with 3 when\n"
+	"Ends with 0; with --wait, when the message was done. With 1 when something failed, with 2 after a wrong"
+	" command line, with 3 when\n"
 	"the message is among the dead letters, with 4 when the time was up.\n";
 
 enum { OPT_REASON = 256, OPT_BY, OPT_DELAY, OPT_PRIORITY, OPT_GROUP, OPT_HEADERS, OPT_WAIT };
@@ -99,8 +102,9 @@ static int do_pause(struct request *q)
 {
 	const char *params[] = { q->queue, q->reason, who(q) };
 
-	return print_answer(dbcommand_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params), "paused",
-	                    "was paused already; pgmqd status tells by whom", q->queue);
+	return print_answer(
+		dbcommand_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params),
+		"paused", "was paused already; pgmqd status tells by whom", q->queue);
 }
 
 /* pgmqd resume. */
@@ -108,8 +112,10 @@ static int do_resume(struct request *q)
 {
 	const char *params[] = { q->queue, who(q) };
 
-	return print_answer(dbcommand_run(&q->db, NULL, "SELECT pgmqd.resume($1, coalesce($2, session_user))", 2, params), "resumed",
-	                    "no operator had paused it; a dispatcher that had paused it by itself tries again", q->queue);
+	return print_answer(
+		dbcommand_run(&q->db, NULL, "SELECT pgmqd.resume($1, coalesce($2, session_user))", 2, params),
+		"resumed", "no operator had paused it; a dispatcher that had paused it by itself tries again",
+		q->queue);
 }
 
 /* Reads the message from standard input. NULL after telling why not. */
@@ -147,7 +153,10 @@ static int wait_settled(struct request *q, const char *id)
 	int64_t end = now_ms() + q->wait, pause = POLL_MIN_MS;
 
 	for (;;) {
-		PGresult *res = dbcommand_run(&q->db, NULL, "SELECT state, coalesce(attempts, 0), coalesce(reason, '') FROM pgmqd.message_state($1, $2::bigint)", 2, params);
+		PGresult *res = dbcommand_run(&q->db, NULL,
+			"SELECT state, coalesce(attempts, 0), coalesce(reason, '') FROM pgmqd.message_state($1,"
+			" $2::bigint)",
+			2, params);
 		struct timespec t;
 		int status = -1;
 
@@ -185,11 +194,14 @@ static int do_send(struct request *q)
 	int status = 1;
 
 	snprintf(delay, sizeof(delay), "%lld", (long long)((q->delay + 999) / 1000));
-	PGresult *res = body ? dbcommand_run(&q->db, NULL,
-	                                     "SELECT pgmqd.enqueue($1, CASE WHEN $3::text IS NULL THEN $2::jsonb ELSE jsonb_set($2::jsonb, '{priority}', to_jsonb($3::integer)) END,"
-	                                     " $4::integer, nullif(coalesce($5::jsonb, '{}') || CASE WHEN $6::text IS NULL THEN '{}' ELSE jsonb_build_object('group', $6::text) END, '{}'))",
-	                                     6, params)
-	                     : NULL;
+	PGresult *res =
+		body ? dbcommand_run(&q->db, NULL,
+			       "SELECT pgmqd.enqueue($1, CASE WHEN $3::text IS NULL THEN $2::jsonb ELSE"
+			       " jsonb_set($2::jsonb, '{priority}', to_jsonb($3::integer)) END,"
+			       " $4::integer, nullif(coalesce($5::jsonb, '{}') || CASE WHEN $6::text IS NULL THEN"
+			       " '{}' ELSE jsonb_build_object('group', $6::text) END, '{}'))",
+			       6, params)
+		     : NULL;
 	if (res) {
 		id = xstrdup(PQgetvalue(res, 0, 0));
 		puts(id);
@@ -244,7 +256,8 @@ static int take_option(struct request *q, int c, char *word)
 }
 
 /* Reads the command line and runs `act`; the exit status. `words`: how many there may be. */
-static int run(struct request *q, int argc, char **argv, const struct option *longs, const char *help, int words, int (*act)(struct request *q))
+static int run(struct request *q, int argc, char **argv, const struct option *longs, const char *help, int words,
+	int (*act)(struct request *q))
 {
 	int c, status = -1;
 
@@ -273,7 +286,8 @@ static int run(struct request *q, int argc, char **argv, const struct option *lo
 /* pgmqd pause; returns the exit status. */
 int cmd_pause(int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "reason", required_argument, NULL, OPT_REASON }, { "by", required_argument, NULL, OPT_BY }, { 0 } };
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "reason", required_argument, NULL, OPT_REASON },
+		{ "by", required_argument, NULL, OPT_BY }, { 0 } };
 	struct request q = { .db.name = "pgmqd pause" };
 
 	return run(&q, argc, argv, longs, pause_help, 1, do_pause);
@@ -291,8 +305,10 @@ int cmd_resume(int argc, char **argv)
 /* pgmqd send; returns the exit status. */
 int cmd_send(int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "delay", required_argument, NULL, OPT_DELAY }, { "priority", required_argument, NULL, OPT_PRIORITY },
-		{ "group", required_argument, NULL, OPT_GROUP }, { "headers", required_argument, NULL, OPT_HEADERS }, { "wait", optional_argument, NULL, OPT_WAIT }, { 0 } };
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "delay", required_argument, NULL, OPT_DELAY },
+		{ "priority", required_argument, NULL, OPT_PRIORITY }, { "group", required_argument, NULL, OPT_GROUP },
+		{ "headers", required_argument, NULL, OPT_HEADERS }, { "wait", optional_argument, NULL, OPT_WAIT },
+		{ 0 } };
 	struct request q = { .db.name = "pgmqd send" };
 
 	return run(&q, argc, argv, longs, send_help, 2, do_send);

@@ -69,7 +69,7 @@ static void settle_log(const struct pgmqd_msg *m)
 
 	if (log_threshold < level)
 		return;
-	former = host_enter(&m->flow->host, m->id);
+	former = host_enter_msg(m);
 	fields[n++] = LOG_STR("outcome", outcome_name(m->outcome));
 	fields[n++] = LOG_INT("attempt", m->attempt);
 	if (m->started_us) {
@@ -100,7 +100,7 @@ static void settle_done(struct pgmqd_msg *m)
 /* Somebody else holds the message now, or has settled it: nothing of ours was accepted. */
 static void settle_lost(struct pgmqd_msg *m)
 {
-	struct log_context former = host_enter(&m->flow->host, m->id);
+	struct log_context former = host_enter_msg(m);
 
 	stats_add(m->flow->slot, STAT_LEASE_LOST, 1);
 	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to somebody else", outcome_name(m->outcome), m->attempt);
@@ -112,7 +112,7 @@ static void settle_lost(struct pgmqd_msg *m)
 static void settle_refused(struct pgmqd_msg *m, const struct queue_settled *s)
 {
 	struct flow *f = m->flow;
-	struct log_context former = host_enter(&f->host, m->id);
+	struct log_context former = host_enter_msg(m);
 
 	if (m->outcome == OUT_DONE_WITH || m->outcome == OUT_REPLACE) { /* the plugin's own text is at fault */
 		char *reason = xasprintf("the database refused the plugin's statement: %s (%s)", s->error, s->sqlstate);
@@ -200,7 +200,7 @@ static void settle_without_dlq(struct flow *f)
 
 	TAILQ_FOREACH(m, &f->list[MSG_SETTLED], link)
 		if (m->outcome == OUT_FAIL && !queue_has_dlq(f->queue)) {
-			struct log_context former = host_enter(&f->host, m->id);
+			struct log_context former = host_enter_msg(m);
 
 			log_error("failed for good, but the queue has no dead-letter queue: kept, seen again in %lld s (%s)",
 			          (long long)f->qs->backoff_max / 1000, m->reason ? m->reason : "no reason");

@@ -91,6 +91,12 @@ void stats_release(struct stats *st, struct stats_slot *s)
 		return;
 	for (i = 0; i < STATS_NCOUNTERS; i++)
 		stats_add(heir, (enum stats_counter)i, atomic_load_explicit(&s->counters[i], RELAXED));
+	for (i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
+		struct stats_extra *x = &s->extra[i], *to;
+
+		if (atomic_load(&x->kind) == STATS_EXTRA_COUNTER && (to = stats_extra(heir, STATS_EXTRA_COUNTER, x->name, x->help, x->label, x->value)) != NULL)
+			atomic_fetch_add_explicit(&to->number, atomic_load_explicit(&x->number, RELAXED), RELAXED);
+	}
 	for (h = 0; h < STATS_NHISTOGRAMS; h++) {
 		for (b = 0; b <= STATS_NBOUNDS; b++)
 			atomic_fetch_add_explicit(&heir->hist[h].bucket[b],
@@ -138,6 +144,28 @@ void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us)
 	atomic_fetch_add_explicit(&s->hist[h].bucket[b], 1, RELAXED);
 	atomic_fetch_add_explicit(&s->hist[h].count, 1, RELAXED);
 	atomic_fetch_add_explicit(&s->hist[h].sum_us, (uint64_t)us, RELAXED);
+}
+
+/* Finds a plugin's number, or takes a free place for it. */
+struct stats_extra *stats_extra(struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value)
+{
+	size_t i;
+
+	for (i = 0; i < STATS_NEXTRA; i++) {
+		struct stats_extra *x = &s->extra[i];
+
+		if (atomic_load(&x->kind) == 0) {
+			snprintf(x->name, sizeof x->name, "%s", name);
+			snprintf(x->help, sizeof x->help, "%s", help);
+			snprintf(x->label, sizeof x->label, "%s", label);
+			snprintf(x->value, sizeof x->value, "%s", value);
+			atomic_store(&x->kind, kind);
+			return x;
+		}
+		if (strcmp(x->name, name) == 0 && strcmp(x->value, value) == 0)
+			return x;
+	}
+	return NULL;
 }
 
 /* Gives a sign of life. */

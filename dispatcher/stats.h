@@ -66,6 +66,15 @@ enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, RO
 enum stats_state { STATS_STATES(STATS_ID) STATS_NSTATES };
 #undef STATS_ID
 
+/* A number that a plugin keeps (pgmqd_metric): pgmqd_NAME{queue,plugin,LABEL="VALUE"}. */
+#define STATS_NEXTRA 32
+#define STATS_EXTRA_COUNTER 1 /* PGMQD_COUNTER; a gauge is 2 */
+struct stats_extra {
+	_Atomic int kind; /* 0: free; else enum pgmqd_metric_kind, set when the texts stand */
+	char name[48], help[128], label[24], value[40];
+	_Atomic int64_t number;
+};
+
 /* One queue in one process (or one process without a queue). Written by that process alone, but for what stands in
  * the first block, which the supervisor sets before and after the process's life, and the state as said above. */
 struct stats_slot {
@@ -89,6 +98,7 @@ struct stats_slot {
 		_Atomic uint64_t bucket[STATS_NBOUNDS + 1];
 		_Atomic uint64_t count, sum_us;
 	} hist[STATS_NHISTOGRAMS];
+	struct stats_extra extra[STATS_NEXTRA];
 };
 
 struct stats {
@@ -112,6 +122,8 @@ size_t stats_free_slots(const struct stats *st);
 void stats_add(struct stats_slot *s, enum stats_counter c, uint64_t n);
 void stats_gauge(struct stats_slot *s, enum stats_gauge g, int64_t value);
 void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us);
+/* The plugin's number of that name and value of its label, made at the first call; NULL when there is no room. */
+struct stats_extra *stats_extra(struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value);
 void stats_beat(struct stats_slot *s);
 void stats_state(struct stats_slot *s, enum stats_state state);
 void stats_error(struct stats_slot *s, const char *text); /* cut to fit */

@@ -17,15 +17,17 @@
 #include <unistd.h>
 
 static const char help[] =
-	"Usage: pgmqd status [QUEUE ...] [--watch[=SECONDS]] [--json] [--listen ADDRESS] [-d CONNINFO] [-c FILE] [-e FILE]\n"
+	"Usage: pgmqd status [QUEUE ...] [--watch[=SECONDS]] [--json] [--listen ADDRESS] [-d CONNINFO] [-c FILE] [-e"
+	" FILE]\n"
 	"\n"
-	"Shows for each queue what waits, what is in hand and what is dead, out of the database; and from the running daemon how long\n"
-	"messages take, how its workers do, and the last error. Without a daemon that answers the database's part is shown.\n"
+	"Shows for each queue what waits, what is in hand and what is dead, out of the database; and from the running"
+	" daemon how long\n"
+	"messages take, how its workers do, and the last error. Without a daemon that answers the database's part is"
+	" shown.\n"
 	"\n"
 	"      --watch[=SECONDS]    again and again (default: every 2 s), until it is interrupted\n"
 	"      --json               one JSON object, or with --watch one a line\n"
-	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings file\n"
-	DBCOMMAND_HELP
+	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings file\n" DBCOMMAND_HELP
 	"  -h, --help               this text\n"
 	"\n"
 	"Ends with 0, with 1 when something failed or a QUEUE is not there, with 2 after a wrong command line.\n";
@@ -37,18 +39,39 @@ struct status {
 	const char *listen;
 	char **names; /* that were asked for */
 	int nnames;
-	long watch;   /* seconds; 0: once */
+	long watch; /* seconds; 0: once */
 	bool json;
 	struct live live;
 };
 
 /* What the database tells of each queue. */
 static const char sql[] =
-	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min, r.archived_5min, r.attempts_avg, r.attempts_max,"
-	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME ZONE 'UTC' || 'Z'"
-	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.pauses p ON lower(p.queue) = lower(s.queue) AND p.resumed_at IS NULL"
+	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min,"
+	" r.archived_5min, r.attempts_avg, r.attempts_max,"
+	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME"
+	" ZONE 'UTC' || 'Z'"
+	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
+	" ON lower(p.queue) = lower(s.queue)"
 	" ORDER BY s.queue";
-enum { C_QUEUE, C_WAITING, C_DUE, C_DELAYED, C_LEASED, C_OLDEST, C_DEAD, C_1MIN, C_5MIN, C_ATT_AVG, C_ATT_MAX, C_ATTACHED, C_PROBLEM, C_BY, C_REASON, C_AT, C_NEXT };
+enum {
+	C_QUEUE,
+	C_WAITING,
+	C_DUE,
+	C_DELAYED,
+	C_LEASED,
+	C_OLDEST,
+	C_DEAD,
+	C_1MIN,
+	C_5MIN,
+	C_ATT_AVG,
+	C_ATT_MAX,
+	C_ATTACHED,
+	C_PROBLEM,
+	C_BY,
+	C_REASON,
+	C_AT,
+	C_NEXT
+};
 
 static const char *const stage_names[LIVE_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
 
@@ -200,8 +223,9 @@ static const char *text_of(const PGresult *res, int row, int col)
 static void print_notes(const PGresult *res, int i, const struct live_queue *live)
 {
 	if (!PQgetisnull(res, i, C_BY))
-		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT), PQgetisnull(res, i, C_REASON) ? "" : ": ",
-		       PQgetisnull(res, i, C_REASON) ? "" : PQgetvalue(res, i, C_REASON));
+		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT),
+			PQgetisnull(res, i, C_REASON) ? "" : ": ",
+			PQgetisnull(res, i, C_REASON) ? "" : PQgetvalue(res, i, C_REASON));
 	if (!PQgetisnull(res, i, C_PROBLEM))
 		printf("    %s\n", PQgetvalue(res, i, C_PROBLEM));
 	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
@@ -219,7 +243,8 @@ static void print_text(const struct status *s, const PGresult *res)
 	for (int i = 0; i < PQntuples(res); i++)
 		if (PQgetlength(res, i, C_QUEUE) > width)
 			width = PQgetlength(res, i, C_QUEUE);
-	printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, "queue", "state", "waiting", "due", "delayed", "in flight", "oldest", "dead", "done/min", "attempts");
+	printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, "queue", "state", "waiting", "due", "delayed",
+		"in flight", "oldest", "dead", "done/min", "attempts");
 	printf(s->live.problem ? "\n" : "  %-15s %-15s %-15s\n", "wake p50/p99", "start p50/p99", "run p50/p99");
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct live_queue *live = live_find(&s->live, PQgetvalue(res, i, C_QUEUE));
@@ -232,18 +257,24 @@ static void print_text(const struct status *s, const PGresult *res)
 			snprintf(in_flight, sizeof(in_flight), "%.0f", live->running + live->prefetched);
 		else
 			snprintf(in_flight, sizeof(in_flight), "%.20s", text_of(res, i, C_LEASED));
-		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f", atof(PQgetvalue(res, i, C_ATT_AVG)));
-		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, PQgetvalue(res, i, C_QUEUE), paused ? "paused" : live ? live->state : "-",
-		       text_of(res, i, C_WAITING), text_of(res, i, C_DUE), text_of(res, i, C_DELAYED), in_flight,
-		       span(PQgetisnull(res, i, C_OLDEST) ? -1 : atof(PQgetvalue(res, i, C_OLDEST)), age), text_of(res, i, C_DEAD), text_of(res, i, C_1MIN), attempts);
+		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f",
+			atof(PQgetvalue(res, i, C_ATT_AVG)));
+		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, PQgetvalue(res, i, C_QUEUE),
+			paused ? "paused"
+			: live ? live->state
+			       : "-",
+			text_of(res, i, C_WAITING), text_of(res, i, C_DUE), text_of(res, i, C_DELAYED), in_flight,
+			span(PQgetisnull(res, i, C_OLDEST) ? -1 : atof(PQgetvalue(res, i, C_OLDEST)), age),
+			text_of(res, i, C_DEAD), text_of(res, i, C_1MIN), attempts);
 		if (live)
-			printf("  %-15s %-15s %-15s", quantiles(&live->stages[LIVE_WAKE], wake), quantiles(&live->stages[LIVE_START], start),
-			       quantiles(&live->stages[LIVE_RUN], done));
+			printf("  %-15s %-15s %-15s", quantiles(&live->stages[LIVE_WAKE], wake),
+				quantiles(&live->stages[LIVE_START], start), quantiles(&live->stages[LIVE_RUN], done));
 		putchar('\n');
 		print_notes(res, i, live);
 	}
 	if (s->live.problem)
-		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next attempt in it\n", s->live.problem);
+		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next attempt in it\n",
+			s->live.problem);
 }
 
 /* ---- the round ---- */
@@ -279,8 +310,8 @@ static int show(struct status *s)
 /* Reads the command line; -1, or the exit status. */
 static int read_arguments(struct status *s, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "watch", optional_argument, NULL, OPT_WATCH }, { "json", no_argument, NULL, OPT_JSON },
-		{ "listen", required_argument, NULL, OPT_LISTEN }, { 0 } };
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "watch", optional_argument, NULL, OPT_WATCH },
+		{ "json", no_argument, NULL, OPT_JSON }, { "listen", required_argument, NULL, OPT_LISTEN }, { 0 } };
 	char *end;
 	int c;
 

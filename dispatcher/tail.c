@@ -22,11 +22,11 @@
 static const char help[] =
 	"Usage: pgmqd tail QUEUE [--count N] [-d CONNINFO] [-c FILE] [-e FILE]\n"
 	"\n"
-	"Prints a line for each message of a queue that is claimed, done (archived) or dead, until it is interrupted. Of a queue that deletes what is\n"
+	"Prints a line for each message of a queue that is claimed, done (archived) or dead, until it is interrupted."
+	" Of a queue that deletes what is\n"
 	"done (on_done = delete) that is not seen, and claims shorter than 0.2 s are not either.\n"
 	"\n"
-	"      --count N            end after so many that were done or are dead\n"
-	DBCOMMAND_HELP
+	"      --count N            end after so many that were done or are dead\n" DBCOMMAND_HELP
 	"  -h, --help               this text\n"
 	"\n"
 	"Ends with 0, with 1 when something failed, with 2 after a wrong command line.\n";
@@ -37,7 +37,7 @@ enum { OPT_COUNT = 256 };
 struct tail {
 	struct dbcommand db;
 	const char *queue;
-	long count, seen; /* 0: no end */
+	long count, seen;                           /* 0: no end */
 	char *archived, *dead, *start, *start_dead; /* places to go on from, and to begin at */
 	char *lines[SEEN_MAX];
 	size_t n;
@@ -77,7 +77,8 @@ static void move(char **place, const char *to)
 static void print_events(struct tail *t, const PGresult *res)
 {
 	for (int i = 0; i < PQntuples(res) && (!t->count || t->seen < t->count); i++) {
-		const char *kind = PQgetvalue(res, i, 0), *id = PQgetvalue(res, i, 1), *attempts = PQgetvalue(res, i, 2), *when = PQgetvalue(res, i, 3);
+		const char *kind = PQgetvalue(res, i, 0), *id = PQgetvalue(res, i, 1),
+			   *attempts = PQgetvalue(res, i, 2), *when = PQgetvalue(res, i, 3);
 
 		if (strcmp(kind, "start") == 0) {
 			move(&t->archived, when);
@@ -100,7 +101,8 @@ static void print_events(struct tail *t, const PGresult *res)
 		if (strcmp(kind, "done") == 0)
 			printf("done     message %s, attempt %s, at %s\n", id, attempts, when);
 		else
-			printf("dead     message %s, %s attempts, at %s, class %s: %s\n", id, attempts, when, PQgetvalue(res, i, 5), PQgetvalue(res, i, 6));
+			printf("dead     message %s, %s attempts, at %s, class %s: %s\n", id, attempts, when,
+				PQgetvalue(res, i, 5), PQgetvalue(res, i, 6));
 	}
 }
 
@@ -112,10 +114,14 @@ static int follow(struct tail *t)
 	while (!interrupted && (!t->count || t->seen < t->count)) {
 		const char *params[] = { t->queue, t->archived, t->dead, t->start, t->start_dead };
 		bool began = t->archived != NULL;
-		PGresult *res = dbcommand_run(&t->db, NULL, "SELECT kind, id, attempts, at AT TIME ZONE 'UTC' || 'Z', dead_id, coalesce(class, 'unknown'), coalesce(reason, 'no reason')"
-		                                            /* what was begun before and committed after the last look is not to be missed */
-		                                            " FROM pgmqd.queue_events($1, greatest($2::timestamptz - interval '2 seconds', $4::timestamptz),"
-		                                            " greatest($3::bigint - 100, $5::bigint))", 5, params);
+		PGresult *res = dbcommand_run(&t->db, NULL,
+			"SELECT kind, id, attempts, at AT TIME ZONE 'UTC' || 'Z', dead_id, coalesce(class,"
+			" 'unknown'), coalesce(reason, 'no reason')"
+			/* what was begun before and committed after the last look is not to be missed */
+			" FROM pgmqd.queue_events($1, greatest($2::timestamptz - interval '2 seconds',"
+			" $4::timestamptz),"
+			" greatest($3::bigint - 100, $5::bigint))",
+			5, params);
 
 		if (!res)
 			return 1;
@@ -132,7 +138,8 @@ static int follow(struct tail *t)
 /* Reads the command line; -1, or the exit status. */
 static int read_arguments(struct tail *t, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "count", required_argument, NULL, OPT_COUNT }, { 0 } };
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "count", required_argument, NULL, OPT_COUNT },
+		{ 0 } };
 	char *end;
 	int c;
 

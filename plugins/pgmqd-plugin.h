@@ -145,6 +145,10 @@ const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len);    /* the bo
 const char *pgmqd_msg_headers(const struct pgmqd_msg *m);              /* JSON text, or NULL */
 const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m);               /* parsed at the first call; NULL if it is no JSON */
 
+/* The message's place in a trace, for requests to others: the value of an HTTP header "traceparent" (W3C Trace Context), in the trace that the
+ * message's own header "traceparent" names, with a new span at each call. NULL when the message has no trace. Valid until the next call for it. */
+const char *pgmqd_msg_traceparent(struct pgmqd_msg *m);
+
 /* A pointer of the plugin's own, kept with the message: for cancel() to find what belongs to it. NULL at first. */
 void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data);
 void *pgmqd_msg_data(const struct pgmqd_msg *m);
@@ -158,6 +162,17 @@ const char *pgmqd_msg_str(struct pgmqd_msg *m, const char *pointer);
 enum pgmqd_level { PGMQD_ERROR = 0, PGMQD_WARN, PGMQD_INFO, PGMQD_DEBUG };
 void pgmqd_log(int level, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
+/* ---- numbers of the plugin's own among the host's metrics ---- */
+
+enum pgmqd_metric_kind { PGMQD_COUNTER = 1, PGMQD_GAUGE };
+struct pgmqd_metric; /* lives as long as the plugin does */
+
+/* pgmqd_NAME{queue="...", plugin="...", LABEL="VALUE"}: makes it, or finds the one that is there already. A queue has room for 32. The
+ * names of counters end in _total. NULL when there is no room; NULL may be given to the other two. */
+struct pgmqd_metric *pgmqd_metric(struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value);
+void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n);
+void pgmqd_metric_set(struct pgmqd_metric *m, int64_t value);
 
 /* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets ---- */
 

@@ -178,11 +178,21 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
 $f$;
 
--- Something is missing, and will be tried again.
-CREATE OR REPLACE FUNCTION pgmqd.job_partial(job uuid, missing text[], retry_in interval, retry_until timestamptz) RETURNS void
+-- Something is missing, and will be tried again after retry_in; no longer than retry_for, from when something was missing first.
+CREATE OR REPLACE FUNCTION pgmqd.job_partial(job uuid, missing text[], retry_in interval, retry_for interval) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  UPDATE pgmqd.jobs j SET status = 'partial', missing = $2, next_retry_at = clock_timestamp() + retry_in, retry_until = $4
+  UPDATE pgmqd.jobs j SET status = 'partial', missing = $2, next_retry_at = clock_timestamp() + retry_in,
+    retry_until = coalesce(j.retry_until, clock_timestamp() + retry_for)
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
+$f$;
+
+-- What a job that gathers goes by: its status, the names of the parts that have come, and the milliseconds that are left for trying again
+-- (NULL: nothing was missing yet).
+CREATE OR REPLACE FUNCTION pgmqd.job_state(job uuid) RETURNS TABLE (status text, parts json, left_ms bigint)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT j.status, coalesce((SELECT json_agg(k) FROM jsonb_object_keys(CASE jsonb_typeof(j.result) WHEN 'object' THEN j.result ELSE '{}' END) k),
+    '[]'), (extract(epoch FROM j.retry_until - clock_timestamp()) * 1000)::bigint
+  FROM pgmqd.jobs j WHERE j.id = job
 $f$;
 
 -- The end: a result (NULL leaves the parts that came), what is missing for good, and why it failed if it did. To be called in the

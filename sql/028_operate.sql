@@ -61,11 +61,17 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
   WHERE lower(p.queue) = lower(queue_pause.queue) AND p.resumed_at IS NULL
 $f$;
 
+-- The queues that are paused now, with who, when and why, for `pgmqd status`.
+CREATE OR REPLACE FUNCTION pgmqd.paused_queues() RETURNS TABLE (queue text, paused_by text, reason text, paused_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT p.queue, p.paused_by, p.reason, p.paused_at FROM pgmqd.pauses p WHERE p.resumed_at IS NULL
+$f$;
+
 -- What the archives tell of the last five minutes: how many messages came to an end in the last minute and in five, and
 -- the attempts that the latter took, on average and at most. A queue that deletes what is done shows nothing here.
 CREATE OR REPLACE FUNCTION pgmqd.queue_rates()
 RETURNS TABLE (queue text, archived_1min bigint, archived_5min bigint, attempts_avg double precision, attempts_max integer)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record;
 BEGIN

@@ -37,18 +37,20 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.role_functions(role text) RETURNS text[]
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE role
-    WHEN 'pgmqd' THEN ARRAY['mail_begin', 'mail_end', 'mail_sent', -- the email plugin
+    WHEN 'pgmqd' THEN ARRAY['mail_begin', 'mail_begin_many', 'mail_end', 'mail_sent', 'mail_limit_take', 'mail_limit_halve', -- the email plugin
+      'record_mail_event', -- mailevents
       'report_source', 'finish_report', -- report
       'payment_to_verify', 'settle_payment', -- payment
       'record_events', -- analytics
       'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'is_time_zone', -- the scheduler
       'queue_pause', -- the workers
+      'queue_rates', 'paused_queues', -- pgmqd status
       'queue_status', 'dead_letter_queue', 'iso_time', 'pause', 'resume', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
-      'redrive', 'purge_dead_letters', 'schedule_status', -- the HTTP server
-      'start_job', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs', -- its jobs
-      'job_progress', 'job_part', 'job_partial', 'job_finish'] -- their plugins
+      'redrive', 'purge_dead_letters', 'schedule_status', 'queue_mail_event', 'unsubscribe', -- the HTTP server
+      'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs', -- its jobs
+      'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'] -- their plugins
     WHEN 'pgmqd_enqueuer' THEN ARRAY['submit']
-    WHEN 'pgmqd_monitor' THEN ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']
+    WHEN 'pgmqd_monitor' THEN ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dead_letter_queue', 'pg_cron_lives']
   END
 $f$;
 
@@ -191,7 +193,6 @@ BEGIN
       IF r[1] = 'pgmqd' THEN
         PERFORM pgmqd.grant_missing('pgmqd.refunds', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.refunds', r[1], 'INSERT'),
           pgmqd.grant_missing('pgmqd.refunds', r[1], 'UPDATE', ARRAY['n', 'read_ct']),
-          pgmqd.grant_missing('pgmqd.jobs', r[1], 'SELECT'),
           pgmqd.grant_missing('pgmqd.files_to_erase', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.files_to_erase', r[1], 'DELETE'),
           pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']);
       ELSIF r[1] = 'pgmqd_monitor' THEN

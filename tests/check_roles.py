@@ -11,7 +11,7 @@ import sys
 
 top = pathlib.Path(os.environ.get("TOP_SRCDIR") or pathlib.Path(__file__).resolve().parents[1])
 # What is a command of an operator's, who connects as the owner of the schema, and not as the daemon.
-OWNERS = {"migrate.c", "dlq.c", "schedule.c", "bench.c", "bench_scratch.c", "doctor_db.c",
+OWNERS = {"migrate.c", "dlq.c", "schedule.c", "bench.c", "bench_scratch.c", "bounce.c", "doctor_db.c",
           "doctor_local.c", "doctor_sql.c", "operate.c", "status.c", "tail.c"}
 # Texts that speak of a function and do not call it.
 SPOKEN_OF = {"attach_queue", "create_queue", "group_queue", "conf"}

@@ -202,7 +202,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
 			(double)s->connect_timeout / 1000);
 
 		conn_drop(c);
-		smtp_pool_connect_failed(c->pool, c, SMTP_TRANSIENT, text);
+		smtp_pool_connect_failed(c->pool, c, MAIL_TRANSIENT, text);
 		g_free(text);
 		return;
 	}
@@ -315,7 +315,7 @@ static void on_connected(void *arg, int curl_code)
 {
 	struct smtp_conn *c = arg;
 	const struct smtp_settings *s = smtp_pool_settings(c->pool);
-	enum smtp_class is = SMTP_CONFIG;
+	enum mail_class is = MAIL_CONFIG;
 	long os_errno = 0;
 	char *text;
 
@@ -331,7 +331,7 @@ static void on_connected(void *arg, int curl_code)
 			"mail server %s:%u offers no login (AUTH), but smtp_user is set: check smtp_port and smtp_tls",
 			s->host, s->port);
 	} else if (!take_socket(c)) {
-		is = SMTP_TRANSIENT;
+		is = MAIL_TRANSIENT;
 		text = g_strdup_printf(
 			"mail server %s:%u: the connection went away as soon as it was made", s->host, s->port);
 	} else {

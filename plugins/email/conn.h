@@ -97,9 +97,11 @@ void smtp_pool_kick(struct smtp_pool *pool);
 /* A connection has been made. */
 void smtp_pool_connected(struct smtp_pool *pool);
 /* A connection that was being made has failed (NULL: could not even be begun); `is` and `text` say how. */
-void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum smtp_class is, const char *text);
+void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum mail_class is, const char *text);
 /* A mail's end. Takes `text`. The connection must have let go of it. */
-void smtp_pool_finish(struct smtp_mail *mail, enum smtp_class is, char *text);
+void smtp_pool_finish(struct smtp_mail *mail, enum mail_class is, char *text);
+/* The same with all that is known; takes the texts. */
+void smtp_pool_end(struct smtp_mail *mail, struct mail_result *result);
 /* Puts a mail back at the head of the queue for a new connection. */
 void smtp_pool_again(struct smtp_pool *pool, struct smtp_mail *mail);
 

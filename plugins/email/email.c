@@ -1,46 +1,30 @@
 /* email.c: the plugin itself: a queue's message becomes a mail, the mail goes out, the outcome goes back. */
 #include "config.h"
 
-#include "address.h"
-#include "ledger.h"
-#include "message.h"
-#include "mime.h"
-#include "options.h"
+#include "pace.h"
 #include "reply.h"
+#include "route.h"
+#include "safety.h"
+#include "sending.h"
 
-#include <cjson/cJSON.h>
-#include <curl/curl.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <string.h>
 
-#define BUSY_MS 5000
-
-/* A message's mail on its way. */
-struct sending {
-	struct email *email;
-	struct pgmqd_msg *msg;
-	struct smtp_mail mail;
-	char *to, *data; /* what `mail` points to */
-	char *template, *message_id;
-	struct ledger_entry entry; /* empty without a ledger */
-	bool in_pool;
-	bool repeated;             /* it may have gone out before: the ledger is asked first, and not beside the conversation */
-	/* What names the message: after a redrive, what named it the first time. */
-	gint64 root_id, root_enqueued;
-	bool was_held; /* put back by somebody who knew that it may have been sent */
-	gint64 started; /* monotonic µs */
-};
-
-/* Frees a sending; its mail must be out of the pool. */
-static void sending_free(gpointer p)
+void sending_free(struct sending *s)
 {
-	struct sending *s = p;
-
-	g_free(s->to);
-	g_free(s->data);
-	g_free(s->template);
+	httpmail_clear(s);
+	message_clear(&s->parsed);
+	pgmqd_rendered_free(&s->rendered);
+	g_free(s->original_to);
+	g_free(s->subject);
+	g_free(s->list_unsubscribe);
+	g_free(s->feedback_id);
+	g_free(s->envelope);
+	g_free(s->key);
 	g_free(s->message_id);
+	g_free(s->seed);
+	g_free(s->bytes);
+	g_free(s->stuffed);
 	if (s->entry.ledger != NULL)
 		ledger_clear(&s->entry);
 	g_free(s);
@@ -70,10 +54,12 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	mime_start();
 	h->worker = w;
 	email_options_apply(h);
-	h->sendings = g_hash_table_new_full(NULL, NULL, NULL, sending_free);
-	h->ledger.worker = w;
+	h->sendings = g_hash_table_new(NULL, NULL);
+	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
-	h->pool = smtp_pool_new(&h->settings, w);
+	route_start(&h->routes, w);
+	if (route_find(&h->routes, "smtp") != NULL)
+		h->pool = smtp_pool_new(&h->settings, w);
 	return 0;
 }
 
@@ -82,245 +68,189 @@ static void email_stop(void *handle)
 {
 	struct email *h = handle;
 
-	smtp_pool_free(h->pool);
+	if (h->pool != NULL)
+		smtp_pool_free(h->pool);
+	ledger_stop(&h->ledger);
 	g_hash_table_destroy(h->sendings);
 	email_options_release(h);
 	mime_stop();
 }
 
-/* The mail has come to its end: tells the host. */
-static void on_done(void *arg, const struct smtp_result *result)
+/* SMTP's end of a mail. */
+static void on_smtp_done(void *arg, const struct mail_result *result)
 {
-	struct sending *s = arg;
-	struct email *h = s->email;
-	struct pgmqd_msg *m = s->msg;
-
-	/* Out of the table first: settling may bring the next message in. */
-	g_hash_table_steal(h->sendings, m);
-	switch (result->is) {
-	case SMTP_SENT:
-		pgmqd_msg_log(m, PGMQD_INFO,
-			"sent template=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
-			s->template != NULL ? s->template : "-", s->message_id, s->mail.len,
-			(g_get_monotonic_time() - s->started) / 1000, result->text);
-		ledger_sent(&s->entry, result->text);
-		break;
-	case SMTP_UNKNOWN: /* the same Message-ID again, by which the recipient's side can tell a second copy */
-		ledger_end(&s->entry, true, result->text);
-		if (h->ledger.resend)
-			pgmqd_retry(m, 0, "%s", result->text);
-		else
-			pgmqd_fail_as(m, "unknown", "%s; held", result->text);
-		break;
-	case SMTP_TRANSIENT:
-		ledger_end(&s->entry, false, result->text);
-		pgmqd_retry(m, 0, "%s", result->text);
-		break;
-	case SMTP_PERMANENT:
-		ledger_end(&s->entry, false, result->text);
-		pgmqd_fail(m, "%s", result->text);
-		break;
-	case SMTP_CONFIG:
-		ledger_end(&s->entry, false, result->text);
-		pgmqd_config_error(m, "%s", result->text);
-		break;
-	}
-	sending_free(s);
+	outcome_of(arg, result);
 }
 
-/* The ledger has answered. */
-static void on_ledger(void *arg, enum ledger_answer is, const char *why)
+/* Puts the mail into the pool; `held`: no byte of it goes out yet. */
+static void announce(struct sending *s, bool held)
 {
-	struct sending *s = arg;
-	struct email *h = s->email;
-	struct pgmqd_msg *m = s->msg;
+	if (s->stuffed == NULL)
+		s->stuffed = reply_stuff_dots(s->bytes, s->len, &s->mail.len);
+	s->mail.from = s->email->from_address;
+	if (s->email->bounce_checked != NULL) {
+		const char *at = strchr(s->email->bounce_checked, '@');
 
-	if (is == LEDGER_GO) {
-		if (s->in_pool) {
-			smtp_release(&s->mail);
-		} else {
-			s->in_pool = true;
-			smtp_send(h->pool, &s->mail);
-		}
+		g_free(s->envelope);
+		s->mail.from = s->envelope =
+			g_strdup_printf("%.*s+%.32s%s", (int)(at - s->email->bounce_checked), s->email->bounce_checked, s->key, at);
+	}
+	s->mail.to = s->parsed.to;
+	s->mail.data = s->stuffed;
+	s->mail.done = on_smtp_done;
+	s->mail.arg = s;
+	s->mail.held = held;
+	s->mail.bulk = s->kind != MAIL_TRANSACTIONAL;
+	s->announced = true;
+	smtp_send(s->email->pool, &s->mail);
+}
+
+void sending_go(struct sending *s)
+{
+	if (!s->composed || !s->granted)
+		return;
+	if (s->way->provider->request != NULL) {
+		httpmail_send(s);
 		return;
 	}
-	if (s->in_pool)
-		smtp_cancel(h->pool, &s->mail);
-	g_hash_table_steal(h->sendings, m);
-	if (is == LEDGER_SENT) {
-		pgmqd_msg_log(m, PGMQD_INFO, "sent before, by the mail ledger: not sent again message_id=<%s>", s->message_id);
-		pgmqd_done(m);
-	} else if (is == LEDGER_UNKNOWN) {
-		pgmqd_fail_as(m, "unknown", "the mail may have been sent before, by the mail ledger; held");
-	} else if (is == LEDGER_BUSY) {
-		pgmqd_retry(m, BUSY_MS, "another message is sending the mail of the same key and recipient");
+	s->under_way = true;
+	if (s->announced)
+		smtp_release(&s->mail);
+	else
+		announce(s, false);
+}
+
+void sending_recall(struct sending *s)
+{
+	route_forget(s->way);
+	if (s->announced)
+		smtp_cancel(s->email->pool, &s->mail);
+	s->announced = s->under_way = false;
+}
+
+void sending_ask(struct sending *s)
+{
+	if (s->entry.ledger != NULL) {
+		ledger_begin(&s->entry, s->way->provider->name);
 	} else {
-		pgmqd_retry(m, 0, "the mail ledger could not be written: %s", why);
+		s->granted = true;
+		sending_go(s);
 	}
+}
+
+/* Gets the ledger's row ready. */
+static void prepare_entry(struct sending *s)
+{
+	struct email *h = s->email;
+
+	ledger_entry_init(&s->entry, &h->ledger, s->msg, s->key, s->parsed.template, s->message_id, s->parsed.to);
+	s->entry.answer = outcome_of_ledger;
+	s->entry.arg = s;
+	s->entry.resend = s->entry.resend || s->was_held;
+	s->entry.optional = s->kind == MAIL_REMINDER;
+	if (s->entry.optional && h->unsubscribe_url != NULL && h->unsubscribe_url[0] != '\0')
+		s->entry.unsubscribe = compose_unsubscribe_token(s);
+}
+
+/* Refuses a message, before a provider is involved. */
+static void refuse(struct sending *s, char *reason, bool config)
+{
+	struct pgmqd_msg *m = s->msg;
+	const char *kind = s->fail_class != NULL ? s->fail_class : "permanent";
+
+	g_hash_table_steal(s->email->sendings, m);
+	if (s->way != NULL)
+		route_forget(s->way);
+	if (s->entry.ledger != NULL)
+		ledger_end(&s->entry, LEDGER_NOT_SENT, reason);
+	sending_free(s);
+	if (config)
+		pgmqd_config_error(m, "%s", reason);
+	else
+		pgmqd_fail_as(m, kind, "%s", reason);
+	g_free(reason);
+}
+
+/* Writes the mail into a file instead of sending it; the ledger does not hear of it. */
+static void dry_run(struct sending *s)
+{
+	bool config = false;
+	char *reason = compose_end(s, &config);
+
+	if (reason == NULL) {
+		reason = safety_write(s);
+		config = reason != NULL;
+	}
+	if (reason != NULL) {
+		refuse(s, reason, config);
+		return;
+	}
+	pgmqd_msg_log(s->msg, PGMQD_INFO, "dry run: written, not sent message_id=<%s>", s->message_id);
+	g_hash_table_steal(s->email->sendings, s->msg);
+	pgmqd_done(s->msg);
 	sending_free(s);
 }
 
-/* Learns from the headers whether the message has been among the dead letters, and what it was then. */
-static void read_history(struct sending *s)
-{
-	const char *text = pgmqd_msg_headers(s->msg);
-	cJSON *headers = text != NULL && strstr(text, "\"pgmqd_history\"") != NULL ? cJSON_Parse(text) : NULL;
-	const cJSON *history = cJSON_GetObjectItemCaseSensitive(headers, "pgmqd_history"), *first, *last;
-	const cJSON *id, *enqueued, *kind;
-
-	s->root_id = pgmqd_msg_id(s->msg);
-	s->root_enqueued = pgmqd_msg_enqueued_us(s->msg);
-	if (cJSON_IsArray(history) && cJSON_GetArraySize(history) > 0) {
-		first = cJSON_GetArrayItem(history, 0);
-		last = cJSON_GetArrayItem(history, cJSON_GetArraySize(history) - 1);
-		id = cJSON_GetObjectItemCaseSensitive(first, "msg_id");
-		enqueued = cJSON_GetObjectItemCaseSensitive(first, "enqueued_us");
-		kind = cJSON_GetObjectItemCaseSensitive(last, "class");
-		if (cJSON_IsNumber(id) && cJSON_IsNumber(enqueued)) {
-			s->root_id = (gint64)id->valuedouble;
-			s->root_enqueued = (gint64)enqueued->valuedouble;
-		}
-		s->was_held = cJSON_IsString(kind) && strcmp(kind->valuestring, "unknown") == 0;
-		s->repeated = true;
-	}
-	cJSON_Delete(headers);
-}
-
-/* The name that all copies of this mail share, and the seed of its boundaries. */
-static void identify(struct sending *s, const struct email_message *msg, const struct mime_mail *mail, char **seed)
+void sending_start(struct sending *s)
 {
 	struct email *h = s->email;
-	struct pgmqd_msg *m = s->msg;
-	char *id = g_strdup_printf("%" G_GINT64_FORMAT, s->root_id);
-	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
-	const char *raw = pgmqd_msg_text(m, NULL);
-	const char *const keyed[] = { pgmqd_msg_queue(m), msg->key, mail->to };
-	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, raw };
-	char *name = msg->key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed))
-				      : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
-	const char *const content[] = { name, raw, mail->subject, mail->text, mail->html };
+	bool config = false, first = s->entry.ledger == NULL;
+	char *reason;
 
-	s->message_id = g_strdup_printf("%.32s@%s", name, h->domain);
-	/* Of the content too, so that no text can hold the boundary that it will get. */
-	*seed = mime_digest(content, G_N_ELEMENTS(content));
-	if (h->use_ledger)
-		ledger_entry_init(&s->entry, &h->ledger, m, name, msg->template, s->message_id, mail->to);
-	g_free(name);
-	g_free(id);
-	g_free(enqueued);
-}
-
-/* Makes the mail's bytes. NULL, or why it cannot be (g_malloc'd). */
-static char *compose(struct sending *s, const struct email_message *msg, const struct pgmqd_rendered *r)
-{
-	struct email *h = s->email;
-	struct mime_mail mail = {
-		.from = h->from_address,
-		.from_name = h->from_display,
-		.to = msg->to,
-		.to_name = msg->to_name,
-		.reply_to = msg->reply_to != NULL ? msg->reply_to : h->reply_address,
-		.subject = msg->subject != NULL ? msg->subject : r->subject,
-		.text = msg->template != NULL ? r->text : msg->text,
-		.html = msg->template != NULL ? r->html : msg->html,
-		.lang = r->lang != NULL ? r->lang : msg->lang,
-		.date = pgmqd_msg_enqueued_us(s->msg) / G_USEC_PER_SEC,
-		.attachments = msg->attachments,
-		.nattachments = msg->nattachments,
-	};
-	const char *wrong;
-	char *seed, *bytes;
-	size_t len;
-
-	if ((wrong = address_header_check(mail.subject)) != NULL)
-		return g_strdup_printf("subject: %s", wrong);
-	/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): a template has a subject where the message has none */
-	if (mail.subject[0] == '\0')
-		return g_strdup("subject: it is empty");
-	identify(s, msg, &mail, &seed);
-	mail.message_id = s->message_id;
-	mail.seed = seed;
-	bytes = mime_compose(&mail, &len, &wrong);
-	g_free(seed);
-	if (bytes == NULL)
-		return g_strdup(wrong);
-	if (len > h->max_message_bytes) {
-		g_free(bytes);
-		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, len,
-			(guint64)h->max_message_bytes);
+	/* The ledger is asked first, and the mail is made while the answer is on its way. */
+	if (h->use_ledger) {
+		if (first)
+			prepare_entry(s);
+		sending_ask(s);
 	}
-	s->data = reply_stuff_dots(bytes, len, &s->mail.len);
-	g_free(bytes);
-	return NULL;
-}
-
-/* Parses, renders and composes. NULL, or why the message can never be sent (g_malloc'd), or with *config set why no message can. */
-static char *prepare(struct sending *s, bool *config)
-{
-	struct email *h = s->email;
-	struct email_message msg;
-	struct pgmqd_rendered r;
-	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), h->max_message_bytes, &msg);
-
-	memset(&r, 0, sizeof(r));
-	if (reason == NULL && msg.template != NULL) {
-		int rc = pgmqd_render(h->worker, msg.template, msg.lang, msg.variables, &r);
-
-		*config = rc == -2;
-		if (rc != 0)
-			reason = g_strdup(r.error != NULL ? r.error : "the template cannot be rendered");
+	if (!s->composed && (reason = compose_end(s, &config)) != NULL) {
+		refuse(s, reason, config);
+		return;
 	}
-	if (reason == NULL)
-		reason = compose(s, &msg, &r);
-	s->to = g_strdup(msg.to);
-	s->template = g_strdup(msg.template);
-	s->repeated = s->repeated || msg.key != NULL;
-	pgmqd_rendered_free(&r);
-	message_clear(&msg);
-	return reason;
+	/* The first time, an SMTP server even hears of the mail meanwhile: only its bytes wait for the answer. */
+	if (!h->use_ledger)
+		sending_ask(s);
+	else if (s->granted)
+		sending_go(s);
+	else if (s->way->provider->request == NULL && first && !s->repeated)
+		announce(s, true);
 }
 
-/* Takes a message: everything that can be wrong with it comes out here, before a connection is involved. */
+/* Takes a message: everything that can be wrong with it comes out here and in sending_start(), before a provider is involved. */
 static void email_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct email *h = handle;
 	struct sending *s = g_new0(struct sending, 1);
-	bool config = false;
+	int64_t wait;
 	char *reason;
 
 	s->email = h;
-	s->msg = m;
+	s->msg = s->entry.msg = m;
 	s->started = g_get_monotonic_time();
 	s->repeated = pgmqd_msg_attempt(m) > 1;
-	read_history(s);
-	if ((reason = prepare(s, &config)) != NULL) {
-		sending_free(s);
-		if (config)
-			pgmqd_config_error(m, "%s", reason);
-		else
-			pgmqd_fail(m, "%s", reason);
-		g_free(reason);
+	g_hash_table_insert(h->sendings, m, s);
+	if ((reason = compose_begin(s)) != NULL) {
+		refuse(s, reason, false);
 		return;
 	}
-	s->mail.from = h->from_address;
-	s->mail.to = s->to;
-	s->mail.data = s->data;
-	s->mail.done = on_done;
-	s->mail.arg = s;
-	g_hash_table_insert(h->sendings, m, s);
-	s->entry.msg = m;
-	s->entry.answer = on_ledger;
-	s->entry.arg = s;
-	s->entry.resend = s->entry.resend || s->was_held;
-	/* The first time, the ledger is written while the mail is announced: only its bytes wait for the answer. */
-	s->in_pool = !h->use_ledger || !s->repeated;
-	s->mail.held = h->use_ledger;
-	if (s->in_pool)
-		smtp_send(h->pool, &s->mail);
-	else
-		s->mail.held = false;
-	if (h->use_ledger)
-		ledger_begin(&s->entry);
+	if (!safety_allows(h, s->parsed.to)) {
+		pgmqd_msg_log(m, PGMQD_INFO, "not sent: the recipient's domain is not among allow_domains message_id=<%s>", s->message_id);
+		g_hash_table_steal(h->sendings, m);
+		pgmqd_done(m);
+		sending_free(s);
+		return;
+	}
+	if (h->dry_run != NULL && h->dry_run[0] != '\0') {
+		dry_run(s);
+		return;
+	}
+	if ((s->way = route_choose(&h->routes, &h->route[s->kind], 0, &wait)) == NULL) {
+		g_hash_table_steal(h->sendings, m);
+		sending_free(s);
+		pgmqd_postpone(m, wait, "no provider can be used now");
+		return;
+	}
+	pace_begin(s);
 }
 
 /* Lets go of a message. */
@@ -328,14 +258,16 @@ static void email_cancel(void *handle, struct pgmqd_msg *m)
 {
 	struct email *h = handle;
 	struct sending *s = g_hash_table_lookup(h->sendings, m);
+	bool maybe;
 
 	if (s == NULL)
 		return;
+	maybe = s->under_way && (s->way->provider->request != NULL || smtp_may_have_arrived(&s->mail));
 	if (s->entry.ledger != NULL)
-		ledger_end(&s->entry, s->in_pool && smtp_may_have_arrived(&s->mail), "taken back before the server's answer");
-	if (s->in_pool)
-		smtp_cancel(h->pool, &s->mail);
-	g_hash_table_remove(h->sendings, m);
+		ledger_end(&s->entry, maybe ? LEDGER_MAYBE_SENT : LEDGER_NOT_SENT, "taken back before the answer");
+	sending_recall(s);
+	g_hash_table_steal(h->sendings, m);
+	sending_free(s);
 }
 
 /* For pgmqd doctor: is the mail server there, and does it let us in? No mail is sent. */
@@ -347,6 +279,11 @@ static void email_check(void *handle, struct pgmqd_check *c)
 	char *text;
 
 	email_options_apply(h);
+	if (route_find(&h->routes, "smtp") == NULL) {
+		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mails go out by HTTP: the key was not tried, since that takes a mail");
+		email_options_release(h);
+		return;
+	}
 	text = smtp_try(s, &remedy);
 	if (text != NULL)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, remedy, "%s", text);
@@ -364,7 +301,7 @@ PGMQD_REGISTER_PLUGIN(plugin);
 static struct pgmqd_plugin plugin = {
 	.name = "email",
 	.version = PACKAGE_VERSION,
-	.summary = "sends mails from templates over SMTP",
+	.summary = "sends mails from templates, over SMTP or by a mail service",
 	.options = email_options,
 	.handle_size = sizeof(struct email),
 	.config_complete = email_config_complete,

@@ -7,13 +7,40 @@
 
 #include "ledger.h"
 
+#include <event2/event.h>
 #include <string.h>
 #include <unistd.h>
 
 #define OFF_US (60 * G_USEC_PER_SEC) /* between looks for a ledger that was not there */
 #define AGAIN_MS 250                  /* between tries while the database is away */
 
-static void ask(struct ledger_entry *e);
+#define BATCH_MAX 50 /* no more at once, since all of them are handed on in one turn of the loop */
+
+/* Mails that are asked about in one statement: one commit for all of them. */
+struct ledger_batch {
+	struct ledger *ledger;
+	struct ledger_entry *owner; /* whose message carries the query; when that goes, the others have to be asked again */
+	GPtrArray *entries;         /* NULL where one has gone */
+};
+
+static void on_flush(evutil_socket_t fd, short what, void *arg);
+
+void ledger_start(struct ledger *l, struct pgmqd_worker *w)
+{
+	l->worker = w;
+	g_queue_init(&l->waiting);
+	l->flush = event_new(pgmqd_event_base(w), -1, 0, on_flush, l);
+	if (l->flush == NULL)
+		g_error("event_new: out of memory");
+}
+
+void ledger_stop(struct ledger *l)
+{
+	pgmqd_timer_cancel(l->again);
+	event_free(l->flush);
+	l->again = NULL;
+	l->flush = NULL;
+}
 
 void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key, const char *template,
 	const char *message_id, const char *to)
@@ -29,17 +56,6 @@ void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_ms
 	e->token = g_strdup_printf("%d.%u.%" G_GINT64_FORMAT ".%08x", (int)getpid(), l->serial++, g_get_real_time(), g_random_int());
 }
 
-void ledger_clear(struct ledger_entry *e)
-{
-	pgmqd_timer_cancel(e->again);
-	g_free(e->key);
-	g_free(e->token);
-	g_free(e->template);
-	g_free(e->message_id);
-	g_free(e->to);
-	memset(e, 0, sizeof(*e));
-}
-
 /* Whether the error means that there is no ledger for us: no table, function or schema, or no right to them. */
 static bool is_absence(const char *sqlstate)
 {
@@ -51,29 +67,124 @@ static bool is_absence(const char *sqlstate)
 	return false;
 }
 
-/* Time to ask again. */
-static void on_again(void *arg)
+/* Has the question sent soon: those that come in the same turn of the loop go together. */
+static void kick(struct ledger *l)
 {
-	struct ledger_entry *e = arg;
-
-	e->again = NULL;
-	ask(e);
+	event_active(l->flush, EV_TIMEOUT, 1);
 }
 
-/* The answer to mail_begin. */
-static void on_begin(void *arg, const struct pgmqd_result *r)
+/* Puts an entry in line. */
+static void wait_in_line(struct ledger_entry *e, bool first)
 {
-	struct ledger_entry *e = arg;
-	struct ledger *l = e->ledger;
-	const char *error = pgmqd_result_error(r), *value;
+	e->link = (GList){ .data = e };
+	e->batch = NULL;
+	e->is_waiting = true;
+	if (first)
+		g_queue_push_head_link(&e->ledger->waiting, &e->link);
+	else
+		g_queue_push_tail_link(&e->ledger->waiting, &e->link);
+}
+
+/* Frees a batch; with `again`, what is left of it is asked once more: the token tells that it is the same delivery. */
+static void batch_free(struct ledger_batch *b, bool again, bool alone)
+{
+	for (guint i = b->entries->len; i > 0; i--) {
+		struct ledger_entry *e = g_ptr_array_index(b->entries, i - 1);
+
+		if (e == NULL)
+			continue;
+		e->batch = NULL;
+		e->alone = e->alone || alone;
+		if (again)
+			wait_in_line(e, true);
+	}
+	g_ptr_array_free(b->entries, TRUE);
+	g_free(b);
+}
+
+void ledger_clear(struct ledger_entry *e)
+{
+	struct ledger_batch *b = e->batch;
+
+	if (e->is_waiting)
+		g_queue_unlink(&e->ledger->waiting, &e->link);
+	if (b != NULL) {
+		g_ptr_array_index(b->entries, e->slot) = NULL;
+		/* Its message takes the answer with it. */
+		if (b->owner == e && b->ledger->flight == b) {
+			b->ledger->flight = NULL;
+			kick(b->ledger);
+			batch_free(b, true, false);
+		}
+	}
+	g_free(e->key);
+	g_free(e->token);
+	g_free(e->template);
+	g_free(e->message_id);
+	g_free(e->to);
+	g_free(e->unsubscribe);
+	memset(e, 0, sizeof(*e));
+}
+
+/* The database may be back. */
+static void on_again(void *arg)
+{
+	struct ledger *l = arg;
+
+	l->again = NULL;
+	on_flush(-1, 0, l);
+}
+
+/* Tells one entry its answer. */
+static void tell(struct ledger_entry *e, const char *value)
+{
 	enum ledger_answer is = LEDGER_GO;
 
-	if (error != NULL && pgmqd_result_sqlstate(r)[0] == '\0') {
-		e->again = pgmqd_timer(l->worker, AGAIN_MS, on_again, e);
+	e->batch = NULL;
+	e->answered = e->usable = true;
+	if (g_str_has_prefix(value, "suppressed ")) {
+		e->answer(e->arg, LEDGER_SUPPRESSED, NULL, value + strlen("suppressed "));
 		return;
 	}
-	e->answered = true;
-	if (error != NULL && is_absence(pgmqd_result_sqlstate(r))) {
+	if (strcmp(value, "sent") == 0)
+		is = LEDGER_SENT;
+	else if (strcmp(value, "unknown") == 0)
+		is = LEDGER_UNKNOWN;
+	else if (strcmp(value, "busy") == 0)
+		is = LEDGER_BUSY;
+	else if (g_str_has_prefix(value, "again"))
+		is = LEDGER_AGAIN;
+	if (is == LEDGER_AGAIN)
+		pgmqd_msg_log(e->msg, PGMQD_WARN, "the mail may have been sent before: sending it again with the same Message-ID");
+	/* "again resend": the provider that may have it */
+	e->answer(e->arg, is, is == LEDGER_AGAIN && value[5] == ' ' ? value + 6 : e->provider, NULL);
+}
+
+/* Tells all of a batch that there is no ledger, or that it cannot be written. */
+static void tell_all(struct ledger_batch *b, enum ledger_answer is, const char *why)
+{
+	for (guint i = 0; i < b->entries->len; i++) {
+		struct ledger_entry *e = g_ptr_array_index(b->entries, i);
+
+		if (e == NULL)
+			continue;
+		/* Out of it first: the answer may end the entry. */
+		g_ptr_array_index(b->entries, i) = NULL;
+		e->batch = NULL;
+		e->answered = true;
+		e->answer(e->arg, is, e->provider, why);
+	}
+}
+
+/* The question has failed. Takes the batch. */
+static void on_error(struct ledger_batch *b, const char *error, const char *sqlstate)
+{
+	struct ledger *l = b->ledger;
+
+	if (sqlstate[0] == '\0') {
+		batch_free(b, true, false);
+		l->again = pgmqd_timer(l->worker, AGAIN_MS, on_again, l);
+	} else if (is_absence(sqlstate)) {
 		if (!l->warned)
 			pgmqd_log(PGMQD_WARN,
 				"the mail ledger cannot be used, going on without (a mail may go out twice after a crash): %s; run pgmqd migrate, "
@@ -81,67 +192,162 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 				error);
 		l->warned = true;
 		l->off_until = g_get_monotonic_time() + OFF_US;
-		e->answer(e->arg, LEDGER_GO, NULL);
+		tell_all(b, LEDGER_GO, NULL);
+		batch_free(b, false, false);
+	} else if (b->entries->len > 1) {
+		/* One of them may be at fault: then only that one. */
+		batch_free(b, true, true);
+		kick(l);
+	} else {
+		tell_all(b, LEDGER_FAILED, error);
+		batch_free(b, false, false);
+	}
+}
+
+/* The answers to mail_begin. */
+static void on_begin(void *arg, const struct pgmqd_result *r)
+{
+	struct ledger_batch *b = arg;
+	struct ledger *l = b->ledger;
+
+	l->flight = NULL;
+	if (pgmqd_result_error(r) != NULL) {
+		on_error(b, pgmqd_result_error(r), pgmqd_result_sqlstate(r));
 		return;
 	}
-	if (error != NULL) {
-		e->answer(e->arg, LEDGER_FAILED, error);
-		return;
-	}
-	e->usable = true;
 	l->warned = false;
-	value = pgmqd_result_value(r, 0, 0);
-	if (g_strcmp0(value, "sent") == 0)
-		is = LEDGER_SENT;
-	else if (g_strcmp0(value, "unknown") == 0)
-		is = LEDGER_UNKNOWN;
-	else if (g_strcmp0(value, "busy") == 0)
-		is = LEDGER_BUSY;
-	else if (g_strcmp0(value, "again") == 0)
-		pgmqd_msg_log(e->msg, PGMQD_WARN, "the mail may have been sent before: sending it again with the same Message-ID");
-	e->answer(e->arg, is, NULL);
+	kick(l);
+	for (int row = 0; row < pgmqd_result_rows(r); row++) {
+		guint64 nth = g_ascii_strtoull(pgmqd_result_value(r, row, 0), NULL, 10);
+		struct ledger_entry *e = nth > 0 && nth <= b->entries->len ? g_ptr_array_index(b->entries, nth - 1) : NULL;
+
+		/* An answer may have ended another one of them meanwhile, and may end its own. */
+		if (e == NULL)
+			continue;
+		g_ptr_array_index(b->entries, nth - 1) = NULL;
+		tell(e, pgmqd_result_value(r, row, 1));
+	}
+	batch_free(b, false, false);
 }
 
-/* Sends mail_begin. */
-static void ask(struct ledger_entry *e)
+/* Appends an element to the text of an array; NULL is null. */
+static void append(GString *list, const char *value)
 {
-	char *id = g_strdup_printf("%" G_GINT64_FORMAT, pgmqd_msg_id(e->msg));
-	char *attempt = g_strdup_printf("%u", pgmqd_msg_attempt(e->msg));
-	const char *const params[] = { e->key, e->token, pgmqd_msg_queue(e->msg), id, e->template, e->message_id, e->to, attempt,
-		e->resend ? "t" : "f" };
-
-	e->asked = true;
-	pgmqd_query(e->msg, "SELECT pgmqd.mail_begin($1, $2, $3, $4::bigint, $5, $6, $7, $8::integer, $9::boolean)", G_N_ELEMENTS(params),
-		params, on_begin, e);
-	g_free(attempt);
-	g_free(id);
+	g_string_append_c(list, list->len == 0 ? '{' : ',');
+	if (value == NULL) {
+		g_string_append(list, "NULL");
+		return;
+	}
+	g_string_append_c(list, '"');
+	for (; *value != '\0'; value++) {
+		if (*value == '"' || *value == '\\')
+			g_string_append_c(list, '\\');
+		g_string_append_c(list, *value);
+	}
+	g_string_append_c(list, '"');
 }
 
-void ledger_begin(struct ledger_entry *e)
+/* Sends the question of a batch. */
+static void send_batch(struct ledger_batch *b)
 {
+	enum { KEY, TOKEN, ID, TEMPLATE, MESSAGE_ID, TO, ATTEMPT, RESEND, PROVIDER, OPTIONAL, UNSUBSCRIBE, N };
+	GString *lists[N];
+	const char *params[N + 2];
+	char number[32];
+
+	for (int i = 0; i < N; i++)
+		lists[i] = g_string_new(NULL);
+	for (guint i = 0; i < b->entries->len; i++) {
+		const struct ledger_entry *e = g_ptr_array_index(b->entries, i);
+
+		append(lists[KEY], e->key);
+		append(lists[TOKEN], e->token);
+		g_snprintf(number, sizeof(number), "%" G_GINT64_FORMAT, pgmqd_msg_id(e->msg));
+		append(lists[ID], number);
+		append(lists[TEMPLATE], e->template);
+		append(lists[MESSAGE_ID], e->message_id);
+		append(lists[TO], e->to);
+		g_snprintf(number, sizeof(number), "%u", pgmqd_msg_attempt(e->msg));
+		append(lists[ATTEMPT], number);
+		append(lists[RESEND], e->resend ? "t" : "f");
+		append(lists[PROVIDER], e->provider);
+		append(lists[OPTIONAL], e->optional ? "t" : "f");
+		append(lists[UNSUBSCRIBE], e->unsubscribe);
+	}
+	for (int i = 0; i < N; i++)
+		params[i] = g_string_append_c(lists[i], '}')->str;
+	params[N] = pgmqd_msg_queue(b->owner->msg);
+	params[N + 1] = b->ledger->safe;
+	pgmqd_query(b->owner->msg,
+		"SELECT nth, answer FROM pgmqd.mail_begin_many($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::integer[],"
+		" $8::boolean[], $9::text[], $10::boolean[], $11::text[], $12, $13)",
+		N + 2, params, on_begin, b);
+	for (int i = 0; i < N; i++)
+		g_string_free(lists[i], TRUE);
+}
+
+/* Takes what waits into a question, unless one is under way. */
+static void on_flush(evutil_socket_t fd, short what, void *arg)
+{
+	struct ledger *l = arg;
+	struct ledger_batch *b;
+	struct ledger_entry *e;
+
+	(void)fd;
+	(void)what;
+	if (l->flight != NULL || l->again != NULL || l->waiting.length == 0)
+		return;
+	b = g_new0(struct ledger_batch, 1);
+	b->ledger = l;
+	b->entries = g_ptr_array_new();
+	while (l->waiting.length > 0 && b->entries->len < BATCH_MAX) {
+		e = g_queue_peek_head(&l->waiting);
+		if (e->alone && b->entries->len > 0)
+			break;
+		g_queue_unlink(&l->waiting, &e->link);
+		e->is_waiting = false;
+		e->asked = true;
+		e->batch = b;
+		e->slot = b->entries->len;
+		g_ptr_array_add(b->entries, e);
+		if (e->alone)
+			break;
+	}
+	b->owner = g_ptr_array_index(b->entries, 0);
+	l->flight = b;
+	send_batch(b);
+}
+
+void ledger_begin(struct ledger_entry *e, const char *provider)
+{
+	e->provider = provider;
 	if (g_get_monotonic_time() < e->ledger->off_until) {
 		e->answered = true;
-		e->answer(e->arg, LEDGER_GO, NULL);
+		e->answer(e->arg, LEDGER_GO, provider, NULL);
 	} else {
-		ask(e);
+		e->answered = false;
+		wait_in_line(e, false);
+		kick(e->ledger);
 	}
 }
 
-void ledger_sent(struct ledger_entry *e, const char *reply)
+void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 {
-	const char *const params[] = { e->key, e->token, reply };
+	const char *const params[] = { e->key, e->token, reply, id };
 
+	/* Together with others that are settled now: one statement closes all their rows. */
 	if (e->usable)
-		pgmqd_done_with(e->msg, "SELECT pgmqd.mail_sent($1, $2, $3)", G_N_ELEMENTS(params), params);
+		pgmqd_done_batch(e->msg, "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])", G_N_ELEMENTS(params), params);
 	else
 		pgmqd_done(e->msg);
 }
 
-void ledger_end(struct ledger_entry *e, bool unknown, const char *reply)
+void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 {
-	const char *const params[] = { e->key, e->token, unknown ? "unknown" : "failed", reply };
+	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply,
+		end == LEDGER_NO_MAILBOX ? "t" : "f" };
 
 	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order. */
 	if (e->usable || (e->asked && !e->answered))
-		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4)", G_N_ELEMENTS(params), params, NULL, NULL);
+		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4, $5::boolean)", G_N_ELEMENTS(params), params, NULL, NULL);
 }

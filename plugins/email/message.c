@@ -263,6 +263,29 @@ static char *take_content(const cJSON *json, struct email_message *m)
 	return NULL;
 }
 
+/* What kind of mail it is, and until when it is of use. */
+static char *take_kind(const cJSON *json, struct email_message *m)
+{
+	char *text = NULL, *reason = take_string(json, "class", &m->kind);
+
+	if (reason == NULL && m->kind != NULL && strcmp(m->kind, "transactional") != 0 && strcmp(m->kind, "reminder") != 0)
+		reason = g_strdup("class: it must be transactional or reminder");
+	if (reason == NULL && (reason = take_string(json, "expires_at", &text)) == NULL && text != NULL) {
+		GTimeZone *utc = g_time_zone_new_utc();
+		GDateTime *at = g_date_time_new_from_iso8601(text, utc);
+
+		if (at == NULL)
+			reason = g_strdup("expires_at: it must be a time like 2026-05-28T20:26:40Z");
+		else
+			m->expires_at = g_date_time_to_unix(at);
+		if (at != NULL)
+			g_date_time_unref(at);
+		g_time_zone_unref(utc);
+	}
+	g_free(text);
+	return reason;
+}
+
 char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct email_message *m)
 {
 	char *reason;
@@ -280,7 +303,8 @@ char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct
 		return g_strdup("to: it is missing");
 	if ((reason = take_header(json, "to_name", &m->to_name)) != NULL ||
 		(reason = take_address(json, "reply_to", &m->reply_to)) != NULL ||
-		(reason = take_header(json, "key", &m->key)) != NULL || (reason = take_content(json, m)) != NULL)
+		(reason = take_header(json, "key", &m->key)) != NULL || (reason = take_content(json, m)) != NULL ||
+		(reason = take_kind(json, m)) != NULL)
 		return reason;
 	return take_attachments(json, max_bytes, m);
 }
@@ -302,5 +326,6 @@ void message_clear(struct email_message *m)
 	g_free(m->html);
 	g_free(m->lang);
 	g_free(m->key);
+	g_free(m->kind);
 	memset(m, 0, sizeof(*m));
 }

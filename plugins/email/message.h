@@ -3,6 +3,7 @@
 #define EMAIL_MESSAGE_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct cJSON;
 
@@ -22,6 +23,8 @@ struct email_message {
 	char *template; /* or else text, html or both */
 	char *text, *html;
 	char *lang;                    /* message.lang, else variables.lang */
+	char *kind;                    /* "transactional" or "reminder"; NULL: by the template */
+	int64_t expires_at;            /* seconds since 1970; 0: not by itself */
 	char *key;                     /* the caller's own identity of the mail */
 	const struct cJSON *variables; /* inside the JSON that was parsed; NULL: none */
 	struct email_attachment *attachments;

@@ -192,10 +192,8 @@ static void set_headers(GMimeMessage *message, const struct mime_mail *mail)
 	set_raw(message, "Subject", header_text(mail->subject, strlen("Subject")));
 	g_mime_message_set_date(message, date);
 	set_raw(message, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
-	if (mail->lang != NULL)
-		set_raw(message, "Content-Language", g_strdup(mail->lang));
-	set_raw(message, "Auto-Submitted", g_strdup("auto-generated"));
-	set_raw(message, "X-Auto-Response-Suppress", g_strdup("All"));
+	for (size_t i = 0; i < mail->nextra; i++)
+		set_raw(message, mail->extra[i].name, g_strdup(mail->extra[i].value));
 	g_date_time_unref(date);
 }
 
@@ -223,10 +221,10 @@ static const char *check_wire(const char *data, size_t len)
 }
 
 /* Whether an ASCII value that becomes a header as it is holds nothing but printable characters. */
-static int printable(const char *s)
+static int printable(const char *s, unsigned char lowest)
 {
 	for (; *s != '\0'; s++)
-		if ((unsigned char)*s <= 0x20 || (unsigned char)*s >= 0x7f)
+		if ((unsigned char)*s < lowest || (unsigned char)*s >= 0x7f)
 			return 0;
 	return 1;
 }
@@ -240,10 +238,12 @@ char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error
 	GByteArray *bytes;
 
 	/* These are written out as they are; the rest was checked where it came in. */
-	if (!printable(mail->message_id) || (mail->lang != NULL && !printable(mail->lang))) {
-		*error = "the Message-ID or the language is not printable ASCII";
+	*error = printable(mail->message_id, 0x21) ? NULL : "the Message-ID is not printable ASCII";
+	for (size_t i = 0; i < mail->nextra; i++)
+		if (!printable(mail->extra[i].value, 0x20))
+			*error = "a header is not printable ASCII";
+	if (*error != NULL)
 		return NULL;
-	}
 	message = g_mime_message_new(FALSE);
 	set_headers(message, mail);
 	part = body(mail);

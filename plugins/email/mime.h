@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define MIME_EXTRA_MAX 12
+
 /* Everything that is in the mail; checked by address.h's checks before. NULL is "none" but for from, to, subject. */
 struct mime_mail {
 	const char *from, *from_name;
@@ -14,12 +16,15 @@ struct mime_mail {
 	const char *reply_to;
 	const char *subject;
 	const char *text, *html; /* at least one; any line ends */
-	const char *lang;        /* for Content-Language */
 	const char *message_id;  /* without < and > */
 	const char *seed;        /* hex digits; boundaries are made of them */
 	int64_t date;            /* seconds since 1970 */
 	const struct email_attachment *attachments;
 	size_t nattachments;
+	struct { /* further headers, printable ASCII without line breaks, short */
+		const char *name, *value;
+	} extra[MIME_EXTRA_MAX];
+	size_t nextra;
 };
 
 /* The whole mail: CRLF line ends, seven bits, no line over 998 octets, g_malloc'd. NULL and *error (a constant) when it

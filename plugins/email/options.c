@@ -10,8 +10,32 @@
 #define AT(field) offsetof(struct email, field)
 
 const struct pgmqd_option email_options[] = {
-	{ "provider", PGMQD_ENUM, 0, AT(provider), "smtp", "How mails leave.", "EMAIL_PROVIDER", "smtp" },
-	{ "smtp_host", PGMQD_STRING, 1, AT(smtp_host), NULL, "Mail server to hand mails to.", "SMTP_HOST", NULL },
+	{ "provider", PGMQD_STRING, 0, AT(provider), "smtp",
+		"How mails leave: smtp, resend, sendgrid, mailgun, ses, or several in order: the next one stands in for one that does not work.",
+		"EMAIL_PROVIDER", NULL },
+	{ "provider_reminder", PGMQD_STRING, 0, AT(provider_reminder), NULL, "The same for mails of class reminder; default: as provider.",
+		"EMAIL_PROVIDER_REMINDER", NULL },
+	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
+		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
+	{ "limits", PGMQD_STRING, 0, AT(limits_text), NULL,
+		"How many mails may go out, by provider or by the recipient's domain: smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min.", NULL, NULL },
+	{ "limit_scope", PGMQD_ENUM, 0, AT(limit_scope), "process", "Each process keeps the limits for itself, or all share them in the database.",
+		NULL, "process|cluster" },
+	{ "resend_api_key", PGMQD_SECRET, 0, AT(resend_key), NULL, "Resend: key.", "RESEND_API_KEY", NULL },
+	{ "resend_url", PGMQD_URL, 0, AT(resend_url), "https://api.resend.com", "Resend: address of the service.", NULL, NULL },
+	{ "sendgrid_api_key", PGMQD_SECRET, 0, AT(sendgrid_key), NULL, "SendGrid: key.", "SENDGRID_API_KEY", NULL },
+	{ "sendgrid_url", PGMQD_URL, 0, AT(sendgrid_url), "https://api.sendgrid.com", "SendGrid: address of the service.", NULL, NULL },
+	{ "mailgun_api_key", PGMQD_SECRET, 0, AT(mailgun_key), NULL, "Mailgun: key.", "MAILGUN_API_KEY", NULL },
+	{ "mailgun_domain", PGMQD_STRING, 0, AT(mailgun_domain), NULL, "Mailgun: sending domain.", "MAILGUN_DOMAIN", NULL },
+	{ "mailgun_url", PGMQD_URL, 0, AT(mailgun_url), "https://api.mailgun.net", "Mailgun: address of the service.", NULL, NULL },
+	{ "ses_region", PGMQD_STRING, 0, AT(ses_region), NULL, "Amazon SES: region.", "AWS_REGION", NULL },
+	{ "ses_access_key_id", PGMQD_STRING, 0, AT(ses_access_key), NULL, "Amazon SES: name of the key.", "AWS_ACCESS_KEY_ID", NULL },
+	{ "ses_secret_access_key", PGMQD_SECRET, 0, AT(ses_secret_key), NULL, "Amazon SES: key.", "AWS_SECRET_ACCESS_KEY", NULL },
+	{ "ses_session_token", PGMQD_SECRET, 0, AT(ses_session_token), NULL, "Amazon SES: token of temporary keys.", "AWS_SESSION_TOKEN", NULL },
+	{ "ses_configuration_set", PGMQD_STRING, 0, AT(ses_configuration_set), NULL, "Amazon SES: configuration set.", NULL, NULL },
+	{ "ses_url", PGMQD_URL, 0, AT(ses_url), NULL, "Amazon SES: address of the service; default: the region's.", NULL, NULL },
+	{ "http_timeout", PGMQD_DURATION, 0, AT(http_timeout), "30s", "Time for a request to a mail service in all.", NULL, NULL },
+	{ "smtp_host", PGMQD_STRING, 0, AT(smtp_host), NULL, "Mail server to hand mails to; required with provider smtp.", "SMTP_HOST", NULL },
 	{ "smtp_port", PGMQD_UINT, 0, AT(smtp_port), "587", "Its port: 587 (STARTTLS) or 465 (TLS).", "SMTP_PORT",
 		NULL },
 	{ "smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER",
@@ -42,6 +66,21 @@ const struct pgmqd_option email_options[] = {
 	{ "from_name", PGMQD_STRING, 0, AT(from_name), "Little Otter", "Name of the sender.", "SMTP_FROM_NAME", NULL },
 	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL,
 		NULL },
+	{ "bounce_address", PGMQD_STRING, 0, AT(bounce_address), NULL,
+		"SMTP: address for bounce mails, with +TOKEN before the @ in each mail; pgmqd bounce reads them. Default: as from.", NULL, NULL },
+	{ "reminder_templates", PGMQD_STRING, 0, AT(reminder_templates), "appointment_reminder",
+		"Templates whose mails are of class reminder: optional, and of no use when they are late.", NULL, NULL },
+	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "0", "Age at which a message is not sent any more; 0: it always is.", NULL, NULL },
+	{ "ttl_reminder", PGMQD_DURATION, 0, AT(ttl_reminder), "6h", "The same for mails of class reminder.", NULL, NULL },
+	{ "unsubscribe_url", PGMQD_URL, 0, AT(unsubscribe_url), NULL,
+		"Where /api/mail/unsubscribe of pgmqd's HTTP server is for the world; puts List-Unsubscribe into mails of class reminder.", NULL, NULL },
+	{ "feedback_id", PGMQD_STRING, 0, AT(feedback_id), NULL, "Sender's name for the header Feedback-ID; without one there is none.", NULL, NULL },
+	{ "redirect_all_to", PGMQD_STRING, 0, AT(redirect_all_to), NULL, "For tests: address that gets every mail, whoever was meant.",
+		"EMAIL_REDIRECT_ALL_TO", NULL },
+	{ "allow_domains", PGMQD_STRING, 0, AT(allow_domains), NULL, "For tests: mails to other domains are not sent.", "EMAIL_ALLOW_DOMAINS", NULL },
+	{ "dry_run", PGMQD_STRING, 0, AT(dry_run), NULL, "For tests: directory for mails, as .eml files, instead of sending them.", "EMAIL_DRY_RUN", NULL },
+	{ "production", PGMQD_BOOL, 0, AT(production), "no", "Refuse redirect_all_to and dry_run.", "EMAIL_PRODUCTION", NULL },
+	{ "force_test_mode", PGMQD_BOOL, 0, AT(force_test_mode), "no", "Allow them all the same.", NULL, NULL },
 	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
 		NULL, NULL },
 	{ "ledger", PGMQD_BOOL, 0, AT(use_ledger), "yes",
@@ -103,9 +142,11 @@ static const char *parse_from(const struct email *h, char **address, char **name
 	return reason != NULL ? reason : address_header_check(*name);
 }
 
-/* The checks of where the mails go. */
+/* The checks of SMTP. */
 static char *check_server(const struct email *h)
 {
+	if (given(h->smtp_host) == NULL)
+		return g_strdup("smtp_host (SMTP_HOST) is missing");
 	if (!address_host_ok(h->smtp_host) && !g_hostname_is_ip_address(h->smtp_host))
 		return g_strdup("smtp_host: it is neither a host name nor an IP address");
 	if (h->smtp_port < 1 || h->smtp_port > 65535)
@@ -121,20 +162,85 @@ static char *check_server(const struct email *h)
 	return NULL;
 }
 
+const struct provider provider_smtp = { .name = "smtp", .check = check_server };
+
+/* The checks of one list of providers, and of each of them. */
+static char *check_providers(const struct email *h, const char *option, const char *text)
+{
+	const struct provider *list[PROVIDERS_MAX];
+	unsigned n;
+	char *reason = provider_list(text, list, &n), *why;
+
+	if (reason != NULL) {
+		why = g_strdup_printf("%s: %s", option, reason);
+		g_free(reason);
+		return why;
+	}
+	for (unsigned i = 0; i < n && reason == NULL; i++)
+		reason = list[i]->check(h);
+	return reason;
+}
+
+/* The checks of one address. */
+static char *check_address(const char *option, const char *text)
+{
+	char *address = NULL;
+	const char *wrong = given(text) != NULL ? address_parse(text, &address) : NULL;
+
+	g_free(address);
+	return wrong != NULL ? g_strdup_printf("%s: %s", option, wrong) : NULL;
+}
+
+/* The checks of what is for tests, and of the headers. */
+static char *check_modes(const struct email *h)
+{
+	char *reason = check_address("redirect_all_to", h->redirect_all_to);
+
+	if (reason == NULL)
+		reason = check_address("bounce_address", h->bounce_address);
+	if (reason == NULL && given(h->bounce_address) != NULL && strchr(h->bounce_address, '@') - h->bounce_address > ADDRESS_LOCAL_MAX - 33)
+		reason = g_strdup("bounce_address: its local part is too long for +TOKEN");
+	if (reason == NULL && (given(h->redirect_all_to) != NULL || given(h->dry_run) != NULL) && h->production && !h->force_test_mode)
+		reason = g_strdup("redirect_all_to and dry_run keep mails from people, and production = yes; take them out, or set "
+				  "force_test_mode = yes");
+	if (reason == NULL && given(h->unsubscribe_url) != NULL && strlen(h->unsubscribe_url) > 800)
+		reason = g_strdup("unsubscribe_url: it is too long");
+	if (reason == NULL && given(h->feedback_id) != NULL &&
+		strspn(h->feedback_id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(h->feedback_id))
+		reason = g_strdup("feedback_id: only letters, digits and . _ - may stand there");
+	if (reason == NULL && (h->ttl < 0 || h->ttl_reminder < 0))
+		reason = g_strdup("ttl, ttl_reminder: they must not be negative");
+	return reason;
+}
+
+/* The checks of the limits. */
+static char *check_limits(const struct email *h)
+{
+	struct limits l = { 0 };
+	char *wrong = limits_parse(&l, h->limits_text), *reason = wrong != NULL ? g_strdup_printf("limits: %s", wrong) : NULL;
+
+	limits_clear(&l);
+	g_free(wrong);
+	return reason;
+}
+
 char *email_options_check(const struct email *h)
 {
-	char *reason = check_server(h), *address = NULL, *name = NULL;
+	char *reason = check_providers(h, "provider (EMAIL_PROVIDER)", h->provider), *address = NULL, *name = NULL;
 	const char *wrong;
 
+	if (reason == NULL && given(h->provider_reminder) != NULL)
+		reason = check_providers(h, "provider_reminder (EMAIL_PROVIDER_REMINDER)", h->provider_reminder);
 	if (reason != NULL)
 		return reason;
 	if (h->connections < 1 || h->connections > 1000)
 		return g_strdup("connections: it must be between 1 and 1000");
 	if (h->mails_per_connection < 1 || h->mails_per_connection > 1000000)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
-	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0)
-		return g_strdup(
-			"idle_timeout, connect_timeout, command_timeout, data_timeout: each must be longer than 0");
+	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0 ||
+		h->http_timeout <= 0 || h->circuit_open <= 0)
+		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, circuit_open: each must be longer "
+				"than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
 	if ((wrong = parse_from(h, &address, &name)) != NULL)
@@ -142,16 +248,59 @@ char *email_options_check(const struct email *h)
 	g_free(name);
 	g_free(address);
 	address = NULL;
+	if (reason == NULL)
+		reason = check_limits(h);
+	if (reason == NULL)
+		reason = check_modes(h);
 	if (reason == NULL && given(h->reply_to) != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
 		reason = g_strdup_printf("reply_to: %s", wrong);
 	g_free(address);
 	return reason;
 }
 
+/* Makes a route of a list of providers; one that is in both lists is one way. */
+static void route_add(struct routes *r, const struct provider *const *list, unsigned n, struct route *route)
+{
+	for (unsigned i = 0; i < n; i++) {
+		unsigned k = 0;
+
+		while (k < r->n && r->ways[k].provider != list[i])
+			k++;
+		if (k == r->n)
+			r->ways[r->n++].provider = list[i];
+		route->ways[route->n++] = &r->ways[k];
+	}
+}
+
+/* Makes the routes of both kinds of mail; the lists have been checked. */
+static void apply_routes(struct email *h)
+{
+	const struct provider *list[PROVIDERS_MAX];
+	unsigned n;
+	GString *safe = g_string_new(NULL);
+
+	g_free(provider_list(h->provider, list, &n));
+	route_add(&h->routes, list, n, &h->route[MAIL_TRANSACTIONAL]);
+	g_free(provider_list(given(h->provider_reminder) != NULL ? h->provider_reminder : h->provider, list, &n));
+	route_add(&h->routes, list, n, &h->route[MAIL_REMINDER]);
+	h->routes.open_ms = h->circuit_open;
+	for (unsigned i = 0; i < h->routes.n; i++)
+		if (h->routes.ways[i].provider->idempotent)
+			g_string_append_printf(safe, "%s%s", safe->len > 0 ? "," : "", h->routes.ways[i].provider->name);
+	h->ledger.safe = g_string_free(safe, FALSE);
+}
+
 void email_options_apply(struct email *h)
 {
 	struct smtp_settings *s = &h->settings;
 
+	apply_routes(h);
+	g_free(limits_parse(&h->limits, h->limits_text));
+	if (given(h->redirect_all_to) != NULL)
+		address_parse(h->redirect_all_to, &h->redirect_address);
+	if (given(h->bounce_address) != NULL)
+		address_parse(h->bounce_address, &h->bounce_checked);
+	h->limits_shared = g_strcmp0(h->limit_scope, "cluster") == 0;
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
 	if (given(h->reply_to) != NULL)
@@ -174,6 +323,16 @@ void email_options_apply(struct email *h)
 
 void email_options_release(struct email *h)
 {
+	for (unsigned i = 0; i < h->routes.n; i++)
+		g_free(h->routes.ways[i].reason);
+	memset(&h->routes, 0, sizeof(h->routes));
+	memset(h->route, 0, sizeof(h->route));
+	limits_clear(&h->limits);
+	g_free(h->redirect_address);
+	g_free(h->bounce_checked);
+	h->redirect_address = h->bounce_checked = NULL;
+	g_free(h->ledger.safe);
+	h->ledger.safe = NULL;
 	g_free(h->from_address);
 	g_free(h->from_display);
 	g_free(h->reply_address);

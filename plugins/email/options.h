@@ -3,14 +3,28 @@
 #define EMAIL_OPTIONS_H
 
 #include "ledger.h"
+#include "quota.h"
 #include "pgmqd-plugin.h"
+#include "provider.h"
+#include "route.h"
 #include "smtp.h"
 
 #include <glib.h>
 
+/* What a mail is to its recipient: expected, or optional. */
+enum mail_kind { MAIL_TRANSACTIONAL = 0, MAIL_REMINDER, MAIL_KINDS };
+
 /* The handle: the options as the host fills them in, then what start() makes of them. */
 struct email {
-	const char *provider;
+	const char *provider, *provider_reminder;
+	const char *resend_key, *resend_url, *sendgrid_key, *sendgrid_url, *mailgun_key, *mailgun_domain, *mailgun_url;
+	const char *ses_region, *ses_access_key, *ses_secret_key, *ses_session_token, *ses_configuration_set, *ses_url;
+	int64_t http_timeout, circuit_open;
+	const char *limits_text, *limit_scope;
+	const char *bounce_address, *reminder_templates, *unsubscribe_url, *feedback_id;
+	int64_t ttl, ttl_reminder;
+	const char *redirect_all_to, *allow_domains, *dry_run;
+	int production, force_test_mode;
 	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
 	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
 	int smtp_allow_insecure;
@@ -20,9 +34,14 @@ struct email {
 
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;
-	struct smtp_pool *pool;
+	struct smtp_pool *pool; /* NULL: no mails by SMTP */
+	struct routes routes;
+	struct route route[MAIL_KINDS];
+	struct limits limits;
+	bool limits_shared;
 	struct ledger ledger;
 	GHashTable *sendings;                              /* message → struct sending */
+	char *redirect_address, *bounce_checked; /* NULL: none */
 	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
 	const char *domain;                                /* inside from_address */
 };

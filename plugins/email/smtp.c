@@ -43,13 +43,26 @@ void smtp_pool_kick(struct smtp_pool *pool)
 	event_active(pool->kick, EV_TIMEOUT, 1);
 }
 
+/* Whether one more connection may carry bulk: the last one is for the others. */
+static bool bulk_may(const struct smtp_pool *pool)
+{
+	unsigned carrying = 0;
+
+	for (const GList *l = pool->connections.head; l != NULL; l = l->next) {
+		const struct smtp_conn *c = l->data;
+
+		carrying += c->mail != NULL && c->mail->bulk;
+	}
+	return carrying == 0 || carrying + 1 < pool->settings->connections;
+}
+
 /* The first waiting mail that a connection may take. */
 static struct smtp_mail *next_mail(struct smtp_pool *pool, const struct smtp_conn *c)
 {
 	for (GList *l = pool->waiting.head; l != NULL; l = l->next) {
 		struct smtp_mail *mail = l->data;
 
-		if (!mail->fresh_only || c->mails == 0)
+		if ((!mail->fresh_only || c->mails == 0) && (!mail->bulk || bulk_may(pool)))
 			return mail;
 	}
 	return NULL;
@@ -107,7 +120,7 @@ static void on_kick(evutil_socket_t fd, short what, void *arg)
 		struct smtp_conn *c = conn_open(pool);
 
 		if (c == NULL) {
-			smtp_pool_connect_failed(pool, NULL, SMTP_CONFIG, "libcurl cannot speak SMTP to this server");
+			smtp_pool_connect_failed(pool, NULL, MAIL_CONFIG, "libcurl cannot speak SMTP to this server");
 			return;
 		}
 		g_queue_push_tail_link(&pool->connections, &c->link);
@@ -125,13 +138,13 @@ static void on_hold(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Whether another connection works, or may soon; one that is only being made will run into the same wrong setting. */
-static bool any_hope(const struct smtp_pool *pool, const struct smtp_conn *but, enum smtp_class is)
+static bool any_hope(const struct smtp_pool *pool, const struct smtp_conn *but, enum mail_class is)
 {
 	for (const GList *l = pool->connections.head; l != NULL; l = l->next) {
 		const struct smtp_conn *c = l->data;
 
 		if (c != but && c->state != CONN_DEAD && c->state != CONN_QUIT &&
-			(c->state != CONN_CONNECTING || is != SMTP_CONFIG))
+			(c->state != CONN_CONNECTING || is != MAIL_CONFIG))
 			return true;
 	}
 	return false;
@@ -144,8 +157,9 @@ void smtp_pool_connected(struct smtp_pool *pool)
 	smtp_pool_kick(pool);
 }
 
-void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum smtp_class is, const char *text)
+void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum mail_class is, const char *text)
 {
+	struct mail_result result;
 	struct smtp_mail *mail;
 	unsigned n = pool->waiting.length;
 
@@ -158,7 +172,7 @@ void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum 
 		tv.tv_sec = (time_t)(pool->hold_ms / 1000);
 		tv.tv_usec = (suseconds_t)(pool->hold_ms % 1000 * 1000);
 		event_add(pool->hold, &tv);
-		pgmqd_log(is == SMTP_CONFIG ? PGMQD_WARN : PGMQD_DEBUG,
+		pgmqd_log(is == MAIL_CONFIG ? PGMQD_WARN : PGMQD_DEBUG,
 			"a further connection failed, going on with the others: %s", text);
 		return;
 	}
@@ -167,17 +181,24 @@ void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum 
 	/* Counted before: a mail that is given back may bring the next one with it. */
 	while (n-- > 0 && (mail = g_queue_peek_head(&pool->waiting)) != NULL) {
 		g_queue_unlink(&pool->waiting, &mail->link);
-		smtp_pool_finish(mail, is, g_strdup(text));
+		result = (struct mail_result){ .is = is, .text = g_strdup(text), .unreached = true };
+		smtp_pool_end(mail, &result);
 	}
 }
 
-void smtp_pool_finish(struct smtp_mail *mail, enum smtp_class is, char *text)
+void smtp_pool_end(struct smtp_mail *mail, struct mail_result *result)
 {
-	struct smtp_result result = { is, text };
-
 	mail->conn = NULL;
-	mail->done(mail->arg, &result);
-	g_free(text);
+	mail->done(mail->arg, result);
+	g_free(result->text);
+	g_free(result->id);
+}
+
+void smtp_pool_finish(struct smtp_mail *mail, enum mail_class is, char *text)
+{
+	struct mail_result result = { .is = is, .text = text };
+
+	smtp_pool_end(mail, &result);
 }
 
 void smtp_pool_again(struct smtp_pool *pool, struct smtp_mail *mail)
@@ -190,11 +211,16 @@ void smtp_pool_again(struct smtp_pool *pool, struct smtp_mail *mail)
 
 void smtp_send(struct smtp_pool *pool, struct smtp_mail *mail)
 {
+	GList *before;
+
 	mail->conn = NULL;
 	mail->fresh_only = false;
 	mail->link.data = mail;
 	mail->link.next = mail->link.prev = NULL;
-	g_queue_push_tail_link(&pool->waiting, &mail->link);
+	for (before = mail->bulk ? NULL : pool->waiting.head; before != NULL; before = before->next)
+		if (((struct smtp_mail *)before->data)->bulk)
+			break;
+	g_queue_insert_before_link(&pool->waiting, before, &mail->link);
 	smtp_pool_kick(pool);
 }
 

@@ -26,20 +26,15 @@ struct smtp_settings {
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
 };
 
-/* How it went. Valid inside the callback only. */
-struct smtp_result {
-	enum smtp_class is;
-	char *text; /* for people: the reply, or what is wrong; without addresses */
-};
-
 /* One mail on its way. The caller owns it and all it points to, and keeps it until `done` has run or smtp_cancel()
  * returned. */
 struct smtp_mail {
 	const char *from, *to; /* ASCII envelope addresses */
 	const char *data;      /* after reply_stuff_dots() */
 	size_t len;
+	bool bulk;             /* goes after every mail that is not */
 	bool held;             /* everything up to the answer to DATA, and no byte of the mail before smtp_release() */
-	void (*done)(void *arg, const struct smtp_result *result);
+	void (*done)(void *arg, const struct mail_result *result);
 	void *arg;
 	/* the pool's own */
 	struct smtp_conn *conn; /* NULL while it waits */

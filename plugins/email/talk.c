@@ -7,6 +7,8 @@
 #include "conn.h"
 #include "pgmqd-plugin.h"
 
+#include <string.h>
+
 #define QUIT_MS 2000
 
 /* Takes the mail off the connection. */
@@ -55,7 +57,7 @@ void talk_start(struct smtp_conn *c, struct smtp_mail *mail)
 			"the mail has %zu bytes, the mail server takes up to %" G_GUINT64_FORMAT, size, c->size_limit);
 
 		smtp_pool_kick(c->pool);
-		smtp_pool_finish(mail, SMTP_PERMANENT, text);
+		smtp_pool_finish(mail, MAIL_PERMANENT, text);
 		return;
 	}
 	if (c->size_offered)
@@ -76,19 +78,21 @@ void talk_start(struct smtp_conn *c, struct smtp_mail *mail)
 static void refused(
 	struct smtp_pool *pool, bool again, struct smtp_mail *mail, enum smtp_stage stage, const struct reply *r)
 {
-	enum smtp_class is = verdict_reply(stage, r->code, r->enhanced);
-	char *said, *text;
+	struct mail_result result = { .is = verdict_reply(stage, r->code, r->enhanced),
+		.throttled = r->code == 421,
+		.no_mailbox = verdict_no_mailbox(stage, r->code, r->enhanced) };
+	char *said;
 
 	if (again) {
 		smtp_pool_again(pool, mail);
 		return;
 	}
 	said = reply_describe(r, mail->to);
-	text = g_strdup_printf(
+	result.text = g_strdup_printf(
 		r->code >= 400 ? "the mail server refused %s: %s" : "the mail server answered out of turn to %s: %s",
 		verdict_stage_name(stage), said);
 	g_free(said);
-	smtp_pool_finish(mail, is, text);
+	smtp_pool_end(mail, &result);
 }
 
 /* A reply to MAIL, RCPT or DATA that was not the one hoped for. `next`: the state in which replies are still due,
@@ -139,20 +143,33 @@ void talk_release(struct smtp_conn *c)
 	conn_flush(c);
 }
 
+/* Ends a mail that the server has taken over; most servers name it in their answer ("queued as 4XyZ12"). */
+static void taken(struct smtp_mail *mail, const struct reply *r)
+{
+	struct mail_result result = { .is = MAIL_SENT, .text = reply_describe(r, mail->to) };
+	const char *name = strstr(result.text, "queued as ");
+
+	if (name != NULL) {
+		name += strlen("queued as ");
+		result.id = g_strndup(name, strcspn(name, " ,;"));
+	}
+	smtp_pool_end(mail, &result);
+}
+
 /* The answer to the final dot. */
 static void on_dot(struct smtp_conn *c, const struct reply *r)
 {
-	enum smtp_class is = verdict_reply(STAGE_DOT, r->code, r->enhanced);
+	enum mail_class is = verdict_reply(STAGE_DOT, r->code, r->enhanced);
 	struct smtp_mail *mail = detach(c);
 	bool again = r->code == 421 && may_try_again(c, mail);
 
 	/* Taken or refused, the transaction is over (RFC 5321 4.1.1.4). */
-	if (is == SMTP_UNKNOWN || r->code == 421)
+	if (is == MAIL_UNKNOWN || r->code == 421)
 		conn_drop(c);
 	else
 		become_ready(c);
-	if (is == SMTP_SENT)
-		smtp_pool_finish(mail, is, reply_describe(r, mail->to));
+	if (is == MAIL_SENT)
+		taken(mail, r);
 	else
 		refused(c->pool, again, mail, STAGE_DOT, r);
 }
@@ -236,14 +253,14 @@ void talk_lost(struct smtp_conn *c, bool closed, const char *why)
 	if (mail == NULL)
 		return;
 	if (state == CONN_DOT)
-		smtp_pool_finish(mail, SMTP_UNKNOWN,
+		smtp_pool_finish(mail, MAIL_UNKNOWN,
 			g_strdup_printf(
 				"mail server %s:%u: %s after the whole mail was sent: it may have arrived or not",
 				s->host, s->port, why));
 	else if (closed && may_try_again(c, mail))
 		smtp_pool_again(c->pool, mail);
 	else
-		smtp_pool_finish(mail, SMTP_TRANSIENT,
+		smtp_pool_finish(mail, MAIL_TRANSIENT,
 			g_strdup_printf("mail server %s:%u: %s %s", s->host, s->port, why, during));
 }
 

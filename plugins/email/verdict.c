@@ -17,31 +17,31 @@ static const struct {
 	unsigned stages;
 	int low, high;
 	const char *enhanced;
-	enum smtp_class is;
+	enum mail_class is;
 } rules[] = {
-	{ ANYWHERE, 400, 499, NULL, SMTP_TRANSIENT }, /* 421 included */
+	{ ANYWHERE, 400, 499, NULL, MAIL_TRANSIENT }, /* 421 included */
 	/* Login wanted or refused, TLS wanted (RFC 4954, RFC 3207), wherever a server thinks of it. */
-	{ ANYWHERE, 530, 530, NULL, SMTP_CONFIG },
-	{ ANYWHERE, 534, 535, NULL, SMTP_CONFIG },
-	{ ANYWHERE, 538, 538, NULL, SMTP_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.8", SMTP_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.9", SMTP_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.11", SMTP_CONFIG },
+	{ ANYWHERE, 530, 530, NULL, MAIL_CONFIG },
+	{ ANYWHERE, 534, 535, NULL, MAIL_CONFIG },
+	{ ANYWHERE, 538, 538, NULL, MAIL_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.8", MAIL_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.9", MAIL_CONFIG },
+	{ ANYWHERE, 500, 599, "5.7.11", MAIL_CONFIG },
 	/* The account's quota is used up. */
-	{ ANYWHERE, 500, 599, "5.4.5", SMTP_CONFIG },
+	{ ANYWHERE, 500, 599, "5.4.5", MAIL_CONFIG },
 	/* A greeting, EHLO or login that is refused for good has nothing to do with the mail. */
-	{ AT(STAGE_CONNECT), 500, 599, NULL, SMTP_CONFIG },
+	{ AT(STAGE_CONNECT), 500, 599, NULL, MAIL_CONFIG },
 	/* A full mailbox empties: RFC 5321 4.5.3.1.10 wants 552 at RCPT read as 452. */
-	{ ANYWHERE, 500, 599, "5.2.2", SMTP_TRANSIENT },
-	{ AT(STAGE_RCPT), 552, 552, NULL, SMTP_TRANSIENT },
+	{ ANYWHERE, 500, 599, "5.2.2", MAIL_TRANSIENT },
+	{ AT(STAGE_RCPT), 552, 552, NULL, MAIL_TRANSIENT },
 	/* MAIL names our own sender and the mail's size; but for the size every mail would be refused. */
-	{ AT(STAGE_MAIL), 552, 552, NULL, SMTP_PERMANENT },
-	{ AT(STAGE_MAIL), 500, 599, "5.3.4", SMTP_PERMANENT },
-	{ AT(STAGE_MAIL), 500, 599, "5.2.3", SMTP_PERMANENT },
-	{ AT(STAGE_MAIL), 500, 599, NULL, SMTP_CONFIG },
-	{ MAIL_IN_HAND, 500, 599, NULL, SMTP_PERMANENT },
-	{ AT(STAGE_DOT), 200, 299, NULL, SMTP_SENT },
-	{ AT(STAGE_DOT), 300, 399, NULL, SMTP_UNKNOWN },
+	{ AT(STAGE_MAIL), 552, 552, NULL, MAIL_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, "5.3.4", MAIL_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, "5.2.3", MAIL_PERMANENT },
+	{ AT(STAGE_MAIL), 500, 599, NULL, MAIL_CONFIG },
+	{ MAIL_IN_HAND, 500, 599, NULL, MAIL_PERMANENT },
+	{ AT(STAGE_DOT), 200, 299, NULL, MAIL_SENT },
+	{ AT(STAGE_DOT), 300, 399, NULL, MAIL_UNKNOWN },
 };
 
 /* Whether `code` is `prefix` or goes on below it. */
@@ -55,14 +55,26 @@ static int enhanced_fits(const char *code, const char *prefix)
 	return strncmp(code, prefix, n) == 0 && (code[n] == '\0' || code[n] == '.');
 }
 
-enum smtp_class verdict_reply(enum smtp_stage stage, int code, const char *enhanced)
+enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhanced)
 {
 	for (size_t i = 0; i < sizeof(rules) / sizeof(rules[0]); i++)
 		if ((rules[i].stages & AT(stage)) != 0 && code >= rules[i].low && code <= rules[i].high &&
 			enhanced_fits(enhanced, rules[i].enhanced))
 			return rules[i].is;
 	/* 2xx or 3xx out of turn: not a server that we understand just now, and nothing has been handed over. */
-	return SMTP_TRANSIENT;
+	return MAIL_TRANSIENT;
+}
+
+bool verdict_no_mailbox(enum smtp_stage stage, int code, const char *enhanced)
+{
+	/* Without an enhanced code, 550 may be anything: many servers say it of senders that they dislike. */
+	static const char *const codes[] = { "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10" };
+
+	if (stage == STAGE_RCPT && code >= 550 && code <= 553)
+		for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+			if (strcmp(enhanced, codes[i]) == 0)
+				return true;
+	return false;
 }
 
 /* CURLcodes of the connection phase that more patience does not cure. Everything else is transient. */
@@ -84,11 +96,11 @@ static const int config_codes[] = {
 	CURLE_REMOTE_ACCESS_DENIED,
 };
 
-enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, const char *text)
+enum mail_class verdict_connect(int curl_code, int reply_code, long os_errno, const char *text)
 {
 	/* These are told apart by the certificate or the capabilities, whatever was answered before. */
 	if (curl_code == CURLE_PEER_FAILED_VERIFICATION || curl_code == CURLE_USE_SSL_FAILED)
-		return reply_code >= 400 && reply_code < 500 ? SMTP_TRANSIENT : SMTP_CONFIG;
+		return reply_code >= 400 && reply_code < 500 ? MAIL_TRANSIENT : MAIL_CONFIG;
 	if (reply_code >= 400)
 		return verdict_reply(STAGE_CONNECT, reply_code, "");
 	/* A handshake that fails is a mismatch of the two sides' TLS, unless the line just broke. */
@@ -96,13 +108,13 @@ enum smtp_class verdict_connect(int curl_code, int reply_code, long os_errno, co
 		if (os_errno == ECONNRESET || os_errno == EPIPE || os_errno == ETIMEDOUT ||
 			strstr(text, "SSL_ERROR_SYSCALL") != NULL || strstr(text, "unexpected eof") != NULL ||
 			strstr(text, "reset by peer") != NULL)
-			return SMTP_TRANSIENT;
-		return SMTP_CONFIG;
+			return MAIL_TRANSIENT;
+		return MAIL_CONFIG;
 	}
 	for (size_t i = 0; i < sizeof(config_codes) / sizeof(config_codes[0]); i++)
 		if (curl_code == config_codes[i])
-			return SMTP_CONFIG;
-	return SMTP_TRANSIENT;
+			return MAIL_CONFIG;
+	return MAIL_TRANSIENT;
 }
 
 const char *verdict_stage_name(enum smtp_stage stage)

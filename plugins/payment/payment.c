@@ -257,6 +257,21 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 	check_act(c, &a);
 }
 
+/* Adds the message's trace to the request; false when memory is out. */
+static bool add_trace(struct check *c)
+{
+	const char *trace = pgmqd_msg_traceparent(c->msg);
+	struct curl_slist *list = c->headers;
+	char line[80];
+
+	if (!trace)
+		return true;
+	snprintf(line, sizeof(line), "traceparent: %s", trace);
+	if ((list = curl_slist_append(c->headers, line)) != NULL)
+		c->headers = list;
+	return list != NULL;
+}
+
 /* Asks the provider. */
 static void check_ask(struct check *c)
 {
@@ -264,7 +279,7 @@ static void check_ask(struct check *c)
 	CURL *easy = curl_easy_init();
 
 	if (!easy || curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)c->h->timeout) != CURLE_OK || !c->h->way->ask(c->h, &row, easy, &c->headers) ||
-	    curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers) != CURLE_OK)
+	    !add_trace(c) || curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers) != CURLE_OK)
 		abort(); /* out of memory: the worker is restarted */
 	if (pgmqd_http_submit(c->msg, easy, on_answer, c) != 0) {
 		pgmqd_retry(c->msg, 0, "the question to the provider could not be sent");

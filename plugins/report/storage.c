@@ -117,6 +117,7 @@ static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, co
 	const void *data, size_t len)
 {
 	const struct report *h = c->report;
+	const char *trace;
 	CURL *e = curl_easy_init();
 	size_t n = strlen(h->supabase_url);
 	char *url, *bearer = g_strconcat("Bearer ", h->service_key, NULL);
@@ -132,6 +133,8 @@ static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, co
 	if (!c->signing && !c->erasing)
 		add_header(c, "x-upsert", "true");
 	add_header(c, "Expect", "");
+	if ((trace = pgmqd_msg_traceparent(m)) != NULL)
+		add_header(c, "traceparent", trace);
 #define SET(opt, value) (ok = ok && curl_easy_setopt(e, opt, value) == CURLE_OK)
 	SET(CURLOPT_URL, url);
 	SET(CURLOPT_HTTPHEADER, c->headers);

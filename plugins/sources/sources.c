@@ -166,8 +166,7 @@ static void gather_end(struct gather *g)
 		g->limited = true;
 		snprintf(delay, sizeof delay, "%" PRId64, g->left_ms < g->h->retry_every ? g->left_ms : g->h->retry_every);
 		snprintf(left, sizeof left, "%" PRId64, g->left_ms);
-		if (pgmqd_query(g->msg, "SELECT pgmqd.job_partial($1::uuid, $2::text[], $3::bigint * interval '1 ms',"
-		    " coalesce((SELECT retry_until FROM pgmqd.jobs WHERE id = $1::uuid), clock_timestamp() + $4::bigint * interval '1 ms'))",
+		if (pgmqd_query(g->msg, "SELECT pgmqd.job_partial($1::uuid, $2::text[], $3::bigint * interval '1 ms', $4::bigint * interval '1 ms')",
 		    4, params, gather_postponed, g) != 0) {
 			struct pgmqd_msg *m = g->msg;
 
@@ -363,7 +362,7 @@ static void sources_deliver(void *handle, struct pgmqd_msg *m)
 	struct gather *g;
 
 	if (job == NULL || strlen(job) != 36 || strspn(job, "0123456789abcdefABCDEF-") != 36) {
-		pgmqd_fail(m, "the message has no job_id; jobs are started by POST /api/TYPE/start or pgmqd.start_job()");
+		pgmqd_fail(m, "the message has no job_id: it was not started as a job");
 		return;
 	}
 	g = calloc(1, sizeof(*g) + h->list.n * sizeof(g->parts[0]));
@@ -379,9 +378,7 @@ static void sources_deliver(void *handle, struct pgmqd_msg *m)
 	gather_header(g, "Pgmqd-Job", job);
 	if (h->authorization != NULL && *h->authorization != '\0')
 		gather_header(g, "Authorization", h->authorization);
-	if (pgmqd_query(m, "SELECT status, coalesce((SELECT json_agg(k) FROM jsonb_object_keys(CASE jsonb_typeof(result) WHEN 'object' THEN result"
-	    " ELSE '{}' END) k), '[]')::text, (extract(epoch FROM retry_until - clock_timestamp()) * 1000)::bigint"
-	    " FROM pgmqd.jobs WHERE id = $1::uuid", 1, (const char *[]){ job }, gather_known, g) != 0) {
+	if (pgmqd_query(m, "SELECT status, parts, left_ms FROM pgmqd.job_state($1::uuid)", 1, (const char *[]){ job }, gather_known, g) != 0) {
 		gather_free(g);
 		pgmqd_retry(m, 0, "the job cannot be read");
 	}

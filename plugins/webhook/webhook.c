@@ -110,7 +110,7 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 	CURL *easy = pgmqd_http_new(h->worker);
 	gint64 now = (gint64)time(NULL);
 	size_t len;
-	const char *body = pgmqd_msg_text(m, &len);
+	const char *body = pgmqd_msg_text(m, &len), *trace;
 	/* the same for every attempt, so that the receiver can tell a second copy */
 	char *id = g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(m), pgmqd_msg_id(m));
 	struct curl_slist *list = curl_slist_append(NULL, "Content-Type: application/json");
@@ -128,6 +128,8 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 	}
 	if (h->authorization && *h->authorization)
 		list = header(list, g_strdup_printf("Authorization: %s", h->authorization));
+	if ((trace = pgmqd_msg_traceparent(m)) != NULL)
+		list = header(list, g_strdup_printf("traceparent: %s", trace));
 	g_free(id);
 	ok = curl_easy_setopt(easy, CURLOPT_URL, h->url) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_HTTPHEADER, list) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&

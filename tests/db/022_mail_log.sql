@@ -14,7 +14,7 @@ SELECT isnt(pgmqd.mail_recipient('a@example.test'), pgmqd.mail_recipient('b@exam
 SELECT ok(NOT EXISTS (SELECT FROM pgmqd.mail_log l WHERE l::text ~* 'ivan'), 'no address is kept');
 SELECT lives_ok($$SELECT pgmqd.mail_end('a', 'other', 'failed', 'x')$$, 'somebody who does not hold the row');
 SELECT is(state_of('a'), 'sending', 'cannot close it');
-SELECT lives_ok($$SELECT pgmqd.mail_sent('a', 't1', '250 ok')$$, 'sent');
+SELECT lives_ok($$SELECT pgmqd.mail_sent('{a}', '{t1}', '{250 ok}', '{id1}')$$, 'sent');
 SELECT is(state_of('a'), 'sent');
 SELECT is(begin_mail('a', 't2', resend => false), 'sent', 'sent once is sent');
 SELECT is(begin_mail('a', 't2', 2), 'sent', 'for another message of the same key, too');
@@ -34,7 +34,7 @@ UPDATE pgmqd.mail_log SET changed_at = clock_timestamp() - interval '100 days' W
 SELECT is(pgmqd.trim_mail_log(), 1::bigint, 'old rows are forgotten');
 SET LOCAL client_min_messages = error;
 ALTER TABLE pgmqd.mail_log RENAME COLUMN reply TO answer;
-SELECT lives_ok($$SELECT pgmqd.mail_sent('b', 't6', '250 ok')$$, 'the archive of a sent mail never fails because of the ledger');
+SELECT lives_ok($$SELECT pgmqd.mail_sent('{b}', '{t6}', '{250 ok}', '{NULL}')$$, 'the archive of a sent mail never fails because of the ledger');
 SELECT is((SELECT count(*) FROM pg_proc p WHERE pronamespace = 'pgmqd'::regnamespace AND has_function_privilege('public', p.oid, 'execute')), 0::bigint,
   'nothing in schema pgmqd is for everybody');
 SELECT * FROM finish();

@@ -68,7 +68,7 @@ DELETE FROM pgmq.q_work;
 SELECT pgmqd.start_job('t', 'work', '{}', 'k3');
 SELECT pg_temp.claim();
 SELECT pgmqd.job_part(id, 'a', '{"x": 1}', 30) FROM pg_temp.job('k3');
-SELECT pgmqd.job_partial(id, ARRAY['b', 'c'], '5 min', now() + interval '3 h') FROM pg_temp.job('k3');
+SELECT pgmqd.job_partial(id, ARRAY['b', 'c'], '5 min', '3 h') FROM pg_temp.job('k3');
 SELECT is((status, missing, result, progress, next_retry_at > now() + interval '4 min')::text, '(partial,"{b,c}","{""a"": {""x"": 1}}",30,t)', 'partial')
   FROM pg_temp.job('k3');
 SELECT is(pgmqd.job_info('t', (pg_temp.job('k3')).id, 'result')->'result', '{"a": {"x": 1}}', 'what there is');
@@ -82,7 +82,7 @@ SELECT pgmqd.retry_job('t', (pg_temp.job('k3')).id);
 SELECT ok(vt > clock_timestamp(), 'one that is at work is left alone') FROM pgmq.q_work;
 SELECT pgmqd.job_part(id, 'b', '2', 60) FROM pg_temp.job('k3');
 SELECT is(missing, '{c}', 'one came') FROM pg_temp.job('k3');
-SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', now() + interval '3 h') FROM pg_temp.job('k3');
+SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', '3 h') FROM pg_temp.job('k3');
 SELECT results_eq('SELECT * FROM pgmqd.retry_due_jobs()', 'SELECT id FROM pg_temp.job(''k3'')', 'it is due');
 DELETE FROM pgmq.q_work; -- the message got lost
 SELECT pgmqd.retry_due_jobs();

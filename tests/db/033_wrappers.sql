@@ -31,7 +31,7 @@ SELECT results_eq($$SELECT msg_id, msg->>'to' FROM pgmq.email_queue ORDER BY enq
 SELECT lives_ok(format('SELECT msg_id, read_ct, enqueued_at, vt, msg FROM pgmq.%I', q), 'view ' || q)
   FROM unnest(ARRAY['email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue']) q;
 SELECT results_eq($$SELECT queue_name::text FROM pgmq.list_queues() WHERE queue_name !~ '_dlq$' ORDER BY 1$$,
-  $$VALUES ('analytics_queue'), ('email_queue'), ('payment_processing_queue'), ('report_generation_queue')$$, 'pgmq.list_queues()');
+  $$VALUES ('analytics_queue'), ('email_queue'), ('mail_events_queue'), ('payment_processing_queue'), ('report_generation_queue')$$, 'pgmq.list_queues()');
 SELECT results_eq($$SELECT DISTINCT trigger_name::text COLLATE "default", event_object_table::text COLLATE "default"
     FROM information_schema.triggers WHERE trigger_schema = 'public' ORDER BY 1$$,
   $$VALUES ('on_checkup_completed', 'assessments'), ('on_new_appointment', 'appointments'), ('on_payment_status_change', 'payments')$$,

@@ -7,14 +7,15 @@ SELECT plan(71);
 
 -- What roles may call in our schemas. Whoever adds a function that the daemon calls, or that a role may, adds it here.
 CREATE TEMP TABLE may_call (role text, name text);
-INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_end', 'mail_sent', 'report_source', 'finish_report',
+INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
+    'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'pause', 'resume', 'failure_groups',
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
         'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',
-    'start_job', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
-    'job_progress', 'job_part', 'job_partial', 'job_finish'])
+    'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
+    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
-  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'dead_letter_queue', 'pg_cron_lives']);
+  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');
 SELECT cmp_ok(count(*), '>', 60::bigint, '(of more than 60 functions)') FROM ours;
@@ -66,7 +67,6 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
-  ('pgmqd', 'pgmqd.jobs', 'SELECT'),
   ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),
   ('pgmqd_monitor', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),

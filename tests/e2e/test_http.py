@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -264,6 +265,8 @@ def test_slow_clients_are_dropped(http_server):
             client.send(f"POST /health HTTP/1.1\r\n{HOST}Authorization: Bearer {TOKEN}\r\nContent-Length: 1000\r\n\r\n")
         for client in clients[40:]:
             client.send(f"GET /health HTTP/1.1\r\n{HOST}X: ")
+        [control] = [pid for pid, title in http_server.daemon.children().items() if "control" in title]
+        assert len(os.listdir(f"/proc/{control}/fd")) < 64 + 16, "64 connections, and what the process itself needs"
         answered = threading.Event()
         thread = threading.Thread(target=lambda: http_server("/health")[0] == 200 and answered.set())
         thread.start()

@@ -36,8 +36,8 @@ class Sources(HttpStub):
         number = json.loads(self._requests[-1].body)["number"]
         self.asked[path, number] += 1
         if (path == "/b" and number % 5 == 0) or (path == "/c" and self.asked[path, number] == 1):
-            return 500, {}, {}, False
-        return 200, {"number": number}, {}, False
+            return 500, {}, {}, False, None
+        return 200, {"number": number}, {}, False, None
 
 
 def start_until_taken(port, number):

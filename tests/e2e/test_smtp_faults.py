@@ -69,7 +69,8 @@ def test_outcome_of_every_refusal(mailer):
         for step, answer, outcome, reason in cases:
             stub.on(step, answer, times=1)
             mark = mailer.rig.daemon.mark()
-            msg_id = mailer.send()
+            # not ivan for the first one: after it, that address gets no mails any more
+            msg_id = mailer.send("nobody@example.test" if "5.1.1" in answer else "ivan@example.test")
             record = mailer.settled(msg_id, outcome, mark)
             assert reason in record["reason"], record
             assert "ivan" not in record["reason"], record
@@ -84,7 +85,7 @@ def test_outcome_of_every_refusal(mailer):
 def test_refusals_without_pipelining(mailer):
     with SmtpStub(capabilities=[]) as stub:
         mailer.start(stub, max_in_flight=1)
-        for step, answer in (("RCPT", "550 5.1.1 no"), ("DATA", "554 5.7.1 no")):
+        for step, answer in (("RCPT", "550 5.7.1 no"), ("DATA", "554 5.7.1 no")):
             stub.on(step, answer, times=1)
             mailer.settled(mailer.send(), "fail")
         mailer.done(mailer.send())

@@ -152,3 +152,28 @@ def test_many_at_once_share_connections(rig, server, start):
     assert server.connections <= 64
     assert len({json.loads(r["body"]).get("n") for r in server.requests}) == 501
     assert len({r["headers"]["webhook-id"] for r in server.requests}) == 501
+
+
+TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+def test_trace(rig, server, start):
+    """The trace of a message is in its log lines and in its requests, each with a span of its own; what is not as the standard says is no trace."""
+    start()
+
+    def sent(parent):
+        mark = rig.daemon.mark()
+        headers = json.dumps({"traceparent": parent})
+        msg_id = rig.db.execute("select pgmqd.enqueue(%s, '{}', 0, %s::jsonb)", [QUEUE, headers]).fetchone()[0]
+        return rig.daemon.wait_settled(start=mark, msg_id=msg_id).get("trace_id"), server.requests[-1]["headers"].get("traceparent")
+
+    spans = set()
+    for parent, flags in ((f"00-{TRACE}-{SPAN}-01", "01"), (f"00-{TRACE}-{SPAN}-00", "00"), (f"01-{TRACE}-{SPAN}-01-more", "01")):
+        logged, header = sent(parent)
+        version, trace, span, end = header.split("-")
+        assert (logged, version, trace, end) == (TRACE, "00", TRACE, flags) and len(span) == 16 and span != SPAN and int(span, 16)
+        spans.add(span)
+    assert len(spans) == 3
+    for parent in (f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-more", f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-{SPAN}-01",
+                   f"00-{TRACE}-{SPAN}", "", 7, None):
+        assert sent(parent) == (None, None), parent

@@ -61,10 +61,17 @@ class HttpStub:
 
     # ---- for tests ----
 
-    def answer(self, path, status=200, body=None, headers=None, hang=False, before=None):
-        """Appends an answer; hang: none is given until the stub stops; before: is called when the request is there, before its answer."""
+    def answer(self, path, status=200, body=None, headers=None, hang=False, before=None, cut=False):
+        """Appends an answer; hang: none is given until the stub stops; before: is called when the request is
+        there, before its answer; cut: the connection is closed instead."""
         with self._changed:
-            self._answers[path].append((status, body, headers or {}, hang, before))
+            self._answers[path].append((status, body, headers or {}, hang, before, cut))
+
+    def reset(self):
+        """Forgets all answers and requests."""
+        with self._changed:
+            self._answers.clear()
+            self._requests.clear()
 
     def requests(self, path=None):
         with self._changed:
@@ -88,7 +95,7 @@ class HttpStub:
     def _pick(self, path):
         answers = self._answers.get(path)
         if not answers:
-            return (*self.default, {}, False, None)
+            return (*self.default, {}, False, None, False)
         return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def _allowed(self, handler):
@@ -101,13 +108,17 @@ class HttpStub:
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self._changed:
             self._requests.append(Request(handler.command, handler.path, dict(handler.headers), body, time.monotonic()))
-            status, answer, headers, hang, before = self._pick(handler.path)
+            status, answer, headers, hang, before, cut = self._pick(handler.path)
             self._changed.notify_all()
         if before:
             before()
         if hang:
             self._released.wait()
             handler.close_connection = True
+            return
+        if cut:
+            handler.close_connection = True
+            handler.connection.shutdown(2)
             return
         if not self._allowed(handler):
             status, answer, headers = 401, {"type": "error", "code": "invalid_credentials"}, {}

@@ -25,6 +25,8 @@ static struct email minimal(void)
 		.connect_timeout = 30000,
 		.command_timeout = 60000,
 		.data_timeout = 120000,
+		.http_timeout = 30000,
+		.circuit_open = 60000,
 		.from = "noreply@example.test",
 		.from_name = "Little Otter" };
 }
@@ -69,6 +71,39 @@ static void refused(void **state)
 	REFUSED("from", h.from = "a <b@e.test>\r\nBcc: <c@e.test>");
 	REFUSED("from_name", h.from_name = "a\nb");
 	REFUSED("reply_to", h.reply_to = "nobody");
+	REFUSED("names no provider", h.provider = ",");
+	REFUSED("pigeon is none of", h.provider = "smtp, pigeon");
+	REFUSED("smtp stands there twice", h.provider = "smtp smtp");
+	REFUSED("provider_reminder", h.provider_reminder = "pigeon");
+	REFUSED("smtp_host (SMTP_HOST) is missing", h.smtp_host = "");
+	REFUSED("resend_api_key (RESEND_API_KEY) is missing", h.provider = "resend");
+	REFUSED("sendgrid_api_key", h.provider_reminder = "sendgrid");
+	REFUSED("mailgun_api_key", h.provider = "smtp,mailgun");
+	REFUSED("mailgun_domain", h.provider = "mailgun"; h.mailgun_key = "k"; h.mailgun_domain = "a/b");
+	REFUSED("ses_region", h.provider = "ses"; h.ses_region = "eu.evil.example.test/");
+	REFUSED("ses_access_key_id", h.provider = "ses"; h.ses_region = "eu-west-1");
+	REFUSED("ses_secret_access_key", h.provider = "ses"; h.ses_region = "eu-west-1"; h.ses_access_key = "AKIA");
+	REFUSED("http_timeout", h.http_timeout = 0);
+}
+
+/* Lists of providers become routes that share what they have in common. */
+static void routes(void **state)
+{
+	struct email h = minimal();
+
+	(void)state;
+	h.provider = "resend, smtp";
+	h.provider_reminder = "smtp";
+	h.resend_key = "re_1";
+	assert_null(email_options_check(&h));
+	email_options_apply(&h);
+	assert_int_equal(h.routes.n, 2);
+	assert_int_equal(h.route[MAIL_TRANSACTIONAL].n, 2);
+	assert_string_equal(h.route[MAIL_TRANSACTIONAL].ways[0]->provider->name, "resend");
+	assert_int_equal(h.route[MAIL_REMINDER].n, 1);
+	assert_ptr_equal(h.route[MAIL_REMINDER].ways[0], h.route[MAIL_TRANSACTIONAL].ways[1]);
+	assert_string_equal(h.ledger.safe, "resend");
+	email_options_release(&h);
 }
 
 /* An option that is given empty counts as not given. */
@@ -169,6 +204,7 @@ int main(void)
 		cmocka_unit_test(plain_text),
 		cmocka_unit_test(encryption),
 		cmocka_unit_test(sender),
+		cmocka_unit_test(routes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

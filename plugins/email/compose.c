@@ -1,0 +1,183 @@
+/* compose.c: makes the mail out of the message: its name, its texts, its headers, its bytes. */
+#include "config.h"
+
+#include "address.h"
+#include "safety.h"
+#include "sending.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+/* Learns from the headers whether the message has been among the dead letters, and what it was then. */
+static void read_history(struct sending *s)
+{
+	const char *text = pgmqd_msg_headers(s->msg);
+	cJSON *headers = text != NULL && strstr(text, "\"pgmqd_history\"") != NULL ? cJSON_Parse(text) : NULL;
+	const cJSON *history = cJSON_GetObjectItemCaseSensitive(headers, "pgmqd_history"), *first, *last;
+	const cJSON *id, *enqueued, *kind;
+
+	s->root_id = pgmqd_msg_id(s->msg);
+	s->root_enqueued = pgmqd_msg_enqueued_us(s->msg);
+	if (cJSON_IsArray(history) && cJSON_GetArraySize(history) > 0) {
+		first = cJSON_GetArrayItem(history, 0);
+		last = cJSON_GetArrayItem(history, cJSON_GetArraySize(history) - 1);
+		id = cJSON_GetObjectItemCaseSensitive(first, "msg_id");
+		enqueued = cJSON_GetObjectItemCaseSensitive(first, "enqueued_us");
+		kind = cJSON_GetObjectItemCaseSensitive(last, "class");
+		if (cJSON_IsNumber(id) && cJSON_IsNumber(enqueued)) {
+			s->root_id = (gint64)id->valuedouble;
+			s->root_enqueued = (gint64)enqueued->valuedouble;
+		}
+		s->was_held = cJSON_IsString(kind) && strcmp(kind->valuestring, "unknown") == 0;
+		s->repeated = true;
+	}
+	cJSON_Delete(headers);
+}
+
+/* The name that all copies of this mail share. */
+static void identify(struct sending *s)
+{
+	struct pgmqd_msg *m = s->msg;
+	char *id = g_strdup_printf("%" G_GINT64_FORMAT, s->root_id);
+	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
+	const char *const keyed[] = { pgmqd_msg_queue(m), s->parsed.key, s->parsed.to };
+	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, pgmqd_msg_text(m, NULL) };
+
+	s->key = s->parsed.key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed)) : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
+	s->message_id = g_strdup_printf("%.32s@%s", s->key, s->email->domain);
+	g_free(id);
+	g_free(enqueued);
+}
+
+/* What kind of mail it is. */
+static enum mail_kind kind_of(const struct sending *s)
+{
+	const struct email_message *m = &s->parsed;
+	const char *list = s->email->reminder_templates;
+
+	if (m->kind != NULL)
+		return strcmp(m->kind, "reminder") == 0 ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
+	return m->template != NULL && list != NULL && safety_listed(list, m->template) ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
+}
+
+/* Whether it is too late for this mail. A redriven message counts from its first time on. */
+static bool is_expired(const struct sending *s)
+{
+	int64_t ttl = s->kind == MAIL_REMINDER ? s->email->ttl_reminder : s->email->ttl;
+	gint64 now = g_get_real_time();
+
+	return (s->parsed.expires_at > 0 && now / G_USEC_PER_SEC >= s->parsed.expires_at) || (ttl > 0 && now - s->root_enqueued > ttl * 1000);
+}
+
+char *compose_begin(struct sending *s)
+{
+	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, &s->parsed);
+
+	if (reason != NULL)
+		return reason;
+	read_history(s);
+	s->kind = kind_of(s);
+	if (is_expired(s)) {
+		s->fail_class = "expired";
+		return g_strdup("it is too late for this mail");
+	}
+	safety_redirect(s);
+	identify(s);
+	s->repeated = s->repeated || s->parsed.key != NULL;
+	return NULL;
+}
+
+/* Adds a header that is ASCII as it is. */
+static void add_header(struct mime_mail *mail, const char *name, const char *value)
+{
+	if (value == NULL || mail->nextra == MIME_EXTRA_MAX)
+		return;
+	mail->extra[mail->nextra].name = name;
+	mail->extra[mail->nextra++].value = value;
+}
+
+/* Puts the parts together. */
+static void assemble(struct sending *s)
+{
+	const struct email *h = s->email;
+	const struct email_message *msg = &s->parsed;
+	const struct pgmqd_rendered *r = &s->rendered;
+	struct mime_mail *mail = &s->parts;
+
+	mail->from = h->from_address;
+	mail->from_name = h->from_display;
+	mail->to = msg->to;
+	mail->to_name = msg->to_name;
+	mail->reply_to = msg->reply_to != NULL ? msg->reply_to : h->reply_address;
+	mail->subject = msg->subject != NULL ? msg->subject : r->subject;
+	if (s->original_to != NULL && mail->subject != NULL)
+		mail->subject = s->subject = safety_subject(s, mail->subject);
+	mail->text = msg->template != NULL ? r->text : msg->text;
+	mail->html = msg->template != NULL ? r->html : msg->html;
+	mail->date = pgmqd_msg_enqueued_us(s->msg) / G_USEC_PER_SEC;
+	mail->attachments = msg->attachments;
+	mail->nattachments = msg->nattachments;
+	mail->message_id = s->message_id;
+	add_header(mail, "Content-Language", r->lang != NULL ? r->lang : msg->lang);
+	add_header(mail, "Auto-Submitted", "auto-generated");
+	add_header(mail, "X-Auto-Response-Suppress", "All");
+	if (s->entry.unsubscribe != NULL) {
+		const char *base = h->unsubscribe_url;
+		size_t n = strlen(base);
+
+		s->list_unsubscribe = g_strdup_printf("<%.*s/%s>", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
+		add_header(mail, "List-Unsubscribe", s->list_unsubscribe);
+		add_header(mail, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click");
+	}
+	if (h->feedback_id != NULL && h->feedback_id[0] != '\0') {
+		s->feedback_id = g_strdup_printf("%s:%s:%s:%s", msg->template != NULL ? msg->template : "-",
+			s->kind == MAIL_REMINDER ? "reminder" : "transactional", r->lang != NULL ? r->lang : "-", h->feedback_id);
+		add_header(mail, "Feedback-ID", s->feedback_id);
+	}
+	add_header(mail, "X-Original-To", s->original_to);
+}
+
+char *compose_unsubscribe_token(const struct sending *s)
+{
+	/* Of the whole message too, so that nobody can guess it who knows the key. */
+	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
+	const char *const parts[] = { "unsubscribe", s->key, enqueued, pgmqd_msg_text(s->msg, NULL) };
+	char *digest = mime_digest(parts, G_N_ELEMENTS(parts));
+
+	g_free(enqueued);
+	digest[40] = '\0';
+	return digest;
+}
+
+char *compose_end(struct sending *s, bool *config)
+{
+	struct email *h = s->email;
+	struct mime_mail *mail = &s->parts;
+	const char *wrong;
+
+	if (s->parsed.template != NULL) {
+		int rc = pgmqd_render(h->worker, s->parsed.template, s->parsed.lang, s->parsed.variables, &s->rendered);
+
+		*config = rc == -2;
+		if (rc != 0)
+			return g_strdup(s->rendered.error != NULL ? s->rendered.error : "the template cannot be rendered");
+	}
+	assemble(s);
+	if (mail->subject == NULL)
+		return g_strdup("subject: it is empty");
+	if ((wrong = address_header_check(mail->subject)) != NULL)
+		return g_strdup_printf("subject: %s", wrong);
+	if (mail->subject[0] == '\0')
+		return g_strdup("subject: it is empty");
+	/* Of the content too, so that no text can hold the boundary that it will get. */
+	const char *const content[] = { s->key, pgmqd_msg_text(s->msg, NULL), mail->subject, mail->text, mail->html };
+
+	mail->seed = s->seed = mime_digest(content, G_N_ELEMENTS(content));
+	s->bytes = mime_compose(mail, &s->len, &wrong);
+	if (s->bytes == NULL)
+		return g_strdup(wrong);
+	if (s->len > h->max_message_bytes)
+		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, s->len, (guint64)h->max_message_bytes);
+	s->composed = true;
+	return NULL;
+}

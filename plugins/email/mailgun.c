@@ -1,0 +1,67 @@
+/* mailgun.c: the provider Mailgun: POST /v3/DOMAIN/messages.mime, the whole mail as a file of a form. */
+#include "config.h"
+
+#include "address.h"
+#include "options.h"
+#include "provider.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+/* A key and a domain, which becomes part of the address. */
+static char *mailgun_check(const struct email *h)
+{
+	if (h->mailgun_key == NULL || h->mailgun_key[0] == '\0')
+		return g_strdup("mailgun_api_key (MAILGUN_API_KEY) is missing");
+	if (h->mailgun_domain == NULL || !address_host_ok(h->mailgun_domain))
+		return g_strdup("mailgun_domain (MAILGUN_DOMAIN): it must be the name of a domain");
+	return NULL;
+}
+
+/* One field of the form. */
+static void add_field(GString *body, const char *boundary, const char *head, const char *value, size_t len)
+{
+	g_string_append_printf(body, "--%s\r\nContent-Disposition: form-data; %s\r\n\r\n", boundary, head);
+	g_string_append_len(body, value, (gssize)len);
+	g_string_append(body, "\r\n");
+}
+
+/* The form is ours, not libcurl's: that one's boundaries are random, and this one is the same at the next attempt. */
+static void mailgun_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
+{
+	char *boundary = g_strdup_printf("pgmqd-%.48s", mail->parts->seed);
+	char *type = g_strdup_printf("multipart/form-data; boundary=%s", boundary);
+
+	provider_url(q, h->mailgun_url);
+	g_string_append_printf(q->url, "/v3/%s/messages.mime", h->mailgun_domain);
+	q->user = "api";
+	q->pass = h->mailgun_key;
+	provider_add_header(q, "Content-Type", type);
+	provider_add_header(q, "Expect", "");
+	add_field(q->body, boundary, "name=\"to\"", mail->parts->to, strlen(mail->parts->to));
+	add_field(q->body, boundary, "name=\"v:pgmqd_key\"", mail->key, strlen(mail->key));
+	add_field(q->body, boundary, "name=\"message\"; filename=\"message.mime\"\r\nContent-Type: message/rfc822", mail->bytes, mail->len);
+	g_string_append_printf(q->body, "--%s--\r\n", boundary);
+	g_free(boundary);
+	g_free(type);
+}
+
+/* {"id": "<...>", "message": "Queued. Thank you."} */
+static void mailgun_judge(const struct provider_reply *reply, struct mail_result *result)
+{
+	const char *id = provider_text(reply->json, "id");
+	size_t n = strlen(id);
+
+	if (result->is == MAIL_SENT && n > 0)
+		result->id = id[0] == '<' && id[n - 1] == '>' ? g_strndup(id + 1, n - 2) : g_strdup(id);
+	/* A domain that was made a moment ago is not known everywhere yet. */
+	if (reply->status == 404)
+		result->is = MAIL_TRANSIENT;
+}
+
+const struct provider provider_mailgun = {
+	.name = "mailgun",
+	.check = mailgun_check,
+	.request = mailgun_request,
+	.judge = mailgun_judge,
+};

@@ -1,0 +1,156 @@
+/* pace.c: lets a mail go when the limits allow it: at once, after a short wait here, or after a longer one in its queue.
+ *
+ * What waits here keeps a place of max_in_flight, so bulk never does: it goes back to the queue and leaves the place to the others.
+ */
+#include "config.h"
+
+#include "pace.h"
+
+#include "quota.h"
+#include "route.h"
+#include "sending.h"
+
+#include <string.h>
+
+#define HERE_MS 1000
+#define AWAY_MAX_MS (60 * 60 * 1000)
+#define DAY_US ((gint64)24 * 3600 * G_USEC_PER_SEC)
+
+/* Whether mails of this kind give way to others. */
+static bool is_bulk(const struct sending *s)
+{
+	return s->kind != MAIL_TRANSACTIONAL;
+}
+
+/* The wait here is over. */
+static void on_again(void *arg)
+{
+	pace_begin(arg);
+}
+
+/* Not yet. */
+static void put_off(struct sending *s, int64_t wait_ms, const char *why)
+{
+	struct pgmqd_msg *m = s->msg;
+
+	route_forget(s->way);
+	if (wait_ms <= HERE_MS && !is_bulk(s) && pgmqd_msg_timer(m, wait_ms, on_again, s) != NULL)
+		return;
+	g_hash_table_steal(s->email->sendings, m);
+	ledger_end(&s->entry, LEDGER_NOT_SENT, why);
+	pgmqd_postpone(m, MIN(wait_ms, AWAY_MAX_MS), "%s: %s", s->way->provider->name, why);
+	sending_free(s);
+}
+
+/* The day is over for this provider: the next one may have some of its day left. */
+static void capped(struct sending *s, int64_t wait_ms)
+{
+	struct email *h = s->email;
+	struct way *next = NULL;
+	int64_t wait;
+
+	if (!s->pinned) {
+		s->tried |= route_bit(&h->routes, s->way);
+		next = route_choose(&h->routes, &h->route[s->kind], s->tried, &wait);
+	}
+	if (next == NULL) {
+		put_off(s, wait_ms, "the limit of the day is reached");
+		return;
+	}
+	route_forget(s->way);
+	s->way = next;
+	pace_begin(s);
+}
+
+/* The database's answer. */
+static void on_cluster(void *arg, const struct pgmqd_result *r)
+{
+	struct sending *s = arg;
+	const char *value = pgmqd_result_error(r) == NULL ? pgmqd_result_value(r, 0, 0) : NULL;
+	int64_t wait = value != NULL ? g_ascii_strtoll(value, NULL, 10) : 0;
+
+	if (pgmqd_result_error(r) != NULL && pgmqd_result_sqlstate(r)[0] == '\0')
+		put_off(s, HERE_MS, "the shared limits cannot be asked now");
+	else if (pgmqd_result_error(r) != NULL)
+		put_off(s, 30000, pgmqd_result_error(r));
+	else if (wait < 0)
+		capped(s, -wait);
+	else if (wait > 0)
+		/* The others that are sent away now should not all be back at the same moment. */
+		put_off(s, wait + g_random_int_range(0, (gint32)MIN(wait, AWAY_MAX_MS) + 1), "the limit of the rate is reached");
+	else
+		sending_start(s);
+}
+
+/* Asks the database for tokens of what is limited by the settings. False: nothing is. */
+static bool ask_cluster(struct sending *s, const char *domain)
+{
+	const char *names[] = { s->way->provider->name, domain };
+	GString *list = g_string_new("{"), *rates = g_string_new("{"), *caps = g_string_new("{");
+	char number[G_ASCII_DTOSTR_BUF_SIZE];
+	bool any = false;
+
+	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+		double rate;
+		uint64_t cap;
+
+		limits_of(&s->email->limits, names[i], &rate, &cap);
+		if (rate <= 0 && cap == 0 && i > 0)
+			continue;
+		any = any || rate > 0 || cap > 0;
+		g_string_append_printf(list, "%s%s", i > 0 ? "," : "", names[i]);
+		g_string_append_printf(rates, "%s%s", i > 0 ? "," : "", g_ascii_dtostr(number, sizeof(number), rate));
+		g_string_append_printf(caps, "%s%" G_GUINT64_FORMAT, i > 0 ? "," : "", (guint64)cap);
+	}
+	g_string_append_c(list, '}');
+	g_string_append_c(rates, '}');
+	g_string_append_c(caps, '}');
+	if (any) {
+		const char *const params[] = { list->str, rates->str, caps->str, is_bulk(s) ? "t" : "f" };
+
+		pgmqd_query(s->msg, "SELECT pgmqd.mail_limit_take($1::text[], $2::double precision[], $3::bigint[], $4::boolean)",
+			G_N_ELEMENTS(params), params, on_cluster, s);
+	}
+	g_string_free(list, TRUE);
+	g_string_free(rates, TRUE);
+	g_string_free(caps, TRUE);
+	return any;
+}
+
+void pace_begin(struct sending *s)
+{
+	char *domain = g_ascii_strdown(strchr(s->parsed.to, '@') + 1, -1);
+	gint64 real = g_get_real_time();
+	bool over = false;
+	int64_t wait = 0;
+
+	route_begin(s->way);
+	if (!s->email->limits_shared)
+		wait = limits_take(&s->email->limits, s->way->provider->name, domain, is_bulk(s), g_get_monotonic_time(), real / DAY_US,
+			(DAY_US - real % DAY_US) / 1000 + 1, &over);
+	else if (ask_cluster(s, domain)) {
+		g_free(domain);
+		return;
+	}
+	g_free(domain);
+	if (over)
+		capped(s, wait);
+	else if (wait > 0)
+		put_off(s, wait, "the limit of the rate is reached");
+	else
+		sending_start(s);
+}
+
+void pace_throttled(struct sending *s)
+{
+	const char *name = s->way->provider->name;
+	const char *const params[] = { name };
+	double left;
+
+	if (s->email->limits_shared) {
+		pgmqd_query(s->msg, "SELECT pgmqd.mail_limit_halve($1)", 1, params, NULL, NULL);
+		return;
+	}
+	if ((left = limits_halve(&s->email->limits, name, g_get_monotonic_time())) > 0)
+		pgmqd_log(PGMQD_WARN, "provider %s: too fast, going on with %.3g mails a second at most", name, left);
+}

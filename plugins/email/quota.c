@@ -1,0 +1,246 @@
+/* quota.c: token buckets in this process; with limit_scope = cluster the same is kept in the database (sql/035_mail_limits.sql). */
+#include "config.h"
+
+#include "quota.h"
+
+#include <string.h>
+
+#define MINUTE_US (60 * G_USEC_PER_SEC)
+#define FACTOR_MIN (1.0 / 64)
+#define METER_US (10 * G_USEC_PER_SEC)
+#define METERED_MIN 10
+#define DOMAINS_MAX 10000
+
+/* The bucket of a name, made when it is not there. */
+static struct bucket *bucket_of(struct limits *l, const char *name)
+{
+	struct bucket *b;
+
+	if (l->buckets == NULL)
+		l->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+	if ((b = g_hash_table_lookup(l->buckets, name)) == NULL) {
+		b = g_new0(struct bucket, 1);
+		b->factor = 1;
+		g_hash_table_insert(l->buckets, g_strdup(name), b);
+	}
+	return b;
+}
+
+/* Gives a bucket its rate, full at first. */
+static void set_rate(struct bucket *b, double rate)
+{
+	b->rate = rate;
+	/* Two at least: one of them is never taken by bulk. */
+	b->burst = b->tokens = MAX(rate, 2.0);
+}
+
+/* Reads "20/s". False when it is none. */
+static bool parse_rate(const char *text, double *per_second, uint64_t *per_day)
+{
+	static const struct {
+		const char *unit;
+		double seconds;
+	} units[] = { { "s", 1 }, { "min", 60 }, { "h", 3600 }, { "d", 0 } };
+	char *end;
+	guint64 n = g_ascii_strtoull(text, &end, 10);
+
+	if (!g_ascii_isdigit(text[0]) || n == 0 || n > 1000000000 || *end != '/')
+		return false;
+	for (size_t i = 0; i < G_N_ELEMENTS(units); i++)
+		if (strcmp(end + 1, units[i].unit) == 0) {
+			*per_second = units[i].seconds > 0 ? (double)n / units[i].seconds : 0;
+			*per_day = units[i].seconds > 0 ? 0 : n;
+			return true;
+		}
+	return false;
+}
+
+/* Whether a limit may stand under this name. */
+static bool name_ok(const char *name)
+{
+	static const char *const providers[] = { "smtp", "resend", "sendgrid", "mailgun", "ses", "*" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(providers); i++)
+		if (strcmp(name, providers[i]) == 0)
+			return true;
+	return strchr(name, '.') != NULL && strlen(name) <= 253 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == strlen(name);
+}
+
+char *limits_parse(struct limits *l, const char *text)
+{
+	char **entries = g_strsplit(text != NULL ? text : "", ",", -1), *reason = NULL;
+
+	for (char **e = entries; *e != NULL && reason == NULL; e++) {
+		char *entry = g_strstrip(*e), *gap = strpbrk(entry, " \t");
+		double rate;
+		uint64_t cap;
+
+		if (*entry == '\0')
+			continue;
+		if (gap == NULL || !parse_rate(g_strchug(gap), &rate, &cap)) {
+			reason = g_strdup_printf("\"%s\" is not like smtp 20/s (or /min, /h, /d)", entry);
+			break;
+		}
+		*gap = '\0';
+		g_strchomp(entry);
+		entry[strcspn(entry, " \t")] = '\0';
+		if (!name_ok(entry))
+			reason = g_strdup_printf("\"%s\" is no provider, no domain in small letters, and not *", entry);
+		else if (strcmp(entry, "*") == 0 && cap > 0)
+			reason = g_strdup("* has no limit by the day");
+		else if (strcmp(entry, "*") == 0)
+			l->each_domain = rate;
+		else if (cap > 0)
+			bucket_of(l, entry)->cap = cap;
+		else
+			set_rate(bucket_of(l, entry), rate);
+	}
+	g_strfreev(entries);
+	return reason;
+}
+
+void limits_clear(struct limits *l)
+{
+	if (l->buckets != NULL)
+		g_hash_table_destroy(l->buckets);
+	memset(l, 0, sizeof(*l));
+}
+
+/* Brings a bucket up to date. */
+static void fill(struct bucket *b, gint64 now, int64_t day)
+{
+	if (b->day != day) {
+		b->day = day;
+		b->used = 0;
+	}
+	if (b->factor < 1 && now > b->factor_at) {
+		b->factor = MIN(1.0, b->factor + 0.1 * (double)(now - b->factor_at) / MINUTE_US);
+		b->factor_at = now;
+		if (b->factor >= 1 && b->found)
+			b->rate = 0;
+	}
+	if (b->rate > 0 && now > b->at)
+		b->tokens = MIN(b->burst, b->tokens + (double)(now - b->at) / G_USEC_PER_SEC * b->rate * b->factor);
+	b->at = now;
+}
+
+/* How long until a token can be had; 0: there is one. */
+static int64_t wait_of(const struct bucket *b, bool bulk)
+{
+	double need = bulk ? b->burst / 2 + 1 : 1;
+
+	if (b->rate <= 0 || b->tokens >= need)
+		return 0;
+	return (int64_t)((need - b->tokens) / (b->rate * b->factor) * 1000) + 1;
+}
+
+/* The same, one after the other: those that are sent away together do not come back together. */
+static int64_t slot_of(struct bucket *b, bool bulk, gint64 now)
+{
+	int64_t wait = wait_of(b, bulk);
+	gint64 at;
+
+	if (wait == 0)
+		return 0;
+	at = MIN(MAX(now + wait * 1000, b->slot[bulk]), now + (gint64)3600 * G_USEC_PER_SEC);
+	b->slot[bulk] = at + (gint64)(G_USEC_PER_SEC / (b->rate * b->factor));
+	return (at - now) / 1000;
+}
+
+/* Whether the day's cap has been reached. */
+static bool is_capped(const struct bucket *b, bool bulk)
+{
+	return b->cap > 0 && b->used >= (bulk ? b->cap - b->cap / 10 : b->cap);
+}
+
+/* Takes the token. */
+static void take(struct bucket *b, gint64 now)
+{
+	if (b->rate > 0)
+		b->tokens -= 1;
+	b->used++;
+	if (now - b->metered_at > METER_US) {
+		b->metered_at = now;
+		b->metered = 0;
+	}
+	b->metered++;
+}
+
+/* Drops domains whose buckets are full, which is all that a bucket knows. */
+static gboolean is_idle(gpointer name, gpointer bucket, gpointer user)
+{
+	const struct bucket *b = bucket;
+
+	(void)user;
+	return strchr(name, '.') != NULL && b->cap == 0 && b->tokens >= b->burst - 1;
+}
+
+/* A domain's bucket, NULL when its mails are not limited. */
+static struct bucket *domain_bucket(struct limits *l, const char *domain)
+{
+	struct bucket *b = l->buckets != NULL ? g_hash_table_lookup(l->buckets, domain) : NULL;
+
+	if (b == NULL && l->each_domain > 0) {
+		if (l->buckets != NULL && g_hash_table_size(l->buckets) > DOMAINS_MAX)
+			g_hash_table_foreach_remove(l->buckets, is_idle, NULL);
+		b = bucket_of(l, domain);
+		set_rate(b, l->each_domain);
+	}
+	return b;
+}
+
+int64_t limits_take(struct limits *l, const char *provider, const char *domain, bool bulk, gint64 now, int64_t day, int64_t to_midnight_ms,
+	bool *capped)
+{
+	struct bucket *p = bucket_of(l, provider), *d = domain != NULL ? domain_bucket(l, domain) : NULL;
+	int64_t wait;
+
+	fill(p, now, day);
+	*capped = is_capped(p, bulk);
+	if (*capped)
+		return to_midnight_ms;
+	wait = slot_of(p, bulk, now);
+	if (d != NULL) {
+		fill(d, now, day);
+		wait = MAX(wait, is_capped(d, bulk) ? to_midnight_ms : slot_of(d, bulk, now));
+	}
+	if (wait > 0)
+		return wait;
+	take(p, now);
+	if (d != NULL)
+		take(d, now);
+	return 0;
+}
+
+double limits_halve(struct limits *l, const char *provider, gint64 now)
+{
+	struct bucket *b = bucket_of(l, provider);
+
+	/* The answers to mails that were under way together count as one. */
+	if (b->halved_at != 0 && now - b->halved_at < G_USEC_PER_SEC)
+		return b->rate * b->factor;
+	/* A server that goes down says the same; with so few mails it was not the rate. */
+	if (b->rate <= 0 && b->metered < METERED_MIN)
+		return 0;
+	fill(b, now, b->day);
+	b->halved_at = b->factor_at = now;
+	if (b->rate <= 0) {
+		/* What it was too fast at is what it went at. */
+		set_rate(b, MAX(1.0, b->metered / MAX(1.0, (double)(now - b->metered_at) / G_USEC_PER_SEC)));
+		b->found = true;
+		b->at = now;
+	}
+	b->factor = MAX(b->factor / 2, FACTOR_MIN);
+	b->tokens = MIN(b->tokens, 0);
+	return b->rate * b->factor;
+}
+
+void limits_of(const struct limits *l, const char *name, double *rate, uint64_t *cap)
+{
+	const struct bucket *b = l->buckets != NULL ? g_hash_table_lookup(l->buckets, name) : NULL;
+
+	*rate = b != NULL ? b->rate : 0;
+	*cap = b != NULL ? b->cap : 0;
+	if (b == NULL && strchr(name, '.') != NULL)
+		*rate = l->each_domain;
+}

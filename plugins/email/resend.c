@@ -1,0 +1,106 @@
+/* resend.c: the provider Resend: POST /emails, the mail taken apart, with an idempotency key. */
+#include "config.h"
+
+#include "options.h"
+#include "provider.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+/* The key is all that it needs. */
+static char *resend_check(const struct email *h)
+{
+	return h->resend_key == NULL || h->resend_key[0] == '\0' ? g_strdup("resend_api_key (RESEND_API_KEY) is missing") : NULL;
+}
+
+/* The list of attachments. */
+static void add_attachments(cJSON *json, const struct mime_mail *m)
+{
+	cJSON *list = cJSON_AddArrayToObject(json, "attachments");
+
+	for (size_t i = 0; i < m->nattachments; i++) {
+		cJSON *item = cJSON_CreateObject();
+		char *content = provider_base64(m->attachments[i].content, m->attachments[i].len);
+
+		cJSON_AddStringToObject(item, "filename", m->attachments[i].filename);
+		cJSON_AddStringToObject(item, "content", content);
+		cJSON_AddStringToObject(item, "content_type", m->attachments[i].content_type);
+		cJSON_AddItemToArray(list, item);
+		g_free(content);
+	}
+}
+
+/* POST BASE/emails. */
+static void resend_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
+{
+	const struct mime_mail *m = mail->parts;
+	cJSON *json = cJSON_CreateObject(), *to, *headers;
+	char *from = provider_mailbox(m->from_name, m->from), *rcpt = provider_mailbox(m->to_name, m->to), *text, *bearer;
+
+	cJSON_AddStringToObject(json, "from", from);
+	to = cJSON_AddArrayToObject(json, "to");
+	cJSON_AddItemToArray(to, cJSON_CreateString(rcpt));
+	cJSON_AddStringToObject(json, "subject", m->subject);
+	if (m->html != NULL)
+		cJSON_AddStringToObject(json, "html", m->html);
+	if (m->text != NULL)
+		cJSON_AddStringToObject(json, "text", m->text);
+	if (m->reply_to != NULL)
+		cJSON_AddStringToObject(json, "reply_to", m->reply_to);
+	headers = cJSON_AddObjectToObject(json, "headers");
+	for (size_t i = 0; i < m->nextra; i++)
+		cJSON_AddStringToObject(headers, m->extra[i].name, m->extra[i].value);
+	/* It makes a Message-ID of its own; this one is there to find the mail by, and keeps mail programs from threading. */
+	cJSON_AddStringToObject(headers, "X-Entity-Ref-ID", m->message_id);
+	if (m->nattachments > 0)
+		add_attachments(json, m);
+
+	provider_url(q, h->resend_url);
+	g_string_append(q->url, "/emails");
+	bearer = g_strdup_printf("Bearer %s", h->resend_key);
+	provider_add_header(q, "Authorization", bearer);
+	provider_add_header(q, "Content-Type", "application/json");
+	provider_add_header(q, "Idempotency-Key", mail->key);
+	text = cJSON_PrintUnformatted(json);
+	g_string_assign(q->body, text);
+	cJSON_free(text);
+	cJSON_Delete(json);
+	g_free(bearer);
+	g_free(from);
+	g_free(rcpt);
+}
+
+/* Errors by name: {"statusCode", "name", "message"}. */
+static void resend_judge(const struct provider_reply *reply, struct mail_result *result)
+{
+	static const struct provider_error errors[] = {
+		{ "rate_limit_exceeded", MAIL_TRANSIENT, true },
+		{ "daily_quota_exceeded", MAIL_CONFIG, false },
+		{ "monthly_quota_exceeded", MAIL_CONFIG, false },
+		{ "concurrent_idempotent_requests", MAIL_TRANSIENT, false },
+		{ "missing_api_key", MAIL_CONFIG, false },
+		{ "restricted_api_key", MAIL_CONFIG, false },
+		{ "invalid_api_key", MAIL_CONFIG, false },
+		{ "invalid_from_address", MAIL_CONFIG, false },
+	};
+	const char *name = provider_text(reply->json, "name"), *id = provider_text(reply->json, "id");
+
+	if (result->is == MAIL_SENT) {
+		result->id = id[0] != '\0' ? g_strdup(id) : NULL;
+		return;
+	}
+	provider_by_name(errors, G_N_ELEMENTS(errors), name, result);
+	/* The same key with another text: the first one probably went out, so nobody may try again with another key. */
+	if (strcmp(name, "invalid_idempotent_request") == 0) {
+		result->is = MAIL_UNKNOWN;
+		result->hold = true;
+	}
+}
+
+const struct provider provider_resend = {
+	.name = "resend",
+	.idempotent = true,
+	.check = resend_check,
+	.request = resend_request,
+	.judge = resend_judge,
+};

@@ -1,0 +1,112 @@
+/* ses.c: the provider Amazon SES v2: POST /v2/email/outbound-emails, the whole mail in base64, signed by libcurl. */
+#include "config.h"
+
+#include "options.h"
+#include "provider.h"
+
+#include <cjson/cJSON.h>
+#include <string.h>
+
+/* Whether `s` is a region's name, which becomes part of a host's name. */
+static bool region_ok(const char *s)
+{
+	if (s == NULL || s[0] == '\0' || strlen(s) > 40)
+		return false;
+	for (; *s != '\0'; s++)
+		if (!g_ascii_islower(*s) && !g_ascii_isdigit(*s) && *s != '-')
+			return false;
+	return true;
+}
+
+/* A region and a pair of keys. */
+static char *ses_check(const struct email *h)
+{
+	if (!region_ok(h->ses_region))
+		return g_strdup("ses_region (AWS_REGION): it must be a region like eu-central-1");
+	if (h->ses_access_key == NULL || h->ses_access_key[0] == '\0')
+		return g_strdup("ses_access_key_id (AWS_ACCESS_KEY_ID) is missing");
+	if (h->ses_secret_key == NULL || h->ses_secret_key[0] == '\0')
+		return g_strdup("ses_secret_access_key (AWS_SECRET_ACCESS_KEY) is missing");
+	return NULL;
+}
+
+/* POST BASE/v2/email/outbound-emails. */
+static void ses_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
+{
+	cJSON *json = cJSON_CreateObject(), *to, *tag = cJSON_CreateObject(), *content;
+	char *data = provider_base64(mail->bytes, mail->len), *text;
+
+	if (h->ses_url != NULL && h->ses_url[0] != '\0')
+		provider_url(q, h->ses_url);
+	else
+		g_string_printf(q->url, "https://email.%s.amazonaws.com", h->ses_region);
+	g_string_append(q->url, "/v2/email/outbound-emails");
+	cJSON_AddStringToObject(json, "FromEmailAddress", mail->parts->from);
+	to = cJSON_AddArrayToObject(cJSON_AddObjectToObject(json, "Destination"), "ToAddresses");
+	cJSON_AddItemToArray(to, cJSON_CreateString(mail->parts->to));
+	content = cJSON_AddObjectToObject(json, "Content");
+	cJSON_AddStringToObject(cJSON_AddObjectToObject(content, "Raw"), "Data", data);
+	cJSON_AddStringToObject(tag, "Name", "pgmqd_key");
+	cJSON_AddStringToObject(tag, "Value", mail->key);
+	cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "EmailTags"), tag);
+	if (h->ses_configuration_set != NULL && h->ses_configuration_set[0] != '\0')
+		cJSON_AddStringToObject(json, "ConfigurationSetName", h->ses_configuration_set);
+	text = cJSON_PrintUnformatted(json);
+	g_string_assign(q->body, text);
+	cJSON_free(text);
+	cJSON_Delete(json);
+	g_free(data);
+	provider_add_header(q, "Content-Type", "application/json");
+	if (h->ses_session_token != NULL && h->ses_session_token[0] != '\0')
+		provider_add_header(q, "X-Amz-Security-Token", h->ses_session_token);
+	q->user = h->ses_access_key;
+	q->pass = h->ses_secret_key;
+	/* The service is "ses", though the host says "email". */
+	q->sigv4 = g_strdup_printf("aws:amz:%s:ses", h->ses_region);
+}
+
+/* The error's name is in a header, "TooManyRequestsException:http://...". */
+static void ses_judge(const struct provider_reply *reply, struct mail_result *result)
+{
+	static const struct provider_error errors[] = {
+		{ "TooManyRequestsException", MAIL_TRANSIENT, true },
+		{ "ThrottlingException", MAIL_TRANSIENT, true },
+		{ "LimitExceededException", MAIL_TRANSIENT, true },
+		{ "RequestTimeTooSkewed", MAIL_CONFIG, false },
+		{ "SendingPausedException", MAIL_CONFIG, false },
+		{ "AccountSuspendedException", MAIL_CONFIG, false },
+		{ "MailFromDomainNotVerifiedException", MAIL_CONFIG, false },
+		{ "SignatureDoesNotMatchException", MAIL_CONFIG, false },
+		{ "UnrecognizedClientException", MAIL_CONFIG, false },
+		{ "AccessDeniedException", MAIL_CONFIG, false },
+		{ "MessageRejected", MAIL_PERMANENT, false },
+		{ "BadRequestException", MAIL_PERMANENT, false },
+		{ "NotFoundException", MAIL_CONFIG, false }, /* the configuration set's name is wrong */
+	};
+	const char *type = provider_header(reply, "x-amzn-ErrorType"), *id = provider_text(reply->json, "MessageId");
+	const char *message = provider_text(reply->json, "message");
+	char *name;
+
+	if (result->is == MAIL_SENT) {
+		result->id = id[0] != '\0' ? g_strdup(id) : NULL;
+		return;
+	}
+	name = g_strndup(type, strcspn(type, ":"));
+	provider_by_name(errors, G_N_ELEMENTS(errors), name, result);
+	g_free(name);
+	/* The same exception for "too fast" and for "enough for today", which a few seconds will not change. */
+	if (result->throttled && strstr(message, "Daily") != NULL) {
+		result->is = MAIL_CONFIG;
+		result->throttled = false;
+	}
+	/* Also told as a rejected message: the sender is not verified, which is so for every mail. */
+	if (strstr(message, "Email address is not verified") != NULL)
+		result->is = MAIL_CONFIG;
+}
+
+const struct provider provider_ses = {
+	.name = "ses",
+	.check = ses_check,
+	.request = ses_request,
+	.judge = ses_judge,
+};

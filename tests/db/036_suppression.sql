@@ -1,0 +1,37 @@
+-- 036_suppression.sql: who gets no mail, and what events and bounces do to that.
+-- database: app
+BEGIN;
+SELECT plan(22);
+CREATE FUNCTION begin_mail(key text, optional boolean DEFAULT false, token text DEFAULT NULL) RETURNS text LANGUAGE sql AS
+  $$SELECT pgmqd.mail_begin(key, 't', 'email_queue', 1, 'x', key || '@example.test', 'Ivan@example.test', 1, true, 'smtp', '', optional, token)$$;
+
+SELECT is(begin_mail('a'), 'sending', 'nobody is suppressed at first');
+SELECT is(pgmqd.suppress('ivan@example.test'), true);
+SELECT is(pgmqd.suppress('ivan@example.test'), false, 'twice is once');
+SELECT is(begin_mail('b'), 'suppressed manual');
+SELECT is((SELECT state FROM pgmqd.mail_log WHERE dedupe_key = 'b'), 'suppressed', 'and the ledger knows');
+SELECT is(pgmqd.unsuppress(' IVAN@example.test '), true);
+SELECT is(begin_mail('b'), 'sending', 'then it can be sent after all');
+SELECT is(pgmqd.suppress('ivan@example.test', 'hard_bounce', clock_timestamp() - interval '1 s'), true);
+SELECT is(begin_mail('c'), 'sending', 'what is over is over');
+SELECT pgmqd.unsuppress('ivan@example.test');
+
+SELECT is(begin_mail('d', true, 'tok'), 'sending');
+SELECT is(pgmqd.unsubscribe('nothing'), false);
+SELECT is(pgmqd.unsubscribe('tok'), true);
+SELECT is(begin_mail('e', true), 'suppressed unsubscribed', 'optional mails');
+SELECT is(begin_mail('f'), 'sending', 'and no others');
+
+SELECT is(pgmqd.record_mail_event('ses', 'e1', 'soft_bounce', 'ivan@example.test', NULL, NULL, NULL, NULL), true);
+SELECT is(begin_mail('g'), 'sending', 'a soft bounce suppresses nobody');
+SELECT is(pgmqd.record_mail_event('ses', 'e1', 'complaint', 'ivan@example.test', NULL, NULL, NULL, NULL), false, 'an event counts once');
+SELECT pgmqd.mail_sent('{g}', '{t}', '{ok}', '{id7}');
+SELECT is(pgmqd.record_mail_event('ses', 'e2', 'complaint', NULL, NULL, 'id7', NULL, NULL), true, 'by the service''s id');
+SELECT is(begin_mail('h'), 'suppressed complaint');
+SELECT is(pgmqd.record_bounce('x', '5.1.1', ''), 'unknown');
+INSERT INTO pgmqd.mail_log (dedupe_key, queue, msg_id, message_id, recipient, state, attempt, token)
+  VALUES (repeat('0a', 32), 'q', 1, 'm', pgmqd.mail_recipient('olga@example.test'), 'sent', 1, 't');
+SELECT is(pgmqd.record_bounce(repeat('0a', 16), '5.1.1', 'no'), 'hard_bounce');
+SELECT is((SELECT reason FROM pgmqd.suppression WHERE recipient = pgmqd.mail_recipient('olga@example.test')), 'hard_bounce');
+SELECT * FROM finish();
+ROLLBACK;

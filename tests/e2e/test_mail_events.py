@@ -1,0 +1,248 @@
+"""Who gets no mail any more: hard bounces, events of mail services with their signatures, bounce mails, one-click unsubscription."""
+
+import base64
+import hashlib
+import hmac
+import json
+import subprocess
+import time
+
+import pytest
+
+from lib import app
+from lib.daemon import clean_environment
+from lib.httpclient import Http, free_port
+from lib.httpstub import HttpStub
+from lib.paths import pgmqd
+from lib.smtpstub import SmtpStub
+
+IVAN = "ivan@example.test"
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+MAILGUN = "mailgun-signing-key"
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail-events"
+
+
+def openssl(*argv, data=None):
+    return subprocess.run(["openssl", *argv], input=data, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """An EC key pair as SendGrid has it, and an RSA key with a certificate as SNS has it."""
+    d = tmp_path_factory.mktemp("keys")
+    openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", d / "ec.pem")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", d / "rsa.pem", "-out", d / "cert.pem", "-subj", "/CN=sns.example.test")
+    return d
+
+
+@pytest.fixture
+def world(rig, keys):
+    """pgmqd with a mail server, the HTTP port and the plugin mailevents."""
+    with SmtpStub() as smtp, HttpStub() as sns:
+        class World:
+            def start(self, **options):
+                self.http = Http(free_port())
+                public = base64.b64encode(openssl("ec", "-in", keys / "ec.pem", "-pubout", "-outform", "DER")).decode()
+                self.base = f"http://127.0.0.1:{self.http.port}/api/mail"
+                rig.start({"email_queue": {"plugin": "email", "smtp_tls": "none", "backoff_min": "10ms", "backoff_max": "10ms", **options},
+                           "mail_events_queue": {"plugin": "mailevents", "resend_webhook_secret": SECRET, "sendgrid_webhook_key": public,
+                                                 "mailgun_webhook_key": MAILGUN, "ses_topic_arn": TOPIC, "sns_url": sns.url, "backoff_min": "10ms"}},
+                          {"SMTP_HOST": smtp.host, "SMTP_PORT": str(smtp.port), "SMTP_USER": None, "SMTP_PASS": None},
+                          http_listen=f"127.0.0.1:{self.http.port}")
+                return rig.daemon
+
+            def send(self, to=IVAN, **more):
+                return rig.enqueue({"to": to, "subject": "Test", "text": "A line.\n", **more})
+
+            def mail(self, to=IVAN, **more):
+                """Sends a mail; how it was settled, and whether it went out."""
+                before, mark = len(smtp.mails), rig.daemon.mark()
+                record = rig.daemon.wait_settled(msg_id=self.send(to, **more), queue="email_queue", start=mark)
+                return record["outcome"], len(smtp.mails) - before
+
+            def suppressed(self):
+                return app.rows(rig.db, "select reason, source, until is null as for_ever from pgmqd.suppression order by reason")
+
+            def event(self, service, body, headers, outcome="done"):
+                mark = rig.daemon.mark()
+                text = body if isinstance(body, str) else json.dumps(body)
+                status, _, answer = self.http(f"/api/mail/events/{service}", method="POST", headers=headers, body=text)
+                assert status == 200, answer
+                return rig.daemon.wait_settled(queue="mail_events_queue", start=mark, outcome=outcome)
+
+        made = World()
+        made.rig, made.smtp, made.sns, made.keys = rig, smtp, sns, keys
+        yield made
+
+
+def svix(body, at=None, secret=SECRET):
+    at = str(int(at or time.time()))
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    signature = base64.b64encode(hmac.digest(key, f"msg_1.{at}.{body}".encode(), "sha256")).decode()
+    return {"svix-id": "msg_1", "svix-timestamp": at, "svix-signature": f"v1,AAAA v1,{signature}"}
+
+
+def test_hard_bounce_by_smtp(world):
+    """Refused once as nobody's mailbox: not even announced again, and taken up again when somebody says so."""
+    world.start()
+    world.smtp.on("RCPT", "550 5.1.1 no such user", times=1)
+    assert world.mail() == ("fail", 0)
+    assert world.suppressed() == [{"reason": "hard_bounce", "source": "smtp", "for_ever": False}]
+    assert world.mail() == ("done", 0)
+    world.rig.daemon.wait_log("suppressed (hard_bounce): not sent")
+    assert world.mail("olga@example.test") == ("done", 1)
+    states = app.rows(world.rig.db, "select state from pgmqd.mail_log order by first_at")
+    assert [r["state"] for r in states] == ["failed", "suppressed", "sent"] and "ivan" not in str(app.rows(world.rig.db, "select * from pgmqd.suppression"))
+    world.rig.db.execute("select pgmqd.unsuppress('Ivan@example.test')")
+    assert world.mail() == ("done", 1)
+
+
+@pytest.mark.parametrize("reply", ["550 5.7.1 we do not like you", "550 no", "552 5.2.2 full"])
+def test_other_refusals_suppress_nobody(world, reply):
+    world.start(max_attempts=1)
+    world.smtp.on("RCPT", reply, times=1)
+    assert world.mail() == ("fail", 0)
+    assert world.suppressed() == [] and world.mail() == ("done", 1)
+
+
+def test_event_of_resend(world):
+    world.start()
+    body = json.dumps({"type": "email.bounced", "created_at": "2026-05-28T20:26:40Z", "data": {
+        "email_id": "49a3", "to": [IVAN], "bounce": {"type": "Permanent", "subType": "General", "message": f"550 5.1.1 {IVAN} unknown"}}})
+    world.event("resend", body, svix(body))
+    assert world.suppressed() == [{"reason": "hard_bounce", "source": "resend", "for_ever": False}]
+    assert world.mail() == ("done", 0)
+    world.event("resend", body, svix(body))  # again: kept once
+    (row,) = app.rows(world.rig.db, "select * from pgmqd.mail_events")
+    assert (row["kind"], row["detail"]) == ("hard_bounce", "550 5.1.1 [address] unknown") and "ivan" not in str(row)
+    for headers in (svix(body + " "), svix(body, at=time.time() - 3600), svix(body, secret="whsec_" + base64.b64encode(b"x" * 24).decode())):
+        world.event("resend", body, headers, "fail")
+    assert {row["headers"]["pgmqd_dead"]["class"] for row in world.rig.dead("mail_events_queue")} == {"forged"}
+
+
+def test_events_of_sendgrid(world):
+    """A batch; the mail is known by the key that it carried."""
+    world.start()
+    assert world.mail() == ("done", 1)
+    key = world.rig.db.execute("select dedupe_key from pgmqd.mail_log").fetchone()[0]
+    body = json.dumps([{"email": IVAN, "event": "delivered", "sg_event_id": "e1", "timestamp": 1780000000, "pgmqd_key": key},
+                       {"email": "other@example.test", "event": "bounce", "type": "blocked", "sg_event_id": "e2", "timestamp": 1780000000},
+                       {"email": "alias@example.test", "event": "spamreport", "sg_event_id": "e3", "timestamp": 1780000001, "pgmqd_key": key}]) + "\r\n"
+    at = str(int(time.time()))
+    signature = base64.b64encode(openssl("dgst", "-sha256", "-sign", world.keys / "ec.pem", data=(at + body).encode())).decode()
+    headers = {"X-Twilio-Email-Event-Webhook-Signature": signature, "X-Twilio-Email-Event-Webhook-Timestamp": at}
+    world.event("sendgrid", body, headers)
+    kinds = app.rows(world.rig.db, "select event_id, kind from pgmqd.mail_events order by event_id")
+    assert [(r["event_id"], r["kind"]) for r in kinds] == [("e1", "delivered"), ("e2", "soft_bounce"), ("e3", "complaint")]
+    assert world.suppressed() == [{"reason": "complaint", "source": "sendgrid", "for_ever": True}]
+    assert world.mail() == ("done", 0)
+    world.event("sendgrid", body.replace("e1", "e9"), headers, "fail")
+
+
+def test_event_of_mailgun(world):
+    world.start()
+    at = str(int(time.time()))
+    signed = {"timestamp": at, "token": "a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0",
+              "signature": hmac.new(MAILGUN.encode(), (at + "a8ce0edb2dd8301dee6c2405235584e45aa91d1e9f979f3de0").encode(), hashlib.sha256).hexdigest()}
+    data = {"event": "failed", "severity": "permanent", "reason": "bounce", "id": "G9Bn5sl1TC6nu79C8C0bwg", "timestamp": 1780000000.5, "recipient": IVAN,
+            "delivery-status": {"code": 550, "message": "5.1.1 no"}}
+    world.event("mailgun", {"signature": signed, "event-data": data}, {})
+    assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
+    world.event("mailgun", {"signature": {**signed, "token": "b" * 50}, "event-data": data}, {}, "fail")
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_event_of_ses(world, version):
+    """The certificate is fetched from where Amazon has it; another topic's notification does not count, however well it is signed."""
+    world.start()
+    world.sns.answer("/SimpleNotificationService-1.pem", 200, (world.keys / "cert.pem").read_bytes())
+    world.sns.answer("/?Action=ConfirmSubscription", 200, b"<ok/>")
+
+    def signed(kind="Notification", **more):
+        message = {"Type": kind, "MessageId": "m1", "TopicArn": TOPIC, "Timestamp": "2026-05-28T20:26:40.000Z", "SignatureVersion": version,
+                   "SigningCertURL": world.sns.url + "/SimpleNotificationService-1.pem", **more}
+        names = ["Message", "MessageId"] + (["SubscribeURL"] if kind != "Notification" else []) + ["Timestamp"] + \
+            (["Token"] if kind != "Notification" else []) + ["TopicArn", "Type"]
+        text = "".join(f"{n}\n{message[n]}\n" for n in names).encode()
+        hashing = "-sha256" if version == "2" else "-sha1"
+        message["Signature"] = base64.b64encode(openssl("dgst", hashing, "-sign", world.keys / "rsa.pem", data=text)).decode()
+        return message
+
+    headers = {"x-amz-sns-message-type": "Notification", "Content-Type": "text/plain; charset=UTF-8"}
+    world.event("ses", signed("SubscriptionConfirmation", Message="Confirm.", Token="t", SubscribeURL=world.sns.url + "/?Action=ConfirmSubscription"), headers)
+    assert world.sns.requests("/?Action=ConfirmSubscription")
+    event = json.dumps({"notificationType": "Bounce", "mail": {"messageId": "0102"}, "bounce": {
+        "bounceType": "Permanent", "bouncedRecipients": [{"emailAddress": IVAN, "diagnosticCode": "smtp; 550 5.1.1 no"}]}})
+    world.event("ses", signed(Message=event), headers)
+    assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
+    assert "another topic" in world.event("ses", signed(Message=event, TopicArn=TOPIC + "2"), headers, "fail")["reason"]
+    assert "signature" in world.event("ses", {**signed(Message=event), "MessageId": "m2"}, headers, "fail")["reason"]
+    assert "certificate's address" in world.event("ses", signed(Message=event, SigningCertURL="http://127.0.0.1:1/x.pem"), headers, "fail")["reason"]
+
+
+def test_nobody_else_may_put_events(world):
+    world.start()
+    for path, headers in (("events/pigeon", {}), ("events/resend", {}), ("events/ses", {})):
+        assert world.http(f"/api/mail/{path}", method="POST", headers=headers, body="{}")[0] in (400, 404)
+    assert world.rig.rows("q_mail_events_queue") == []
+
+
+def bounce(world, mail, *argv):
+    return subprocess.run([pgmqd(), "bounce", "-d", world.rig.conninfo, *argv], input=mail.encode(), stdout=subprocess.PIPE, env=clean_environment(),
+                          check=True, timeout=60).stdout.decode().strip()
+
+
+REPORT = """From: MAILER-DAEMON@example.test\r
+To: {to}\r
+Subject: Undelivered Mail Returned to Sender\r
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"\r
+\r
+--b\r
+Content-Type: message/delivery-status\r
+\r
+Reporting-MTA: dns; mx.example.test\r
+\r
+Final-Recipient: rfc822; ivan@example.test\r
+Action: {action}\r
+Status: {status}\r
+Diagnostic-Code: smtp; 550 {status} <ivan@example.test>:\r
+ nobody here\r
+\r
+--b--\r
+"""
+
+
+def test_bounce_mail(world):
+    world.start(bounce_address="bounce@example.test")
+    assert world.mail() == ("done", 1)
+    sender = world.smtp.mails[0].sender
+    key = world.rig.db.execute("select dedupe_key from pgmqd.mail_log").fetchone()[0]
+    assert sender == f"bounce+{key[:32]}@example.test"
+    assert "ignored" in bounce(world, REPORT.format(to="bounce@example.test", action="failed", status="5.1.1"))
+    assert "ignored" in bounce(world, REPORT.format(to=sender, action="delayed", status="4.4.1"))
+    assert bounce(world, REPORT.format(to="x@example.test", action="failed", status="5.2.2"), "-r", sender) == "soft_bounce"
+    assert world.suppressed() == []
+    assert bounce(world, REPORT.format(to=sender, action="failed", status="5.1.1")) == "hard_bounce"
+    assert world.suppressed() == [{"reason": "hard_bounce", "source": "bounce", "for_ever": False}]
+    assert "ivan" not in str(app.rows(world.rig.db, "select * from pgmqd.mail_events"))
+    assert world.mail() == ("done", 0)
+    assert bounce(world, REPORT.format(to="bounce+" + "0" * 32 + "@example.test", action="failed", status="5.1.1")) == "unknown"
+
+
+def test_one_click_unsubscription(world):
+    """Of reminders only; a look at the link changes nothing."""
+    world.start(unsubscribe_url="https://mail.example.test/api/mail/unsubscribe/")
+    assert world.mail(**{"class": "reminder"}) == ("done", 1)
+    head = world.smtp.mails[0].bytes.split(b"\r\n\r\n")[0].decode()
+    assert "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" in head
+    token = head.partition("List-Unsubscribe: <https://mail.example.test/api/mail/unsubscribe/")[2].partition(">")[0]
+    assert len(token) == 40 and token not in str(app.rows(world.rig.db, "select dedupe_key from pgmqd.mail_log"))
+    assert world.mail() == ("done", 1) and b"List-Unsubscribe" not in world.smtp.mails[1].bytes
+    status, kind, page = world.http(f"/api/mail/unsubscribe/{token}")
+    assert status == 200 and kind.startswith("text/html") and "Отписаться" in page and world.suppressed() == []
+    form = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "https://mail.google.example.test"}
+    for wrong in ("0" * 40, "x", token[:-1]):
+        assert world.http(f"/api/mail/unsubscribe/{wrong}", method="POST", headers=form, body="List-Unsubscribe=One-Click")[0] == 404
+    assert world.http(f"/api/mail/unsubscribe/{token}", method="POST", headers=form, body="List-Unsubscribe=One-Click")[0] == 200
+    assert world.suppressed() == [{"reason": "unsubscribed", "source": "list-unsubscribe", "for_ever": True}]
+    assert world.mail(**{"class": "reminder"}) == ("done", 0) and world.mail() == ("done", 1)
