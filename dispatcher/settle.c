@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define BATCH_MAX 1000
+#define SHARED_MAX 500 /* messages that share a plugin's own statement */
 #define AGAIN_MS 1000 /* after an error that passes */
 
 /* One statement under way. */
@@ -230,7 +231,7 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		}
 		b->msgs[b->n++] = m;
 		flow_move(m, MSG_SENT);
-		if (b->n == BATCH_MAX || m->alone || outcome == OUT_REPLACE || (by_text && !m->shared))
+		if (b->n == (by_text ? SHARED_MAX : BATCH_MAX) || m->alone || outcome == OUT_REPLACE || (by_text && !m->shared))
 			break;
 	}
 	if (!b)

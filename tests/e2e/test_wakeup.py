@@ -191,3 +191,39 @@ def test_notify_off_polls(rig, queue, tmp_path):
     ids = [rig.db.execute("select pgmq.send('stress', '{}')").fetchone()[0] for _ in range(3)]
     assert settle_wait(rig)
     assert set(ids) <= set(started(trace))
+
+
+def entries_read(rig):
+    """How many entries of the index on vt all scans have brought so far, dead ones too; what a backend has counted comes at its end."""
+    return rig.db.execute("select idx_tup_read from pg_stat_all_indexes where relname = 'q_stress' and indexrelname = 'q_stress_vt_idx'").fetchone()[0]
+
+
+def test_long_drain_does_not_walk_over_the_dead(rig, queue, tmp_path):
+    """With an old snapshot held, what was claimed and settled stays in the index, for every look to pass that begins before it."""
+    count, window = 3000, 50
+    rig.db.execute("insert into pgmq.q_stress (vt, message) select clock_timestamp() - i * interval '1 s', '{}' from generate_series(1, %s) i", [count])
+    with rig.connect(autocommit=False) as holder:
+        holder.execute("set transaction isolation level repeatable read")
+        holder.execute("select count(*) from pgmq.q_stress")
+        start(rig, tmp_path, max_in_flight=str(window))
+        assert settle_wait(rig)
+        rig.daemon.stop()
+        while rig.backends():
+            rig.db.execute("select pg_sleep(0.02)")
+        rig.db.execute("select pg_stat_clear_snapshot()")
+        got = entries_read(rig)  # 70 for each message when looks begin at the first one
+        assert got < 20 * count, got
+
+
+def test_late_commit_during_a_long_drain(rig, queue, tmp_path):
+    """A message that was sent before all others and is committed after them lies below all that was claimed, and is found without a poll."""
+    trace = start(rig, tmp_path, max_in_flight="10")
+    with rig.connect(autocommit=False) as late:
+        first = late.execute("select pgmq.send('stress', '{}')").fetchone()[0]
+        for _ in range(3):  # looks that got all they asked for, and some that did not, for longer than the mark keeps away from the present
+            rig.db.execute("insert into pgmq.q_stress (vt, message) select clock_timestamp() + i * interval '1 us', '{}' from generate_series(1, 300) i")
+            assert settle_wait(rig)
+            rig.db.execute("select pg_sleep(0.6)")
+        late.commit()
+    assert settle_wait(rig, 10)
+    assert first in started(trace)
