@@ -27,7 +27,8 @@ extern char **environ;
 static char
 	*proc_title_area; /* argv and environ as the kernel laid them out; NULL: unknown, and only comm can be set */
 static size_t proc_title_size;
-static char **proc_title_args, **volatile proc_title_environ; /* the copies, lest one that is replaced or taken out counts as lost */
+static char **proc_title_args, **volatile proc_title_environ,
+	**volatile proc_title_vector; /* the copies, lest one that is replaced or taken out counts as lost */
 
 /* Closes descriptors first..last. */
 static void proc_close_between(unsigned first, unsigned last)
@@ -227,7 +228,7 @@ void proc_title(int argc, char **argv)
 		proc_title_environ[i] = xstrdup(environ[i]);
 	copy = xcalloc(n + 1, sizeof *copy); /* unsetenv() takes pointers out of this one */
 	memcpy(copy, proc_title_environ, n * sizeof *copy);
-	environ = copy;
+	environ = proc_title_vector = copy; /* and the first setenv() goes on with one of its own */
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
 		argv[i] = proc_title_args[i] =

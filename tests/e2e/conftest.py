@@ -3,6 +3,7 @@
 import itertools
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ _number = itertools.count(1)
 
 def pytest_configure(config):
     """A SIGTERM ends the run as ^C does, so that every server is stopped and every directory removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():  # a worker of -n N may have no such luck, and its leader tells it
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

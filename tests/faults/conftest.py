@@ -3,6 +3,7 @@
 import itertools
 import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     """A SIGTERM ends the run as ^C does, so that every server is stopped and every directory removed."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if threading.current_thread() is threading.main_thread():  # a worker of -n N may have no such luck, and its leader tells it
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -64,7 +64,7 @@ static const char *member(const cJSON *o, const char *key)
 	return item->valuestring;
 }
 
-static const struct log_context full = { "worker", "email_queue", "email", 42 };
+static const struct log_context full = { .process = "worker", .queue = "email_queue", .plugin = "email", .msg_id = 42 };
 
 static void test_text(void **state)
 {
