@@ -3,6 +3,7 @@
 
 #include "queue_private.h"
 
+#include "log.h"
 #include "sqltext.h"
 #include "xalloc.h"
 
@@ -17,6 +18,8 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 {
 	pgconn_query(q->pg, q->pooled ? NULL : q->stmt[st], q->pooled ? q->text[st] : NULL, nparams, params, cb, arg);
 }
+
+#define CLAIM_COLUMNS 13
 
 struct claim_call {
 	struct queue *queue;
@@ -61,6 +64,10 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
 	if (last >= 0) {
+		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all belong to others */
+			log_error("out of memory: an answer of the database is not that of its statement");
+			abort();
+		}
 		claim.rows = last;
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->ask)

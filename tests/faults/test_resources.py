@@ -49,10 +49,14 @@ def test_disk_of_the_log_is_full(stand):
 
 
 @pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer or valgrind needs all the address space")
-@pytest.mark.parametrize("megabytes", [34, 52])
+@pytest.mark.parametrize("megabytes", [8, 26])
 def test_message_larger_than_the_memory(stand, megabytes):
     """libpq has no memory for it, or the worker none for a copy: it ends as a dead letter that says so, and what came with it does not."""
-    stand.start(queue={"max_attempts": 3, "visibility_timeout": "1500ms"}, wrapper=["prlimit", f"--as={megabytes << 20}"])
+    daemon = stand.start()  # how much an idle worker takes is not what matters
+    (worker,) = [pid for pid, title in daemon.children().items() if "worker" in title]
+    idle = int(re.search(r"VmPeak:\s+(\d+)", open(f"/proc/{worker}/status").read())[1]) << 10
+    stand.stop(daemon)
+    stand.start(queue={"max_attempts": 3, "visibility_timeout": "1500ms"}, wrapper=["prlimit", f"--as={idle + (megabytes << 20)}"])
     with stand.db.transaction():  # one claim takes them all
         good = stand.send(3)
         stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 10 << 20)))")
@@ -94,7 +98,7 @@ def test_each_allocation_fails_once(stand, seed):
         stand.drain()
         deaths = [r["text"] for r in daemon.records() if "(process" in r.get("text", "") and "was killed" in r["text"]]
         assert silent < 20, "most of them must have failed"
-        assert all("SIGABRT" in text for text in deaths), deaths
+        assert [text for text in deaths if "SIGABRT" not in text] == []
     stand.verdict().check(doubled=40)
 
 
