@@ -168,6 +168,7 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->read_ct = atoi(PQgetvalue(res, row, 1));
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
 	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	m->due_us = atoll(PQgetvalue(res, row, 12));
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
