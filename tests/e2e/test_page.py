@@ -230,7 +230,7 @@ def test_in_the_browser(page, rig):
         pytest.skip("chromium and chromium-driver are not installed")
     with Browser(page) as b:
         b.until(lambda: b.text("#pulse") == "All is well")
-        b.until(lambda: len(b.all("#queue-table tbody")) == 4)
+        b.until(lambda: len(b.all("#queue-table tbody")) == len(page.json("/api/queues")[1]["queues"]))
         assert b.text("[data-queue=email_queue] [data-name=Dead]") == "3"
         for lang, width, height, dark in (("en", 1280, 900, False), ("ru", 1280, 900, True), ("ru", 390, 844, False), ("en", 390, 844, True)):
             b.screen(width, height, dark)
@@ -256,6 +256,7 @@ def test_in_the_browser(page, rig):
         b.js("arguments[0].focus()", button)
         button.send_keys(Keys.ENTER)
         b.until(lambda: b.one("[data-queue=email_queue] .details .facts").is_displayed())
+        assert "in use" in b.text("[data-queue=email_queue] .details .facts"), "the state of the mail provider"
         b.shot("details-en-desktop-light")
         # a body asks for the token; a wrong one is refused
         b.view("failures")
