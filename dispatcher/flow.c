@@ -244,7 +244,7 @@ static void flow_deliver(struct pgmqd_msg *m)
 		flow_end(m, OUT_FAIL, "malformed", 0, xstrdup("the message is an SQL null"));
 		return;
 	}
-	stats_observe(f->slot, HIST_WAIT, m->started_us - m->enqueued_us);
+	stats_observe(f->slot, HIST_WAIT, m->started_us - m->due_us);
 	m->run_ms = flow_boottime_ms();
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)

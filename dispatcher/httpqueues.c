@@ -18,6 +18,7 @@ struct httpqueues_worker {
 	uint64_t restarts, counters[STATS_NCOUNTERS];
 	size_t processes;
 	char error[256];
+	cJSON *numbers; /* that the plugin keeps */
 };
 
 /* A number of a row, or null. */
@@ -29,6 +30,35 @@ static void httpqueues_number(cJSON *json, const char *name, const PGresult *res
 		cJSON_AddNumberToObject(json, name, strtod(PQgetvalue(res, row, col), NULL));
 }
 
+/* Adds the numbers that a process's plugin keeps to those of the queue's other processes: of gauges the highest counts. */
+static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
+{
+	for (size_t i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
+		const struct stats_extra *x = &s->extra[i];
+		bool counter = atomic_load(&x->kind) == STATS_EXTRA_COUNTER;
+		double number = (double)atomic_load(&x->number), had;
+		cJSON *item, *field;
+
+		cJSON_ArrayForEach(item, list)
+			if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name")), x->name) == 0 &&
+				strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "value")), x->value) == 0)
+				break;
+		if (item == NULL) {
+			item = cJSON_CreateObject();
+			cJSON_AddStringToObject(item, "name", x->name);
+			cJSON_AddStringToObject(item, "kind", counter ? "counter" : "gauge");
+			cJSON_AddStringToObject(item, "label", x->label);
+			cJSON_AddStringToObject(item, "value", x->value);
+			cJSON_AddNumberToObject(item, "number", number);
+			cJSON_AddItemToArray(list, item);
+			continue;
+		}
+		field = cJSON_GetObjectItemCaseSensitive(item, "number");
+		had = field->valuedouble;
+		cJSON_SetNumberValue(field, counter ? had + number : number > had ? number : had);
+	}
+}
+
 /* Adds up what the slots of a queue's processes hold; those that drain after a reload only count. */
 static bool httpqueues_gather(const struct stats *st, const char *queue, struct httpqueues_worker *w)
 {
@@ -36,6 +66,7 @@ static bool httpqueues_gather(const struct stats *st, const char *queue, struct 
 
 	memset(w, 0, sizeof *w);
 	w->state = STATE_READY;
+	w->numbers = cJSON_CreateArray();
 	for (size_t i = 0; i < st->nslots; i++) {
 		const struct stats_slot *s = &st->slot[i];
 		int state = atomic_load(&s->state);
@@ -46,6 +77,7 @@ static bool httpqueues_gather(const struct stats *st, const char *queue, struct 
 			w->counters[c] += atomic_load(&s->counters[c]);
 		w->running += atomic_load(&s->gauges[GAUGE_RUNNING]);
 		w->waiting += atomic_load(&s->gauges[GAUGE_WAITING]);
+		httpqueues_numbers(w->numbers, s);
 		if (atomic_load(&s->retired))
 			continue;
 		found = true;
@@ -76,6 +108,7 @@ static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w
 	cJSON_AddNumberToObject(settled, "replaced", (double)w->counters[STAT_REPLACED]);
 	cJSON_AddNumberToObject(settled, "released", (double)w->counters[STAT_RELEASED]);
 	cJSON_AddNumberToObject(settled, "lease_lost", (double)w->counters[STAT_LEASE_LOST]);
+	cJSON_AddItemToObject(worker, "numbers", w->numbers);
 	if (w->error[0] != '\0')
 		cJSON_AddStringToObject(worker, "last_error", w->error);
 	else
@@ -110,10 +143,12 @@ static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int 
 		cJSON_AddNullToObject(json, "paused");
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
-	if (served)
+	if (served) {
 		httpqueues_add_worker(json, &w);
-	else
+	} else {
 		cJSON_AddNullToObject(json, "worker");
+		cJSON_Delete(w.numbers);
+	}
 	return json;
 }
 

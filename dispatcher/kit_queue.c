@@ -254,7 +254,7 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->id = k->id;
 	m->attempt = k->attempt;
 	m->read_ct = (int)k->attempt;
-	m->enqueued_us = ENQUEUED_US;
+	m->enqueued_us = m->due_us = ENQUEUED_US;
 	m->text = xstrdup(k->text);
 	m->text_len = strlen(k->text);
 	m->headers = xstrdup(k->headers);

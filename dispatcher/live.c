@@ -173,11 +173,11 @@ static void take_line(struct live *l, const char *line)
 		}
 }
 
-/* The errors and restarts of /api/queues. */
+/* The errors, the restarts and the plugins' own numbers of /api/queues. */
 static void take_queues(struct live *l, const char *text)
 {
-	cJSON *json = cJSON_Parse(text);
-	const cJSON *q, *worker;
+	cJSON *json = cJSON_Parse(text), *worker;
+	const cJSON *q;
 
 	cJSON_ArrayForEach(q, cJSON_GetObjectItemCaseSensitive(json, "queues"))
 	{
@@ -192,6 +192,8 @@ static void take_queues(struct live *l, const char *text)
 		snprintf(mine->error, sizeof(mine->error), "%s", error ? error : "");
 		if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(worker, "restarts")))
 			mine->restarts = cJSON_GetObjectItemCaseSensitive(worker, "restarts")->valuedouble;
+		if (!mine->numbers)
+			mine->numbers = cJSON_DetachItemFromObjectCaseSensitive(worker, "numbers");
 	}
 	cJSON_Delete(json);
 }
@@ -213,7 +215,7 @@ void live_fetch(struct live *l, const char *where, const char *token)
 		take_line(l, line);
 	free(text);
 	text = get(
-		where, token, "/api/queues", &ignored); /* it has no more than the last error that /metrics has not */
+		where, token, "/api/queues", &ignored); /* it has the last error and the names of numbers, which /metrics has not */
 	if (text)
 		take_queues(l, text);
 	free(text);
@@ -222,6 +224,8 @@ void live_fetch(struct live *l, const char *where, const char *token)
 
 void live_free(struct live *l)
 {
+	for (size_t i = 0; i < l->n; i++)
+		cJSON_Delete(l->queues[i].numbers);
 	free(l->queues);
 	free(l->problem);
 	memset(l, 0, sizeof(*l));

@@ -23,6 +23,7 @@ struct live_queue {
 	double processes, restarts, running, prefetched, done, retried, dead, lost;
 	struct live_histogram stages[LIVE_NSTAGES];
 	char error[256];
+	cJSON *numbers; /* an array of those that the plugin keeps, or NULL */
 };
 
 struct live {

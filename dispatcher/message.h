@@ -39,6 +39,7 @@ struct pgmqd_msg {
 	int read_ct;      /* with id, the lease's fencing token */
 	unsigned attempt; /* claims that count */
 	int64_t enqueued_us;
+	int64_t due_us; /* when it could be claimed: enqueued, or at the end of its delay, of the pause before a retry, or of a lease */
 	struct trace trace;   /* out of the headers; see trace.h */
 	char span[TRACE_PARENT_SIZE]; /* what pgmqd_msg_traceparent() gave last */
 	double priority; /* a message of higher priority is delivered before lower ones */

@@ -19,11 +19,11 @@ static const struct {
 	const char *name, *help;
 } metrics_histograms[STATS_NHISTOGRAMS] = {
 	[HIST_WAKE] = { "wake_seconds",
-		"Time from the enqueue to the notification, or other wake-up, that led to the claim; first attempts without a delay." },
-	[HIST_CLAIM] = { "claim_seconds", "Time from that wake-up (or the enqueue, if later) to the claimed message." },
+		"Time from when the message fell due to the notification, or other wake-up, that led to the claim; first attempts that no timer woke." },
+	[HIST_CLAIM] = { "claim_seconds", "Time from that wake-up (or when it fell due, if later) to the claimed message." },
 	[HIST_LAG] = { "loop_lag_seconds", "How late the worker's loop comes to a timer of one second: what keeps it busy or stalls it." },
 	[HIST_WAIT] = { "wait_seconds",
-		"Time from the enqueue (or the end of its delay) to the start of the handler." },
+		"Time from when the message fell due (enqueued, or at the end of its delay or of the pause before a retry) to the start of the handler." },
 	[HIST_RUN] = { "run_seconds", "Time from the start of the handler to its outcome." },
 	[HIST_SETTLE] = { "settle_seconds", "Time from the outcome to its commit in the database." },
 	[HIST_CALLBACK] = { "callback_seconds", "Time that one callback of the plugin kept the loop waiting." },

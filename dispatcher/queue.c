@@ -74,7 +74,9 @@ bool queue_is_stale(const char *sqlstate)
  * there are, the time until the next that falls due, what the mark is made of (clock, oldest running and next transaction, and the
  * last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
  * with $4 whether the index for priorities has come or gone.
- * A message that has had its attempts comes without its text, which may be what none of them survived. */
+ * A message that has had its attempts comes without its text, which may be what none of them survived. Where RETURNING asks the table
+ * itself, it sees what was there before: the time at which the message fell due. A large claim asks only for those claimed before,
+ * since that costs something for each. */
 static char *sql_claim(const struct queue *q)
 {
 	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q), *sql;
@@ -82,18 +84,20 @@ static char *sql_claim(const struct queue *q)
 	sql = xasprintf(
 		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
 		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
-		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s)"
+		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s,"
+		" CASE WHEN q.read_ct > 1 OR (SELECT count(*) FROM picked) <= 32 THEN (SELECT was.vt FROM pgmq.\"q_%1$s\" was WHERE was.msg_id = q.msg_id) END AS due)"
 		" SELECT c.msg_id, c.read_ct, x.refunds,"
 		" (extract(epoch FROM least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
 		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
-		" %8$s, NULL::bool, NULL::text FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
+		" %8$s, NULL::bool, NULL::text, (extract(epoch FROM least(greatest(c.enqueued_at, c.due, '1900-01-01Z'::timestamptz),"
+		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM picked) < $1::int THEN"
 		" (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\" WHERE vt > (SELECT pg_catalog.clock_timestamp())),"
 		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint END, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
 		" pg_catalog.pg_current_snapshot()::text,"
 		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
 		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
-		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END, %11$s",
+		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END, %11$s, NULL",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "

@@ -19,7 +19,7 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 	pgconn_query(q->pg, q->pooled ? NULL : q->stmt[st], q->pooled ? q->text[st] : NULL, nparams, params, cb, arg);
 }
 
-#define CLAIM_COLUMNS 13
+#define CLAIM_COLUMNS 14
 
 struct claim_call {
 	struct queue *queue;
@@ -183,6 +183,7 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->read_ct = atoi(PQgetvalue(res, row, 1));
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
 	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	m->due_us = atoll(PQgetvalue(res, row, 13));
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);

@@ -74,7 +74,7 @@ static void settle_log(const struct pgmqd_msg *m)
 	fields[n++] = LOG_INT("attempt", m->attempt);
 	if (m->started_us) {
 		fields[n++] = LOG_STR("started", stamp(m->started_us, when, sizeof(when)));
-		fields[n++] = LOG_MS("wait_ms", (double)(m->started_us - m->enqueued_us) / 1000);
+		fields[n++] = LOG_MS("wait_ms", (double)(m->started_us - m->due_us) / 1000);
 		fields[n++] = LOG_MS("run_ms", (double)(m->ended_us - m->started_us) / 1000);
 	}
 	if (bad || m->outcome == OUT_RELEASE)

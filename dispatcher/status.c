@@ -128,6 +128,8 @@ static void add_live(cJSON *o, const struct live_queue *q)
 		cJSON_AddNumberToObject(stage, "p50", p50);
 		cJSON_AddNumberToObject(stage, "p99", p99);
 	}
+	if (q->numbers)
+		cJSON_AddItemToObject(w, "numbers", cJSON_Duplicate(q->numbers, true));
 	if (*q->error)
 		cJSON_AddStringToObject(w, "last_error", q->error);
 	else
@@ -219,9 +221,19 @@ static const char *text_of(const PGresult *res, int row, int col)
 	return PQgetisnull(res, row, col) ? "-" : PQgetvalue(res, row, col);
 }
 
+/* A field's text, or "". */
+static const char *field(const cJSON *o, const char *name)
+{
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
+
+	return text ? text : "";
+}
+
 /* What is to be said of a queue below its line. */
 static void print_notes(const PGresult *res, int i, const struct live_queue *live)
 {
+	const cJSON *numbers = live ? live->numbers : NULL, *item;
+
 	if (!PQgetisnull(res, i, C_BY))
 		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT),
 			PQgetisnull(res, i, C_REASON) ? "" : ": ",
@@ -232,6 +244,14 @@ static void print_notes(const PGresult *res, int i, const struct live_queue *liv
 		printf("    without wake-ups: it is only polled (pgmqd doctor tells why)\n");
 	if (live && *live->error && strncmp(live->error, "paused by", 9) != 0)
 		printf("    last error: %s\n", live->error);
+	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */
+	cJSON_ArrayForEach(item, numbers)
+	{
+		double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(item, "number"));
+
+		if (strcmp(field(item, "kind"), "gauge") == 0 && number != 0)
+			printf("    %s of %s %s: %.0f\n", field(item, "name"), field(item, "label"), field(item, "value"), number);
+	}
 }
 
 /* A table. */

@@ -93,9 +93,9 @@ void wakeup_observe(struct flow *f, const struct pgmqd_msg *m, bool missed)
 
 	if (m->read_ct != 1 || f->woke.cause == WOKE_DUE) /* it was seen before, or has had a delay */
 		return;
-	stats_observe(f->slot, HIST_WAKE, woke - m->enqueued_us);
-	stats_observe(f->slot, HIST_CLAIM, flow_realtime_us() - (woke > m->enqueued_us ? woke : m->enqueued_us));
-	if (missed && f->woke.cause == WOKE_POLL && woke - m->enqueued_us > MISSED_US)
+	stats_observe(f->slot, HIST_WAKE, woke - m->due_us);
+	stats_observe(f->slot, HIST_CLAIM, flow_realtime_us() - (woke > m->due_us ? woke : m->due_us));
+	if (missed && f->woke.cause == WOKE_POLL && woke - m->due_us > MISSED_US)
 		stats_add(f->slot, STAT_MISSED, 1);
 }
 

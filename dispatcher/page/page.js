@@ -273,10 +273,14 @@ function drawQueue(q) {
   return row.body;
 }
 
+// What a number that a plugin keeps is called; those that have no words here come by their name.
+const own = n => (t(n.name) === n.name ? `${n.name} (${n.value})` : t(n.name, { value: n.value }));
+
 function drawDetails(row, q, past) {
   const w = q.worker, facts = [[t("next_due"), ago(q.next_due)]];
   if (w) facts.push([t("plugin"), w.plugin], [t("processes"), number(w.processes)], [t("restarts"), number(w.restarts)], [t("done"), number(w.settled.done)], [t("retried"), number(w.settled.retried)],
-    [t("failed"), number(w.settled.failed)], [t("released"), number(w.settled.released)], [t("lease_lost"), number(w.settled.lease_lost)]);
+    [t("failed"), number(w.settled.failed)], [t("released"), number(w.settled.released)], [t("lease_lost"), number(w.settled.lease_lost)],
+    ...(w.numbers ?? []).map(n => [own(n), n.name === "email_provider_circuit" ? t(`circuit_${n.number}`) : number(n.number)]));
   if (!row.details.firstChild || row.lang !== lang) {
     row.lang = lang;
     row.facts = h("dl", { class: "facts" });

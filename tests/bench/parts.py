@@ -374,3 +374,11 @@ def plugins(b):
     b.commands.append("tests/bench/plugins")
     done = subprocess.run([HERE / "plugins"], check=True, stdout=subprocess.PIPE, text=True)
     return {"text": done.stdout}
+
+
+@part
+def abuse(b):
+    """Mails while clients of the HTTP server dawdle, or send a body of 1 GB"""
+    b.commands.append("tests/bench/jobs --abuse")
+    done = subprocess.run([HERE / "jobs", "--abuse"], check=True, stdout=subprocess.PIPE, text=True)
+    return {"text": done.stdout}

@@ -11,7 +11,7 @@ import pytest
 
 from lib import app
 from lib.daemon import clean_environment
-from lib.httpclient import Http, free_port
+from lib.httpclient import Described, free_port
 from lib.httpstub import HttpStub
 from lib.paths import pgmqd
 from lib.smtpstub import SmtpStub
@@ -41,7 +41,7 @@ def world(rig, keys):
     with SmtpStub() as smtp, HttpStub() as sns:
         class World:
             def start(self, **options):
-                self.http = Http(free_port())
+                self.http = Described(free_port())
                 public = base64.b64encode(openssl("ec", "-in", keys / "ec.pem", "-pubout", "-outform", "DER")).decode()
                 self.base = f"http://127.0.0.1:{self.http.port}/api/mail"
                 rig.start({"email_queue": {"plugin": "email", "smtp_tls": "none", "backoff_min": "10ms", "backoff_max": "10ms", **options},
@@ -49,6 +49,7 @@ def world(rig, keys):
                                                  "mailgun_webhook_key": MAILGUN, "ses_topic_arn": TOPIC, "sns_url": sns.url, "backoff_min": "10ms"}},
                           {"SMTP_HOST": smtp.host, "SMTP_PORT": str(smtp.port), "SMTP_USER": None, "SMTP_PASS": None},
                           http_listen=f"127.0.0.1:{self.http.port}")
+                self.http.describe()
                 return rig.daemon
 
             def send(self, to=IVAN, **more):

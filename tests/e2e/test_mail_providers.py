@@ -292,6 +292,8 @@ def test_failover_and_way_back(service):
                  'email_refused_total{queue="email_queue",plugin="email",provider="resend"} 1']:
         assert f"pgmqd_{line}\n" in metrics
     assert metrics.count("# TYPE pgmqd_email_sent_total counter") == 1
+    status = run("status", "-c", daemon.conf_path).stdout
+    assert "email_provider_circuit of provider resend: 1\n" in status and "provider ses" not in status
     daemon.wait_log("provider resend: circuit open: resend answered 401 invalid_api_key")
     (row,) = service.log()
     assert (row["state"], row["provider"], row["provider_id"]) == ("sent", "ses", IDS["ses"])

@@ -115,7 +115,8 @@ def test_status(rig):
     said = json.loads(run("status", "--json", "-c", rig.daemon.conf_path).stdout)
     assert said["daemon"] is True
     queues = {q["queue"]: q for q in said["queues"]}
-    assert set(queues) == {"email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue", "mail_events_queue"}
+    assert set(queues) == {"email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue",
+                           "mail_events_queue"}
     q = queues["analytics_queue"]
     assert (q["waiting"], q["due"], q["delayed"], q["oldest_due_seconds"]) == (1, 0, 1, None)
     assert (q["archived_last_minute"], q["attempts_average"], q["worker"]["state"], q["worker"]["done"]) == (3, 1, "ready", 3)

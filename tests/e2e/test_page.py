@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lib.httpclient import Http, free_port
+from lib.httpclient import Described, Http, free_port
 from lib.paths import BUILDDIR, SRCDIR, TIMEOUT
 from lib.rig import email_queue
 
+pytest.importorskip("jsonschema")
 webdriver = pytest.importorskip("selenium.webdriver", reason="python3-selenium is not installed")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -34,8 +35,9 @@ def page(rig):
         rig.send(f"person{n}@example.test", template="missing", variables={"secret": f"<b>only for operators {n}</b>"})
     rig.send("somebody@example.test")
     rig.catcher.wait_to("somebody@example.test")
-    client = Http(port, TOKEN)
+    client = Described(port, TOKEN)
     wait_dead(client, 3)
+    client.describe()
     return client
 
 
@@ -89,6 +91,7 @@ def test_redrive_and_purge(page, rig):
     assert status == 200 and sorted(pair["id"] for pair in answer["redriven"]) == sorted(ids[1:])
     wait_dead(page, 2)  # they fail again
     assert page.json("/api/queues/none/redrive", method="POST", body={"all": True})[0] == 404
+    assert page("/api/queues/email_queue/purge", method="POST", headers={"Content-Type": "text/plain"}, body="{}")[0] == 415
 
 
 def test_status_and_schedules(page, rig):
@@ -124,6 +127,25 @@ def test_previews(page):
             assert stranger(f"/api/templates/{name}/{lang}?part=subject")[2].strip()
     for path in ("/api/templates/none/ru", "/api/templates/..%2Fsamples/ru", "/api/templates/report_ready/..", "/api/templates/report_ready/xx"):
         assert stranger(path)[0] == 404, path
+
+
+def test_everything_is_described(page):
+    """Each route of operators answers as the description says, also where it refuses; that none is missing is seen in test_jobs.py."""
+    letters = "/api/queues/email_queue/dead-letters"
+    newest = page.json(letters)[1]["letters"][0]["id"]
+    for path in ("/ready", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
+                 f"{letters}/{newest}", "/api/templates", f"/api/templates/{NAMES[0]}/en?part=txt"):
+        assert page(path)[0] == 200, path
+    assert page(f"{letters}?before=x")[0] == 400
+    for what, body in (("pause", {}), ("resume", {}), ("redrive", {"reason": "no such reason"}), ("purge", {"reason": "no such reason"})):
+        path = f"/api/queues/email_queue/{what}"
+        assert page(path, method="POST", body=body)[0] == 200, what
+        assert page(path, method="POST", body="[]")[0] == (200 if what == "resume" else 400), what  # it takes nothing from its body
+        assert page(path.replace("email_queue", "none"), method="POST", body={"all": True})[0] == 404, what
+        assert page(path, method="POST", headers={"Authorization": "Bearer other"}, body=body)[0] == 401, what
+        assert page(path, method="POST", headers={"Host": "evil.example.test"}, body=body)[0] == 421, what
+    described = {(m.upper(), p) for p, ms in page.spec["paths"].items() for m in ms if not p.startswith(("/api/{type}", "/api/cron", "/api/mail"))}
+    assert described - {("GET", "/api/openapi.json")} <= {(m, p) for m, p, _ in page.seen}
 
 
 # ---- the page ----
@@ -208,7 +230,7 @@ def test_in_the_browser(page, rig):
         pytest.skip("chromium and chromium-driver are not installed")
     with Browser(page) as b:
         b.until(lambda: b.text("#pulse") == "All is well")
-        b.until(lambda: len(b.all("#queue-table tbody")) == 5)
+        b.until(lambda: len(b.all("#queue-table tbody")) == len(page.json("/api/queues")[1]["queues"]))
         assert b.text("[data-queue=email_queue] [data-name=Dead]") == "3"
         for lang, width, height, dark in (("en", 1280, 900, False), ("ru", 1280, 900, True), ("ru", 390, 844, False), ("en", 390, 844, True)):
             b.screen(width, height, dark)
@@ -234,6 +256,7 @@ def test_in_the_browser(page, rig):
         b.js("arguments[0].focus()", button)
         button.send_keys(Keys.ENTER)
         b.until(lambda: b.one("[data-queue=email_queue] .details .facts").is_displayed())
+        assert "in use" in b.text("[data-queue=email_queue] .details .facts"), "the state of the mail provider"
         b.shot("details-en-desktop-light")
         # a body asks for the token; a wrong one is refused
         b.view("failures")

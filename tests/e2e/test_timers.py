@@ -85,6 +85,16 @@ def test_lease_that_ran_out_is_taken_on_time(stand, capsys):
     lateness("lease", [begun(stand, i)[1] - at], capsys)
 
 
+def test_a_wait_begins_when_the_message_falls_due(stand):
+    """Neither a delay nor the pause before a retry is latency: here an hour of delay has just passed."""
+    daemon = stand.start(**SEPARATE)
+    i = stand.value("insert into pgmq.q_work (enqueued_at, vt, message) values (now() - interval '1 h', clock_timestamp(), %s) returning msg_id",
+                    [json.dumps({"do": "retry", "until": 2, "delay_ms": 10})])
+    stand.drain()
+    records = [r for r in daemon.records() if r.get("text") == "settled" and r.get("msg_id") == i]
+    assert [r["outcome"] for r in records] == ["retry", "done"] and all(0 <= r["wait_ms"] < 1_800_000 for r in records), records
+
+
 def test_dates_that_never_come(stand):
     """They wait for ever, and all that is due is delivered beside them; dates out of any calendar are taken, too."""
     stand.db.execute("insert into pgmq.q_work (vt, message, enqueued_at) values ('infinity', '{}', now()), ('294276-12-31 23:59:59', '{}', now()),"

@@ -5,6 +5,11 @@ import json
 import socket
 import time
 
+try:
+    import jsonschema
+except ImportError:  # the tests that need it are skipped then
+    jsonschema = None
+
 from .paths import TIMEOUT
 
 
@@ -53,3 +58,43 @@ class Http:
         status, kind, text = self(path, **more)
         assert kind == "application/json"
         return status, json.loads(text)
+
+
+class Described(Http):
+    """A client that checks every answer against the OpenAPI description once it has it, and remembers which it has seen."""
+
+    def __init__(self, port, token=None):
+        super().__init__(port, token)
+        self.spec, self.seen = None, set()
+
+    def describe(self):
+        self.spec = self.json("/api/openapi.json")[1] if jsonschema is not None else None
+
+    def operation(self, path, method):
+        """(pattern, operation) of the description for a path."""
+        parts = path.partition("?")[0].split("/")
+        for pattern, methods in self.spec["paths"].items():
+            names = pattern.split("/")
+            if len(names) == len(parts) and all(n.startswith("{") or n == p for n, p in zip(names, parts)):
+                return pattern, methods.get(method.lower())
+        return None, None
+
+    def __call__(self, path, method="GET", **more):
+        status, kind, text = super().__call__(path, method, **more)
+        if self.spec is not None and method in ("GET", "POST"):
+            pattern, operation = self.operation(path, method)
+            if operation is not None:
+                responses = operation["responses"]
+                assert str(status) in responses, f"{method} {pattern} answers {status}, which is not described: {text}"
+                answer = responses[str(status)]
+                if "$ref" in answer:
+                    answer = self.spec["components"]["responses"][answer["$ref"].rpartition("/")[2]]
+                content = answer.get("content")
+                if content:
+                    assert kind.partition(";")[0] in content, f"{method} {pattern} answers {kind}"
+                if content and "application/json" in content:
+                    jsonschema.Draft202012Validator(
+                        {**content["application/json"]["schema"], "components": self.spec["components"]},
+                        format_checker=jsonschema.FormatChecker()).validate(json.loads(text))
+                self.seen.add((method, pattern, status))
+        return status, kind, text
