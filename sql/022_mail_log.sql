@@ -115,7 +115,7 @@ BEGIN
         u (key, token, msg_id, template, message_id, address, attempt, provider, unsubscribe, n)),
     w AS (INSERT INTO pgmqd.mail_log AS l (dedupe_key, queue, msg_id, template, message_id, recipient, state, attempt, token, provider)
       SELECT u.key, mail_begin_many.queue, u.msg_id, u.template, u.message_id, u.whose, 'sending', u.attempt, u.token, u.provider FROM u
-      WHERE (SELECT 1 FROM pgmqd.suppression s WHERE s.recipient = u.whose LIMIT 1) IS NULL ORDER BY u.key
+      WHERE (SELECT 1 FROM pgmqd.suppression s WHERE s.recipient = u.whose LIMIT 1) IS NULL ORDER BY u.key, u.n
       ON CONFLICT (dedupe_key) DO NOTHING RETURNING l.dedupe_key, l.token),
     fresh AS (SELECT u.n, u.unsubscribe, u.whose FROM u JOIN w ON w.dedupe_key = u.key AND w.token = u.token),
     t AS (INSERT INTO pgmqd.unsubscribe_tokens (token, recipient) SELECT f.unsubscribe, f.whose FROM fresh f WHERE f.unsubscribe IS NOT NULL
