@@ -5,6 +5,7 @@
 #include "reply.h"
 #include "route.h"
 #include "safety.h"
+#include "signature.h"
 #include "sending.h"
 
 #include <signal.h>
@@ -24,6 +25,7 @@ void sending_free(struct sending *s)
 	g_free(s->message_id);
 	g_free(s->seed);
 	g_free(s->bytes);
+	g_free(s->signed_bytes);
 	g_free(s->stuffed);
 	if (s->entry.ledger != NULL)
 		ledger_clear(&s->entry);
@@ -33,8 +35,15 @@ void sending_free(struct sending *s)
 /* Cross-checks of the options. */
 static int email_config_complete(void *handle)
 {
-	char *reason = email_options_check(handle);
+	struct email *h = handle;
+	char *reason = email_options_check(h);
 
+	if (reason == NULL) {
+		/* The key is tried now, so that no mail has to wait for it. */
+		email_options_apply(h);
+		signer_free(signer_new(h, &reason));
+		email_options_release(h);
+	}
 	if (reason == NULL)
 		return 0;
 	pgmqd_log(PGMQD_ERROR, "%s", reason);
@@ -47,6 +56,7 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 {
 	struct email *h = handle;
 	struct sigaction old;
+	char *reason = NULL;
 
 	/* A TLS library writes without MSG_NOSIGNAL: a server that hangs up must not end the process. */
 	if (sigaction(SIGPIPE, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
@@ -54,6 +64,12 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	mime_start();
 	h->worker = w;
 	email_options_apply(h);
+	h->signer = signer_new(h, &reason);
+	if (reason != NULL) {
+		pgmqd_log(PGMQD_ERROR, "%s", reason);
+		g_free(reason);
+		return -1;
+	}
 	h->sendings = g_hash_table_new(NULL, NULL);
 	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
@@ -72,6 +88,8 @@ static void email_stop(void *handle)
 		smtp_pool_free(h->pool);
 	ledger_stop(&h->ledger);
 	g_hash_table_destroy(h->sendings);
+	signer_free(h->signer);
+	h->signer = NULL;
 	email_options_release(h);
 	mime_stop();
 }
@@ -86,7 +104,8 @@ static void on_smtp_done(void *arg, const struct mail_result *result)
 static void announce(struct sending *s, bool held)
 {
 	if (s->stuffed == NULL)
-		s->stuffed = reply_stuff_dots(s->bytes, s->len, &s->mail.len);
+		s->stuffed = reply_stuff_dots(s->signed_bytes != NULL ? s->signed_bytes : s->bytes, s->signed_bytes != NULL ? s->signed_len : s->len,
+			&s->mail.len);
 	s->mail.from = s->email->from_address;
 	if (s->email->bounce_checked != NULL) {
 		const char *at = strchr(s->email->bounce_checked, '@');
