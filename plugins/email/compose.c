@@ -170,9 +170,8 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	/* Not of the content: "=_", which boundaries begin with, cannot stand in a body anyway (mime.c), and hashing 20 kB takes longer than
-	 * all the rest of a mail. */
-	const char *const named[] = { "boundary", s->key };
+	/* Of the message too, so that no text of it can hold the boundary that it will get; the rendered texts are much longer. */
+	const char *const named[] = { "boundary", s->key, pgmqd_msg_text(s->msg, NULL) };
 
 	mail->seed = s->seed = mime_digest(named, G_N_ELEMENTS(named));
 	s->bytes = mime_compose(mail, &s->len, &wrong);

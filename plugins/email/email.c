@@ -1,6 +1,7 @@
 /* email.c: the plugin itself: a queue's message becomes a mail, the mail goes out, the outcome goes back. */
 #include "config.h"
 
+#include "httpcheck.h"
 #include "pace.h"
 #include "reply.h"
 #include "route.h"
@@ -289,27 +290,34 @@ static void email_cancel(void *handle, struct pgmqd_msg *m)
 	sending_free(s);
 }
 
-/* For pgmqd doctor: is the mail server there, and does it let us in? No mail is sent. */
-static void email_check(void *handle, struct pgmqd_check *c)
+/* Is the mail server there, and does it let us in? */
+static void check_server(const struct smtp_settings *s, struct pgmqd_check *c)
 {
-	struct email *h = handle;
-	const struct smtp_settings *s = &h->settings;
 	const char *remedy = NULL;
-	char *text;
+	char *text = smtp_try(s, &remedy);
 
-	email_options_apply(h);
-	if (route_find(&h->routes, "smtp") == NULL) {
-		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mails go out by HTTP: the key was not tried, since that takes a mail");
-		email_options_release(h);
-		return;
-	}
-	text = smtp_try(s, &remedy);
 	if (text != NULL)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, remedy, "%s", text);
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mail server %s:%u is there%s%s", s->host, s->port,
 			s->tls == SMTP_TLS_NONE ? ", without TLS" : ", TLS verified", s->user != NULL ? ", login taken" : ", no login");
 	g_free(text);
+}
+
+/* For pgmqd doctor: does every provider let us in? No mail is sent. */
+static void email_check(void *handle, struct pgmqd_check *c)
+{
+	struct email *h = handle;
+
+	email_options_apply(h);
+	for (unsigned i = 0; i < h->routes.n; i++) {
+		const struct provider *p = h->routes.ways[i].provider;
+
+		if (p->probe != NULL)
+			httpcheck_tell(h, p, c);
+		else
+			check_server(&h->settings, c);
+	}
 	email_options_release(h);
 }
 
