@@ -5,7 +5,7 @@
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
     autoconf automake libtool gcc libc6-dev make pkg-config libpq-dev libevent-dev libcurl4-openssl-dev libcjson-dev \
-    libinih-dev libgmime-3.0-dev libidn2-dev libglib2.0-dev libssl-dev libcairo2-dev libpango1.0-dev
+    libinih-dev libgmime-3.0-dev libopendkim-dev libidn2-dev libglib2.0-dev libssl-dev libcairo2-dev libpango1.0-dev
 COPY . /src
 WORKDIR /src
 RUN ./autogen.sh && mkdir -p build && cd build && \
@@ -20,7 +20,7 @@ CMD ["python3", "-u", "-m", "aiosmtpd", "-n", "-l", "0.0.0.0:1025", "-c", "aiosm
 
 FROM debian:bookworm-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-    libpq5 libevent-core-2.1-7 libevent-extra-2.1-7 libcurl4 libcjson1 libinih1 libgmime-3.0-0 libidn2-0 libglib2.0-0 libssl3 \
+    libpq5 libevent-core-2.1-7 libevent-extra-2.1-7 libcurl4 libcjson1 libinih1 libgmime-3.0-0 libopendkim11 libidn2-0 libglib2.0-0 libssl3 \
     libcairo2 libpangocairo-1.0-0 fonts-paratype ca-certificates && rm -rf /var/lib/apt/lists/* && \
     useradd --system --home-dir /var/lib/pgmqd --create-home pgmqd
 COPY --from=build /out /

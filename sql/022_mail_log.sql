@@ -99,17 +99,35 @@ BEGIN
   RETURN CASE WHEN was.state IN ('failed', 'suppressed') THEN 'sending' ELSE concat_ws(' ', 'again', was.provider) END;
 END $f$;
 
--- The same for many mails at once, in one commit; in the order of keys, so that no two processes wait for each other.
+-- The same for many mails at once, in one commit. Those that nobody has seen before and that nothing speaks against, which is nearly all, get
+-- their rows by one statement; the others go one by one. Both in the order of keys, so that no two processes wait for each other. The
+-- suppression is looked up by a subquery of one value: a join might walk over the whole table.
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin_many(keys text[], tokens text[], msg_ids bigint[], templates text[], message_ids text[],
   addresses text[], attempts integer[], resends boolean[], providers text[], optionals boolean[], unsubscribe_tokens text[], queue text, safe text)
 RETURNS TABLE (nth bigint, answer text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
+  done bigint[];
   m record;
 BEGIN
+  WITH u AS MATERIALIZED (SELECT *, coalesce(pgmqd.mail_recipient(u.address), '') AS whose
+      FROM unnest(keys, tokens, msg_ids, templates, message_ids, addresses, attempts, providers, unsubscribe_tokens) WITH ORDINALITY
+        u (key, token, msg_id, template, message_id, address, attempt, provider, unsubscribe, n)),
+    w AS (INSERT INTO pgmqd.mail_log AS l (dedupe_key, queue, msg_id, template, message_id, recipient, state, attempt, token, provider)
+      SELECT u.key, mail_begin_many.queue, u.msg_id, u.template, u.message_id, u.whose, 'sending', u.attempt, u.token, u.provider FROM u
+      WHERE (SELECT 1 FROM pgmqd.suppression s WHERE s.recipient = u.whose LIMIT 1) IS NULL ORDER BY u.key, u.n
+      ON CONFLICT (dedupe_key) DO NOTHING RETURNING l.dedupe_key, l.token),
+    fresh AS (SELECT u.n, u.unsubscribe, u.whose FROM u JOIN w ON w.dedupe_key = u.key AND w.token = u.token),
+    t AS (INSERT INTO pgmqd.unsubscribe_tokens (token, recipient) SELECT f.unsubscribe, f.whose FROM fresh f WHERE f.unsubscribe IS NOT NULL
+      ON CONFLICT DO NOTHING)
+  SELECT coalesce(array_agg(f.n), '{}') INTO done FROM fresh f;
+  RETURN QUERY SELECT d, 'sending'::text FROM unnest(done) d;
+  IF cardinality(done) = cardinality(keys) THEN
+    RETURN;
+  END IF;
   FOR m IN SELECT * FROM unnest(keys, tokens, msg_ids, templates, message_ids, addresses, attempts, resends, providers, optionals,
       unsubscribe_tokens) WITH ORDINALITY u (key, token, msg_id, template, message_id, address, attempt, resend, provider, optional, unsubscribe, n)
-    ORDER BY u.key, u.n
+    WHERE u.n <> ALL (done) ORDER BY u.key, u.n
   LOOP
     nth := m.n;
     answer := pgmqd.mail_begin(m.key, m.token, queue, m.msg_id, m.template, m.message_id, m.address, m.attempt, m.resend, m.provider, safe,
@@ -132,13 +150,17 @@ BEGIN
 END $f$;
 
 -- These were sent. Commits with their messages' archive, so it must not fail whatever happened to the ledger: then they would go out again.
+-- Row by row, in the order of keys: each is found by the primary key whatever the planner thinks of the table's size, and no two processes
+-- wait for each other.
 CREATE OR REPLACE FUNCTION pgmqd.mail_sent(keys text[], tokens text[], replies text[], provider_ids text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+DECLARE
+  m record;
 BEGIN
-  UPDATE pgmqd.mail_log l SET state = 'sent', reply = a.reply, provider_id = a.provider_id, changed_at = clock_timestamp()
-  FROM (SELECT o.dedupe_key, u.* FROM unnest(keys, tokens, replies, provider_ids) u (key, token, reply, provider_id)
-    JOIN pgmqd.mail_log o ON o.dedupe_key = u.key AND o.token = u.token ORDER BY o.dedupe_key FOR UPDATE OF o) a
-  WHERE l.dedupe_key = a.dedupe_key;
+  FOR m IN SELECT * FROM unnest(keys, tokens, replies, provider_ids) u (key, token, reply, provider_id) ORDER BY u.key LOOP
+    UPDATE pgmqd.mail_log l SET state = 'sent', reply = m.reply, provider_id = m.provider_id, changed_at = clock_timestamp()
+    WHERE l.dedupe_key = m.key AND l.token = m.token;
+  END LOOP;
 EXCEPTION WHEN OTHERS THEN
   RAISE WARNING 'pgmqd: the mail ledger could not be written: % (SQLSTATE %)', SQLERRM, SQLSTATE;
 END $f$;

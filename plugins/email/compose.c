@@ -4,6 +4,7 @@
 #include "address.h"
 #include "safety.h"
 #include "sending.h"
+#include "signature.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
@@ -169,15 +170,25 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	/* Of the content too, so that no text can hold the boundary that it will get. */
-	const char *const content[] = { s->key, pgmqd_msg_text(s->msg, NULL), mail->subject, mail->text, mail->html };
+	/* Of the message too, so that no text of it can hold the boundary that it will get; the rendered texts are much longer. */
+	const char *const named[] = { "boundary", s->key, pgmqd_msg_text(s->msg, NULL) };
 
-	mail->seed = s->seed = mime_digest(content, G_N_ELEMENTS(content));
+	mail->seed = s->seed = mime_digest(named, G_N_ELEMENTS(named));
 	s->bytes = mime_compose(mail, &s->len, &wrong);
 	if (s->bytes == NULL)
 		return g_strdup(wrong);
 	if (s->len > h->max_message_bytes)
 		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, s->len, (guint64)h->max_message_bytes);
+	/* Mail services sign by themselves, after changing headers. */
+	if (h->signer != NULL && h->pool != NULL) {
+		char *reason = NULL;
+
+		s->signed_bytes = signer_sign(h->signer, s->bytes, s->len, mail->date, &s->signed_len, &reason);
+		if (reason != NULL) {
+			*config = true;
+			return reason;
+		}
+	}
 	s->composed = true;
 	return NULL;
 }

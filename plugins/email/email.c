@@ -1,10 +1,12 @@
 /* email.c: the plugin itself: a queue's message becomes a mail, the mail goes out, the outcome goes back. */
 #include "config.h"
 
+#include "httpcheck.h"
 #include "pace.h"
 #include "reply.h"
 #include "route.h"
 #include "safety.h"
+#include "signature.h"
 #include "sending.h"
 
 #include <signal.h>
@@ -24,6 +26,7 @@ void sending_free(struct sending *s)
 	g_free(s->message_id);
 	g_free(s->seed);
 	g_free(s->bytes);
+	g_free(s->signed_bytes);
 	g_free(s->stuffed);
 	if (s->entry.ledger != NULL)
 		ledger_clear(&s->entry);
@@ -33,8 +36,15 @@ void sending_free(struct sending *s)
 /* Cross-checks of the options. */
 static int email_config_complete(void *handle)
 {
-	char *reason = email_options_check(handle);
+	struct email *h = handle;
+	char *reason = email_options_check(h);
 
+	if (reason == NULL) {
+		/* The key is tried now, so that no mail has to wait for it. */
+		email_options_apply(h);
+		signer_free(signer_new(h, &reason));
+		email_options_release(h);
+	}
 	if (reason == NULL)
 		return 0;
 	pgmqd_log(PGMQD_ERROR, "%s", reason);
@@ -47,6 +57,7 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 {
 	struct email *h = handle;
 	struct sigaction old;
+	char *reason = NULL;
 
 	/* A TLS library writes without MSG_NOSIGNAL: a server that hangs up must not end the process. */
 	if (sigaction(SIGPIPE, NULL, &old) == 0 && old.sa_handler == SIG_DFL)
@@ -54,6 +65,12 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	mime_start();
 	h->worker = w;
 	email_options_apply(h);
+	h->signer = signer_new(h, &reason);
+	if (reason != NULL) {
+		pgmqd_log(PGMQD_ERROR, "%s", reason);
+		g_free(reason);
+		return -1;
+	}
 	h->sendings = g_hash_table_new(NULL, NULL);
 	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
@@ -72,6 +89,8 @@ static void email_stop(void *handle)
 		smtp_pool_free(h->pool);
 	ledger_stop(&h->ledger);
 	g_hash_table_destroy(h->sendings);
+	signer_free(h->signer);
+	h->signer = NULL;
 	email_options_release(h);
 	mime_stop();
 }
@@ -86,7 +105,8 @@ static void on_smtp_done(void *arg, const struct mail_result *result)
 static void announce(struct sending *s, bool held)
 {
 	if (s->stuffed == NULL)
-		s->stuffed = reply_stuff_dots(s->bytes, s->len, &s->mail.len);
+		s->stuffed = reply_stuff_dots(s->signed_bytes != NULL ? s->signed_bytes : s->bytes, s->signed_bytes != NULL ? s->signed_len : s->len,
+			&s->mail.len);
 	s->mail.from = s->email->from_address;
 	if (s->email->bounce_checked != NULL) {
 		const char *at = strchr(s->email->bounce_checked, '@');
@@ -270,27 +290,34 @@ static void email_cancel(void *handle, struct pgmqd_msg *m)
 	sending_free(s);
 }
 
-/* For pgmqd doctor: is the mail server there, and does it let us in? No mail is sent. */
-static void email_check(void *handle, struct pgmqd_check *c)
+/* Is the mail server there, and does it let us in? */
+static void check_server(const struct smtp_settings *s, struct pgmqd_check *c)
 {
-	struct email *h = handle;
-	const struct smtp_settings *s = &h->settings;
 	const char *remedy = NULL;
-	char *text;
+	char *text = smtp_try(s, &remedy);
 
-	email_options_apply(h);
-	if (route_find(&h->routes, "smtp") == NULL) {
-		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mails go out by HTTP: the key was not tried, since that takes a mail");
-		email_options_release(h);
-		return;
-	}
-	text = smtp_try(s, &remedy);
 	if (text != NULL)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, remedy, "%s", text);
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mail server %s:%u is there%s%s", s->host, s->port,
 			s->tls == SMTP_TLS_NONE ? ", without TLS" : ", TLS verified", s->user != NULL ? ", login taken" : ", no login");
 	g_free(text);
+}
+
+/* For pgmqd doctor: does every provider let us in? No mail is sent. */
+static void email_check(void *handle, struct pgmqd_check *c)
+{
+	struct email *h = handle;
+
+	email_options_apply(h);
+	for (unsigned i = 0; i < h->routes.n; i++) {
+		const struct provider *p = h->routes.ways[i].provider;
+
+		if (p->probe != NULL)
+			httpcheck_tell(h, p, c);
+		else
+			check_server(&h->settings, c);
+	}
 	email_options_release(h);
 }
 

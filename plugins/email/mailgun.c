@@ -59,9 +59,19 @@ static void mailgun_judge(const struct provider_reply *reply, struct mail_result
 		result->is = MAIL_TRANSIENT;
 }
 
+/* GET BASE/v3/domains/DOMAIN: the domain's settings. */
+static void mailgun_probe(const struct email *h, struct provider_request *q)
+{
+	provider_url(q, h->mailgun_url);
+	g_string_append_printf(q->url, "/v3/domains/%s", h->mailgun_domain);
+	q->user = "api";
+	q->pass = h->mailgun_key;
+}
+
 const struct provider provider_mailgun = {
 	.name = "mailgun",
 	.check = mailgun_check,
 	.request = mailgun_request,
 	.judge = mailgun_judge,
+	.probe = mailgun_probe,
 };

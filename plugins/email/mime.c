@@ -6,6 +6,7 @@
 #include "header.h"
 
 #include <gmime/gmime.h>
+#include <stdbool.h>
 #include <string.h>
 
 void mime_start(void)
@@ -197,25 +198,38 @@ static void set_headers(GMimeMessage *message, const struct mime_mail *mail)
 	g_date_time_unref(date);
 }
 
+/* Whether there is a byte of eight bits. */
+static bool has_high(const char *data, size_t len)
+{
+	uint64_t word, bits = 0;
+
+	for (; len >= sizeof(word); data += sizeof(word), len -= sizeof(word)) {
+		memcpy(&word, data, sizeof(word));
+		bits |= word;
+	}
+	for (; len > 0; data++, len--)
+		bits |= (unsigned char)*data & 0x80;
+	return (bits & 0x8080808080808080U) != 0;
+}
+
 /* Whether the bytes may go to any mail server as they are: seven bits, CRLF, lines of up to 998. */
 static const char *check_wire(const char *data, size_t len)
 {
-	size_t line = 0;
+	const char *end = data + len;
 
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)data[i];
+	if (memchr(data, '\0', len) != NULL || has_high(data, len))
+		return "the mail would not be plain ASCII";
+	while (data < end) {
+		const char *lf = memchr(data, '\n', (size_t)(end - data));
+		size_t line = (size_t)((lf != NULL ? lf : end) - data);
 
-		if (c == 0 || c >= 0x80)
-			return "the mail would not be plain ASCII";
-		if (c == '\r' && i + 1 < len && data[i + 1] == '\n') {
-			i++;
-			line = 0;
-			continue;
-		}
-		if (c == '\r' || c == '\n')
+		if (lf != NULL && (line == 0 || data[--line] != '\r'))
 			return "the mail would have a bare line break";
-		if (++line > 998)
+		if (memchr(data, '\r', line) != NULL)
+			return "the mail would have a bare line break";
+		if (line > 998)
 			return "the mail would have a line of over 998 octets";
+		data = lf != NULL ? lf + 1 : end;
 	}
 	return NULL;
 }

@@ -75,6 +75,11 @@ const struct pgmqd_option email_options[] = {
 	{ "unsubscribe_url", PGMQD_URL, 0, AT(unsubscribe_url), NULL,
 		"Where /api/mail/unsubscribe of pgmqd's HTTP server is for the world; puts List-Unsubscribe into mails of class reminder.", NULL, NULL },
 	{ "feedback_id", PGMQD_STRING, 0, AT(feedback_id), NULL, "Sender's name for the header Feedback-ID; without one there is none.", NULL, NULL },
+	{ "dkim_key", PGMQD_STRING, 0, AT(dkim_key), NULL,
+		"SMTP: file (PEM) with a private RSA key; mails are signed by DKIM. Not needed where the mail server signs.", "EMAIL_DKIM_KEY", NULL },
+	{ "dkim_selector", PGMQD_STRING, 0, AT(dkim_selector), NULL, "DKIM: where in the DNS the public key is: SELECTOR._domainkey.DOMAIN.",
+		"EMAIL_DKIM_SELECTOR", NULL },
+	{ "dkim_domain", PGMQD_STRING, 0, AT(dkim_domain), NULL, "DKIM: domain that signs; default: the domain of from.", "EMAIL_DKIM_DOMAIN", NULL },
 	{ "redirect_all_to", PGMQD_STRING, 0, AT(redirect_all_to), NULL, "For tests: address that gets every mail, whoever was meant.",
 		"EMAIL_REDIRECT_ALL_TO", NULL },
 	{ "allow_domains", PGMQD_STRING, 0, AT(allow_domains), NULL, "For tests: mails to other domains are not sent.", "EMAIL_ALLOW_DOMAINS", NULL },
@@ -203,6 +208,10 @@ static char *check_modes(const struct email *h)
 	if (reason == NULL && (given(h->redirect_all_to) != NULL || given(h->dry_run) != NULL) && h->production && !h->force_test_mode)
 		reason = g_strdup("redirect_all_to and dry_run keep mails from people, and production = yes; take them out, or set "
 				  "force_test_mode = yes");
+	if (reason == NULL && given(h->dkim_key) != NULL && (given(h->dkim_selector) == NULL || !address_host_ok(h->dkim_selector)))
+		reason = g_strdup("dkim_selector: dkim_key needs it, and it must be like a host name");
+	if (reason == NULL && given(h->dkim_domain) != NULL && !address_host_ok(h->dkim_domain))
+		reason = g_strdup("dkim_domain: it is not a domain");
 	if (reason == NULL && given(h->unsubscribe_url) != NULL && strlen(h->unsubscribe_url) > 800)
 		reason = g_strdup("unsubscribe_url: it is too long");
 	if (reason == NULL && given(h->feedback_id) != NULL &&

@@ -23,6 +23,7 @@ struct email {
 	const char *limits_text, *limit_scope;
 	const char *bounce_address, *reminder_templates, *unsubscribe_url, *feedback_id;
 	int64_t ttl, ttl_reminder;
+	const char *dkim_key, *dkim_selector, *dkim_domain;
 	const char *redirect_all_to, *allow_domains, *dry_run;
 	int production, force_test_mode;
 	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
@@ -35,6 +36,7 @@ struct email {
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;
 	struct smtp_pool *pool; /* NULL: no mails by SMTP */
+	struct signer *signer; /* NULL: mails are not signed */
 	struct routes routes;
 	struct route route[MAIL_KINDS];
 	struct limits limits;

@@ -49,6 +49,8 @@ struct provider {
 	void (*request)(const struct email *h, const struct provider_mail *mail, struct provider_request *q);
 	/* HTTP only: changes what the status alone has decided, and fills `id` in. */
 	void (*judge)(const struct provider_reply *reply, struct mail_result *result);
+	/* HTTP only: fills in a GET that shows whether the key is taken, without sending a mail. */
+	void (*probe)(const struct email *h, struct provider_request *q);
 };
 
 extern const struct provider provider_smtp, provider_resend, provider_sendgrid, provider_mailgun, provider_ses, provider_file;

@@ -216,6 +216,7 @@ char *reply_stuff_dots(const char *data, size_t len, size_t *out_len)
 	bool line_start = true;
 
 	for (size_t i = 0; i < len;) {
+		const char *lf, *cr;
 		size_t run;
 
 		/* A bare CR or LF is made a full line end here too: what one server takes for the end of a mail and the
@@ -229,8 +230,10 @@ char *reply_stuff_dots(const char *data, size_t len, size_t *out_len)
 		if (line_start && data[i] == '.')
 			g_string_append_c(s, '.');
 		line_start = false;
-		for (run = i; run < len && data[run] != '\r' && data[run] != '\n'; run++)
-			;
+		lf = memchr(data + i, '\n', len - i);
+		run = lf != NULL ? (size_t)(lf - data) : len;
+		if ((cr = memchr(data + i, '\r', run - i)) != NULL)
+			run = (size_t)(cr - data);
 		g_string_append_len(s, data + i, (gssize)(run - i));
 		i = run;
 	}

@@ -97,10 +97,22 @@ static void resend_judge(const struct provider_reply *reply, struct mail_result 
 	}
 }
 
+/* GET BASE/domains: a key that may only send is refused by name. */
+static void resend_probe(const struct email *h, struct provider_request *q)
+{
+	char *bearer = g_strdup_printf("Bearer %s", h->resend_key);
+
+	provider_url(q, h->resend_url);
+	g_string_append(q->url, "/domains");
+	provider_add_header(q, "Authorization", bearer);
+	g_free(bearer);
+}
+
 const struct provider provider_resend = {
 	.name = "resend",
 	.idempotent = true,
 	.check = resend_check,
 	.request = resend_request,
 	.judge = resend_judge,
+	.probe = resend_probe,
 };

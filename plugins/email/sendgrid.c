@@ -116,9 +116,21 @@ static void sendgrid_judge(const struct provider_reply *reply, struct mail_resul
 	}
 }
 
+/* GET BASE/v3/scopes: what the key may do. */
+static void sendgrid_probe(const struct email *h, struct provider_request *q)
+{
+	char *bearer = g_strdup_printf("Bearer %s", h->sendgrid_key);
+
+	provider_url(q, h->sendgrid_url);
+	g_string_append(q->url, "/v3/scopes");
+	provider_add_header(q, "Authorization", bearer);
+	g_free(bearer);
+}
+
 const struct provider provider_sendgrid = {
 	.name = "sendgrid",
 	.check = sendgrid_check,
 	.request = sendgrid_request,
 	.judge = sendgrid_judge,
+	.probe = sendgrid_probe,
 };

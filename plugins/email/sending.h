@@ -25,6 +25,8 @@ struct sending {
 	char *message_id, *seed;
 	char *bytes;            /* the mail */
 	size_t len;
+	char *signed_bytes;     /* the same with a DKIM signature, for SMTP; NULL without one */
+	size_t signed_len;
 	char *stuffed;          /* the same with SMTP's dots; only once it is needed */
 
 	enum mail_kind kind;

@@ -30,17 +30,34 @@ static char *ses_check(const struct email *h)
 	return NULL;
 }
 
+/* What all requests have: the address, and what signs them. */
+static void address_and_sign(const struct email *h, const char *path, struct provider_request *q)
+{
+	if (h->ses_url != NULL && h->ses_url[0] != '\0')
+		provider_url(q, h->ses_url);
+	else
+		g_string_printf(q->url, "https://email.%s.amazonaws.com", h->ses_region);
+	g_string_append(q->url, path);
+	if (h->ses_session_token != NULL && h->ses_session_token[0] != '\0')
+		provider_add_header(q, "X-Amz-Security-Token", h->ses_session_token);
+	q->user = h->ses_access_key;
+	q->pass = h->ses_secret_key;
+	/* The service is "ses", though the host says "email". */
+	q->sigv4 = g_strdup_printf("aws:amz:%s:ses", h->ses_region);
+}
+
+/* GET BASE/v2/email/account: the account's state. */
+static void ses_probe(const struct email *h, struct provider_request *q)
+{
+	address_and_sign(h, "/v2/email/account", q);
+}
+
 /* POST BASE/v2/email/outbound-emails. */
 static void ses_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
 {
 	cJSON *json = cJSON_CreateObject(), *to, *tag = cJSON_CreateObject(), *content;
 	char *data = provider_base64(mail->bytes, mail->len), *text;
 
-	if (h->ses_url != NULL && h->ses_url[0] != '\0')
-		provider_url(q, h->ses_url);
-	else
-		g_string_printf(q->url, "https://email.%s.amazonaws.com", h->ses_region);
-	g_string_append(q->url, "/v2/email/outbound-emails");
 	cJSON_AddStringToObject(json, "FromEmailAddress", mail->parts->from);
 	to = cJSON_AddArrayToObject(cJSON_AddObjectToObject(json, "Destination"), "ToAddresses");
 	cJSON_AddItemToArray(to, cJSON_CreateString(mail->parts->to));
@@ -57,12 +74,7 @@ static void ses_request(const struct email *h, const struct provider_mail *mail,
 	cJSON_Delete(json);
 	g_free(data);
 	provider_add_header(q, "Content-Type", "application/json");
-	if (h->ses_session_token != NULL && h->ses_session_token[0] != '\0')
-		provider_add_header(q, "X-Amz-Security-Token", h->ses_session_token);
-	q->user = h->ses_access_key;
-	q->pass = h->ses_secret_key;
-	/* The service is "ses", though the host says "email". */
-	q->sigv4 = g_strdup_printf("aws:amz:%s:ses", h->ses_region);
+	address_and_sign(h, "/v2/email/outbound-emails", q);
 }
 
 /* The error's name is in a header, "TooManyRequestsException:http://...". */
@@ -109,4 +121,5 @@ const struct provider provider_ses = {
 	.check = ses_check,
 	.request = ses_request,
 	.judge = ses_judge,
+	.probe = ses_probe,
 };

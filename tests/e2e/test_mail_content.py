@@ -5,11 +5,13 @@ import email.header
 import re
 from email.utils import parsedate_to_datetime
 
+import psycopg
 import pytest
 
 from lib import app
 from lib.paths import SRCDIR
-from lib.rig import MAIL_FROM, email_queue
+from lib.mailcatcher import MailCatcher
+from lib.rig import MAIL_FROM, Rig, email_queue
 
 IVAN = "ivan@example.test"
 
@@ -41,10 +43,24 @@ def check_wire(data):
     assert b"bcc" not in names
 
 
-@pytest.fixture
-def started(rig):
-    rig.start()
-    return rig
+def running(cluster, migrated, cert_dir, name):
+    """A database, a mail catcher and a pgmqd that tests may share: what they send does not depend on what went before."""
+    cluster.createdb(name, migrated)
+    with MailCatcher(cert_dir=cert_dir) as catcher, Rig(cluster, name, catcher) as r:
+        r.start()
+        yield r
+    cluster.dropdb(name)
+
+
+@pytest.fixture(scope="module")
+def started(cluster, migrated, cert_dir):
+    yield from running(cluster, migrated, cert_dir, "e2e_content")
+
+
+@pytest.fixture(scope="module")
+def refusing(cluster, migrated, cert_dir):
+    """One of its own for what must never be sent: nobody may even have connected to its mail server."""
+    yield from running(cluster, migrated, cert_dir, "e2e_refused")
 
 
 # ---- headers ----
@@ -81,7 +97,8 @@ def test_language_of_the_message(started):
     "Отчёт готов", "Я" * 200, "ё" * 30 + "🦦" + "е\u0308" * 80, "a" * 1500, "=?utf-8?B?0L3QtdGC?=", "100 % <b> \"q\" \\ it's",
     "Ваша проверка завершена, результаты готовы: Иван Петрович Примеров, 5 мая 2026 г., 14:30",
     "This subject is plain ASCII and too long to stand on one line of a header, so it has to be folded in some way",
-], ids=range(8))
+    "s" * (998 - len("Subject: ")), "s" * (999 - len("Subject: ")),  # the longest line there may be, and one more
+], ids=range(10))
 def test_subject_comes_back_as_it_went(started, subject):
     mail = exchange(started, subject=subject)
     assert mail.subject == subject
@@ -163,6 +180,13 @@ def test_variables_cannot_break_out(started):
     assert "{{report_url}}" in mail.body("plain") and "{{report_url}}" in mail.body("html")
 
 
+def test_link_that_would_run_a_script(refusing):
+    msg_id = refusing.send(IVAN, variables=dict(app.sample("report_ready"), report_url="javascript:alert(1)"))
+    record = refusing.daemon.wait_settled(msg_id=msg_id)
+    assert record["outcome"] == "fail" and "the value of report_url must start with https://" in record["reason"], record
+    assert refusing.catcher.connections == 0
+
+
 # ---- attachments ----
 
 def test_attachments(started):
@@ -180,7 +204,8 @@ def test_attachments(started):
 
 
 @pytest.mark.parametrize("name, kept", [
-    ("../../x.pdf", "x.pdf"), ("invoice\u202efdp.exe", "invoicefdp.exe"), ("2026\\.pdf", "2026_.pdf")])
+    ("../../x.pdf", "x.pdf"), ("invoice\u202efdp.exe", "invoicefdp.exe"), ("Отчёт \"за\" май; 2026\\.pdf", "Отчёт \"за\" май; 2026_.pdf"),
+    ("n" * 300 + ".pdf", "n" * 176 + ".pdf"), ("я" * 300 + ".pdf", "я" * 88 + ".pdf")], ids=range(5))
 def test_file_names_are_cleaned(started, name, kept):
     part = list(exchange(started, attachments=[{"filename": name, "content": ""}]).parsed.iter_attachments())[0]
     assert part.get_filename() == kept
@@ -195,7 +220,6 @@ def test_ten_megabytes(started):
 # ---- the same again ----
 
 def test_redelivery_is_the_same_to_the_byte(rig):
-    rig.catcher.answer("DATA", "451 4.3.0 not now", times=1)
     bodies = []
     handle = rig.catcher.handle_DATA
 
@@ -205,8 +229,19 @@ def test_redelivery_is_the_same_to_the_byte(rig):
 
     rig.catcher.handle_DATA = keep
     rig.start({"email_queue": email_queue(rig.catcher, backoff_min="10ms", backoff_max="10ms")})
-    exchange(rig, html="<p>Привет</p>", attachments=[{"filename": "Отчёт.pdf", "content": "AAAA"}])
-    assert len(bodies) == 2 and bodies[0] == bodies[1]
+    nasty = [
+        {"html": "<p>Привет</p>", "attachments": [{"filename": "Отчёт \"за\" май; 2026\\.pdf", "content": "AAAA"}, {"filename": "я" * 300, "content": ""}]},
+        {"to_name": "Иванов, \"Otter\" <x@y.test>", "subject": "ё" * 30 + "🦦" + "е\u0308" * 80},
+        {"text": "bare\rcr, \r\ncrlf, \nlf\r.\r\n.\n\r.\r", "html": ".start\n.\n..\n."},
+        {"text": "From here \n\ttab \t\n=3D" + "x" * 4000, "subject": "s" * 990},
+        {"to": "user@пример.рф", "html": "--=_alt_0123\n"},
+        {"template": "report_ready", "text": None, "subject": None, "variables": dict(app.sample("report_ready"), customer_name="<script> {{#x}}")},
+    ]
+    for message in nasty:
+        bodies.clear()
+        rig.catcher.answer("DATA", "451 4.3.0 not now", times=1)
+        exchange(rig, **message)
+        assert len(bodies) == 2 and bodies[0] == bodies[1]
 
 
 def test_message_ids_differ_between_messages(started):
@@ -228,6 +263,8 @@ def test_message_ids_differ_between_messages(started):
     ({"to": "почта@пример.рф"}, "outside ASCII"),
     ({"to": "l" * 65 + "@example.test"}, "longer than 64"),
     ({"to": "a@[127.0.0.1]"}, "IP address"),
+    ({"to": "\"a b\"@example.test"}, "to: it has a space"),
+    ({"to": "\"a.b\"@example.test"}, "a character before the @ is not allowed"),
     ({"subject": "Привет\r\nBcc: evil@example.test"}, "subject: it has a line break"),
     ({"subject": None}, "subject: it is missing"),
     ({"to_name": "Ivan\r\nBcc: evil@example.test"}, "to_name: it has a line break"),
@@ -239,23 +276,40 @@ def test_message_ids_differ_between_messages(started):
     ({"attachments": [{"filename": "x\r\nBcc: y", "content": ""}]}, "filename: it has a line break"),
     ({"attachments": [{"filename": "x", "content": "???"}]}, "not valid base64"),
     ({"attachments": [{"filename": "x", "content_type": "a/b\r\nBcc: y", "content": ""}]}, "content_type"),
-], ids=range(22))
-def test_refused_messages(started, change, reason):
+], ids=range(24))
+def test_refused_messages(refusing, change, reason):
     """A dead letter at once, with the reason and without the address; no server is asked."""
-    msg_id = started.enqueue({"to": IVAN, "subject": "Test", "text": "A line.\n", **change})
-    record = started.daemon.wait_settled(msg_id=msg_id)
+    msg_id = refusing.enqueue({"to": IVAN, "subject": "Test", "text": "A line.\n", **change})
+    record = refusing.daemon.wait_settled(msg_id=msg_id)
     assert record["outcome"] == "fail" and reason in record["reason"], record
     assert "example.test" not in record["reason"] and "evil" not in record["reason"], record
-    assert started.catcher.connections == 0
-    assert len(started.dead()) == 1 and started.rows("q_email_queue") == []
+    assert refusing.catcher.connections == 0
+    assert dead_letters(refusing, msg_id) == 1 and refusing.rows("q_email_queue") == []
+
+
+def dead_letters(rig, msg_id):
+    """How many dead letters have come of a message."""
+    return sum(row["headers"]["pgmqd_dead"]["msg_id"] == msg_id for row in rig.dead())
+
+
+@pytest.mark.parametrize("text", [
+    b'"a\\u0000b"', b'"\\ud83d"', b'"\\ud83d\\u0041"', b'"\xd0"', b'"\xc0\xaf"', b'"\xed\xa0\xbd"',
+], ids=["NUL", "lone surrogate", "half a pair", "cut letter", "overlong", "encoded surrogate"])
+def test_text_that_is_no_unicode(refusing, text):
+    """The database does not let it in; what another way may bring in is refused by the plugin (its unit tests)."""
+    with refusing.connect() as db:
+        db.execute("set client_encoding = sql_ascii")
+        with pytest.raises(psycopg.DataError):
+            db.execute(b"select pgmq.send('email_queue', '{\"to\": \"ivan@example.test\", \"subject\": " + text + b", \"text\": \"x\"}'::jsonb)")
+    assert refusing.rows("q_email_queue") == [] and refusing.catcher.connections == 0
 
 
 @pytest.mark.parametrize("text", ["[]", "[1]", "\"text\"", "7", "null", "true"])
-def test_message_that_is_no_object(started, text):
-    msg_id = started.enqueue(text)
-    record = started.daemon.wait_settled(msg_id=msg_id)
+def test_message_that_is_no_object(refusing, text):
+    msg_id = refusing.enqueue(text)
+    record = refusing.daemon.wait_settled(msg_id=msg_id)
     assert record["outcome"] == "fail" and "must be a JSON object" in record["reason"], record
-    assert len(started.dead()) == 1
+    assert dead_letters(refusing, msg_id) == 1
 
 
 def test_mail_that_is_too_large(rig):
@@ -268,8 +322,9 @@ def test_mail_that_is_too_large(rig):
 # ---- the log, the page ----
 
 def test_line_of_a_sent_mail(started):
+    mark = started.daemon.mark()
     mail = exchange(started, template="report_ready", text=None, subject=None, variables=app.sample("report_ready"))
-    record = started.daemon.wait_log(lambda r: r.get("text", "").startswith("sent "))
+    record = started.daemon.wait_log(lambda r: r.get("text", "").startswith("sent "), start=mark)
     assert record["level"] == "info" and record["plugin"] == "email" and record["msg_id"] > 0
     assert "template=report_ready" in record["text"] and mail.parsed["Message-ID"] in record["text"]
     assert "250 2.0.0" in record["text"] and IVAN not in record["text"]

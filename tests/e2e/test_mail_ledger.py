@@ -167,7 +167,7 @@ def test_stopped_in_conversation_is_known_not_to_be_sent(mailer):
 def test_works_without(mailer, how):
     rig = mailer.rig
     if how == "missing":
-        rig.db.execute("drop function pgmqd.mail_begin")
+        rig.db.execute("drop function pgmqd.mail_begin_many")
     elif how == "forbidden":
         rig.db.execute("create function refuse() returns trigger language plpgsql as"
                        " $$ begin raise exception 'permission denied for table mail_log' using errcode = '42501'; end $$")

@@ -346,3 +346,31 @@ def test_settings_are_checked(tmp_path):
     path.chmod(0o600)
     done = run("run", "--check", "-c", path, env={"RESEND_API_KEY": "re_1"})
     assert done.returncode != 0 and "ses_region (AWS_REGION)" in done.stdout + done.stderr
+
+
+# ---- pgmqd doctor ----
+
+@pytest.mark.parametrize("provider, path, answers", [
+    ("resend", "/domains", [((200, {"data": []}), "OK", "resend takes the key"), ((401, {"name": "restricted_api_key"}), "OK", "which may only send"),
+                            ((400, {"name": "validation_error"}), "FAIL", "does not take the key")]),
+    ("sendgrid", "/v3/scopes", [((200, {"scopes": ["mail.send"]}), "OK", "sendgrid takes the key"), ((401, {}), "FAIL", "does not take the key"),
+                                ((503, {}), "WARN", "answered 503")]),
+    ("mailgun", "/v3/domains/mg.example.test", [((200, {}), "OK", "mailgun takes the key"), ((404, {}), "FAIL", "does not know")]),
+    ("ses", "/v2/email/account", [((200, {"SendingEnabled": True}), "OK", "ses takes the key"), ((403, {}), "WARN", "may not read the account")]),
+], ids=["resend", "sendgrid", "mailgun", "ses"])
+def test_doctor_asks_the_service(rig, stub, tmp_path, provider, path, answers):
+    """The key is tried by a GET; no mail goes out, and the key is not told."""
+    settings = tmp_path / "pgmqd.conf"
+    settings.write_text(conf(rig.conninfo, {"email_queue": {
+        "plugin": "email", "provider": provider, "from": FROM, "resend_url": stub.url, "sendgrid_url": stub.url, "mailgun_url": stub.url, "ses_url": stub.url,
+        "resend_api_key": KEY, "sendgrid_api_key": KEY, "mailgun_api_key": KEY, "mailgun_domain": "mg.example.test", "ses_region": "eu-west-1",
+        "ses_access_key_id": KEY, "ses_secret_access_key": SECRET}}))
+    settings.chmod(0o600)
+    for (status, body), verdict, seen in answers:
+        stub.reset()
+        stub.answer(path, status, body)
+        done = run("doctor", "-c", settings, "--json")
+        found = [c for c in json.loads(done.stdout)["checks"] if c["check"] == "plugin" and "mail service" in c["seen"]]
+        assert len(found) == 1 and seen in found[0]["seen"] and found[0]["status"].upper() == verdict, found
+        assert [(r.method, r.path) for r in stub.requests()] == [("GET", path)] and KEY not in done.stdout
+        assert KEY in str(stub.requests()[0].headers) or base64.b64encode(f"api:{KEY}".encode()).decode() in str(stub.requests()[0].headers)
