@@ -148,5 +148,6 @@ def test_rules_and_dashboard_ask_for_what_is_there(port):
     assert len(set(asked)) > 25 and set(asked) <= there, set(asked) - there
     page = (SRCDIR / "dispatcher" / "pgmqd.8").read_text().partition(".Sh METRICS")[2].partition(".Sh ENVIRONMENT")[0]
     told = {f"pgmqd_{name}" for name in re.findall(r"^\.Ql (\w+)", page, re.M)}
+    told |= set(re.findall(r"^\.Li (pgmqd_\w+)", (SRCDIR / "plugins" / "email" / "pgmqd-email.7").read_text(), re.M))
     families = set(re.findall(r"^# TYPE (\w+)", text, re.M))
     assert families <= told, families - told

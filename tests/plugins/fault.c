@@ -13,6 +13,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,6 +104,13 @@ static void leak(struct fault *f)
 		memset(p, f->fd, (size_t)16 << 20);
 }
 
+/* Writes where nothing is, and dies of the signal, in a sanitized build too: there is no report in place of it. */
+__attribute__((no_sanitize("undefined", "address"))) static void fault_crash(struct fault *f)
+{
+	signal(SIGSEGV, SIG_DFL);
+	*f->nothing = 1;
+}
+
 /* Does what the message says. */
 static void fault_deliver(void *h, struct pgmqd_msg *m)
 {
@@ -112,7 +120,7 @@ static void fault_deliver(void *h, struct pgmqd_msg *m)
 
 	trace(f, m, what);
 	if (strcmp(what, "crash") == 0) {
-		*f->nothing = 1;
+		fault_crash(f);
 	} else if (strcmp(what, "exit") == 0) {
 		_exit(3);
 	} else if (strcmp(what, "hang") == 0) {
