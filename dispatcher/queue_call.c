@@ -20,6 +20,7 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 }
 
 #define CLAIM_COLUMNS 14
+#define LARGE_MESSAGE (1024 * 1024)
 
 struct claim_call {
 	struct queue *queue;
@@ -187,7 +188,8 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
-		m->text = malloc(m->text_len + 1); /* one message that is too large must not end the process */
+		/* one message that is too large must not end the process; without memory for a small one, the process is what is wrong */
+		m->text = m->text_len < LARGE_MESSAGE ? xrealloc(NULL, m->text_len + 1, 1) : malloc(m->text_len + 1);
 		if (m->text)
 			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
 	}

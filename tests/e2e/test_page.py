@@ -245,7 +245,7 @@ def test_in_the_browser(page, rig):
                 if view == "mails":
                     b.until(lambda: b.text("#mail-subject"))
                 b.shot(f"{view}-{lang}-{'phone' if width < 500 else 'desktop'}-{'dark' if dark else 'light'}")
-                assert b.js("return document.documentElement.scrollWidth <= innerWidth"), (view, width)
+                b.until(lambda: b.js("return document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than {width}")
                 assert b.js(UNNAMED) == [], view
                 assert b.js(FAINT) == [], (view, lang, dark)
         b.screen(1280, 900)

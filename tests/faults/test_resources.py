@@ -49,7 +49,7 @@ def test_disk_of_the_log_is_full(stand):
 
 
 @pytest.mark.skipif(INSTRUMENTED, reason="a sanitizer or valgrind needs all the address space")
-@pytest.mark.parametrize("megabytes", [8, 26])
+@pytest.mark.parametrize("megabytes", [12, 26])
 def test_message_larger_than_the_memory(stand, megabytes):
     """libpq has no memory for it, or the worker none for a copy: it ends as a dead letter that says so, and what came with it does not."""
     daemon = stand.start()  # how much an idle worker takes is not what matters
