@@ -265,18 +265,14 @@ static void conn_synced(struct pgconn *c)
 			bad = q;
 	}
 	while ((q = TAILQ_FIRST(&group)) != NULL) {
-		struct pgresult r = { .res = q->res };
+		struct pgresult r = { .res = q->res, .sqlstate = "00000" };
 
 		TAILQ_REMOVE(&group, q, link);
 		if (bad) { /* the culprit's error stands for all: nothing of the group was committed */
 			const char *text = bad->res ? PQresultErrorField(bad->res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 			const char *state = bad->res ? PQresultErrorField(bad->res, PG_DIAG_SQLSTATE) : NULL;
-
-			/* an error of libpq's own has no state: it had no memory for a result that was made all right */
 			r.error = text ? text : "no memory for the result";
 			r.sqlstate = state ? state : "53200";
-		} else {
-			r.sqlstate = "00000";
 		}
 		if (q->cb)
 			q->cb(q->arg, &r);
@@ -303,8 +299,13 @@ static bool conn_result(struct pgconn *c)
 		conn_synced(c);
 		return true;
 	}
-	if (!c->current)
-		c->current = head;
+	/* an error of libpq's own has no state: without memory it may lose an answer, and then the next ones are taken for others' */
+	if (res && PQresultStatus(res) == PGRES_FATAL_ERROR && !PQresultErrorField(res, PG_DIAG_SQLSTATE) && PQstatus(c->pg) != CONNECTION_BAD) {
+		PQclear(res);
+		conn_break(c, xstrdup("libpq had no memory for an answer"));
+		return false;
+	}
+	c->current = c->current ? c->current : head;
 	if (res) {
 		/* an error that comes after the statement's own result (a commit that failed) replaces it */
 		if (c->current->res && PQresultStatus(res) == PGRES_FATAL_ERROR) {
