@@ -100,8 +100,9 @@ def test_everyone_can_reach_it_only_with_the_token(rig, http_port):
 
 def test_short_token_is_refused(rig):
     rig.start(env={"PGMQD_HTTP_TOKEN": "short"}, ready=False)
+    said = "http_token (or PGMQD_HTTP_TOKEN in the environment) has to be 16 characters"
+    rig.daemon.wait_log(lambda r: said in f"{r.get('text')} {r.get('raw')}")
     assert rig.daemon.process.wait(TIMEOUT) != 0
-    assert "http_token (or PGMQD_HTTP_TOKEN in the environment) has to be 16 characters" in rig.daemon.tail()
     rig.daemon = None
 
 

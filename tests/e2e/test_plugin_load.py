@@ -190,5 +190,5 @@ def test_reloads_under_load(rig, directory):
     handled = [(r["msg_id"], r["attempt"]) for r in daemon.records() if r.get("text") == "settled" and r["outcome"] != "release"]
     assert sorted(handled) == [(msg_id, 1) for msg_id in sorted(sent)], "what an old worker has begun is finished by it"
     fds, rss = resources(daemon.process.pid)
-    assert fds == before[0], f"{before[0]} descriptors became {fds}"
+    assert fds <= before[0], f"{before[0]} descriptors became {fds}"
     assert INSTRUMENTED or rss <= before[1] + 512, f"{before[1]} kB became {rss} kB"
