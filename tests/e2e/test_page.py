@@ -246,6 +246,7 @@ def test_in_the_browser(page, rig):
                     b.until(lambda: b.text("#mail-subject"))
                 b.shot(f"{view}-{lang}-{'phone' if width < 500 else 'desktop'}-{'dark' if dark else 'light'}")
                 b.until(lambda: b.js("return document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than {width}")
+                b.until(lambda: b.js("return [...document.querySelectorAll('.card')].every(c => c.scrollWidth <= c.clientWidth)"), f"a card of {view} hides its right end at {width} in {lang}")
                 assert b.js(UNNAMED) == [], view
                 assert b.js(FAINT) == [], (view, lang, dark)
         b.screen(1280, 900)
