@@ -71,8 +71,8 @@ bool queue_is_stale(const char *sqlstate)
 /* ---- the texts ---- */
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: with $6, when that is not all
- * there are, the time until the next that falls due, what the mark is made of (clock, oldest running and next transaction, and the
- * last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
+ * there are, the time until the next that falls due, what the mark is made of (clock, oldest running transaction and this one's own,
+ * which $8 asks for where nothing is claimed; and the last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
  * with $4 whether the index for priorities has come or gone.
  * A message that has had its attempts comes without its text, which may be what none of them survived. Where RETURNING asks the table
  * itself, it sees what was there before: the time at which the message fell due. A large claim asks only for those claimed before,
@@ -93,8 +93,9 @@ static char *sql_claim(const struct queue *q)
 		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM picked) < $1::int THEN"
 		" (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\" WHERE vt > (SELECT pg_catalog.clock_timestamp())),"
-		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint END, (pg_catalog.clock_timestamp() - interval '1 second')::text,"
-		" pg_catalog.pg_current_snapshot()::text,"
+		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint END, (pg_catalog.now() - interval '1 second')::text,"
+		" concat_ws(':', pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
+		" CASE WHEN $8::bool OR (SELECT count(*) FROM picked) > 0 THEN pg_catalog.pg_current_xact_id() END),"
 		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
 		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
 		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END, %11$s, NULL",
@@ -316,6 +317,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	free(q->horizon);
 	free(q->fence);
 	q->mark = q->horizon = q->fence = NULL;
+	q->fence_ms = 0;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->priority = false;
 	for (int i = 0; i < rows; i++) {
 		const char *kind = PQgetvalue(r->res, i, 0), *cols = PQgetvalue(r->res, i, 1);

@@ -5,6 +5,7 @@
 
 #include "log.h"
 #include "sqltext.h"
+#include "stats.h"
 #include "xalloc.h"
 
 #include <stdio.h>
@@ -22,6 +23,8 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 #define CLAIM_COLUMNS 14
 #define LARGE_MESSAGE (1024 * 1024)
 
+#define FENCE_MS 1000
+
 struct claim_call {
 	struct queue *queue;
 	unsigned asked;
@@ -30,16 +33,19 @@ struct claim_call {
 	void *arg;
 };
 
-/* Moves the low-water mark. `clock` was a second ago at this look, `snapshot` is xmin:xmax:... of it. A row that is not visible now and has
- * a vt before that clock belongs to a transaction that was running: once those are over, that clock is the horizon, and a look that
- * found less than it asked for has seen all there was below. One that got all it asked for has seen what was below its last row:
- * `seen` is that row's vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there was no row. */
-static void claim_mark(struct queue *q, const char *clock, const char *snapshot, const char *seen, bool all)
+/* Moves the low-water mark. `clock` is a second before this look began; `xids` is xmin of its snapshot and, where it has one, its own xid. A
+ * row that is not visible now and has a vt before that clock belongs to a transaction that has an xid already, so a smaller one than ours
+ * (the snapshot's xmax would not do: the newest transactions that run are not below it). Once all those are over, that clock is the
+ * horizon, and a look that found less than it asked for has seen all there was below. One that got all it asked for has seen what was
+ * below its last row: `seen` is that row's vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there
+ * was no row. */
+static void claim_mark(struct queue *q, const char *clock, const char *xids, const char *seen, bool all)
 {
-	unsigned long long xmin, xmax;
+	unsigned long long xmin, own;
 	bool passed;
+	int n = sscanf(xids, "%llu:%llu", &xmin, &own);
 
-	if (sscanf(snapshot, "%llu:%llu", &xmin, &xmax) != 2)
+	if (n < 1)
 		return;
 	passed = q->fence && xmin >= q->fence_xid;
 	if (passed) {
@@ -51,10 +57,20 @@ static void claim_mark(struct queue *q, const char *clock, const char *snapshot,
 		free(q->mark);
 		q->mark = xstrdup(all ? q->horizon : seen);
 	}
-	if (!q->fence) {
+	if (!q->fence && n == 2) {
 		q->fence = xstrdup(clock);
-		q->fence_xid = xmax;
+		q->fence_xid = own;
+		q->fence_ms = stats_now_ms();
 	}
+}
+
+/* Whether a look that may claim nothing takes an xid all the same, for a fence: as long as the last messages claimed leave dead rows
+ * at the ends of their leases, and not more than one a second. */
+static bool claim_fences(const struct queue *q)
+{
+	int64_t now = stats_now_ms();
+
+	return !q->grouped && !q->fence && (!q->fence_ms || (now - q->fence_ms >= FENCE_MS && q->fence_ms < q->claimed_ms + q->lease_ms + 2 * FENCE_MS));
 }
 
 /* The claim's answer: rows, and one last row about the queue. */
@@ -70,6 +86,8 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			abort();
 		}
 		claim.rows = last;
+		if (last > 0)
+			call->queue->claimed_ms = stats_now_ms();
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->ask)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
@@ -86,7 +104,8 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, que
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[7] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon };
+	const char *params[8] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon,
+	                          claim_fences(q) ? "t" : "f" };
 
 	snprintf(count, sizeof(count), "%u", n);
 	call->queue = q;
@@ -98,7 +117,7 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, que
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}
-	queue_run(q, ST_CLAIM, 7, params, claim_answer, call);
+	queue_run(q, ST_CLAIM, 8, params, claim_answer, call);
 	if (q->grouped)
 		pgconn_group_end(q->pg);
 }

@@ -20,6 +20,7 @@ struct queue {
 	char *horizon; /* a time below which no transaction that still runs can bring a row: the mark's limit */
 	char *fence;   /* the horizon to be, once all transactions up to fence_xid are over */
 	unsigned long long fence_xid;
+	int64_t fence_ms, claimed_ms; /* when the last fence was set, and when messages were claimed last */
 	char *table; /* lower case, without the q_ */
 	char *plugin, *version;
 	int64_t lease_ms;

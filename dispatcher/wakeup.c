@@ -4,7 +4,8 @@
  *   WAKING   many messages in a short time: the lock "awake" is being asked for
  *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 8 ms while messages come, then up to 20 ms
  *   CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come back, the worker goes
- *            on looking, so that whoever was silent because it saw us awake is seen by us
+ *            on looking, so that whoever was silent because it saw us awake is seen by us; many messages lead back to WAKING,
+ *            since producers that follow each other closely may never leave "in flight" free
  *
  * The other half is pgmqd.wakeup() in sql/020_pgmqd.sql; tests/model/wakeup.pml is the proof of the pair.
  */
@@ -150,6 +151,8 @@ static void wakeup_awake(void *arg, bool ok)
 	f->poll_ms = 1;
 	if (ok)
 		flow_timer(f->busy, f->poll_ms);
+	else if (!f->closed)
+		wakeup_close(f); /* it was not asleep when it asked */
 }
 
 /* "awake" was given up, and "in flight" tried. */
@@ -206,6 +209,21 @@ static int64_t wakeup_busy_poll(int64_t ms, int rows)
 	return ms < 1 ? 1 : ms > max ? max : ms;
 }
 
+/* Counts messages while "awake" is not held; asks for it, and says so, when there are many in a short time. */
+static bool wakeup_burst(struct flow *f, int64_t now, int rows)
+{
+	if (now - f->burst_ms > BURST_MS) {
+		f->burst_ms = now;
+		f->burst = 0;
+	}
+	f->burst += (unsigned)rows;
+	if (f->notify == NOTIFY_PLAIN || (f->notify == NOTIFY_ADAPTIVE && f->burst < BURST_MESSAGES))
+		return false;
+	f->wake = WAKE_WAKING;
+	queue_awake(f->queue, wakeup_awake, f);
+	return true;
+}
+
 /* A look came back with `rows`. */
 void wakeup_looked(struct flow *f, int rows)
 {
@@ -214,15 +232,7 @@ void wakeup_looked(struct flow *f, int rows)
 
 	switch (f->wake) {
 	case WAKE_ASLEEP:
-		if (now - f->burst_ms > BURST_MS) {
-			f->burst_ms = now;
-			f->burst = 0;
-		}
-		f->burst += (unsigned)rows;
-		if (f->notify == NOTIFY_OFF || (f->notify == NOTIFY_ADAPTIVE && f->burst >= BURST_MESSAGES)) {
-			f->wake = WAKE_WAKING;
-			queue_awake(f->queue, wakeup_awake, f);
-		}
+		wakeup_burst(f, now, rows);
 		break;
 	case WAKE_WAKING:
 		break;
@@ -245,7 +255,7 @@ void wakeup_looked(struct flow *f, int rows)
 	case WAKE_CLOSING:
 		if (f->closed) {
 			f->wake = WAKE_ASLEEP;
-		} else {
+		} else if (!wakeup_burst(f, now, rows)) {
 			f->poll_ms = f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
 			flow_timer(f->busy, f->poll_ms);
 		}

@@ -186,6 +186,33 @@ def test_silent_enqueue_of_a_killed_worker(rig, queue, tmp_path):
     assert quiet in started(trace)
 
 
+def test_mark_waits_for_the_newest_transaction(rig, queue, tmp_path):
+    """Looks that come while the newest transaction of all runs do not put the low-water mark above what it brings."""
+    trace = start(rig, tmp_path, log_level="info")
+    with rig.connect(autocommit=False) as late:
+        late_id = late.execute("select pgmq.send('stress', '{}')").fetchone()[0]
+        mark = rig.daemon.mark()
+        rig.daemon.kill_child("worker")  # the next one looks again and again until this transaction is over
+        rig.daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
+        rig.db.execute("select pg_sleep(1.5)")  # the mark is a second behind
+        late.commit()
+    assert settle_wait(rig, 10)
+    assert late_id in started(trace)
+
+
+def test_producers_that_leave_no_gap(rig, queue, tmp_path):
+    """A worker that starts among them never has "in flight", and becomes awake all the same."""
+    with rig.connect(autocommit=False) as held:
+        held.execute("select pgmq.send('stress', '{}')")
+        trace = start(rig, tmp_path)
+        with Busy(rig):
+            wait_awake(rig, True)
+        held.rollback()
+    last = rig.db.execute("select pgmq.send('stress', '{}')").fetchone()[0]
+    assert settle_wait(rig)
+    assert last in started(trace)
+
+
 def test_notify_off_polls(rig, queue, tmp_path):
     trace = start(rig, tmp_path, notify="off")
     ids = [rig.db.execute("select pgmq.send('stress', '{}')").fetchone()[0] for _ in range(3)]

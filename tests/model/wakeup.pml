@@ -158,6 +158,7 @@ closing:
 tries:
 	may_die();
 	if
+	:: atomic { !awake -> awake = true; mine = true }; goto busy /* many messages meanwhile */
 	:: BROKEN == 2 || flight == 0 -> skip /* had exclusively, and given back in the same step */
 	:: BROKEN != 2 && flight != 0 ->
 		if :: look() :: skip fi;
