@@ -6,6 +6,8 @@ from pathlib import Path
 
 MEMCHECK = Path(__file__).with_name("memcheck")
 ROOT = os.environ.get("PGMQD_VALGRIND")
+# How much longer things take than they should: under valgrind.
+SLOW = 10 if ROOT else 1
 
 
 def active():
