@@ -10,10 +10,6 @@ import pytest
 from lib import paths
 from lib.daemon import clean_environment, command_line, run
 from lib.stand import INSTRUMENTED, SLOW
-from lib.valgrind import active
-
-# It starts itself again by /proc/self/exe, which under valgrind is valgrind; and its figures would mean nothing.
-measures = pytest.mark.skipif(active(), reason="a benchmark, which valgrind has no use for")
 
 DIRS = {f"PGMQD_{name.upper()}": value for name, value in paths.directories().items()}
 
@@ -45,7 +41,6 @@ def check_ratios(answer, table):
             assert ratio == pytest.approx(row[key] / base[key])
 
 
-@measures
 def test_latency(rig):
     answer, table = rows(bench(rig.conninfo, "latency", "--messages", "40", "--rounds", "2", "--gap", "1", "--delayed", "300", "--json"))
     assert answer["bench"] == "latency" and answer["unit"] == "ms" and answer["base"] == "bare loop"
@@ -57,7 +52,6 @@ def test_latency(rig):
     assert traces(rig.db) == []
 
 
-@measures
 def test_drain_with_a_snapshot_held(rig):
     answer, table = rows(bench(rig.conninfo, "drain", "--messages", "1500", "--rounds", "2", "--hold-snapshot", "--in-flight", "100", "--json"))
     assert answer["unit"] == "messages/s" and list(table)[1] == "pgmqd"
@@ -66,7 +60,6 @@ def test_drain_with_a_snapshot_held(rig):
     assert traces(rig.db) == []
 
 
-@measures
 def test_enqueue_as_a_table(rig):
     head, *lines = bench(rig.conninfo, "enqueue", "--producers", "2", "--seconds", "1", "--rounds", "1").splitlines()
     assert head.split() == ["messages/s", "of", "2", "producers", "messages", "median", "least", "most", "ratio"]
@@ -76,7 +69,6 @@ def test_enqueue_as_a_table(rig):
     assert traces(rig.db) == []
 
 
-@measures
 def test_mail(rig, catcher):
     argv = ("mail", "--smtp", f"{catcher.host}:{catcher.port}", "--messages", "20", "--rounds", "1", "--to", "ivan@example.test",
             "--option", f"smtp_ca_file={catcher.ca_file}", "--option", f"smtp_user={catcher.user}", "--option", f"smtp_pass={catcher.password}")
@@ -119,7 +111,6 @@ def parent(pid):
         return 0
 
 
-@measures
 def test_no_schedules_are_run(rig):
     """The pgmqd that is measured leaves what is due to others: that is the database of somebody's application."""
     rig.db.execute("insert into pgmqd.schedule (name, cron, command, runner, next_due) values ('mine', '* * * * *', 'create table public.ran ()',"
