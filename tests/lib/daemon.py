@@ -151,9 +151,14 @@ class Daemon:
                     pass  # it ended meanwhile
         return found
 
+    def child(self, title):
+        """The pid of the one child with `title` in its title."""
+        (pid,) = [pid for pid, text in self.children().items() if title in text]
+        return pid
+
     def kill_child(self, title):
         """SIGKILL for the one child with `title` in its title; returns its pid once it is gone."""
-        (pid,) = [pid for pid, text in self.children().items() if title in text]
+        pid = self.child(title)
         gone = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
         select.select([gone], [], [], 30)
