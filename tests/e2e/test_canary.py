@@ -96,7 +96,7 @@ def test_no_canary_where_operators_look(rig, tmp_path):
             written[path] = client(path)
         (worker,) = [pid for pid, title in daemon.children().items() if "worker email_queue" in title]
         mark = daemon.mark()
-        os.kill(worker, signal.SIGSEGV)
+        os.kill(worker, signal.SIGABRT)
         daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
         written["status"] = run("status", "--json", "-d", rig.conninfo, "-c", daemon.conf_path).stdout
         for queue in ("email_queue", "analytics_queue", "payment_processing_queue", "report_generation_queue", "hooks", "programs"):
