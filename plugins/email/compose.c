@@ -72,7 +72,8 @@ static bool is_expired(const struct sending *s)
 
 char *compose_begin(struct sending *s)
 {
-	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, &s->parsed);
+	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, s->email->strict_keys,
+		&s->parsed);
 
 	if (reason != NULL)
 		return reason;

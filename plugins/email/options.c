@@ -88,6 +88,7 @@ const struct pgmqd_option email_options[] = {
 	{ "force_test_mode", PGMQD_BOOL, 0, AT(force_test_mode), "no", "Allow them all the same.", NULL, NULL },
 	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
 		NULL, NULL },
+	{ "strict_keys", PGMQD_BOOL, 0, AT(strict_keys), "no", "Refuse a message that has a key which no mail has.", NULL, NULL },
 	{ "ledger", PGMQD_BOOL, 0, AT(use_ledger), "yes",
 		"Keep the mail ledger (pgmqd.mail_log), so that a mail that was sent is not sent again.", NULL, NULL },
 	{ "on_unknown", PGMQD_ENUM, 0, AT(on_unknown), "resend",
