@@ -18,7 +18,7 @@ const struct pgmqd_option email_options[] = {
 	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
 		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
 	{ "limits", PGMQD_STRING, 0, AT(limits_text), NULL,
-		"How many mails may go out, by provider or by the recipient's domain: smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min.", NULL, NULL },
+		"How many mails may go out, by provider, recipient's domain or recipient: smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min, recipient 50/d.", NULL, NULL },
 	{ "limit_scope", PGMQD_ENUM, 0, AT(limit_scope), "process", "Each process keeps the limits for itself, or all share them in the database.",
 		NULL, "process|cluster" },
 	{ "resend_api_key", PGMQD_SECRET, 0, AT(resend_key), NULL, "Resend: key.", "RESEND_API_KEY", NULL },
