@@ -1,7 +1,8 @@
 """Twenty abuse inputs, one test each, and the answer that each has to get. One pgmqd serves all but the last three tests.
 
-What other files try in more forms is named in the test: test_mail_content.py (headers), test_webhook.py (addresses), test_http.py and
-test_processes.py (the HTTP port), test_plugin_load.py (files of plugins), tests/db/034_roles.sql (every function and table).
+What other files try in more forms is named in the test: test_mail_content.py (headers), test_mail_limits.py (many mails for one person),
+test_webhook.py (addresses), test_http.py and test_processes.py (the HTTP port), test_plugin_load.py (files of plugins), tests/db/034_roles.sql
+(every function and table).
 """
 
 import json
@@ -158,6 +159,7 @@ def test_07_headers_in_the_subject(healthy):
 
 
 def test_08_many_recipients(healthy):
+    """Many mails to one: test_mail_limits.py, test_cap_of_a_recipient. There is no limit by sender."""
     refused(healthy, {**MAIL, "to": [f"x{n}@example.test" for n in range(10000)]}, "to: it must be a string")
     refused(healthy, {**MAIL, "to": ", ".join(f"x{n}@example.test" for n in range(10))}, "to: it ")
     refused(healthy, {**MAIL, "cc": EVIL}, "there is a key that no mail has")
