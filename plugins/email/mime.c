@@ -12,6 +12,7 @@
 
 /* What is the same in every mail. */
 static GMimeContentType *plain_type, *html_type;
+static GMimeObject *plain_part, *html_part; /* of a mail that has both; only their contents change */
 static GMimeFormatOptions *format;
 
 void mime_start(void)
@@ -22,12 +23,16 @@ void mime_start(void)
 	html_type = g_mime_content_type_new("text", "html");
 	g_mime_content_type_set_parameter(plain_type, "charset", "utf-8");
 	g_mime_content_type_set_parameter(html_type, "charset", "utf-8");
+	plain_part = wirepart_new(plain_type);
+	html_part = wirepart_new(html_type);
 	format = g_mime_format_options_new();
 	g_mime_format_options_set_newline_format(format, GMIME_NEWLINE_FORMAT_DOS);
 }
 
 void mime_stop(void)
 {
+	g_object_unref(plain_part);
+	g_object_unref(html_part);
 	g_object_unref(plain_type);
 	g_object_unref(html_type);
 	g_mime_format_options_free(format);
@@ -101,13 +106,14 @@ static GMimeContentEncoding text_encoding(const char *text, size_t len)
 	return count_high(text, len) * 4 > len ? GMIME_CONTENT_ENCODING_BASE64 : GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE;
 }
 
-/* A text/SUBTYPE part. */
-static GMimeObject *text_part(bool html, const char *text)
+/* Fills a part with a text; returns it. */
+static GMimeObject *with_text(GMimeObject *part, const char *text)
 {
 	size_t len;
 	char *bytes = canonical_text(text, &len);
 
-	return wirepart_new(html ? html_type : plain_type, text_encoding(bytes, len), bytes, len, bytes);
+	wirepart_fill(part, text_encoding(bytes, len), bytes, len, bytes);
+	return part;
 }
 
 /* The name once more for readers that do not know RFC 2231: ASCII, or one encoded word, or something like it. */
@@ -132,7 +138,8 @@ static GMimeObject *attachment_part(const struct email_attachment *a)
 	GMimeParam *param;
 
 	g_mime_content_type_set_parameter(content_type, "name", name);
-	object = wirepart_new(content_type, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
+	object = wirepart_new(content_type);
+	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
 	g_mime_object_set_disposition(object, GMIME_DISPOSITION_ATTACHMENT);
 	g_mime_object_set_content_disposition_parameter(object, "filename", a->filename);
 	param = g_mime_param_list_get_parameter(
@@ -146,13 +153,16 @@ static GMimeObject *attachment_part(const struct email_attachment *a)
 	return object;
 }
 
-/* A multipart with a boundary that is the same next time. */
+/* A multipart with a boundary that is the same next time. GMime's own way to make one reads /dev/urandom for another. */
 static GMimeMultipart *multipart(const char *subtype, const char *seed)
 {
-	GMimeMultipart *m = g_mime_multipart_new_with_subtype(subtype);
+	GMimeMultipart *m = g_object_new(GMIME_TYPE_MULTIPART, NULL);
+	GMimeContentType *type = g_mime_content_type_new("multipart", subtype);
 	char *boundary = g_strdup_printf("=_%.3s_%.40s", subtype, seed);
 
-	g_mime_multipart_set_boundary(m, boundary);
+	g_mime_content_type_set_parameter(type, "boundary", boundary);
+	g_mime_object_set_content_type(GMIME_OBJECT(m), type);
+	g_object_unref(type);
 	g_free(boundary);
 	return m;
 }
@@ -172,11 +182,11 @@ static GMimeObject *body(const struct mime_mail *mail)
 	if (mail->text != NULL && mail->html != NULL) {
 		GMimeMultipart *alternative = multipart("alternative", mail->seed);
 
-		multipart_take(alternative, text_part(false, mail->text));
-		multipart_take(alternative, text_part(true, mail->html));
+		g_mime_multipart_add(alternative, with_text(plain_part, mail->text));
+		g_mime_multipart_add(alternative, with_text(html_part, mail->html));
 		texts = GMIME_OBJECT(alternative);
 	} else {
-		texts = text_part(mail->html != NULL, mail->html != NULL ? mail->html : mail->text);
+		texts = with_text(wirepart_new(mail->html != NULL ? html_type : plain_type), mail->html != NULL ? mail->html : mail->text);
 	}
 	if (mail->nattachments == 0)
 		return texts;
@@ -189,32 +199,34 @@ static GMimeObject *body(const struct mime_mail *mail)
 	return GMIME_OBJECT(mixed);
 }
 
-/* Sets a header to exactly `value`, which is freed; folded already, or short. */
-static void set_raw(GMimeMessage *message, const char *name, char *value)
+/* Puts a header before the others, with exactly `value`, which is freed; folded already, or short. */
+static void prepend(GMimeObject *object, const char *name, char *value)
 {
-	GMimeHeaderList *list = g_mime_object_get_header_list(GMIME_OBJECT(message));
+	GMimeHeaderList *list = g_mime_object_get_header_list(object);
 	char *raw = g_strconcat(" ", value, "\n", NULL);
 
-	g_mime_header_list_append(list, name, NULL, NULL);
-	g_mime_header_set_raw_value(g_mime_header_list_get_header_at(list, g_mime_header_list_get_count(list) - 1), raw);
+	g_mime_header_list_prepend(list, name, NULL, NULL);
+	g_mime_header_set_raw_value(g_mime_header_list_get_header_at(list, 0), raw);
 	g_free(raw);
 	g_free(value);
 }
 
-/* The headers in the order in which they will stand. */
-static void set_headers(GMimeMessage *message, const struct mime_mail *mail)
+/* Makes a mail of the tree's root, which has its Content- headers: the others come before them, so the last one first. GMime's
+ * message would take every address and date apart again. */
+static void set_headers(GMimeObject *root, const struct mime_mail *mail)
 {
 	GDateTime *date = g_date_time_new_from_unix_utc(mail->date);
 
-	set_raw(message, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
+	prepend(root, "MIME-Version", g_strdup("1.0"));
+	for (size_t i = mail->nextra; i > 0; i--)
+		prepend(root, mail->extra[i - 1].name, g_strdup(mail->extra[i - 1].value));
+	prepend(root, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
+	prepend(root, "Date", g_mime_utils_header_format_date(date));
+	prepend(root, "Subject", header_text(mail->subject, strlen("Subject")));
+	prepend(root, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
 	if (mail->reply_to != NULL)
-		set_raw(message, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
-	set_raw(message, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
-	set_raw(message, "Subject", header_text(mail->subject, strlen("Subject")));
-	set_raw(message, "Date", g_mime_utils_header_format_date(date));
-	set_raw(message, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
-	for (size_t i = 0; i < mail->nextra; i++)
-		set_raw(message, mail->extra[i].name, g_strdup(mail->extra[i].value));
+		prepend(root, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
+	prepend(root, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
 	g_date_time_unref(date);
 }
 
@@ -265,8 +277,7 @@ static size_t size_guess(const struct mime_mail *mail)
 
 char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error)
 {
-	GMimeMessage *message;
-	GMimeObject *part;
+	GMimeObject *root;
 	GMimeStream *stream;
 	GByteArray *bytes;
 
@@ -277,18 +288,17 @@ char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error
 			*error = "a header is not printable ASCII";
 	if (*error != NULL)
 		return NULL;
-	message = g_mime_message_new(FALSE);
-	set_headers(message, mail);
-	part = body(mail);
-	g_mime_message_set_mime_part(message, part);
-	g_object_unref(part);
+	root = body(mail);
+	set_headers(root, mail);
 
 	bytes = g_byte_array_sized_new((guint)MIN(size_guess(mail), G_MAXUINT / 4));
 	stream = g_mime_stream_mem_new_with_byte_array(bytes);
 	g_mime_stream_mem_set_owner(GMIME_STREAM_MEM(stream), FALSE);
-	g_mime_object_write_to_stream(GMIME_OBJECT(message), format, stream);
+	g_mime_object_write_to_stream(root, format, stream);
 	g_object_unref(stream);
-	g_object_unref(message);
+	g_object_unref(root);
+	wirepart_empty(plain_part);
+	wirepart_empty(html_part);
 
 	if ((*error = check_wire((const char *)bytes->data, bytes->len)) != NULL) {
 		g_byte_array_unref(bytes);

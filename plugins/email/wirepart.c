@@ -84,7 +84,7 @@ static gssize wirepart_write(GMimeObject *object, GMimeFormatOptions *options, g
 /* The part goes. */
 static void wirepart_finalize(GObject *object)
 {
-	g_free(((struct wirepart *)object)->own);
+	wirepart_empty(GMIME_OBJECT(object));
 	parent_class->finalize(object);
 }
 
@@ -104,14 +104,32 @@ void wirepart_start(void)
 			sizeof(struct wirepart), NULL, 0);
 }
 
-GMimeObject *wirepart_new(GMimeContentType *type, GMimeContentEncoding encoding, const void *content, size_t len, void *own)
+GMimeObject *wirepart_new(GMimeContentType *type)
 {
-	struct wirepart *part = g_object_new(wirepart_type, NULL);
+	GMimeObject *object = g_object_new(wirepart_type, NULL);
 
+	g_mime_object_set_content_type(object, type);
+	return object;
+}
+
+void wirepart_fill(GMimeObject *object, GMimeContentEncoding encoding, const void *content, size_t len, void *own)
+{
+	struct wirepart *part = (struct wirepart *)object;
+
+	wirepart_empty(object);
 	part->content = content;
 	part->len = len;
 	part->own = own;
-	g_mime_object_set_content_type(GMIME_OBJECT(part), type);
-	g_mime_part_set_content_encoding(GMIME_PART(part), encoding);
-	return GMIME_OBJECT(part);
+	if (g_mime_part_get_content_encoding(&part->parent) != encoding)
+		g_mime_part_set_content_encoding(&part->parent, encoding);
+}
+
+void wirepart_empty(GMimeObject *object)
+{
+	struct wirepart *part = (struct wirepart *)object;
+
+	g_free(part->own);
+	part->own = NULL;
+	part->content = NULL;
+	part->len = 0;
 }
