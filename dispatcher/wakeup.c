@@ -112,8 +112,8 @@ void wakeup_poll(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	f->full_look = true; /* also at what lies below the mark */
-	if (f->ready)
-		hold_ask(f); /* a notification may have been missed */
+	if (f->ready && (f->deaf || f->notify == NOTIFY_OFF))
+		hold_ask(f); /* the notification of a pause may have been missed */
 	wakeup_poll_arm(f);
 	wakeup_look(f, WOKE_POLL);
 }
@@ -129,6 +129,8 @@ void flow_hearing(struct flow *f, bool hearing)
 {
 	f->deaf = !hearing;
 	stats_gauge(f->slot, GAUGE_HEARING, hearing);
+	if (f->ready)
+		hold_ask(f);
 	f->full_look = true;
 	wakeup_look(f, WOKE_OTHER);
 	wakeup_poll_arm(f);
