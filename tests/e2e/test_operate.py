@@ -62,6 +62,14 @@ def test_pause_is_found_without_its_notification(rig):
     wait_until("archived", lambda: archived(rig))
 
 
+def test_pause_is_found_when_the_listener_hears_again(rig):
+    """The worker stays connected; only the listener's session was lost, and with it the notification."""
+    daemon = rig.start(NULL, fallback_poll="1h")
+    rig.db.execute("insert into pgmqd.pauses (queue, paused_by) values ('analytics_queue', 'sql')")
+    rig.db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgmqd listener' and datname = current_database()")
+    daemon.wait_log("queue paused by sql")
+
+
 def test_resume_ends_a_configuration_pause(rig, cert_dir):
     """The mail server has refused the login, and takes it now; the next try by itself would be an hour away."""
     with SmtpStub(tls="starttls", cert_dir=cert_dir, login=("user", "secret")) as server:

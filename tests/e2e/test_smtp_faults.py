@@ -242,7 +242,7 @@ def test_server_that_falls_silent(mailer, cert_dir, step):
 def test_server_that_hangs_up(mailer, step, action):
     with SmtpStub() as stub:
         stub.on(step, action, times=1)
-        mailer.start(stub)
+        mailer.start(stub, data_timeout="60s")  # none of these outcomes is a time-out; taking in a large mail must not be one, either
         # for BODY, more than the kernel takes off our hands: else it could have arrived
         msg_id = mailer.send(text="A line.\n" * (800000 if step == "BODY" else 1))
         record = mailer.settled(msg_id, "retry")

@@ -24,8 +24,8 @@ def begun(stand, msg_id):
 
 def due(stand, msg_id):
     """The boottime in ms at which it falls due."""
-    left, now = stand.value("select extract(epoch from vt - clock_timestamp())::float8 * 1000 from pgmq.q_work where msg_id = %s", [msg_id]), boottime_ms()
-    return now + left
+    now = boottime_ms()  # before the server reads its clock, so that nothing can seem to come too early
+    return now + stand.value("select extract(epoch from vt - clock_timestamp())::float8 * 1000 from pgmq.q_work where msg_id = %s", [msg_id])
 
 
 def send(stand, delay_ms=0, **message):
@@ -38,7 +38,7 @@ SEPARATE = {"fallback_poll": "1h", "shared_poll": "1h"}
 
 def lateness(what, late, capsys):
     """Never before its time; how long after it is printed (aim: 20 ms), for a machine that is busy must not fail here."""
-    assert all(ms > -5 for ms in late), late  # two clocks were read, one after the other
+    assert all(ms > -1 for ms in late), late  # boottimes are whole milliseconds
     with capsys.disabled():
         print(f" [{what}: {', '.join(f'{ms:.0f}' for ms in late)} ms late] ", end="")
 
