@@ -145,8 +145,11 @@ static pid_t start(const struct pgmqd_command *c, char **env, const int ends[3],
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &former);
-	pid = vfork(); /* fork() copies the tables of all our memory, and the loop waits for that */
+	/* fork() copies the tables of all our memory, and the loop waits for that; posix_spawn() can set neither limits nor a death signal. */
+	/* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): the loop waits until execve() in any case, for its errno */
+	pid = vfork();
 	if (pid == 0)
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Vfork): a frame of its own, and it does not return */
 		child_run(c, env, ends, tell[1]);
 	error = errno;
 	sigprocmask(SIG_SETMASK, &former, NULL);

@@ -199,17 +199,23 @@ static int ready_socket(char *name, size_t size)
 	return fd;
 }
 
-/* Waits for READY=1. */
+/* Waits for READY=1, and whether its worker is; what it measured without one would be nonsense. */
 static bool wait_ready(struct bench *b, int fd)
 {
-	char text[1024];
+	char text[1024], *status;
+	unsigned ready, all;
 
 	while (bench_wait(b, fd)) {
 		ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
 
 		text[n > 0 ? n : 0] = '\0';
-		if (strstr(text, "READY=1"))
+		if (!strstr(text, "READY=1"))
+			continue;
+		status = strstr(text, "STATUS=");
+		if (!status || sscanf(status, "STATUS=%u of %u", &ready, &all) != 2 || ready == all)
 			return true;
+		dbcommand_fail(&b->db, xstrdup("pgmqd runs, but its worker does not; what is wrong stands above"));
+		return false;
 	}
 	return false;
 }

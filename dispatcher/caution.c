@@ -4,6 +4,10 @@
  * then and until they are through, messages are claimed one by one, since one that is too large for the memory does its harm on the way
  * here, and a suspect is delivered only when nothing else is in hand, not even claimed, and nothing is claimed while it
  * runs. Fresh messages run beside each other meanwhile. Two claims in a short time that were never answered are a crash in this sense, too.
+ *
+ * When claims of one message are lost again and again, though the connection is made and other statements are answered between them, the
+ * message may be one that libpq cannot take in: the server never commits such a claim, so that no attempt is counted. The next claim
+ * withholds what is large, and a message that comes so has had an attempt. It is claimed whole the next time, for memory may come back.
  */
 #include "config.h"
 
@@ -12,6 +16,7 @@
 #include "xalloc.h"
 
 #define LOST_AGAIN_LEASES 4 /* a second unanswered claim within so many leases is no accident */
+#define LOST_ALONE 3        /* claims of one message, after which what is large is withheld */
 
 /* Whether it was claimed before: a retry looks the same as one whose process died. */
 static bool is_suspect(const struct pgmqd_msg *m)
@@ -37,14 +42,35 @@ void caution_begin(struct flow *f)
 	f->cautious_until = flow_boottime_ms() + f->lease_ms;
 }
 
-/* A claim was never answered. Once is the network's affair. */
+/* Whether a claim was lost a short time ago. */
+static bool lost_lately(const struct flow *f)
+{
+	return f->claim_lost_ms && flow_boottime_ms() - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms;
+}
+
+/* A claim was never answered. Once is the network's affair. Answers to others in between prove nothing: they pass the lost one's message
+ * over until the server has noticed that its connection is gone. */
 void caution_claim_lost(struct flow *f)
 {
-	int64_t now = flow_boottime_ms();
-
-	if (f->claim_lost_ms && now - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms)
+	if (lost_lately(f)) {
+		f->lost_alone += f->asked == 1;
 		caution_begin(f);
-	f->claim_lost_ms = now;
+	} else {
+		f->lost_alone = 0;
+	}
+	f->claim_lost_ms = flow_boottime_ms();
+}
+
+/* Whether the next claim is to withhold what is large. */
+bool caution_small(const struct flow *f)
+{
+	return f->lost_alone >= LOST_ALONE && lost_lately(f);
+}
+
+/* A large message came without its text, and loses an attempt: that takes as many lost claims anew. */
+void caution_large(struct flow *f)
+{
+	f->lost_alone = 0;
 }
 
 /* How many messages to ask for, given how many it would be else. */

@@ -237,7 +237,8 @@ static void flow_deliver(struct pgmqd_msg *m)
 		return;
 	}
 	if (!m->text && m->text_len) {
-		flow_end(m, OUT_FAIL, "memory", 0, xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
+		caution_large(f);
+		flow_end(m, OUT_RETRY, "memory", 0, xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
 		return;
 	}
 	if (!m->text) {
@@ -366,7 +367,8 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f), flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f), caution_small(f),
+	            flow_looked, f);
 	f->full_look = false;
 }
 

@@ -54,6 +54,7 @@ struct flow {
 	bool cautious, one_by_one; /* after a crash: see caution.c */
 	int64_t cautious_until;    /* boottime at which the leases of the process that died have ended */
 	int64_t claim_lost_ms;     /* boottime of the last claim that was never answered */
+	unsigned lost_alone;       /* claims of one message that were never answered, in a row or soon after one another */
 	int64_t looked_ms;      /* boottime when the claim under way was sent */
 	struct wake woke, woke_again; /* what led to the look to come or under way, and to the one after it */
 	int64_t probed_ms;      /* boottime of the last good probe */
@@ -125,6 +126,8 @@ void settle_send(struct flow *f);               /* settle.c: outcomes to the dat
 void caution_begin(struct flow *f);             /* caution.c: what may have crashed the process before this one runs alone */
 void caution_claim_lost(struct flow *f);
 unsigned caution_ask(const struct flow *f, unsigned n);
+bool caution_small(const struct flow *f);
+void caution_large(struct flow *f);
 unsigned caution_room(const struct flow *f, unsigned room);
 void caution_looked(struct flow *f, unsigned rows, unsigned asked);
 struct pgmqd_msg *caution_next(struct flow *f);

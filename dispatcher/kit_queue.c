@@ -210,11 +210,11 @@ static void give_claim(struct answer *a)
 	giving = NULL;
 }
 
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, bool small, queue_claim_cb cb, void *arg)
 {
 	struct answer *a = answer_new(q->pg, give_claim, n, arg);
 
-	(void)full, (void)ask, (void)due;
+	(void)full, (void)ask, (void)due, (void)small;
 	KEEP(a, cb);
 	for (a->n = 0; a->n < n && (a->claimed[a->n] = kit_next(kit)) != NULL; a->n++)
 		;

@@ -74,9 +74,9 @@ bool queue_is_stale(const char *sqlstate)
  * there are, the time until the next that falls due, what the mark is made of (clock, oldest running transaction and this one's own,
  * which $8 asks for where nothing is claimed; and the last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
  * with $4 whether the index for priorities has come or gone.
- * A message that has had its attempts comes without its text, which may be what none of them survived. Where RETURNING asks the table
- * itself, it sees what was there before: the time at which the message fell due. A large claim asks only for those claimed before,
- * since that costs something for each. */
+ * A message that has had its attempts comes without its text, which may be what none of them survived; with $9, a large one comes with
+ * its size instead. Where RETURNING asks the table itself, it sees what was there before: the time at which the message fell due. A
+ * large claim asks only for those claimed before, since that costs something for each. */
 static char *sql_claim(const struct queue *q)
 {
 	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q), *sql;
@@ -88,9 +88,11 @@ static char *sql_claim(const struct queue *q)
 		" CASE WHEN q.read_ct > 1 OR (SELECT count(*) FROM picked) <= 32 THEN (SELECT was.vt FROM pgmq.\"q_%1$s\" was WHERE was.msg_id = q.msg_id) END AS due)"
 		" SELECT c.msg_id, c.read_ct, x.refunds,"
 		" (extract(epoch FROM least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
-		" CASE WHEN c.read_ct - x.refunds <= %10$u THEN c.message::text END, c.headers::text, NULL::bigint, NULL::text, NULL::text, NULL::bool,"
+		" CASE WHEN c.read_ct - x.refunds <= %10$u AND x.large IS NULL THEN c.message::text END, CASE WHEN x.large IS NULL THEN c.headers::text END,"
+		" x.large::bigint, NULL::text, NULL::text, NULL::bool,"
 		" %8$s, NULL::bool, NULL::text, (extract(epoch FROM least(greatest(c.enqueued_at, c.due, '1900-01-01Z'::timestamptz),"
-		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds) x"
+		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds, CASE WHEN $9::bool"
+		" AND octet_length(concat(c.message, c.headers)) >= %12$u THEN octet_length(concat(c.message, c.headers)) END AS large) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM picked) < $1::int THEN"
 		" (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\" WHERE vt > (SELECT pg_catalog.clock_timestamp())),"
 		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint END, (pg_catalog.now() - interval '1 second')::text,"
@@ -104,7 +106,7 @@ static char *sql_claim(const struct queue *q)
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
 			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * length($2::text)",
-		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts, seen);
+		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts, seen, QUEUE_LARGE);
 	free(pick);
 	free(seen);
 	return sql;

@@ -38,7 +38,8 @@ bool queue_is_stale(const char *sqlstate);
 /* Claims up to n visible messages under the visibility timeout: those that fell due first, or the most urgent. `due_ms` is the
  * time until the next message that is not yet visible falls due (a day at most), asked for by `due` and known only of a look that
  * got less than it asked for: finding it takes a walk over what was claimed and settled within the lease. A look that is not `full` begins at
- * the low-water mark, below which nothing can be that was not seen before. `ask`: also whether the queue is shared. */
+ * the low-water mark, below which nothing can be that was not seen before. `ask`: also whether the queue is shared. `small`: what is
+ * large comes without its text and headers. */
 #define QUEUE_NOT_DUE INT64_MAX
 struct queue_claim {
 	const char *error, *sqlstate;
@@ -49,8 +50,9 @@ struct queue_claim {
 	const PGresult *res;
 };
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, queue_claim_cb cb, void *arg);
-void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m); /* fills id, read_ct, attempt, priority, texts */
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, bool small, queue_claim_cb cb, void *arg);
+/* Fills id, read_ct, attempt, priority, texts. A text_len without a text: there is no memory for it. */
+void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m);
 
 /* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */
 typedef void (*queue_lock_cb)(void *arg, bool ok);

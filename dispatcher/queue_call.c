@@ -21,7 +21,6 @@ static void queue_run(struct queue *q, enum stmt st, int nparams, const char *co
 }
 
 #define CLAIM_COLUMNS 14
-#define LARGE_MESSAGE (1024 * 1024)
 
 #define FENCE_MS 1000
 
@@ -100,12 +99,12 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	free(call);
 }
 
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, queue_claim_cb cb, void *arg)
+void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, bool small, queue_claim_cb cb, void *arg)
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[8] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon,
-	                          claim_fences(q) ? "t" : "f" };
+	const char *params[9] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon,
+	                          claim_fences(q) ? "t" : "f", small ? "t" : "f" };
 
 	snprintf(count, sizeof(count), "%u", n);
 	call->queue = q;
@@ -117,7 +116,7 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, que
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}
-	queue_run(q, ST_CLAIM, 8, params, claim_answer, call);
+	queue_run(q, ST_CLAIM, 9, params, claim_answer, call);
 	if (q->grouped)
 		pgconn_group_end(q->pg);
 }
@@ -208,9 +207,11 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
 		/* one message that is too large must not end the process; without memory for a small one, the process is what is wrong */
-		m->text = m->text_len < LARGE_MESSAGE ? xrealloc(NULL, m->text_len + 1, 1) : malloc(m->text_len + 1);
+		m->text = m->text_len < QUEUE_LARGE ? xrealloc(NULL, m->text_len + 1, 1) : malloc(m->text_len + 1);
 		if (m->text)
 			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
+	} else if (!PQgetisnull(res, row, 6)) {
+		m->text_len = (size_t)atoll(PQgetvalue(res, row, 6));
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));

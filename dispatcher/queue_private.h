@@ -5,6 +5,7 @@
 #include "queue.h"
 
 #define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
+#define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
 
 /* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same expression. */
 #define QUEUE_RANK                                                                                                                        \

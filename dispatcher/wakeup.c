@@ -22,7 +22,8 @@
 #define CALM_MESSAGES 12  /* fewer than that in the same time, and it is not worth while any more */
 #define POLL_MAX_MS 20
 #define POLL_BUSY_MAX_MS 8 /* while messages come */
-#define POLL_ROWS 50       /* so many in one look are worth it */
+#define POLL_BUSY_MIN_MS 4 /* while many come: what waits meanwhile makes the next look worth its cost */
+#define POLL_ROWS 50       /* so many in one look are many */
 #define MISSED_US 1000000 /* a notification that took longer was missed */
 #define EMPTY_LOOKS 4 /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
 
@@ -207,8 +208,8 @@ static int64_t wakeup_busy_poll(int64_t ms, int rows)
 {
 	int64_t max = rows ? POLL_BUSY_MAX_MS : POLL_MAX_MS;
 
-	ms = rows >= POLL_ROWS ? ms / 2 : ms * 2;
-	return ms < 1 ? 1 : ms > max ? max : ms;
+	ms = rows >= POLL_ROWS ? POLL_BUSY_MIN_MS : ms * 2;
+	return ms > max ? max : ms;
 }
 
 /* Counts messages while "awake" is not held; asks for it, and says so, when there are many in a short time. */

@@ -71,7 +71,7 @@ BEGIN
       FROM pgmq.meta m
     UNION ALL SELECT format('pgmq.%I', 'q_' || lower(m.queue_name)), 'enqueued_at', 'keep_dead_letters'
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
-    UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_events', 'at', 'keep_mail_ledger'),
+    UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
@@ -142,7 +142,7 @@ BEGIN
     RETURNING id)
   SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
-    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_events', 'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs'])
   LOOP
     CONTINUE WHEN to_regclass(t) IS NULL;

@@ -1,6 +1,6 @@
 -- 035_mail_limits.sql: how fast mails may go out, shared among dispatchers (limit_scope = cluster of the email plugin).
 
--- A row for each provider and each limited domain; the rates themselves are in the dispatchers' settings. Unlogged: after a crash of the
+-- A row for each provider, each limited domain, and each limited recipient (by the keyed hash of the ledger, pgmqd.mail_recipient()); the rates themselves are in the dispatchers' settings. Unlogged: after a crash of the
 -- server all buckets are full again, and the day's count begins anew from the mail ledger.
 CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.mail_limits (
   name text PRIMARY KEY,
@@ -12,11 +12,11 @@ CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.mail_limits (
   day date NOT NULL,
   used bigint NOT NULL DEFAULT 0
 );
-COMMENT ON TABLE pgmqd.mail_limits IS 'token buckets of providers and recipients'' domains, shared among dispatchers';
+COMMENT ON TABLE pgmqd.mail_limits IS 'token buckets of providers, recipients'' domains and recipients, shared among dispatchers';
 COMMENT ON COLUMN pgmqd.mail_limits.factor IS 'part of the rate in force: halved when a provider says that it is too fast, a tenth of the full rate back every minute';
 
 -- Takes a token from each bucket, or from none. Returns 0, or the milliseconds until it is worth asking again; negative: the day's cap of
--- the first name (the provider) is reached. A rate or cap of 0 is none. `bulk` mails leave half of each burst and a tenth of each cap.
+-- the first name (the provider) is reached. A name with an @ is a recipient. A rate or cap of 0 is none. `bulk` mails leave half of each burst and a tenth of each cap.
 CREATE OR REPLACE FUNCTION pgmqd.mail_limit_take(names text[], rates double precision[], caps bigint[], bulk boolean) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
@@ -28,6 +28,7 @@ DECLARE
   cap bigint;
   b record;
 BEGIN
+  names := ARRAY(SELECT CASE WHEN position('@' IN n) > 0 THEN pgmqd.mail_recipient(n) ELSE n END FROM unnest(names) WITH ORDINALITY u (n, nth) ORDER BY nth);
   INSERT INTO pgmqd.mail_limits (name, tokens, filled_at, day, used)
   SELECT a.name, greatest(a.rate, 2), now_at, today,
     CASE WHEN a.cap > 0 THEN (SELECT count(*) FROM pgmqd.mail_log l WHERE l.provider = a.name AND l.changed_at >= today::timestamp AT TIME ZONE 'UTC')

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
-"""check_containers.py: Dockerfile and compose.yaml against quickstart's packages, README's steps, and the program's own check of settings.
+"""check_containers.py: Dockerfile and compose.yaml against quickstart's packages, README's steps, and the program's own check of settings; what
+the .rpm specification and debian/control build with against configure.ac and quickstart.
 
 Takes the program from $PGMQD (else in $TOP_BUILDDIR) and the sources from $TOP_SRCDIR.
 """
@@ -67,6 +68,17 @@ for step in re.search(r"^## Install\n\n```sh\n(.*?)```", read("README.md"), re.S
     if step.replace("sudo ", "") not in steps:
         wrong.append(f"Dockerfile: README.md's step is missing: {step}")
 
+# the packages of distributions: each library that configure.ac asks for; compilers and the autotools come with them
+modules = set(re.sub(r">= [\d.]+", "", " ".join(re.findall(r"PKG_CHECK_MODULES\(\[\w+\], \[([^]]*)\]", read("configure.ac")))).split())
+named = set(re.findall(r"^BuildRequires: *pkgconfig\((.*)\)$", read("packaging/pgmqd.spec"), re.M))
+if not modules or modules != named:
+    wrong.append(f"packaging/pgmqd.spec: it needs {sorted(named - modules)} too much and lacks {sorted(modules - named)}, compared with configure.ac")
+if os.path.exists(os.path.join(top, "debian/control")):  # not in the tarball
+    named = set(re.findall(r"^ (lib[\w.+-]+-dev)\b", re.search(r"^Build-Depends:\n(.*?)^\S", read("debian/control"), re.S | re.M)[1], re.M))
+    needed = {name for name in packages("BUILD_PACKAGES") if name.startswith("lib") and name.endswith("-dev")} - {"libc6-dev"} | {"libcmocka-dev"}
+    if named != needed:
+        wrong.append(f"debian/control: it needs {sorted(named - needed)} too much and lacks {sorted(needed - named)}, compared with quickstart")
+
 compose = read("compose.yaml")
 try:
     import yaml
@@ -76,7 +88,13 @@ else:
     services = yaml.safe_load(compose)["services"]
     if set(services) != {"db", "mail", "migrate", "pgmqd"}:
         wrong.append(f"compose.yaml: services {sorted(services)}")
+    # as the demo of quickstart does it, and with compose.conf's leave to go without TLS
+    command = services["migrate"]["command"]
+    if command[:1] != ["migrate"] or set(command) & set(re.findall(r'"(--[a-z-]+)"', re.search(r"rig\.migrate\(.*", read("tests/demo.py"))[0])) != {"--demo-app"}:
+        wrong.append("compose.yaml: migrate is not called as tests/demo.py calls it")
     for name, service in services.items():
+        if "ports" in service:
+            wrong.append(f"compose.yaml: {name}: a port is published, but packaging/compose.conf does without TLS")
         target = service.get("build", {}) if isinstance(service.get("build"), dict) else {}
         if target.get("target", "build") not in docker:
             wrong.append(f"compose.yaml: {name}: the Dockerfile has no stage {target['target']}")
@@ -104,5 +122,5 @@ if shutil.which("docker") and os.environ.get("PGMQD_DOCKER"):
         wrong.append(f"docker compose config: {done.stderr}")
 for text in wrong:
     print(text)
-print("the containers " + ("differ" if wrong else "are as quickstart and README say"))
+print("containers and packages " + ("differ" if wrong else "are as quickstart, configure.ac and README say"))
 sys.exit(1 if wrong else 0)

@@ -4,6 +4,7 @@
 Takes the program from $PGMQD (else build/pgmqd beside the sources) and the sources from $TOP_SRCDIR.
 """
 
+import glob
 import os
 import re
 import subprocess
@@ -94,6 +95,24 @@ def check_commands(page):
                 wrong.append(f"pgmqd.8: {command}: pgmqd {command} --help does not know --{option}")
 
 
+def check_doctor(page):
+    """The checks are those of the table, in its order; the plugins that look round and the providers that are asked are named."""
+    checks = re.findall(r'^\t\{ "([^"]+)", (?:0|DOCTOR_)', read("dispatcher/doctor.c"), re.M)
+    plugin = between(page, "\n.It plugin\n", "\n.It templates\n")
+    told = re.findall(r"^\.It ([a-z].*)$", page.replace(plugin, ""), re.M)
+    if not checks or told != checks:
+        wrong.append(f"pgmqd-doctor.8: the checks are {', '.join(checks)}, and the page has {', '.join(told)}")
+    asked, names = [], set(re.findall(r"^\.(?:It )?Cm (\w+)", plugin, re.M))
+    for path in sorted(glob.glob(os.path.join(top, "plugins/*/*.c"))):
+        with open(path, encoding="utf-8") as f:
+            for body in re.findall(r"^(?:static struct pgmqd_plugin|const struct provider) \w+ = \{(.*?)\};", f.read(), re.M | re.S):
+                if ".check = " in body:
+                    asked.append(re.search(r'\.name = "([^"]+)"', body)[1])
+    for name in asked:
+        if name not in names:
+            wrong.append(f"pgmqd-doctor.8: plugin: what the check of {name} looks at is missing")
+
+
 source = read("dispatcher/settings.c")
 conf = read("dispatcher/pgmqd.conf.5")
 page = read("dispatcher/pgmqd.8")
@@ -105,6 +124,7 @@ check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".
 check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh THE SECTIONS [job", ".Sh ENVIRONMENT"),
             re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
+check_doctor(between(read("dispatcher/pgmqd-doctor.8"), ".Sh CHECKS", ".Sh EXIT"))
 for text in wrong:
     print(text)
 print("the documentation " + ("is not complete" if wrong else "is complete"))

@@ -72,7 +72,8 @@ static bool is_expired(const struct sending *s)
 
 char *compose_begin(struct sending *s)
 {
-	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, &s->parsed);
+	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, s->email->strict_keys,
+		&s->parsed);
 
 	if (reason != NULL)
 		return reason;
@@ -170,8 +171,9 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	/* Of the message too, so that no text of it can hold the boundary that it will get; the rendered texts are much longer. */
-	const char *const named[] = { "boundary", s->key, pgmqd_msg_text(s->msg, NULL) };
+	/* Of the message too, so that no text of it can hold the boundary that it will get; without a key of its own its name is made of
+	 * that already. */
+	const char *const named[] = { "boundary", s->key, s->parsed.key != NULL ? pgmqd_msg_text(s->msg, NULL) : NULL };
 
 	mail->seed = s->seed = mime_digest(named, G_N_ELEMENTS(named));
 	s->bytes = mime_compose(mail, &s->len, &wrong);

@@ -236,18 +236,27 @@ static bool has_nul_escape(const char *raw)
 	return false;
 }
 
-/* A key that is one of ours but for upper and lower case, such as "To": whoever wrote it meant something that would not happen. */
-static char *refuse_lookalike(const cJSON *json)
+/* A key that is one of ours but for upper and lower case, such as "To": whoever wrote it meant something that would not happen. With
+ * `strict` so is every key that is none of ours; its name may be anything, so it is not repeated. */
+static char *refuse_keys(const cJSON *json, bool strict)
 {
+	/* priority is of queue_email_task(), and nothing here looks at it */
 	static const char *const known[] = { "to", "to_name", "reply_to", "key", "subject", "template", "text", "html", "variables", "lang",
-		"attachments", "class", "expires_at" };
+		"attachments", "class", "expires_at", "priority" };
 	const cJSON *item;
 
 	cJSON_ArrayForEach(item, json)
 	{
-		for (size_t i = 0; i < G_N_ELEMENTS(known); i++)
+		bool ours = false;
+
+		for (size_t i = 0; i < G_N_ELEMENTS(known); i++) {
 			if (g_ascii_strcasecmp(item->string, known[i]) == 0 && strcmp(item->string, known[i]) != 0)
 				return g_strdup_printf("%s: keys are in lower case; write %s", item->string, known[i]);
+			ours = ours || strcmp(item->string, known[i]) == 0;
+		}
+		if (strict && !ours)
+			return g_strdup("there is a key that no mail has, and strict_keys = yes; the keys are to, to_name, reply_to, key, subject, "
+					"template, text, html, variables, lang, attachments, class, expires_at and priority");
 	}
 	return NULL;
 }
@@ -302,7 +311,7 @@ static char *take_kind(const cJSON *json, struct email_message *m)
 	return reason;
 }
 
-char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct email_message *m)
+char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, bool strict, struct email_message *m)
 {
 	char *reason;
 
@@ -313,7 +322,7 @@ char *message_parse(const cJSON *json, const char *raw, size_t max_bytes, struct
 		return g_strdup("the message must be a JSON object");
 	if (has_nul_escape(raw))
 		return g_strdup("the message has a NUL character (\\u0000) in a string");
-	if ((reason = refuse_lookalike(json)) != NULL || (reason = take_address(json, "to", &m->to)) != NULL)
+	if ((reason = refuse_keys(json, strict)) != NULL || (reason = take_address(json, "to", &m->to)) != NULL)
 		return reason;
 	if (m->to == NULL)
 		return g_strdup("to: it is missing");

@@ -2,6 +2,7 @@
 #ifndef EMAIL_MESSAGE_H
 #define EMAIL_MESSAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,8 +35,8 @@ struct email_message {
 /* Fills *m from `json` (NULL: the message is not JSON) and `raw`, the same as text. Attachments may decode to
  * `max_bytes` in all. NULL, or a sentence for people that names the key and what is wrong with it (g_malloc'd); it
  * never repeats a value. Keys that are not known are left alone, unless they
- * differ from one that is by upper case only. Either way message_clear() frees what *m holds. */
-char *message_parse(const struct cJSON *json, const char *raw, size_t max_bytes, struct email_message *m);
+ * differ from one that is by upper case only, or `strict` is set. Either way message_clear() frees what *m holds. */
+char *message_parse(const struct cJSON *json, const char *raw, size_t max_bytes, bool strict, struct email_message *m);
 void message_clear(struct email_message *m);
 
 #endif

@@ -4,18 +4,38 @@
 #include "mime.h"
 
 #include "header.h"
+#include "wirepart.h"
 
 #include <gmime/gmime.h>
 #include <stdbool.h>
 #include <string.h>
 
+/* What is the same in every mail. */
+static GMimeContentType *plain_type, *html_type;
+static GMimeObject *plain_part, *html_part; /* of a mail that has both; only their contents change */
+static GMimeFormatOptions *format;
+
 void mime_start(void)
 {
 	g_mime_init();
+	wirepart_start();
+	plain_type = g_mime_content_type_new("text", "plain");
+	html_type = g_mime_content_type_new("text", "html");
+	g_mime_content_type_set_parameter(plain_type, "charset", "utf-8");
+	g_mime_content_type_set_parameter(html_type, "charset", "utf-8");
+	plain_part = wirepart_new(plain_type);
+	html_part = wirepart_new(html_type);
+	format = g_mime_format_options_new();
+	g_mime_format_options_set_newline_format(format, GMIME_NEWLINE_FORMAT_DOS);
 }
 
 void mime_stop(void)
 {
+	g_object_unref(plain_part);
+	g_object_unref(html_part);
+	g_object_unref(plain_type);
+	g_object_unref(html_type);
+	g_mime_format_options_free(format);
 	g_mime_shutdown();
 }
 
@@ -37,58 +57,63 @@ char *mime_digest(const char *const *parts, size_t n)
 	return hex;
 }
 
+/* How many bytes have eight bits. */
+static size_t count_high(const char *data, size_t len)
+{
+	const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint64_t word;
+	size_t n = 0;
+
+	for (; len >= sizeof(word); data += sizeof(word), len -= sizeof(word)) {
+		memcpy(&word, data, sizeof(word));
+		/* The product's highest byte is the sum of all eight. */
+		n += (size_t)(((word >> 7 & ones) * ones) >> 56);
+	}
+	for (; len > 0; data++, len--)
+		n += (unsigned char)*data >> 7;
+	return n;
+}
+
 /* The text with every line end made CRLF, the last line's too: what base64 carries must be in that form already (RFC
  * 2045 6.8), and a mail cannot end in the middle of a line. */
-static GByteArray *canonical_text(const char *text)
+static char *canonical_text(const char *text, size_t *len)
 {
 	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): a part that is made has a text */
-	GByteArray *out = g_byte_array_sized_new((guint)strlen(text) + 64);
+	const char *end = text + strlen(text);
+	char *out = g_malloc((size_t)(end - text) * 2 + 2), *p = out;
 
-	while (*text != '\0') {
-		size_t run = strcspn(text, "\r\n");
+	while (text < end) {
+		const char *lf = memchr(text, '\n', (size_t)(end - text)), *stop = lf != NULL ? lf : end;
+		const char *cr = memchr(text, '\r', (size_t)(stop - text));
+		size_t run = (size_t)((cr != NULL ? cr : stop) - text);
 
-		g_byte_array_append(out, (const guint8 *)text, (guint)run);
-		g_byte_array_append(out, (const guint8 *)"\r\n", 2);
+		memcpy(p, text, run);
+		p += run;
+		*p++ = '\r';
+		*p++ = '\n';
 		text += run;
-		if (*text != '\0')
+		if (text < end)
 			text += text[0] == '\r' && text[1] == '\n' ? 2 : 1;
 	}
+	*len = (size_t)(p - out);
 	return out;
 }
 
 /* Base64 when more than a quarter of the text is not ASCII (Russian), else quoted-printable, which stays readable.
  * Never plain 7bit: "=_", which boundaries begin with, then cannot occur in a body. */
-static GMimeContentEncoding text_encoding(const GByteArray *text)
+static GMimeContentEncoding text_encoding(const char *text, size_t len)
 {
-	size_t high = 0;
-
-	for (guint i = 0; i < text->len; i++)
-		high += text->data[i] >= 0x80;
-	return high * 4 > text->len ? GMIME_CONTENT_ENCODING_BASE64 : GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE;
+	return count_high(text, len) * 4 > len ? GMIME_CONTENT_ENCODING_BASE64 : GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE;
 }
 
-/* Gives `part` its content, already in the form that is to be encoded. Does not take `bytes`. */
-static void set_content(GMimePart *part, const void *bytes, size_t len, GMimeContentEncoding encoding)
+/* Fills a part with a text; returns it. */
+static GMimeObject *with_text(GMimeObject *part, const char *text)
 {
-	GMimeStream *stream = g_mime_stream_mem_new_with_buffer(bytes, len);
-	GMimeDataWrapper *content = g_mime_data_wrapper_new_with_stream(stream, GMIME_CONTENT_ENCODING_DEFAULT);
+	size_t len;
+	char *bytes = canonical_text(text, &len);
 
-	g_mime_part_set_content(part, content);
-	g_mime_part_set_content_encoding(part, encoding);
-	g_object_unref(content);
-	g_object_unref(stream);
-}
-
-/* A text/SUBTYPE part. */
-static GMimeObject *text_part(const char *subtype, const char *text)
-{
-	GMimePart *part = g_mime_part_new_with_type("text", subtype);
-	GByteArray *bytes = canonical_text(text);
-
-	g_mime_object_set_content_type_parameter(GMIME_OBJECT(part), "charset", "utf-8");
-	set_content(part, bytes->data, bytes->len, text_encoding(bytes));
-	g_byte_array_unref(bytes);
-	return GMIME_OBJECT(part);
+	wirepart_fill(part, text_encoding(bytes, len), bytes, len, bytes);
+	return part;
 }
 
 /* The name once more for readers that do not know RFC 2231: ASCII, or one encoded word, or something like it. */
@@ -108,11 +133,13 @@ static char *simple_name(const char *filename)
 static GMimeObject *attachment_part(const struct email_attachment *a)
 {
 	char *type = g_strndup(a->content_type, strcspn(a->content_type, "/")), *name = simple_name(a->filename);
-	GMimePart *part = g_mime_part_new_with_type(type, strchr(a->content_type, '/') + 1);
-	GMimeObject *object = GMIME_OBJECT(part);
+	GMimeContentType *content_type = g_mime_content_type_new(type, strchr(a->content_type, '/') + 1);
+	GMimeObject *object;
 	GMimeParam *param;
 
-	g_mime_object_set_content_type_parameter(object, "name", name);
+	g_mime_content_type_set_parameter(content_type, "name", name);
+	object = wirepart_new(content_type);
+	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
 	g_mime_object_set_disposition(object, GMIME_DISPOSITION_ATTACHMENT);
 	g_mime_object_set_content_disposition_parameter(object, "filename", a->filename);
 	param = g_mime_param_list_get_parameter(
@@ -120,19 +147,22 @@ static GMimeObject *attachment_part(const struct email_attachment *a)
 	/* GMime would look for an 8-bit charset that fits. */
 	g_mime_param_set_charset(param, "utf-8");
 	g_mime_param_set_encoding_method(param, GMIME_PARAM_ENCODING_METHOD_RFC2231);
-	set_content(part, a->content, a->len, GMIME_CONTENT_ENCODING_BASE64);
+	g_object_unref(content_type);
 	g_free(type);
 	g_free(name);
 	return object;
 }
 
-/* A multipart with a boundary that is the same next time. */
+/* A multipart with a boundary that is the same next time. GMime's own way to make one reads /dev/urandom for another. */
 static GMimeMultipart *multipart(const char *subtype, const char *seed)
 {
-	GMimeMultipart *m = g_mime_multipart_new_with_subtype(subtype);
+	GMimeMultipart *m = g_object_new(GMIME_TYPE_MULTIPART, NULL);
+	GMimeContentType *type = g_mime_content_type_new("multipart", subtype);
 	char *boundary = g_strdup_printf("=_%.3s_%.40s", subtype, seed);
 
-	g_mime_multipart_set_boundary(m, boundary);
+	g_mime_content_type_set_parameter(type, "boundary", boundary);
+	g_mime_object_set_content_type(GMIME_OBJECT(m), type);
+	g_object_unref(type);
 	g_free(boundary);
 	return m;
 }
@@ -152,11 +182,11 @@ static GMimeObject *body(const struct mime_mail *mail)
 	if (mail->text != NULL && mail->html != NULL) {
 		GMimeMultipart *alternative = multipart("alternative", mail->seed);
 
-		multipart_take(alternative, text_part("plain", mail->text));
-		multipart_take(alternative, text_part("html", mail->html));
+		g_mime_multipart_add(alternative, with_text(plain_part, mail->text));
+		g_mime_multipart_add(alternative, with_text(html_part, mail->html));
 		texts = GMIME_OBJECT(alternative);
 	} else {
-		texts = text_part(mail->html != NULL ? "html" : "plain", mail->html != NULL ? mail->html : mail->text);
+		texts = with_text(wirepart_new(mail->html != NULL ? html_type : plain_type), mail->html != NULL ? mail->html : mail->text);
 	}
 	if (mail->nattachments == 0)
 		return texts;
@@ -169,47 +199,35 @@ static GMimeObject *body(const struct mime_mail *mail)
 	return GMIME_OBJECT(mixed);
 }
 
-/* Sets a header to exactly `value`, which is freed; folded already, or short. */
-static void set_raw(GMimeMessage *message, const char *name, char *value)
+/* Puts a header before the others, with exactly `value`, which is freed; folded already, or short. */
+static void prepend(GMimeObject *object, const char *name, char *value)
 {
-	GMimeHeaderList *list = g_mime_object_get_header_list(GMIME_OBJECT(message));
-	char *raw = g_strdup_printf(" %s\n", value);
+	GMimeHeaderList *list = g_mime_object_get_header_list(object);
+	char *raw = g_strconcat(" ", value, "\n", NULL);
 
-	g_mime_header_list_set(list, name, "", "utf-8");
-	g_mime_header_set_raw_value(g_mime_header_list_get_header(list, name), raw);
+	g_mime_header_list_prepend(list, name, NULL, NULL);
+	g_mime_header_set_raw_value(g_mime_header_list_get_header_at(list, 0), raw);
 	g_free(raw);
 	g_free(value);
 }
 
-/* The headers in the order in which they will stand. */
-static void set_headers(GMimeMessage *message, const struct mime_mail *mail)
+/* Makes a mail of the tree's root, which has its Content- headers: the others come before them, so the last one first. GMime's
+ * message would take every address and date apart again. */
+static void set_headers(GMimeObject *root, const struct mime_mail *mail)
 {
 	GDateTime *date = g_date_time_new_from_unix_utc(mail->date);
 
-	set_raw(message, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
+	prepend(root, "MIME-Version", g_strdup("1.0"));
+	for (size_t i = mail->nextra; i > 0; i--)
+		prepend(root, mail->extra[i - 1].name, g_strdup(mail->extra[i - 1].value));
+	prepend(root, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
+	prepend(root, "Date", g_mime_utils_header_format_date(date));
+	prepend(root, "Subject", header_text(mail->subject, strlen("Subject")));
+	prepend(root, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
 	if (mail->reply_to != NULL)
-		set_raw(message, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
-	set_raw(message, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
-	set_raw(message, "Subject", header_text(mail->subject, strlen("Subject")));
-	g_mime_message_set_date(message, date);
-	set_raw(message, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
-	for (size_t i = 0; i < mail->nextra; i++)
-		set_raw(message, mail->extra[i].name, g_strdup(mail->extra[i].value));
+		prepend(root, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
+	prepend(root, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
 	g_date_time_unref(date);
-}
-
-/* Whether there is a byte of eight bits. */
-static bool has_high(const char *data, size_t len)
-{
-	uint64_t word, bits = 0;
-
-	for (; len >= sizeof(word); data += sizeof(word), len -= sizeof(word)) {
-		memcpy(&word, data, sizeof(word));
-		bits |= word;
-	}
-	for (; len > 0; data++, len--)
-		bits |= (unsigned char)*data & 0x80;
-	return (bits & 0x8080808080808080U) != 0;
 }
 
 /* Whether the bytes may go to any mail server as they are: seven bits, CRLF, lines of up to 998. */
@@ -217,7 +235,7 @@ static const char *check_wire(const char *data, size_t len)
 {
 	const char *end = data + len;
 
-	if (memchr(data, '\0', len) != NULL || has_high(data, len))
+	if (memchr(data, '\0', len) != NULL || count_high(data, len) > 0)
 		return "the mail would not be plain ASCII";
 	while (data < end) {
 		const char *lf = memchr(data, '\n', (size_t)(end - data));
@@ -243,11 +261,23 @@ static int printable(const char *s, unsigned char lowest)
 	return 1;
 }
 
+/* About how long the mail will be, so that it need not be moved while it grows. */
+static size_t size_guess(const struct mime_mail *mail)
+{
+	size_t n = 2048;
+
+	if (mail->text != NULL)
+		n += strlen(mail->text) * 2;
+	if (mail->html != NULL)
+		n += strlen(mail->html) * 2;
+	for (size_t i = 0; i < mail->nattachments; i++)
+		n += mail->attachments[i].len / 2 * 3 + 1024;
+	return n;
+}
+
 char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error)
 {
-	GMimeFormatOptions *format;
-	GMimeMessage *message;
-	GMimeObject *part;
+	GMimeObject *root;
 	GMimeStream *stream;
 	GByteArray *bytes;
 
@@ -258,21 +288,17 @@ char *mime_compose(const struct mime_mail *mail, size_t *len, const char **error
 			*error = "a header is not printable ASCII";
 	if (*error != NULL)
 		return NULL;
-	message = g_mime_message_new(FALSE);
-	set_headers(message, mail);
-	part = body(mail);
-	g_mime_message_set_mime_part(message, part);
-	g_object_unref(part);
+	root = body(mail);
+	set_headers(root, mail);
 
-	format = g_mime_format_options_new();
-	g_mime_format_options_set_newline_format(format, GMIME_NEWLINE_FORMAT_DOS);
-	bytes = g_byte_array_new();
+	bytes = g_byte_array_sized_new((guint)MIN(size_guess(mail), G_MAXUINT / 4));
 	stream = g_mime_stream_mem_new_with_byte_array(bytes);
 	g_mime_stream_mem_set_owner(GMIME_STREAM_MEM(stream), FALSE);
-	g_mime_object_write_to_stream(GMIME_OBJECT(message), format, stream);
+	g_mime_object_write_to_stream(root, format, stream);
 	g_object_unref(stream);
-	g_mime_format_options_free(format);
-	g_object_unref(message);
+	g_object_unref(root);
+	wirepart_empty(plain_part);
+	wirepart_empty(html_part);
 
 	if ((*error = check_wire((const char *)bytes->data, bytes->len)) != NULL) {
 		g_byte_array_unref(bytes);

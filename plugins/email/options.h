@@ -31,7 +31,7 @@ struct email {
 	int smtp_allow_insecure;
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
 	const char *from, *from_name, *reply_to, *on_unknown;
-	int use_ledger;
+	int use_ledger, strict_keys;
 
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;

@@ -82,10 +82,22 @@ static void on_cluster(void *arg, const struct pgmqd_result *r)
 		sending_start(s);
 }
 
-/* Asks the database for tokens of what is limited by the settings. False: nothing is. */
-static bool ask_cluster(struct sending *s, const char *domain)
+/* Adds a name to a list in the database's own form; an address may have quotes. */
+static void add_name(GString *list, const char *name)
 {
-	const char *names[] = { s->way->provider->name, domain };
+	g_string_append(list, list->len > 1 ? ",\"" : "\"");
+	for (const char *p = name; *p != '\0'; p++) {
+		if (*p == '"' || *p == '\\')
+			g_string_append_c(list, '\\');
+		g_string_append_c(list, *p);
+	}
+	g_string_append_c(list, '"');
+}
+
+/* Asks the database for tokens of what is limited by the settings. False: nothing is. */
+static bool ask_cluster(struct sending *s, const char *domain, const char *recipient)
+{
+	const char *names[] = { s->way->provider->name, domain, recipient };
 	GString *list = g_string_new("{"), *rates = g_string_new("{"), *caps = g_string_new("{");
 	char number[G_ASCII_DTOSTR_BUF_SIZE];
 	bool any = false;
@@ -98,7 +110,7 @@ static bool ask_cluster(struct sending *s, const char *domain)
 		if (rate <= 0 && cap == 0 && i > 0)
 			continue;
 		any = any || rate > 0 || cap > 0;
-		g_string_append_printf(list, "%s%s", i > 0 ? "," : "", names[i]);
+		add_name(list, names[i]);
 		g_string_append_printf(rates, "%s%s", i > 0 ? "," : "", g_ascii_dtostr(number, sizeof(number), rate));
 		g_string_append_printf(caps, "%s%" G_GUINT64_FORMAT, i > 0 ? "," : "", (guint64)cap);
 	}
@@ -119,20 +131,21 @@ static bool ask_cluster(struct sending *s, const char *domain)
 
 void pace_begin(struct sending *s)
 {
-	char *domain = g_ascii_strdown(strchr(s->parsed.to, '@') + 1, -1);
+	char *recipient = g_ascii_strdown(s->parsed.to, -1);
+	const char *domain = strrchr(recipient, '@') + 1;
 	gint64 real = g_get_real_time();
 	bool over = false;
 	int64_t wait = 0;
 
 	route_begin(s->way);
 	if (!s->email->limits_shared)
-		wait = limits_take(&s->email->limits, s->way->provider->name, domain, is_bulk(s), g_get_monotonic_time(), real / DAY_US,
-			(DAY_US - real % DAY_US) / 1000 + 1, &over);
-	else if (ask_cluster(s, domain)) {
-		g_free(domain);
+		wait = limits_take(&s->email->limits, s->way->provider->name, domain, recipient, is_bulk(s), g_get_monotonic_time(),
+			real / DAY_US, (DAY_US - real % DAY_US) / 1000 + 1, &over);
+	else if (ask_cluster(s, domain, recipient)) {
+		g_free(recipient);
 		return;
 	}
-	g_free(domain);
+	g_free(recipient);
 	if (over)
 		capped(s, wait);
 	else if (wait > 0)

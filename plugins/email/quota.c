@@ -58,7 +58,7 @@ static bool parse_rate(const char *text, double *per_second, uint64_t *per_day)
 /* Whether a limit may stand under this name. */
 static bool name_ok(const char *name)
 {
-	static const char *const providers[] = { "smtp", "resend", "sendgrid", "mailgun", "ses", "*" };
+	static const char *const providers[] = { "smtp", "resend", "sendgrid", "mailgun", "ses", "*", "recipient" };
 
 	for (size_t i = 0; i < G_N_ELEMENTS(providers); i++)
 		if (strcmp(name, providers[i]) == 0)
@@ -85,11 +85,15 @@ char *limits_parse(struct limits *l, const char *text)
 		g_strchomp(entry);
 		entry[strcspn(entry, " \t")] = '\0';
 		if (!name_ok(entry))
-			reason = g_strdup_printf("\"%s\" is no provider, no domain in small letters, and not *", entry);
+			reason = g_strdup_printf("\"%s\" is no provider, no domain in small letters, not recipient, and not *", entry);
 		else if (strcmp(entry, "*") == 0 && cap > 0)
 			reason = g_strdup("* has no limit by the day");
+		else if (strcmp(entry, "recipient") == 0 && cap == 0)
+			reason = g_strdup("recipient has a limit by the day only");
 		else if (strcmp(entry, "*") == 0)
 			l->each_domain = rate;
+		else if (strcmp(entry, "recipient") == 0)
+			l->each_recipient = cap;
 		else if (cap > 0)
 			bucket_of(l, entry)->cap = cap;
 		else
@@ -172,7 +176,7 @@ static gboolean is_idle(gpointer name, gpointer bucket, gpointer user)
 	const struct bucket *b = bucket;
 
 	(void)user;
-	return strchr(name, '.') != NULL && b->cap == 0 && b->tokens >= b->burst - 1;
+	return strchr(name, '.') != NULL && strchr(name, '@') == NULL && b->cap == 0 && b->tokens >= b->burst - 1;
 }
 
 /* A domain's bucket, NULL when its mails are not limited. */
@@ -189,12 +193,42 @@ static struct bucket *domain_bucket(struct limits *l, const char *domain)
 	return b;
 }
 
-int64_t limits_take(struct limits *l, const char *provider, const char *domain, bool bulk, gint64 now, int64_t day, int64_t to_midnight_ms,
-	bool *capped)
+/* Whether a bucket is a recipient's. */
+static gboolean is_recipient(gpointer name, gpointer bucket, gpointer user)
 {
+	(void)bucket;
+	(void)user;
+	return strchr(name, '@') != NULL;
+}
+
+/* A recipient's bucket, NULL when recipients are not limited; those of another day are of no use any more. */
+static struct bucket *recipient_bucket(struct limits *l, const char *recipient, int64_t day)
+{
+	struct bucket *b;
+
+	if (l->each_recipient == 0)
+		return NULL;
+	if (l->recipients_day != day && l->buckets != NULL)
+		g_hash_table_foreach_remove(l->buckets, is_recipient, NULL);
+	l->recipients_day = day;
+	b = bucket_of(l, recipient);
+	b->cap = l->each_recipient;
+	return b;
+}
+
+int64_t limits_take(struct limits *l, const char *provider, const char *domain, const char *recipient, bool bulk, gint64 now, int64_t day,
+	int64_t to_midnight_ms, bool *capped)
+{
+	struct bucket *r = recipient != NULL ? recipient_bucket(l, recipient, day) : NULL;
 	struct bucket *p = bucket_of(l, provider), *d = domain != NULL ? domain_bucket(l, domain) : NULL;
 	int64_t wait;
 
+	*capped = false;
+	if (r != NULL) {
+		fill(r, now, day);
+		if (is_capped(r, bulk))
+			return to_midnight_ms;
+	}
 	fill(p, now, day);
 	*capped = is_capped(p, bulk);
 	if (*capped)
@@ -209,6 +243,8 @@ int64_t limits_take(struct limits *l, const char *provider, const char *domain, 
 	take(p, now);
 	if (d != NULL)
 		take(d, now);
+	if (r != NULL)
+		take(r, now);
 	return 0;
 }
 
@@ -241,6 +277,8 @@ void limits_of(const struct limits *l, const char *name, double *rate, uint64_t 
 
 	*rate = b != NULL ? b->rate : 0;
 	*cap = b != NULL ? b->cap : 0;
-	if (b == NULL && strchr(name, '.') != NULL)
+	if (strchr(name, '@') != NULL)
+		*cap = l->each_recipient;
+	else if (b == NULL && strchr(name, '.') != NULL)
 		*rate = l->each_domain;
 }

@@ -1,4 +1,5 @@
-/* quota.h: how fast mails may go out: token buckets for providers and for recipients' domains, daily caps, and what 429 does to them. */
+/* quota.h: how fast mails may go out: token buckets for providers and for recipients' domains, daily caps (of recipients, too), and what 429
+ * does to them. */
 #ifndef EMAIL_QUOTA_H
 #define EMAIL_QUOTA_H
 
@@ -22,18 +23,21 @@ struct bucket {
 };
 
 struct limits {
-	GHashTable *buckets; /* name → struct bucket; a name with a dot is a recipient's domain */
-	double each_domain;  /* rate of "*": of every domain that has none of its own; 0: unlimited */
+	GHashTable *buckets;     /* name → struct bucket; a name with an @ is a recipient, one with a dot a recipient's domain */
+	double each_domain;      /* rate of "*": of every domain that has none of its own; 0: unlimited */
+	uint64_t each_recipient; /* cap of "recipient": a day, of every address; 0: none */
+	int64_t recipients_day;  /* that the recipients in `buckets` are of */
 };
 
-/* Reads "smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min". NULL, or what is wrong with it (g_malloc'd). */
+/* Reads "smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min, recipient 50/d". NULL, or what is wrong with it (g_malloc'd). */
 char *limits_parse(struct limits *l, const char *text);
 void limits_clear(struct limits *l);
 
-/* Takes a token from the provider's and from the domain's bucket (NULL: not of one), or from neither. Returns 0, or how many ms it
+/* Takes a token from the provider's bucket, and from those of the recipient's domain and of the recipient (small letters; NULL: not of
+ * one), or from none. Returns 0, or how many ms it
  * will be until it is worth asking again, and in *capped whether the provider's day is over. Times in µs. */
-int64_t limits_take(struct limits *l, const char *provider, const char *domain, bool bulk, gint64 now, int64_t day, int64_t to_midnight_ms,
-	bool *capped);
+int64_t limits_take(struct limits *l, const char *provider, const char *domain, const char *recipient, bool bulk, gint64 now, int64_t day,
+	int64_t to_midnight_ms, bool *capped);
 /* The provider says that it was too fast: half the rate from now on, and a tenth of the full rate back every minute. Returns the rate
  * that is left; 0: there is no limit, and too little went out for one. */
 double limits_halve(struct limits *l, const char *provider, gint64 now);

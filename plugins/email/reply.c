@@ -212,34 +212,35 @@ char *reply_describe(const struct reply *r, const char *recipient)
 
 char *reply_stuff_dots(const char *data, size_t len, size_t *out_len)
 {
-	GString *s = g_string_sized_new(len + len / 64 + 8);
+	const char *end = data + len;
+	/* Nothing but dots and bare line ends, at worst; pages that are not written to cost nothing. */
+	char *out = g_malloc(len * 2 + 6), *p = out;
 	bool line_start = true;
 
-	for (size_t i = 0; i < len;) {
-		const char *lf, *cr;
-		size_t run;
+	while (data < end) {
+		const char *lf = memchr(data, '\n', (size_t)(end - data)), *stop = lf != NULL ? lf : end;
+		const char *cr = memchr(data, '\r', (size_t)(stop - data));
+		size_t run = (size_t)((cr != NULL ? cr : stop) - data);
 
+		if (run > 0 && data[0] == '.')
+			*p++ = '.';
+		memcpy(p, data, run);
+		p += run;
+		data += run;
+		line_start = data < end;
+		if (!line_start)
+			break;
 		/* A bare CR or LF is made a full line end here too: what one server takes for the end of a mail and the
 		 * next does not is how mails are smuggled. */
-		if (data[i] == '\r' || data[i] == '\n') {
-			i += data[i] == '\r' && i + 1 < len && data[i + 1] == '\n' ? 2 : 1;
-			g_string_append_len(s, "\r\n", 2);
-			line_start = true;
-			continue;
-		}
-		if (line_start && data[i] == '.')
-			g_string_append_c(s, '.');
-		line_start = false;
-		lf = memchr(data + i, '\n', len - i);
-		run = lf != NULL ? (size_t)(lf - data) : len;
-		if ((cr = memchr(data + i, '\r', run - i)) != NULL)
-			run = (size_t)(cr - data);
-		g_string_append_len(s, data + i, (gssize)(run - i));
-		i = run;
+		data += data[0] == '\r' && data + 1 < end && data[1] == '\n' ? 2 : 1;
+		*p++ = '\r';
+		*p++ = '\n';
 	}
-	if (!line_start)
-		g_string_append_len(s, "\r\n", 2);
-	g_string_append_len(s, ".\r\n", 3);
-	*out_len = s->len;
-	return g_string_free(s, FALSE);
+	if (!line_start) {
+		*p++ = '\r';
+		*p++ = '\n';
+	}
+	memcpy(p, ".\r\n", 4);
+	*out_len = (size_t)(p + 3 - out);
+	return out;
 }

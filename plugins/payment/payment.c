@@ -261,7 +261,7 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 static bool add_trace(struct check *c)
 {
 	const char *trace = pgmqd_msg_traceparent(c->msg);
-	struct curl_slist *list = c->headers;
+	struct curl_slist *list;
 	char line[80];
 
 	if (!trace)

@@ -90,10 +90,8 @@ static char *list_source(struct source_list *l, char *text, int64_t timeout_ms, 
 	if (l->n == LIST_MAX)
 		return list_error("sources", name, "is one too many: 64 are the most");
 	s = &l->sources[l->n++];
-	s->name = strdup(name);
-	s->url = strdup(url);
-	if (s->name == NULL || s->url == NULL)
-		abort();
+	s->name = name;
+	s->url = url;
 	s->timeout_ms = timeout_ms;
 	s->retries = retries;
 	while (error == NULL && (word = strtok_r(NULL, LIST_BLANKS, &save)) != NULL)
@@ -103,25 +101,23 @@ static char *list_source(struct source_list *l, char *text, int64_t timeout_ms, 
 
 char *source_list_parse(struct source_list *l, const char *text, int64_t timeout_ms, unsigned retries)
 {
-	char *copy = strdup(text), *rest = copy, *one, *error = NULL;
+	char *rest, *one, *error = NULL;
 
 	l->n = 0;
+	l->text = rest = strdup(text);
 	l->sources = calloc(LIST_MAX, sizeof(*l->sources));
-	if (copy == NULL || l->sources == NULL)
+	if (l->text == NULL || l->sources == NULL)
 		abort();
 	while (error == NULL && (one = strsep(&rest, "|")) != NULL)
 		error = list_source(l, one, timeout_ms, retries);
-	free(copy);
 	return error;
 }
 
 void source_list_free(struct source_list *l)
 {
-	for (size_t i = 0; i < l->n; i++) {
-		free(l->sources[i].name);
-		free(l->sources[i].url);
-	}
 	free(l->sources);
+	free(l->text);
 	l->sources = NULL;
+	l->text = NULL;
 	l->n = 0;
 }

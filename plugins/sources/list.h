@@ -9,7 +9,7 @@
 #define LIST_MAX 64 /* sources */
 
 struct source {
-	char *name, *url;
+	const char *name, *url; /* inside the list's text */
 	bool required, get;
 	int64_t timeout_ms;
 	unsigned retries; /* at once, before it counts as missing */
@@ -18,6 +18,7 @@ struct source {
 struct source_list {
 	struct source *sources;
 	size_t n;
+	char *text; /* cut into names and URLs */
 };
 
 /* Reads "NAME URL [required] [get] [timeout=20s] [retries=2] | NAME URL ...". NULL, or a malloc'd sentence that says what is

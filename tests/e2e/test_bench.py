@@ -69,6 +69,12 @@ def test_enqueue_as_a_table(rig):
     assert traces(rig.db) == []
 
 
+def test_a_worker_that_does_not_work_is_not_measured(rig, tmp_path):
+    done = run("bench", "enqueue", "--producers", "1", "--seconds", "1", "--rounds", "1", "-d", rig.conninfo, env={**DIRS, "PGMQD_PLUGIN_DIR": str(tmp_path)})
+    assert done.returncode == 1 and "pgmqd runs, but its worker does not" in done.stderr, done
+    assert traces(rig.db) == []
+
+
 def test_mail(rig, catcher):
     argv = ("mail", "--smtp", f"{catcher.host}:{catcher.port}", "--messages", "20", "--rounds", "1", "--to", "ivan@example.test",
             "--option", f"smtp_ca_file={catcher.ca_file}", "--option", f"smtp_user={catcher.user}", "--option", f"smtp_pass={catcher.password}")

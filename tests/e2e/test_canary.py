@@ -1,21 +1,28 @@
 """No personal data where it does not belong: every plugin gets messages full of a canary, good ones and bad ones, and servers that repeat
 it; then nothing that pgmqd has written for operators holds it."""
 
+import base64
+import hmac
 import json
 import os
 import signal
+import subprocess
+import time
 
 from lib import app
-from lib.daemon import run
+from lib.daemon import clean_environment, run
 from lib.hookserver import HookServer
 from lib.httpclient import Http, free_port
 from lib.httpstub import HttpStub
+from lib.paths import pgmqd
 from lib.smtpstub import CLOSE, SmtpStub
 
 CANARY = "kanarejka7"
 DOMAIN = f"{CANARY}.example.test"
 TO = f"{CANARY}.vogel@{DOMAIN}"
 TOKEN = "the-token-of-the-canary-test"
+EVENT_KEY = b"0123456789abcdef01234567"
+SOON = {"backoff_min": "1ms", "backoff_max": "1ms", "config_retry": "100ms", "max_attempts": 2}
 FULL = {"to": TO, "to_name": f"Fräulein {CANARY}", "reply_to": f"r@{DOMAIN}", "subject": f"To {CANARY}", "text": f"Dear {CANARY}\n"}
 
 
@@ -72,34 +79,95 @@ def drive(rig, smtp, hook, provider):
                             and r["outcome"] not in ("retry", "release"))
 
 
+def post_event(client, body, key=EVENT_KEY):
+    """An event as Resend sends and signs it; the status of the answer."""
+    at = str(int(time.time()))
+    signature = base64.b64encode(hmac.digest(key, f"{CANARY}.{at}.{body}".encode(), "sha256")).decode()
+    return client("/api/mail/events/resend", method="POST", body=body,
+                  headers={"svix-id": CANARY, "svix-timestamp": at, "svix-signature": f"v1,{signature}"})[0]
+
+
+def drive_http(rig, client, sources):
+    """What comes by HTTP: jobs, good ones and bad ones, with sources that repeat the canary; events of a mail service; the doors that are closed."""
+    api, answer = "/api/canary", {}
+    sources.answer("/good", 200, {"person": TO})
+    for status, body in ((500, f"{TO} is unknown".encode()), (200, f"{{{CANARY}".encode()), (404, {"error": TO})):
+        sources.answer("/bad", status, body)
+    for _ in range(3):
+        status, answer = client.json(f"{api}/start", method="POST", body={"questionnaire": FULL, CANARY: TO})
+        assert status == 202, answer
+        client.wait_json(f"{api}/status/{answer['job_id']}", 200, lambda s: s["status"] == "partial")
+    status, _, text = client(f"{api}/result/{answer['job_id']}")
+    assert status == 200 and CANARY in text, "the canary was in the job"
+    for body in (f'{{"{CANARY}": ', json.dumps([TO]), json.dumps(CANARY)):
+        assert client(f"{api}/start", method="POST", body=body)[0] == 400
+    assert client(f"{api}/start", method="POST", body=FULL, headers={"Idempotency-Key": f"{CANARY}\x7f" * 99})[0] == 400
+    for path in (f"{api}/status/{TO}", f"/api/{CANARY}/start", f"{api}/result/{CANARY}?who={TO}", f"/{TO}", f"/api/mail/unsubscribe/{CANARY}"):
+        assert client(path)[0] >= 400
+    assert client(f"/api/mail/events/{CANARY}", method="POST", body=FULL)[0] >= 400
+
+    mark, ends = rig.daemon.mark(), set()
+    bounced = {"type": "email.bounced", "created_at": "2026-05-28T20:26:40Z",
+               "data": {"email_id": CANARY, "to": [TO], "bounce": {"type": "Permanent", "subType": CANARY, "message": f"550 5.1.1 {TO} is no {CANARY}"}}}
+    odd = [CANARY, {"type": CANARY}, {**bounced, "created_at": CANARY}, {**bounced, "data": {"to": CANARY}}, {**bounced, "data": {**bounced["data"], "bounce": TO}}]
+    bodies = [json.dumps(event) for event in (bounced, *odd)] + [f'{{"{CANARY}": ']
+    for body in bodies:
+        assert post_event(client, body) == 200
+    assert post_event(client, bodies[0], key=b"a wrong one") == 200
+    rig.daemon.wait_log(lambda r: r.get("text") == "settled" and r["queue"] == "mail_events_queue" and r["outcome"] in ("done", "fail")
+                        and (ends.add(r["msg_id"]) or len(ends) == len(bodies) + 1), start=mark)
+    assert app.rows(rig.db, "select source from pgmqd.suppression where source = 'resend'"), "the canary was in an event"
+
+
+def drive_bounces(smtp, rig):
+    """Mails that come back, to an address that is known and one that is not; {name: what `pgmqd bounce` says to each}."""
+    report = (f"From: MAILER-DAEMON@{DOMAIN}\r\nTo: {{to}}\r\nSubject: {CANARY}\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n"
+              f"\r\n--b\r\n\r\nDear {CANARY}\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; {DOMAIN}\r\n\r\n"
+              f"Final-Recipient: rfc822; {TO}\r\nAction: failed\r\nStatus: {{status}}\r\nDiagnostic-Code: smtp; 550 <{TO}> {CANARY}\r\n\r\n--b--\r\n")
+    (sender, *_) = [mail.sender for mail in smtp.mails if mail.recipients == [TO]]
+    said = {}
+    for name, text, *argv in (("soft", report.format(to=sender, status="4.2.2")), ("hard", report.format(to=sender, status="5.1.1")),
+                              ("nobody's", report.format(to=TO, status="5.1.1")), ("no status", report.format(to=sender, status=CANARY)),
+                              ("no mail", f"\0{TO}\r\n{CANARY}"), ("no address", report.format(to=TO, status="5.1.1"), "-r", TO)):
+        done = subprocess.run([pgmqd(), "bounce", "-d", rig.conninfo, *argv], input=text.encode(), capture_output=True, env=clean_environment(), timeout=60)
+        said["bounce " + name] = done.stdout.decode() + done.stderr.decode()
+    assert said["bounce hard"].strip() == "hard_bounce", said
+    return said
+
+
 def test_no_canary_where_operators_look(rig, tmp_path):
     port = free_port()
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\ncat >/dev/null\nexit 65\n")
     program.chmod(0o755)
-    for queue in ("hooks", "programs"):
+    for queue in ("hooks", "programs", "gathering"):
         rig.db.execute("select pgmqd.create_queue(%s)", [queue])
-    soon = {"backoff_min": "1ms", "backoff_max": "1ms", "config_retry": "100ms", "max_attempts": 2}
-    with SmtpStub() as smtp, HookServer() as hook, HttpStub(login=("1", "secret")) as provider:
+    with SmtpStub() as smtp, HookServer() as hook, HttpStub(login=("1", "secret")) as provider, HttpStub() as sources:
         daemon = rig.start({
-            "email_queue": {"plugin": "email", "smtp_tls": "none", **soon, "max_attempts": 4},
-            "report_generation_queue": {"plugin": "report", "report_dir": tmp_path, **soon},
-            "payment_processing_queue": {"plugin": "payment", "base_url": provider.url, "shop_id": "1", "secret_key": "secret", **soon},
-            "analytics_queue": {"plugin": "analytics", **soon}, "hooks": {"plugin": "webhook", "url": hook.url, "allow_private": "yes", **soon},
-            "programs": {"plugin": "exec", "command": str(program), **soon}},
+            "email_queue": {"plugin": "email", "smtp_tls": "none", "bounce_address": "bounce@example.test", **SOON, "max_attempts": 4},
+            "report_generation_queue": {"plugin": "report", "report_dir": tmp_path, **SOON},
+            "payment_processing_queue": {"plugin": "payment", "base_url": provider.url, "shop_id": "1", "secret_key": "secret", **SOON},
+            "analytics_queue": {"plugin": "analytics", **SOON}, "hooks": {"plugin": "webhook", "url": hook.url, "allow_private": "yes", **SOON},
+            "programs": {"plugin": "exec", "command": str(program), **SOON},
+            "mail_events_queue": {"plugin": "mailevents", "resend_webhook_secret": "whsec_" + base64.b64encode(EVENT_KEY).decode(), **SOON},
+            "gathering": {"plugin": "sources", "sources": f"good {sources.url}/good | bad {sources.url}/bad", "allow_private": "yes", "retries": 0,
+                          "retry_every": "1h", **SOON}},
             env={"SMTP_HOST": smtp.host, "SMTP_PORT": str(smtp.port), "SMTP_USER": None, "SMTP_PASS": None, "PGMQD_HTTP_TOKEN": TOKEN},
-            http_listen=f"127.0.0.1:{port}")
+            jobs={"canary": "gathering"}, http_listen=f"127.0.0.1:{port}")
         drive(rig, smtp, hook, provider)
         client = Http(port, TOKEN)
+        bounces = drive_bounces(smtp, rig)
+        drive_http(rig, client, sources)
         written = {path: client(path) for path in ("/health", "/metrics", "/api/queues", "/api/status", "/api/failures", "/api/schedules")}
-        for path in ("/api/queues/email_queue/dead-letters", "/api/queues/analytics_queue/dead-letters"):
+        written.update(bounces)
+        for path in ("/api/queues/email_queue/dead-letters", "/api/queues/analytics_queue/dead-letters", "/api/queues/mail_events_queue/dead-letters"):
             written[path] = client(path)
         (worker,) = [pid for pid, title in daemon.children().items() if "worker email_queue" in title]
         mark = daemon.mark()
         os.kill(worker, signal.SIGABRT)
         daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
         written["status"] = run("status", "--json", "-d", rig.conninfo, "-c", daemon.conf_path).stdout
-        for queue in ("email_queue", "analytics_queue", "payment_processing_queue", "report_generation_queue", "hooks", "programs"):
+        for queue in ("email_queue", "analytics_queue", "payment_processing_queue", "report_generation_queue", "hooks", "programs", "gathering", "mail_events_queue"):
             written["dlq " + queue] = run("dlq", "list", queue, "-d", rig.conninfo).stdout
         assert any(CANARY in str(vars(mail)) for mail in smtp.bodies), "the canary was in the mails"
         cores = [p for d in (daemon.dir, tmp_path, os.getcwd()) for p in os.listdir(d) if p.startswith("core")]

@@ -57,6 +57,28 @@ def test_rate_of_a_domain(mailer, scope):
         assert len(stub.mails) == 3
 
 
+@pytest.mark.parametrize("scope", ["process", "cluster"])
+def test_cap_of_a_recipient(mailer, scope):
+    """Nobody is flooded, however the address is written; others get theirs. The database knows nobody's address, and forgets a person."""
+    odd = "o'{hara}@example.test"  # what a list of the database has to be told of
+    with SmtpStub() as stub:
+        daemon = mailer.start(stub, limits="recipient 2/d", limit_scope=scope)
+        outcomes, _ = mailer.outcomes(2)
+        outcomes += mailer.outcomes(1, to=IVAN.upper())[0]
+        assert outcomes == ["done", "done", "release"]
+        for to in ("olga@example.test", odd):
+            daemon.wait_settled(msg_id=mailer.send(to), outcome="done")
+        assert len(stub.mails) == 4
+        (row,) = mailer.rig.rows("q_email_queue")
+        assert row["read_ct"] == 1 and (row["vt"] - row["enqueued_at"]).total_seconds() > 0
+        if scope == "cluster":
+            db = mailer.rig.db
+            assert [r["used"] for r in app.rows(db, "select used from pgmqd.mail_limits where length(name) = 64 order by 1")] == [1, 1, 2]
+            assert not app.rows(db, "select name from pgmqd.mail_limits where name like '%@%'")
+            db.execute("select pgmqd.erase_person(%s)", [IVAN])
+            assert [r["used"] for r in app.rows(db, "select used from pgmqd.mail_limits where length(name) = 64 order by 1")] == [1, 1]
+
+
 def test_short_waits_are_waited_for_here(mailer):
     """No round through the queue for less than a second: all go out at the first attempt."""
     with SmtpStub() as stub:

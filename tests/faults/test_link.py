@@ -329,15 +329,19 @@ def test_lost_reply_to_a_settlement(stand, proxy, on_done):
 def test_kill_at_a_commit(stand, proxy, statement):
     """The statement was committed, and the process that sent it dies before it hears of that: delivered again, or not at all."""
     daemon = stand.start(stand.tcp(proxy.port), queue={"visibility_timeout": "1s"})
+    sessions = "select pid from pg_stat_activity where application_name like 'pgmqd worker%' and datname = current_database()"
     for n in (1, 2, 3):
         wait_until("a worker", lambda: any("worker" in title for title in daemon.children().values()))
         worker = daemon.child("worker")  # beforehand, since it takes a while under valgrind
+        old = {row[0] for row in stand.db.execute(sessions).fetchall()}
         proxy.lose_reply = statement
         ids = stand.send()
         wait_until("the statement", lambda k=n: proxy.replies_lost == k, every=0.001)
         os.kill(worker, signal.SIGKILL)
         gone(worker)
         stand.effect_of(ids)
+        # a claim that the dead one has sent ahead must not take the next message
+        wait_until("its session is over", lambda: not old & {row[0] for row in stand.db.execute(sessions).fetchall()})
     stand.drain()
     stand.verdict().check()
     begun = [s.attempt for s in stand.steps() if s.what == "B"]

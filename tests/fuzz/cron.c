@@ -41,7 +41,7 @@ static int oracle_field(const char *p, int value, int max, const char *const *na
 				p++;
 				to = oracle_value(&p, names, base);
 			} else if (*p == '/') {
-				to = max;
+				to = max == 7 ? 6 : max; /* Sunday is 0 where a list goes on by itself */
 			}
 		}
 		if (*p == '/') {

@@ -70,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!started++)
 		mime_start();
-	reason = message_parse(json, text, ROOM, &m);
+	reason = message_parse(json, text, ROOM, false, &m);
 	if (reason == NULL) {
 		struct mime_mail mail = { .from = "noreply@example.test", .from_name = "Little Otter", .to = m.to, .to_name = m.to_name,
 			.reply_to = m.reply_to, .subject = m.subject != NULL ? m.subject : "S", .text = m.text, .html = m.html,

@@ -19,7 +19,7 @@
 static char *parse(const char *text, cJSON **json, struct email_message *m)
 {
 	*json = cJSON_Parse(text);
-	return message_parse(*json, text, ROOM, m);
+	return message_parse(*json, text, ROOM, false, m);
 }
 
 /* A message as queue_email_task() sends it. */
@@ -42,6 +42,26 @@ static void plain(void **state)
 	assert_ptr_equal(m.variables, cJSON_GetObjectItemCaseSensitive(json, "variables"));
 	message_clear(&m);
 	cJSON_Delete(json);
+}
+
+/* Keys that no mail has are left alone, or refused without being repeated; queue_email_task()'s own are known. */
+static void strict(void **state)
+{
+	static const char *const texts[] = { "{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"priority\": 0}",
+		"{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"secret\": 0}" };
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		struct email_message m;
+		cJSON *json = cJSON_Parse(texts[i / 2]);
+		char *reason = message_parse(json, texts[i / 2], ROOM, i % 2 == 1, &m);
+
+		assert_int_equal(reason != NULL, i == 3);
+		assert_true(reason == NULL || (strstr(reason, "strict_keys") != NULL && strstr(reason, "secret") == NULL));
+		g_free(reason);
+		message_clear(&m);
+		cJSON_Delete(json);
+	}
 }
 
 /* Everything at once. */
@@ -250,7 +270,7 @@ static void too_much(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain),
+		cmocka_unit_test(plain), cmocka_unit_test(strict),
 		cmocka_unit_test(full),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(no_nul),

@@ -327,6 +327,65 @@ static void bodies(void **state)
 	g_free(longest);
 }
 
+/* Long texts too, wherever one piece of them ends and the next begins. */
+static void long_bodies(void **state)
+{
+	static const char *const words[] = { "word =3D ", "Слово ", "." };
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(words); i++) {
+		struct mime_mail mail = simple;
+		GString *in = g_string_new(NULL), *out = g_string_new(NULL);
+		char *bytes, *got;
+
+		for (size_t line = 0; line < 400; line++) {
+			for (size_t n = 0; n < line % 37; n++) {
+				g_string_append(in, words[i]);
+				g_string_append(out, words[i]);
+			}
+			g_string_append(in, line % 3 == 0 ? "\n" : "\r\n");
+			g_string_append(out, "\r\n");
+		}
+		mail.text = in->str;
+		bytes = compose(&mail);
+		got = decoded_body(bytes);
+		assert_string_equal(got, out->str);
+		g_free(got);
+		g_free(bytes);
+		g_string_free(in, TRUE);
+		g_string_free(out, TRUE);
+	}
+}
+
+/* A mail is the same whichever came before it, though parts of it are used again. */
+static void one_after_another(void **state)
+{
+	static const char *const texts[] = { "Hello\n", "Здравствуйте\n" };
+	char *first[4];
+
+	(void)state;
+	for (size_t i = 0; i < 12; i++) {
+		struct mime_mail mail = simple;
+		char *bytes;
+
+		mail.text = texts[i * 5 % 4 % 2];
+		mail.html = texts[i * 5 % 4 / 2];
+		bytes = compose(&mail);
+		if (i < 4) {
+			first[i * 5 % 4] = bytes;
+			continue;
+		}
+		mail.html = NULL;
+		g_free(compose(&mail));
+		assert_string_equal(bytes, first[i * 5 % 4]);
+		g_free(bytes);
+	}
+	for (size_t i = 0; i < 4; i++) {
+		assert_non_null(strstr(first[i], i % 2 != 0 ? "0JfQtNGA" : "Hello"));
+		g_free(first[i]);
+	}
+}
+
 /* A boundary cannot stand in a body, even when a text holds it. */
 static void boundary(void **state)
 {
@@ -403,6 +462,8 @@ int main(void)
 		cmocka_unit_test(subjects),
 		cmocka_unit_test(mailboxes),
 		cmocka_unit_test(bodies),
+		cmocka_unit_test(long_bodies),
+		cmocka_unit_test(one_after_another),
 		cmocka_unit_test(boundary),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(digests),

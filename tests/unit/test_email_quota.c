@@ -34,14 +34,14 @@ static unsigned drain(struct limits *l, const char *provider, const char *domain
 	bool capped;
 	unsigned n = 0;
 
-	while (n < 100000 && limits_take(l, provider, domain, bulk, now, day, MIDNIGHT, &capped) == 0)
+	while (n < 100000 && limits_take(l, provider, domain, NULL, bulk, now, day, MIDNIGHT, &capped) == 0)
 		n++;
 	return n;
 }
 
 static void refused(void **state)
 {
-	static const char *const bad[] = { "smtp", "smtp 5", "smtp 5/y", "smtp 0/s", "smtp -1/s", "pigeon 5/s", "Gmail.com 5/s", "* 5/d", "5/s",
+	static const char *const bad[] = { "smtp", "smtp 5", "smtp 5/y", "smtp 0/s", "smtp -1/s", "pigeon 5/s", "Gmail.com 5/s", "* 5/d", "5/s", "recipient 5/s",
 		"smtp 5/s 6/s" };
 
 	(void)state;
@@ -56,6 +56,26 @@ static void refused(void **state)
 	}
 }
 
+/* One recipient's day is over; others go on, and so does the next day. What was refused costs nobody anything. */
+static void recipient(void **state)
+{
+	struct limits l = limits("recipient 3/d, smtp 8/d");
+	const char *const to[] = { "a@e.test", "a@e.test", "a@e.test", "a@e.test", "b@e.test", "a@e.test" };
+	bool capped;
+
+	(void)state;
+	for (size_t i = 0; i < 6; i++) {
+		assert_int_equal(limits_take(&l, "smtp", "e.test", to[i], false, now, day, MIDNIGHT, &capped), i == 3 || i == 5 ? MIDNIGHT : 0);
+		assert_false(capped);
+	}
+	assert_int_equal(limits_take(&l, "smtp", "e.test", "c@e.test", true, now, day, MIDNIGHT, &capped), 0);
+	assert_int_equal(drain(&l, "smtp", NULL, false), 3);
+	day++;
+	assert_int_equal(limits_take(&l, "smtp", "e.test", "a@e.test", false, now, day, MIDNIGHT, &capped), 0);
+	assert_int_equal(g_hash_table_size(l.buckets), 2); /* yesterday's recipients are forgotten */
+	limits_clear(&l);
+}
+
 /* A burst, then the rate; another provider has its own. */
 static void rate(void **state)
 {
@@ -64,8 +84,8 @@ static void rate(void **state)
 
 	(void)state;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 10);
-	assert_in_range(limits_take(&l, "smtp", NULL, false, now, day, MIDNIGHT, &capped), 190, 210); /* the one that ended drain() is before it */
-	assert_in_range(limits_take(&l, "smtp", NULL, false, now, day, MIDNIGHT, &capped), 290, 310);
+	assert_in_range(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), 190, 210); /* the one that ended drain() is before it */
+	assert_in_range(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), 290, 310);
 	now += SECOND / 2;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 5);
 	assert_int_equal(drain(&l, "ses", NULL, false), 2);
@@ -114,7 +134,7 @@ static void cap(void **state)
 
 	(void)state;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 3);
-	assert_int_equal(limits_take(&l, "smtp", NULL, false, now, day, MIDNIGHT, &capped), MIDNIGHT);
+	assert_int_equal(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), MIDNIGHT);
 	assert_true(capped);
 	day++;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 3);
@@ -151,7 +171,7 @@ static void found(void **state)
 
 	(void)state;
 	for (int i = 0; i < 100; i++) {
-		assert_int_equal(limits_take(&l, "ses", NULL, false, now, day, MIDNIGHT, &capped), 0);
+		assert_int_equal(limits_take(&l, "ses", NULL, NULL, false, now, day, MIDNIGHT, &capped), 0);
 		now += SECOND / 50;
 	}
 	assert_in_range(limits_halve(&l, "ses", now), 20, 30);
@@ -164,7 +184,7 @@ static void found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(refused),
+		cmocka_unit_test(recipient), cmocka_unit_test(refused),
 		cmocka_unit_test(rate),
 		cmocka_unit_test(domains),
 		cmocka_unit_test(bulk),
