@@ -163,7 +163,8 @@ static int daemon_settings(struct bench *b, const char *queue, const char *secti
 /* In the new process: becomes pgmqd run. */
 static void daemon_exec(const struct bench *b, int settings, const char *notify)
 {
-	char path[40];
+	char path[40], name[] = "pgmqd", run[] = "run", option[] = "-c";
+	char *argv[] = { name, run, option, path, NULL };
 
 	snprintf(path, sizeof(path), "/dev/fd/%d", settings);
 	if (conninfo(b))
@@ -176,7 +177,7 @@ static void daemon_exec(const struct bench *b, int settings, const char *notify)
 	}
 	setenv("NOTIFY_SOCKET", notify, 1);
 	unsetenv("WATCHDOG_USEC");
-	execl("/proc/self/exe", "pgmqd", "run", "-c", path, (char *)NULL);
+	proc_again(argv);
 	fprintf(stderr, "pgmqd bench: cannot run itself: %s\n", strerror(errno));
 	_exit(1);
 }

@@ -9,6 +9,7 @@
 
 #include "commands.h"
 #include "log.h"
+#include "proc.h"
 #include "settings.h"
 #include "sqltext.h"
 #include "xalloc.h"
@@ -192,7 +193,7 @@ static void examine(struct doctor *d)
 /* Runs `pgmqd migrate` with our own database. NULL, or what it said. */
 static char *run_migrate(struct doctor *d)
 {
-	char self[] = "/proc/self/exe", name[] = "pgmqd", command[] = "migrate";
+	char name[] = "pgmqd", command[] = "migrate";
 	char conf[] = "-c", db[] = "-d", env[] = "-e", dir[] = "--sql-dir";
 	char *argv[12] = { name, command }, *text = xstrdup("");
 	int n = 2, fds[2], status = 0;
@@ -223,7 +224,7 @@ static char *run_migrate(struct doctor *d)
 		dup2(STDERR_FILENO, STDOUT_FILENO);
 		close(fds[0]);
 		close(fds[1]);
-		execv(self, argv);
+		proc_again(argv);
 		_exit(127);
 	}
 	close(fds[1]);

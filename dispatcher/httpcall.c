@@ -13,12 +13,14 @@
 #include <string.h>
 #include <sys/queue.h>
 
-/* The connection is closed before the answer: evhttp frees the request. */
+/* The connection is closed before the answer. The request goes with it, unless it was lost rather than closed: then evhttp leaves it to us. */
 static void httpcall_closed(struct evhttp_connection *conn, void *arg)
 {
 	struct httpcall *call = arg;
 
 	(void)conn;
+	if (evhttp_request_get_connection(call->req) == NULL)
+		call->orphan = call->req;
 	call->req = NULL;
 	call->conn = NULL;
 	if (call->gone != NULL)
@@ -46,6 +48,8 @@ static void httpcall_free(struct httpcall *call)
 {
 	if (call->free_data != NULL)
 		call->free_data(call->data);
+	if (call->orphan != NULL)
+		evhttp_request_free(call->orphan);
 	evhttp_clear_headers(&call->query);
 	free(call);
 }

@@ -20,6 +20,7 @@ struct httproute;
 struct httpcall {
 	struct control *control;
 	struct evhttp_request *req; /* NULL: the client is gone */
+	struct evhttp_request *orphan; /* a request whose client is gone, and which is ours to free */
 	struct evhttp_connection *conn;
 	const struct httproute *route;
 	char param[HTTPCALL_PARAMS][HTTPCALL_PARAM_SIZE]; /* what stands in the place of the pattern's {...}, decoded */

@@ -61,6 +61,9 @@ void proc_trim(void);
  * program that they execute is its own affair again, but for the limit. */
 void proc_no_core(void);
 
+/* Becomes this program once more, with other arguments; returns with errno when that cannot be. */
+void proc_again(char **argv);
+
 /* Opens /dev/null for those of the descriptors 0-2 that are closed, lest a socket or a pipe becomes stderr. */
 void proc_std_fds(void);
 

@@ -36,6 +36,13 @@ def pytest_runtest_makereport(item, call):
             report.sections.append(("log of pgmqd", rig.daemon.tail(60)))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def memcheck_last():
+    """As memcheck, for what outlives the tests."""
+    yield
+    valgrind.check()
+
+
 @pytest.fixture(autouse=True)
 def memcheck():
     """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""

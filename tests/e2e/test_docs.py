@@ -168,7 +168,7 @@ def test_links_lead_somewhere():
 
 def test_settings_table_is_right():
     """Every setting of README's table is in the sample file, in that section, with the default that the table says."""
-    sample = subprocess.run([paths.pgmqd(), "run", "--sample"], stdout=subprocess.PIPE, text=True, check=True).stdout
+    sample = run("run", "--sample").stdout
     sections = {"pgmqd": {}, "queue": {}}
     rows = 0
     section = None

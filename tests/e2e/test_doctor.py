@@ -162,7 +162,7 @@ STATEMENTS = {
     "a function that does not notify": ("create or replace function pgmqd.wakeup() returns trigger language plpgsql as 'begin return null; end'", dict(
         check="message", seen="does not notify", remedy="020_pgmqd.sql makes pgmqd.wakeup() anew")),
     "a schedule overdue": ("update pgmqd.schedule set next_due = now() - interval '1 hour' where name = 'cleanup-old-assessments'", dict(
-        check="schedule", subject="cleanup-old-assessments", seen="01:00:00 ago and has not run", remedy="start pgmqd run")),
+        check="schedule", subject="cleanup-old-assessments", seen="it was due 01:0", remedy="start pgmqd run")),
     "a schedule that fails": ("update pgmqd.schedule set command = 'select 1/0' where name = 'cleanup-old-assessments'; select pgmqd.run_now('cleanup-old-assessments');"
                               " update pgmqd.schedule set last_status = 'failed', last_error = 'division by zero' where name = 'cleanup-old-assessments'", dict(
         check="schedule", subject="cleanup-old-assessments", seen="division by zero", remedy="pgmqd schedule run cleanup-old-assessments", status="warn")),

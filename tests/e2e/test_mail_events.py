@@ -10,11 +10,11 @@ import time
 import pytest
 
 from lib import app
-from lib.daemon import clean_environment
+from lib.daemon import clean_environment, command_line
 from lib.httpclient import Described, free_port
 from lib.httpstub import HttpStub
-from lib.paths import pgmqd
 from lib.smtpstub import SmtpStub
+from lib.valgrind import SLOW
 
 IVAN = "ivan@example.test"
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
@@ -189,8 +189,8 @@ def test_nobody_else_may_put_events(world):
 
 
 def bounce(world, mail, *argv):
-    return subprocess.run([pgmqd(), "bounce", "-d", world.rig.conninfo, *argv], input=mail.encode(), stdout=subprocess.PIPE, env=clean_environment(),
-                          check=True, timeout=60).stdout.decode().strip()
+    return subprocess.run(command_line("bounce", "-d", world.rig.conninfo, *argv), input=mail.encode(), stdout=subprocess.PIPE, env=clean_environment(),
+                          check=True, timeout=60 * SLOW).stdout.decode().strip()
 
 
 REPORT = """From: MAILER-DAEMON@example.test\r

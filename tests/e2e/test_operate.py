@@ -5,13 +5,13 @@ import subprocess
 
 import pytest
 
-from lib.daemon import Daemon, clean_environment, conf, run
+from lib.daemon import Daemon, clean_environment, command_line, conf, run
 from lib.lines import Lines
-from lib.paths import pgmqd
+from lib.paths import TIMEOUT
 from lib.pgcluster import free_port
 from lib.rig import email_queue
 from lib.smtpstub import SmtpStub
-from lib.stand import wait_until
+from lib.stand import SLOW, wait_until
 
 NULL = {"analytics_queue": {"plugin": "null"}}
 
@@ -86,8 +86,8 @@ def test_send(rig):
     """How it ended is the exit status; delay, priority, group and headers are the message's."""
     rig.start({**NULL, "email_queue": email_queue(rig.catcher)})
     assert command(rig, "send", "analytics_queue", '{"event": "x"}', "--wait").splitlines()[1] == "done at attempt 1"
-    done = subprocess.run([pgmqd(), "send", "email_queue", "-", "--wait", "-d", rig.conninfo], input='{"to": "a@example.test", "template": "no_such"}',
-                          env=clean_environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command_line("send", "email_queue", "-", "--wait", "-d", rig.conninfo), input='{"to": "a@example.test", "template": "no_such"}',
+                          env=clean_environment(), capture_output=True, text=True, timeout=60 * SLOW)
     assert done.returncode == 3 and "dead letter after 1 attempts" in done.stdout and "no_such" in done.stdout, done
     out = command(rig, "send", "analytics_queue", '{"event": "later"}', "--delay", "1h", "--priority", "7", "--group", "g", "--headers", '{"a": 1}')
     row = rig.db.execute("select message, headers, vt - enqueued_at > interval '59 minutes' from pgmq.q_analytics_queue where msg_id = %s", [int(out)]).fetchone()
@@ -99,13 +99,13 @@ def test_send(rig):
 
 def test_tail(rig):
     rig.start({**NULL, "email_queue": email_queue(rig.catcher)})
-    process = subprocess.Popen([pgmqd(), "tail", "email_queue", "--count", "2", "-d", rig.conninfo], env=clean_environment(), stdin=subprocess.DEVNULL,
+    process = subprocess.Popen(command_line("tail", "email_queue", "--count", "2", "-d", rig.conninfo), env=clean_environment(), stdin=subprocess.DEVNULL,
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     lines = Lines(process.stdout)
-    assert lines.wait(lambda line: "looking at email_queue" in line, 30)
+    assert lines.wait(lambda line: "looking at email_queue" in line, TIMEOUT)
     good = rig.send("tail@example.test")
     bad = rig.send("tail@example.test", "no_such", {})
-    assert process.wait(30) == 0
+    assert process.wait(TIMEOUT) == 0
     lines.join()
     text = "\n".join(lines.snapshot())
     assert f"done     message {good}, attempt 1" in text and f"dead     message {bad}, 1 attempts" in text and "class permanent" in text

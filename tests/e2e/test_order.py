@@ -8,7 +8,7 @@ import random
 import pytest
 
 from lib.paths import BUILDDIR
-from lib.stand import Stand, wait_until
+from lib.stand import SLOW, Stand, wait_until
 
 EFFECT = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-effect-plugin.so"
 
@@ -78,7 +78,7 @@ def test_priority_also_among_what_is_claimed_already(rig, urgent, tmp_path):
 
 def test_delayed_and_retried_messages_of_any_priority(rig, urgent, tmp_path):
     rig.db.execute("select pgmq.send('urgent', '{\"priority\": 9}'::jsonb, 3600)")
-    later = rig.enqueue({"priority": 9}, "urgent", 1)
+    later = rig.enqueue({"priority": 9}, "urgent", SLOW)
     now = send(rig, -5)
     trace = deliveries(rig, tmp_path)
     wait_until("both", lambda: len(order(trace)) == 2)

@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 from lib.paths import BUILDDIR, make_temp_dir
+from lib.valgrind import SLOW
 
 PLUGIN = "pgmqd-fault-plugin"
 QUEUE = "analytics_queue"
@@ -28,7 +29,7 @@ def faults(rig, plugin_path):
     rig.trace = directory / "trace"
 
     def start_faults(other=None, options=None, **settings):
-        queue = {"plugin": str(plugin_path), "trace": str(rig.trace), "visibility_timeout": "1s", "max_attempts": 3, "max_in_flight": 8,
+        queue = {"plugin": str(plugin_path), "trace": str(rig.trace), "visibility_timeout": f"{SLOW}s", "max_attempts": 3, "max_in_flight": 8,
                  "backoff_min": "10ms", "backoff_max": "10ms", **(options or {})}
         return rig.start({QUEUE: queue, **(other or {})}, fallback_poll="1s", **settings)
 
@@ -74,7 +75,7 @@ def test_poison_takes_the_blame_alone(faults, what, how):
 
 
 def test_hanging_message_is_ended_by_the_watchdog(faults):
-    daemon = faults.start_faults(options={"max_attempts": 2, "visibility_timeout": "2s"}, watchdog="1s")
+    daemon = faults.start_faults(options={"max_attempts": 2, "visibility_timeout": f"{2 * SLOW}s"}, watchdog="1s")
     poison, others = enqueue_all(faults, "hang", 4)
     daemon.wait_settled(msg_id=poison, outcome="fail", queue=QUEUE)
     for msg_id in others:

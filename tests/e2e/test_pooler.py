@@ -20,7 +20,7 @@ def test_deaf_behind_a_pooler_and_back(rig, pooler):
     """Mails go out by polling; on a direct connection, after a reload, notifications wake again."""
     direct, rig.login = rig.login, pooler
     daemon = rig.start(ready=False, poll_when_deaf="200ms", fallback_poll="1h")
-    daemon.wait_log(lambda r: r.get("process") == "listener" and "notifications do not arrive" in r.get("text", ""), timeout=20)
+    daemon.wait_log(lambda r: r.get("process") == "listener" and "notifications do not arrive" in r.get("text", ""))
     for n in range(5):
         rig.send(f"pooled{n}@example.test")
     for n in range(5):
@@ -41,4 +41,4 @@ def test_deaf_behind_a_pooler_and_back(rig, pooler):
 def test_require_notify_refuses_a_pooler(rig, pooler):
     rig.login = pooler
     daemon = rig.start(ready=False, require_notify="yes")
-    daemon.wait_log(lambda r: r.get("process") == "worker" and "require_notify" in r.get("text", ""), timeout=20)
+    daemon.wait_log(lambda r: r.get("process") == "worker" and "require_notify" in r.get("text", ""))

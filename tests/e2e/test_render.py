@@ -8,7 +8,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from lib import paths
+from lib import paths, valgrind
+from lib.daemon import command_line
 
 NAMES = [
     "appointment_confirmation",
@@ -27,10 +28,8 @@ def run(*args, stdin=None, env=None):
     directories = paths.directories()
     if "template_dir" in directories:
         environment["PGMQD_TEMPLATE_DIR"] = directories["template_dir"]
-    environment.update(env or {})
-    done = subprocess.run(
-        [paths.pgmqd(), "render", *map(str, args)], input=stdin, capture_output=True, text=True, env=environment, timeout=60
-    )
+    environment.update({**valgrind.environment(), **(env or {})})
+    done = subprocess.run(command_line("render", *args), input=stdin, capture_output=True, text=True, env=environment, timeout=60 * valgrind.SLOW)
     return done.returncode, done.stdout, done.stderr
 
 

@@ -5,7 +5,9 @@ import pytest
 from lib import certs
 from lib.pgcluster import free_port
 from lib.smtpstub import CLOSE, HANG, RESET, SmtpStub
+from lib.valgrind import SLOW
 
+LIMIT = f"{SLOW}s"  # of each step of SMTP
 LOGIN = ("postmaster@example.test", "correct horse")
 
 
@@ -16,11 +18,11 @@ class Mailer:
         self.rig = rig
 
     def start(self, stub, env=None, settings=None, **options):
-        """Starts pgmqd for `stub`. Retries come at once; what times out does so after a second. `options` are the queue's,
+        """Starts pgmqd for `stub`. Retries come at once; what times out does so after LIMIT. `options` are the queue's,
         `settings` those of [pgmqd]."""
         queue = {"plugin": "email", "smtp_tls": {"none": "none", "starttls": "starttls", "direct": "tls"}[stub.tls],
                  "backoff_min": "10ms", "backoff_max": "10ms", "config_retry": "100ms",
-                 "command_timeout": "1s", "data_timeout": "1s", "connect_timeout": "1s"}
+                 "command_timeout": LIMIT, "data_timeout": LIMIT, "connect_timeout": LIMIT}
         if stub.tls != "none":
             queue["smtp_ca_file"] = f"{stub.cert_dir}/ca.pem"
         queue.update(options)

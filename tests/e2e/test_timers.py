@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from lib.stand import Stand, boottime_ms, wait_until
+from lib.stand import SLOW, Stand, boottime_ms, wait_until
 
 
 @pytest.fixture
@@ -70,13 +70,13 @@ def test_retries_come_on_time(stand, capsys):
 
 def test_lease_that_ran_out_is_taken_on_time(stand, capsys):
     """The dispatcher that had it is stopped; the other one has nothing but its timer."""
-    first = stand.start(queue={"visibility_timeout": "1s"}, **SEPARATE)
+    first = stand.start(queue={"visibility_timeout": f"{SLOW}s"}, **SEPARATE)
     i = send(stand, sleep_ms=200)
     wait_until("delivered", lambda: begun(stand, i), every=0.005)
     pids = [first.process.pid, *first.children()]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    stand.start(queue={"visibility_timeout": "1s"}, **SEPARATE)
+    stand.start(queue={"visibility_timeout": f"{SLOW}s"}, **SEPARATE)
     at = due(stand, i)
     wait_until("delivered again", lambda: len(begun(stand, i)) > 1)
     for pid in pids:
@@ -90,7 +90,7 @@ def test_a_wait_begins_when_the_message_falls_due(stand):
     daemon = stand.start(**SEPARATE)
     i = stand.value("insert into pgmq.q_work (enqueued_at, vt, message) values (now() - interval '1 h', clock_timestamp(), %s) returning msg_id",
                     [json.dumps({"do": "retry", "until": 2, "delay_ms": 10})])
-    stand.drain()
+    daemon.wait_settled(msg_id=i, outcome="done")
     records = [r for r in daemon.records() if r.get("text") == "settled" and r.get("msg_id") == i]
     assert [r["outcome"] for r in records] == ["retry", "done"] and all(0 <= r["wait_ms"] < 1_800_000 for r in records), records
 

@@ -10,6 +10,9 @@ import time
 
 import pytest
 
+from lib.paths import TIMEOUT
+from lib.valgrind import SLOW
+
 SECONDS = float(os.environ.get("PGMQD_STRESS_SECONDS", "12"))
 PRODUCERS = 16
 
@@ -68,7 +71,7 @@ def started(trace):
     return out
 
 
-def settle_wait(rig, timeout=30):
+def settle_wait(rig, timeout=TIMEOUT):
     """Until the queue is empty; with the poll off, a lost wake-up is a message that stays."""
     deadline = time.monotonic() + timeout
     while rig.db.execute("select count(*) from pgmq.q_stress").fetchone()[0]:
@@ -107,7 +110,7 @@ def awake(rig):
                           " and objid = (-2)::int4::oid and mode = 'ExclusiveLock' and granted", [table_key(rig)]).fetchone()[0] > 0
 
 
-def wait_awake(rig, wanted, timeout=30):
+def wait_awake(rig, wanted, timeout=TIMEOUT):
     deadline = time.monotonic() + timeout
     while awake(rig) != wanted:
         assert time.monotonic() < deadline, f"the lock \"awake\" was not {'taken' if wanted else 'given back'}"
@@ -182,7 +185,7 @@ def test_silent_enqueue_of_a_killed_worker(rig, queue, tmp_path):
         rig.daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
         rig.db.execute("select pg_sleep(1)")  # the new worker has had every chance to fall asleep
         silent.commit()
-    assert settle_wait(rig, 10)
+    assert settle_wait(rig, 10 * SLOW)
     assert quiet in started(trace)
 
 
@@ -196,7 +199,7 @@ def test_mark_waits_for_the_newest_transaction(rig, queue, tmp_path):
         rig.daemon.wait_log(lambda r: r.get("process") == "worker" and r.get("text") == "connected to the database", start=mark)
         rig.db.execute("select pg_sleep(1.5)")  # the mark is a second behind
         late.commit()
-    assert settle_wait(rig, 10)
+    assert settle_wait(rig, 10 * SLOW)
     assert late_id in started(trace)
 
 
@@ -252,5 +255,5 @@ def test_late_commit_during_a_long_drain(rig, queue, tmp_path):
             assert settle_wait(rig)
             rig.db.execute("select pg_sleep(0.6)")
         late.commit()
-    assert settle_wait(rig, 10)
+    assert settle_wait(rig, 10 * SLOW)
     assert first in started(trace)

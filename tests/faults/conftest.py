@@ -45,6 +45,13 @@ def seed(request):
     return request.config.getoption("--seed")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def memcheck_last():
+    """As memcheck, for what outlives the tests."""
+    yield
+    valgrind.check()
+
+
 @pytest.fixture(autouse=True)
 def memcheck():
     """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""

@@ -79,7 +79,7 @@ def test_sigterm_while_the_database_is_away(stand, cluster):
     stand.begun(ids)
     cluster.stop()
     try:
-        status = daemon.stop(timeout=20)
+        status = daemon.stop(timeout=20 * SLOW)
     finally:
         cluster.start()
         stand.reconnected()

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -10,6 +11,7 @@ import time
 import pytest
 
 from lib import certs
+from lib.campaign import gone
 from lib.paths import make_temp_dir
 from lib.proxy import Plan, Proxy, chaos
 from lib.stand import INSTRUMENTED, SLOW, wait_until
@@ -330,10 +332,13 @@ def test_kill_at_a_commit(stand, proxy, statement):
     sessions = "select pid from pg_stat_activity where application_name like 'pgmqd worker%' and datname = current_database()"
     for n in (1, 2, 3):
         old = {row[0] for row in stand.db.execute(sessions).fetchall()}
+        wait_until("a worker", lambda: any("worker" in title for title in daemon.children().values()))
+        worker = daemon.child("worker")  # beforehand, since it takes a while under valgrind
         proxy.lose_reply = statement
         ids = stand.send()
         wait_until("the statement", lambda k=n: proxy.replies_lost == k, every=0.001)
-        daemon.kill_child("worker")
+        os.kill(worker, signal.SIGKILL)
+        gone(worker)
         stand.effect_of(ids)
         # a claim that the dead one has sent ahead must not take the next message
         wait_until("its session is over", lambda: not old & {row[0] for row in stand.db.execute(sessions).fetchall()})

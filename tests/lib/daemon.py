@@ -3,6 +3,7 @@
 import atexit
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -17,19 +18,36 @@ FOREIGN = ("PG", "SMTP_", "EMAIL_", "DATABASE_URL", "LOG_LEVEL", "WORKER_INTERVA
            "RESEND_", "REPORT_", "NOTIFY_SOCKET", "JOURNAL_STREAM")
 
 
+# The line by which a report of a sanitizer begins.
+REPORT = re.compile(r"^==\d+==\s*(?:ERROR|WARNING): \w*Sanitizer|: runtime error: ", re.M)
+
+
 def clean_environment(extra=None):
     """The environment without anything that pgmqd or libpq would take as a setting, plus `extra`."""
     keep = ("PGMQD_",)
     env = {k: v for k, v in os.environ.items() if k.startswith(keep) or not k.startswith(FOREIGN)}
-    env.update(LC_ALL="C.UTF-8", **(extra or {}))
+    env.update(LC_ALL="C.UTF-8", **valgrind.environment(), **(extra or {}))
     return env
+
+
+def command_line(*argv):
+    """The command line of `pgmqd argv...`, for what run() cannot do; under valgrind, if that is wanted."""
+    return [*valgrind.wrapper(), pgmqd(), *map(str, argv)]
+
+
+def no_reports(text):
+    """Fails with what a sanitizer has said in `text`: a process that dies of it may have been replaced, and the test go on."""
+    found = REPORT.search(text)
+    assert not found, "a sanitizer has complained:\n" + text[found.start():][:8000]
 
 
 def run(*argv, env=None, **more):
     """`pgmqd argv...` to its end; returns the finished process with stdout and stderr as text."""
-    more.setdefault("timeout", 60)
-    return subprocess.run([*valgrind.wrapper(), pgmqd(), *map(str, argv)], env=clean_environment({**(env or {}), **valgrind.environment()}), stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+    more.setdefault("timeout", 60 * valgrind.SLOW)
+    done = subprocess.run(command_line(*argv), env=clean_environment(env), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          text=True, **more)
+    no_reports(done.stderr)
+    return done
 
 
 def conf(database, queues, **settings):
@@ -76,8 +94,7 @@ class Daemon:
         if self._log_file is None:
             self._log_file = open(self._log_path, "ab")
         self.process = subprocess.Popen(
-            [*self.wrapper, *valgrind.wrapper(), pgmqd(), "run", "-c", str(self.conf_path), *self.argv],
-            env=clean_environment({**self.env, **valgrind.environment()}),
+            [*self.wrapper, *command_line("run", "-c", self.conf_path, *self.argv)], env=clean_environment(self.env),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
         self.lines = Lines(self.process.stdout, self._log_file, _parse)
         return self
@@ -134,9 +151,14 @@ class Daemon:
                     pass  # it ended meanwhile
         return found
 
+    def child(self, title):
+        """The pid of the one child with `title` in its title."""
+        (pid,) = [pid for pid, text in self.children().items() if title in text]
+        return pid
+
     def kill_child(self, title):
         """SIGKILL for the one child with `title` in its title; returns its pid once it is gone."""
-        (pid,) = [pid for pid, text in self.children().items() if title in text]
+        pid = self.child(title)
         gone = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
         select.select([gone], [], [], 30)
@@ -147,13 +169,14 @@ class Daemon:
         """SIGHUP."""
         self.process.send_signal(signal.SIGHUP)
 
-    def wait(self, timeout=60):
-        """The exit status; everything that was logged is readable after this."""
+    def wait(self, timeout=60 * valgrind.SLOW):
+        """The exit status; everything that was logged is readable after this. A report of a sanitizer in it fails the test."""
         status = self.process.wait(timeout)
         self.lines.join()
+        no_reports("\n".join(r["raw"] for r in self.records() if "raw" in r))
         return status
 
-    def stop(self, number=signal.SIGTERM, timeout=60):
+    def stop(self, number=signal.SIGTERM, timeout=60 * valgrind.SLOW):
         """SIGTERM and wait; returns the exit status. What does not end in time is killed with its children."""
         if self.process.poll() is None:
             self.process.send_signal(number)

@@ -28,6 +28,11 @@ def pgmqd():
     return found
 
 
+def sanitized():
+    """Whether that is a build with the address sanitizer."""
+    return b"__asan_init" in Path(pgmqd()).read_bytes()
+
+
 def directories():
     """The [pgmqd] settings that point a binary of the build tree at its files; empty for an installed binary."""
     found = {

@@ -15,6 +15,8 @@ import struct
 import threading
 import time
 
+from .paths import TIMEOUT
+
 HANG = object()   # says nothing more and reads nothing more; the connection stays open
 CLOSE = object()  # ends the connection in an orderly way
 RESET = object()  # ends it with a TCP reset
@@ -122,7 +124,7 @@ class SmtpStub:
             self._rules.append([step, action, times, connection, match, delay])
         return self
 
-    def wait_for(self, predicate, timeout=30):
+    def wait_for(self, predicate, timeout=TIMEOUT):
         """Waits until predicate(self) is true."""
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -132,7 +134,7 @@ class SmtpStub:
                     raise TimeoutError(f"not within {timeout} s; the server saw {self.commands}")
                 self._changed.wait(left)
 
-    def wait_mails(self, n=1, timeout=30):
+    def wait_mails(self, n=1, timeout=TIMEOUT):
         """Waits for that many accepted mails and returns them."""
         self.wait_for(lambda s: len(s.mails) >= n, timeout)
         return list(self.mails)

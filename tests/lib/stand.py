@@ -5,18 +5,16 @@ import shutil
 import signal
 import time
 
-from . import valgrind
 from .daemon import Daemon, conf
 from .oracle import Ledger, Producer, Verdict, steps
-from .paths import BUILDDIR, TIMEOUT, make_temp_dir
+from .paths import BUILDDIR, TIMEOUT, make_temp_dir, sanitized
+from .valgrind import SLOW, active
 
 PLUGIN = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-effect-plugin.so"
 
 
-# How much longer things take than they should: under valgrind.
-SLOW = 10 if valgrind.active() else 1
 # Whether the memory of a process says nothing about it: valgrind and sanitizers keep what was freed.
-INSTRUMENTED = valgrind.active() or "asan" in os.environ.get("PGMQD_BUILDDIR", "")
+INSTRUMENTED = active() or sanitized()
 
 
 def wait_until(what, condition, timeout=TIMEOUT, every=0.05):
@@ -144,9 +142,9 @@ class Stand:
 
     # ---- the end ----
 
-    def stop(self, daemon, timeout=60):
+    def stop(self, daemon):
         """SIGTERM; the exit status must be 0."""
-        status = daemon.stop(timeout=timeout)
+        status = daemon.stop()
         assert status == 0, f"pgmqd ended with status {status} after SIGTERM:\n{daemon.tail()}"
 
     def __enter__(self):

@@ -23,7 +23,6 @@ struct fault {
 	const char *trace;
 	int fd;
 	struct pgmqd_worker *worker;
-	volatile int *nothing; /* NULL; the compiler must not know */
 };
 
 static const struct pgmqd_option fault_options[] = {
@@ -104,11 +103,11 @@ static void leak(struct fault *f)
 		memset(p, f->fd, (size_t)16 << 20);
 }
 
-/* Writes where nothing is, and dies of the signal, in a sanitized build too: there is no report in place of it. */
-__attribute__((no_sanitize("undefined", "address"))) static void fault_crash(struct fault *f)
+/* Dies of the signal, in a sanitized build and under valgrind, too: there is no report in place of it. */
+static void fault_crash(void)
 {
 	signal(SIGSEGV, SIG_DFL);
-	*f->nothing = 1;
+	raise(SIGSEGV);
 }
 
 /* Does what the message says. */
@@ -120,7 +119,7 @@ static void fault_deliver(void *h, struct pgmqd_msg *m)
 
 	trace(f, m, what);
 	if (strcmp(what, "crash") == 0) {
-		fault_crash(f);
+		fault_crash();
 	} else if (strcmp(what, "exit") == 0) {
 		_exit(3);
 	} else if (strcmp(what, "hang") == 0) {

@@ -86,6 +86,14 @@ static void start(struct fixture *f, const char *global, const char *queues)
 	f->log = p[0];
 }
 
+/* Whether this runs under valgrind, where a worker may need longer than the second that it is given to leave at once. */
+static bool under_valgrind(void)
+{
+	const char *preloaded = getenv("LD_PRELOAD");
+
+	return preloaded != NULL && strstr(preloaded, "vgpreload") != NULL;
+}
+
 /* Milliseconds of CLOCK_MONOTONIC. */
 static int64_t now_ms(void)
 {
@@ -452,7 +460,7 @@ static void test_second_sigterm(void **state)
 	assert_int_equal(kill(f->pid, SIGINT), 0);
 	wait_record(f, "stopping at once", NULL);
 	status = wait_end(f);
-	assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || (under_valgrind() && count_records(f, "has not left in time", NULL) > 0)));
 }
 
 /* A worker that drains by older, longer settings when the end comes is told in time, and not killed. */
