@@ -26,7 +26,7 @@ def section(name, got):
         lines += ["| " + " | ".join(map(str, row)) + " |" for row in got["rows"]] + [""]
         lines += [note + "\n" for note in got["notes"]]
     commands = ", ".join(f"`{c}`" for c in got["commands"])
-    lines.append(f"`tests/bench/run {name}`" + (f" ({commands})" if commands else "") + f"; {got['at']}, {got['seconds']:.0f} s; load before it: {got['load']:.1f}.")
+    lines.append(f"`tests/bench/run {name}`" + (f" ({commands})" if commands else "") + f"; {got['at']}, {got['seconds']:.0f} s; others took {got['busy'] * 100:.0f} % of the processors before it.")
     return "\n".join(lines) + "\n"
 
 
@@ -55,7 +55,7 @@ def plot(name, got, path):
 
 def was_busy(parts):
     """Whether other work ran beside the measurements."""
-    return any(got["load"] > got["machine"]["cores"] * 1.5 for got in parts.values())
+    return any(got["busy"] > 0.25 for got in parts.values())
 
 
 def write(kept, names, path, readme_path):
@@ -70,7 +70,7 @@ def write(kept, names, path, readme_path):
     text += f"- PostgreSQL {newest['postgresql']}; {pgmqd_run('--version').stdout.strip()}\n"
     text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
     if was_busy(parts):
-        text += "**Other work kept the machine busy meanwhile (see the load of each part): these figures are provisional.**\n\n"
+        text += "**Other work kept the machine busy meanwhile (see at each part): these figures are provisional.**\n\n"
     for name, got in parts.items():
         text += section(name, got) + "\n"
         if plot(name, got, path.parent / f"{name}.svg"):
