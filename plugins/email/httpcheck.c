@@ -24,30 +24,18 @@ static size_t on_body(char *data, size_t size, size_t n, void *arg)
 /* Puts the request on the handle. */
 static CURLcode set_up(CURL *easy, const struct email *h, const struct provider_request *q, GString *body)
 {
-	CURLcode rc = CURLE_OK;
+	CURLcode rc = provider_set_up(easy, h, q);
 
 #define SET(opt, value)                                                                                                \
 	do {                                                                                                           \
 		if (rc == CURLE_OK)                                                                                    \
 			rc = curl_easy_setopt(easy, opt, value);                                                       \
 	} while (0)
-	SET(CURLOPT_URL, q->url->str);
-	SET(CURLOPT_HTTPHEADER, q->headers);
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_TIMEOUT_MS, (long)MIN(h->http_timeout, TRY_MAX_MS));
 	SET(CURLOPT_WRITEFUNCTION, on_body);
 	SET(CURLOPT_WRITEDATA, body);
-	if (h->smtp_ca_file != NULL && h->smtp_ca_file[0] != '\0')
-		SET(CURLOPT_CAINFO, h->smtp_ca_file);
-	if (q->user != NULL) {
-		SET(CURLOPT_USERNAME, q->user);
-		SET(CURLOPT_PASSWORD, q->pass);
-	}
-	if (q->sigv4 != NULL)
-		SET(CURLOPT_AWS_SIGV4, q->sigv4);
-	else if (q->user != NULL)
-		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 #undef SET
 	return rc;
 }

@@ -64,27 +64,15 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *a)
 /* Puts the request on the handle. */
 static bool set_up(CURL *easy, const struct sending *s, const struct provider_request *q)
 {
-	bool ok = true;
+	bool ok = provider_set_up(easy, s->email, q) == CURLE_OK;
 
 #define SET(opt, value) (ok = ok && curl_easy_setopt(easy, opt, value) == CURLE_OK)
-	SET(CURLOPT_URL, q->url->str);
 	SET(CURLOPT_POST, 1L);
 	SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)q->body->len);
 	SET(CURLOPT_POSTFIELDS, q->body->str);
-	SET(CURLOPT_HTTPHEADER, q->headers);
 	SET(CURLOPT_ACCEPT_ENCODING, "");
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)s->email->connect_timeout);
 	SET(CURLOPT_TIMEOUT_MS, (long)s->email->http_timeout);
-	if (s->email->smtp_ca_file != NULL && s->email->smtp_ca_file[0] != '\0')
-		SET(CURLOPT_CAINFO, s->email->smtp_ca_file);
-	if (q->user != NULL) {
-		SET(CURLOPT_USERNAME, q->user);
-		SET(CURLOPT_PASSWORD, q->pass);
-	}
-	if (q->sigv4 != NULL)
-		SET(CURLOPT_AWS_SIGV4, q->sigv4);
-	else if (q->user != NULL)
-		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 #undef SET
 	return ok;
 }

@@ -151,6 +151,35 @@ void provider_add_header(struct provider_request *q, const char *name, const cha
 	g_free(line);
 }
 
+void provider_bearer(struct provider_request *q, const char *key)
+{
+	char *bearer = g_strdup_printf("Bearer %s", key);
+
+	provider_add_header(q, "Authorization", bearer);
+	g_free(bearer);
+}
+
+CURLcode provider_set_up(CURL *easy, const struct email *h, const struct provider_request *q)
+{
+	CURLcode rc = CURLE_OK;
+
+#define SET(opt, value) (rc = rc == CURLE_OK ? curl_easy_setopt(easy, opt, value) : rc)
+	SET(CURLOPT_URL, q->url->str);
+	SET(CURLOPT_HTTPHEADER, q->headers);
+	if (h->smtp_ca_file != NULL && h->smtp_ca_file[0] != '\0')
+		SET(CURLOPT_CAINFO, h->smtp_ca_file);
+	if (q->user != NULL) {
+		SET(CURLOPT_USERNAME, q->user);
+		SET(CURLOPT_PASSWORD, q->pass);
+	}
+	if (q->sigv4 != NULL)
+		SET(CURLOPT_AWS_SIGV4, q->sigv4);
+	else if (q->user != NULL)
+		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
+#undef SET
+	return rc;
+}
+
 void provider_url(struct provider_request *q, const char *base)
 {
 	g_string_assign(q->url, base);

@@ -79,8 +79,12 @@ const char *provider_header(const struct provider_reply *reply, const char *name
 
 /* For request(). */
 void provider_add_header(struct provider_request *q, const char *name, const char *value);
+/* The header Authorization with a key. */
+void provider_bearer(struct provider_request *q, const char *key);
 /* BASE without slashes at its end. */
 void provider_url(struct provider_request *q, const char *base);
+/* What every transfer to a provider takes: the URL, the headers, whom to trust, who we are. */
+CURLcode provider_set_up(CURL *easy, const struct email *h, const struct provider_request *q);
 /* `Name <address>`, the name quoted where it must be; g_malloc'd. */
 char *provider_mailbox(const char *name, const char *address);
 /* An attachment's content; g_malloc'd. */

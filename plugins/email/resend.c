@@ -35,7 +35,7 @@ static void resend_request(const struct email *h, const struct provider_mail *ma
 {
 	const struct mime_mail *m = mail->parts;
 	cJSON *json = cJSON_CreateObject(), *to, *headers;
-	char *from = provider_mailbox(m->from_name, m->from), *rcpt = provider_mailbox(m->to_name, m->to), *text, *bearer;
+	char *from = provider_mailbox(m->from_name, m->from), *rcpt = provider_mailbox(m->to_name, m->to), *text;
 
 	cJSON_AddStringToObject(json, "from", from);
 	to = cJSON_AddArrayToObject(json, "to");
@@ -57,15 +57,13 @@ static void resend_request(const struct email *h, const struct provider_mail *ma
 
 	provider_url(q, h->resend_url);
 	g_string_append(q->url, "/emails");
-	bearer = g_strdup_printf("Bearer %s", h->resend_key);
-	provider_add_header(q, "Authorization", bearer);
+	provider_bearer(q, h->resend_key);
 	provider_add_header(q, "Content-Type", "application/json");
 	provider_add_header(q, "Idempotency-Key", mail->key);
 	text = cJSON_PrintUnformatted(json);
 	g_string_assign(q->body, text);
 	cJSON_free(text);
 	cJSON_Delete(json);
-	g_free(bearer);
 	g_free(from);
 	g_free(rcpt);
 }
@@ -100,12 +98,9 @@ static void resend_judge(const struct provider_reply *reply, struct mail_result 
 /* GET BASE/domains: a key that may only send is refused by name. */
 static void resend_probe(const struct email *h, struct provider_request *q)
 {
-	char *bearer = g_strdup_printf("Bearer %s", h->resend_key);
-
 	provider_url(q, h->resend_url);
 	g_string_append(q->url, "/domains");
-	provider_add_header(q, "Authorization", bearer);
-	g_free(bearer);
+	provider_bearer(q, h->resend_key);
 }
 
 const struct provider provider_resend = {

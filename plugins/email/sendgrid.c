@@ -61,7 +61,7 @@ static void sendgrid_request(const struct email *h, const struct provider_mail *
 {
 	const struct mime_mail *m = mail->parts;
 	cJSON *json = cJSON_CreateObject(), *one = cJSON_CreateObject(), *list, *headers;
-	char *text, *bearer, *id;
+	char *text, *id;
 
 	cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "personalizations"), one);
 	list = cJSON_AddArrayToObject(one, "to");
@@ -85,14 +85,12 @@ static void sendgrid_request(const struct email *h, const struct provider_mail *
 
 	provider_url(q, h->sendgrid_url);
 	g_string_append(q->url, "/v3/mail/send");
-	bearer = g_strdup_printf("Bearer %s", h->sendgrid_key);
-	provider_add_header(q, "Authorization", bearer);
+	provider_bearer(q, h->sendgrid_key);
 	provider_add_header(q, "Content-Type", "application/json");
 	text = cJSON_PrintUnformatted(json);
 	g_string_assign(q->body, text);
 	cJSON_free(text);
 	cJSON_Delete(json);
-	g_free(bearer);
 	g_free(id);
 }
 
@@ -119,12 +117,9 @@ static void sendgrid_judge(const struct provider_reply *reply, struct mail_resul
 /* GET BASE/v3/scopes: what the key may do. */
 static void sendgrid_probe(const struct email *h, struct provider_request *q)
 {
-	char *bearer = g_strdup_printf("Bearer %s", h->sendgrid_key);
-
 	provider_url(q, h->sendgrid_url);
 	g_string_append(q->url, "/v3/scopes");
-	provider_add_header(q, "Authorization", bearer);
-	g_free(bearer);
+	provider_bearer(q, h->sendgrid_key);
 }
 
 const struct provider provider_sendgrid = {
