@@ -16,6 +16,7 @@ import pytest
 from lib.httpclient import Http, free_port
 from lib.paths import TIMEOUT, make_temp_dir
 from lib.rig import email_queue
+from lib.stand import wait_until
 
 NULL = {"plugin": "null"}
 
@@ -160,6 +161,8 @@ def test_reload_replaces_what_changed_only(rig):
     daemon.reload()
     assert daemon.wait_log(lambda r: r.get("text") == "reloaded", start=mark)["retrying"] == 0
     wait_gone([before["worker email_queue"]])
+    # it has ended; until its parent has taken note, it is a child without a title
+    wait_until("the worker to be reaped", lambda: before["worker email_queue"] not in daemon.children())
     after = processes(daemon)
     assert set(after) == set(before) | {"worker report_generation_queue"}
     assert after["worker analytics_queue"] == before["worker analytics_queue"]
