@@ -1,7 +1,6 @@
 """Other queues beside pgmqd: graphile-worker and pg-boss, installed from npm into a temporary directory for the time of the run."""
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile

@@ -1,8 +1,5 @@
 """Events: each message is one row and counted once, whatever is killed in between."""
 
-import os
-import signal
-
 import pytest
 
 from lib import app

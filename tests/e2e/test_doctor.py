@@ -9,9 +9,9 @@ import subprocess
 import pytest
 
 from lib import rig as rigs
-from lib.daemon import clean_environment, conf, run
+from lib.daemon import conf, run
 from lib.mailcatcher import MailCatcher
-from lib.paths import BUILDDIR, SRCDIR, make_temp_dir, pgmqd
+from lib.paths import BUILDDIR, SRCDIR
 from lib.pgcluster import Cluster, free_port
 from lib.pooler import PGBOUNCER, pooler
 
