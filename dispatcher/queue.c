@@ -72,14 +72,16 @@ bool queue_is_stale(const char *sqlstate)
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: with $6, when that is not all
  * there are, the time until the next that falls due, what the mark is made of (clock, oldest running transaction and this one's own,
- * which $8 asks for where nothing is claimed; and the last row's vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present", and
- * with $4 whether the index for priorities has come or gone.
+ * which $8 asks for where nothing is claimed; and, with `many`, the last row's vt as it was in this look's snapshot, up to the horizon $7),
+ * with $5 whether another worker holds the lock "present", and with $4 whether the index for priorities has come or gone.
+ * A message that waits for its wake-up pays for every table that the statement opens, also for what is then not asked: hence no join of
+ * the catalogue, and `seen` only where the last look got all it asked for.
  * A message that has had its attempts comes without its text, which may be what none of them survived; with $9, a large one comes with
  * its size instead. Where RETURNING asks the table itself, it sees what was there before: the time at which the message fell due. A
  * large claim asks only for those claimed before, since that costs something for each. */
-static char *sql_claim(const struct queue *q)
+static char *sql_claim(const struct queue *q, bool many)
 {
-	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q), *sql;
+	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q, many), *sql;
 
 	sql = xasprintf(
 		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval '%2$lld milliseconds',"
@@ -87,10 +89,10 @@ static char *sql_claim(const struct queue *q)
 		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s,"
 		" CASE WHEN q.read_ct > 1 OR (SELECT count(*) FROM picked) <= 32 THEN (SELECT was.vt FROM pgmq.\"q_%1$s\" was WHERE was.msg_id = q.msg_id) END AS due)"
 		" SELECT c.msg_id, c.read_ct, x.refunds,"
-		" (extract(epoch FROM least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
+		" (pg_catalog.date_part('epoch', least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), pg_catalog.clock_timestamp())) * 1000000)::bigint,"
 		" CASE WHEN c.read_ct - x.refunds <= %10$u AND x.large IS NULL THEN c.message::text END, CASE WHEN x.large IS NULL THEN c.headers::text END,"
 		" x.large::bigint, NULL::text, NULL::text, NULL::bool,"
-		" %8$s, NULL::bool, NULL::text, (extract(epoch FROM least(greatest(c.enqueued_at, c.due, '1900-01-01Z'::timestamptz),"
+		" %8$s, NULL::bool, NULL::text, (pg_catalog.date_part('epoch', least(greatest(c.enqueued_at, c.due, '1900-01-01Z'::timestamptz),"
 		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds, CASE WHEN $9::bool"
 		" AND octet_length(concat(c.message, c.headers)) >= %12$u THEN octet_length(concat(c.message, c.headers)) END AS large) x"
 		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM picked) < $1::int THEN"
@@ -99,25 +101,25 @@ static char *sql_claim(const struct queue *q)
 		" concat_ws(':', pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
 		" CASE WHEN $8::bool OR (SELECT count(*) FROM picked) > 0 THEN pg_catalog.pg_current_xact_id() END),"
 		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN pg_catalog.pg_advisory_unlock(%6$s, -3)"
-		" ELSE false END END, NULL, CASE WHEN $4::bool THEN %9$s EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x"
-		" ON x.oid = i.indexrelid WHERE i.indrelid = %6$s::int4::oid AND i.indisvalid AND x.relname = 'q_%1$s_priority_idx') END, %11$s, NULL",
+		" ELSE false END END, NULL, CASE WHEN $4::bool THEN pg_catalog.to_regclass('pgmq.\"q_%1$s_priority_idx\"') IS %9$s NULL END, %11$s, NULL",
 		q->table, (long long)q->lease_ms, q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = $2::text AND "
 			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * length($2::text)",
-		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "NOT" : "", q->max_attempts, seen, QUEUE_LARGE);
+		q->oid, pick, q->priority && !q->grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8", q->priority ? "" : "NOT", q->max_attempts, seen, QUEUE_LARGE);
 	free(pick);
 	free(seen);
 	return sql;
 }
 
-/* The rows whose lease still holds, of arrays $1 (ids) and $2 (read counts), deleted. */
-static char *sql_gone(const struct queue *q, const char *extra)
+/* The rows of `want` whose lease still holds, deleted. By the key, and no join: its plan could be quadratic, where the queue was nearly
+ * empty when it was made. */
+static char *sql_gone(const struct queue *q)
 {
-	return xasprintf("gone AS (DELETE FROM pgmq.\"q_%s\" q USING want w WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id"
-	                 " AND q.read_ct = w.read_ct RETURNING q.*%s)",
-	                 q->table, extra);
+	return xasprintf("gone AS (DELETE FROM pgmq.\"q_%s\" q WHERE q.msg_id = ANY (ARRAY(SELECT w.msg_id FROM want w))"
+	                 " AND ((q.msg_id, q.read_ct) IN (SELECT w.msg_id, w.read_ct FROM want w)) IS TRUE RETURNING q.*)",
+	                 q->table);
 }
 
 /* What is copied into the archive. */
@@ -132,19 +134,23 @@ static char *sql_kept(const struct queue *q)
 	                 q->table, more, read);
 }
 
-#define WANT "want AS (SELECT * FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct))"
+/* Arrays $1 (ids) and $2 (read counts). As subqueries, so that a plan for these values is no cheaper than one for all, which the server
+ * then keeps: making one takes longer than a small batch. */
+#define WANT "want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) w(msg_id, read_ct))"
 
-/* Done: into the archive. $3: also count what an earlier, unanswered try has archived under the same lease. */
-static char *sql_done(const struct queue *q)
+/* Done: into the archive. Said `again`, also what the earlier, unanswered try has archived under the same lease counts. */
+static char *sql_done(const struct queue *q, bool again)
 {
-	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
 
-	if (q->archive)
+	if (!again)
+		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept", gone, kept);
+	else if (q->archive)
 		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept UNION ALL SELECT a.msg_id FROM pgmq.\"a_%s\" a JOIN want w"
-		                " ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[]) AND $3::bool",
+		                " ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[])",
 		                gone, kept, q->table);
 	else /* a deleted row leaves no trace: only the holder of the lease can have deleted it */
-		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept UNION ALL SELECT w.msg_id FROM want w WHERE $3::bool AND NOT"
+		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept UNION ALL SELECT w.msg_id FROM want w WHERE NOT"
 		                " EXISTS (SELECT FROM pgmq.\"q_%s\" q WHERE q.msg_id = w.msg_id)",
 		                gone, kept, q->table);
 	free(gone);
@@ -182,7 +188,7 @@ static char *sql_release(const struct queue *q)
 /* Fail: into the dead-letter queue, body untouched, the history in the headers. $3 reasons, $4 classes, $5 attempts, $6 again. */
 static char *sql_fail(const struct queue *q)
 {
-	char *gone = sql_gone(q, ", w.reason, w.class, w.attempts"), *sql;
+	char *gone = sql_gone(q), *sql;
 	char *plugin = sqltext_literal(q->plugin), *version = sqltext_literal(q->version), *name = sqltext_literal(q->name);
 
 	sql = xasprintf(
@@ -191,7 +197,7 @@ static char *sql_fail(const struct queue *q)
 		" CASE WHEN jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::jsonb END || jsonb_build_object('pgmqd_dead',"
 		" jsonb_build_object('queue', %4$s::text, 'msg_id', msg_id, 'read_ct', read_ct, 'attempts', attempts, 'enqueued_at', enqueued_at,"
 		" 'died_at', pg_catalog.clock_timestamp(), 'class', class, 'reason', reason, 'plugin', %5$s::text, 'plugin_version', %6$s::text))"
-		" FROM gone RETURNING 1)"
+		" FROM gone JOIN want USING (msg_id, read_ct) RETURNING 1)"
 		" SELECT msg_id FROM gone UNION ALL SELECT w.msg_id FROM want w WHERE $6::bool AND EXISTS (SELECT FROM pgmq.\"q_%2$s_dlq\" d"
 		" WHERE d.headers @> jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', w.msg_id, 'read_ct', w.read_ct)))",
 		gone, q->table, q->headers ? "headers" : "NULL::jsonb", name, plugin, version);
@@ -205,7 +211,7 @@ static char *sql_fail(const struct queue *q)
 /* Replace: the remainder $3 goes out after $4 ms, the original into the archive. */
 static char *sql_replace(const struct queue *q)
 {
-	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
 	const char *col = q->headers ? ", headers" : "";
 
 	sql = xasprintf("WITH " WANT ", %1$s, %2$s, sent AS (INSERT INTO pgmq.\"q_%3$s\" (vt, message%4$s) SELECT pg_catalog.clock_timestamp()"
@@ -225,7 +231,7 @@ static char *sql_replace(const struct queue *q)
  * failure from one of the plugin's statement. */
 static char *sql_fence(const struct queue *q)
 {
-	char *gone = sql_gone(q, ""), *kept = sql_kept(q), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
 
 	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE WHEN count(*) = cardinality($1::bigint[]) THEN 1 ELSE ('" FENCE_MARK " ' || count(*))::int"
 	                " END FROM kept", gone, kept);
@@ -371,8 +377,10 @@ static void probe_looked(void *arg, const struct pgresult *r)
 		q->probe_warning = xasprintf("queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT"
 		                             " pgmqd.group_queue('%s')", q->name, q->name);
 	q->preparing++; /* held until all are under way */
-	probe_prepare(q, ST_CLAIM, sql_claim(q));
-	probe_prepare(q, ST_DONE, sql_done(q));
+	probe_prepare(q, ST_CLAIM, sql_claim(q, false));
+	probe_prepare(q, ST_CLAIM_MANY, sql_claim(q, true));
+	probe_prepare(q, ST_DONE, sql_done(q, false));
+	probe_prepare(q, ST_DONE_AGAIN, sql_done(q, true));
 	probe_prepare(q, ST_RETRY, sql_retry(q));
 	probe_prepare(q, ST_RELEASE, sql_release(q));
 	if (q->has_dlq)

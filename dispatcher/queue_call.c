@@ -37,7 +37,7 @@ struct claim_call {
  * (the snapshot's xmax would not do: the newest transactions that run are not below it). Once all those are over, that clock is the
  * horizon, and a look that found less than it asked for has seen all there was below. One that got all it asked for has seen what was
  * below its last row: `seen` is that row's vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there
- * was no row. */
+ * was no row, or the look before had found less than it asked for. */
 static void claim_mark(struct queue *q, const char *clock, const char *xids, const char *seen, bool all)
 {
 	unsigned long long xmin, own;
@@ -85,6 +85,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			abort();
 		}
 		claim.rows = last;
+		call->queue->many = (unsigned)last == call->asked;
 		if (last > 0)
 			call->queue->claimed_ms = stats_now_ms();
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
@@ -116,7 +117,7 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, boo
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}
-	queue_run(q, ST_CLAIM, 9, params, claim_answer, call);
+	queue_run(q, q->many ? ST_CLAIM_MANY : ST_CLAIM, 9, params, claim_answer, call);
 	if (q->grouped)
 		pgconn_group_end(q->pg);
 }
@@ -293,8 +294,7 @@ void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *c
 	params[1] = sqltext_end(&counts);
 	switch (outcome) {
 	case OUT_DONE:
-		params[2] = flag;
-		queue_run(q, ST_DONE, 3, params, settle_answer, call);
+		queue_run(q, again ? ST_DONE_AGAIN : ST_DONE, 2, params, settle_answer, call);
 		break;
 	case OUT_RETRY:
 		params[2] = sqltext_end(&third);

@@ -102,9 +102,9 @@ char *queue_pick_sql(const struct queue *q)
 
 /* Where claims go by time: the vt of the last row. The row itself may be newer than the snapshot, by an update that has just been
  * committed, and then says nothing of the rows between; what the snapshot has of it does. */
-char *queue_seen_sql(const struct queue *q)
+char *queue_seen_sql(const struct queue *q, bool many)
 {
-	if (q->grouped || q->priority)
+	if (q->grouped || q->priority || !many)
 		return xstrdup("CASE WHEN $7::timestamptz IS NULL THEN NULL::text END");
 	return xasprintf("least($7::timestamptz, CASE WHEN $7::timestamptz IS NOT NULL THEN (SELECT s.vt FROM pgmq.\"q_%s\" s WHERE s.msg_id ="
 	                 " (SELECT p.msg_id FROM picked p ORDER BY p.vt DESC LIMIT 1)) END)::text",

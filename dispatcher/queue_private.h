@@ -11,7 +11,24 @@
 #define QUEUE_RANK                                                                                                                        \
 	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number' THEN - pg_catalog.floor((message -> 'priority')::numeric) ELSE 0 END)"
 
-enum stmt { ST_CLAIM, ST_DONE, ST_RETRY, ST_RELEASE, ST_FAIL, ST_REPLACE, ST_FENCE, ST_KNOWN, ST_EXTEND, ST_AWAKE, ST_UNLOCK, ST_FLIGHT, ST_TURN, ST_COUNT };
+enum stmt {
+	ST_CLAIM,
+	ST_CLAIM_MANY,
+	ST_DONE,
+	ST_DONE_AGAIN,
+	ST_RETRY,
+	ST_RELEASE,
+	ST_FAIL,
+	ST_REPLACE,
+	ST_FENCE,
+	ST_KNOWN,
+	ST_EXTEND,
+	ST_AWAKE,
+	ST_UNLOCK,
+	ST_FLIGHT,
+	ST_TURN,
+	ST_COUNT
+};
 
 struct queue {
 	struct pgconn *pg;
@@ -27,6 +44,7 @@ struct queue {
 	int64_t lease_ms;
 	unsigned max_attempts;
 	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
+	bool many;                    /* the last look got all it asked for */
 	bool grouped, allow_unlogged; /* as configured */
 	bool priority;                /* there is the index that pgmqd.prioritize_queue() makes */
 	char stmt[ST_COUNT][24];
@@ -39,6 +57,6 @@ struct queue {
 };
 
 char *queue_pick_sql(const struct queue *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
-char *queue_seen_sql(const struct queue *q); /* the time below which such a claim, $7 at most, has left nothing due */
+char *queue_seen_sql(const struct queue *q, bool many); /* the time below which such a claim, $7 at most, has left nothing due */
 
 #endif
