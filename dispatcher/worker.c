@@ -75,15 +75,23 @@ static void worker_idle(void *arg)
 	event_base_loopbreak(w->base);
 }
 
+/* Messages that were begun and are not off our hands yet. */
+static unsigned worker_in_hand(const struct worker *w)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		n += w->flows[i]->count[MSG_RUNNING] + w->flows[i]->count[MSG_SETTLED] + w->flows[i]->count[MSG_SENT];
+	return n;
+}
+
 /* The drain's time is over: once to cancel what runs, a second time to leave whatever is left to its lease. */
 static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
-	unsigned left = 0;
+	unsigned left = worker_in_hand(w);
 
 	(void)fd, (void)what;
-	for (size_t i = 0; i < w->nflows; i++)
-		left += w->flows[i]->count[MSG_RUNNING] + w->flows[i]->count[MSG_SETTLED] + w->flows[i]->count[MSG_SENT];
 	if (w->gave_up) {
 		log_warn("left with %u messages that the database did not take back; they are seen again when their leases end", left);
 		event_base_loopbreak(w->base);
@@ -106,6 +114,8 @@ static void worker_drain(struct worker *w)
 		return;
 	}
 	w->draining = true;
+	if (worker_in_hand(w))
+		log_info("draining: messages in hand: %u", worker_in_hand(w));
 	flow_timer(w->drain, w->env->settings->drain_timeout);
 	for (size_t i = 0; i < w->nflows; i++) {
 		w->flows[i]->on_idle = worker_idle;

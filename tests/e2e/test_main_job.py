@@ -212,7 +212,7 @@ def test_sigterm_drains(rig):
     gate.wait_held()
     rig.send("late@example.test")
     rig.daemon.process.terminate()
-    rig.daemon.wait_log("stopping: ")
+    rig.daemon.wait_log("draining: messages in hand: 1")
     gate.release()
     assert rig.daemon.wait() == 0
     assert [m.recipients[0] for m in rig.catcher.mails()] == ["held@example.test"]

@@ -74,7 +74,7 @@ def test_poison_takes_the_blame_alone(faults, what, how):
 
 
 def test_hanging_message_is_ended_by_the_watchdog(faults):
-    daemon = faults.start_faults(options={"max_attempts": 2, "visibility_timeout": f"{2 * SLOW}s"}, watchdog="1s")
+    daemon = faults.start_faults(options={"max_attempts": 2, "visibility_timeout": f"{2 * SLOW}s"}, watchdog=f"{SLOW}s")
     poison, others = enqueue_all(faults, "hang", 4)
     daemon.wait_settled(msg_id=poison, outcome="fail", queue=QUEUE)
     for msg_id in others:
