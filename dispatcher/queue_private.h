@@ -11,11 +11,9 @@
 #define QUEUE_RANK                                                                                                                        \
 	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number' THEN - pg_catalog.floor((message -> 'priority')::numeric) ELSE 0 END)"
 
-enum stmt {
+enum stmt { /* new ones at the end: tests/faults/test_link.py knows the first ones by their numbers */
 	ST_CLAIM,
-	ST_CLAIM_MANY,
 	ST_DONE,
-	ST_DONE_AGAIN,
 	ST_RETRY,
 	ST_RELEASE,
 	ST_FAIL,
@@ -27,6 +25,8 @@ enum stmt {
 	ST_UNLOCK,
 	ST_FLIGHT,
 	ST_TURN,
+	ST_CLAIM_MANY,
+	ST_DONE_AGAIN,
 	ST_COUNT
 };
 
