@@ -1,11 +1,11 @@
 /* main.c: finds the command and runs it. */
 #include "config.h"
 
-#include "commands.h"
-#include "option.h"
-#include "proc.h"
-#include "versions.h"
-#include "xalloc.h"
+#include "cmd/cmd.h"
+#include "settings/option.h"
+#include "process/proc.h"
+#include "cmd/versions.h"
+#include "base/xalloc.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

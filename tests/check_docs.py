@@ -97,7 +97,7 @@ def check_commands(page):
 
 def check_doctor(page):
     """The checks are those of the table, in its order; the plugins that look round and the providers that are asked are named."""
-    checks = re.findall(r'^\t\{ "([^"]+)", (?:0|DOCTOR_)', read("dispatcher/doctor.c"), re.M)
+    checks = re.findall(r'^\t\{ "([^"]+)", (?:0|DOCTOR_)', read("dispatcher/cmd/doctor/doctor.c"), re.M)
     plugin = between(page, "\n.It plugin\n", "\n.It templates\n")
     told = re.findall(r"^\.It ([a-z].*)$", page.replace(plugin, ""), re.M)
     if not checks or told != checks:
@@ -113,7 +113,7 @@ def check_doctor(page):
             wrong.append(f"pgmqd-doctor.8: plugin: what the check of {name} looks at is missing")
 
 
-source = read("dispatcher/settings.c")
+source = read("dispatcher/settings/settings.c")
 conf = read("dispatcher/pgmqd.conf.5")
 page = read("dispatcher/pgmqd.8")
 sample = run("run", "--sample")
@@ -124,7 +124,7 @@ check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".
 check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh THE SECTIONS [job", ".Sh ENVIRONMENT"),
             re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
-check_doctor(between(read("dispatcher/pgmqd-doctor.8"), ".Sh CHECKS", ".Sh EXIT"))
+check_doctor(between(read("dispatcher/cmd/doctor/pgmqd-doctor.8"), ".Sh CHECKS", ".Sh EXIT"))
 for text in wrong:
     print(text)
 print("the documentation " + ("is not complete" if wrong else "is complete"))

@@ -81,7 +81,7 @@ def check_interface():
 def check_pages():
     """mandoc finds nothing to warn of, where there is one."""
     if shutil.which("mandoc"):
-        for path in sorted(p for where in ("dispatcher/", "plugins/", "plugins/*/") for p in glob.glob(os.path.join(top, where + "*.[1-8]"))):
+        for path in sorted(p for where in ("dispatcher/", "dispatcher/*/", "dispatcher/*/*/", "plugins/", "plugins/*/") for p in glob.glob(os.path.join(top, where + "*.[1-8]"))):
             said = subprocess.run(["mandoc", "-Tlint", "-Wwarning", path], capture_output=True, text=True).stdout
             wrong.extend(line for line in said.splitlines() if "outdated mandoc.db" not in line)
 

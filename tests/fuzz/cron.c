@@ -2,8 +2,8 @@
  * minutes by a matcher that reads the expression's text anew for each of them. */
 #include "config.h"
 
-#include "cron.h"
-#include "xalloc.h"
+#include "base/cron.h"
+#include "base/xalloc.h"
 
 #include <stdio.h>
 #include <stdlib.h>

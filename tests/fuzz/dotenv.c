@@ -1,8 +1,8 @@
 /* dotenv.c: fuzz target: a .env file. What it sets are names of variables, what is set stays, and an error is one line. */
 #include "config.h"
 
-#include "log.h"
-#include "settings.h"
+#include "base/log.h"
+#include "settings/settings.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* message.c: fuzz target: a line that is a JSON Pointer, then a message's body; read by all that the plugin interface has for it. */
 #include "config.h"
 
-#include "api.h"
-#include "xalloc.h"
+#include "worker/api.h"
+#include "base/xalloc.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>

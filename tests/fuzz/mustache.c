@@ -2,8 +2,8 @@
  * a tag or, escaped, markup. */
 #include "config.h"
 
-#include "mustache.h"
-#include "xalloc.h"
+#include "template/mustache.h"
+#include "base/xalloc.h"
 
 #include <stdint.h>
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  * of an operator's word each time, and of nothing else. */
 #include "config.h"
 
-#include "../../dispatcher/listener.c" /* what it does with one is no affair of anybody else's, and has no name outside */
+#include "../../dispatcher/listener/listener.c" /* what it does with one is no affair of anybody else's, and has no name outside */
 
 #include <fcntl.h>
 

@@ -1,8 +1,8 @@
 /* option.c: fuzz target: the first byte picks a type of option, the rest is its text. What was taken prints as a text that gives it again. */
 #include "config.h"
 
-#include "option.h"
-#include "xalloc.h"
+#include "settings/option.h"
+#include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
  * names: whole, not empty, without NUL; and nothing that is no route's own path fits by a dot or a doubled slash. */
 #include "config.h"
 
-#include "httproute.h"
-#include "xalloc.h"
+#include "http/route.h"
+#include "base/xalloc.h"
 
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>

@@ -2,8 +2,8 @@
  * by a plugin's table. */
 #include "config.h"
 
-#include "log.h"
-#include "settings.h"
+#include "base/log.h"
+#include "settings/settings.h"
 
 #include <stddef.h>
 #include <stdio.h>

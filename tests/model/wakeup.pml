@@ -1,4 +1,4 @@
-/* wakeup.pml: a model of the handshake between enqueue (pgmqd.wakeup() in sql/020_pgmqd.sql) and worker (dispatcher/wakeup.c), for spin.
+/* wakeup.pml: a model of the handshake between enqueue (pgmqd.wakeup() in sql/020_pgmqd.sql) and worker (dispatcher/worker/wakeup.c), for spin.
  *
  * Producers begin, enqueue, roll back to a savepoint, commit or roll back; dispatchers sleep, look, stay awake, close, run out
  * of slots, and die at any step (their session's end gives their locks back; a new one starts with a full look).

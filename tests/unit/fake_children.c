@@ -2,8 +2,8 @@
  * plugin. */
 #include "config.h"
 
-#include "log.h"
-#include "proc.h"
+#include "base/log.h"
+#include "process/proc.h"
 
 #include <dirent.h>
 #include <poll.h>

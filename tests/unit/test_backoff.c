@@ -1,7 +1,7 @@
 /* test_backoff.c: the bounds, the growth and the spread of delays, and that no input overflows. */
 #include "config.h"
 
-#include "backoff.h"
+#include "base/backoff.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

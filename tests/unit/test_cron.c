@@ -1,7 +1,7 @@
 /* test_cron.c: cron expressions: reading, names, errors, and next times compared with a walk over all minutes, in many zones. */
 #include "config.h"
 
-#include "cron.h"
+#include "base/cron.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

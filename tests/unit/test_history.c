@@ -1,7 +1,7 @@
 /* test_history.c: the last ten minutes: points out of counters, quantiles out of histograms, what is left out, what comes and goes. */
 #include "config.h"
 
-#include "history.h"
+#include "control/history.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* test_httproute.c: which paths fit a pattern, and the comparison of tokens. */
 #include "config.h"
 
-#include "httpguard.h"
-#include "httproute.h"
+#include "http/access.h"
+#include "http/route.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,7 +1,7 @@
 /* test_log.c: both formats of a log line: escaping, cutting, fields, context, the journal's prefix; and redacted addresses. */
 #include "config.h"
 
-#include "log.h"
+#include "base/log.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>

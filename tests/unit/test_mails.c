@@ -1,8 +1,8 @@
 /* test_mails.c: our own mail templates: every one in both languages, with its sample data. */
 #include "config.h"
 
-#include "template.h"
-#include "xalloc.h"
+#include "template/template.h"
+#include "base/xalloc.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

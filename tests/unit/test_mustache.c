@@ -1,8 +1,8 @@
 /* test_mustache.c: the Mustache engine against the public specification, our own cases and its limits. */
 #include "config.h"
 
-#include "mustache.h"
-#include "xalloc.h"
+#include "template/mustache.h"
+#include "base/xalloc.h"
 
 #include <dirent.h>
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* test_netguard.c: the addresses at both ends of each closed block, and their neighbours outside. */
 #include "config.h"
 
-#include "netguard.h"
+#include "base/netguard.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

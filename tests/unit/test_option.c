@@ -1,7 +1,7 @@
 /* test_option.c: every option type, good and bad values, printing, comparing and guessing. */
 #include "config.h"
 
-#include "option.h"
+#include "settings/option.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

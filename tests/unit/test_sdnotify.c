@@ -1,7 +1,7 @@
 /* test_sdnotify.c: what systemd would receive, by a path and by an abstract name. */
 #include "config.h"
 
-#include "sdnotify.h"
+#include "base/sdnotify.h"
 
 #include <errno.h>
 #include <setjmp.h>

@@ -1,8 +1,8 @@
 /* test_settings.c: the settings file, the environment, plugins' options, and every error with its file and line. */
 #include "config.h"
 
-#include "log.h"
-#include "settings.h"
+#include "base/log.h"
+#include "settings/settings.h"
 
 #include <fcntl.h>
 #include <setjmp.h>

@@ -2,8 +2,8 @@
  * core dumps, a database elsewhere without TLS). */
 #include "config.h"
 
-#include "proc.h"
-#include "settings.h"
+#include "process/proc.h"
+#include "settings/settings.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,8 +1,8 @@
 /* test_stats.c: slots, counters across processes, bounds of histograms, error texts, the Prometheus text. */
 #include "config.h"
 
-#include "metrics.h"
-#include "stats.h"
+#include "control/prometheus.h"
+#include "process/stats.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -3,11 +3,11 @@
  * Each test runs supervisor_run() in a process of its own; all that is seen of it is its log and its processes. */
 #include "config.h"
 
-#include "child.h"
-#include "log.h"
-#include "proc.h"
-#include "supervisor.h"
-#include "xalloc.h"
+#include "supervisor/child.h"
+#include "base/log.h"
+#include "process/proc.h"
+#include "supervisor/supervisor.h"
+#include "base/xalloc.h"
 
 #include <cjson/cJSON.h>
 #include <dirent.h>

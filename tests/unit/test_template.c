@@ -2,8 +2,8 @@
  * languages. */
 #include "config.h"
 
-#include "template.h"
-#include "xalloc.h"
+#include "template/template.h"
+#include "base/xalloc.h"
 
 #include <ftw.h>
 #include <setjmp.h>

@@ -1,0 +1,142 @@
+/* scratch.c: the scratch queues of `pgmqd bench`: made, filled, emptied, watched, and removed whatever happens. */
+#include "config.h"
+
+#include "cmd/bench/bench.h"
+
+#include "base/xalloc.h"
+
+#include <math.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define FILL_AT_ONCE 10000
+#define WATCH_MS 5
+
+bool bench_sql(struct bench *b, const char *fmt, ...)
+{
+	va_list ap;
+	char *sql;
+	bool ok;
+
+	va_start(ap, fmt);
+	sql = xvasprintf(fmt, ap);
+	va_end(ap);
+	ok = !bench_interrupted && dbcommand_run_plain(&b->db, NULL, sql);
+	free(sql);
+	return ok && !bench_interrupted;
+}
+
+double bench_number(struct bench *b, const char *fmt, ...)
+{
+	PGresult *res = NULL;
+	double value = NAN;
+	va_list ap;
+	char *sql;
+
+	va_start(ap, fmt);
+	sql = xvasprintf(fmt, ap);
+	va_end(ap);
+	if (!bench_interrupted)
+		res = dbcommand_run(&b->db, NULL, sql, 0, NULL);
+	if (res && PQntuples(res) && !PQgetisnull(res, 0, 0))
+		value = strtod(PQgetvalue(res, 0, 0), NULL);
+	PQclear(res);
+	free(sql);
+	return value;
+}
+
+const char *bench_queue(struct bench *b, const char *suffix, bool attached)
+{
+	char *name = xasprintf("pgmqd_bench_%d_%s", PQbackendPID(b->db.conn), suffix);
+
+	b->queues[b->nqueues++] = name; /* before it is there: half of one is removed, too */
+	if (!bench_sql(b, "SELECT pgmqd.create_queue('%s')", name) || (!attached && !bench_no_trigger(b, name)))
+		return NULL;
+	return name;
+}
+
+bool bench_no_trigger(struct bench *b, const char *queue)
+{
+	return bench_sql(b, "DROP TRIGGER IF EXISTS plain_notify ON pgmq.q_%s", queue) && bench_sql(b, "SELECT pgmqd.detach_queue('%s')", queue);
+}
+
+bool bench_plain_trigger(struct bench *b, const char *queue, const char *channel)
+{
+	if (!b->notifier) {
+		b->notifier = xasprintf("pgmq.%s_notify()", queue);
+		if (!bench_sql(b, "CREATE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN PERFORM pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]);"
+		                  " RETURN NULL; END$f$", b->notifier))
+			return false;
+	}
+	return bench_sql(b, "CREATE OR REPLACE TRIGGER plain_notify AFTER INSERT ON pgmq.q_%s FOR EACH STATEMENT EXECUTE FUNCTION %.*s('%s', '%s')", queue,
+	                 (int)strlen(b->notifier) - 2, b->notifier, channel, queue);
+}
+
+bool bench_empty(struct bench *b, const char *queue)
+{
+	return bench_sql(b, "TRUNCATE pgmq.q_%s, pgmq.a_%s", queue, queue);
+}
+
+bool bench_fill(struct bench *b, const char *queue, int64_t n, int64_t delay_s, const char *body)
+{
+	bool ok = true;
+
+	for (int64_t done = 0; ok && done < n; done += FILL_AT_ONCE) {
+		int64_t count = n - done < FILL_AT_ONCE ? n - done : FILL_AT_ONCE;
+
+		ok = bench_sql(b, "SELECT count(*) FROM pgmq.send_batch('%s', array_fill($m$%s$m$::jsonb, ARRAY[%lld]), %lld)", queue, body,
+		               (long long)count, (long long)delay_s);
+	}
+	return ok;
+}
+
+double bench_drained(struct bench *b, const char *queue, int64_t last, double from)
+{
+	struct timespec pause = { .tv_nsec = WATCH_MS * 1000000 };
+	bool there = false;
+
+	/* the newest one by its key costs nothing, and counting is not begun before that is there */
+	for (int64_t waited = 0; !there; waited += WATCH_MS) {
+		if (bench_interrupted || !bench_children_live(b))
+			return NAN;
+		if (waited > BENCH_STUCK_MS) {
+			dbcommand_fail(&b->db, xasprintf("the queue is not empty after %d s", BENCH_STUCK_MS / 1000));
+			return NAN;
+		}
+		nanosleep(&pause, NULL);
+		double found = bench_number(b, "SELECT count(*) FROM pgmq.a_%s WHERE msg_id = %lld", queue, (long long)last);
+		if (isnan(found))
+			return NAN;
+		there = found > 0 && bench_number(b, "SELECT count(*) FROM (SELECT FROM pgmq.q_%s WHERE vt < 'infinity' LIMIT 1) q", queue) == 0;
+	}
+	return bench_number(b, "SELECT extract(epoch FROM max(archived_at)) - %.6f FROM pgmq.a_%s", from, queue);
+}
+
+/* Runs a statement of the end: what fails is told, and does not keep the others from being run. */
+static void remove_by(struct bench *b, char *sql)
+{
+	dbcommand_run_plain(&b->db, "removing what the benchmark made", sql);
+	free(sql);
+}
+
+void bench_remove(struct bench *b)
+{
+	if (b->nqueues && PQtransactionStatus(b->db.conn) != PQTRANS_IDLE)
+		PQclear(PQexec(b->db.conn, "ROLLBACK"));
+	for (size_t i = 0; i < b->nqueues; i++) {
+		remove_by(b, xasprintf("SELECT pgmq.drop_queue(m.queue_name) FROM pgmq.meta m WHERE m.queue_name IN ('%s', pgmqd.dead_letter_queue('%s'))",
+		                       b->queues[i], b->queues[i]));
+		remove_by(b, xasprintf("DELETE FROM pgmqd.refunds WHERE queue = '%s'", b->queues[i]));
+		remove_by(b, xasprintf("DELETE FROM pgmqd.mail_log WHERE queue = '%s'", b->queues[i]));
+		free(b->queues[i]);
+	}
+	b->nqueues = 0;
+	if (b->notifier)
+		remove_by(b, xasprintf("DROP FUNCTION IF EXISTS %s", b->notifier));
+	free(b->notifier);
+	b->notifier = NULL;
+}

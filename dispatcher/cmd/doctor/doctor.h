@@ -1,0 +1,94 @@
+/* doctor.h: what the files of `pgmqd doctor` share: the findings, and what the checks work with. */
+#ifndef DOCTOR_H
+#define DOCTOR_H
+
+#include "cmd/db.h"
+#include "pgmqd-plugin.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What a check needs; what is there so far. */
+enum doctor_need {
+	DOCTOR_SETTINGS = 1, /* read without an error */
+	DOCTOR_DB = 2,       /* connected */
+	DOCTOR_PRIMARY = 4,  /* to a server that can be written to */
+	DOCTOR_SCHEMA = 8,   /* with the schemas pgmqd and pgmq in it */
+	DOCTOR_CURRENT = 16, /* which are of this version */
+	DOCTOR_HEARING = 32  /* notifications come through */
+};
+
+struct doctor_finding {
+	const char *check;    /* name in the table */
+	int status;           /* enum pgmqd_check_status */
+	char *subject, *seen; /* subject may be "" */
+	char *remedy, *fix;   /* fix: one that is safe, SQL or a pgmqd command; NULL: by hand */
+};
+
+/* A fix that was applied; `error` is NULL when it worked. */
+struct doctor_fix {
+	char *text, *error;
+};
+
+struct doctor {
+	struct dbcommand db;
+	bool fix, json, writes;    /* writes: a probe queue may be made */
+	const char *sql_dir, *old; /* old: age of a transaction that is worth a word */
+	PGconn *ear;               /* listens; NULL where that is of no use */
+	unsigned have;             /* enum doctor_need */
+	const char *now;           /* the check that runs */
+	char *queues;              /* names, as an array literal */
+	char *role;                /* that the dispatcher connects as; we may be another one */
+	struct doctor_finding *findings;
+	size_t nfindings;
+	struct doctor_fix *fixes;
+	size_t nfixes;
+	const char **skipped; /* checks that were not made */
+	size_t nskipped;
+};
+
+/* Notes a finding. Takes over `remedy` and `fix`; without a remedy the fix is the remedy. */
+void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
+	__attribute__((format(printf, 6, 7)));
+
+/* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the dispatcher's role. NULL
+ * after a finding. */
+PGresult *doctor_query(struct doctor *d, const char *sql);
+/* The same, and each of its rows is a finding: status, subject, seen, remedy, fix. */
+void doctor_rows(struct doctor *d, const char *sql);
+const char *doctor_channel(const struct doctor *d);
+/* The directory of the SQL files. */
+const char *doctor_sql_dir(const struct doctor *d);
+
+/* local.c: what can be seen without the database. */
+void doctor_settings(struct doctor *d);
+void doctor_plugins(struct doctor *d);
+void doctor_templates(struct doctor *d);
+
+/* db.c: what takes more than a look into the catalogue. */
+void doctor_connect(struct doctor *d);
+void doctor_disconnect(struct doctor *d);
+void doctor_standby(struct doctor *d);
+void doctor_pooler(struct doctor *d);
+void doctor_clock(struct doctor *d);
+void doctor_schema(struct doctor *d);
+void doctor_notify(struct doctor *d);
+void doctor_probe(struct doctor *d);
+void doctor_cron(struct doctor *d);
+
+/* sql.c: the texts of the checks that are one statement. */
+extern const char doctor_sql_role[], doctor_sql_grants[], doctor_sql_pgmq[], doctor_sql_queues[], doctor_sql_wakeups[],
+	doctor_sql_triggers[], doctor_sql_trigger_errors[], doctor_sql_functions[], doctor_sql_access[],
+	doctor_sql_schedules[], doctor_sql_cron[], doctor_sql_vacuum[], doctor_sql_snapshots[], doctor_sql_usage[],
+	doctor_sql_dispatcher[];
+
+/* print.c: for people and for programs. */
+void doctor_print(const struct doctor *d, bool all);
+void doctor_print_fixes(const struct doctor *d);
+void doctor_print_summary(const struct doctor *d);
+void doctor_print_json(const struct doctor *d);
+int doctor_worst(const struct doctor *d); /* the worst status of all */
+
+#endif

@@ -1,0 +1,401 @@
+/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, each once, in the order of their names. */
+#include "config.h"
+
+#include "cmd/cmd.h"
+#include "cmd/db.h"
+#include "settings/settings.h"
+#include "cmd/sqlfile.h"
+#include "base/xalloc.h"
+
+#include <getopt.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifndef PGMQD_DATADIR
+#define PGMQD_DATADIR "/usr/share/pgmqd"
+#endif
+
+#define DEMO_FILE "000_demo_app.sql"
+/* The two keys of the advisory lock that lets one migrate at a time into a database: "pgmq" in ASCII, and a number. */
+#define LOCK_KEYS "1885826417, 1"
+
+static const char help[] =
+	"Usage: pgmqd migrate [-c FILE] [--env-file FILE] [-d CONNINFO] [--sql-dir DIR] [--demo-app]\n"
+	"                     [--status | --dry-run]\n"
+	"\n"
+	"Makes the queues, functions and triggers in the database, and connects them with the application's tables.\n"
+	"It may be run at any time: what was applied already is left alone, and what is missing is told at the end.\n"
+	"\n"
+	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else PG*)\n"
+	"  -c, --config FILE        the settings file; only `database` and `sql_dir` of it matter here\n"
+	"  -e, --env-file FILE      take what the environment lacks from KEY=VALUE lines\n"
+	"      --sql-dir DIR        default: $PGMQD_SQL_DIR, else the settings file's with -c,\n"
+	"                           else " PGMQD_DATADIR "/sql\n"
+	"      --demo-app           also make a small application with two sample people, for demos and tests\n"
+	"      --status             show which files were applied, and when; change nothing\n"
+	"      --dry-run            show what would be applied; change nothing\n"
+	"  -h, --help               this text\n"
+	"\n"
+	"Ends with 0, with 1 when something failed, with 2 after a wrong command line.\n";
+
+enum { OPT_SQL_DIR = 256, OPT_DEMO, OPT_STATUS, OPT_DRY_RUN };
+
+/* What the command line says. */
+struct request {
+	const char *sql_dir;
+	bool demo, status, dry_run;
+};
+
+static struct dbcommand db = { .name = "pgmqd migrate" };
+
+/* ---- the database ---- */
+
+/* The shared functions, for our one connection. */
+static int fail(char *error)
+{
+	return dbcommand_fail(&db, error);
+}
+
+static PGresult *run(const char *what, const char *sql, int nparams, const char *const *params)
+{
+	return dbcommand_run(&db, what, sql, nparams, params);
+}
+
+static bool run_plain(const char *what, const char *sql)
+{
+	return dbcommand_run_plain(&db, what, sql);
+}
+
+/* Prints what the server has to say, but not that something exists already: that is how the files are meant. */
+static void print_notice(void *arg, const PGresult *res)
+{
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
+	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+	(void)arg;
+	if (state && (strcmp(state, "42P06") == 0 || strcmp(state, "42P07") == 0 || strcmp(state, "42710") == 0))
+		return;
+	printf("  %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
+}
+
+/* A connection with our settings; false after telling why not. */
+static bool connect_primary(void)
+{
+	if (!dbcommand_connect(&db))
+		return false;
+	PQsetNoticeReceiver(db.conn, print_notice, NULL);
+	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
+	return run_plain("settings", "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
+				     " SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
+}
+
+/* Waits until no other migrate is at work in this database; the lock goes with the connection. */
+static bool take_lock(void)
+{
+	PGresult *res = run("lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
+
+	if (!res)
+		return false;
+	bool taken = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+	PQclear(res);
+	if (taken)
+		return true;
+	printf("another pgmqd migrate is at work in this database; waiting for it\n");
+	return run_plain("lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+}
+
+/* Learns which files were applied. `known` tells whether the table of them is there. */
+static bool read_versions(struct sql_dir *d, bool *known)
+{
+	PGresult *res = run("schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
+
+	if (!res)
+		return false;
+	*known = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+	PQclear(res);
+	for (size_t i = 0; i < d->n; i++) {
+		struct sql_file *f = &d->files[i];
+		const char *params[] = { f->name, f->text };
+		const int lengths[] = { 0, (int)strlen(f->text) }, formats[] = { 0, 1 };
+		const Oid types[] = { 25, 17 }; /* text, bytea */
+
+		res = PQexecParams(db.conn,
+			*known ? "SELECT encode(sha256($2), 'hex'), v.checksum, date_trunc('second', v.applied_at)"
+				 " FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON v.file = $1"
+			       : "SELECT encode(sha256($2), 'hex'), NULL, $1 WHERE $1 IS NOT NULL",
+			2, types, params, lengths, formats, 0);
+		if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+			char *error = dbcommand_error(db.conn, res);
+			fail(xasprintf("%s: cannot tell whether it was applied: %s", f->name, error));
+			free(error);
+			PQclear(res);
+			return false;
+		}
+		f->checksum = xstrdup(PQgetvalue(res, 0, 0));
+		if (!PQgetisnull(res, 0, 1)) {
+			f->applied_at = xstrdup(PQgetvalue(res, 0, 2));
+			f->changed = strcmp(f->checksum, PQgetvalue(res, 0, 1)) != 0;
+		}
+		PQclear(res);
+	}
+	return true;
+}
+
+/* Makes the table of what was applied. */
+static bool make_version_table(void)
+{
+	return run_plain("cannot make schema pgmqd",
+		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
+		"file text PRIMARY KEY, checksum text NOT NULL,"
+		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp()); COMMIT");
+}
+
+/* Tells where and why a file failed. */
+static void print_file_error(const struct sql_file *f, const PGresult *res, unsigned statement)
+{
+	static const struct {
+		int field;
+		const char *name;
+	} more[] = { { PG_DIAG_MESSAGE_DETAIL, "detail" }, { PG_DIAG_MESSAGE_HINT, "hint" },
+		{ PG_DIAG_CONTEXT, "context" } };
+	char *error = dbcommand_error(db.conn, res);
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+
+	fail(xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
+		state ? state : "unknown"));
+	free(error);
+	for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
+		if (PQresultErrorField(res, more[i].field))
+			fprintf(stderr, "  %s: %s\n", more[i].name, PQresultErrorField(res, more[i].field));
+	fprintf(stderr, "  nothing of this file was kept; the files before it stay applied\n");
+}
+
+/* Runs a file's statements inside the open transaction. */
+static bool run_file(const struct sql_file *f)
+{
+	unsigned statement = 0;
+	bool good = true;
+	PGresult *res;
+
+	if (!PQsendQuery(db.conn, f->text)) {
+		char *error = dbcommand_error(db.conn, NULL);
+		fail(xasprintf("%s: %s", f->path, error));
+		free(error);
+		return false;
+	}
+	for (; (res = PQgetResult(db.conn)); PQclear(res)) {
+		ExecStatusType status = PQresultStatus(res);
+
+		if (good && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
+			print_file_error(f, res, statement);
+			good = false;
+		}
+		statement++;
+		if (PQstatus(db.conn) == CONNECTION_BAD)
+			good = false;
+	}
+	if (good && PQtransactionStatus(db.conn) != PQTRANS_INTRANS) {
+		fail(xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
+			f->path));
+		good = false;
+	}
+	return good;
+}
+
+/* Applies a file and notes that it was, both or neither. */
+static bool apply(const struct sql_file *f)
+{
+	const char *params[] = { f->name, f->checksum };
+	PGresult *res = NULL;
+
+	printf("%s\n", f->name);
+	if (!run_plain(f->name, "BEGIN"))
+		return false;
+	if (!run_file(f) ||
+		!(res = run(f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2,
+			  params))) {
+		if (PQstatus(db.conn) == CONNECTION_OK)
+			PQclear(PQexec(db.conn, "ROLLBACK"));
+		return false;
+	}
+	PQclear(res);
+	return run_plain(f->name, "COMMIT");
+}
+
+/* Connects the queues with the application's tables, and tells what is missing of those. */
+static bool connect_application(void)
+{
+	PGresult *res = run("connecting the application's tables",
+		"SELECT item, problem, remedy FROM pgmqd.connect_application()", 0, NULL);
+
+	if (!res)
+		return false;
+	for (int i = 0; i < PQntuples(res); i++)
+		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			PQgetvalue(res, i, 2));
+	PQclear(res);
+	return true;
+}
+
+/* ---- what was asked for ---- */
+
+/* Whether a file is meant: the demo application only when it was asked for, now or before. */
+static bool wanted(const struct request *q, const struct sql_file *f)
+{
+	return q->demo || f->applied_at || strcmp(f->name, DEMO_FILE) != 0;
+}
+
+/* One line for each file, and for each that was applied once and is not in the directory. */
+static bool print_status(const struct request *q, const struct sql_dir *d, bool known)
+{
+	for (size_t i = 0; i < d->n; i++) {
+		const struct sql_file *f = &d->files[i];
+
+		printf("%-30s  %-8s  %s\n", f->name,
+			f->changed      ? "changed"
+			: f->applied_at ? "applied"
+					: "pending",
+			f->applied_at   ? f->applied_at
+			: !wanted(q, f) ? "(only with --demo-app)"
+					: "-");
+	}
+	if (!known)
+		return true;
+	PGresult *res = run("schema version",
+		"SELECT file, date_trunc('second', applied_at) FROM pgmqd.schema_version ORDER BY file", 0, NULL);
+	if (!res)
+		return false;
+	for (int i = 0; i < PQntuples(res); i++) {
+		struct sql_file key = { .name = PQgetvalue(res, i, 0) };
+
+		if (!bsearch(&key, d->files, d->n, sizeof(*d->files), sql_file_compare))
+			printf("%-30s  %-8s  %s\n", key.name, "gone", PQgetvalue(res, i, 1));
+	}
+	PQclear(res);
+	return true;
+}
+
+/* Refuses to go on when a file that was applied is not the same any more. */
+static bool check_changed(const struct sql_dir *d)
+{
+	bool good = true;
+
+	for (size_t i = 0; i < d->n; i++) {
+		if (!d->files[i].changed)
+			continue;
+		fail(xasprintf(
+			"%s has changed since it was applied (%s); nothing was applied now. Put the old file back, and its "
+			"changes into a new file",
+			d->files[i].path, d->files[i].applied_at));
+		good = false;
+	}
+	return good;
+}
+
+/* The work on the open connection; the exit status. */
+static int migrate(const struct request *q, struct sql_dir *d)
+{
+	bool known;
+	size_t applied = 0;
+
+	if (!q->status && !q->dry_run && !take_lock())
+		return 1;
+	if (!read_versions(d, &known))
+		return 1;
+	if (q->status)
+		return print_status(q, d, known) ? 0 : 1;
+	if (!check_changed(d))
+		return 1;
+	if (!q->dry_run && !known && !make_version_table())
+		return 1;
+	for (size_t i = 0; i < d->n; i++) {
+		if (d->files[i].applied_at || !wanted(q, &d->files[i]))
+			continue;
+		if (q->dry_run)
+			printf("would apply %s\n", d->files[i].name);
+		else if (!apply(&d->files[i]))
+			return 1;
+		else
+			applied++;
+	}
+	if (q->dry_run)
+		return 0;
+	if (!connect_application())
+		return 1;
+	printf("%zu file%s applied; the database is up to date\n", applied, applied == 1 ? "" : "s");
+	return 0;
+}
+
+/* Reads the command line; -1, or the exit status when there is nothing more to do. */
+static int read_arguments(struct request *q, int argc, char **argv)
+{
+	static const struct option longs[] = { DBCOMMAND_LONGS,
+		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR }, { "demo-app", no_argument, NULL, OPT_DEMO },
+		{ "status", no_argument, NULL, OPT_STATUS }, { "dry-run", no_argument, NULL, OPT_DRY_RUN },
+		{ 0 } };
+	int c;
+
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, "+:" DBCOMMAND_SHORT, longs, NULL)) != -1) {
+		switch (c) {
+		case 'c':
+		case 'd':
+		case 'e':
+			dbcommand_option(&db, c, optarg);
+			break;
+		case OPT_SQL_DIR:
+			q->sql_dir = optarg;
+			break;
+		case OPT_DEMO:
+			q->demo = true;
+			break;
+		case OPT_STATUS:
+			q->status = true;
+			break;
+		case OPT_DRY_RUN:
+			q->dry_run = true;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			return dbcommand_bad_option(&db, c, argv[optind - 1]);
+		}
+	}
+	if (optind < argc)
+		return dbcommand_usage(&db, "it takes no arguments, only options");
+	if (q->status && q->dry_run)
+		return dbcommand_usage(&db, "--status and --dry-run exclude each other");
+	return -1;
+}
+
+/* pgmqd migrate; returns the exit status. */
+int cmd_migrate(int argc, char **argv)
+{
+	struct request q = { 0 };
+	struct sql_dir dir = { 0 };
+	char *error;
+	int status = read_arguments(&q, argc, argv);
+
+	if (status >= 0)
+		return status;
+	status = 1;
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	if (dbcommand_load(&db)) {
+		const char *env_dir = getenv("PGMQD_SQL_DIR");
+		const char *path = q.sql_dir ? q.sql_dir : env_dir && *env_dir ? env_dir : db.settings ? db.settings->sql_dir : NULL;
+
+		if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
+			fail(error);
+		else if (connect_primary())
+			status = migrate(&q, &dir);
+	}
+	dbcommand_close(&db);
+	sql_dir_free(&dir);
+	return status;
+}

@@ -1,0 +1,472 @@
+/* test.c: the program behind `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL, and prints a line for
+ * each outcome. The message path, the plugin interface and the loop are the daemon's own; only the queue is not (queue_file.c).
+ */
+#include "config.h"
+
+#include "cmd/plugin/test.h"
+
+#include "worker/flow.h"
+#include "worker/transfer.h"
+#include "base/xalloc.h"
+
+#include <cjson/cJSON.h>
+#include <curl/curl.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EXIT_BAD 1    /* misuse, a message without an outcome, a plugin that does not start */
+#define EXIT_USAGE 2
+#define EXIT_CONFIG 78
+
+struct kit {
+	struct event_base *base;
+	struct flow *flow;
+	struct event *again;
+	struct kit_message *messages;
+	size_t n, printed;
+	unsigned attempts; /* tries of a message that is retried */
+	bool json, headers, bad, idle;
+	bool skip_time;
+	cJSON *answers;
+};
+
+static const char usage[] =
+	"usage: pgmqd plugin test NAME|FILE [KEY=VALUE ...] [--headers] [--attempts N] [--answers FILE] [--json]\n"
+	"                         [--skip-time] [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < messages.ndjson\n"
+	"\n"
+	"Runs a plugin on messages, one JSON value a line, without a database, and prints what became of each, in their order.\n"
+	"KEY=VALUE is an option of the plugin, or one of a [queue] section (max_in_flight, deadline, ...).\n"
+	"\n"
+	"      --headers       a line is HEADERS, a tab, and the message\n"
+	"      --attempts N    deliver a message that is retried up to N times, at once (default 1)\n"
+	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": [[...]], \"affected\": 1}\n"
+	"                      or {\"match\": ..., \"error\": \"...\"}\n"
+	"      --json          print JSON\n"
+	"      --skip-time     when there is nothing to do but wait for a timer, put the clock forward to it\n"
+	"      --log LEVEL     log lines on standard error: error (default), warn, info, debug\n"
+	"      --plugin-dir DIR, --template-dir DIR  instead of the built-in ones\n"
+	"      --valgrind      run under valgrind\n"
+	"\n"
+	"Exit status: 0 every message got its outcome from the plugin; 1 it did not, or the plugin broke a rule; 78 the options are wrong.\n";
+
+/* ---- messages ---- */
+
+/* Prints what is through, in the order of the input; when everything is, the flow is drained. */
+static void kit_print(struct kit *k)
+{
+	while (k->printed < k->n && k->messages[k->printed].through) {
+		fputs(k->messages[k->printed].out, stdout);
+		k->printed++;
+	}
+	fflush(stdout);
+	if (k->printed == k->n)
+		flow_drain(k->flow);
+}
+
+struct kit_message *kit_next(struct kit *k)
+{
+	for (size_t i = k->printed; i < k->n; i++)
+		if (!k->messages[i].taken) {
+			k->messages[i].taken = true;
+			return &k->messages[i];
+		}
+	return NULL;
+}
+
+/* What a plugin asked for, by name. */
+static const char *kit_outcome_name(const struct pgmqd_msg *m)
+{
+	return m->outcome == OUT_DONE_WITH ? "done_with" : m->outcome == OUT_CONFIG ? "config_error"
+		: m->outcome == OUT_RELEASE && !m->cancelled ? "postpone" : outcome_name(m->outcome);
+}
+
+/* The outcome as an object. */
+static cJSON *kit_object(const struct pgmqd_msg *m)
+{
+	cJSON *o = cJSON_CreateObject(), *params;
+
+	cJSON_AddNumberToObject(o, "id", (double)m->id);
+	cJSON_AddNumberToObject(o, "attempt", m->attempt);
+	cJSON_AddStringToObject(o, "outcome", kit_outcome_name(m));
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE || m->outcome == OUT_RELEASE) && m->delay_ms > 1)
+		cJSON_AddNumberToObject(o, "delay_ms", (double)m->delay_ms);
+	if (m->reason)
+		cJSON_AddStringToObject(o, "reason", m->reason);
+	if (m->outcome == OUT_REPLACE)
+		cJSON_AddStringToObject(o, "message", m->sql);
+	if (m->outcome == OUT_DONE_WITH) {
+		cJSON_AddStringToObject(o, "sql", m->sql);
+		params = cJSON_AddArrayToObject(o, "params");
+		for (int i = 0; i < m->nparams; i++)
+			cJSON_AddItemToArray(params, m->params[i] ? cJSON_CreateString(m->params[i]) : cJSON_CreateNull());
+	}
+	return o;
+}
+
+/* The outcome as a line for people. */
+static char *kit_line(const struct pgmqd_msg *m)
+{
+	cJSON *o = kit_object(m);
+	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1 ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
+	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
+	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "", m->reason ? m->reason : "",
+	                       m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "", params ? params : "");
+
+	free(delay);
+	free(params);
+	cJSON_Delete(o);
+	return line;
+}
+
+void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
+{
+	struct kit_message *msg = &k->messages[m->id - 1];
+	cJSON *o;
+	char *line, *former = msg->out;
+
+	if (m->outcome == OUT_RELEASE && !m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
+		msg->taken = false;
+		event_active(k->again, 0, 0);
+		return;
+	}
+	o = kit_object(m);
+	line = k->json ? cJSON_PrintUnformatted(o) : kit_line(m);
+	cJSON_Delete(o);
+	msg->out = xasprintf("%s%s\n", former ? former : "", line);
+	free(former);
+	free(line);
+	if (m->cancelled)
+		k->bad = true;
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < k->attempts) {
+		msg->attempt++;
+		msg->taken = false;
+		event_active(k->again, 0, 0);
+		return;
+	}
+	msg->through = true;
+	kit_print(k);
+}
+
+/* A message that is retried can be claimed once more. */
+static void kit_again(evutil_socket_t fd, short what, void *arg)
+{
+	struct kit *k = arg;
+
+	(void)fd, (void)what;
+	flow_wake(k->flow);
+}
+
+const cJSON *kit_answer(struct kit *k, const char *sql, int nparams, const char *const *params)
+{
+	const cJSON *a, *match;
+
+	log_info("query: %s (%d parameters%s%s)", sql, nparams, nparams && params[0] ? ", the first is " : "", nparams && params[0] ? params[0] : "");
+	cJSON_ArrayForEach(a, k->answers)
+	{
+		match = cJSON_GetObjectItemCaseSensitive(a, "match");
+		if (!cJSON_IsString(match) || strstr(sql, match->valuestring))
+			return a;
+	}
+	return NULL;
+}
+
+/* ---- input ---- */
+
+/* Reads the messages. NULL, or what is wrong. */
+static char *kit_read(struct kit *k)
+{
+	char *line = NULL, *error = NULL;
+	size_t size = 0, room = 0;
+	ssize_t len;
+
+	while (!error && (len = getline(&line, &size, stdin)) >= 0) {
+		char *body = line, *tab = k->headers ? strchr(line, '\t') : NULL;
+		struct kit_message *m;
+
+		while (len && (line[len - 1] == '\n' || line[len - 1] == '\r'))
+			line[--len] = 0;
+		if (!len)
+			continue;
+		if (k->n == room) {
+			room = room ? room * 2 : 64;
+			k->messages = xrealloc(k->messages, room, sizeof(*k->messages));
+		}
+		if (k->headers && !tab) {
+			error = xasprintf("message %zu: with --headers, a line is HEADERS, a tab, and the message", k->n + 1);
+			break;
+		}
+		m = &k->messages[k->n++];
+		*m = (struct kit_message){ .id = (int64_t)k->n, .attempt = 1 };
+		if (tab) {
+			*tab = 0;
+			m->headers = xstrdup(line);
+			body = tab + 1;
+		}
+		m->text = xstrdup(body);
+	}
+	free(line);
+	return error;
+}
+
+/* Reads the answers of the database. NULL, or what is wrong. */
+static char *kit_read_answers(struct kit *k, const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char *line = NULL, *error = NULL;
+	unsigned n = 0;
+	size_t size = 0;
+
+	if (!f)
+		return xasprintf("--answers: cannot read %s: %s", path, strerror(errno));
+	k->answers = cJSON_CreateArray();
+	while (!error && getline(&line, &size, f) >= 0) {
+		cJSON *a = cJSON_Parse(line);
+
+		n++;
+		if (cJSON_IsObject(a))
+			cJSON_AddItemToArray(k->answers, a);
+		else if (line[strspn(line, " \t\r\n")])
+			error = xasprintf("%s:%u: not a JSON object", path, n);
+		if (!cJSON_IsObject(a))
+			cJSON_Delete(a);
+	}
+	free(line);
+	fclose(f);
+	return error;
+}
+
+/* One KEY=VALUE. NULL, or what is wrong. */
+static char *kit_option(struct queue_settings *q, char *text, unsigned number)
+{
+	char *equals = strchr(text, '=');
+	const struct pgmqd_option *row;
+
+	if (!equals)
+		return xasprintf("\"%s\" is not KEY=VALUE", text);
+	*equals = 0;
+	row = option_find(settings_queue_options, text);
+	if (row)
+		return option_set(row, q, equals + 1);
+	q->pairs = xrealloc(q->pairs, q->npairs + 1, sizeof(*q->pairs));
+	q->pairs[q->npairs++] = (struct settings_pair){ .key = text, .value = equals + 1, .line = number };
+	return NULL;
+}
+
+/* ---- running ---- */
+
+/* Everything is settled. */
+static void kit_idle(void *arg)
+{
+	struct kit *k = arg;
+
+	k->idle = true;
+	event_base_loopbreak(k->base);
+}
+
+/* Timers that wait, and whether anything else is waited for. */
+struct kit_waits {
+	struct event **timers;
+	size_t n;
+	bool others;
+};
+
+/* Collects one event of the loop. */
+static int kit_collect(const struct event_base *base, const struct event *ev, void *arg)
+{
+	struct kit_waits *w = arg;
+
+	(void)base;
+	if (event_get_fd(ev) >= 0)
+		w->others = true;
+	if (event_pending(ev, EV_TIMEOUT, NULL)) {
+		w->timers = xrealloc(w->timers, w->n + 1, sizeof(*w->timers));
+		w->timers[w->n++] = (struct event *)(uintptr_t)ev;
+	}
+	return 0;
+}
+
+/* Brings all timers so much nearer that the first one is due, and puts the clocks forward by as much. */
+static void kit_skip(struct kit_waits *w)
+{
+	struct timeval now, at, least = { 0, 0 };
+
+	evutil_gettimeofday(&now, NULL);
+	for (size_t i = 0; i < w->n; i++) {
+		event_pending(w->timers[i], EV_TIMEOUT, &at);
+		if (i == 0 || evutil_timercmp(&at, &least, <))
+			least = at;
+	}
+	if (evutil_timercmp(&least, &now, <))
+		return;
+	for (size_t i = 0; i < w->n; i++) {
+		event_pending(w->timers[i], EV_TIMEOUT, &at);
+		evutil_timersub(&at, &least, &at);
+		evtimer_add(w->timers[i], &at);
+	}
+	evutil_timersub(&least, &now, &least);
+	flow_skipped_ms += (int64_t)least.tv_sec * 1000 + (least.tv_usec + 999) / 1000;
+}
+
+/* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need not. */
+static void kit_loop(struct kit *k)
+{
+	if (!k->skip_time)
+		event_base_dispatch(k->base);
+	while (k->skip_time && !k->idle && event_base_loop(k->base, EVLOOP_NONBLOCK) == 0 && !k->idle) {
+		struct kit_waits w = { 0 };
+
+		if (event_base_get_num_events(k->base, EVENT_BASE_COUNT_ACTIVE) > 0)
+			continue;
+		event_base_foreach_event(k->base, kit_collect, &w);
+		if (w.others || k->flow->host.children)
+			event_base_loop(k->base, EVLOOP_ONCE);
+		else if (w.n)
+			kit_skip(&w);
+		free(w.timers);
+	}
+}
+
+/* Runs the plugin over the messages. The exit status. */
+static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
+{
+	struct stats *stats = stats_create(1);
+	struct stats_slot *slot = stats_take(stats, ROLE_WORKER, "test", q->name, q->plugin);
+	struct proc_env env = { .settings = s, .stats = stats, .slot = slot };
+	struct template_set *templates = NULL;
+	struct pgconn *pg;
+	struct http *http;
+	struct plugin *p;
+	char *errors;
+
+	if (!(p = plugin_load(s, q, &errors))) {
+		fprintf(stderr, "%s\n", errors);
+		free(errors);
+		return EXIT_CONFIG;
+	}
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(k->base = event_base_new()))
+		abort();
+	pg = kit_connect(k, k->base);
+	http = http_new(k->base);
+	k->again = event_new(k->base, -1, 0, kit_again, k);
+	k->flow = flow_new(&env, q, slot, p, k->base, pg, http, &templates);
+	if (flow_start(k->flow)) {
+		k->flow->on_idle = kit_idle;
+		k->flow->on_idle_arg = k;
+		flow_up(k->flow);
+		kit_print(k);
+		kit_loop(k);
+	} else {
+		fprintf(stderr, "pgmqd plugin test: the plugin's start() refused (see the line before)\n");
+		k->bad = true;
+	}
+	flow_free(k->flow);
+	kit_disconnect(pg);
+	http_free(http);
+	template_free(templates);
+	event_free(k->again);
+	event_base_free(k->base);
+	curl_global_cleanup();
+	libevent_global_shutdown();
+	if (host_misuses)
+		fprintf(stderr, "pgmqd plugin test: the plugin broke a rule %u times\n", host_misuses);
+	return k->bad || host_misuses ? EXIT_BAD : 0;
+}
+
+/* Prints an error and ends the program. */
+static _Noreturn void kit_refuse(char *error)
+{
+	fprintf(stderr, "pgmqd plugin test: %s\n", error);
+	free(error);
+	exit(EXIT_USAGE);
+}
+
+/* pgmqd-plugin-host; its arguments are those of `pgmqd plugin test`. */
+int main(int argc, char **argv)
+{
+	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, SKIP_TIME, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
+	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS }, { "attempts", required_argument, NULL, ATTEMPTS },
+		{ "answers", required_argument, NULL, ANSWERS }, { "json", no_argument, NULL, JSON }, { "log", required_argument, NULL, LOG },
+		{ "plugin-dir", required_argument, NULL, PLUGIN_DIR }, { "template-dir", required_argument, NULL, TEMPLATE_DIR },
+		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 } };
+	static char program[] = "pgmqd plugin test", name[] = "test";
+	struct kit k = { .attempts = 1 };
+	struct settings s = { 0 };
+	struct queue_settings q = { .name = name };
+	int c, level = LOG_LEVEL_ERROR, status;
+	char *error = NULL;
+
+	argv[0] = program;
+	option_defaults(settings_global_options, &s);
+	option_defaults(settings_queue_options, &q);
+	for (const struct pgmqd_option *o = settings_global_options; o->name; o++)
+		if (strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) {
+			const char *value = getenv(o->env);
+
+			if (value && *value)
+				free(option_set(o, &s, value));
+		}
+	free(option_set(option_find(settings_queue_options, "max_attempts"), &q, "1000000"));
+	free(option_set(option_find(settings_queue_options, "deadline"), &q, "10s"));
+	q.backoff_min = q.backoff_max = 0; /* a delay that the plugin leaves to the queue is not to be seen */
+	q.config_retry = 10;
+	s.path = xstrdup("command line");
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		if (c == HEADERS) {
+			k.headers = true;
+		} else if (c == ATTEMPTS) {
+			k.attempts = (unsigned)strtoul(optarg, NULL, 10);
+		} else if (c == ANSWERS) {
+			if ((error = kit_read_answers(&k, optarg)) != NULL)
+				kit_refuse(error);
+		} else if (c == JSON) {
+			k.json = true;
+		} else if (c == SKIP_TIME) {
+			k.skip_time = true;
+		} else if (c == LOG) {
+			if ((level = log_level_parse(optarg)) < 0)
+				kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
+		} else if (c == PLUGIN_DIR) {
+			free(option_set(option_find(settings_global_options, "plugin_dir"), &s, optarg));
+		} else if (c == TEMPLATE_DIR) {
+			free(option_set(option_find(settings_global_options, "template_dir"), &s, optarg));
+		} else if (c == HELP) {
+			fputs(usage, stdout);
+			return 0;
+		} else {
+			exit(EXIT_USAGE);
+		}
+	}
+	if (optind == argc)
+		kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
+	if (strchr(argv[optind], '/')) {
+		char *real = realpath(argv[optind], NULL);
+
+		if (!real)
+			kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
+		argv[optind] = real;
+	}
+	free(option_set(option_find(settings_queue_options, "plugin"), &q, argv[optind]));
+	for (int i = optind + 1; i < argc && !error; i++)
+		error = kit_option(&q, argv[i], (unsigned)(i - optind));
+	if (error || (error = kit_read(&k)) != NULL)
+		kit_refuse(error);
+	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
+	status = kit_run(&k, &s, &q);
+	for (size_t i = 0; i < k.n; i++) {
+		free(k.messages[i].text);
+		free(k.messages[i].headers);
+		free(k.messages[i].out);
+	}
+	free(k.messages);
+	cJSON_Delete(k.answers);
+	option_free(settings_queue_options, &q);
+	option_free(settings_global_options, &s);
+	free(q.pairs);
+	free(s.path);
+	return status;
+}

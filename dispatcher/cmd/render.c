@@ -1,0 +1,394 @@
+/* render.c: the command "pgmqd render": shows a mail template, or any Mustache file, filled with data. */
+#include "config.h"
+
+#include "cmd/cmd.h"
+#include "template/mustache.h"
+#include "template/template.h"
+#include "base/xalloc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <spawn.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifndef PGMQD_DATADIR
+#define PGMQD_DATADIR "/usr/share/pgmqd"
+#endif
+
+#define DATA_MAX (16 * 1024 * 1024)
+
+static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
+
+static const char help[] =
+	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--open] [--template-dir DIR]\n"
+	"       pgmqd render --file FILE [--partials DIR] [--data FILE] [--html|--text]\n"
+	"\n"
+	"Shows what a mail template makes of a message's variables, or renders any Mustache file.\n"
+	"\n"
+	"  -l, --lang LANG          ru, en, ...; ru-RU falls back to ru (default: ru)\n"
+	"  -d, --data FILE          the variables, a JSON object; - reads standard input (default: no variables)\n"
+	"  -p, --part PART          print that part only: subject, txt or html\n"
+	"      --open               write the HTML to a file, tell its name, and show it where there is a desktop\n"
+	"  -t, --template-dir DIR   default: $PGMQD_TEMPLATE_DIR, else " PGMQD_DATADIR "/templates\n"
+	"  -f, --file FILE          a Mustache file of your own; - reads standard input\n"
+	"  -P, --partials DIR       where its partials are, as NAME.mustache\n"
+	"      --html, --text       escape for HTML, or not at all (default: HTML, but not for\n"
+	"                           FILE.txt.mustache and FILE.subject.mustache)\n"
+	"  -h, --help               this text\n"
+	"\n"
+	"Ends with 0, with 1 when the template or the data is at fault, with 2 after a wrong command line.\n";
+
+enum { OPT_HTML = 256, OPT_TEXT, OPT_OPEN };
+
+/* What the command line says. */
+struct request {
+	const char *name, *lang, *data, *part, *template_dir, *file, *partials;
+	int escape; /* enum mustache_escape, or -1: by the file's name */
+	bool open;
+};
+
+/* The partials of --file mode, compiled when they are first asked for. */
+struct shelf {
+	const char *dir;
+	struct shelf_entry {
+		char *name;
+		struct mustache *compiled; /* NULL: there is no such file */
+	} * entries;
+	size_t n;
+	char *error; /* the first one that happened */
+};
+
+/* Says what is wrong and returns the exit status 1. */
+static int fail(char *error)
+{
+	fprintf(stderr, "pgmqd render: %s\n", error);
+	free(error);
+	return 1;
+}
+
+/* Says what is wrong with the command line and returns the exit status 2. */
+static int __attribute__((format(printf, 1, 2))) usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	char *text = xvasprintf(fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "pgmqd render: %s; see pgmqd render --help\n", text);
+	free(text);
+	return 2;
+}
+
+/* Reads a file, or standard input for "-". */
+static char *slurp(const char *path, size_t *len, char **error)
+{
+	FILE *f = strcmp(path, "-") == 0 ? stdin : fopen(path, "re");
+	char *text = NULL;
+	size_t got = 0, room = 0;
+
+	if (!f) {
+		*error = xasprintf("%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	do {
+		if (room - got < 2) {
+			room = room ? room * 2 : 8192;
+			text = xrealloc(text, room, 1);
+		}
+		got += fread(text + got, 1, room - got - 1, f);
+	} while (!feof(f) && !ferror(f) && got <= DATA_MAX);
+	text[got] = '\0';
+	if (ferror(f))
+		*error = xasprintf("%s: %s", path, strerror(errno));
+	else if (got > DATA_MAX)
+		*error = xasprintf("%s: larger than %d bytes", path, DATA_MAX);
+	if (f != stdin)
+		fclose(f);
+	if (*error) {
+		free(text);
+		return NULL;
+	}
+	*len = got;
+	return text;
+}
+
+/* The line of a place in a text. */
+static unsigned line_of(const char *text, const char *place)
+{
+	unsigned line = 1;
+
+	for (; text < place; text++)
+		line += *text == '\n';
+	return line;
+}
+
+/* Reads the data; without a file, an empty object. */
+static cJSON *read_data(const char *path, char **error)
+{
+	const char *stop;
+	size_t len;
+
+	if (!path)
+		return cJSON_CreateObject();
+	char *text = slurp(path, &len, error);
+	if (!text)
+		return NULL;
+	if (strlen(text) != len) {
+		*error = xasprintf("%s:%u: a NUL byte in the text", path, line_of(text, text + strlen(text)));
+		free(text);
+		return NULL;
+	}
+	/* cJSON ends a string at \u0000, which would lose what follows without a word. */
+	for (const char *p = strchr(text, '\\'); p && p[1]; p = strchr(p + 2, '\\')) {
+		if (strncmp(p + 1, "u0000", 5) != 0)
+			continue;
+		*error = xasprintf("%s:%u: \\u0000 cannot be part of a text", path, line_of(text, p));
+		free(text);
+		return NULL;
+	}
+	cJSON *data = cJSON_ParseWithLengthOpts(text, len + 1, &stop, true);
+	if (!data)
+		*error = xasprintf("%s:%u: this is not valid JSON", path, line_of(text, stop));
+	free(text);
+	return data;
+}
+
+/* Prints a part, with exactly one line end behind it. */
+static void print_part(const char *text)
+{
+	size_t len = strlen(text);
+
+	fputs(text, stdout);
+	if (len == 0 || text[len - 1] != '\n')
+		putchar('\n');
+}
+
+/* Writes the HTML to a new file that only its owner reads, prints the file's name, and hands it to the desktop's browser where there is a
+ * desktop. */
+static int open_html(const struct request *q, const char *html)
+{
+	const char *tmp = getenv("TMPDIR");
+	char *path = xasprintf("%s/pgmqd-%s-XXXXXX.html", tmp && *tmp ? tmp : "/tmp", q->name), *base = strrchr(path, '/') + 1;
+	char *argv[] = { "xdg-open", path, NULL };
+	FILE *f = NULL;
+	pid_t pid;
+
+	for (char *p = base; *p; p++) /* a template may lie in a folder */
+		if (*p == '/')
+			*p = '-';
+	int fd = mkostemps(path, 5, O_CLOEXEC);
+	if (fd == -1 || !(f = fdopen(fd, "w")) || fputs(html, f) == EOF || fclose(f) == EOF) {
+		char *error = xasprintf("%s: %s", path, strerror(errno));
+		free(path);
+		return fail(error);
+	}
+	printf("%s\n", path);
+	fflush(stdout);
+	if (getenv("DISPLAY") || getenv("WAYLAND_DISPLAY"))
+		(void)posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ); /* without it, the name is all there is */
+	free(path);
+	return 0;
+}
+
+/* Renders a template of the set. */
+static int render_template(const struct request *q, const cJSON *data)
+{
+	const char *env = getenv("PGMQD_TEMPLATE_DIR");
+	const char *dir = q->template_dir ? q->template_dir : env && *env ? env : PGMQD_DATADIR "/templates";
+	struct template_result r;
+	char *error;
+
+	/* A language that was asked for is not replaced by another here: a preview should show what it says. */
+	struct template_set *set = template_load(dir, q->lang ? NULL : "ru", &error);
+	if (!set)
+		return fail(error);
+	int rc = template_render(set, q->name, q->lang, data, &r);
+	template_free(set);
+	if (rc != 0) {
+		rc = fail(xstrdup(r.error));
+		template_result_free(&r);
+		return rc;
+	}
+	for (int i = 0; i < TEMPLATE_NPARTS && !q->open; i++) {
+		if (q->part && strcmp(q->part, part_names[i]) != 0)
+			continue;
+		if (!q->part)
+			printf("%s==== %s (%s) ====\n", i ? "\n" : "", part_names[i], r.lang);
+		print_part(r.part[i]);
+	}
+	if (q->open)
+		rc = open_html(q, r.part[TEMPLATE_HTML]);
+	template_result_free(&r);
+	return rc;
+}
+
+/* Finds a partial of --file mode. A name with a slash in it would leave the directory, so there is none of that name.
+ */
+static const struct mustache *shelf_find(void *arg, const char *name)
+{
+	struct shelf *s = arg;
+	struct stat st;
+	size_t len;
+
+	for (size_t i = 0; i < s->n; i++)
+		if (strcmp(s->entries[i].name, name) == 0)
+			return s->entries[i].compiled;
+	s->entries = xrealloc(s->entries, s->n + 1, sizeof *s->entries);
+	struct shelf_entry *e = &s->entries[s->n++];
+	*e = (struct shelf_entry){ .name = xstrdup(name) };
+	if (!s->dir || strchr(name, '/') || name[0] == '.')
+		return NULL;
+	char *path = xasprintf("%s/%s.mustache", s->dir, name), *error = NULL;
+	if (stat(path, &st) == 0 || errno != ENOENT) {
+		char *text = slurp(path, &len, &error);
+		if (text)
+			e->compiled = mustache_parse(text, len, path, &error);
+		free(text);
+	}
+	free(path);
+	if (!s->error)
+		s->error = error;
+	else
+		free(error);
+	return e->compiled;
+}
+
+/* Whether a file's name ends so. */
+static bool ends_with(const char *name, const char *end)
+{
+	size_t len = strlen(name), n = strlen(end);
+
+	return len >= n && strcmp(name + len - n, end) == 0;
+}
+
+/* Renders a file of the user's own. */
+static int render_file(const struct request *q, const cJSON *data)
+{
+	bool plain = ends_with(q->file, ".txt.mustache") || ends_with(q->file, ".subject.mustache");
+	int by_name = plain ? MUSTACHE_ESCAPE_NONE : MUSTACHE_ESCAPE_HTML;
+	enum mustache_escape escape = (enum mustache_escape)(q->escape >= 0 ? q->escape : by_name);
+	struct shelf shelf = { .dir = q->partials };
+	char *error = NULL, *out = NULL;
+	size_t len;
+
+	char *text = slurp(q->file, &len, &error);
+	if (!text)
+		return fail(error);
+	struct mustache *m = mustache_parse(text, len, q->file, &error);
+	free(text);
+	if (m)
+		out = mustache_render(m, data, escape, shelf_find, &shelf, &len, &error);
+	mustache_free(m);
+	for (size_t i = 0; i < shelf.n; i++) {
+		free(shelf.entries[i].name);
+		mustache_free(shelf.entries[i].compiled);
+	}
+	free(shelf.entries);
+	/* A broken partial renders as nothing; what it is that is broken says more than what comes of it. */
+	if (shelf.error) {
+		free(error);
+		free(out);
+		return fail(shelf.error);
+	}
+	if (!out)
+		return fail(error);
+	fwrite(out, 1, len, stdout);
+	free(out);
+	return 0;
+}
+
+/* Reads the command line; -1 to go on, else the exit status. */
+static int parse_arguments(int argc, char **argv, struct request *q)
+{
+	static const struct option options[] = { { "lang", required_argument, NULL, 'l' },
+		{ "data", required_argument, NULL, 'd' }, { "part", required_argument, NULL, 'p' },
+		{ "template-dir", required_argument, NULL, 't' }, { "file", required_argument, NULL, 'f' },
+		{ "partials", required_argument, NULL, 'P' }, { "html", no_argument, NULL, OPT_HTML },
+		{ "text", no_argument, NULL, OPT_TEXT }, { "open", no_argument, NULL, OPT_OPEN }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+	int c, i;
+
+	optind = 0; /* main() has looked at the arguments before */
+	while ((c = getopt_long(argc, argv, "l:d:p:t:f:P:h", options, NULL)) != -1) {
+		switch (c) {
+		case 'l':
+			q->lang = optarg;
+			break;
+		case 'd':
+			q->data = optarg;
+			break;
+		case 'p':
+			q->part = optarg;
+			break;
+		case 't':
+			q->template_dir = optarg;
+			break;
+		case 'f':
+			q->file = optarg;
+			break;
+		case 'P':
+			q->partials = optarg;
+			break;
+		case OPT_HTML:
+			q->escape = MUSTACHE_ESCAPE_HTML;
+			break;
+		case OPT_OPEN:
+			q->open = true;
+			break;
+		case OPT_TEXT:
+			q->escape = MUSTACHE_ESCAPE_NONE;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			fputs("See pgmqd render --help.\n", stderr);
+			return 2;
+		}
+	}
+	if (argc - optind > 1)
+		return usage("one template at a time, please: \"%s\" is one too many", argv[optind + 1]);
+	q->name = argv[optind];
+	if (!q->name == !q->file)
+		return usage("%s",
+			q->name ? "either a template or --file, not both" : "which template? Give its name, or --file");
+	if (q->file && (q->part || q->lang || q->template_dir || q->open))
+		return usage("--part, --lang, --template-dir and --open do not go with --file");
+	if (q->part && q->open)
+		return usage("--open shows the HTML; it does not go with --part");
+	if (q->name && (q->partials || q->escape >= 0))
+		return usage("--partials, --html and --text go with --file");
+	if (q->file && q->data && strcmp(q->file, "-") == 0 && strcmp(q->data, "-") == 0)
+		return usage("the template and the data cannot both come from standard input");
+	for (i = 0; q->part && i < TEMPLATE_NPARTS && strcmp(q->part, part_names[i]) != 0; i++)
+		;
+	if (i == TEMPLATE_NPARTS)
+		return usage("--part is subject, txt or html, not \"%s\"", q->part);
+	return -1;
+}
+
+/* pgmqd render. */
+int cmd_render(int argc, char **argv)
+{
+	struct request q = { .escape = -1 };
+	char *error = NULL;
+	int rc = parse_arguments(argc, argv, &q);
+
+	if (rc >= 0)
+		return rc;
+	cJSON *data = read_data(q.data, &error);
+	if (!data)
+		return fail(error);
+	rc = q.file ? render_file(&q, data) : render_template(&q, data);
+	cJSON_Delete(data);
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		fprintf(stderr, "pgmqd render: standard output: %s\n", strerror(errno));
+		return 1;
+	}
+	return rc;
+}

@@ -1,0 +1,386 @@
+/* status.c: the command `pgmqd status`: how each queue stands in the database, and how its worker does, if a daemon answers. */
+#include "config.h"
+
+#include "cmd/cmd.h"
+#include "cmd/db.h"
+#include "cmd/daemon.h"
+#include "settings/settings.h"
+#include "base/xalloc.h"
+
+#include <curl/curl.h>
+#include <getopt.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char help[] =
+	"Usage: pgmqd status [QUEUE ...] [--watch[=SECONDS]] [--json] [--listen ADDRESS] [-d CONNINFO] [-c FILE] [-e"
+	" FILE]\n"
+	"\n"
+	"Shows for each queue what waits, what is in hand and what is dead, out of the database; and from the running"
+	" daemon how long\n"
+	"messages take, how its workers do, and the last error. Without a daemon that answers the database's part is"
+	" shown.\n"
+	"\n"
+	"      --watch[=SECONDS]    again and again (default: every 2 s), until it is interrupted\n"
+	"      --json               one JSON object, or with --watch one a line\n"
+	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings file\n" DBCOMMAND_HELP
+	"  -h, --help               this text\n"
+	"\n"
+	"Ends with 0, with 1 when something failed or a QUEUE is not there, with 2 after a wrong command line.\n";
+
+enum { OPT_WATCH = 256, OPT_JSON, OPT_LISTEN };
+
+struct status {
+	struct dbcommand db;
+	const char *listen;
+	char **names; /* that were asked for */
+	int nnames;
+	long watch; /* seconds; 0: once */
+	bool json;
+	struct live live;
+};
+
+/* What the database tells of each queue. */
+static const char sql[] =
+	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min,"
+	" r.archived_5min, r.attempts_avg, r.attempts_max,"
+	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME"
+	" ZONE 'UTC' || 'Z'"
+	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
+	" ON lower(p.queue) = lower(s.queue)"
+	" ORDER BY s.queue";
+enum {
+	C_QUEUE,
+	C_WAITING,
+	C_DUE,
+	C_DELAYED,
+	C_LEASED,
+	C_OLDEST,
+	C_DEAD,
+	C_1MIN,
+	C_5MIN,
+	C_ATT_AVG,
+	C_ATT_MAX,
+	C_ATTACHED,
+	C_PROBLEM,
+	C_BY,
+	C_REASON,
+	C_AT,
+	C_NEXT
+};
+
+static const char *const stage_names[LIVE_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
+
+/* Whether a row is asked for. */
+static bool wanted(const struct status *s, const char *queue)
+{
+	for (int i = 0; i < s->nnames; i++)
+		if (strcmp(s->names[i], queue) == 0)
+			return true;
+	return s->nnames == 0;
+}
+
+/* ---- JSON ---- */
+
+/* A column as a number, or null. */
+static void add_number(cJSON *o, const char *key, const PGresult *res, int row, int col)
+{
+	if (PQgetisnull(res, row, col))
+		cJSON_AddNullToObject(o, key);
+	else
+		cJSON_AddNumberToObject(o, key, atof(PQgetvalue(res, row, col)));
+}
+
+/* A column as a text, or null. */
+static void add_text(cJSON *o, const char *key, const PGresult *res, int row, int col)
+{
+	if (PQgetisnull(res, row, col))
+		cJSON_AddNullToObject(o, key);
+	else
+		cJSON_AddStringToObject(o, key, PQgetvalue(res, row, col));
+}
+
+/* The daemon's part. */
+static void add_live(cJSON *o, const struct live_queue *q)
+{
+	cJSON *w = cJSON_AddObjectToObject(o, "worker"), *stages, *stage;
+
+	cJSON_AddStringToObject(w, "plugin", q->plugin);
+	cJSON_AddStringToObject(w, "state", q->state);
+	cJSON_AddNumberToObject(w, "processes", q->processes);
+	cJSON_AddNumberToObject(w, "restarts", q->restarts);
+	cJSON_AddNumberToObject(w, "in_flight", q->running + q->prefetched);
+	cJSON_AddNumberToObject(w, "done", q->done);
+	cJSON_AddNumberToObject(w, "retried", q->retried);
+	cJSON_AddNumberToObject(w, "dead_lettered", q->dead);
+	cJSON_AddNumberToObject(w, "leases_lost", q->lost);
+	stages = cJSON_AddObjectToObject(w, "seconds");
+	for (int i = 0; i < LIVE_NSTAGES; i++) {
+		double p50 = live_quantile(&q->stages[i], 0.5), p99 = live_quantile(&q->stages[i], 0.99);
+
+		if (p50 < 0)
+			continue;
+		stage = cJSON_AddObjectToObject(stages, stage_names[i]);
+		cJSON_AddNumberToObject(stage, "p50", p50);
+		cJSON_AddNumberToObject(stage, "p99", p99);
+	}
+	if (q->numbers)
+		cJSON_AddItemToObject(w, "numbers", cJSON_Duplicate(q->numbers, true));
+	if (*q->error)
+		cJSON_AddStringToObject(w, "last_error", q->error);
+	else
+		cJSON_AddNullToObject(w, "last_error");
+}
+
+/* Everything as one object. */
+static void print_json(const struct status *s, const PGresult *res)
+{
+	cJSON *o = cJSON_CreateObject(), *list, *q, *pause;
+	char *text;
+
+	cJSON_AddBoolToObject(o, "daemon", s->live.problem == NULL);
+	if (s->live.problem)
+		cJSON_AddStringToObject(o, "daemon_problem", s->live.problem);
+	list = cJSON_AddArrayToObject(o, "queues");
+	for (int i = 0; i < PQntuples(res); i++) {
+		const struct live_queue *live = live_find(&s->live, PQgetvalue(res, i, C_QUEUE));
+
+		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
+			continue;
+		q = cJSON_CreateObject();
+		cJSON_AddItemToArray(list, q);
+		add_text(q, "queue", res, i, C_QUEUE);
+		add_number(q, "waiting", res, i, C_WAITING);
+		add_number(q, "due", res, i, C_DUE);
+		add_number(q, "delayed", res, i, C_DELAYED);
+		add_number(q, "leased", res, i, C_LEASED);
+		add_number(q, "oldest_due_seconds", res, i, C_OLDEST);
+		add_text(q, "next_due", res, i, C_NEXT);
+		add_number(q, "dead_letters", res, i, C_DEAD);
+		add_number(q, "archived_last_minute", res, i, C_1MIN);
+		add_number(q, "archived_last_5_minutes", res, i, C_5MIN);
+		add_number(q, "attempts_average", res, i, C_ATT_AVG);
+		add_number(q, "attempts_most", res, i, C_ATT_MAX);
+		cJSON_AddBoolToObject(q, "attached", strcmp(PQgetvalue(res, i, C_ATTACHED), "t") == 0);
+		add_text(q, "problem", res, i, C_PROBLEM);
+		if (PQgetisnull(res, i, C_BY)) {
+			cJSON_AddNullToObject(q, "paused");
+		} else {
+			pause = cJSON_AddObjectToObject(q, "paused");
+			add_text(pause, "by", res, i, C_BY);
+			add_text(pause, "reason", res, i, C_REASON);
+			add_text(pause, "at", res, i, C_AT);
+		}
+		if (live)
+			add_live(q, live);
+		else
+			cJSON_AddNullToObject(q, "worker");
+	}
+	text = s->watch ? cJSON_PrintUnformatted(o) : cJSON_Print(o);
+	puts(text ? text : "{}");
+	cJSON_free(text);
+	cJSON_Delete(o);
+}
+
+/* ---- text ---- */
+
+/* "1.2ms", "340ms", "2.5s", "3.1min", or a dash. `buf` is returned. */
+static const char *span(double seconds, char buf[16])
+{
+	if (seconds < 0 || isnan(seconds))
+		snprintf(buf, 16, "-");
+	else if (seconds < 0.01)
+		snprintf(buf, 16, "%.1fms", seconds * 1000);
+	else if (seconds < 1)
+		snprintf(buf, 16, "%.0fms", seconds * 1000);
+	else if (seconds < 120)
+		snprintf(buf, 16, "%.1fs", seconds);
+	else if (seconds < 7200)
+		snprintf(buf, 16, "%.1fmin", seconds / 60);
+	else
+		snprintf(buf, 16, "%.1fh", seconds / 3600);
+	return buf;
+}
+
+/* "p50/p99". `buf` is returned. */
+static const char *quantiles(const struct live_histogram *h, char buf[40])
+{
+	char a[16], b[16];
+
+	snprintf(buf, 40, "%s/%s", span(live_quantile(h, 0.5), a), span(live_quantile(h, 0.99), b));
+	return buf;
+}
+
+/* A column's text, or a dash. */
+static const char *text_of(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col) ? "-" : PQgetvalue(res, row, col);
+}
+
+/* A field's text, or "". */
+static const char *field(const cJSON *o, const char *name)
+{
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
+
+	return text ? text : "";
+}
+
+/* What is to be said of a queue below its line. */
+static void print_notes(const PGresult *res, int i, const struct live_queue *live)
+{
+	const cJSON *numbers = live ? live->numbers : NULL, *item;
+
+	if (!PQgetisnull(res, i, C_BY))
+		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT),
+			PQgetisnull(res, i, C_REASON) ? "" : ": ",
+			PQgetisnull(res, i, C_REASON) ? "" : PQgetvalue(res, i, C_REASON));
+	if (!PQgetisnull(res, i, C_PROBLEM))
+		printf("    %s\n", PQgetvalue(res, i, C_PROBLEM));
+	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
+		printf("    without wake-ups: it is only polled (pgmqd doctor tells why)\n");
+	if (live && *live->error && strncmp(live->error, "paused by", 9) != 0)
+		printf("    last error: %s\n", live->error);
+	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */
+	cJSON_ArrayForEach(item, numbers)
+	{
+		double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(item, "number"));
+
+		if (strcmp(field(item, "kind"), "gauge") == 0 && number != 0)
+			printf("    %s of %s %s: %.0f\n", field(item, "name"), field(item, "label"), field(item, "value"), number);
+	}
+}
+
+/* A table. */
+static void print_text(const struct status *s, const PGresult *res)
+{
+	int width = 5;
+	char age[16], wake[40], start[40], done[40];
+
+	for (int i = 0; i < PQntuples(res); i++)
+		if (PQgetlength(res, i, C_QUEUE) > width)
+			width = PQgetlength(res, i, C_QUEUE);
+	printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, "queue", "state", "waiting", "due", "delayed",
+		"in flight", "oldest", "dead", "done/min", "attempts");
+	printf(s->live.problem ? "\n" : "  %-15s %-15s %-15s\n", "wake p50/p99", "start p50/p99", "run p50/p99");
+	for (int i = 0; i < PQntuples(res); i++) {
+		const struct live_queue *live = live_find(&s->live, PQgetvalue(res, i, C_QUEUE));
+		bool paused = !PQgetisnull(res, i, C_BY);
+		char in_flight[24], attempts[24];
+
+		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
+			continue;
+		if (live)
+			snprintf(in_flight, sizeof(in_flight), "%.0f", live->running + live->prefetched);
+		else
+			snprintf(in_flight, sizeof(in_flight), "%.20s", text_of(res, i, C_LEASED));
+		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f",
+			atof(PQgetvalue(res, i, C_ATT_AVG)));
+		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, PQgetvalue(res, i, C_QUEUE),
+			paused ? "paused"
+			: live ? live->state
+			       : "-",
+			text_of(res, i, C_WAITING), text_of(res, i, C_DUE), text_of(res, i, C_DELAYED), in_flight,
+			span(PQgetisnull(res, i, C_OLDEST) ? -1 : atof(PQgetvalue(res, i, C_OLDEST)), age),
+			text_of(res, i, C_DEAD), text_of(res, i, C_1MIN), attempts);
+		if (live)
+			printf("  %-15s %-15s %-15s", quantiles(&live->stages[LIVE_WAKE], wake),
+				quantiles(&live->stages[LIVE_START], start), quantiles(&live->stages[LIVE_RUN], done));
+		putchar('\n');
+		print_notes(res, i, live);
+	}
+	if (s->live.problem)
+		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next attempt in it\n",
+			s->live.problem);
+}
+
+/* ---- the round ---- */
+
+/* Looks once and prints it; the exit status. */
+static int show(struct status *s)
+{
+	const char *where = s->listen ? s->listen : s->db.settings ? s->db.settings->http_listen : "127.0.0.1:8089";
+	const char *env = getenv("PGMQD_HTTP_TOKEN");
+	PGresult *res = dbcommand_run(&s->db, NULL, sql, 0, NULL);
+	int status = 0;
+
+	if (!res)
+		return 1;
+	live_free(&s->live);
+	live_fetch(&s->live, where, s->db.settings ? s->db.settings->http_token : env ? env : "");
+	if (s->watch && !s->json && isatty(STDOUT_FILENO))
+		fputs("\033[H\033[J", stdout);
+	(s->json ? print_json : print_text)(s, res);
+	fflush(stdout);
+	for (int n = 0; n < s->nnames; n++) {
+		bool there = false;
+
+		for (int i = 0; i < PQntuples(res); i++)
+			there = there || strcmp(PQgetvalue(res, i, C_QUEUE), s->names[n]) == 0;
+		if (!there)
+			status = dbcommand_fail(&s->db, xasprintf("there is no queue \"%s\"", s->names[n]));
+	}
+	PQclear(res);
+	return status;
+}
+
+/* Reads the command line; -1, or the exit status. */
+static int read_arguments(struct status *s, int argc, char **argv)
+{
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "watch", optional_argument, NULL, OPT_WATCH },
+		{ "json", no_argument, NULL, OPT_JSON }, { "listen", required_argument, NULL, OPT_LISTEN }, { 0 } };
+	char *end;
+	int c;
+
+	optind = 0;
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":" DBCOMMAND_SHORT, longs, NULL)) != -1) {
+		switch (c) {
+		case OPT_WATCH:
+			s->watch = optarg ? strtol(optarg, &end, 10) : 2;
+			if (s->watch < 1 || s->watch > 86400 || (optarg && *end))
+				return dbcommand_usage(&s->db, "--watch takes a number of seconds from 1 on");
+			break;
+		case OPT_JSON:
+			s->json = true;
+			break;
+		case OPT_LISTEN:
+			s->listen = optarg;
+			break;
+		case 'h':
+			fputs(help, stdout);
+			return 0;
+		default:
+			if (!dbcommand_option(&s->db, c, optarg))
+				return dbcommand_bad_option(&s->db, c, argv[optind - 1]);
+		}
+	}
+	s->names = argv + optind;
+	s->nnames = argc - optind;
+	return -1;
+}
+
+/* pgmqd status; returns the exit status. */
+int cmd_status(int argc, char **argv)
+{
+	struct status s = { .db.name = "pgmqd status" };
+	int status = read_arguments(&s, argc, argv);
+
+	if (status >= 0)
+		return status;
+	status = 1;
+	if (dbcommand_load(&s.db) && dbcommand_connect(&s.db) && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
+		while ((status = show(&s)) == 0 && s.watch) {
+			struct timespec t = { .tv_sec = s.watch };
+
+			nanosleep(&t, NULL);
+		}
+		curl_global_cleanup();
+	}
+	live_free(&s.live);
+	dbcommand_close(&s.db);
+	return status;
+}

@@ -1,0 +1,206 @@
+/* jobs_watch.c: jobs that somebody waits for: told of each change by notification, and now and then without one. */
+#include "config.h"
+
+#include "control/jobs_watch.h"
+
+#include "control/db.h"
+#include "base/log.h"
+#include "worker/queue.h"
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/queue.h>
+
+#define HTTPWATCH_MAX 32   /* at once; each holds a connection */
+#define HTTPWATCH_TICK_S 10 /* less than the minute for which the database notifies of a job that was asked for */
+
+struct httpwatch {
+	LIST_ENTRY(httpwatch) link;
+	struct httpwatch_list *list;
+	char *type, *id;
+	httpwatch_cb cb;
+	void *arg;
+	bool asking, again; /* a statement is under way; and one more is wanted behind it */
+	bool removed;       /* freed when the statement is answered */
+};
+
+struct httpwatch_list {
+	struct control *control;
+	struct pgconn *pg; /* LISTENs, so without a pipeline */
+	char *channel;
+	struct event *tick;
+	LIST_HEAD(, httpwatch) watches;
+	size_t n;
+};
+
+static void httpwatch_ask(struct httpwatch *w);
+
+/* Frees a watch of which nothing is under way. */
+static void httpwatch_free(struct httpwatch *w)
+{
+	free(w->type);
+	free(w->id);
+	free(w);
+}
+
+/* The database has answered, or not. */
+static void httpwatch_answered(void *arg, const struct pgresult *r)
+{
+	struct httpwatch *w = arg;
+	struct httpwatch_state s;
+
+	w->asking = false;
+	if (w->removed) {
+		httpwatch_free(w);
+		return;
+	}
+	if (r->error != NULL) {
+		w->asking = true; /* the callback may remove the watch */
+		w->cb(w->arg, NULL, r);
+	} else {
+		s.version = strtoll(PQgetvalue(r->res, 0, 0), NULL, 10);
+		s.finished = *PQgetvalue(r->res, 0, 1) == 't';
+		s.waiting = *PQgetvalue(r->res, 0, 2) == 't';
+		s.completed = *PQgetvalue(r->res, 0, 3) == 't';
+		s.attempts = atoi(PQgetvalue(r->res, 0, 4));
+		s.missing = atoi(PQgetvalue(r->res, 0, 5));
+		s.info = PQgetvalue(r->res, 0, 6);
+		w->asking = true;
+		w->cb(w->arg, &s, NULL);
+	}
+	w->asking = false;
+	if (w->removed)
+		httpwatch_free(w);
+	else if (w->again && r->error == NULL)
+		httpwatch_ask(w);
+}
+
+/* Asks for the state; one statement at a time for each watch. */
+static void httpwatch_ask(struct httpwatch *w)
+{
+	const char *params[2] = { w->type, w->id };
+
+	w->again = w->asking;
+	if (w->asking)
+		return;
+	w->asking = true;
+	httpdb_send(w->list->control->db,
+		"SELECT version, finished, waiting, completed, attempts, missing, info::text FROM pgmqd.watch_job($1, $2::uuid)", 2, params,
+		httpwatch_answered, w);
+}
+
+/* Asks for all of them. */
+static void httpwatch_ask_all(struct httpwatch_list *l)
+{
+	struct httpwatch *w, *next;
+
+	for (w = LIST_FIRST(&l->watches); w != NULL; w = next) {
+		next = LIST_NEXT(w, link);
+		httpwatch_ask(w);
+	}
+}
+
+/* Connected: what was notified of before is found by asking. */
+static void httpwatch_listening(void *arg, const struct pgresult *r)
+{
+	if (r->error == NULL)
+		httpwatch_ask_all(arg);
+}
+
+/* Connected. */
+static void httpwatch_up(void *arg)
+{
+	struct httpwatch_list *l = arg;
+
+	queue_listen(l->pg, l->channel, httpwatch_listening, l);
+}
+
+/* A job has changed. */
+static void httpwatch_notify(void *arg, const char *channel, const char *payload, int pid)
+{
+	struct httpwatch_list *l = arg;
+	struct httpwatch *w, *next;
+
+	(void)channel, (void)pid;
+	for (w = LIST_FIRST(&l->watches); w != NULL; w = next) {
+		next = LIST_NEXT(w, link);
+		if (strcasecmp(w->id, payload) == 0)
+			httpwatch_ask(w);
+	}
+}
+
+static const struct pgconn_events httpwatch_events = { .up = httpwatch_up, .notify = httpwatch_notify };
+
+/* Every few seconds. */
+static void httpwatch_ticked(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	httpwatch_ask_all(arg);
+}
+
+struct httpwatch_list *httpwatch_list_new(struct control *c)
+{
+	static const struct timeval every = { .tv_sec = HTTPWATCH_TICK_S };
+	struct httpwatch_list *l = xcalloc(1, sizeof(*l));
+
+	l->control = c;
+	LIST_INIT(&l->watches);
+	l->channel = xasprintf("%s_jobs", c->env->settings->channel);
+	l->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control jobs", false, &httpwatch_events, l);
+	l->tick = event_new(c->base, -1, EV_PERSIST, httpwatch_ticked, l);
+	if (l->tick == NULL || event_add(l->tick, &every) == -1) {
+		log_error("out of events");
+		exit(PROC_EXIT_RESTART);
+	}
+	return l;
+}
+
+void httpwatch_list_free(struct httpwatch_list *l)
+{
+	struct httpwatch *w;
+
+	if (l == NULL)
+		return;
+	while ((w = LIST_FIRST(&l->watches)) != NULL) {
+		LIST_REMOVE(w, link);
+		httpwatch_free(w);
+	}
+	event_free(l->tick);
+	pgconn_free(l->pg);
+	free(l->channel);
+	free(l);
+}
+
+struct httpwatch *httpwatch_add(struct control *c, const char *type, const char *id, httpwatch_cb cb, void *arg)
+{
+	struct httpwatch_list *l = c->watches;
+	struct httpwatch *w;
+
+	if (l->n >= HTTPWATCH_MAX)
+		return NULL;
+	l->n++;
+	w = xcalloc(1, sizeof(*w));
+	w->list = l;
+	w->type = xstrdup(type);
+	w->id = xstrdup(id);
+	w->cb = cb;
+	w->arg = arg;
+	LIST_INSERT_HEAD(&l->watches, w, link);
+	pgconn_start(l->pg);
+	httpwatch_ask(w);
+	return w;
+}
+
+void httpwatch_remove(struct httpwatch *w)
+{
+	if (w == NULL)
+		return;
+	LIST_REMOVE(w, link);
+	w->list->n--;
+	if (w->asking)
+		w->removed = true;
+	else
+		httpwatch_free(w);
+}

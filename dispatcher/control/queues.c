@@ -1,0 +1,228 @@
+/* queues.c: GET /api/queues: how each queue stands in the database, and how its worker does; POST …/pause and …/resume. */
+#include "config.h"
+
+#include "http/route.h"
+
+#include "control/db.h"
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+/* A queue's worker processes together, out of their slots. */
+struct httpqueues_worker {
+	const char *plugin;
+	int state; /* of the one that is worst off */
+	int64_t running, waiting;
+	uint64_t restarts, counters[STATS_NCOUNTERS];
+	size_t processes;
+	char error[256];
+	cJSON *numbers; /* that the plugin keeps */
+};
+
+/* A number of a row, or null. */
+static void httpqueues_number(cJSON *json, const char *name, const PGresult *res, int row, int col)
+{
+	if (PQgetisnull(res, row, col))
+		cJSON_AddNullToObject(json, name);
+	else
+		cJSON_AddNumberToObject(json, name, strtod(PQgetvalue(res, row, col), NULL));
+}
+
+/* Adds the numbers that a process's plugin keeps to those of the queue's other processes: of gauges the highest counts. */
+static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
+{
+	for (size_t i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
+		const struct stats_extra *x = &s->extra[i];
+		bool counter = atomic_load(&x->kind) == STATS_EXTRA_COUNTER;
+		double number = (double)atomic_load(&x->number), had;
+		cJSON *item, *field;
+
+		cJSON_ArrayForEach(item, list)
+			if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name")), x->name) == 0 &&
+				strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "value")), x->value) == 0)
+				break;
+		if (item == NULL) {
+			item = cJSON_CreateObject();
+			cJSON_AddStringToObject(item, "name", x->name);
+			cJSON_AddStringToObject(item, "kind", counter ? "counter" : "gauge");
+			cJSON_AddStringToObject(item, "label", x->label);
+			cJSON_AddStringToObject(item, "value", x->value);
+			cJSON_AddNumberToObject(item, "number", number);
+			cJSON_AddItemToArray(list, item);
+			continue;
+		}
+		field = cJSON_GetObjectItemCaseSensitive(item, "number");
+		had = field->valuedouble;
+		cJSON_SetNumberValue(field, counter ? had + number : number > had ? number : had);
+	}
+}
+
+/* Adds up what the slots of a queue's processes hold; those that drain after a reload only count. */
+static bool httpqueues_gather(const struct stats *st, const char *queue, struct httpqueues_worker *w)
+{
+	bool found = false;
+
+	memset(w, 0, sizeof *w);
+	w->state = STATE_READY;
+	w->numbers = cJSON_CreateArray();
+	for (size_t i = 0; i < st->nslots; i++) {
+		const struct stats_slot *s = &st->slot[i];
+		int state = atomic_load(&s->state);
+
+		if (atomic_load(&s->role) != ROLE_WORKER || strcasecmp(s->queue, queue) != 0)
+			continue;
+		for (int c = 0; c < STATS_NCOUNTERS; c++)
+			w->counters[c] += atomic_load(&s->counters[c]);
+		w->running += atomic_load(&s->gauges[GAUGE_RUNNING]);
+		w->waiting += atomic_load(&s->gauges[GAUGE_WAITING]);
+		httpqueues_numbers(w->numbers, s);
+		if (atomic_load(&s->retired))
+			continue;
+		found = true;
+		w->processes++;
+		w->plugin = s->plugin;
+		w->restarts += atomic_load(&s->restarts);
+		if (state != STATE_READY)
+			w->state = state;
+		if (w->error[0] == '\0')
+			stats_error_read(s, w->error, sizeof w->error);
+	}
+	return found;
+}
+
+/* The worker's part of a queue. */
+static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w)
+{
+	cJSON *worker = cJSON_AddObjectToObject(json, "worker"), *settled;
+
+	cJSON_AddStringToObject(worker, "plugin", w->plugin);
+	cJSON_AddStringToObject(worker, "state", stats_state_name(w->state));
+	cJSON_AddNumberToObject(worker, "processes", (double)w->processes);
+	cJSON_AddNumberToObject(worker, "restarts", (double)w->restarts);
+	settled = cJSON_AddObjectToObject(worker, "settled");
+	cJSON_AddNumberToObject(settled, "done", (double)w->counters[STAT_DONE]);
+	cJSON_AddNumberToObject(settled, "retried", (double)w->counters[STAT_RETRIED]);
+	cJSON_AddNumberToObject(settled, "failed", (double)w->counters[STAT_FAILED]);
+	cJSON_AddNumberToObject(settled, "replaced", (double)w->counters[STAT_REPLACED]);
+	cJSON_AddNumberToObject(settled, "released", (double)w->counters[STAT_RELEASED]);
+	cJSON_AddNumberToObject(settled, "lease_lost", (double)w->counters[STAT_LEASE_LOST]);
+	cJSON_AddItemToObject(worker, "numbers", w->numbers);
+	if (w->error[0] != '\0')
+		cJSON_AddStringToObject(worker, "last_error", w->error);
+	else
+		cJSON_AddNullToObject(worker, "last_error");
+}
+
+/* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next attempt,
+ * or is in the hands of another dispatcher. */
+static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int row)
+{
+	struct httpqueues_worker w;
+	cJSON *json = cJSON_CreateObject();
+	const char *name = PQgetvalue(res, row, 0);
+	bool served = httpqueues_gather(st, name, &w);
+
+	cJSON_AddStringToObject(json, "queue", name);
+	httpqueues_number(json, "waiting", res, row, 1);
+	httpqueues_number(json, "due", res, row, 2);
+	httpqueues_number(json, "delayed", res, row, 3);
+	httpqueues_number(json, "leased", res, row, 4);
+	cJSON_AddNumberToObject(json, "in_flight", (double)(w.running + w.waiting));
+	httpqueues_number(json, "oldest_due_seconds", res, row, 5);
+	if (PQgetisnull(res, row, 6))
+		cJSON_AddNullToObject(json, "next_due");
+	else
+		cJSON_AddStringToObject(json, "next_due", PQgetvalue(res, row, 6));
+	httpqueues_number(json, "dead_letters", res, row, 7);
+	cJSON_AddBoolToObject(json, "attached", strcmp(PQgetvalue(res, row, 8), "t") == 0);
+	if (!PQgetisnull(res, row, 9))
+		cJSON_AddStringToObject(json, "problem", PQgetvalue(res, row, 9));
+	if (PQgetisnull(res, row, 10))
+		cJSON_AddNullToObject(json, "paused");
+	else
+		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
+	if (served) {
+		httpqueues_add_worker(json, &w);
+	} else {
+		cJSON_AddNullToObject(json, "worker");
+		cJSON_Delete(w.numbers);
+	}
+	return json;
+}
+
+/* The database has answered. */
+static void httpqueues_answer(struct httpcall *call, const struct pgresult *r)
+{
+	cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "queues");
+
+	for (int i = 0; i < PQntuples(r->res); i++)
+		cJSON_AddItemToArray(list, httpqueues_queue(call->control->env->stats, r->res, i));
+	httpcall_json(call, HTTP_OK, json);
+}
+
+/* GET /api/queues. */
+static void httpqueues_get(struct httpcall *call)
+{
+	httpdb_query(call,
+		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, attached, problem,"
+		" pgmqd.queue_pause(queue) FROM pgmqd.queue_status()",
+		0, NULL, httpqueues_answer);
+}
+
+/* The queue was paused, or goes on; a queue that was so already is no error. */
+static void httpqueues_operated(struct httpcall *call, const struct pgresult *r)
+{
+	cJSON *json = cJSON_CreateObject();
+
+	cJSON_AddBoolToObject(json, "changed", strcmp(PQgetvalue(r->res, 0, 0), "t") == 0);
+	httpcall_json(call, HTTP_OK, json);
+}
+
+/* The text of a field of the body, or NULL. False: the call was answered. */
+static bool httpqueues_reason(struct httpcall *call, char **reason)
+{
+	cJSON *json = httpcall_body_object(call), *item;
+
+	*reason = NULL;
+	if (json == NULL)
+		return false;
+	item = cJSON_GetObjectItemCaseSensitive(json, "reason");
+	if (cJSON_IsString(item))
+		*reason = xstrdup(item->valuestring);
+	cJSON_Delete(json);
+	if (*reason == NULL || strlen(*reason) <= 500)
+		return true;
+	free(*reason);
+	httpcall_error(call, HTTP_BADREQUEST, "bad_reason", "the reason may have up to 500 bytes");
+	return false;
+}
+
+/* POST /api/queues/QUEUE/pause, with {"reason": "..."} or {}. */
+static void httpqueues_pause(struct httpcall *call)
+{
+	const char *params[3] = { call->param[0], NULL, "HTTP" };
+	char *reason;
+
+	if (!httpqueues_reason(call, &reason))
+		return;
+	params[1] = reason;
+	httpdb_query(call, "SELECT pgmqd.pause($1, $2, $3)", 3, params, httpqueues_operated);
+	free(reason);
+}
+
+/* POST /api/queues/QUEUE/resume, with {}. */
+static void httpqueues_resume(struct httpcall *call)
+{
+	const char *params[2] = { call->param[0], "HTTP" };
+
+	httpdb_query(call, "SELECT pgmqd.resume($1, $2)", 2, params, httpqueues_operated);
+}
+
+const struct httproute httpqueues_routes[] = {
+	{ EVHTTP_REQ_GET, "/api/queues", 0, httpqueues_get },
+	{ EVHTTP_REQ_POST, "/api/queues/{queue}/pause", HTTPROUTE_BODY, httpqueues_pause },
+	{ EVHTTP_REQ_POST, "/api/queues/{queue}/resume", HTTPROUTE_BODY, httpqueues_resume },
+	{ 0 },
+};

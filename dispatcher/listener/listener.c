@@ -1,0 +1,345 @@
+/* listener.c: the process that holds the dispatcher's one LISTEN connection and wakes the workers that are meant.
+ *
+ * A notification is a hint and nothing more: which queue may have something. After every (re)connect it listens first and then has
+ * every queue looked at, so what was notified before nobody listened is found. It never opens a transaction, since a
+ * listener inside one holds the server's notification queue up. Whether notifications arrive at all is proved by a canary.
+ */
+#include "config.h"
+
+#include "worker/flow.h"
+#include "base/log.h"
+#include "pg/pgconn.h"
+#include "process/proc.h"
+#include "worker/queue.h"
+#include "listener/scheduler.h"
+#include "process/wakepipe.h"
+#include "base/xalloc.h"
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#define CANARY_EVERY_MS 60000
+#define CANARY_DEAF_MS 5000 /* while deaf */
+#define CANARY_WAIT_MS 2000
+#define PING_EVERY_MS 10000
+#define PING_WAIT_MS 5000
+#define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
+
+/* A queue's name and whom it wakes; sorted by name. */
+struct route {
+	const char *queue;
+	int fd;
+	wake_word index;
+	bool woken; /* in this round: many notifications lead to one wake-up */
+};
+
+struct listener {
+	const struct proc_env *env;
+	struct event_base *base;
+	struct pgconn *pg;
+	struct scheduler *scheduler;
+	struct route *routes;
+	size_t nroutes;
+	struct event *term, *intr, *parent, *beat, *ping, *canary, *round;
+	bool hearing, told, said_deaf, ping_out, canary_out, was_up;
+	unsigned canary_seq;
+	char canary_payload[48];
+	char *down_reason;
+};
+
+/* Order of routes. */
+static int route_compare(const void *a, const void *b)
+{
+	return strcmp(((const struct route *)a)->queue, ((const struct route *)b)->queue);
+}
+
+/* Writes one word; a full pipe means that the worker has plenty to read already. */
+static void listener_tell(int fd, wake_word word)
+{
+	ssize_t n = write(fd, &word, sizeof(word));
+
+	(void)n;
+}
+
+/* One word to every worker. */
+static void listener_tell_all(struct listener *l, wake_word word)
+{
+	for (size_t i = 0; i < l->env->nunits; i++)
+		listener_tell(l->env->units[i].wake[1], word);
+}
+
+/* Tells the workers whether notifications arrive, when that has changed. */
+static void listener_hearing(struct listener *l, bool hearing, const char *why)
+{
+	if (l->told && l->hearing == hearing)
+		return;
+	if (!hearing && !l->said_deaf) {
+		log_warn("notifications do not arrive (%s): queues are polled every %lld ms until they do", why,
+		         (long long)l->env->settings->poll_when_deaf);
+		l->said_deaf = true;
+	} else if (hearing && l->said_deaf) {
+		log_info("notifications arrive again");
+		l->said_deaf = false;
+	}
+	l->told = true;
+	l->hearing = hearing;
+	stats_gauge(l->env->slot, GAUGE_HEARING, hearing);
+	stats_state(l->env->slot, hearing ? STATE_READY : STATE_CONNECTING);
+	listener_tell_all(l, hearing ? WAKE_HEARING : WAKE_DEAF);
+}
+
+/* Sends a notification to ourselves. */
+static void listener_canary(struct listener *l)
+{
+	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary %d %u", (int)getpid(), ++l->canary_seq);
+	l->canary_out = true;
+	queue_notify(l->pg, l->env->settings->channel, l->canary_payload, NULL, NULL);
+	flow_timer(l->canary, CANARY_WAIT_MS);
+}
+
+/* The canary is due, or it did not come back. */
+static void listener_canary_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+
+	(void)fd, (void)what;
+	if (!pgconn_is_up(l->pg))
+		return;
+	if (l->canary_out) {
+		l->canary_out = false;
+		listener_hearing(l, false, "a notification to ourselves did not come back; is there a transaction pooler in between? "
+		                           "Use a direct or session-mode connection");
+		flow_timer(l->canary, CANARY_DEAF_MS);
+	} else {
+		listener_canary(l);
+	}
+}
+
+/* The end of a round of notifications: every queue can be woken again. */
+static void listener_round(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+
+	(void)fd, (void)what;
+	for (size_t i = 0; i < l->nroutes; i++)
+		l->routes[i].woken = false;
+}
+
+/* An operator has paused or resumed a queue. */
+static void listener_operated(struct listener *l, const char *queue)
+{
+	for (size_t i = 0; i < l->nroutes; i++)
+		if (strcasecmp(l->routes[i].queue, queue) == 0)
+			listener_tell(l->routes[i].fd, WAKE_OPERATED | l->routes[i].index);
+}
+
+/* A notification: whose queue is it? What no queue is called is ignored; anybody may notify anything. */
+static void listener_notify(void *arg, const char *channel, const char *payload, int pid)
+{
+	struct listener *l = arg;
+	struct route key = { .queue = payload }, *r;
+
+	(void)channel, (void)pid;
+	if (strncmp(payload, OPERATED, strlen(OPERATED)) == 0) {
+		listener_operated(l, payload + strlen(OPERATED));
+		return;
+	}
+	if (payload[0] == '!') {
+		if (strcmp(payload, l->canary_payload) == 0) {
+			l->canary_out = false;
+			listener_hearing(l, true, "");
+			flow_timer(l->canary, CANARY_EVERY_MS);
+		}
+		return;
+	}
+	stats_add(l->env->slot, STAT_NOTIFICATIONS, 1);
+	r = l->nroutes ? bsearch(&key, l->routes, l->nroutes, sizeof(*r), route_compare) : NULL;
+	if (!r)
+		return;
+	while (r > l->routes && strcmp(r[-1].queue, payload) == 0)
+		r--;
+	for (; r < l->routes + l->nroutes && strcmp(r->queue, payload) == 0; r++)
+		if (!r->woken) {
+			r->woken = true;
+			listener_tell(r->fd, r->index);
+		}
+	event_active(l->round, 0, 0);
+}
+
+/* LISTEN has answered. */
+static void listener_listening(void *arg, const struct pgresult *r)
+{
+	struct listener *l = arg;
+
+	if (r->error) {
+		if (*r->sqlstate)
+			log_error("cannot listen: %s", r->error);
+		return;
+	}
+	stats_gauge(l->env->slot, GAUGE_CONNECTED, 1);
+	l->told = false; /* workers may have been restarted or may have missed something: tell them whatever it is */
+	listener_tell_all(l, WAKE_ALL);
+	listener_canary(l);
+	flow_timer(l->ping, PING_EVERY_MS);
+}
+
+/* Connected: LISTEN comes before everything else. */
+static void listener_up(void *arg)
+{
+	struct listener *l = arg;
+
+	if (l->was_up)
+		stats_add(l->env->slot, STAT_RECONNECTS, 1);
+	log_info(l->was_up ? "connected to the database again" : "connected to the database");
+	l->was_up = true;
+	free(l->down_reason);
+	l->down_reason = NULL;
+	queue_listen(l->pg, l->env->settings->channel, listener_listening, l);
+	flow_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
+}
+
+/* The connection is lost: nothing is heard until it is back. */
+static void listener_down(void *arg, const char *reason)
+{
+	struct listener *l = arg;
+
+	evtimer_del(l->canary);
+	evtimer_del(l->ping);
+	l->ping_out = l->canary_out = false;
+	stats_gauge(l->env->slot, GAUGE_CONNECTED, 0);
+	stats_error(l->env->slot, reason);
+	listener_hearing(l, false, reason);
+}
+
+/* A connect failed; each reason is said once. */
+static void listener_failed(void *arg, const char *reason)
+{
+	struct listener *l = arg;
+
+	stats_error(l->env->slot, reason);
+	if (!l->told)
+		listener_hearing(l, false, reason);
+	if (l->down_reason && strcmp(l->down_reason, reason) == 0)
+		return;
+	log_error("cannot connect to the database: %s; trying again", reason);
+	free(l->down_reason);
+	l->down_reason = xstrdup(reason);
+}
+
+static const struct pgconn_events listener_events = {
+	.up = listener_up, .down = listener_down, .failed = listener_failed, .notify = listener_notify
+};
+
+/* The ping came back. */
+static void listener_pinged(void *arg, const struct pgresult *r)
+{
+	struct listener *l = arg;
+
+	if (r->error)
+		return; /* the connection is on its way down */
+	l->ping_out = false;
+	flow_timer(l->ping, PING_EVERY_MS);
+}
+
+/* A ping is due, or the last one was not answered in time: a dead link is noticed within fifteen seconds. */
+static void listener_ping(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+
+	(void)fd, (void)what;
+	if (!pgconn_is_up(l->pg))
+		return;
+	if (l->ping_out) {
+		pgconn_restart(l->pg, "no answer to a ping within 5 s");
+		return;
+	}
+	l->ping_out = true;
+	pgconn_query(l->pg, NULL, "SELECT 1", 0, NULL, listener_pinged, l);
+	flow_timer(l->ping, PING_WAIT_MS);
+}
+
+/* A sign of life, once a second. */
+static void listener_beat(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	proc_beat(((struct listener *)arg)->env);
+}
+
+/* SIGTERM, or the supervisor is gone: there is nothing to finish. */
+static void listener_stop(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	event_base_loopbreak(((struct listener *)arg)->base);
+}
+
+/* Makes the table of routes. */
+static void listener_routes(struct listener *l)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < l->env->nunits; i++)
+		n += l->env->units[i].nqueues;
+	l->routes = xcalloc(n ? n : 1, sizeof(*l->routes));
+	for (size_t i = 0; i < l->env->nunits; i++)
+		for (size_t k = 0; k < l->env->units[i].nqueues; k++)
+			l->routes[l->nroutes++] = (struct route){ .queue = l->env->units[i].queues[k]->name,
+				                                  .fd = l->env->units[i].wake[1],
+				                                  .index = (wake_word)k };
+	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
+}
+
+/* An event that must exist. */
+static struct event *listener_event(struct listener *l, evutil_socket_t fd, short what, event_callback_fn cb, bool add)
+{
+	struct event *e = event_new(l->base, fd, what, cb, l);
+
+	if (!e || (add && event_add(e, NULL) != 0))
+		abort();
+	return e;
+}
+
+int listener_main(const struct proc_env *env)
+{
+	struct listener l = { .env = env };
+	struct timeval second = { .tv_sec = 1 };
+
+	log_context_set((struct log_context){ .process = "listener" });
+	l.base = event_base_new();
+	if (!l.base)
+		return PROC_EXIT_RESTART;
+	listener_routes(&l);
+	l.pg = pgconn_new(l.base, env->settings->database, "pgmqd listener", false, &listener_events, &l);
+	l.term = listener_event(&l, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, true);
+	l.intr = listener_event(&l, SIGINT, EV_SIGNAL | EV_PERSIST, listener_stop, true);
+	l.parent = listener_event(&l, env->parent_fd, EV_READ, listener_stop, true);
+	l.beat = listener_event(&l, -1, EV_PERSIST, listener_beat, false);
+	l.ping = listener_event(&l, -1, 0, listener_ping, false);
+	l.canary = listener_event(&l, -1, 0, listener_canary_due, false);
+	l.round = listener_event(&l, -1, 0, listener_round, false);
+	event_add(l.beat, &second);
+	proc_beat(env);
+	stats_state(env->slot, STATE_CONNECTING);
+	pgconn_start(l.pg);
+	if (env->settings->schedules)
+		l.scheduler = scheduler_new(l.base, env);
+	event_base_dispatch(l.base);
+	if (l.scheduler)
+		scheduler_free(l.scheduler);
+	pgconn_free(l.pg);
+	event_free(l.term);
+	event_free(l.intr);
+	event_free(l.parent);
+	event_free(l.beat);
+	event_free(l.ping);
+	event_free(l.canary);
+	event_free(l.round);
+	event_base_free(l.base);
+	free(l.routes);
+	free(l.down_reason);
+	libevent_global_shutdown();
+	return PROC_EXIT_OK;
+}

@@ -1,0 +1,219 @@
+/* check.c: what an option's type cannot say about pgmqd's own settings. */
+#include "config.h"
+
+#include "settings/settings.h"
+#include "base/xalloc.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+#include <libpq-fe.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define CHECK_PROCESSES_MAX 64
+#define CHECK_SLOTS_MAX 10000      /* messages in one process's hands */
+#define CHECK_ATTEMPTS_MAX 1000000 /* fits pgmq's int */
+#define CHECK_POLL_MIN 10          /* ms: below it, polling is all that a process would do */
+#define CHECK_TOKEN_MIN 16         /* characters: shorter ones are guessed */
+#define CHECK_LEASE_MIN 1000       /* ms: a lease has to outlive its own renewal */
+
+/* Whether text is 1 to max letters, digits and those of `extra`. */
+static bool is_word(const char *text, size_t max, const char *extra)
+{
+	size_t len = strlen(text);
+
+	if (len == 0 || len > max)
+		return false;
+	for (; *text; text++)
+		if (!isascii((unsigned char)*text) || (!isalnum((unsigned char)*text) && !strchr(extra, *text)))
+			return false;
+	return true;
+}
+
+/* Whether it is HOST:PORT, unix:/PATH or off. */
+static bool listen_is_good(const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	size_t digits;
+
+	if (strcmp(text, "off") == 0)
+		return true;
+	if (strncmp(text, "unix:", 5) == 0)
+		return text[5] == '/';
+	if (!colon || colon == text)
+		return false;
+	digits = strspn(colon + 1, "0123456789");
+	if (digits == 0 || digits > 5 || colon[1 + digits] || atoi(colon + 1) > 65535)
+		return false;
+	if (*text == '[')
+		return colon[-1] == ']';
+	return !memchr(text, ':', (size_t)(colon - text)); /* an IPv6 address stands in brackets */
+}
+
+/* A parameter's value in what the connection string says; NULL when it is not in there, or empty. */
+static const char *conninfo_value(const PQconninfoOption *options, const char *key)
+{
+	for (; options && options->keyword; options++)
+		if (strcmp(options->keyword, key) == 0)
+			return options->val && *options->val ? options->val : NULL;
+	return NULL;
+}
+
+/* libpq's defaults, with those of a service, which it takes from the environment only. */
+static PQconninfoOption *conninfo_defaults(const char *service)
+{
+	const char *env = getenv("PGSERVICE");
+	char *old = env ? xstrdup(env) : NULL;
+	PQconninfoOption *defaults;
+
+	if (service)
+		setenv("PGSERVICE", service, 1);
+	defaults = PQconndefaults();
+	if (service && old)
+		setenv("PGSERVICE", old, 1);
+	else if (service)
+		unsetenv("PGSERVICE");
+	free(old);
+	return defaults;
+}
+
+/* Whether one host of a list, `len` bytes of it, is this machine: a socket's directory, or an address of the loopback. */
+static bool host_is_local(const char *host, size_t len)
+{
+	static const char localhost[] = "localhost";
+	size_t n = sizeof(localhost) - 1;
+
+	if (len == 0 || *host == '/' || *host == '@')
+		return true;
+	if (len >= n && strncasecmp(host + len - n, localhost, n) == 0 && (len == n || host[len - n - 1] == '.'))
+		return true;
+	return (len == 3 && strncmp(host, "::1", 3) == 0) || (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len);
+}
+
+/* The first host of a list that is not this machine, with its length; NULL when all are. */
+static const char *host_find_remote(const char *list, size_t *len)
+{
+	for (;; list += *len + 1) {
+		*len = strcspn(list, ",");
+		if (!host_is_local(list, *len))
+			return list;
+		if (!list[*len])
+			return NULL;
+	}
+}
+
+/* The database is elsewhere: then its certificate is checked, unless that was waived. libpq's own default asks for no encryption at all. */
+static void check_tls(const struct settings *s, unsigned line, char **errors)
+{
+	PQconninfoOption *given, *defaults;
+	const char *host, *mode, *roots;
+	char *wrong = NULL;
+	size_t len;
+
+	if (s->allow_insecure)
+		return;
+	given = PQconninfoParse(*s->database ? s->database : "dbname=postgres", &wrong);
+	PQfreemem(wrong); /* whoever connects will tell of it */
+	if (!given)
+		return;
+	defaults = conninfo_defaults(conninfo_value(given, "service"));
+#define EITHER(key) (conninfo_value(given, key) ? conninfo_value(given, key) : conninfo_value(defaults, key))
+	host = EITHER("hostaddr");
+	if (!host)
+		host = EITHER("host");
+	mode = EITHER("sslmode");
+	roots = EITHER("sslrootcert");
+#undef EITHER
+	host = host ? host_find_remote(host, &len) : NULL;
+	if (host && !(mode && strcmp(mode, "verify-full") == 0) && !(roots && strcmp(roots, "system") == 0 && PQlibVersion() >= 160000))
+		settings_error(errors,
+		    "%s:%u: [pgmqd]: the database is on another machine (%.*s), and with sslmode=%s passwords and messages could be read or "
+		    "taken on the way: add sslmode=verify-full and sslrootcert=FILE to the connection string, or write allow_insecure = yes",
+		    s->path, line, (int)len, host, mode ? mode : "prefer");
+	PQconninfoFree(given);
+	PQconninfoFree(defaults);
+}
+
+/* Checks [pgmqd]; `line` is its section's. */
+void settings_check_global(const struct settings *s, unsigned line, char **errors)
+{
+	size_t channel = strlen(s->channel);
+
+	if (channel == 0 || channel > 63)
+		settings_error(errors, "%s:%u: [pgmqd]: channel has to be a name of 1 to 63 bytes", s->path, line);
+	check_tls(s, line, errors);
+	if (!listen_is_good(s->http_listen))
+		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off", s->path, line,
+		    s->http_listen);
+	if (*s->http_token && (strlen(s->http_token) < CHECK_TOKEN_MIN || strpbrk(s->http_token, " \t")))
+		settings_error(errors, "%s:%u: [pgmqd]: http_token%s has to be %d characters or more, without blanks (openssl rand -hex 32 makes one)",
+		    s->path, line, getenv("PGMQD_HTTP_TOKEN") ? " (or PGMQD_HTTP_TOKEN in the environment)" : "", CHECK_TOKEN_MIN);
+	if (!is_word(s->default_lang, 15, "-_"))
+		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en", s->path, line, s->default_lang);
+	if (s->fallback_poll < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [pgmqd]: fallback_poll%s has to be %dms or more", s->path, line,
+		    getenv("WORKER_INTERVAL_MS") ? " (or WORKER_INTERVAL_MS in the environment)" : "", CHECK_POLL_MIN);
+	if (s->poll_when_deaf < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [pgmqd]: poll_when_deaf has to be %dms or more", s->path, line, CHECK_POLL_MIN);
+	if (s->watchdog != 0 && s->watchdog < 1000)
+		settings_error(errors, "%s:%u: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off", s->path, line);
+}
+
+/* A number outside its bounds. */
+static void check_range(const struct settings *s, const struct queue_settings *q, const char *what, uint64_t n, uint64_t min, uint64_t max,
+    char **errors)
+{
+	if (n < min || n > max)
+		settings_error(errors, "%s:%u: [queue %s]: %s = %" PRIu64 " is out of bounds (from %" PRIu64 " to %" PRIu64 ")", s->path,
+		    q->line, q->name, what, n, min, max);
+}
+
+/* Checks one [queue NAME]. */
+void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors)
+{
+	if (!q->plugin || !*q->plugin)
+		settings_error(errors, "%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path, q->line,
+		    q->name);
+	else if (*q->plugin != '/' && !is_word(q->plugin, 63, "-_"))
+		settings_error(errors, "%s:%u: [queue %s]: plugin: \"%.100s\" is neither a plugin's name nor the absolute path of its file",
+		    s->path, q->line, q->name, q->plugin);
+	if (q->group && *q->group && !is_word(q->group, 40, "-_"))
+		settings_error(errors, "%s:%u: [queue %s]: group: \"%.100s\" is not a name (letters, digits, - and _, at most 40)", s->path,
+		    q->line, q->name, q->group);
+	check_range(s, q, "processes", q->processes, 1, CHECK_PROCESSES_MAX, errors);
+	if (q->group && *q->group && q->processes > 1)
+		settings_error(errors, "%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes", s->path,
+		    q->line, q->name);
+	check_range(s, q, "nice", q->nice, 0, 19, errors);
+	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
+	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
+	check_range(s, q, "max_attempts", q->max_attempts, 1, CHECK_ATTEMPTS_MAX, errors);
+	if (q->visibility_timeout < CHECK_LEASE_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line, q->name);
+	if (q->backoff_min > q->backoff_max)
+		settings_error(errors, "%s:%u: [queue %s]: backoff_min is greater than backoff_max", s->path, q->line, q->name);
+	if (q->config_retry < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: config_retry has to be %dms or more", s->path, q->line, q->name, CHECK_POLL_MIN);
+	if (q->fallback_poll != 0 && q->fallback_poll < CHECK_POLL_MIN)
+		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
+		    q->name, CHECK_POLL_MIN);
+}
+
+/* Checks one [job TYPE]: its name is a part of paths, and its queue has to be one of ours if it is here. */
+void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors)
+{
+	static const char *const taken[] = { "queues", "cron", "jobs" };
+
+	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
+		if (strcmp(j->name, taken[i]) == 0)
+			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name", s->path, j->line, j->name, j->name);
+	if (!j->queue || !is_word(j->queue, 47, "_")) {
+		settings_error(errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
+		return;
+	}
+	for (size_t i = 0; i < s->nqueues; i++)
+		if (strcasecmp(s->queues[i].name, j->queue) == 0 && strcmp(s->queues[i].on_done, "archive") != 0)
+			settings_error(errors, "%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the archive",
+			    s->path, j->line, j->name, j->queue, s->queues[i].on_done);
+}

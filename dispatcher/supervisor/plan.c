@@ -1,0 +1,238 @@
+/* plan.c: turns settings into units (one worker process each), and tells what a reload has to replace. */
+#include "config.h"
+
+#include "supervisor/plan.h"
+#include "base/xalloc.h"
+
+#include <ftw.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define PLAN_HASH_START UINT64_C(0xcbf29ce484222325) /* FNV-1a */
+#define PLAN_TEMPLATE_SUFFIX ".mustache"
+
+static uint64_t plan_tree_hash; /* nftw() passes no argument */
+
+/* Mixes bytes into a hash. */
+static uint64_t plan_hash(uint64_t hash, const void *data, size_t len)
+{
+	const unsigned char *p = data;
+
+	while (len-- > 0)
+		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): every caller fills what it passes */
+		hash = (hash ^ *p++) * UINT64_C(0x100000001b3);
+	return hash;
+}
+
+/* Mixes a file's identity into a hash: a rebuilt or replaced file differs in at least one of these. */
+static uint64_t plan_hash_stat(uint64_t hash, const struct stat *st)
+{
+	uint64_t id[5] = { (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
+		(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
+
+	return plan_hash(hash, id, sizeof id);
+}
+
+/* nftw() callback: adds a file of a tree; a sum, as the order of a directory is none. */
+static int plan_tree_file(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	size_t len = strlen(path);
+
+	(void)ftw;
+	if (type == FTW_F && len > sizeof PLAN_TEMPLATE_SUFFIX - 1 &&
+		strcmp(path + len - (sizeof PLAN_TEMPLATE_SUFFIX - 1), PLAN_TEMPLATE_SUFFIX) == 0)
+		plan_tree_hash += plan_hash_stat(plan_hash(PLAN_HASH_START, path, len), st);
+	return 0;
+}
+
+/* What stands for all templates: a worker compiles them once, so an edited one needs a new worker. */
+static uint64_t plan_templates(const struct settings *s)
+{
+	plan_tree_hash = 0;
+	if (s->template_dir != NULL && *s->template_dir != '\0')
+		(void)nftw(s->template_dir, plan_tree_file, 8, 0);
+	return plan_tree_hash;
+}
+
+/* What stands for a queue's plugin file; 0 when there is none (the worker will say so). */
+static uint64_t plan_plugin_file(const struct settings *s, const struct queue_settings *q)
+{
+	char path[PATH_MAX];
+	struct stat st;
+	int n;
+
+	if (q->plugin == NULL)
+		return 0;
+	if (q->plugin[0] == '/')
+		n = snprintf(path, sizeof path, "%s", q->plugin);
+	else
+		n = snprintf(path, sizeof path, "%s/pgmqd-%s-plugin.so", s->plugin_dir != NULL ? s->plugin_dir : "",
+			q->plugin);
+	if (n < 0 || (size_t)n >= sizeof path || stat(path, &st) == -1)
+		return 0;
+	return plan_hash_stat(PLAN_HASH_START, &st);
+}
+
+/* "email" for email as well as for /opt/x/pgmqd-email-plugin.so. */
+const char *plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
+{
+	static const char prefix[] = "pgmqd-", suffix[] = "-plugin.so";
+	const char *base = q->plugin != NULL ? q->plugin : "", *slash = strrchr(base, '/');
+	size_t len;
+
+	if (slash != NULL)
+		base = slash + 1;
+	len = strlen(base);
+	if (slash != NULL && len > sizeof prefix + sizeof suffix - 2 && strncmp(base, prefix, sizeof prefix - 1) == 0 &&
+		strcmp(base + len - (sizeof suffix - 1), suffix) == 0) {
+		base += sizeof prefix - 1;
+		len -= sizeof prefix + sizeof suffix - 2;
+	}
+	snprintf(buf, size, "%.*s", (int)len, base);
+	return buf;
+}
+
+/* Whether a queue belongs to a group. */
+static bool plan_grouped(const struct queue_settings *q)
+{
+	return q->group != NULL && *q->group != '\0';
+}
+
+/* Appends an empty unit and takes over `name`. */
+static struct proc_unit *plan_add_unit(struct plan *p, char *name)
+{
+	struct proc_unit *u;
+
+	p->units = xrealloc(p->units, p->nunits + 1, sizeof *p->units);
+	u = &p->units[p->nunits++];
+	memset(u, 0, sizeof *u);
+	u->name = name;
+	u->wake[0] = u->wake[1] = -1;
+	return u;
+}
+
+/* Appends a queue to a unit. */
+static void plan_add_queue(struct proc_unit *u, const struct settings *s, const struct queue_settings *q)
+{
+	uint64_t file = plan_plugin_file(s, q);
+
+	u->queues = xrealloc(u->queues, u->nqueues + 1, sizeof *u->queues);
+	u->queues[u->nqueues++] = q;
+	u->files = plan_hash(u->files, &file, sizeof file);
+}
+
+/* The unit of that name, or NULL. */
+static struct proc_unit *plan_find(struct plan *p, const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < p->nunits; i++)
+		if (strcmp(p->units[i].name, name) == 0)
+			return &p->units[i];
+	return NULL;
+}
+
+/* Makes the units, in the order of the file; settings_check_queue() has seen to it that they can be carried out. */
+void plan_make(struct plan *p, const struct settings *s)
+{
+	uint64_t templates = plan_templates(s), n;
+	const struct queue_settings *q;
+	struct proc_unit *u;
+	char *name;
+	size_t i;
+
+	memset(p, 0, sizeof *p);
+	for (i = 0; i < s->nqueues; i++) {
+		q = &s->queues[i];
+		if (plan_grouped(q)) {
+			name = xasprintf("group:%s", q->group);
+			if ((u = plan_find(p, name)) == NULL)
+				u = plan_add_unit(p, name);
+			else
+				free(name);
+			plan_add_queue(u, s, q);
+		} else if (q->processes <= 1)
+			plan_add_queue(plan_add_unit(p, xstrdup(q->name)), s, q);
+		else
+			for (n = 1; n <= q->processes; n++)
+				plan_add_queue(
+					plan_add_unit(p, xasprintf("%s/%llu", q->name, (unsigned long long)n)), s, q);
+	}
+	for (i = 0; i < p->nunits; i++)
+		p->units[i].files = plan_hash(p->units[i].files, &templates, sizeof templates);
+}
+
+/* Frees what a unit owns. */
+void plan_unit_free(struct proc_unit *u)
+{
+	int i;
+
+	free(u->name);
+	free(u->queues);
+	free(u->slots);
+	for (i = 0; i < 2; i++)
+		if (u->wake[i] >= 0)
+			close(u->wake[i]);
+	memset(u, 0, sizeof *u);
+	u->wake[0] = u->wake[1] = -1;
+}
+
+/* Frees the plan. */
+void plan_free(struct plan *p)
+{
+	size_t i;
+
+	for (i = 0; i < p->nunits; i++)
+		if (p->units[i].name != NULL)
+			plan_unit_free(&p->units[i]);
+	free(p->units);
+	memset(p, 0, sizeof *p);
+}
+
+/* Compares two units queue by queue. */
+bool plan_unit_equal(const struct proc_unit *a, const struct proc_unit *b)
+{
+	size_t i;
+
+	if (strcmp(a->name, b->name) != 0 || a->nqueues != b->nqueues || a->files != b->files)
+		return false;
+	for (i = 0; i < a->nqueues; i++)
+		if (!settings_queue_equal(a->queues[i], b->queues[i]))
+			return false;
+	return true;
+}
+
+/* Compares two texts of which either may be missing. */
+static bool plan_text_equal(const char *a, const char *b)
+{
+	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
+}
+
+/* Compares the global settings; where HTTP listens and where the SQL files are is nothing to a worker. */
+bool plan_globals_equal(const struct settings *a, const struct settings *b)
+{
+	return plan_text_equal(a->database, b->database) && plan_text_equal(a->channel, b->channel) &&
+	       plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
+	       plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
+	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll && a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
+	       a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout &&
+	       a->watchdog == b->watchdog;
+}
+
+/* Lists a unit's queues. */
+char *plan_unit_queues(const struct proc_unit *u)
+{
+	char *text = xstrdup(""), *longer;
+	size_t i;
+
+	for (i = 0; i < u->nqueues; i++) {
+		longer = xasprintf("%s%s%s", text, i > 0 ? ", " : "", u->queues[i]->name);
+		free(text);
+		text = longer;
+	}
+	return text;
+}

@@ -1,0 +1,308 @@
+/* api.c: what a plugin may do with a message: settle it, read it, log about it, render a template; thin, and checked against misuse. */
+#include "config.h"
+
+#include "worker/api.h"
+#include "template/template.h"
+#include "base/xalloc.h"
+
+#include <cjson/cJSON.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- misuse ---- */
+
+/* A delay that PostgreSQL can add to a time. */
+int64_t api_delay(int64_t ms)
+{
+	return ms < 0 ? 0 : ms > API_DELAY_MAX_MS ? API_DELAY_MAX_MS : ms;
+}
+
+/* Whether something may be started for a message. */
+bool api_may_start(const struct pgmqd_msg *m, const char *function)
+{
+	if (m && m->state == MSG_RUNNING && !m->cancelling)
+		return true;
+	if (!m)
+		host_misuse(NULL, 0, "%s() without a message", function);
+	else
+		host_misuse(m->flow ? &m->flow->host : NULL, m->id, "%s() for a message that is %s: ignored", function,
+		            m->state == MSG_FREE ? "gone" : m->cancelling || m->cancelled ? "cancelled" : "settled");
+	return false;
+}
+
+/* Whether a message can be read: it is the plugin's, or was settled in this very call. */
+static bool api_may_read(const struct pgmqd_msg *m, const char *function)
+{
+	if (m && (m->state == MSG_RUNNING || m->state == MSG_WAITING || (m->state != MSG_FREE && m->settled_in == host_serial)))
+		return true;
+	if (!m)
+		host_misuse(NULL, 0, "%s() without a message", function);
+	else
+		host_misuse(m->flow ? &m->flow->host : NULL, m->id, "%s() of a message that is %s: it is not valid any more", function,
+		            m->state == MSG_FREE ? "gone" : m->cancelled ? "cancelled" : "settled");
+	return m && m->state != MSG_FREE;
+}
+
+/* Whether there is a message to settle; whether it may be settled flow_settle() knows. */
+static bool api_may_settle(const struct pgmqd_msg *m, const char *function)
+{
+	if (!m)
+		host_misuse(NULL, 0, "%s() without a message", function);
+	return m != NULL;
+}
+
+/* ---- outcomes ---- */
+
+PGMQD_EXPORT void pgmqd_done(struct pgmqd_msg *m)
+{
+	if (api_may_settle(m, "pgmqd_done"))
+		flow_settle(m, OUT_DONE, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_retry"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_RETRY, api_delay(delay_ms), xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_fail"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_fail_as"))
+		return;
+	if (m->state == MSG_RUNNING && !m->cancelling)
+		snprintf(m->own_class, sizeof(m->own_class), "%s", kind);
+	va_start(ap, fmt);
+	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_config_error"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_CONFIG, 0, xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+/* Puts the texts of replace and done_with into a message that can still be settled. */
+static void set_statement(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
+{
+	if (m->state != MSG_RUNNING || m->cancelling)
+		return;
+	m->sql = xstrdup(sql);
+	m->nparams = nparams;
+	m->params = nparams ? xcalloc((size_t)nparams, sizeof(*m->params)) : NULL;
+	for (int i = 0; i < nparams; i++)
+		m->params[i] = xstrdup(params[i]);
+}
+
+PGMQD_EXPORT void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms)
+{
+	if (!api_may_settle(m, "pgmqd_replace"))
+		return;
+	set_statement(m, json_text, 0, NULL);
+	flow_settle(m, OUT_REPLACE, api_delay(delay_ms), NULL);
+}
+
+PGMQD_EXPORT void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
+{
+	if (!api_may_settle(m, "pgmqd_done_with"))
+		return;
+	set_statement(m, sql, nparams, params);
+	flow_settle(m, OUT_DONE_WITH, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
+{
+	if (!api_may_settle(m, "pgmqd_done_batch"))
+		return;
+	set_statement(m, sql, nparams, params);
+	m->shared = true;
+	flow_settle(m, OUT_DONE_WITH, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_postpone"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_RELEASE, api_delay(delay_ms), xvasprintf(fmt, ap));
+	va_end(ap);
+}
+
+/* ---- the message ---- */
+
+PGMQD_EXPORT int64_t pgmqd_msg_id(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_id") ? m->id : 0;
+}
+
+PGMQD_EXPORT unsigned pgmqd_msg_attempt(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_attempt") ? m->attempt : 0;
+}
+
+PGMQD_EXPORT int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_enqueued_us") ? m->enqueued_us : 0;
+}
+
+PGMQD_EXPORT const char *pgmqd_msg_queue(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_queue") && m->flow ? m->flow->qs->name : "";
+}
+
+PGMQD_EXPORT const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len)
+{
+	bool ok = api_may_read(m, "pgmqd_msg_text") && m->text;
+
+	if (len)
+		*len = ok ? m->text_len : 0;
+	return ok ? m->text : "";
+}
+
+PGMQD_EXPORT const char *pgmqd_msg_headers(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_headers") ? m->headers : NULL;
+}
+
+PGMQD_EXPORT const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_json") ? message_json(m) : NULL;
+}
+
+PGMQD_EXPORT const char *pgmqd_msg_traceparent(struct pgmqd_msg *m)
+{
+	if (!api_may_read(m, "pgmqd_msg_traceparent") || !*m->trace.id)
+		return NULL;
+	trace_child(&m->trace, m->span);
+	return m->span;
+}
+
+PGMQD_EXPORT void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data)
+{
+	if (api_may_read(m, "pgmqd_msg_data_set"))
+		m->data = data;
+}
+
+PGMQD_EXPORT void *pgmqd_msg_data(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_data") ? m->data : NULL;
+}
+
+/* One step of a JSON Pointer: the member or element that the part names; ~1 is / and ~0 is ~. */
+static const cJSON *pointer_step(const cJSON *at, const char *part, size_t len)
+{
+	char *key = xstrndup(part, len), *out = key;
+	const cJSON *found = NULL;
+
+	for (const char *in = key; *in; in++) {
+		bool tilde = *in == '~' && (in[1] == '0' || in[1] == '1');
+
+		*out++ = !tilde ? *in : in[1] == '1' ? '/' : '~';
+		in += tilde;
+	}
+	*out = 0;
+	if (cJSON_IsObject(at))
+		found = cJSON_GetObjectItemCaseSensitive(at, key);
+	else if (cJSON_IsArray(at) && *key && strspn(key, "0123456789") == strlen(key) && strlen(key) < 9)
+		found = cJSON_GetArrayItem(at, atoi(key));
+	free(key);
+	return found;
+}
+
+PGMQD_EXPORT const char *pgmqd_msg_str(struct pgmqd_msg *m, const char *pointer)
+{
+	const cJSON *at = api_may_read(m, "pgmqd_msg_str") ? message_json(m) : NULL;
+
+	while (at && *pointer == '/') {
+		size_t len = strcspn(++pointer, "/");
+
+		at = pointer_step(at, pointer, len);
+		pointer += len;
+	}
+	return at && !*pointer && cJSON_IsString(at) ? at->valuestring : NULL;
+}
+
+/* ---- logging ---- */
+
+PGMQD_EXPORT void pgmqd_log(int level, const char *fmt, ...)
+{
+	va_list ap;
+
+	level = level < PGMQD_ERROR ? PGMQD_ERROR : level > PGMQD_DEBUG ? PGMQD_DEBUG : level;
+	if ((int)log_threshold < level)
+		return;
+	va_start(ap, fmt);
+	log_vwrite((enum log_level)level, NULL, fmt, ap);
+	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...)
+{
+	struct log_context former;
+	va_list ap;
+
+	if (!api_may_read(m, "pgmqd_msg_log") || !m->flow || (int)log_threshold < level)
+		return;
+	level = level < PGMQD_ERROR ? PGMQD_ERROR : level > PGMQD_DEBUG ? PGMQD_DEBUG : level;
+	former = host_enter_msg(m);
+	va_start(ap, fmt);
+	log_vwrite((enum log_level)level, NULL, fmt, ap);
+	va_end(ap);
+	host_leave(former);
+}
+
+/* ---- templates ---- */
+
+PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, const struct cJSON *vars, struct pgmqd_rendered *out)
+{
+	struct template_result r = { .error = NULL };
+	struct template_set *set;
+	int rc;
+
+	memset(out, 0, sizeof(*out));
+	if ((set = host_templates(w, &out->error)) == NULL)
+		return -2;
+	rc = template_render(set, name, lang, vars, &r);
+	out->subject = r.part[TEMPLATE_SUBJECT];
+	out->text = r.part[TEMPLATE_TEXT];
+	out->html = r.part[TEMPLATE_HTML];
+	out->lang = r.lang;
+	out->error = r.error;
+	return rc;
+}
+
+PGMQD_EXPORT void pgmqd_rendered_free(struct pgmqd_rendered *r)
+{
+	free(r->subject);
+	free(r->text);
+	free(r->html);
+	free(r->lang);
+	free(r->error);
+	memset(r, 0, sizeof(*r));
+}

@@ -1,0 +1,307 @@
+/* api_http.c: transfers of plugins through the worker's one curl multi: requests for a message, and handles of the plugin's own. */
+#include "config.h"
+
+#include "worker/api.h"
+
+#include "worker/transfer.h"
+#include "base/netguard.h"
+#include "base/xalloc.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define BODY_MAX (1024 * 1024)
+
+/* A handle that stays the plugin's own. */
+struct raw {
+	struct pgmqd_worker *w;
+	pgmqd_curl_cb cb;
+	void *arg;
+};
+
+/* libcurl is done with a raw handle. */
+static void raw_done(void *arg, CURL *easy, CURLcode code)
+{
+	struct raw *r = arg, mine = *r;
+	struct host_call call = host_call(mine.w, 0);
+
+	(void)easy;
+	free(r);
+	mine.cb(mine.arg, (int)code);
+	host_return(call);
+}
+
+PGMQD_EXPORT int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg)
+{
+	struct raw *r = xcalloc(1, sizeof(*r));
+
+	r->w = w;
+	r->cb = cb;
+	r->arg = arg;
+	if (http_add(w->http, easy, raw_done, r) == 0) {
+		w->transfers++;
+		return 0;
+	}
+	free(r);
+	return -1;
+}
+
+PGMQD_EXPORT void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy)
+{
+	char *ours = NULL;
+
+	if (easy)
+		curl_easy_getinfo((CURL *)easy, CURLINFO_PRIVATE, &ours);
+	if (!ours) {
+		host_misuse(w, 0, "pgmqd_curl_remove() of a handle that was not added: ignored");
+		return;
+	}
+	w->transfers--;
+	free(http_remove(w->http, easy)); /* the raw record, if its callback has not run */
+}
+
+/* ---- HTTP for a message ---- */
+
+struct request {
+	struct msg_resource res; /* must be first */
+	TAILQ_ENTRY(request) fresh;
+	struct http *http;
+	CURL *easy;
+	pgmqd_http_cb cb;
+	void *arg;
+	char *body, error[CURL_ERROR_SIZE];
+	size_t len, room, max;
+	bool too_long, public_only, refused;
+};
+
+/* Handles that pgmqd_http_new() gave away and that were not submitted yet; there is seldom more than one. */
+static TAILQ_HEAD(, request) fresh = TAILQ_HEAD_INITIALIZER(fresh);
+
+/* The fresh handle's record, or NULL. */
+static struct request *request_find(const void *easy)
+{
+	struct request *q;
+
+	TAILQ_FOREACH(q, &fresh, fresh)
+		if (q->easy == easy)
+			return q;
+	return NULL;
+}
+
+/* Frees a request with its handle. */
+static void request_free(struct request *q)
+{
+	curl_easy_cleanup(q->easy);
+	free(q->body);
+	free(q);
+}
+
+/* Ends a transfer that is not through. */
+static void request_end(struct msg_resource *r)
+{
+	struct request *q = (struct request *)(void *)r;
+
+	TAILQ_REMOVE(&r->msg->resources, r, link);
+	http_remove(q->http, q->easy);
+	request_free(q);
+}
+
+/* Collects the answer's body up to the limit. */
+static size_t request_body(char *data, size_t size, size_t n, void *user)
+{
+	struct request *q = user;
+
+	n *= size;
+	if (n > q->max - q->len) {
+		q->too_long = true;
+		return 0;
+	}
+	if (q->len + n + 1 > q->room) {
+		q->room = (q->len + n + 1) * 2;
+		q->body = xrealloc(q->body, q->room, 1);
+	}
+	memcpy(q->body + q->len, data, n);
+	q->len += n;
+	q->body[q->len] = 0;
+	return n;
+}
+
+/* What is wrong, for people. */
+static const char *request_error(struct request *q, CURLcode code)
+{
+	if (q->refused)
+		return "the address is not on the public Internet, and this request may go nowhere else";
+	if (q->too_long) {
+		snprintf(q->error, sizeof(q->error), "the answer is longer than %zu bytes", q->max);
+		return q->error;
+	}
+	return q->error[0] ? q->error : curl_easy_strerror(code);
+}
+
+/* The transfer is through. */
+static void request_done(void *arg, CURL *easy, CURLcode code)
+{
+	struct request *q = arg;
+	struct pgmqd_msg *m = q->res.msg;
+	struct pgmqd_http_answer a = { .curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused };
+	struct host_call call;
+	curl_off_t retry = 0;
+
+	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &a.status);
+	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry);
+	a.retry_after_ms = api_delay((int64_t)(retry > API_DELAY_MAX_MS / 1000 ? API_DELAY_MAX_MS / 1000 : retry) * 1000);
+	if (code != CURLE_OK)
+		a.error = request_error(q, code);
+	/* out of the message's list first, so that a settling inside the callback does not end it under our feet */
+	TAILQ_REMOVE(&m->resources, &q->res, link);
+	http_remove(q->http, easy);
+	call = host_call_msg(m);
+	q->cb(q->arg, &a);
+	host_return(call);
+	request_free(q);
+}
+
+/* A socket of a guarded request: only to a public address. */
+static curl_socket_t request_socket(void *user, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct request *q = user;
+
+	(void)purpose;
+	if (!netguard_is_public(&a->addr)) {
+		q->refused = true;
+		return CURL_SOCKET_BAD;
+	}
+	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+}
+
+/* Before a guarded request goes out, also on a connection that another request has opened: where does it lead? */
+static int request_prereq(void *user, char *ip, char *local_ip, int port, int local_port)
+{
+	struct request *q = user;
+
+	(void)local_ip, (void)port, (void)local_port;
+	if (netguard_text_is_public(ip))
+		return CURL_PREREQFUNC_OK;
+	q->refused = true;
+	return CURL_PREREQFUNC_ABORT;
+}
+
+/* What every transfer needs, whatever the plugin has set. */
+static bool request_setup(struct request *q)
+{
+	CURL *e = q->easy;
+	bool ok = true;
+
+#define SET(opt, value) (ok = ok && curl_easy_setopt(e, opt, value) == CURLE_OK)
+	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_ERRORBUFFER, q->error);
+	SET(CURLOPT_WRITEFUNCTION, request_body);
+	SET(CURLOPT_WRITEDATA, q);
+	if (q->public_only) {
+		SET(CURLOPT_OPENSOCKETFUNCTION, request_socket);
+		SET(CURLOPT_OPENSOCKETDATA, q);
+		SET(CURLOPT_PREREQFUNCTION, request_prereq);
+		SET(CURLOPT_PREREQDATA, q);
+		SET(CURLOPT_PROXY, "");
+		SET(CURLOPT_UNIX_SOCKET_PATH, NULL);
+	}
+	return ok;
+}
+
+/* What a safe transfer needs unless the plugin knows better. */
+static bool request_defaults(CURL *e)
+{
+	bool ok = true;
+
+	SET(CURLOPT_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+	SET(CURLOPT_FOLLOWLOCATION, 0L);
+	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	return ok;
+}
+
+PGMQD_EXPORT void *pgmqd_http_new(struct pgmqd_worker *w)
+{
+	struct request *q = xcalloc(1, sizeof(*q));
+	CURL *e = q->easy = curl_easy_init();
+	bool ok = e && request_defaults(e);
+
+	(void)w;
+	SET(CURLOPT_CONNECTTIMEOUT_MS, 10000L);
+	SET(CURLOPT_TIMEOUT_MS, 30000L);
+	SET(CURLOPT_USERAGENT, "pgmqd/" PACKAGE_VERSION);
+	SET(CURLOPT_NOSIGNAL, 1L);
+#undef SET
+	if (!ok)
+		abort(); /* out of memory, or a libcurl that is too old */
+	q->max = BODY_MAX;
+	TAILQ_INSERT_HEAD(&fresh, q, fresh);
+	return e;
+}
+
+PGMQD_EXPORT void pgmqd_http_discard(void *easy)
+{
+	struct request *q = request_find(easy);
+
+	if (!q) {
+		host_misuse(NULL, 0, "pgmqd_http_discard() of a handle that is not fresh: ignored");
+		return;
+	}
+	TAILQ_REMOVE(&fresh, q, fresh);
+	request_free(q);
+}
+
+PGMQD_EXPORT void pgmqd_http_public_only(void *easy)
+{
+	struct request *q = request_find(easy);
+
+	if (q)
+		q->public_only = true;
+	else
+		host_misuse(NULL, 0, "pgmqd_http_public_only() of a handle that is not from pgmqd_http_new(): ignored");
+}
+
+PGMQD_EXPORT void pgmqd_http_body_max(void *easy, size_t bytes)
+{
+	struct request *q = request_find(easy);
+
+	if (q)
+		q->max = bytes;
+	else
+		host_misuse(NULL, 0, "pgmqd_http_body_max() of a handle that is not from pgmqd_http_new(): ignored");
+}
+
+PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg)
+{
+	struct request *q = request_find(easy);
+	bool ok = true;
+
+	if (!easy || !cb) {
+		host_misuse(NULL, m ? m->id : 0, "pgmqd_http_submit() without a handle or a callback");
+		return -1;
+	}
+	if (q) {
+		TAILQ_REMOVE(&fresh, q, fresh);
+	} else {
+		q = xcalloc(1, sizeof(*q));
+		q->easy = easy;
+		q->max = BODY_MAX;
+		ok = request_defaults(easy);
+	}
+	if (!api_may_start(m, "pgmqd_http_submit")) {
+		request_free(q);
+		return -1;
+	}
+	q->res.end = request_end;
+	q->res.msg = m;
+	q->http = m->flow->host.http;
+	q->cb = cb;
+	q->arg = arg;
+	if (!ok || !request_setup(q) || http_add(q->http, easy, request_done, q) != 0) {
+		request_free(q);
+		return -1;
+	}
+	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
+	return 0;
+}

@@ -1,0 +1,51 @@
+/* plugin_check.c: the part of checking settings that needs the plugins, each loaded in a process that ends afterwards. */
+#include "config.h"
+
+#include "base/log.h"
+#include "worker/plugin.h"
+#include "process/proc.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+
+/* Loads one queue's plugin and checks the queue's options against it. */
+static int check_queue(const struct settings *settings, const struct queue_settings *q)
+{
+	char *errors = NULL, *line, *rest;
+
+	if (plugin_check(settings, q, &errors) == 0)
+		return PROC_EXIT_OK;
+	for (rest = errors; (line = strsep(&rest, "\n")) != NULL;)
+		if (*line != '\0')
+			log_error("%s", line);
+	free(errors);
+	return PROC_EXIT_CONFIG;
+}
+
+/* Checks all queues, each in a process as its worker would be one: a plugin that crashes is named, and the others
+ * are still checked. */
+int check_main(const struct settings *settings)
+{
+	const struct queue_settings *q;
+	int result = PROC_EXIT_OK, status;
+	pid_t pid;
+	size_t i;
+
+	for (i = 0; i < settings->nqueues; i++) {
+		q = &settings->queues[i];
+		if ((pid = proc_fork(NULL, 0)) == 0)
+			exit(check_queue(settings, q));
+		if (pid == -1 || waitpid(pid, &status, 0) != pid) {
+			log_error("cannot check queue \"%s\": %s", q->name, strerror(errno));
+			result = PROC_EXIT_CONFIG;
+		} else if (WIFSIGNALED(status)) {
+			log_error("%s:%u: queue \"%s\": plugin \"%s\" crashed when it was checked (signal %d)",
+				settings->path, q->line, q->name, q->plugin, WTERMSIG(status));
+			result = PROC_EXIT_CONFIG;
+		} else if (WEXITSTATUS(status) != PROC_EXIT_OK)
+			result = PROC_EXIT_CONFIG;
+	}
+	return result;
+}

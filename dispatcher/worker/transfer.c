@@ -1,0 +1,204 @@
+/* transfer.c: one curl multi on the event loop: libcurl says which sockets and which timeout it wants, libevent tells it what happened. */
+#include "config.h"
+
+#include "worker/transfer.h"
+
+#include "base/log.h"
+#include "base/xalloc.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <sys/queue.h>
+
+#define IDLE_MAX 128 /* connections that are kept open; by itself libcurl keeps four for each transfer of the moment */
+
+_Static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or newer");
+
+/* A transfer under way, found through CURLOPT_PRIVATE. */
+struct transfer {
+	TAILQ_ENTRY(transfer) link;
+	CURL *easy;
+	http_done_cb cb; /* NULL once it was called */
+	void *arg;
+};
+
+/* A socket that libcurl watches. */
+struct sock {
+	struct http *http;
+	struct event *ev;
+};
+
+struct http {
+	struct event_base *base;
+	CURLM *multi;
+	struct event *timer;
+	TAILQ_HEAD(, transfer) transfers;
+};
+
+/* Runs the callbacks of all transfers that are through. */
+static void http_finish(struct http *h)
+{
+	CURLMsg *msg;
+	int left;
+
+	while ((msg = curl_multi_info_read(h->multi, &left)) != NULL) {
+		struct transfer *t = NULL;
+		CURLcode code = msg->data.result;
+		http_done_cb cb;
+
+		if (msg->msg != CURLMSG_DONE)
+			continue;
+		curl_easy_getinfo(msg->easy_handle, CURLINFO_PRIVATE, (char **)&t);
+		if (!t || !t->cb)
+			continue;
+		cb = t->cb;
+		t->cb = NULL;
+		cb(t->arg, t->easy, code); /* may add and remove handles */
+	}
+}
+
+/* Tells libcurl what happened on a socket, or that its time is up. */
+static void http_action(struct http *h, curl_socket_t s, int what)
+{
+	int running;
+	CURLMcode rc = curl_multi_socket_action(h->multi, s, what, &running);
+
+	if (rc != CURLM_OK)
+		log_error("libcurl: %s", curl_multi_strerror(rc));
+	http_finish(h);
+}
+
+/* A socket is ready. */
+static void http_ready(evutil_socket_t fd, short what, void *arg)
+{
+	struct sock *s = arg;
+
+	http_action(s->http, fd, ((what & EV_READ) ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
+}
+
+/* libcurl's timeout is up. */
+static void http_timeout(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	http_action(arg, CURL_SOCKET_TIMEOUT, 0);
+}
+
+/* libcurl wants a socket watched, differently or no longer. */
+static int http_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *mine)
+{
+	struct http *h = user;
+	struct sock *s = mine;
+	short events = (short)(EV_PERSIST | ((what & CURL_POLL_IN) ? EV_READ : 0) | ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
+
+	(void)easy;
+	if (what == CURL_POLL_REMOVE) {
+		if (s) {
+			event_free(s->ev);
+			free(s);
+			curl_multi_assign(h->multi, fd, NULL);
+		}
+		return 0;
+	}
+	if (!s) {
+		s = xcalloc(1, sizeof(*s));
+		s->http = h;
+		curl_multi_assign(h->multi, fd, s);
+	} else {
+		event_free(s->ev);
+	}
+	s->ev = event_new(h->base, fd, events, http_ready, s);
+	if (!s->ev || event_add(s->ev, NULL) != 0)
+		return -1;
+	return 0;
+}
+
+/* libcurl wants to be called in `ms`. */
+static int http_timer(CURLM *multi, long ms, void *user)
+{
+	struct http *h = user;
+	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000 };
+
+	(void)multi;
+	if (ms < 0)
+		evtimer_del(h->timer);
+	else
+		evtimer_add(h->timer, &tv);
+	return 0;
+}
+
+/* Dies when an option is refused: only a libcurl that is too old does that. */
+static void multi_set(CURLMcode rc, const char *option)
+{
+	if (rc != CURLM_OK) {
+		log_error("libcurl refuses %s: %s", option, curl_multi_strerror(rc));
+		abort();
+	}
+}
+#define MULTI_SET(m, opt, value) multi_set(curl_multi_setopt(m, opt, value), #opt)
+
+struct http *http_new(struct event_base *base)
+{
+	struct http *h = xcalloc(1, sizeof(*h));
+
+	h->base = base;
+	TAILQ_INIT(&h->transfers);
+	h->multi = curl_multi_init();
+	h->timer = evtimer_new(base, http_timeout, h);
+	if (!h->multi || !h->timer)
+		abort();
+	MULTI_SET(h->multi, CURLMOPT_SOCKETFUNCTION, http_socket);
+	MULTI_SET(h->multi, CURLMOPT_SOCKETDATA, h);
+	MULTI_SET(h->multi, CURLMOPT_TIMERFUNCTION, http_timer);
+	MULTI_SET(h->multi, CURLMOPT_TIMERDATA, h);
+	MULTI_SET(h->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_MAX);
+	return h;
+}
+
+int http_add(struct http *h, CURL *easy, http_done_cb cb, void *arg)
+{
+	struct transfer *t = xcalloc(1, sizeof(*t));
+
+	t->easy = easy;
+	t->cb = cb;
+	t->arg = arg;
+	if (curl_easy_setopt(easy, CURLOPT_PRIVATE, t) != CURLE_OK || curl_multi_add_handle(h->multi, easy) != CURLM_OK) {
+		log_error("libcurl refuses a transfer");
+		free(t);
+		return -1;
+	}
+	TAILQ_INSERT_TAIL(&h->transfers, t, link);
+	return 0;
+}
+
+void *http_remove(struct http *h, CURL *easy)
+{
+	struct transfer *t = NULL;
+	void *arg;
+
+	curl_easy_getinfo(easy, CURLINFO_PRIVATE, (char **)&t);
+	if (!t)
+		return NULL;
+	curl_multi_remove_handle(h->multi, easy);
+	(void)curl_easy_setopt(easy, CURLOPT_PRIVATE, NULL);
+	TAILQ_REMOVE(&h->transfers, t, link);
+	arg = t->cb ? t->arg : NULL;
+	free(t);
+	return arg;
+}
+
+void http_free(struct http *h)
+{
+	struct transfer *t;
+
+	if (!h)
+		return;
+	while ((t = TAILQ_FIRST(&h->transfers)) != NULL) { /* plugins have let go of theirs before */
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): the list has let go of the one before */
+		curl_multi_remove_handle(h->multi, t->easy);
+		TAILQ_REMOVE(&h->transfers, t, link);
+		free(t);
+	}
+	curl_multi_cleanup(h->multi);
+	event_free(h->timer);
+	free(h);
+}

@@ -1,0 +1,352 @@
+/* worker.c: the process that runs one queue, or the queues of one group: an event loop, one database connection, one curl multi, and the
+ * plugins, which are loaded here, after fork.
+ */
+#include "config.h"
+
+#include "worker/flow.h"
+#include "worker/transfer.h"
+#include "base/log.h"
+#include "pg/pgconn.h"
+#include "worker/plugin.h"
+#include "process/proc.h"
+#include "template/template.h"
+#include "process/wakepipe.h"
+#include "base/xalloc.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define BEAT_US 1000000 /* between two signs of life */
+#define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
+#define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
+
+struct worker {
+	const struct proc_env *env;
+	struct event_base *base;
+	struct pgconn *pg;
+	struct http *http;
+	struct template_set *templates;
+	struct flow **flows;
+	size_t nflows;
+	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
+	bool draining, gave_up, was_up;
+	int64_t beat_us;   /* when the last sign of life was given */
+	int status;        /* to leave with */
+	char *down_reason; /* the last one that was logged */
+};
+
+/* Microseconds of a clock that never jumps. */
+static int64_t worker_now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+/* A sign of life, once a second, and how late it came. */
+static void worker_beat(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	int64_t now = worker_now_us();
+
+	(void)fd, (void)what;
+	if (w->beat_us)
+		for (size_t i = 0; i < w->nflows; i++)
+			stats_observe(w->env->unit->slots[i], HIST_LAG, now - w->beat_us - BEAT_US);
+	w->beat_us = now;
+	proc_beat(w->env);
+}
+
+/* All queues are settled: leave. */
+static void worker_idle(void *arg)
+{
+	struct worker *w = arg;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		if (!flow_is_idle(w->flows[i]))
+			return;
+	event_base_loopbreak(w->base);
+}
+
+/* Messages that were begun and are not off our hands yet. */
+static unsigned worker_in_hand(const struct worker *w)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		n += w->flows[i]->count[MSG_RUNNING] + w->flows[i]->count[MSG_SETTLED] + w->flows[i]->count[MSG_SENT];
+	return n;
+}
+
+/* The drain's time is over: once to cancel what runs, a second time to leave whatever is left to its lease. */
+static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	unsigned left = worker_in_hand(w);
+
+	(void)fd, (void)what;
+	if (w->gave_up) {
+		log_warn("left with %u messages that the database did not take back; they are seen again when their leases end", left);
+		event_base_loopbreak(w->base);
+		return;
+	}
+	w->gave_up = true;
+	if (left)
+		log_warn("the drain's time is over with %u messages under way: given back", left);
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_give_up(w->flows[i]);
+	flow_timer(w->drain, GIVE_UP_MS);
+}
+
+/* Claims nothing more, finishes what runs, leaves. A second call leaves at once. */
+static void worker_drain(struct worker *w)
+{
+	if (w->draining) {
+		w->gave_up = false;
+		worker_drain_over(-1, 0, w);
+		return;
+	}
+	w->draining = true;
+	if (worker_in_hand(w))
+		log_info("draining: messages in hand: %u", worker_in_hand(w));
+	flow_timer(w->drain, w->env->settings->drain_timeout);
+	for (size_t i = 0; i < w->nflows; i++) {
+		w->flows[i]->on_idle = worker_idle;
+		w->flows[i]->on_idle_arg = w;
+		flow_drain(w->flows[i]);
+	}
+}
+
+/* SIGTERM or SIGINT. */
+static void worker_signal(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd, (void)what;
+	worker_drain(arg);
+}
+
+/* SIGHUP: something outside was mended, perhaps: templates are read anew, and paused queues try at once. */
+static void worker_reload(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	template_free(w->templates);
+	w->templates = NULL;
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_resume(w->flows[i]);
+}
+
+/* The supervisor is gone. */
+static void worker_orphan(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	event_del(w->parent);
+	log_warn("the supervisor is gone: stopping");
+	worker_drain(w);
+}
+
+/* The listener has something to say. */
+static void worker_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+	wake_word words[64];
+	size_t total = 0;
+	ssize_t n;
+
+	(void)what;
+	while ((n = read(fd, words, sizeof(words))) > 0)
+		for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
+			for (size_t k = 0; k < w->nflows; k++) {
+				if (words[i] == k || words[i] == WAKE_ALL)
+					flow_wake(w->flows[k]);
+				else if (words[i] == (WAKE_OPERATED | k))
+					flow_operated(w->flows[k]);
+				else if (words[i] >= WAKE_DEAF)
+					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
+				total++;
+			}
+	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */
+		for (size_t k = 0; k < w->nflows; k++)
+			flow_hearing(w->flows[k], flow_listener_hears(w->env->stats));
+}
+
+/* Whether the settings forbid this connection: then the process ends, and comes back later. */
+static bool worker_refuses(struct worker *w)
+{
+	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, or require_notify = no";
+
+	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg))
+		return false;
+	log_error("%s", text);
+	stats_error(w->env->slot, text);
+	w->status = PROC_EXIT_CONFIG;
+	event_base_loopbreak(w->base);
+	return true;
+}
+
+/* Connected: every queue looks at the catalogue and then at its messages. */
+static void worker_up(void *arg)
+{
+	struct worker *w = arg;
+
+	if (worker_refuses(w))
+		return;
+	if (w->was_up)
+		for (size_t i = 0; i < w->nflows; i++)
+			stats_add(w->env->unit->slots[i], STAT_RECONNECTS, 1);
+	log_info(w->was_up ? "connected to the database again" : "connected to the database");
+	w->was_up = true;
+	free(w->down_reason);
+	w->down_reason = NULL;
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_up(w->flows[i]);
+}
+
+/* The connection is lost. */
+static void worker_down(void *arg, const char *reason)
+{
+	struct worker *w = arg;
+
+	log_warn("database connection lost: %s", reason);
+	for (size_t i = 0; i < w->nflows; i++) {
+		stats_error(w->env->unit->slots[i], reason);
+		flow_down(w->flows[i]);
+	}
+}
+
+/* A connect failed; each reason is said once. */
+static void worker_failed(void *arg, const char *reason)
+{
+	struct worker *w = arg;
+
+	for (size_t i = 0; i < w->nflows; i++)
+		stats_error(w->env->unit->slots[i], reason);
+	if (w->down_reason && strcmp(w->down_reason, reason) == 0)
+		return;
+	log_error("cannot connect to the database: %s; trying again", reason);
+	free(w->down_reason);
+	w->down_reason = xstrdup(reason);
+}
+
+static const struct pgconn_events worker_events = { .up = worker_up, .down = worker_down, .failed = worker_failed };
+
+/* Loads and starts the plugins. Returns the exit status, 0 to go on. */
+static int worker_load(struct worker *w)
+{
+	const struct proc_unit *unit = w->env->unit;
+
+	w->flows = xcalloc(unit->nqueues, sizeof(*w->flows));
+	for (size_t i = 0; i < unit->nqueues; i++) {
+		char *errors;
+		struct plugin *p = plugin_load(w->env->settings, unit->queues[i], &errors);
+		struct flow *f;
+
+		if (!p) {
+			stats_error(unit->slots[i], errors);
+			log_error("%s", errors);
+			free(errors);
+			return PROC_EXIT_CONFIG;
+		}
+		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, w->pg, w->http, &w->templates);
+		w->flows[w->nflows++] = f;
+		if (!flow_start(f)) {
+			stats_error(unit->slots[i], "the plugin did not start");
+			log_error("plugin \"%s\" did not start (see the line before)", p->d.name);
+			return PROC_EXIT_RESTART;
+		}
+	}
+	return 0;
+}
+
+/* Steps back as far as the settings say; of a group, as far as the least of its queues. */
+static void worker_step_back(const struct proc_unit *unit)
+{
+	int by = 19;
+
+	for (size_t i = 0; i < unit->nqueues; i++)
+		if ((int)unit->queues[i]->nice < by)
+			by = (int)unit->queues[i]->nice;
+	errno = 0;
+	if (by > 0 && nice(by) == -1 && errno != 0)
+		log_warn("nice: the process goes on at its priority: %s", strerror(errno));
+}
+
+/* A persistent event that must exist. */
+static struct event *worker_event(struct worker *w, evutil_socket_t fd, short what, event_callback_fn cb)
+{
+	struct event *e = event_new(w->base, fd, what | EV_PERSIST, cb, w);
+
+	if (!e || event_add(e, NULL) != 0)
+		abort();
+	return e;
+}
+
+/* Frees everything, so that leak checkers see only leaks. */
+static void worker_free(struct worker *w)
+{
+	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->hup, w->beat, w->drain };
+
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_down(w->flows[i]); /* nothing is sent any more */
+	pgconn_hang_up(w->pg);      /* every answer that is waited for owns memory */
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_free(w->flows[i]);
+	free(w->flows);
+	pgconn_free(w->pg);
+	http_free(w->http);
+	template_free(w->templates);
+	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
+		if (events[i])
+			event_free(events[i]);
+	event_base_free(w->base);
+	free(w->down_reason);
+	curl_global_cleanup();
+	libevent_global_shutdown();
+}
+
+int worker_main(const struct proc_env *env)
+{
+	struct worker w = { .env = env };
+	struct timeval second = { .tv_sec = 1 };
+	char *name = xasprintf("pgmqd worker %s", env->unit->name);
+	int status;
+
+	log_context_set((struct log_context){ .process = "worker", .queue = env->unit->nqueues == 1 ? env->unit->queues[0]->name : env->unit->name });
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return PROC_EXIT_RESTART;
+	w.base = event_base_new();
+	if (!w.base)
+		return PROC_EXIT_RESTART;
+	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
+	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
+	free(name);
+	w.http = http_new(w.base);
+	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);
+	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
+	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_signal);
+	w.intr = worker_event(&w, SIGINT, EV_SIGNAL, worker_signal);
+	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
+	w.drain = evtimer_new(w.base, worker_drain_over, &w);
+	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
+	event_add(w.beat, &second);
+	worker_step_back(env->unit);
+	status = worker_load(&w);
+	if (status == 0) {
+		worker_beat(-1, 0, &w);
+		pgconn_start(w.pg);
+		event_base_dispatch(w.base);
+		log_info("stopped");
+		status = w.status;
+	}
+	worker_free(&w);
+	return status;
+}
