@@ -1,11 +1,11 @@
 /* main.c: finds the command and runs it. */
 #include "config.h"
 
-#include "cmd/cmd.h"
-#include "settings/option.h"
-#include "process/proc.h"
-#include "cmd/versions.h"
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "cmd/versions.h"
+#include "process/proc.h"
+#include "settings/option.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -39,7 +39,8 @@ static void print_help(FILE *out)
 	fprintf(out, "usage: pgmqd COMMAND [ARGUMENTS]\n\ncommands:\n");
 	for (const struct command *c = commands; c->name; c++)
 		fprintf(out, "  %-10s %s\n", c->name, c->summary);
-	fprintf(out, "\n`pgmqd COMMAND --help` says more, and so do pgmqd(8) and pgmqd.conf(5). `pgmqd --version` names the libraries, too.\n");
+	fprintf(out, "\n`pgmqd COMMAND --help` says more, and so do pgmqd(8) and pgmqd.conf(5). `pgmqd --version` "
+		     "names the libraries, too.\n");
 }
 
 /* The command is unknown; says what it may have been meant to be. */
@@ -64,7 +65,8 @@ int main(int argc, char **argv)
 
 	proc_std_fds();
 	proc_title(argc, argv);
-	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it dead-lettered */
+	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it
+	                            dead-lettered */
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

@@ -63,10 +63,11 @@ struct pgmqd_option {
  * New fields are only ever added at the end. */
 struct pgmqd_plugin {
 	uint32_t _struct_size, _api_version, _option_size;
-	uint32_t max_in_flight; /* messages at once that the plugin can take; 1: strictly one by one; 0: as configured */
-	const char *name;       /* mandatory, equal to NAME in the file's name */
-	const char *version;    /* of the plugin, for logs and dead letters */
-	const char *summary;    /* one line */
+	uint32_t
+		max_in_flight; /* messages at once that the plugin can take; 1: strictly one by one; 0: as configured */
+	const char *name;      /* mandatory, equal to NAME in the file's name */
+	const char *version;   /* of the plugin, for logs and dead letters */
+	const char *summary;   /* one line */
 	const struct pgmqd_option *options;
 	size_t handle_size; /* the host allocates this much, zeroed, fills the options in and passes it as `h` */
 
@@ -82,9 +83,10 @@ struct pgmqd_plugin {
 	void (*cancel)(void *h, struct pgmqd_msg *m);
 	/* Once, when every message is settled or cancelled. */
 	void (*stop)(void *h);
-	/* For `pgmqd doctor`: looks whether what the plugin needs outside is there (a server, a directory, a program), and calls
-	 * pgmqd_check_tell() once for each. It runs after config_complete() and without start(), in a process of its own that has neither
-	 * messages nor event loop nor database; so it may wait, but is killed after 45 s. It must leave nothing behind. */
+	/* For `pgmqd doctor`: looks whether what the plugin needs outside is there (a server, a directory, a program),
+	 * and calls pgmqd_check_tell() once for each. It runs after config_complete() and without start(), in a process
+	 * of its own that has neither messages nor event loop nor database; so it may wait, but is killed after 45 s.
+	 * It must leave nothing behind. */
 	void (*check)(void *h, struct pgmqd_check *c);
 };
 
@@ -111,7 +113,8 @@ void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PG
 /* Never: dead-lettered with this reason. */
 void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
-/* The same with a class of the plugin's own (up to 31 characters), by which `pgmqd dlq --class` can choose; else it is "permanent". */
+/* The same with a class of the plugin's own (up to 31 characters), by which `pgmqd dlq --class` can choose; else it is
+ * "permanent". */
 void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
 /* Partly done: in one transaction json_text is sent as a new message, seen after delay_ms, and this one is archived. */
@@ -121,10 +124,10 @@ void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms)
  * neither does: exactly once for effects in the database. The texts are copied. */
 void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
-/* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together, and runs
- * it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with one element per
- * message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or should one of the messages
- * belong to somebody else by now, it is run for each of them alone. */
+/* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together,
+ * and runs it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with
+ * one element per message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or
+ * should one of the messages belong to somebody else by now, it is run for each of them alone. */
 void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
 /* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. For what another side has to do
@@ -138,23 +141,25 @@ void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(
 /* ---- the message; texts belong to the host and live as long as the message ---- */
 
 int64_t pgmqd_msg_id(const struct pgmqd_msg *m);
-unsigned pgmqd_msg_attempt(const struct pgmqd_msg *m);         /* 1 on the first try */
-int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m);      /* microseconds since 1970, server's clock */
+unsigned pgmqd_msg_attempt(const struct pgmqd_msg *m);    /* 1 on the first try */
+int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m); /* microseconds since 1970, server's clock */
 const char *pgmqd_msg_queue(const struct pgmqd_msg *m);
-const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len);    /* the body as PostgreSQL printed it; len may be NULL */
-const char *pgmqd_msg_headers(const struct pgmqd_msg *m);              /* JSON text, or NULL */
-const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m);               /* parsed at the first call; NULL if it is no JSON */
+const char *pgmqd_msg_text(
+	const struct pgmqd_msg *m, size_t *len);          /* the body as PostgreSQL printed it; len may be NULL */
+const char *pgmqd_msg_headers(const struct pgmqd_msg *m); /* JSON text, or NULL */
+const struct cJSON *pgmqd_msg_json(struct pgmqd_msg *m);  /* parsed at the first call; NULL if it is no JSON */
 
-/* The message's place in a trace, for requests to others: the value of an HTTP header "traceparent" (W3C Trace Context), in the trace that the
- * message's own header "traceparent" names, with a new span at each call. NULL when the message has no trace. Valid until the next call for it. */
+/* The message's place in a trace, for requests to others: the value of an HTTP header "traceparent" (W3C Trace
+ * Context), in the trace that the message's own header "traceparent" names, with a new span at each call. NULL when the
+ * message has no trace. Valid until the next call for it. */
 const char *pgmqd_msg_traceparent(struct pgmqd_msg *m);
 
 /* A pointer of the plugin's own, kept with the message: for cancel() to find what belongs to it. NULL at first. */
 void pgmqd_msg_data_set(struct pgmqd_msg *m, void *data);
 void *pgmqd_msg_data(const struct pgmqd_msg *m);
 
-/* A string out of the body by its JSON Pointer, "/patient/name" say, so that simple plugins need no JSON library. NULL when
- * there is none at that place, or when it is no string. */
+/* A string out of the body by its JSON Pointer, "/patient/name" say, so that simple plugins need no JSON library. NULL
+ * when there is none at that place, or when it is no string. */
 const char *pgmqd_msg_str(struct pgmqd_msg *m, const char *pointer);
 
 /* ---- logging: the host adds time, queue and plugin; no message bodies or addresses above debug ---- */
@@ -168,13 +173,15 @@ void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) P
 enum pgmqd_metric_kind { PGMQD_COUNTER = 1, PGMQD_GAUGE };
 struct pgmqd_metric; /* lives as long as the plugin does */
 
-/* pgmqd_NAME{queue="...", plugin="...", LABEL="VALUE"}: makes it, or finds the one that is there already. A queue has room for 32. The
- * names of counters end in _total. NULL when there is no room; NULL may be given to the other two. */
-struct pgmqd_metric *pgmqd_metric(struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value);
+/* pgmqd_NAME{queue="...", plugin="...", LABEL="VALUE"}: makes it, or finds the one that is there already. A queue has
+ * room for 32. The names of counters end in _total. NULL when there is no room; NULL may be given to the other two. */
+struct pgmqd_metric *pgmqd_metric(
+	struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value);
 void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n);
 void pgmqd_metric_set(struct pgmqd_metric *m, int64_t value);
 
-/* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets ---- */
+/* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets
+ * ---- */
 
 enum pgmqd_check_status { PGMQD_CHECK_OK = 0, PGMQD_CHECK_WARN, PGMQD_CHECK_FAIL };
 void pgmqd_check_tell(struct pgmqd_check *c, int status, const char *remedy, const char *fmt, ...) PGMQD_PRINTF(4, 5);
@@ -183,8 +190,8 @@ void pgmqd_check_tell(struct pgmqd_check *c, int status, const char *remedy, con
 
 struct event_base *pgmqd_event_base(struct pgmqd_worker *w);
 
-/* One shot. The timer is gone when its callback runs; cancel it before that, or never. The timer of a message is gone when
- * the message is settled or cancelled, too. */
+/* One shot. The timer is gone when its callback runs; cancel it before that, or never. The timer of a message is gone
+ * when the message is settled or cancelled, too. */
 typedef void (*pgmqd_timer_cb)(void *arg);
 struct pgmqd_timer *pgmqd_timer(struct pgmqd_worker *w, int64_t ms, pgmqd_timer_cb cb, void *arg);
 struct pgmqd_timer *pgmqd_msg_timer(struct pgmqd_msg *m, int64_t ms, pgmqd_timer_cb cb, void *arg);
@@ -192,8 +199,9 @@ void pgmqd_timer_cancel(struct pgmqd_timer *t);
 
 /* ---- other programs: the only way to start one ---- */
 
-/* What to run. The program gets a process group of its own, no descriptors but its three, default signals, and an environment of
- * PATH, HOME, USER, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR and `env`: what else the daemon holds there is secret. */
+/* What to run. The program gets a process group of its own, no descriptors but its three, default signals, and an
+ * environment of PATH, HOME, USER, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR and `env`: what else the daemon holds there is
+ * secret. */
 struct pgmqd_command {
 	size_t size;             /* sizeof(struct pgmqd_command) */
 	const char *const *argv; /* ends with NULL; argv[0] is searched for along PATH */
@@ -205,33 +213,36 @@ struct pgmqd_command {
 /* `status` is as from waitpid(2): WIFEXITED() and so on. Runs once, and the child is gone after it. */
 typedef void (*pgmqd_exit_cb)(void *arg, int status);
 
-/* Starts it. fds becomes the non-blocking near ends of its stdin, stdout and stderr, which are the caller's to close. NULL with errno. */
-struct pgmqd_child *pgmqd_spawn(struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg);
+/* Starts it. fds becomes the non-blocking near ends of its stdin, stdout and stderr, which are the caller's to close.
+ * NULL with errno. */
+struct pgmqd_child *pgmqd_spawn(
+	struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg);
 void pgmqd_child_signal(struct pgmqd_child *c, int signal); /* to the whole process group */
-void pgmqd_child_end(struct pgmqd_child *c);                /* SIGKILL to the group, no callback; the host collects the remains */
+void pgmqd_child_end(struct pgmqd_child *c); /* SIGKILL to the group, no callback; the host collects the remains */
 
 /* ---- HTTP and raw connections through the worker's one curl multi; `easy` is a CURL * ---- */
 
-/* A fresh easy handle with what a safe transfer needs: 10 s to connect, 30 s in all, http and https only, TLS verified, no
- * redirects, no netrc, a user agent. Set on it what should be different; CURLOPT_PRIVATE, the write and the socket functions and the
- * error buffer are the host's. Never NULL. One that is not submitted after all is given back with pgmqd_http_discard(). */
+/* A fresh easy handle with what a safe transfer needs: 10 s to connect, 30 s in all, http and https only, TLS verified,
+ * no redirects, no netrc, a user agent. Set on it what should be different; CURLOPT_PRIVATE, the write and the socket
+ * functions and the error buffer are the host's. Never NULL. One that is not submitted after all is given back with
+ * pgmqd_http_discard(). */
 void *pgmqd_http_new(struct pgmqd_worker *w);
 void pgmqd_http_discard(void *easy);
 
-/* For a fresh handle: connects to no address that is not on the public Internet (loopback, private, link-local, ...), whatever the name
- * resolves to, and goes through no proxy. For URLs that somebody else may choose. */
+/* For a fresh handle: connects to no address that is not on the public Internet (loopback, private, link-local, ...),
+ * whatever the name resolves to, and goes through no proxy. For URLs that somebody else may choose. */
 void pgmqd_http_public_only(void *easy);
 
 /* For a fresh handle: how long an answer may be at most; 1 MiB if never called. */
 void pgmqd_http_body_max(void *easy, size_t bytes);
 
-/* Runs an easy handle for a message. The host owns `easy` from here on and frees it after `cb`, which runs once, unless the message is
- * settled or cancelled before. A handle from elsewhere is bound to http and https without redirects, too. 0, or -1: `easy` is freed,
- * no cb. */
+/* Runs an easy handle for a message. The host owns `easy` from here on and frees it after `cb`, which runs once, unless
+ * the message is settled or cancelled before. A handle from elsewhere is bound to http and https without redirects,
+ * too. 0, or -1: `easy` is freed, no cb. */
 struct pgmqd_http_answer {
-	int curl_code;          /* CURLcode */
-	long status;            /* HTTP status, 0 when there was none */
-	const char *body;       /* NUL-terminated, never NULL */
+	int curl_code;    /* CURLcode */
+	long status;      /* HTTP status, 0 when there was none */
+	const char *body; /* NUL-terminated, never NULL */
 	size_t body_len;
 	const char *error;      /* text for people when curl_code is not 0 */
 	int64_t retry_after_ms; /* from Retry-After, 0 when absent */
@@ -241,17 +252,18 @@ typedef void (*pgmqd_http_cb)(void *arg, const struct pgmqd_http_answer *answer)
 int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg);
 
 /* For protocols of the plugin's own: adds an easy handle (CURLOPT_CONNECT_ONLY, say) as it is and calls `cb` when
- * libcurl is done with it. The handle stays the plugin's and stays in the multi until pgmqd_curl_remove(), which must not be
- * called from inside libcurl's own callbacks. 0, or -1 with no cb. */
+ * libcurl is done with it. The handle stays the plugin's and stays in the multi until pgmqd_curl_remove(), which must
+ * not be called from inside libcurl's own callbacks. 0, or -1 with no cb. */
 typedef void (*pgmqd_curl_cb)(void *arg, int curl_code);
 int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg);
 void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy);
 
-/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback nobody
- * hears how it went; then it may also be sent from cancel(). ---- */
+/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback
+ * nobody hears how it went; then it may also be sent from cancel(). ---- */
 
 typedef void (*pgmqd_query_cb)(void *arg, const struct pgmqd_result *res);
-int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg);
+int pgmqd_query(
+	struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg);
 const char *pgmqd_result_error(const struct pgmqd_result *r);    /* NULL when the statement succeeded */
 const char *pgmqd_result_sqlstate(const struct pgmqd_result *r); /* five characters; "" when the connection was lost */
 int pgmqd_result_rows(const struct pgmqd_result *r);             /* rows returned */
@@ -261,16 +273,17 @@ const char *pgmqd_result_value(const struct pgmqd_result *r, int row, int col); 
 /* ---- templates ---- */
 
 /* Renders templates/LANG/NAME.{subject,txt,html}.mustache with `vars` (an object; NULL: none). `lang` falls back from
- * ru-RU to ru to the host's default_lang. 0: the three texts are the caller's, freed by pgmqd_rendered_free(). -1: `error`
- * says what is wrong with the message (unknown template, a required variable that is missing, a name with a path in it) and is freed
- * by the same call. -2: the templates cannot be loaded, which is no message's fault (pgmqd_config_error); they are read again at
- * the next call. */
+ * ru-RU to ru to the host's default_lang. 0: the three texts are the caller's, freed by pgmqd_rendered_free(). -1:
+ * `error` says what is wrong with the message (unknown template, a required variable that is missing, a name with a
+ * path in it) and is freed by the same call. -2: the templates cannot be loaded, which is no message's fault
+ * (pgmqd_config_error); they are read again at the next call. */
 struct pgmqd_rendered {
 	char *subject, *text, *html;
 	char *lang; /* the language that was found */
 	char *error;
 };
-int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, const struct cJSON *vars, struct pgmqd_rendered *out);
+int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, const struct cJSON *vars,
+	struct pgmqd_rendered *out);
 void pgmqd_rendered_free(struct pgmqd_rendered *r);
 
 #ifdef __cplusplus

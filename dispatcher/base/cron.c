@@ -1,7 +1,7 @@
 /* cron.c: cron expressions, and when the next time of one is in a time zone of the system.
  *
- * The zone is libc's: TZ is set around each calculation and set back. That is fine in a process without threads, and the
- * rules are those of the system's files as they are now.
+ * The zone is libc's: TZ is set around each calculation and set back. That is fine in a process without threads, and
+ * the rules are those of the system's files as they are now.
  */
 #include "config.h"
 
@@ -17,7 +17,8 @@
 
 #define HORIZON_S ((int64_t)3660 * 86400)
 #define DAY_S 86400
-#define OFFSET_REACH_S (26 * 3600) /* no zone is further from UTC, so that the offsets before and after a local time are found */
+#define OFFSET_REACH_S                                                                                                 \
+	(26 * 3600) /* no zone is further from UTC, so that the offsets before and after a local time are found */
 
 /* ---- reading ---- */
 
@@ -27,16 +28,21 @@ struct field {
 	const char *const *names; /* of min, min + 1, ... */
 };
 
-static const char *const month_names[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", NULL };
+static const char *const month_names[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov",
+	"dec", NULL };
 static const char *const day_names[] = { "sun", "mon", "tue", "wed", "thu", "fri", "sat", NULL };
 static const struct field fields[5] = {
-	{ "minute", 0, 59, NULL }, { "hour", 0, 23, NULL }, { "day of the month", 1, 31, NULL },
-	{ "month", 1, 12, month_names }, { "day of the week", 0, 7, day_names },
+	{ "minute", 0, 59, NULL },
+	{ "hour", 0, 23, NULL },
+	{ "day of the month", 1, 31, NULL },
+	{ "month", 1, 12, month_names },
+	{ "day of the week", 0, 7, day_names },
 };
 static const struct {
 	const char *name, *text;
-} nicknames[] = { { "@yearly", "0 0 1 1 *" }, { "@annually", "0 0 1 1 *" }, { "@monthly", "0 0 1 * *" }, { "@weekly", "0 0 * * 0" },
-	          { "@daily", "0 0 * * *" }, { "@midnight", "0 0 * * *" }, { "@hourly", "0 * * * *" } };
+} nicknames[] = { { "@yearly", "0 0 1 1 *" }, { "@annually", "0 0 1 1 *" }, { "@monthly", "0 0 1 * *" },
+	{ "@weekly", "0 0 * * 0" }, { "@daily", "0 0 * * *" }, { "@midnight", "0 0 * * *" },
+	{ "@hourly", "0 * * * *" } };
 
 /* Reads a number or a name; -1 when there is none. */
 static int read_value(const struct field *f, const char **p)
@@ -120,17 +126,22 @@ char *cron_parse(struct cron *c, const char *text)
 		p += strspn(p, " \t");
 		start = p;
 		if (!*p)
-			return xasprintf("\"%s\" has %d of the 5 fields minute, hour, day of the month, month and day of the week", text, i);
+			return xasprintf("\"%s\" has %d of the 5 fields minute, hour, day of the month, month and day "
+					 "of the week",
+				text, i);
 		any[i] = *p == '*';
 		while ((good = read_item(&fields[i], &p, &bits[i])) && *p == ',')
 			p++;
 		if (!good || (*p && *p != ' ' && *p != '\t'))
-			return xasprintf("\"%s\": the %s \"%.*s\" is none (%d to %d, a-b, */n, lists of those%s)", text, fields[i].name, (int)strcspn(start, " \t"),
-			                 start, fields[i].min, fields[i].max, fields[i].names ? ", names of three letters" : "");
+			return xasprintf("\"%s\": the %s \"%.*s\" is none (%d to %d, a-b, */n, lists of those%s)", text,
+				fields[i].name, (int)strcspn(start, " \t"), start, fields[i].min, fields[i].max,
+				fields[i].names ? ", names of three letters" : "");
 	}
 	p += strspn(p, " \t");
 	if (*p)
-		return xasprintf("\"%s\" has more than the 5 fields minute, hour, day of the month, month and day of the week", text);
+		return xasprintf(
+			"\"%s\" has more than the 5 fields minute, hour, day of the month, month and day of the week",
+			text);
 	c->minute = bits[0];
 	c->hour = (uint32_t)bits[1];
 	c->dom = (uint32_t)bits[2];
@@ -205,10 +216,12 @@ static bool day_matches(const struct cron *c, const struct tm *tm)
 	return c->dom_any || c->dow_any ? dom && dow : dom || dow;
 }
 
-/* The instant at which a clock on the wall first shows `wall` (as if it were UTC) or, where it never does, something later. */
+/* The instant at which a clock on the wall first shows `wall` (as if it were UTC) or, where it never does, something
+ * later. */
 static int64_t first_showing(int64_t wall)
 {
-	int64_t before = offset_at(wall - OFFSET_REACH_S), after = offset_at(wall + OFFSET_REACH_S), low = wall - after, high = wall - before;
+	int64_t before = offset_at(wall - OFFSET_REACH_S), after = offset_at(wall + OFFSET_REACH_S), low = wall - after,
+		high = wall - before;
 
 	if (offset_at(high) == before)
 		return high; /* where it comes twice this is the first time */
@@ -270,7 +283,8 @@ static int64_t next_of_interval(const struct cron *c, int64_t after)
 			at += 60;
 			continue;
 		}
-		/* on in large steps, but short of where the clocks might be set, which is at a multiple of a quarter of an hour */
+		/* on in large steps, but short of where the clocks might be set, which is at a multiple of a quarter of
+		 * an hour */
 		left = day_matches(c, &tm) ? 0 : DAY_S - tm.tm_hour * 3600 - tm.tm_min * 60 - 3 * 3600;
 		at += left > 900 ? left - left % 900 : 60 * (15 - tm.tm_min % 15);
 	}

@@ -13,8 +13,8 @@ struct cron {
 	bool by_interval;      /* minute or hour begins with *: it is meant as an interval, not as a time of day */
 };
 
-/* Reads "minute hour day-of-month month day-of-week", each *, a number, a range a-b, a step (x/n) or a list of those, with names of
- * months and days; or @yearly, @monthly, @weekly, @daily, @hourly. NULL, or what is wrong, malloc'd. */
+/* Reads "minute hour day-of-month month day-of-week", each *, a number, a range a-b, a step (x/n) or a list of those,
+ * with names of months and days; or @yearly, @monthly, @weekly, @daily, @hourly. NULL, or what is wrong, malloc'd. */
 char *cron_parse(struct cron *c, const char *text);
 
 bool cron_zone_exists(const char *zone);
@@ -22,8 +22,8 @@ bool cron_zone_exists(const char *zone);
 /* The first time after `after` (seconds since 1970); -1 when there is none within ten years.
  *   A time of day that is skipped, when clocks go forward, is due at the first valid minute after the gap, once.
  *   A time of day that comes twice, when clocks go back, is due the first time only.
- *   What is meant as an interval (* or * with a step, in minute or hour) goes by the minutes as they come: nothing is made up for in the gap, and
- *   in the hour that comes twice it is due twice. */
+ *   What is meant as an interval (* or * with a step, in minute or hour) goes by the minutes as they come: nothing is
+ * made up for in the gap, and in the hour that comes twice it is due twice. */
 int64_t cron_next(const struct cron *c, const char *zone, int64_t after);
 
 #endif

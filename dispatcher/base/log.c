@@ -111,7 +111,8 @@ static void line_close(struct line *l, const char *s)
 	}
 }
 
-/* The length of the UTF-8 sequence at s (well formed by RFC 3629: no overlong forms, no surrogates), 0 when it is none. */
+/* The length of the UTF-8 sequence at s (well formed by RFC 3629: no overlong forms, no surrogates), 0 when it is none.
+ */
 static size_t utf8_len(const unsigned char *s)
 {
 	size_t n;
@@ -124,7 +125,7 @@ static size_t utf8_len(const unsigned char *s)
 	if ((s[1] & 0xC0) != 0x80)
 		return 0;
 	if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-	    (s[0] == 0xF4 && s[1] > 0x8F))
+		(s[0] == 0xF4 && s[1] > 0x8F))
 		return 0;
 	for (size_t i = 2; i < n; i++)
 		if ((s[i] & 0xC0) != 0x80)
@@ -306,7 +307,8 @@ static void line_format_json(struct line *l, enum log_level level, const struct 
 	line_close(l, "}");
 }
 
-/* One write, as a rule: the rest of a short one follows, and a reader that is too slow loses the line, not us our time. */
+/* One write, as a rule: the rest of a short one follows, and a reader that is too slow loses the line, not us our time.
+ */
 static void line_send(const struct line *l)
 {
 	size_t done = 0;
@@ -392,6 +394,7 @@ const char *log_redact_address(const char *address, char *buf, size_t size)
 	if (!at)
 		snprintf(buf, size, "%.*s***", local_len, (const char *)local);
 	else
-		snprintf(buf, size, "%.*s***@%.*s***%s", local_len, (const char *)local, domain_len, (const char *)domain, dot ? dot : "");
+		snprintf(buf, size, "%.*s***@%.*s***%s", local_len, (const char *)local, domain_len,
+			(const char *)domain, dot ? dot : "");
 	return buf;
 }

@@ -26,18 +26,22 @@ struct log_field {
 struct log_context {
 	const char *process; /* "supervisor", "listener", "worker", "control", or a command's name */
 	const char *queue, *plugin;
-	int64_t msg_id; /* 0: none */
+	int64_t msg_id;       /* 0: none */
 	const char *trace_id; /* of the message, by W3C Trace Context; NULL or "": none */
 };
 
 extern enum log_level log_threshold; /* read by the macros, so that debug lines cost a comparison */
 
-void log_setup(enum log_level level, enum log_format format); /* writes to stderr; "<N>" prefixes under journald ($JOURNAL_STREAM) */
-int log_level_parse(const char *text);                        /* -1: unknown */
-struct log_context log_context_set(struct log_context c);     /* returns the former one, to be set back */
-void log_write(enum log_level level, const struct log_field *fields, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-void log_vwrite(enum log_level level, const struct log_field *fields, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
-/* "ivan@example.test" -> "i***@e***.test": every address that reaches a log above debug goes through here. `buf` is returned. */
+void log_setup(enum log_level level,
+	enum log_format format);       /* writes to stderr; "<N>" prefixes under journald ($JOURNAL_STREAM) */
+int log_level_parse(const char *text); /* -1: unknown */
+struct log_context log_context_set(struct log_context c); /* returns the former one, to be set back */
+void log_write(enum log_level level, const struct log_field *fields, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+void log_vwrite(enum log_level level, const struct log_field *fields, const char *fmt, va_list ap)
+	__attribute__((format(printf, 3, 0)));
+/* "ivan@example.test" -> "i***@e***.test": every address that reaches a log above debug goes through here. `buf` is
+ * returned. */
 const char *log_redact_address(const char *address, char *buf, size_t size);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, 0, __VA_ARGS__)

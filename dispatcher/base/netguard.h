@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <sys/socket.h>
 
-/* False for loopback, private, link-local, multicast and reserved addresses, for those that embed an IPv4 address, and for what is
- * neither IPv4 nor IPv6. */
+/* False for loopback, private, link-local, multicast and reserved addresses, for those that embed an IPv4 address, and
+ * for what is neither IPv4 nor IPv6. */
 bool netguard_is_public(const struct sockaddr *sa);
 bool netguard_text_is_public(const char *ip); /* as inet_ntop() writes it, perhaps with a %zone */
 

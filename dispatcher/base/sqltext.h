@@ -13,7 +13,7 @@ struct sqltext {
 
 void sqltext_int(struct sqltext *t, int64_t value);
 void sqltext_str(struct sqltext *t, const char *value); /* NULL: null */
-const char *sqltext_end(struct sqltext *t); /* closes it; the text is the array's until sqltext_free() */
+const char *sqltext_end(struct sqltext *t);             /* closes it; the text is the array's until sqltext_free() */
 void sqltext_free(struct sqltext *t);
 
 char *sqltext_literal(const char *s); /* E'...', malloc'd */

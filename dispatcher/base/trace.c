@@ -1,4 +1,5 @@
-/* trace.c: reads and writes "traceparent", as W3C Trace Context has it: 00-TRACE-SPAN-FLAGS in lower-case hexadecimal. */
+/* trace.c: reads and writes "traceparent", as W3C Trace Context has it: 00-TRACE-SPAN-FLAGS in lower-case hexadecimal.
+ */
 #include "config.h"
 
 #include "base/trace.h"

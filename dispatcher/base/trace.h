@@ -1,4 +1,5 @@
-/* trace.h: a message's place in a trace, by W3C Trace Context: the header "traceparent" of the message, and of requests made for it. */
+/* trace.h: a message's place in a trace, by W3C Trace Context: the header "traceparent" of the message, and of requests
+ * made for it. */
 #ifndef TRACE_H
 #define TRACE_H
 

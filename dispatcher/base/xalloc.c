@@ -91,8 +91,7 @@ char *xvasprintf(const char *fmt, va_list ap)
 	return s;
 }
 
-char *
-xoneline(const char *text)
+char *xoneline(const char *text)
 {
 	char *line = xasprintf("%s", text), *to = line;
 

@@ -1,9 +1,10 @@
-/* bounce.c: `pgmqd bounce`: reads a mail that came back on stdin, finds whose it was and why, and has the address left alone. */
+/* bounce.c: `pgmqd bounce`: reads a mail that came back on stdin, finds whose it was and why, and has the address left
+ * alone. */
 #include "config.h"
 
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
-#include "base/xalloc.h"
 
 #include <ctype.h>
 #include <getopt.h>
@@ -52,8 +53,8 @@ static void copy_word(char *to, size_t size, const char *from)
 		*to = (char)tolower((unsigned char)*to);
 }
 
-/* A whole field, its continuation lines joined. The first header of the mail are where it went; Status and the like are those of the
- * report (RFC 3464), and the first recipient that failed counts. */
+/* A whole field, its continuation lines joined. The first header of the mail are where it went; Status and the like are
+ * those of the report (RFC 3464), and the first recipient that failed counts. */
 static void take_field(struct bounce *b, const char *line)
 {
 	static const char *const where[] = { "X-Original-To", "Delivered-To", "Envelope-To", "To" };
@@ -119,17 +120,20 @@ static void mask(char *text)
 static int help(void)
 {
 	puts("usage: pgmqd bounce [-d CONNINFO] [-c FILE] [-e FILE] [-r ADDRESS] < MAIL\n"
-	     "Reads a mail that came back to bounce+TOKEN@DOMAIN (bounce_address of the email plugin), and suppresses the address when\n"
-	     "it says that there is no such mailbox. Mails that it does not understand are left alone, with exit status 0.\n\n"
-	     "  -r, --recipient ADDRESS  the address that the mail came to, as the mail server knows it\n" DBCOMMAND_HELP
-	     "  -h, --help               this text");
+	     "Reads a mail that came back to bounce+TOKEN@DOMAIN (bounce_address of the email plugin), and suppresses "
+	     "the address when\n"
+	     "it says that there is no such mailbox. Mails that it does not understand are left alone, with exit "
+	     "status 0.\n\n"
+	     "  -r, --recipient ADDRESS  the address that the mail came to, as the mail server knows "
+	     "it\n" DBCOMMAND_HELP "  -h, --help               this text");
 	return 0;
 }
 
 /* The command. */
 int cmd_bounce(int argc, char **argv)
 {
-	static const struct option longs[] = { { "recipient", required_argument, NULL, 'r' }, DBCOMMAND_LONGS, { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = { { "recipient", required_argument, NULL, 'r' }, DBCOMMAND_LONGS,
+		{ NULL, 0, NULL, 0 } };
 	struct dbcommand d = { .name = "pgmqd bounce" };
 	struct bounce b = { .token = "" };
 	PGresult *res;

@@ -1,4 +1,5 @@
-/* cmd.h: the subcommands of pgmqd; each parses its own arguments (argv[0] is the command's name) and returns the exit status. */
+/* cmd.h: the subcommands of pgmqd; each parses its own arguments (argv[0] is the command's name) and returns the exit
+ * status. */
 #ifndef COMMANDS_H
 #define COMMANDS_H
 

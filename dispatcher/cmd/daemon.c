@@ -43,11 +43,11 @@ static char *get(const char *where, const char *token, const char *path, char **
 	bool is_unix = strncmp(where, "unix:", 5) == 0;
 	/* what listens everywhere is asked here */
 	const char *port = strncmp(where, "0.0.0.0:", 8) == 0 ? where + 8
-			   : strncmp(where, "[::]:", 5) == 0  ? where + 5
-							      : NULL;
+	                   : strncmp(where, "[::]:", 5) == 0  ? where + 5
+	                                                      : NULL;
 	char *url = is_unix ? xasprintf("http://localhost%s", path)
-		    : port  ? xasprintf("http://127.0.0.1:%s%s", port, path)
-			    : xasprintf("http://%s%s", where, path);
+	            : port  ? xasprintf("http://127.0.0.1:%s%s", port, path)
+	                    : xasprintf("http://%s%s", where, path);
 	CURL *e = curl_easy_init();
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	long status = 0;
@@ -214,8 +214,8 @@ void live_fetch(struct live *l, const char *where, const char *token)
 	while ((line = strsep(&rest, "\n")) != NULL)
 		take_line(l, line);
 	free(text);
-	text = get(
-		where, token, "/api/queues", &ignored); /* it has the last error and the names of numbers, which /metrics has not */
+	text = get(where, token, "/api/queues",
+		&ignored); /* it has the last error and the names of numbers, which /metrics has not */
 	if (text)
 		take_queues(l, text);
 	free(text);

@@ -6,8 +6,8 @@
 
 #include "cmd/db.h"
 
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -61,16 +61,19 @@ char *dbcommand_error(const PGconn *conn, const PGresult *res)
 	return text;
 }
 
-PGresult *dbcommand_run(const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params)
+PGresult *dbcommand_run(
+	const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params)
 {
-	PGresult *res = nparams ? PQexecParams(d->conn, sql, nparams, NULL, params, NULL, NULL, 0) : PQexec(d->conn, sql);
+	PGresult *res = nparams ? PQexecParams(d->conn, sql, nparams, NULL, params, NULL, NULL, 0)
+	                        : PQexec(d->conn, sql);
 	ExecStatusType status = PQresultStatus(res);
 
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return res;
 	char *error = dbcommand_error(d->conn, res);
 	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
-	dbcommand_fail(d, xasprintf("%s%s%s%s%s", what ? what : "", what ? ": " : "", error, hint ? "; " : "", hint ? hint : ""));
+	dbcommand_fail(d,
+		xasprintf("%s%s%s%s%s", what ? what : "", what ? ": " : "", error, hint ? "; " : "", hint ? hint : ""));
 	free(error);
 	PQclear(res);
 	return NULL;
@@ -107,8 +110,9 @@ static bool is_primary(const struct dbcommand *d)
 	bool standby = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
 	PQclear(res);
 	if (standby)
-		dbcommand_fail(d, xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
-					  "target_session_attrs=read-write to the connection string"));
+		dbcommand_fail(
+			d, xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
+				   "target_session_attrs=read-write to the connection string"));
 	return !standby;
 }
 
@@ -131,8 +135,8 @@ bool dbcommand_connect(struct dbcommand *d)
 		return false;
 	}
 	if (PQserverVersion(d->conn) < 140000) {
-		dbcommand_fail(
-			d, xasprintf("the server is PostgreSQL %d, and pgmqd needs 14 or later", PQserverVersion(d->conn) / 10000));
+		dbcommand_fail(d, xasprintf("the server is PostgreSQL %d, and pgmqd needs 14 or later",
+					  PQserverVersion(d->conn) / 10000));
 		return false;
 	}
 	return is_primary(d);

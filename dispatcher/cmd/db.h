@@ -1,4 +1,5 @@
-/* db.h: what the commands that talk to a database share: which database, the connection, statements, errors for people. */
+/* db.h: what the commands that talk to a database share: which database, the connection, statements, errors for people.
+ */
 #ifndef DBCOMMAND_H
 #define DBCOMMAND_H
 
@@ -10,10 +11,14 @@ struct settings;
 /* For getopt_long: every such command takes -c, -d, -e and -h. */
 #define DBCOMMAND_SHORT "c:d:e:h"
 #define DBCOMMAND_LONGS                                                                                                \
-	{ "config", required_argument, NULL, 'c' }, { "env-file", required_argument, NULL, 'e' },                       \
-		{ "database", required_argument, NULL, 'd' }, { "help", no_argument, NULL, 'h' }
+	{ "config", required_argument, NULL, 'c' }, { "env-file", required_argument, NULL, 'e' },                      \
+		{ "database", required_argument, NULL, 'd' },                                                          \
+	{                                                                                                              \
+		"help", no_argument, NULL, 'h'                                                                         \
+	}
 #define DBCOMMAND_HELP                                                                                                 \
-	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else PG*)\n" \
+	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else "     \
+	"PG*)\n"                                                                                                       \
 	"  -c, --config FILE        the settings file\n"                                                               \
 	"  -e, --env-file FILE      take what the environment lacks from KEY=VALUE lines\n"
 
@@ -42,7 +47,8 @@ bool dbcommand_connect(struct dbcommand *d);
 void dbcommand_close(struct dbcommand *d);
 
 /* Runs one statement. NULL after telling what failed; `what`, when there is one, says what was tried. */
-PGresult *dbcommand_run(const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params);
+PGresult *dbcommand_run(
+	const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params);
 bool dbcommand_run_plain(const struct dbcommand *d, const char *what, const char *sql);
 
 /* The server's message in one line, without "ERROR:" before it; malloc'd. */

@@ -1,14 +1,14 @@
 /* dlq.c: the command "pgmqd dlq": lists, shows, puts back and throws away the dead letters of a queue.
  *
- * What it does is done by the functions of sql/021_dead_letters.sql, each in one statement. Bodies may hold what is nobody's
- * business, so only `show` prints them.
+ * What it does is done by the functions of sql/021_dead_letters.sql, each in one statement. Bodies may hold what is
+ * nobody's business, so only `show` prints them.
  */
 #include "config.h"
 
-#include "cmd/cmd.h"
-#include "cmd/db.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "cmd/db.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -27,7 +27,8 @@ static const char help[] =
 	"\n"
 	"  list     one line for each: number, time, class, attempts, reason\n"
 	"  show     all about each, with its body\n"
-	"  redrive  puts them back into the queue, all or none: their attempts start anew, their history goes with them\n"
+	"  redrive  puts them back into the queue, all or none: their attempts start anew, their history goes with "
+	"them\n"
 	"  purge    throws them away for good\n"
 	"\n"
 	"Without a choice all of them are meant; purge, and redrive without a choice, ask first.\n"
@@ -37,9 +38,7 @@ static const char help[] =
 	"      --class C            those of this class: permanent, attempts, crash, malformed, memory, unknown\n"
 	"      --limit N            no more than the oldest N\n"
 	"      --dry-run            say which would be put back or thrown away; change nothing\n"
-	"  -y, --yes                do not ask\n"
-	DBCOMMAND_HELP
-	"  -h, --help               this text\n"
+	"  -y, --yes                do not ask\n" DBCOMMAND_HELP "  -h, --help               this text\n"
 	"\n"
 	"Ends with 0, with 1 when something failed or an --id was not there, with 2 after a wrong command line.\n";
 
@@ -104,8 +103,8 @@ static void print_list(const PGresult *res)
 /* All about each. */
 static void print_letters(const PGresult *res)
 {
-	static const char *const names[] = { "id", "died (UTC)", "class", "reason", "attempts", "put back before", "original id",
-		"first enqueued (UTC)", "plugin", "plugin version", "headers", "body" };
+	static const char *const names[] = { "id", "died (UTC)", "class", "reason", "attempts", "put back before",
+		"original id", "first enqueued (UTC)", "plugin", "plugin version", "headers", "body" };
 
 	for (int i = 0; i < PQntuples(res); i++) {
 		if (i)
@@ -122,11 +121,12 @@ static void print_letters(const PGresult *res)
 static PGresult *select_letters(struct request *q)
 {
 	static const char columns[] =
-		"id, to_char(died_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), failure_class, failure_reason, attempts, redrives, original_id,"
+		"id, to_char(died_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), failure_class, failure_reason, "
+		"attempts, redrives, original_id,"
 		" to_char(first_enqueued_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), plugin, plugin_version";
 	const char *params[5];
-	char *sql = xasprintf("SELECT %s%s FROM pgmqd.dead_letters($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY id", columns,
-		q->action == SHOW ? ", headers, message" : "");
+	char *sql = xasprintf("SELECT %s%s FROM pgmqd.dead_letters($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY id",
+		columns, q->action == SHOW ? ", headers, message" : "");
 
 	make_params(q, params);
 	PGresult *res = dbcommand_run(&q->db, NULL, sql, 5, params);
@@ -139,8 +139,8 @@ static int missing(const struct request *q, size_t found)
 {
 	if (!q->nids || found >= q->nids || q->reason || q->class || q->limit)
 		return 0;
-	fprintf(stderr, "%s: %zu of the %zu dead letters that were asked for %s there\n", q->db.name, q->nids - found, q->nids,
-		q->nids - found == 1 ? "is not" : "are not");
+	fprintf(stderr, "%s: %zu of the %zu dead letters that were asked for %s there\n", q->db.name, q->nids - found,
+		q->nids, q->nids - found == 1 ? "is not" : "are not");
 	return 1;
 }
 
@@ -163,7 +163,8 @@ static int look(struct request *q)
 	if (q->action == LIST)
 		print_count(n, "");
 	else if (q->action != SHOW)
-		print_count(n, q->action == REDRIVE ? " would be put back: nothing was changed" : " would be thrown away: nothing was changed");
+		print_count(n, q->action == REDRIVE ? " would be put back: nothing was changed"
+						    : " would be thrown away: nothing was changed");
 	else if (!n)
 		print_count(n, "");
 	PQclear(res);
@@ -179,10 +180,12 @@ static bool confirmed(struct request *q)
 	if (q->yes || (q->action == REDRIVE && choice))
 		return true;
 	if (!isatty(STDIN_FILENO)) {
-		dbcommand_usage(&q->db, q->action == PURGE ? "what purge throws away is gone: say --yes" : "all dead letters are meant: say --yes");
+		dbcommand_usage(&q->db, q->action == PURGE ? "what purge throws away is gone: say --yes"
+							   : "all dead letters are meant: say --yes");
 		return false;
 	}
-	printf("%s %s dead letters of %s? [y/N] ", q->action == PURGE ? "Throw away" : "Put back", choice ? "these" : "all", q->queue);
+	printf("%s %s dead letters of %s? [y/N] ", q->action == PURGE ? "Throw away" : "Put back",
+		choice ? "these" : "all", q->queue);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
 }
@@ -196,7 +199,9 @@ static int act(struct request *q)
 
 	make_params(q, params);
 	if (q->action == REDRIVE) {
-		res = dbcommand_run(&q->db, NULL, "SELECT dead_id, new_id FROM pgmqd.redrive($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY 1", 5, params);
+		res = dbcommand_run(&q->db, NULL,
+			"SELECT dead_id, new_id FROM pgmqd.redrive($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY 1", 5,
+			params);
 		if (!res)
 			return 1;
 		n = (size_t)PQntuples(res);
@@ -204,7 +209,8 @@ static int act(struct request *q)
 			printf("%s is now message %s of %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), q->queue);
 		print_count(n, " put back");
 	} else {
-		res = dbcommand_run(&q->db, NULL, "SELECT pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4, $5::bigint)", 5, params);
+		res = dbcommand_run(&q->db, NULL,
+			"SELECT pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4, $5::bigint)", 5, params);
 		if (!res)
 			return 1;
 		n = (size_t)atoll(PQgetvalue(res, 0, 0));
@@ -241,7 +247,8 @@ static int read_words(struct request *q, int argc, char **argv)
 	static const char *const names[] = { "list", "show", "redrive", "purge" };
 
 	if (argc - optind != 2)
-		return dbcommand_usage(&q->db, argc == optind ? "it takes list, show, redrive or purge, and a queue" : "it takes two words: what to do, and a queue");
+		return dbcommand_usage(&q->db, argc == optind ? "it takes list, show, redrive or purge, and a queue"
+							      : "it takes two words: what to do, and a queue");
 	q->queue = argv[optind + 1];
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
 		if (strcmp(argv[optind], names[i]) == 0) {
@@ -258,9 +265,9 @@ static int read_words(struct request *q, int argc, char **argv)
 static int read_arguments(struct request *q, int argc, char **argv)
 {
 	static const struct option longs[] = { DBCOMMAND_LONGS, { "id", required_argument, NULL, OPT_ID },
-		{ "where-reason", required_argument, NULL, OPT_REASON }, { "class", required_argument, NULL, OPT_CLASS },
-		{ "limit", required_argument, NULL, OPT_LIMIT }, { "dry-run", no_argument, NULL, OPT_DRY_RUN },
-		{ "yes", no_argument, NULL, 'y' }, { 0 } };
+		{ "where-reason", required_argument, NULL, OPT_REASON },
+		{ "class", required_argument, NULL, OPT_CLASS }, { "limit", required_argument, NULL, OPT_LIMIT },
+		{ "dry-run", no_argument, NULL, OPT_DRY_RUN }, { "yes", no_argument, NULL, 'y' }, { 0 } };
 	int64_t n;
 	int c;
 

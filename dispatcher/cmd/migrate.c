@@ -1,11 +1,12 @@
-/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, each once, in the order of their names. */
+/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, each once, in the order of their
+ * names. */
 #include "config.h"
 
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
-#include "settings/settings.h"
 #include "cmd/sqlfile.h"
-#include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <getopt.h>
 #include <libpq-fe.h>
@@ -89,8 +90,9 @@ static bool connect_primary(void)
 		return false;
 	PQsetNoticeReceiver(db.conn, print_notice, NULL);
 	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
-	return run_plain("settings", "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
-				     " SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
+	return run_plain("settings",
+		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
+		" SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
 }
 
 /* Waits until no other migrate is at work in this database; the lock goes with the connection. */
@@ -105,7 +107,8 @@ static bool take_lock(void)
 	if (taken)
 		return true;
 	printf("another pgmqd migrate is at work in this database; waiting for it\n");
-	return run_plain("lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+	return run_plain(
+		"lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
 }
 
 /* Learns which files were applied. `known` tells whether the table of them is there. */
@@ -216,8 +219,7 @@ static bool apply(const struct sql_file *f)
 	if (!run_plain(f->name, "BEGIN"))
 		return false;
 	if (!run_file(f) ||
-		!(res = run(f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2,
-			  params))) {
+		!(res = run(f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2, params))) {
 		if (PQstatus(db.conn) == CONNECTION_OK)
 			PQclear(PQexec(db.conn, "ROLLBACK"));
 		return false;
@@ -287,9 +289,9 @@ static bool check_changed(const struct sql_dir *d)
 	for (size_t i = 0; i < d->n; i++) {
 		if (!d->files[i].changed)
 			continue;
-		fail(xasprintf(
-			"%s has changed since it was applied (%s); nothing was applied now. Put the old file back, and its "
-			"changes into a new file",
+		fail(xasprintf("%s has changed since it was applied (%s); nothing was applied now. Put the old file "
+			       "back, and its "
+			       "changes into a new file",
 			d->files[i].path, d->files[i].applied_at));
 		good = false;
 	}
@@ -333,10 +335,9 @@ static int migrate(const struct request *q, struct sql_dir *d)
 /* Reads the command line; -1, or the exit status when there is nothing more to do. */
 static int read_arguments(struct request *q, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS,
-		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR }, { "demo-app", no_argument, NULL, OPT_DEMO },
-		{ "status", no_argument, NULL, OPT_STATUS }, { "dry-run", no_argument, NULL, OPT_DRY_RUN },
-		{ 0 } };
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "sql-dir", required_argument, NULL, OPT_SQL_DIR },
+		{ "demo-app", no_argument, NULL, OPT_DEMO }, { "status", no_argument, NULL, OPT_STATUS },
+		{ "dry-run", no_argument, NULL, OPT_DRY_RUN }, { 0 } };
 	int c;
 
 	optind = 0;
@@ -388,7 +389,10 @@ int cmd_migrate(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	if (dbcommand_load(&db)) {
 		const char *env_dir = getenv("PGMQD_SQL_DIR");
-		const char *path = q.sql_dir ? q.sql_dir : env_dir && *env_dir ? env_dir : db.settings ? db.settings->sql_dir : NULL;
+		const char *path = q.sql_dir             ? q.sql_dir
+		                   : env_dir && *env_dir ? env_dir
+		                   : db.settings         ? db.settings->sql_dir
+		                                         : NULL;
 
 		if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
 			fail(error);

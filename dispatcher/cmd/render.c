@@ -1,10 +1,10 @@
 /* render.c: the command "pgmqd render": shows a mail template, or any Mustache file, filled with data. */
 #include "config.h"
 
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "template/mustache.h"
 #include "template/template.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,8 @@
 static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
 
 static const char help[] =
-	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--open] [--template-dir DIR]\n"
+	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--open] [--template-dir "
+	"DIR]\n"
 	"       pgmqd render --file FILE [--partials DIR] [--data FILE] [--html|--text]\n"
 	"\n"
 	"Shows what a mail template makes of a message's variables, or renders any Mustache file.\n"
@@ -169,12 +170,13 @@ static void print_part(const char *text)
 		putchar('\n');
 }
 
-/* Writes the HTML to a new file that only its owner reads, prints the file's name, and hands it to the desktop's browser where there is a
- * desktop. */
+/* Writes the HTML to a new file that only its owner reads, prints the file's name, and hands it to the desktop's
+ * browser where there is a desktop. */
 static int open_html(const struct request *q, const char *html)
 {
 	const char *tmp = getenv("TMPDIR");
-	char *path = xasprintf("%s/pgmqd-%s-XXXXXX.html", tmp && *tmp ? tmp : "/tmp", q->name), *base = strrchr(path, '/') + 1;
+	char *path = xasprintf("%s/pgmqd-%s-XXXXXX.html", tmp && *tmp ? tmp : "/tmp", q->name),
+	     *base = strrchr(path, '/') + 1;
 	char *argv[] = { "xdg-open", path, NULL };
 	FILE *f = NULL;
 	pid_t pid;
@@ -310,7 +312,8 @@ static int parse_arguments(int argc, char **argv, struct request *q)
 		{ "data", required_argument, NULL, 'd' }, { "part", required_argument, NULL, 'p' },
 		{ "template-dir", required_argument, NULL, 't' }, { "file", required_argument, NULL, 'f' },
 		{ "partials", required_argument, NULL, 'P' }, { "html", no_argument, NULL, OPT_HTML },
-		{ "text", no_argument, NULL, OPT_TEXT }, { "open", no_argument, NULL, OPT_OPEN }, { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
+		{ "text", no_argument, NULL, OPT_TEXT }, { "open", no_argument, NULL, OPT_OPEN },
+		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
 	int c, i;
 
 	optind = 0; /* main() has looked at the arguments before */

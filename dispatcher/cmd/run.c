@@ -1,14 +1,15 @@
-/* run.c: the command `pgmqd run`: reads the settings, and either starts the daemon or only tells whether they are good. */
+/* run.c: the command `pgmqd run`: reads the settings, and either starts the daemon or only tells whether they are good.
+ */
 #include "config.h"
 
-#include "cmd/cmd.h"
 #include "base/log.h"
-#include "worker/plugin.h"
+#include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "cmd/versions.h"
 #include "process/proc.h"
 #include "settings/settings.h"
 #include "supervisor/supervisor.h"
-#include "cmd/versions.h"
-#include "base/xalloc.h"
+#include "worker/plugin.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -28,15 +29,18 @@ static void run_help(void)
 {
 	puts("usage: pgmqd run [-c FILE] [--env-file FILE] [--check | --sample]\n"
 	     "\n"
-	     "Takes messages from the queues as the settings say, and hands them to their plugins, until SIGTERM or SIGINT.\n"
+	     "Takes messages from the queues as the settings say, and hands them to their plugins, until SIGTERM or "
+	     "SIGINT.\n"
 	     "\n"
 	     "  -c, --config FILE    the settings (else $PGMQD_CONF, else " PGMQD_SYSCONFDIR "/pgmqd.conf)\n"
-	     "  -e, --env-file FILE  read NAME=value lines into the environment first; what is set there already stays\n"
+	     "  -e, --env-file FILE  read NAME=value lines into the environment first; what is set there already "
+	     "stays\n"
 	     "      --check          load the settings and the plugins, say whether they are good, and exit\n"
 	     "      --sample         print a settings file to start from, and exit\n"
 	     "  -h, --help           this text\n"
 	     "\n"
-	     "SIGHUP reads the settings again; SIGTERM finishes what is in hand and leaves. Exit status: 0; 1 a failure; 2 wrong\n"
+	     "SIGHUP reads the settings again; SIGTERM finishes what is in hand and leaves. Exit status: 0; 1 a "
+	     "failure; 2 wrong\n"
 	     "arguments; 78 wrong settings. See pgmqd(8) and pgmqd.conf(5).");
 }
 
@@ -76,7 +80,8 @@ static int run_parse(int argc, char **argv, struct run_args *args)
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "pgmqd run: \"%s\" is one argument too many (a settings file is given by -c).\n", argv[optind]);
+		fprintf(stderr, "pgmqd run: \"%s\" is one argument too many (a settings file is given by -c).\n",
+			argv[optind]);
 		return RUN_EXIT_USAGE;
 	}
 	if (args->check && args->sample) {
@@ -182,11 +187,13 @@ static int run_check(const struct settings *s)
 static bool run_has_queues(const struct settings *s, bool check)
 {
 	if (s->nqueues == 0)
-		run_tell(xasprintf("%s: there is no section [queue NAME] in it, so there is nothing to do", s->path), check);
+		run_tell(xasprintf("%s: there is no section [queue NAME] in it, so there is nothing to do", s->path),
+			check);
 	return s->nqueues > 0;
 }
 
-/* Tells of variables that put foreign code into every process: whoever sets them may do that, but nobody should be surprised by it. */
+/* Tells of variables that put foreign code into every process: whoever sets them may do that, but nobody should be
+ * surprised by it. */
 static void run_tell_of_loader(void)
 {
 	static const char *const names[] = { "LD_PRELOAD", "LD_LIBRARY_PATH", "LD_AUDIT" };
@@ -195,7 +202,9 @@ static void run_tell_of_loader(void)
 		const char *value = getenv(names[i]);
 
 		if (value && *value)
-			log_warn("%s is set, so code out of %s runs in every process of pgmqd; unset it unless that is meant", names[i], value);
+			log_warn("%s is set, so code out of %s runs in every process of pgmqd; unset it unless that is "
+				 "meant",
+				names[i], value);
 	}
 }
 
@@ -233,7 +242,8 @@ int cmd_run(int argc, char **argv)
 		settings_free(s);
 		return status;
 	}
-	log_setup((enum log_level)log_level_parse(s->log_level), strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+	log_setup((enum log_level)log_level_parse(s->log_level),
+		strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
 	log_info("%s", versions_line());
 	run_tell_of_loader();
 	if (!s->core_dumps)

@@ -1,10 +1,11 @@
-/* schedule.c: the command `pgmqd schedule`: lists what runs by the clock, runs one of it now, or tells the times of an expression. */
+/* schedule.c: the command `pgmqd schedule`: lists what runs by the clock, runs one of it now, or tells the times of an
+ * expression. */
 #include "config.h"
 
-#include "cmd/cmd.h"
 #include "base/cron.h"
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "settings/settings.h"
 
 #include <getopt.h>
 #include <libpq-fe.h>
@@ -18,11 +19,13 @@ static const char help[] =
 	"       pgmqd schedule run NAME [-c FILE] [--env-file FILE] [-d CONNINFO]\n"
 	"       pgmqd schedule next EXPRESSION [--zone ZONE] [--from TIME] [--count N]\n"
 	"\n"
-	"list shows the schedules of the database, run runs one of them now, whoever runs it by the clock, and next tells when a cron\n"
+	"list shows the schedules of the database, run runs one of them now, whoever runs it by the clock, and next "
+	"tells when a cron\n"
 	"expression is due.\n"
 	"\n"
 	"  -c, --config FILE        settings file that names the database\n"
-	"  -d, --database CONNINFO  database, as libpq takes it (else that of -c, else $DATABASE_URL, else $PGHOST and so on)\n"
+	"  -d, --database CONNINFO  database, as libpq takes it (else that of -c, else $DATABASE_URL, else $PGHOST and "
+	"so on)\n"
 	"  -e, --env-file FILE      read NAME=value lines into the environment first; what is set there already stays\n"
 	"      --zone ZONE          IANA time zone of the expression (default UTC)\n"
 	"      --from TIME          count from this time, such as 2026-11-21T10:00:00Z (default: now)\n"
@@ -62,7 +65,8 @@ static PGconn *schedule_connect(const struct request *q)
 	char *error = NULL;
 	PGconn *conn;
 
-	if ((q->env_file && (error = settings_env_file(q->env_file)) != NULL) || (q->conf && !(settings = settings_load(q->conf, &error)))) {
+	if ((q->env_file && (error = settings_env_file(q->env_file)) != NULL) ||
+		(q->conf && !(settings = settings_load(q->conf, &error)))) {
 		fail(error);
 		return NULL;
 	}
@@ -94,11 +98,13 @@ static PGresult *query(PGconn *conn, const char *sql, int nparams, const char *c
 static int schedule_list(PGconn *conn)
 {
 	PGresult *res = query(conn,
-	                      "SELECT name, cron, tz, CASE WHEN NOT enabled THEN 'nobody' WHEN taken_over THEN 'pgmqd (for pg_cron)' ELSE runner END,"
-	                      " coalesce(to_char(next_due AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '-'),"
-	                      " coalesce(to_char(last_run AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '-'), coalesce(last_status, '-'),"
-	                      " coalesce(last_error, '') FROM pgmqd.schedule ORDER BY name",
-	                      0, NULL);
+		"SELECT name, cron, tz, CASE WHEN NOT enabled THEN 'nobody' WHEN taken_over THEN 'pgmqd (for pg_cron)' "
+		"ELSE runner END,"
+		" coalesce(to_char(next_due AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '-'),"
+		" coalesce(to_char(last_run AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), '-'), coalesce(last_status, "
+		"'-'),"
+		" coalesce(last_error, '') FROM pgmqd.schedule ORDER BY name",
+		0, NULL);
 	int width[7] = { 0 };
 	static const char *const titles[] = { "name", "cron", "zone", "run by", "next (UTC)", "last (UTC)", "result" };
 
@@ -113,7 +119,8 @@ static int schedule_list(PGconn *conn)
 	for (int i = -1; i < PQntuples(res); i++) {
 		for (int c = 0; c < 6; c++)
 			printf("%-*s  ", width[c], i < 0 ? titles[c] : PQgetvalue(res, i, c));
-		printf("%s%s%s\n", i < 0 ? titles[6] : PQgetvalue(res, i, 6), i >= 0 && PQgetlength(res, i, 7) ? ": " : "", i < 0 ? "" : PQgetvalue(res, i, 7));
+		printf("%s%s%s\n", i < 0 ? titles[6] : PQgetvalue(res, i, 6),
+			i >= 0 && PQgetlength(res, i, 7) ? ": " : "", i < 0 ? "" : PQgetvalue(res, i, 7));
 	}
 	PQclear(res);
 	return 0;
@@ -129,7 +136,8 @@ static int schedule_run(PGconn *conn, const char *name)
 	if (!res)
 		return 1;
 	good = strcmp(PQgetvalue(res, 0, 0), "ok") == 0;
-	printf("%s: %s%s%s (%s ms)\n", name, PQgetvalue(res, 0, 0), PQgetlength(res, 0, 1) ? ": " : "", PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
+	printf("%s: %s%s%s (%s ms)\n", name, PQgetvalue(res, 0, 0), PQgetlength(res, 0, 1) ? ": " : "",
+		PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
 	PQclear(res);
 	return good ? 0 : 1;
 }
@@ -170,10 +178,10 @@ static int schedule_next(const struct request *q, const char *expression)
 int cmd_schedule(int argc, char **argv)
 {
 	enum { OPT_ZONE = 256, OPT_FROM, OPT_COUNT };
-	static const struct option longs[] = { { "config", required_argument, NULL, 'c' }, { "database", required_argument, NULL, 'd' },
-		                               { "env-file", required_argument, NULL, 'e' }, { "zone", required_argument, NULL, OPT_ZONE },
-		                               { "from", required_argument, NULL, OPT_FROM }, { "count", required_argument, NULL, OPT_COUNT },
-		                               { "help", no_argument, NULL, 'h' }, { 0 } };
+	static const struct option longs[] = { { "config", required_argument, NULL, 'c' },
+		{ "database", required_argument, NULL, 'd' }, { "env-file", required_argument, NULL, 'e' },
+		{ "zone", required_argument, NULL, OPT_ZONE }, { "from", required_argument, NULL, OPT_FROM },
+		{ "count", required_argument, NULL, OPT_COUNT }, { "help", no_argument, NULL, 'h' }, { 0 } };
 	struct request q = { 0 };
 	const char *what, *name;
 	PGconn *conn;
@@ -212,7 +220,9 @@ int cmd_schedule(int argc, char **argv)
 	if (strcmp(what, "list") != 0 && strcmp(what, "run") != 0 && strcmp(what, "next") != 0)
 		return usage("what it is to do must come first: list, run or next");
 	if (optind + (strcmp(what, "list") == 0 ? 1 : 2) != argc)
-		return usage(strcmp(what, "list") == 0 ? "list takes no name" : strcmp(what, "run") == 0 ? "run takes one name" : "next takes one expression (in quotes)");
+		return usage(strcmp(what, "list") == 0  ? "list takes no name"
+			     : strcmp(what, "run") == 0 ? "run takes one name"
+							: "next takes one expression (in quotes)");
 	if (strcmp(what, "next") == 0)
 		return schedule_next(&q, name);
 	conn = schedule_connect(&q);

@@ -1,8 +1,8 @@
 /* sqlfile.c: the files of the SQL directory, and the line of a file that an error of the server is about. */
 #include "config.h"
 
-#include "cmd/sqlfile.h"
 #include "base/xalloc.h"
+#include "cmd/sqlfile.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -94,8 +94,8 @@ char *sql_dir_read(struct sql_dir *d, const char *path)
 	}
 	closedir(dir);
 	if (!error && d->n == 0)
-		error = xasprintf(
-			"%s: there is no SQL file such as 010_pgmq.sql (--sql-dir or PGMQD_SQL_DIR names their directory)",
+		error = xasprintf("%s: there is no SQL file such as 010_pgmq.sql (--sql-dir or PGMQD_SQL_DIR names "
+				  "their directory)",
 			path);
 	if (d->n)
 		qsort(d->files, d->n, sizeof(*d->files), sql_file_compare);

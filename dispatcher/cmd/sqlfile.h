@@ -20,12 +20,14 @@ struct sql_dir {
 	size_t n;
 };
 
-/* Reads the files of a directory that are named like NNN_name.sql. NULL, or what is wrong, malloc'd; free in both cases. */
+/* Reads the files of a directory that are named like NNN_name.sql. NULL, or what is wrong, malloc'd; free in both
+ * cases. */
 char *sql_dir_read(struct sql_dir *d, const char *path);
 void sql_dir_free(struct sql_dir *d);
 int sql_file_compare(const void *a, const void *b);
 
-/* The line of a text that an error is about: the place that the server names, else the n-th statement, counted from 0. */
+/* The line of a text that an error is about: the place that the server names, else the n-th statement, counted from 0.
+ */
 unsigned sql_error_line(const char *text, const PGresult *res, unsigned statement);
 
 #endif

@@ -1,11 +1,12 @@
-/* status.c: the command `pgmqd status`: how each queue stands in the database, and how its worker does, if a daemon answers. */
+/* status.c: the command `pgmqd status`: how each queue stands in the database, and how its worker does, if a daemon
+ * answers. */
 #include "config.h"
 
-#include "cmd/cmd.h"
-#include "cmd/db.h"
-#include "cmd/daemon.h"
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "cmd/daemon.h"
+#include "cmd/db.h"
+#include "settings/settings.h"
 
 #include <curl/curl.h>
 #include <getopt.h>
@@ -27,8 +28,8 @@ static const char help[] =
 	"\n"
 	"      --watch[=SECONDS]    again and again (default: every 2 s), until it is interrupted\n"
 	"      --json               one JSON object, or with --watch one a line\n"
-	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings file\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
+	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings "
+	"file\n" DBCOMMAND_HELP "  -h, --help               this text\n"
 	"\n"
 	"Ends with 0, with 1 when something failed or a QUEUE is not there, with 2 after a wrong command line.\n";
 
@@ -250,7 +251,8 @@ static void print_notes(const PGresult *res, int i, const struct live_queue *liv
 		double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(item, "number"));
 
 		if (strcmp(field(item, "kind"), "gauge") == 0 && number != 0)
-			printf("    %s of %s %s: %.0f\n", field(item, "name"), field(item, "label"), field(item, "value"), number);
+			printf("    %s of %s %s: %.0f\n", field(item, "name"), field(item, "label"),
+				field(item, "value"), number);
 	}
 }
 
@@ -293,7 +295,8 @@ static void print_text(const struct status *s, const PGresult *res)
 		print_notes(res, i, live);
 	}
 	if (s->live.problem)
-		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next attempt in it\n",
+		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next "
+		       "attempt in it\n",
 			s->live.problem);
 }
 

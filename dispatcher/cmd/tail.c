@@ -1,13 +1,13 @@
 /* tail.c: the command `pgmqd tail`: one line for each thing that happens in a queue, as it happens.
  *
- * It asks the database again and again while somebody looks, by the indexes of the archive and the dead-letter queue; nobody who does not
- * look pays for it, neither the producers nor the dispatcher.
+ * It asks the database again and again while somebody looks, by the indexes of the archive and the dead-letter queue;
+ * nobody who does not look pays for it, neither the producers nor the dispatcher.
  */
 #include "config.h"
 
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
-#include "base/xalloc.h"
 
 #include <getopt.h>
 #include <signal.h>

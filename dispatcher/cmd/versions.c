@@ -15,7 +15,8 @@ const char *versions_line(void)
 	static char line[256];
 	int pq = PQlibVersion();
 
-	snprintf(line, sizeof(line), "pgmqd %s: libpq %d.%d, libevent %s, libcurl %s, cJSON %s, inih %s", PACKAGE_VERSION, pq / 10000, pq % 10000,
-	    event_get_version(), curl_version_info(CURLVERSION_NOW)->version, cJSON_Version(), INIH_VERSION);
+	snprintf(line, sizeof(line), "pgmqd %s: libpq %d.%d, libevent %s, libcurl %s, cJSON %s, inih %s",
+		PACKAGE_VERSION, pq / 10000, pq % 10000, event_get_version(),
+		curl_version_info(CURLVERSION_NOW)->version, cJSON_Version(), INIH_VERSION);
 	return line;
 }

@@ -1,13 +1,14 @@
-/* control.c: the control process: its loop, its connection to the database, and the HTTP server, whose requests go to route.c. */
+/* control.c: the control process: its loop, its connection to the database, and the HTTP server, whose requests go to
+ * route.c. */
 #include "config.h"
 
-#include "control/history.h"
-#include "http/conn.h"
-#include "control/db.h"
-#include "control/jobs.h"
-#include "http/route.h"
-#include "control/jobs_watch.h"
 #include "base/log.h"
+#include "control/db.h"
+#include "control/history.h"
+#include "control/jobs.h"
+#include "control/jobs_watch.h"
+#include "http/conn.h"
+#include "http/route.h"
 
 #include <errno.h>
 #include <event2/buffer.h>
@@ -124,7 +125,8 @@ int control_main(const struct proc_env *env)
 	if (c.control.beat_limit_ms < 5000)
 		c.control.beat_limit_ms = 5000;
 	proc_beat(env);
-	if ((error = httplisten_open(&c.control.listen, env->settings->http_listen, *env->settings->http_token != '\0')) != NULL) {
+	if ((error = httplisten_open(
+		     &c.control.listen, env->settings->http_listen, *env->settings->http_token != '\0')) != NULL) {
 		log_error("%s", error);
 		stats_error(env->slot, error);
 		free(error);

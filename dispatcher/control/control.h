@@ -18,10 +18,10 @@ struct control {
 	struct event_base *base;
 	struct httplisten listen;
 	struct httpdb *db;
-	struct history *history; /* for the status page */
+	struct history *history;        /* for the status page */
 	struct httpstart *starts;       /* of jobs */
 	struct httpwatch_list *watches; /* of jobs */
-	int64_t beat_limit_ms; /* a process that has not beaten for longer counts as hanging */
+	int64_t beat_limit_ms;          /* a process that has not beaten for longer counts as hanging */
 };
 
 #endif

@@ -92,7 +92,8 @@ static void httpdb_result(void *arg, const struct pgresult *r)
 	free(q);
 }
 
-void httpdb_send(struct httpdb *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+void httpdb_send(
+	struct httpdb *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	static const struct pgresult busy = { .error = "too many statements are under way", .sqlstate = "" };
 	struct httpdb_query *q;
@@ -130,12 +131,15 @@ void httpdb_refuse(struct httpcall *call, const struct pgresult *r)
 	/* no connection, or a server that goes down or is full: later is better */
 	if (*r->sqlstate == '\0' || strncmp(r->sqlstate, "57P", 3) == 0 || strncmp(r->sqlstate, "53", 2) == 0) {
 		httpcall_add_header(call, "Retry-After", "1");
-		httpcall_error(call, HTTP_SERVUNAVAIL, "database_unavailable", "the database cannot be asked now; try again");
+		httpcall_error(
+			call, HTTP_SERVUNAVAIL, "database_unavailable", "the database cannot be asked now; try again");
 		return;
 	}
-	if (strcmp(r->sqlstate, "42883") == 0 || strcmp(r->sqlstate, "42P01") == 0 || strcmp(r->sqlstate, "3F000") == 0) {
+	if (strcmp(r->sqlstate, "42883") == 0 || strcmp(r->sqlstate, "42P01") == 0 ||
+		strcmp(r->sqlstate, "3F000") == 0) {
 		log_error("the database lacks what this needs: %s; run pgmqd migrate", r->error);
-		httpcall_error(call, HTTP_INTERNAL, "not_migrated", "the database is not up to date: run pgmqd migrate");
+		httpcall_error(
+			call, HTTP_INTERNAL, "not_migrated", "the database is not up to date: run pgmqd migrate");
 		return;
 	}
 	if (strcmp(r->sqlstate, "42704") == 0) {
@@ -143,7 +147,8 @@ void httpdb_refuse(struct httpcall *call, const struct pgresult *r)
 		return;
 	}
 	log_error("a statement for an HTTP request failed: %s (SQLSTATE %s)", r->error, r->sqlstate);
-	httpcall_error(call, HTTP_INTERNAL, "database_error", "the database refused (SQLSTATE %s); the log says more", r->sqlstate);
+	httpcall_error(call, HTTP_INTERNAL, "database_error", "the database refused (SQLSTATE %s); the log says more",
+		r->sqlstate);
 }
 
 /* Has the handler answer, or refuses. */
@@ -160,7 +165,8 @@ static void httpdb_answered(void *arg, const struct pgresult *r)
 		answer(call, r);
 }
 
-void httpdb_query(struct httpcall *call, const char *sql, int nparams, const char *const *params, httpdb_answer_cb answer)
+void httpdb_query(
+	struct httpcall *call, const char *sql, int nparams, const char *const *params, httpdb_answer_cb answer)
 {
 	struct httpdb_answer *a = xcalloc(1, sizeof(*a));
 

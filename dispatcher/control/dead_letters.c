@@ -1,12 +1,13 @@
-/* dead_letters.c: dead letters over HTTP: GET /api/failures (grouped by reason), GET /api/queues/QUEUE/dead-letters and one of them with its
- * body, POST …/redrive and …/purge. What they do is done by sql/021_dead_letters.sql and 029_status.sql. */
+/* dead_letters.c: dead letters over HTTP: GET /api/failures (grouped by reason), GET /api/queues/QUEUE/dead-letters and
+ * one of them with its body, POST …/redrive and …/purge. What they do is done by sql/021_dead_letters.sql and
+ * 029_status.sql. */
 #include "config.h"
 
 #include "http/route.h"
 
-#include "control/db.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "control/db.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,8 @@
 static void httpdead_answer(struct httpcall *call, const struct pgresult *r)
 {
 	if (PQntuples(r->res) == 0 || PQgetisnull(r->res, 0, 0))
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "there is no such dead letter; it may have been put back or thrown away");
+		httpcall_error(call, HTTP_NOTFOUND, "not_found",
+			"there is no such dead letter; it may have been put back or thrown away");
 	else
 		httpcall_text(call, HTTP_OK, "application/json", PQgetvalue(r->res, 0, 0));
 }
@@ -29,15 +31,18 @@ static void httpdead_failures(struct httpcall *call)
 	httpdb_query(call, "SELECT pgmqd.failure_groups()", 0, NULL, httpdead_answer);
 }
 
-/* GET /api/queues/QUEUE/dead-letters: without bodies; ?before=ID goes back from there, ?reason= is a text that the reason holds. */
+/* GET /api/queues/QUEUE/dead-letters: without bodies; ?before=ID goes back from there, ?reason= is a text that the
+ * reason holds. */
 static void httpdead_list(struct httpcall *call)
 {
-	const char *params[] = { call->param[0], httpcall_query(call, "before"), httpcall_query(call, "reason"), HTTPDEAD_LIMIT };
+	const char *params[] = { call->param[0], httpcall_query(call, "before"), httpcall_query(call, "reason"),
+		HTTPDEAD_LIMIT };
 
 	httpdb_query(call, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4)", 4, params, httpdead_answer);
 }
 
-/* GET /api/queues/QUEUE/dead-letters/ID: all about one; the body as text, since a JSON printer on the way could change its numbers. */
+/* GET /api/queues/QUEUE/dead-letters/ID: all about one; the body as text, since a JSON printer on the way could change
+ * its numbers. */
 static void httpdead_show(struct httpcall *call)
 {
 	const char *params[] = { call->param[0], call->param[1] };
@@ -45,7 +50,8 @@ static void httpdead_show(struct httpcall *call)
 	httpdb_query(call, "SELECT pgmqd.dead_letter_body($1, $2)", 2, params, httpdead_answer);
 }
 
-/* Turns {"ids": [...], "reason": "...", "class": "..."} into the parameters of the functions. False: it was answered. */
+/* Turns {"ids": [...], "reason": "...", "class": "..."} into the parameters of the functions. False: it was answered.
+ */
 static bool httpdead_choice(struct httpcall *call, struct sqltext *ids, char **reason, char **class)
 {
 	cJSON *json = httpcall_body_object(call), *list, *item;
@@ -55,8 +61,8 @@ static bool httpdead_choice(struct httpcall *call, struct sqltext *ids, char **r
 	if (json == NULL)
 		return false;
 	for (item = json->child; item != NULL && good; item = item->next)
-		good = strcmp(item->string, "ids") == 0 || strcmp(item->string, "reason") == 0 || strcmp(item->string, "class") == 0 ||
-		       strcmp(item->string, "all") == 0;
+		good = strcmp(item->string, "ids") == 0 || strcmp(item->string, "reason") == 0 ||
+		       strcmp(item->string, "class") == 0 || strcmp(item->string, "all") == 0;
 	list = cJSON_GetObjectItemCaseSensitive(json, "ids");
 	if (list != NULL && !cJSON_IsArray(list))
 		good = false;
@@ -78,7 +84,8 @@ static bool httpdead_choice(struct httpcall *call, struct sqltext *ids, char **r
 	cJSON_Delete(json);
 	if (!good)
 		httpcall_error(call, HTTP_BADREQUEST, "bad_choice",
-			"say which are meant: {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, or {\"all\": true}");
+			"say which are meant: {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, "
+			"or {\"all\": true}");
 	return good;
 }
 
@@ -103,9 +110,9 @@ static void httpdead_act(struct httpcall *call, const char *sql)
 /* Puts them back into the queue. */
 static void httpdead_redrive(struct httpcall *call)
 {
-	httpdead_act(call,
-		"SELECT jsonb_build_object('redriven', coalesce(jsonb_agg(jsonb_build_object('id', dead_id, 'new_id', new_id) ORDER BY dead_id), '[]'))"
-		" FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
+	httpdead_act(call, "SELECT jsonb_build_object('redriven', coalesce(jsonb_agg(jsonb_build_object('id', dead_id, "
+			   "'new_id', new_id) ORDER BY dead_id), '[]'))"
+			   " FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
 }
 
 /* Throws them away for good. */

@@ -1,10 +1,11 @@
 /* health.c: answers on health, readiness and metrics out of the shared counters. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "http/route.h"
 
-#include "control/prometheus.h"
 #include "base/xalloc.h"
+#include "control/prometheus.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -55,7 +56,7 @@ static void httphealth_examine(const struct control *c, cJSON *problems, cJSON *
 			httphealth_note(problems, s, text, true);
 		} else if (!metrics_process_up(s, c->beat_limit_ms)) {
 			snprintf(text, sizeof text, "no sign of life for %lld ms",
-				(long long)(stats_now_ms() - atomic_load(&s->beat_ms)));
+				(long long)(clock_monotonic_ms() - atomic_load(&s->beat_ms)));
 			httphealth_note(problems, s, text, false);
 		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) &&
 			   atomic_load(&s->gauges[GAUGE_CONNECTED]) == 0)

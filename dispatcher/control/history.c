@@ -3,6 +3,7 @@
 
 #include "control/history.h"
 
+#include "base/clock.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
@@ -113,7 +114,8 @@ static struct history_point history_between(const struct history_sum *now, const
 	return p;
 }
 
-/* The queue of that name, new if need be; a new one counts from what it has now, or from nothing when pgmqd has only begun. */
+/* The queue of that name, new if need be; a new one counts from what it has now, or from nothing when pgmqd has only
+ * begun. */
 static struct history_queue *history_queue(struct history *h, const struct stats *st, const char *name)
 {
 	struct history_queue *q;
@@ -126,7 +128,7 @@ static struct history_queue *history_queue(struct history *h, const struct stats
 	memset(q, 0, sizeof *q);
 	memcpy(q->name, name, strlen(name) + 1);
 	q->first = h->taken;
-	if (stats_now_ms() - atomic_load(&st->started_ms) > HISTORY_STEP_S * 2000)
+	if (clock_monotonic_ms() - atomic_load(&st->started_ms) > HISTORY_STEP_S * 2000)
 		history_gather(st, name, &q->last);
 	return q;
 }
@@ -165,7 +167,8 @@ void history_take(struct history *h, const struct stats *st)
 /* A number, or null for what is not known. */
 static void history_number(cJSON *list, double value, double scale)
 {
-	cJSON_AddItemToArray(list, value < 0 ? cJSON_CreateNull() : cJSON_CreateNumber((double)(long)(value * scale + 0.5) / 1000));
+	cJSON_AddItemToArray(
+		list, value < 0 ? cJSON_CreateNull() : cJSON_CreateNumber((double)(long)(value * scale + 0.5) / 1000));
 }
 
 /* One queue's points from number `from` on. */

@@ -3,10 +3,10 @@
 
 #include "control/jobs.h"
 
-#include "control/db.h"
-#include "http/route.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "control/db.h"
+#include "http/route.h"
 
 #include "control/openapi.inc" /* static const char openapi_text[], out of openapi.json */
 
@@ -36,7 +36,8 @@ static bool httpjobs_is_id(const char *s)
 bool httpjobs_check(struct httpcall *call)
 {
 	if (httpjobs_type(call->control, call->param[0]) == NULL) {
-		httpcall_error(call, HTTP_NOTFOUND, "no_such_type", "there is no section [job %.63s] in the settings", call->param[0]);
+		httpcall_error(call, HTTP_NOTFOUND, "no_such_type", "there is no section [job %.63s] in the settings",
+			call->param[0]);
 		return false;
 	}
 	if (strstr(call->route->pattern, "{job_id}") != NULL && !httpjobs_is_id(call->param[1])) {
@@ -92,8 +93,9 @@ static void httpjobs_retry_status(struct httpcall *call)
 static void httpjobs_cron(struct httpcall *call)
 {
 	httpdb_query(call,
-		"SELECT jsonb_build_object('triggered', count(*), 'jobs', coalesce(jsonb_agg(id), '[]'))::text FROM pgmqd.retry_due_jobs() id", 0,
-		NULL, httpjobs_answer);
+		"SELECT jsonb_build_object('triggered', count(*), 'jobs', coalesce(jsonb_agg(id), '[]'))::text FROM "
+		"pgmqd.retry_due_jobs() id",
+		0, NULL, httpjobs_answer);
 }
 
 /* GET /api/openapi.json. */
@@ -108,15 +110,16 @@ static void httpjobs_attached(void *arg, const struct pgresult *r)
 	const struct job_settings *j = arg;
 
 	if (r->error != NULL && *r->sqlstate != '\0')
-		log_error("[job %s]: its jobs do not follow the messages of queue \"%s\": %s; as the owner of the queue: SELECT pgmqd.attach_jobs('%s')",
+		log_error("[job %s]: its jobs do not follow the messages of queue \"%s\": %s; as the owner of the "
+			  "queue: SELECT pgmqd.attach_jobs('%s')",
 			j->name, j->queue, r->error, j->queue);
 }
 
 void httpjobs_attach(struct control *c)
 {
 	for (size_t i = 0; i < c->env->settings->njobs; i++)
-		httpdb_send(c->db, "SELECT pgmqd.attach_jobs($1)", 1, &c->env->settings->jobs[i].queue, httpjobs_attached,
-			&c->env->settings->jobs[i]);
+		httpdb_send(c->db, "SELECT pgmqd.attach_jobs($1)", 1, &c->env->settings->jobs[i].queue,
+			httpjobs_attached, &c->env->settings->jobs[i]);
 }
 
 const struct httproute httpjobs_routes[] = {

@@ -1,12 +1,13 @@
-/* jobs_events.c: what waits for a job to change: server-sent events, and trying again with the outcome as the answer. */
+/* jobs_events.c: what waits for a job to change: server-sent events, and trying again with the outcome as the answer.
+ */
 #include "config.h"
 
 #include "http/route.h"
 
+#include "base/xalloc.h"
 #include "control/db.h"
 #include "control/jobs.h"
 #include "control/jobs_watch.h"
-#include "base/xalloc.h"
 
 #include <event2/bufferevent.h>
 #include <stdio.h>
@@ -92,8 +93,8 @@ static void httpevents_state(void *arg, const struct httpwatch_state *s, const s
 	if (!e->streaming) {
 		httpcall_stream_begin(call, "text/event-stream");
 		httpcall_stream_write(call, "retry: 2000\n\n", 13);
-	} else if (call->conn != NULL && evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(call->conn))) >
-						 HTTPEVENTS_UNREAD_MAX) {
+	} else if (call->conn != NULL && evbuffer_get_length(bufferevent_get_output(evhttp_connection_get_bufferevent(
+						 call->conn))) > HTTPEVENTS_UNREAD_MAX) {
 		httpcall_stream_end(call);
 		return;
 	}
@@ -196,12 +197,14 @@ static void httpevents_retry(struct httpcall *call)
 	if (!httpjobs_check(call))
 		return;
 	if (wait != NULL && (*wait == '\0' || *end != '\0' || seconds < 0 || seconds > HTTPEVENTS_WAIT_MAX_S)) {
-		httpcall_error(call, HTTP_BADREQUEST, "bad_wait", "wait has to be 0 to %d seconds", HTTPEVENTS_WAIT_MAX_S);
+		httpcall_error(
+			call, HTTP_BADREQUEST, "bad_wait", "wait has to be 0 to %d seconds", HTTPEVENTS_WAIT_MAX_S);
 		return;
 	}
 	e = httpevents_new(call);
 	e->wait_s = (int)seconds;
-	httpdb_query(call, "SELECT attempts, cardinality(missing) FROM pgmqd.retry_job($1, $2::uuid)", 2, params, httpevents_retrying);
+	httpdb_query(call, "SELECT attempts, cardinality(missing) FROM pgmqd.retry_job($1, $2::uuid)", 2, params,
+		httpevents_retrying);
 }
 
 const struct httproute httpevents_routes[] = {

@@ -3,17 +3,17 @@
 
 #include "control/jobs.h"
 
-#include "control/db.h"
-#include "http/route.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "control/db.h"
+#include "http/route.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
-#define HTTPSTART_BATCH 200     /* jobs in one statement */
-#define HTTPSTART_WAITING 2000  /* jobs that wait for one */
+#define HTTPSTART_BATCH 200        /* jobs in one statement */
+#define HTTPSTART_WAITING 2000     /* jobs that wait for one */
 #define HTTPSTART_BYTES (16 << 20) /* in one statement, and eight times that waiting */
 #define HTTPSTART_KEY_MAX 255
 
@@ -81,7 +81,8 @@ static void httpstart_answer(struct httpstart_job *j, const PGresult *res, int r
 	cJSON *json;
 
 	if (strcmp(outcome, "conflict") == 0) {
-		httpcall_error(j->call, 422, "idempotency_conflict", "this Idempotency-Key was used for a job with another body");
+		httpcall_error(j->call, 422, "idempotency_conflict",
+			"this Idempotency-Key was used for a job with another body");
 		return;
 	}
 	json = cJSON_CreateObject();
@@ -100,7 +101,8 @@ static void httpstart_answer(struct httpstart_job *j, const PGresult *res, int r
 static void httpstart_refuse(struct httpstart_job *j, const struct pgresult *r)
 {
 	if (strncmp(r->sqlstate, "22", 2) == 0 || strcmp(r->sqlstate, "54001") == 0)
-		httpcall_error(j->call, HTTP_BADREQUEST, "bad_input", "the database does not take this body: %s", r->error);
+		httpcall_error(
+			j->call, HTTP_BADREQUEST, "bad_input", "the database does not take this body: %s", r->error);
 	else
 		httpdb_refuse(j->call, r);
 }
@@ -149,7 +151,8 @@ static void httpstart_send(struct httpstart *s)
 	b = xcalloc(1, sizeof(*b));
 	b->start = s;
 	TAILQ_INIT(&b->jobs);
-	while ((j = TAILQ_FIRST(&s->waiting)) != NULL && n < HTTPSTART_BATCH && (n == 0 || (!j->alone && bytes + j->size <= HTTPSTART_BYTES))) {
+	while ((j = TAILQ_FIRST(&s->waiting)) != NULL && n < HTTPSTART_BATCH &&
+		(n == 0 || (!j->alone && bytes + j->size <= HTTPSTART_BYTES))) {
 		TAILQ_REMOVE(&s->waiting, j, link);
 		TAILQ_INSERT_TAIL(&b->jobs, j, link);
 		s->nwaiting--;
@@ -168,8 +171,10 @@ static void httpstart_send(struct httpstart *s)
 	params[2] = sqltext_end(&inputs);
 	params[3] = sqltext_end(&keys);
 	s->sending = true;
-	httpdb_send(s->control->db, "SELECT job_id, outcome, job_status FROM pgmqd.start_jobs($1::text[], $2::text[], $3::text[], $4::text[])", 4,
-		params, httpstart_answered, b);
+	httpdb_send(s->control->db,
+		"SELECT job_id, outcome, job_status FROM pgmqd.start_jobs($1::text[], $2::text[], $3::text[], "
+		"$4::text[])",
+		4, params, httpstart_answered, b);
 	sqltext_free(&types);
 	sqltext_free(&queues);
 	sqltext_free(&inputs);
@@ -199,7 +204,8 @@ static void httpstart_post(struct httpcall *call)
 	if (!httpjobs_check(call))
 		return;
 	if (key != NULL && !httpstart_key_is_good(key)) {
-		httpcall_error(call, HTTP_BADREQUEST, "bad_key", "Idempotency-Key has to be 1 to %d visible ASCII characters", HTTPSTART_KEY_MAX);
+		httpcall_error(call, HTTP_BADREQUEST, "bad_key",
+			"Idempotency-Key has to be 1 to %d visible ASCII characters", HTTPSTART_KEY_MAX);
 		return;
 	}
 	text = httpcall_body(call, &len);

@@ -3,17 +3,17 @@
 
 #include "control/jobs_watch.h"
 
-#include "control/db.h"
 #include "base/log.h"
-#include "worker/queue.h"
 #include "base/xalloc.h"
+#include "control/db.h"
+#include "worker/queue.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/queue.h>
 
-#define HTTPWATCH_MAX 32   /* at once; each holds a connection */
+#define HTTPWATCH_MAX 32    /* at once; each holds a connection */
 #define HTTPWATCH_TICK_S 10 /* less than the minute for which the database notifies of a job that was asked for */
 
 struct httpwatch {
@@ -87,8 +87,9 @@ static void httpwatch_ask(struct httpwatch *w)
 		return;
 	w->asking = true;
 	httpdb_send(w->list->control->db,
-		"SELECT version, finished, waiting, completed, attempts, missing, info::text FROM pgmqd.watch_job($1, $2::uuid)", 2, params,
-		httpwatch_answered, w);
+		"SELECT version, finished, waiting, completed, attempts, missing, info::text FROM pgmqd.watch_job($1, "
+		"$2::uuid)",
+		2, params, httpwatch_answered, w);
 }
 
 /* Asks for all of them. */

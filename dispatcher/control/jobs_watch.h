@@ -13,7 +13,7 @@ struct httpwatch;
 
 /* How a watched job stands. */
 struct httpwatch_state {
-	int64_t version; /* grows with each change */
+	int64_t version;        /* grows with each change */
 	bool finished, waiting; /* waiting: for the next try of what is missing */
 	bool completed;
 	int attempts, missing;

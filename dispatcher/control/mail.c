@@ -1,11 +1,12 @@
-/* mail.c: what mail services tell of mails that were sent, and the link by which one unsubscribes. Both come from outside. */
+/* mail.c: what mail services tell of mails that were sent, and the link by which one unsubscribes. Both come from
+ * outside. */
 #include "config.h"
 
 #include "http/route.h"
 
+#include "base/xalloc.h"
 #include "control/db.h"
 #include "settings/settings.h"
-#include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #define HTTPMAIL_BODY_MAX (512 * 1024)
 #define HTTPMAIL_TOKEN_LEN 40
 
-/* The services, and the headers of each that its signature needs; one without the first of them is nobody that we know. */
+/* The services, and the headers of each that its signature needs; one without the first of them is nobody that we know.
+ */
 static const struct {
 	const char *provider, *headers[4];
 } httpmail_services[] = {
@@ -44,7 +46,8 @@ static void httpmail_queued(struct httpcall *call, const struct pgresult *r)
 	httpcall_json(call, HTTP_OK, json);
 }
 
-/* POST /api/mail/events/{provider}: into the queue as it came. Whether it is genuine is for the plugin to find out, which has what it takes. */
+/* POST /api/mail/events/{provider}: into the queue as it came. Whether it is genuine is for the plugin to find out,
+ * which has what it takes. */
 static void httpmail_event(struct httpcall *call)
 {
 	const char *queue = httpmail_queue(call->control), *body, *value;
@@ -55,12 +58,14 @@ static void httpmail_event(struct httpcall *call)
 	for (i = 0; i < n && strcmp(httpmail_services[i].provider, call->param[0]) != 0; i++)
 		;
 	if (queue == NULL || i == n) {
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "no queue with plugin = mailevents takes events of such a service");
+		httpcall_error(call, HTTP_NOTFOUND, "not_found",
+			"no queue with plugin = mailevents takes events of such a service");
 		return;
 	}
 	body = httpcall_body(call, &len);
 	if (len == 0 || len > HTTPMAIL_BODY_MAX || strlen(body) != len ||
-		(httpmail_services[i].headers[0] != NULL && httpcall_header(call, httpmail_services[i].headers[0]) == NULL)) {
+		(httpmail_services[i].headers[0] != NULL &&
+			httpcall_header(call, httpmail_services[i].headers[0]) == NULL)) {
 		httpcall_error(call, HTTP_BADREQUEST, "bad_event", "this is no event of that service");
 		return;
 	}
@@ -87,10 +92,12 @@ static bool httpmail_token(struct httpcall *call)
 	return false;
 }
 
-static const char httpmail_head[] = "<!doctype html><html lang=\"ru\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">"
-				    "<meta name=\"robots\" content=\"noindex\"><title>Отписка · Unsubscribe</title>"
-				    "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
-				    "button{font:inherit;padding:.7em 1.4em}</style></head><body>";
+static const char httpmail_head[] =
+	"<!doctype html><html lang=\"ru\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
+	"content=\"width=device-width\">"
+	"<meta name=\"robots\" content=\"noindex\"><title>Отписка · Unsubscribe</title>"
+	"<style>body{font:16px/1.5 system-ui,sans-serif;max-width:32em;margin:4em auto;padding:0 1em}"
+	"button{font:inherit;padding:.7em 1.4em}</style></head><body>";
 
 /* GET: a page with a button, since programs that look at links must not unsubscribe anybody. */
 static void httpmail_page(struct httpcall *call)
@@ -100,9 +107,11 @@ static void httpmail_page(struct httpcall *call)
 	if (!httpmail_token(call))
 		return;
 	page = xasprintf("%s<form method=\"post\"><p>Больше не присылать напоминания на этот адрес?</p>"
-			 "<p lang=\"en\">No more reminders to this address?</p><button>Отписаться · Unsubscribe</button></form></body></html>\n",
+			 "<p lang=\"en\">No more reminders to this address?</p><button>Отписаться · "
+			 "Unsubscribe</button></form></body></html>\n",
 		httpmail_head);
-	httpcall_add_header(call, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'");
+	httpcall_add_header(
+		call, "Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'");
 	httpcall_add_header(call, "Referrer-Policy", "no-referrer");
 	httpcall_text(call, HTTP_OK, "text/html; charset=utf-8", page);
 	free(page);
@@ -117,8 +126,10 @@ static void httpmail_unsubscribed(struct httpcall *call, const struct pgresult *
 		httpcall_error(call, HTTP_NOTFOUND, "not_found", "this link is not one of ours");
 		return;
 	}
-	page = xasprintf("%s<p>Готово: напоминаний больше не будет. Письма о записях, оплатах и отчётах приходят по-прежнему.</p>"
-			 "<p lang=\"en\">Done: no more reminders. Mails about appointments, payments and reports still come.</p></body></html>\n",
+	page = xasprintf("%s<p>Готово: напоминаний больше не будет. Письма о записях, оплатах и отчётах приходят "
+			 "по-прежнему.</p>"
+			 "<p lang=\"en\">Done: no more reminders. Mails about appointments, payments and reports still "
+			 "come.</p></body></html>\n",
 		httpmail_head);
 	httpcall_text(call, HTTP_OK, "text/html; charset=utf-8", page);
 	free(page);

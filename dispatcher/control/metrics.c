@@ -1,15 +1,15 @@
 /* metrics.c: GET /metrics: the counters of all processes, and how the queues stand in the database.
  *
- * The database is asked once for each scrape, and has a second to answer: what a monitoring system most wants to know while the
- * database is in trouble must not wait for it.
+ * The database is asked once for each scrape, and has a second to answer: what a monitoring system most wants to know
+ * while the database is in trouble must not wait for it.
  */
 #include "config.h"
 
 #include "http/route.h"
 
+#include "base/xalloc.h"
 #include "control/db.h"
 #include "control/prometheus.h"
-#include "base/xalloc.h"
 
 #include <event2/event.h>
 #include <stdlib.h>
@@ -29,7 +29,8 @@ static const struct {
 	const char *name, *state, *help;
 } httpmetrics_columns[] = {
 	{ "queue_messages", "due",
-		"Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or waiting for another attempt)." },
+		"Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or "
+		"waiting for another attempt)." },
 	{ "queue_messages", "delayed", NULL },
 	{ "queue_messages", "leased", NULL },
 	{ "queue_oldest_due_seconds", NULL,
@@ -38,7 +39,8 @@ static const struct {
 	{ "queue_attached", NULL, "1 when an enqueue wakes the dispatcher." },
 };
 
-/* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and quote. */
+/* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and
+ * quote. */
 static void httpmetrics_queues(struct evbuffer *out, const PGresult *res)
 {
 	for (size_t c = 0; c < sizeof httpmetrics_columns / sizeof httpmetrics_columns[0]; c++) {
@@ -117,7 +119,8 @@ static void httpmetrics_get(struct httpcall *call)
 		abort();
 	evtimer_add(s->timer, &wait);
 	httpdb_send(call->control->db,
-		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM pgmqd.queue_status() WHERE problem IS NULL",
+		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM "
+		"pgmqd.queue_status() WHERE problem IS NULL",
 		0, NULL, httpmetrics_told, s);
 }
 

@@ -27,7 +27,8 @@ static void httppage_get(struct httpcall *call)
 	httpcall_add_header(call, "Cache-Control", "no-cache");
 	httpcall_add_header(call, "Referrer-Policy", "no-referrer");
 	httpcall_add_header(call, "Content-Security-Policy",
-		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self';"
+		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+		"frame-src 'self';"
 		" base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
 	body = httpcall_buffer();
 	if (known != NULL && strcmp(known, tag) == 0) {

@@ -1,13 +1,13 @@
 /* prometheus.c: writes what stands in the shared mapping as Prometheus text, one family after the other. */
 #include "config.h"
 
-#include "control/prometheus.h"
+#include "base/clock.h"
 #include "base/xalloc.h"
+#include "control/prometheus.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 /* The taken slots, ordered so that the processes of one queue stand together: their counters are added up. */
 struct metrics_view {
@@ -18,12 +18,14 @@ struct metrics_view {
 static const struct {
 	const char *name, *help;
 } metrics_histograms[STATS_NHISTOGRAMS] = {
-	[HIST_WAKE] = { "wake_seconds",
-		"Time from when the message fell due to the notification, or other wake-up, that led to the claim; first attempts that no timer woke." },
-	[HIST_CLAIM] = { "claim_seconds", "Time from that wake-up (or when it fell due, if later) to the claimed message." },
-	[HIST_LAG] = { "loop_lag_seconds", "How late the worker's loop comes to a timer of one second: what keeps it busy or stalls it." },
-	[HIST_WAIT] = { "wait_seconds",
-		"Time from when the message fell due (enqueued, or at the end of its delay or of the pause before a retry) to the start of the handler." },
+	[HIST_WAKE] = { "wake_seconds", "Time from when the message fell due to the notification, or other wake-up, "
+					"that led to the claim; first attempts that no timer woke." },
+	[HIST_CLAIM] = { "claim_seconds",
+		"Time from that wake-up (or when it fell due, if later) to the claimed message." },
+	[HIST_LAG] = { "loop_lag_seconds",
+		"How late the worker's loop comes to a timer of one second: what keeps it busy or stalls it." },
+	[HIST_WAIT] = { "wait_seconds", "Time from when the message fell due (enqueued, or at the end of its delay or "
+					"of the pause before a retry) to the start of the handler." },
 	[HIST_RUN] = { "run_seconds", "Time from the start of the handler to its outcome." },
 	[HIST_SETTLE] = { "settle_seconds", "Time from the outcome to its commit in the database." },
 	[HIST_CALLBACK] = { "callback_seconds", "Time that one callback of the plugin kept the loop waiting." },
@@ -197,7 +199,7 @@ static void metrics_histogram(struct evbuffer *out, const struct metrics_view *v
 /* Whether a slot's process is alive and well. */
 bool metrics_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
 {
-	return atomic_load(&s->pid) != 0 && stats_now_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
+	return atomic_load(&s->pid) != 0 && clock_monotonic_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
 }
 
 /* Writes one value per process that is in service, and what comes in front of it. */
@@ -244,7 +246,8 @@ static void metrics_processes(struct evbuffer *out, const struct metrics_view *v
 	}
 }
 
-/* Whether the k-th number of slot i is the first of its name in the slots from `from` on (and of its label's value, when that is given). */
+/* Whether the k-th number of slot i is the first of its name in the slots from `from` on (and of its label's value,
+ * when that is given). */
 static bool metrics_extra_first(const struct metrics_view *v, size_t from, size_t i, size_t k, const char *value)
 {
 	const char *name = v->slots[i]->extra[k].name;
@@ -252,22 +255,27 @@ static bool metrics_extra_first(const struct metrics_view *v, size_t from, size_
 
 	for (j = from; j <= i; j++)
 		for (m = 0; m < (j < i ? STATS_NEXTRA : k) && atomic_load(&v->slots[j]->extra[m].kind) != 0; m++)
-			if (strcmp(v->slots[j]->extra[m].name, name) == 0 && (value == NULL || strcmp(v->slots[j]->extra[m].value, value) == 0))
+			if (strcmp(v->slots[j]->extra[m].name, name) == 0 &&
+				(value == NULL || strcmp(v->slots[j]->extra[m].value, value) == 0))
 				return false;
 	return true;
 }
 
 /* Writes one number of one queue: the processes' counters added up, of their gauges the highest. */
-static void metrics_extra_line(struct evbuffer *out, const struct metrics_view *v, size_t i, size_t end, const struct stats_extra *x)
+static void metrics_extra_line(
+	struct evbuffer *out, const struct metrics_view *v, size_t i, size_t end, const struct stats_extra *x)
 {
 	int64_t sum = 0, number;
 	size_t j, m;
 
 	for (j = i; j < end; j++)
 		for (m = 0; m < STATS_NEXTRA && atomic_load(&v->slots[j]->extra[m].kind) != 0; m++)
-			if (strcmp(v->slots[j]->extra[m].name, x->name) == 0 && strcmp(v->slots[j]->extra[m].value, x->value) == 0) {
+			if (strcmp(v->slots[j]->extra[m].name, x->name) == 0 &&
+				strcmp(v->slots[j]->extra[m].value, x->value) == 0) {
 				number = atomic_load_explicit(&v->slots[j]->extra[m].number, memory_order_relaxed);
-				sum = atomic_load(&x->kind) == STATS_EXTRA_COUNTER ? sum + number : number > sum ? number : sum;
+				sum = atomic_load(&x->kind) == STATS_EXTRA_COUNTER ? sum + number
+				      : number > sum                               ? number
+				                                                   : sum;
 			}
 	evbuffer_add_printf(out, "pgmqd_%s", x->name);
 	metrics_labels(out, v->slots[i]);
@@ -280,7 +288,8 @@ static void metrics_extra_family(struct evbuffer *out, const struct metrics_view
 {
 	size_t i, j, k, end;
 
-	metrics_head(out, family->name, atomic_load(&family->kind) == STATS_EXTRA_COUNTER ? "counter" : "gauge", family->help);
+	metrics_head(out, family->name, atomic_load(&family->kind) == STATS_EXTRA_COUNTER ? "counter" : "gauge",
+		family->help);
 	for (i = 0; i < v->n; i = end) {
 		end = metrics_group_end(v, i);
 		for (j = i; j < end; j++)
@@ -308,17 +317,15 @@ static void metrics_extras(struct evbuffer *out, const struct metrics_view *v)
 void metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
 {
 	struct metrics_view v;
-	struct timespec real;
 	int h;
 
 	metrics_collect(&v, st);
-	clock_gettime(CLOCK_REALTIME, &real);
 	metrics_head(out, "build_info", "gauge", "Always 1; the version is in the label.");
 	evbuffer_add_printf(out, "pgmqd_build_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
 	metrics_head(out, "start_time_seconds", "gauge", "When pgmqd was started, in seconds since 1970.");
 	evbuffer_add_printf(out, "pgmqd_start_time_seconds %.3f\n",
-		(double)real.tv_sec + (double)real.tv_nsec / 1e9 -
-			(double)(stats_now_ms() - atomic_load(&st->started_ms)) / 1e3);
+		(double)clock_realtime_us() / 1e6 -
+			(double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1e3);
 	metrics_head(out, "settings_generation", "gauge", "How many times settings were put in force.");
 	evbuffer_add_printf(out, "pgmqd_settings_generation %" PRIu32 "\n", atomic_load(&st->generation));
 	metrics_processes(out, &v, beat_limit_ms);

@@ -1,10 +1,11 @@
-/* queues.c: GET /api/queues: how each queue stands in the database, and how its worker does; POST …/pause and …/resume. */
+/* queues.c: GET /api/queues: how each queue stands in the database, and how its worker does; POST …/pause and …/resume.
+ */
 #include "config.h"
 
 #include "http/route.h"
 
-#include "control/db.h"
 #include "base/xalloc.h"
+#include "control/db.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +31,8 @@ static void httpqueues_number(cJSON *json, const char *name, const PGresult *res
 		cJSON_AddNumberToObject(json, name, strtod(PQgetvalue(res, row, col), NULL));
 }
 
-/* Adds the numbers that a process's plugin keeps to those of the queue's other processes: of gauges the highest counts. */
+/* Adds the numbers that a process's plugin keeps to those of the queue's other processes: of gauges the highest counts.
+ */
 static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
 {
 	for (size_t i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
@@ -39,10 +41,11 @@ static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
 		double number = (double)atomic_load(&x->number), had;
 		cJSON *item, *field;
 
-		cJSON_ArrayForEach(item, list)
-			if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name")), x->name) == 0 &&
-				strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "value")), x->value) == 0)
-				break;
+		cJSON_ArrayForEach(
+			item, list) if (strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "name")),
+						x->name) == 0 &&
+					strcmp(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "value")),
+						x->value) == 0) break;
 		if (item == NULL) {
 			item = cJSON_CreateObject();
 			cJSON_AddStringToObject(item, "name", x->name);
@@ -115,8 +118,8 @@ static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w
 		cJSON_AddNullToObject(worker, "last_error");
 }
 
-/* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next attempt,
- * or is in the hands of another dispatcher. */
+/* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next
+ * attempt, or is in the hands of another dispatcher. */
 static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int row)
 {
 	struct httpqueues_worker w;
@@ -166,7 +169,8 @@ static void httpqueues_answer(struct httpcall *call, const struct pgresult *r)
 static void httpqueues_get(struct httpcall *call)
 {
 	httpdb_query(call,
-		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, attached, problem,"
+		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, "
+		"attached, problem,"
 		" pgmqd.queue_pause(queue) FROM pgmqd.queue_status()",
 		0, NULL, httpqueues_answer);
 }

@@ -2,10 +2,11 @@
  * GET /api/schedules. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "http/route.h"
 
-#include "control/history.h"
 #include "control/db.h"
+#include "control/history.h"
 #include "control/prometheus.h"
 
 #include <stdlib.h>
@@ -40,7 +41,8 @@ static cJSON *httpstatus_process(const struct control *c, const struct stats_slo
 	cJSON_AddBoolToObject(json, "retired", atomic_load(&s->retired));
 	cJSON_AddBoolToObject(json, "connected", atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0);
 	cJSON_AddNumberToObject(json, "restarts", atomic_load(&s->restarts));
-	cJSON_AddNumberToObject(json, "uptime_seconds", (double)(stats_now_ms() - atomic_load(&s->started_ms)) / 1000);
+	cJSON_AddNumberToObject(
+		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&s->started_ms)) / 1000);
 	cJSON_AddNumberToObject(json, "running", (double)atomic_load(&s->gauges[GAUGE_RUNNING]));
 	cJSON_AddNumberToObject(json, "longest_callback_ms", (double)atomic_load(&s->gauges[GAUGE_STALL]) / 1000);
 	httpstatus_text(json, "last_error", error);
@@ -58,7 +60,8 @@ static void httpstatus_get(struct httpcall *call)
 
 	cJSON_AddStringToObject(json, "version", PACKAGE_VERSION);
 	cJSON_AddNumberToObject(json, "now", (double)time(NULL));
-	cJSON_AddNumberToObject(json, "uptime_seconds", (double)(stats_now_ms() - atomic_load(&st->started_ms)) / 1000);
+	cJSON_AddNumberToObject(
+		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1000);
 	cJSON_AddBoolToObject(json, "token_set", *c->env->settings->http_token != '\0');
 	cJSON_AddBoolToObject(json, "authorized", call->authorized);
 	list = cJSON_AddArrayToObject(json, "processes");

@@ -3,8 +3,8 @@
 
 #include "http/route.h"
 
-#include "template/template.h"
 #include "base/xalloc.h"
+#include "template/template.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -71,8 +71,8 @@ static void httptemplates_list(struct httpcall *call)
 	httpcall_json(call, HTTP_OK, json);
 }
 
-/* The sample data of a template: samples/NAME.LANG.json, else samples/NAME.json, else nothing. Both names were found among the
- * templates, so no path can leave the directory. */
+/* The sample data of a template: samples/NAME.LANG.json, else samples/NAME.json, else nothing. Both names were found
+ * among the templates, so no path can leave the directory. */
 static cJSON *httptemplates_sample(const char *dir, const char *name, const char *lang)
 {
 	char *text = xcalloc(1, HTTPTEMPLATES_SAMPLE_MAX + 1), *path;
@@ -80,7 +80,8 @@ static cJSON *httptemplates_sample(const char *dir, const char *name, const char
 	cJSON *json;
 
 	for (int i = 0; i < 2 && n < 0; i++) {
-		path = i == 0 ? xasprintf("%s/samples/%s.%s.json", dir, name, lang) : xasprintf("%s/samples/%s.json", dir, name);
+		path = i == 0 ? xasprintf("%s/samples/%s.%s.json", dir, name, lang)
+		              : xasprintf("%s/samples/%s.json", dir, name);
 		int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 		if (fd != -1) {
@@ -94,7 +95,8 @@ static cJSON *httptemplates_sample(const char *dir, const char *name, const char
 	return json != NULL ? json : cJSON_CreateObject();
 }
 
-/* Makes the part of a page that is for a dark or a light screen hold always or never, since a preview cannot choose its screen. */
+/* Makes the part of a page that is for a dark or a light screen hold always or never, since a preview cannot choose its
+ * screen. */
 static char *httptemplates_scheme(char *html, const char *scheme)
 {
 	static const char query[] = "(prefers-color-scheme: dark)";
@@ -130,7 +132,8 @@ static void httptemplates_show(struct httpcall *call)
 			which = i;
 	if (!search.found) {
 		template_free(set);
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "there is no such template in that language; /api/templates lists them");
+		httpcall_error(call, HTTP_NOTFOUND, "not_found",
+			"there is no such template in that language; /api/templates lists them");
 		return;
 	}
 	data = httptemplates_sample(dir, search.name, search.lang);
@@ -149,8 +152,10 @@ static void httptemplates_show(struct httpcall *call)
 	template_result_free(&r);
 	/* a mail has its style inside and shows pictures from anywhere; it runs no script, whatever is in it */
 	httpcall_add_header(call, "Content-Security-Policy",
-		"sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; frame-ancestors 'self'");
-	httpcall_send(call, HTTP_OK, which == TEMPLATE_HTML ? "text/html; charset=utf-8" : "text/plain; charset=utf-8", body);
+		"sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; "
+		"frame-ancestors 'self'");
+	httpcall_send(
+		call, HTTP_OK, which == TEMPLATE_HTML ? "text/html; charset=utf-8" : "text/plain; charset=utf-8", body);
 }
 
 /* What is shown is made of sample data, so a frame, which cannot send the token, may have it. */

@@ -95,7 +95,8 @@ static bool httpguard_body(struct httpcall *call)
 	}
 	if (len == 0)
 		return true;
-	if (type == NULL || strncasecmp(type, json, sizeof json - 1) != 0 || strchr("; \t", type[sizeof json - 1]) == NULL) {
+	if (type == NULL || strncasecmp(type, json, sizeof json - 1) != 0 ||
+		strchr("; \t", type[sizeof json - 1]) == NULL) {
 		httpcall_error(call, 415, "unsupported_media_type", "the body has to be of Content-Type: %s", json);
 		return false;
 	}
@@ -119,7 +120,8 @@ bool httpguard_route(struct httpcall *call)
 	if (!call->authorized && !open && (writes || !c->listen.local || (call->route->flags & HTTPROUTE_TOKEN))) {
 		if (token == NULL || *token == '\0') {
 			httpcall_error(call, 403, "no_token",
-				"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the environment");
+				"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the "
+				"environment");
 		} else {
 			httpcall_add_header(call, "WWW-Authenticate", "Bearer realm=\"pgmqd\"");
 			httpcall_error(call, 401, "unauthorized", "send the token: Authorization: Bearer TOKEN");

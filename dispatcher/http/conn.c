@@ -1,17 +1,17 @@
 /* conn.c: what keeps one client's connection within bounds, before evhttp sees anything of it.
  *
- * A filter between the socket and evhttp: it hands a request's header on when all of it is there and is what a header should be,
- * then as much of a body as was announced. What is too long, too slow or ambiguous is refused here, in the shape that all errors
- * have, without reading it; evhttp 2.1 would answer with pages of its own, keep a client that sends a byte now and then
- * for ever, and believe both of two contradictory lengths.
+ * A filter between the socket and evhttp: it hands a request's header on when all of it is there and is what a header
+ * should be, then as much of a body as was announced. What is too long, too slow or ambiguous is refused here, in the
+ * shape that all errors have, without reading it; evhttp 2.1 would answer with pages of its own, keep a client that
+ * sends a byte now and then for ever, and believe both of two contradictory lengths.
  */
 #include "config.h"
 
 #include "http/conn.h"
 
 #include "base/log.h"
-#include "process/proc.h"
 #include "base/xalloc.h"
+#include "process/proc.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -26,10 +26,11 @@
 
 #define HTTPCONN_HEAD_MAX 16384
 #define HTTPCONN_BODY_MAX (1024 * 1024)
-#define HTTPCONN_REQUEST_S 10            /* from a request's first byte to its last */
-#define HTTPCONN_READ_MAX 65536          /* held, and not handed on yet */
-#define HTTPCONN_LINGER_S 1              /* for the client to read why it was refused */
-#define HTTPCONN_DRAIN_MAX (1024 * 1024) /* of what a refused client goes on sending; a close with more unread may lose the answer */
+#define HTTPCONN_REQUEST_S 10   /* from a request's first byte to its last */
+#define HTTPCONN_READ_MAX 65536 /* held, and not handed on yet */
+#define HTTPCONN_LINGER_S 1     /* for the client to read why it was refused */
+#define HTTPCONN_DRAIN_MAX                                                                                             \
+	(1024 * 1024) /* of what a refused client goes on sending; a close with more unread may lose the answer */
 
 enum httpconn_phase { HTTPCONN_HEAD, HTTPCONN_BODY, HTTPCONN_ANSWERING, HTTPCONN_REFUSED };
 
@@ -40,8 +41,8 @@ struct httpconn {
 	struct event *timer, *resume, *writable;
 	bool broken; /* the socket takes no more for good */
 	enum httpconn_phase phase;
-	bool begun;    /* something of a request is there */
-	size_t left;   /* of the body */
+	bool begun;  /* something of a request is there */
+	size_t left; /* of the body */
 	size_t drained;
 };
 
@@ -58,7 +59,7 @@ struct httpconn_head {
 	const char *text;
 	size_t body;
 	size_t expect, expect_len; /* where the line Expect is; 0: there is none */
-	int status; /* 0, or with which it is refused */
+	int status;                /* 0, or with which it is refused */
 	const char *code, *message;
 };
 
@@ -93,8 +94,10 @@ static void httpconn_refuse(struct httpconn *c, int status, const char *code, co
 	evutil_socket_t fd = bufferevent_getfd(c->raw);
 	char *body = xasprintf("{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n", code, message), *text;
 
-	text = xasprintf("HTTP/1.1 %d Refused\r\nContent-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
-		"Content-Length: %zu\r\nConnection: close\r\n\r\n%s", status, strlen(body), body);
+	text = xasprintf("HTTP/1.1 %d Refused\r\nContent-Type: application/json\r\nCache-Control: "
+			 "no-store\r\nX-Content-Type-Options: nosniff\r\n"
+			 "Content-Length: %zu\r\nConnection: close\r\n\r\n%s",
+		status, strlen(body), body);
 	(void)send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT); /* nothing is before it, so there is room */
 	(void)shutdown(fd, SHUT_WR);
 	free(body);
@@ -138,18 +141,22 @@ static void head_refuse(struct httpconn_head *h, int status, const char *code, c
 /* Looks at METHOD TARGET HTTP/1.x. */
 static void head_first_line(struct httpconn_head *h, const char *line, size_t len)
 {
-	static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH" };
-	const char *target = memchr(line, ' ', len), *version = target != NULL ? memchr(target + 1, ' ', len - (size_t)(target + 1 - line)) : NULL;
+	static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT",
+		"PATCH" };
+	const char *target = memchr(line, ' ', len),
+		   *version = target != NULL ? memchr(target + 1, ' ', len - (size_t)(target + 1 - line)) : NULL;
 	struct evhttp_uri *uri;
 	char *text;
 	bool known = false;
 
-	if (version == NULL || len - (size_t)(version - line) != 9 || strncmp(version, " HTTP/1.", 8) != 0 || (version[8] != '0' && version[8] != '1')) {
+	if (version == NULL || len - (size_t)(version - line) != 9 || strncmp(version, " HTTP/1.", 8) != 0 ||
+		(version[8] != '0' && version[8] != '1')) {
 		head_refuse(h, 400, "bad_request", "this is no request of HTTP/1.1");
 		return;
 	}
 	for (size_t i = 0; i < sizeof(methods) / sizeof(*methods); i++)
-		known = known || (strlen(methods[i]) == (size_t)(target - line) && memcmp(methods[i], line, strlen(methods[i])) == 0);
+		known = known || (strlen(methods[i]) == (size_t)(target - line) &&
+					 memcmp(methods[i], line, strlen(methods[i])) == 0);
 	if (!known)
 		head_refuse(h, 501, "unknown_method", "there is no such method");
 	text = xasprintf("%.*s", (int)(version - target - 1), target + 1);
@@ -167,7 +174,8 @@ static void head_line(struct httpconn_head *h, const char *line, size_t len, boo
 	const char *colon = memchr(line, ':', len), *value, *end = line + len;
 	size_t name = colon != NULL ? (size_t)(colon - line) : 0, n = 0;
 
-	if (name == 0 || memchr(line, ' ', name) != NULL || memchr(line, '\t', name) != NULL) { /* also one that goes on from the line above */
+	if (name == 0 || memchr(line, ' ', name) != NULL ||
+		memchr(line, '\t', name) != NULL) { /* also one that goes on from the line above */
 		head_refuse(h, 400, "bad_header", "a line of the header is no name and value");
 		return;
 	}
@@ -208,7 +216,8 @@ static void head_parse(struct httpconn_head *h, const char *text, size_t len)
 	h->text = text;
 	if (memchr(text, '\0', len) != NULL)
 		head_refuse(h, 400, "bad_header", "there is a NUL in the header");
-	for (; h->status == 0 && text < end && (eol = memchr(text, '\n', (size_t)(end - text))) != NULL; text = eol + 1) {
+	for (; h->status == 0 && text < end && (eol = memchr(text, '\n', (size_t)(end - text))) != NULL;
+		text = eol + 1) {
 		size_t n = (size_t)(eol - text) - (eol > text && eol[-1] == '\r');
 
 		if (n == 0)
@@ -322,8 +331,8 @@ static void httpconn_writable(evutil_socket_t fd, short what, void *arg)
 		bufferevent_flush(c->bev, EV_WRITE, BEV_NORMAL);
 }
 
-/* The filter of what goes to the client: straight into the socket. As soon as nothing is left here evhttp may close the connection,
- * and what waited in the socket's bufferevent would be lost. */
+/* The filter of what goes to the client: straight into the socket. As soon as nothing is left here evhttp may close the
+ * connection, and what waited in the socket's bufferevent would be lost. */
 static enum bufferevent_filter_result httpconn_output(
 	struct evbuffer *in, struct evbuffer *out, ev_ssize_t limit, enum bufferevent_flush_mode mode, void *arg)
 {
@@ -377,12 +386,15 @@ struct bufferevent *httpconn_new(struct httpconns *all)
 	c->timer = evtimer_new(all->base, httpconn_timeout, c);
 	c->resume = event_new(all->base, -1, 0, httpconn_resume, c);
 	c->raw = bufferevent_socket_new(all->base, -1, BEV_OPT_CLOSE_ON_FREE);
-	c->bev = c->raw != NULL ? bufferevent_filter_new(c->raw, httpconn_input, httpconn_output, BEV_OPT_CLOSE_ON_FREE, httpconn_free, c) : NULL;
+	c->bev = c->raw != NULL ? bufferevent_filter_new(c->raw, httpconn_input, httpconn_output, BEV_OPT_CLOSE_ON_FREE,
+					  httpconn_free, c)
+	                        : NULL;
 	if (c->timer == NULL || c->resume == NULL || c->bev == NULL) {
 		log_error("out of memory");
 		exit(PROC_EXIT_RESTART);
 	}
-	bufferevent_setwatermark(c->raw, EV_READ, 0, HTTPCONN_READ_MAX); /* what comes during an answer waits in the kernel */
+	bufferevent_setwatermark(
+		c->raw, EV_READ, 0, HTTPCONN_READ_MAX); /* what comes during an answer waits in the kernel */
 	LIST_INSERT_HEAD(&all->list, c, link);
 	if (++all->n == HTTPCONN_MAX)
 		all->full(all->arg);
@@ -398,10 +410,10 @@ static void httpconn_answered(struct evhttp_request *req, void *arg)
 	struct httpconn *c;
 
 	LIST_FOREACH(c, &all->list, link)
-		if (c->bev == bev && c->phase == HTTPCONN_ANSWERING) {
-			c->phase = HTTPCONN_HEAD;
-			event_active(c->resume, 0, 0);
-		}
+	if (c->bev == bev && c->phase == HTTPCONN_ANSWERING) {
+		c->phase = HTTPCONN_HEAD;
+		event_active(c->resume, 0, 0);
+	}
 }
 
 void httpconn_request(struct httpconns *all, struct evhttp_request *req)

@@ -1,8 +1,9 @@
-/* listen.c: opens the socket on which the control process serves HTTP: on loopback, in the file system, or, with a token, elsewhere. */
+/* listen.c: opens the socket on which the control process serves HTTP: on loopback, in the file system, or, with a
+ * token, elsewhere. */
 #include "config.h"
 
-#include "http/listen.h"
 #include "base/xalloc.h"
+#include "http/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -91,9 +92,9 @@ static char *httplisten_unix(struct httplisten *l, const char *text, const char 
 		return NULL;
 	}
 	error = errno == EADDRINUSE
-			? xasprintf(
+	                ? xasprintf(
 				  "http_listen %s: in use: another pgmqd serves there, or the path is no socket", text)
-			: xasprintf("http_listen %s: %s", text, strerror(errno));
+	                : xasprintf("http_listen %s: %s", text, strerror(errno));
 	close(l->fd);
 	l->fd = -1;
 	return error;
@@ -125,7 +126,8 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 		else if (!httplisten_loopback(a->ai_addr))
 			error = xasprintf(
 				"http_listen %s: not a loopback address: others could read and change the queues; "
-				"set http_token, or write 127.0.0.1:%s and put a proxy in front that asks for a password",
+				"set http_token, or write 127.0.0.1:%s and put a proxy in front that asks for a "
+				"password",
 				text, port);
 	if (error == NULL) {
 		a = list; /* of localhost's addresses the first one will do */
@@ -136,8 +138,9 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 		else if (setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
 			 httplisten_bind(l->fd, a->ai_addr, a->ai_addrlen) == -1)
 			error = xasprintf("http_listen %s: %s", text,
-				errno == EADDRINUSE ? "the port is in use: stop the other program (ss -ltnp) or choose another"
-						    : strerror(errno));
+				errno == EADDRINUSE
+					? "the port is in use: stop the other program (ss -ltnp) or choose another"
+					: strerror(errno));
 	}
 	freeaddrinfo(list);
 	if (error != NULL && l->fd != -1) {

@@ -12,8 +12,8 @@ struct httplisten {
 	char path[108]; /* of the Unix socket, to be unlinked at the end; "" for TCP */
 };
 
-/* Opens HOST:PORT, [V6]:PORT or unix:/path; others than loopback only when there is a `token` to be asked for. NULL, or a malloc'd sentence that says what is wrong and
- * what to do. */
+/* Opens HOST:PORT, [V6]:PORT or unix:/path; others than loopback only when there is a `token` to be asked for. NULL, or
+ * a malloc'd sentence that says what is wrong and what to do. */
 char *httplisten_open(struct httplisten *l, const char *text, bool token);
 void httplisten_unlink(const struct httplisten *l);
 

@@ -1,11 +1,12 @@
-/* request.c: one HTTP request from its arrival to its answer, which may come later, and whose client may be gone by then. */
+/* request.c: one HTTP request from its arrival to its answer, which may come later, and whose client may be gone by
+ * then. */
 #include "config.h"
 
 #include "http/request.h"
 
-#include "http/conn.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "http/conn.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
-/* The connection is closed before the answer. The request goes with it, unless it was lost rather than closed: then evhttp leaves it to us. */
+/* The connection is closed before the answer. The request goes with it, unless it was lost rather than closed: then
+ * evhttp leaves it to us. */
 static void httpcall_closed(struct evhttp_connection *conn, void *arg)
 {
 	struct httpcall *call = arg;
@@ -89,7 +91,8 @@ cJSON *httpcall_body_object(struct httpcall *call)
 {
 	size_t len;
 	const char *text = httpcall_body(call, &len);
-	cJSON *json = memchr(text, '\0', len) == NULL ? cJSON_ParseWithOpts(text, NULL, 1) : NULL; /* a NUL would count as a blank */
+	cJSON *json = memchr(text, '\0', len) == NULL ? cJSON_ParseWithOpts(text, NULL, 1)
+	                                              : NULL; /* a NUL would count as a blank */
 
 	if (cJSON_IsObject(json))
 		return json;

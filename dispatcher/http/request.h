@@ -1,4 +1,5 @@
-/* request.h: one HTTP request from its arrival to its answer, which may come later, and whose client may be gone by then. */
+/* request.h: one HTTP request from its arrival to its answer, which may come later, and whose client may be gone by
+ * then. */
 #ifndef HTTPCALL_H
 #define HTTPCALL_H
 
@@ -19,16 +20,16 @@ struct httproute;
  * callback; that frees it. When the client has gone meanwhile, the answer goes nowhere, and that is all. */
 struct httpcall {
 	struct control *control;
-	struct evhttp_request *req; /* NULL: the client is gone */
+	struct evhttp_request *req;    /* NULL: the client is gone */
 	struct evhttp_request *orphan; /* a request whose client is gone, and which is ours to free */
 	struct evhttp_connection *conn;
 	const struct httproute *route;
 	char param[HTTPCALL_PARAMS][HTTPCALL_PARAM_SIZE]; /* what stands in the place of the pattern's {...}, decoded */
 	struct evkeyvalq query;                           /* decoded; see httpcall_query() */
-	const char *body; /* see httpcall_body() */
+	const char *body;                                 /* see httpcall_body() */
 	size_t body_len;
-	bool authorized;                                  /* came with the token */
-	void *data;                                       /* the handler's own; freed with the call by free_data */
+	bool authorized; /* came with the token */
+	void *data;      /* the handler's own; freed with the call by free_data */
 	void (*free_data)(void *data);
 	void (*gone)(struct httpcall *call); /* told when the client leaves before the answer; may be NULL */
 };

@@ -3,16 +3,17 @@
 
 #include "http/route.h"
 
-#include "http/access.h"
 #include "base/xalloc.h"
+#include "http/access.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* In this order; the first pattern that fits counts. */
-static const struct httproute *const httproute_tables[] = { httphealth_routes, httpmetrics_routes, httpqueues_routes, httpmail_routes,
-	httpstatus_routes, httpdead_routes, httptemplates_routes, httpjobs_routes, httpstart_routes, httpevents_routes, httppage_routes };
+static const struct httproute *const httproute_tables[] = { httphealth_routes, httpmetrics_routes, httpqueues_routes,
+	httpmail_routes, httpstatus_routes, httpdead_routes, httptemplates_routes, httpjobs_routes, httpstart_routes,
+	httpevents_routes, httppage_routes };
 
 #define HTTPROUTE_NTABLES (sizeof(httproute_tables) / sizeof(*httproute_tables))
 
@@ -71,7 +72,8 @@ static const struct httproute *httproute_find(struct httpcall *call, const char 
 }
 
 /* The route of the same pattern and that method; `allow` is filled with the methods that there are. */
-static const struct httproute *httproute_method(const char *pattern, enum evhttp_cmd_type method, char *allow, size_t size)
+static const struct httproute *httproute_method(
+	const char *pattern, enum evhttp_cmd_type method, char *allow, size_t size)
 {
 	const struct httproute *found = NULL;
 	size_t len = 0;
@@ -87,8 +89,8 @@ static const struct httproute *httproute_method(const char *pattern, enum evhttp
 				found = r;
 			for (size_t m = 0; m < sizeof(httproute_methods) / sizeof(*httproute_methods); m++)
 				if (r->method == httproute_methods[m].method && len < size)
-					len += (size_t)snprintf(
-						allow + len, size - len, "%s%s", len ? ", " : "", httproute_methods[m].name);
+					len += (size_t)snprintf(allow + len, size - len, "%s%s", len ? ", " : "",
+						httproute_methods[m].name);
 		}
 	return found;
 }
@@ -105,7 +107,8 @@ void httproute_request(struct control *c, struct evhttp_request *req)
 		return;
 	route = path != NULL ? httproute_find(call, path) : NULL;
 	if (route == NULL) {
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "there is nothing here; /api/openapi.json says what there is");
+		httpcall_error(call, HTTP_NOTFOUND, "not_found",
+			"there is nothing here; /api/openapi.json says what there is");
 		return;
 	}
 	call->route = httproute_method(route->pattern, evhttp_request_get_command(req), allow, sizeof allow);

@@ -1,19 +1,21 @@
 /* listener.c: the process that holds the dispatcher's one LISTEN connection and wakes the workers that are meant.
  *
- * A notification is a hint and nothing more: which queue may have something. After every (re)connect it listens first and then has
- * every queue looked at, so what was notified before nobody listened is found. It never opens a transaction, since a
- * listener inside one holds the server's notification queue up. Whether notifications arrive at all is proved by a canary.
+ * A notification is a hint and nothing more: which queue may have something. After every (re)connect it listens first
+ * and then has every queue looked at, so what was notified before nobody listened is found. It never opens a
+ * transaction, since a listener inside one holds the server's notification queue up. Whether notifications arrive at
+ * all is proved by a canary.
  */
 #include "config.h"
 
-#include "worker/flow.h"
 #include "base/log.h"
+#include "base/loop.h"
+#include "base/xalloc.h"
+#include "listener/scheduler.h"
 #include "pg/pgconn.h"
 #include "process/proc.h"
-#include "worker/queue.h"
-#include "listener/scheduler.h"
 #include "process/wakepipe.h"
-#include "base/xalloc.h"
+#include "worker/flow.h"
+#include "worker/queue.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -79,7 +81,7 @@ static void listener_hearing(struct listener *l, bool hearing, const char *why)
 		return;
 	if (!hearing && !l->said_deaf) {
 		log_warn("notifications do not arrive (%s): queues are polled every %lld ms until they do", why,
-		         (long long)l->env->settings->poll_when_deaf);
+			(long long)l->env->settings->poll_when_deaf);
 		l->said_deaf = true;
 	} else if (hearing && l->said_deaf) {
 		log_info("notifications arrive again");
@@ -98,7 +100,7 @@ static void listener_canary(struct listener *l)
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary %d %u", (int)getpid(), ++l->canary_seq);
 	l->canary_out = true;
 	queue_notify(l->pg, l->env->settings->channel, l->canary_payload, NULL, NULL);
-	flow_timer(l->canary, CANARY_WAIT_MS);
+	loop_timer(l->canary, CANARY_WAIT_MS);
 }
 
 /* The canary is due, or it did not come back. */
@@ -111,9 +113,10 @@ static void listener_canary_due(evutil_socket_t fd, short what, void *arg)
 		return;
 	if (l->canary_out) {
 		l->canary_out = false;
-		listener_hearing(l, false, "a notification to ourselves did not come back; is there a transaction pooler in between? "
-		                           "Use a direct or session-mode connection");
-		flow_timer(l->canary, CANARY_DEAF_MS);
+		listener_hearing(l, false,
+			"a notification to ourselves did not come back; is there a transaction pooler in between? "
+			"Use a direct or session-mode connection");
+		loop_timer(l->canary, CANARY_DEAF_MS);
 	} else {
 		listener_canary(l);
 	}
@@ -152,7 +155,7 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 		if (strcmp(payload, l->canary_payload) == 0) {
 			l->canary_out = false;
 			listener_hearing(l, true, "");
-			flow_timer(l->canary, CANARY_EVERY_MS);
+			loop_timer(l->canary, CANARY_EVERY_MS);
 		}
 		return;
 	}
@@ -184,7 +187,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 	l->told = false; /* workers may have been restarted or may have missed something: tell them whatever it is */
 	listener_tell_all(l, WAKE_ALL);
 	listener_canary(l);
-	flow_timer(l->ping, PING_EVERY_MS);
+	loop_timer(l->ping, PING_EVERY_MS);
 }
 
 /* Connected: LISTEN comes before everything else. */
@@ -199,7 +202,7 @@ static void listener_up(void *arg)
 	free(l->down_reason);
 	l->down_reason = NULL;
 	queue_listen(l->pg, l->env->settings->channel, listener_listening, l);
-	flow_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
+	loop_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
 }
 
 /* The connection is lost: nothing is heard until it is back. */
@@ -242,7 +245,7 @@ static void listener_pinged(void *arg, const struct pgresult *r)
 	if (r->error)
 		return; /* the connection is on its way down */
 	l->ping_out = false;
-	flow_timer(l->ping, PING_EVERY_MS);
+	loop_timer(l->ping, PING_EVERY_MS);
 }
 
 /* A ping is due, or the last one was not answered in time: a dead link is noticed within fifteen seconds. */
@@ -259,7 +262,7 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 	}
 	l->ping_out = true;
 	pgconn_query(l->pg, NULL, "SELECT 1", 0, NULL, listener_pinged, l);
-	flow_timer(l->ping, PING_WAIT_MS);
+	loop_timer(l->ping, PING_WAIT_MS);
 }
 
 /* A sign of life, once a second. */
@@ -287,8 +290,8 @@ static void listener_routes(struct listener *l)
 	for (size_t i = 0; i < l->env->nunits; i++)
 		for (size_t k = 0; k < l->env->units[i].nqueues; k++)
 			l->routes[l->nroutes++] = (struct route){ .queue = l->env->units[i].queues[k]->name,
-				                                  .fd = l->env->units[i].wake[1],
-				                                  .index = (wake_word)k };
+				.fd = l->env->units[i].wake[1],
+				.index = (wake_word)k };
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 }
 

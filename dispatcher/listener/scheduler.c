@@ -1,29 +1,32 @@
 /* scheduler.c: runs the schedules of pgmqd.schedule when they are due.
  *
- * It lives in the listener's process, on a connection of its own: that process is there whatever is configured, and has time. A
- * look reads all rows; each that is due is claimed and run by one statement (pgmqd.run_schedule()), one after the other. The time is
- * the server's, so that dispatchers on several machines agree. What is pg_cron's is pg_cron's, while its launcher lives;
- * when that is dead in two looks in a row its jobs are switched off there and run here, and given back when it is back.
+ * It lives in the listener's process, on a connection of its own: that process is there whatever is configured, and has
+ * time. A look reads all rows; each that is due is claimed and run by one statement (pgmqd.run_schedule()), one after
+ * the other. The time is the server's, so that dispatchers on several machines agree. What is pg_cron's is pg_cron's,
+ * while its launcher lives; when that is dead in two looks in a row its jobs are switched off there and run here, and
+ * given back when it is back.
  */
 #include "config.h"
 
 #include "listener/scheduler.h"
 
+#include "base/clock.h"
 #include "base/cron.h"
-#include "worker/flow.h"
-#include "pg/pgconn.h"
+#include "base/loop.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "pg/pgconn.h"
+#include "worker/flow.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_EVERY_MS 10000   /* at the most: somebody may have changed a row, or pg_cron may have died */
-#define LOOK_AGAIN_MS 2000    /* before what concerns pg_cron is believed */
-#define NO_TABLE_MS 60000     /* a database without schedules */
-#define CLOCK_BACK_S 60       /* who ran later than now by this much ran by a clock that was wrong */
+#define LOOK_EVERY_MS 10000 /* at the most: somebody may have changed a row, or pg_cron may have died */
+#define LOOK_AGAIN_MS 2000  /* before what concerns pg_cron is believed */
+#define NO_TABLE_MS 60000   /* a database without schedules */
+#define CLOCK_BACK_S 60     /* who ran later than now by this much ran by a clock that was wrong */
 #define COMMAND_TIMEOUT "600s"
 
 /* One row as the last look saw it. */
@@ -31,8 +34,8 @@ struct row {
 	char *name, *due_text; /* due_text: exactly as the server wrote it */
 	struct cron cron;
 	char *zone;
-	bool good, all;        /* its expression and zone can be read; catch_up = all */
-	double due, last_run;  /* seconds since 1970; NAN: null */
+	bool good, all;       /* its expression and zone can be read; catch_up = all */
+	double due, last_run; /* seconds since 1970; NAN: null */
 };
 
 struct scheduler {
@@ -78,13 +81,13 @@ static void scheduler_complain(struct scheduler *s, char *text)
 static void scheduler_rest(struct scheduler *s, int64_t ms)
 {
 	scheduler_clear(s);
-	flow_timer(s->timer, ms < 1 ? 1 : ms > LOOK_EVERY_MS && ms != NO_TABLE_MS ? LOOK_EVERY_MS : ms);
+	loop_timer(s->timer, ms < 1 ? 1 : ms > LOOK_EVERY_MS && ms != NO_TABLE_MS ? LOOK_EVERY_MS : ms);
 }
 
 /* The server's time now. */
 static double scheduler_now(const struct scheduler *s)
 {
-	return s->now + (double)(flow_boottime_ms() - s->now_ms) / 1000;
+	return s->now + (double)(clock_boottime_ms() - s->now_ms) / 1000;
 }
 
 /* The time that follows `after`, as text for the server; "" when there is none. */
@@ -106,9 +109,11 @@ static void scheduler_ran(void *arg, const struct pgresult *r)
 	struct row *row = &s->rows[s->at];
 	const char *status = r->error ? "failed" : PQgetvalue(r->res, 0, 0);
 	struct log_field extra[] = { LOG_STR("schedule", row->name), LOG_STR("status", status),
-		                     LOG_MS("late_ms", (s->now - row->due) * 1000), LOG_INT("run_ms", flow_boottime_ms() - s->run_ms), LOG_END };
+		LOG_MS("late_ms", (s->now - row->due) * 1000), LOG_INT("run_ms", clock_boottime_ms() - s->run_ms),
+		LOG_END };
 
-	if (r->error && !*r->sqlstate) /* the connection is lost, and with it what was done, unless it was committed: the next look tells */
+	if (r->error && !*r->sqlstate) /* the connection is lost, and with it what was done, unless it was committed:
+	                                  the next look tells */
 		return;
 	if (strcmp(status, "taken") != 0) {
 		stats_add(s->env->slot, STAT_SCHEDULED, 1);
@@ -116,19 +121,22 @@ static void scheduler_ran(void *arg, const struct pgresult *r)
 			stats_add(s->env->slot, STAT_SCHEDULE_FAILED, 1);
 		else if (strcmp(status, "skipped") == 0)
 			stats_add(s->env->slot, STAT_SCHEDULE_SKIPPED, 1);
-		log_write(strcmp(status, "ok") == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, extra, "schedule %s: %s%s%s", row->name, status,
-		          r->error || !PQgetisnull(r->res, 0, 1) ? ": " : "", r->error ? r->error : PQgetvalue(r->res, 0, 1));
+		log_write(strcmp(status, "ok") == 0 ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, extra, "schedule %s: %s%s%s",
+			row->name, status, r->error || !PQgetisnull(r->res, 0, 1) ? ": " : "",
+			r->error ? r->error : PQgetvalue(r->res, 0, 1));
 	}
-	if (r->error) { /* not even an exception could be caught (a time-out): it is written down, and its next time comes */
+	if (r->error) { /* not even an exception could be caught (a time-out): it is written down, and its next time
+		           comes */
 		char next[40];
 		double due;
 		const char *params[] = { row->name, row->due_text, next, r->error };
 
 		next_text(row, s->now, next, sizeof(next), &due);
 		pgconn_query(s->pg, NULL,
-		             "SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 LIKE 'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE"
-		             " 'infinity' END, clock_timestamp(), $4)",
-		             4, params, NULL, NULL);
+			"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 LIKE 'epoch %' THEN "
+			"to_timestamp(substr($3, 7)::float8) ELSE"
+			" 'infinity' END, clock_timestamp(), $4)",
+			4, params, NULL, NULL);
 	}
 	s->at++;
 	scheduler_next(s);
@@ -146,12 +154,13 @@ static void scheduler_run(struct scheduler *s, struct row *r)
 		s->again_ms = 1; /* another time has gone by: the next look is at once */
 	else if (!isnan(due) && (int64_t)((due - scheduler_now(s)) * 1000) + 1 < s->again_ms)
 		s->again_ms = (int64_t)((due - scheduler_now(s)) * 1000) + 1;
-	s->run_ms = flow_boottime_ms();
+	s->run_ms = clock_boottime_ms();
 	pgconn_query(s->pg, NULL,
-	             "SELECT r, (SELECT last_error FROM pgmqd.schedule WHERE name = $1 AND r IN ('failed', 'skipped')) FROM"
-	             " (SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 LIKE 'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE"
-	             " 'infinity' END) AS r OFFSET 0) run",
-	             3, params, scheduler_ran, s);
+		"SELECT r, (SELECT last_error FROM pgmqd.schedule WHERE name = $1 AND r IN ('failed', 'skipped')) FROM"
+		" (SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 LIKE 'epoch %' THEN "
+		"to_timestamp(substr($3, 7)::float8) ELSE"
+		" 'infinity' END) AS r OFFSET 0) run",
+		3, params, scheduler_ran, s);
 }
 
 /* Whether a time could be written down. */
@@ -171,9 +180,10 @@ static void scheduler_set(struct scheduler *s, struct row *r, double after)
 
 	next_text(r, after, next, sizeof(next), &due);
 	pgconn_query(s->pg, NULL,
-	             "UPDATE pgmqd.schedule SET next_due = CASE WHEN $2 LIKE 'epoch %' THEN to_timestamp(substr($2, 7)::float8) ELSE 'infinity' END"
-	             " WHERE name = $1 AND runner = 'pgmqd' AND next_due IS NOT DISTINCT FROM $3::timestamptz",
-	             3, params, scheduler_was_set, s);
+		"UPDATE pgmqd.schedule SET next_due = CASE WHEN $2 LIKE 'epoch %' THEN to_timestamp(substr($2, "
+		"7)::float8) ELSE 'infinity' END"
+		" WHERE name = $1 AND runner = 'pgmqd' AND next_due IS NOT DISTINCT FROM $3::timestamptz",
+		3, params, scheduler_was_set, s);
 	if (!isnan(due) && (int64_t)((due - scheduler_now(s)) * 1000) + 1 < s->again_ms)
 		s->again_ms = (int64_t)((due - scheduler_now(s)) * 1000) + 1;
 }
@@ -188,7 +198,8 @@ static void scheduler_next(struct scheduler *s)
 			continue;
 		if (isnan(r->due)) {
 			scheduler_set(s, r, isnan(r->last_run) || r->last_run > s->now ? s->now : r->last_run);
-		} else if (!isnan(r->last_run) && r->last_run > s->now + CLOCK_BACK_S && r->due > (double)cron_next(&r->cron, r->zone, (int64_t)s->now)) {
+		} else if (!isnan(r->last_run) && r->last_run > s->now + CLOCK_BACK_S &&
+			   r->due > (double)cron_next(&r->cron, r->zone, (int64_t)s->now)) {
 			log_warn("schedule %s: the server's clock was set back; its next time is found anew", r->name);
 			scheduler_set(s, r, s->now);
 		} else if (r->due <= s->now) {
@@ -207,14 +218,17 @@ static void scheduler_changed_hands(void *arg, const struct pgresult *r)
 	struct scheduler *s = arg;
 
 	if (r->error && *r->sqlstate)
-		scheduler_complain(s, xasprintf("schedules of pg_cron's cannot change hands: %s (%s)", r->error, r->sqlstate));
+		scheduler_complain(
+			s, xasprintf("schedules of pg_cron's cannot change hands: %s (%s)", r->error, r->sqlstate));
 	else if (!r->error && atoi(PQgetvalue(r->res, 0, 0)) > 0)
-		log_warn(s->dead ? "pg_cron's launcher is dead: its %s schedules are switched off there and run by pgmqd until it is back"
-		                 : "pg_cron's launcher is back: its %s schedules are its own again",
-		         PQgetvalue(r->res, 0, 0));
+		log_warn(s->dead ? "pg_cron's launcher is dead: its %s schedules are switched off there and run by "
+				   "pgmqd until it is back"
+				 : "pg_cron's launcher is back: its %s schedules are its own again",
+			PQgetvalue(r->res, 0, 0));
 }
 
-/* Decides who runs what is pg_cron's. Two looks in a row must agree, since a server that starts has no launcher yet either. */
+/* Decides who runs what is pg_cron's. Two looks in a row must agree, since a server that starts has no launcher yet
+ * either. */
 static void scheduler_judge_pg_cron(struct scheduler *s, const char *lives)
 {
 	s->dead = lives && *lives == 'f' ? s->dead + 1 : 0;
@@ -224,8 +238,9 @@ static void scheduler_judge_pg_cron(struct scheduler *s, const char *lives)
 	if (s->taken && s->alive == 1)
 		s->again_ms = LOOK_AGAIN_MS;
 	if ((s->theirs && s->dead > 1) || (s->taken && s->alive > 1)) {
-		pgconn_query(s->pg, NULL, s->dead ? "SELECT pgmqd.take_over_schedules()" : "SELECT pgmqd.give_back_schedules()", 0, NULL,
-		             scheduler_changed_hands, s);
+		pgconn_query(s->pg, NULL,
+			s->dead ? "SELECT pgmqd.take_over_schedules()" : "SELECT pgmqd.give_back_schedules()", 0, NULL,
+			scheduler_changed_hands, s);
 		s->again_ms = 1;
 	}
 }
@@ -261,14 +276,16 @@ static void scheduler_looked(void *arg, const struct pgresult *r)
 	if (r->error) {
 		if (!*r->sqlstate)
 			return;
-		if (!queue_is_stale(r->sqlstate)) /* else there is no such table, or an older one: pgmqd migrate has not been here */
-			scheduler_complain(s, xasprintf("cannot look at the schedules: %s (%s)", r->error, r->sqlstate));
+		if (!queue_is_stale(r->sqlstate)) /* else there is no such table, or an older one: pgmqd migrate has not
+		                                     been here */
+			scheduler_complain(
+				s, xasprintf("cannot look at the schedules: %s (%s)", r->error, r->sqlstate));
 		scheduler_rest(s, NO_TABLE_MS);
 		return;
 	}
 	s->theirs = s->taken = 0;
 	s->again_ms = LOOK_EVERY_MS;
-	s->now_ms = flow_boottime_ms();
+	s->now_ms = clock_boottime_ms();
 	s->rows = xcalloc((size_t)PQntuples(r->res) + 1, sizeof(*s->rows));
 	for (int i = 0; i < PQntuples(r->res); i++) {
 		s->now = atof(PQgetvalue(r->res, i, 9));
@@ -294,9 +311,11 @@ static void scheduler_look(evutil_socket_t fd, short what, void *arg)
 	if (!pgconn_is_up(s->pg))
 		return;
 	pgconn_query(s->pg, NULL,
-	             "SELECT name, cron, tz, next_due, extract(epoch FROM next_due), extract(epoch FROM last_run), catch_up, runner, taken_over,"
-	             " extract(epoch FROM pg_catalog.clock_timestamp()), pgmqd.pg_cron_lives() FROM pgmqd.schedule WHERE enabled ORDER BY next_due, name",
-	             0, NULL, scheduler_looked, s);
+		"SELECT name, cron, tz, next_due, extract(epoch FROM next_due), extract(epoch FROM last_run), "
+		"catch_up, runner, taken_over,"
+		" extract(epoch FROM pg_catalog.clock_timestamp()), pgmqd.pg_cron_lives() FROM pgmqd.schedule WHERE "
+		"enabled ORDER BY next_due, name",
+		0, NULL, scheduler_looked, s);
 }
 
 /* Connected. */
@@ -305,8 +324,10 @@ static void scheduler_up(void *arg)
 	struct scheduler *s = arg;
 
 	s->dead = s->alive = 0;
-	pgconn_query(s->pg, NULL, "SELECT pg_catalog.set_config('statement_timeout', '" COMMAND_TIMEOUT "', false), pg_catalog.set_config('datestyle', 'ISO', false)", 0,
-	             NULL, NULL, NULL);
+	pgconn_query(s->pg, NULL,
+		"SELECT pg_catalog.set_config('statement_timeout', '" COMMAND_TIMEOUT
+		"', false), pg_catalog.set_config('datestyle', 'ISO', false)",
+		0, NULL, NULL, NULL);
 	scheduler_look(-1, 0, s);
 }
 

@@ -1,9 +1,11 @@
-/* pgconn.c: one PostgreSQL connection on the event loop: connect, reconnect with backoff, statements in order, notifications.
+/* pgconn.c: one PostgreSQL connection on the event loop: connect, reconnect with backoff, statements in order,
+ * notifications.
  *
- * The rules of libpq that are easy to break, and where they are kept: the socket may change during and after a connect, so
- * the event is made anew after every step (conn_watch); the event is level triggered; after every PQconsumeInput and every result
- * the notifications are drained (conn_notifies); while PQflush has something left both directions are watched
- * (conn_flush); a result counts only when its transaction was committed, which is when the Sync comes back (conn_synced).
+ * The rules of libpq that are easy to break, and where they are kept: the socket may change during and after a connect,
+ * so the event is made anew after every step (conn_watch); the event is level triggered; after every PQconsumeInput and
+ * every result the notifications are drained (conn_notifies); while PQflush has something left both directions are
+ * watched (conn_flush); a result counts only when its transaction was committed, which is when the Sync comes back
+ * (conn_synced).
  */
 #include "config.h"
 
@@ -11,18 +13,20 @@
 
 #include "base/backoff.h"
 #include "base/log.h"
-#include "pg/pgstart.h"
 #include "base/xalloc.h"
+#include "pg/pgstart.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
 
 #define CONNECT_TIMEOUT_S 10
-#define ANSWER_TIMEOUT_S 70 /* longer than statement_timeout, so that what is given up here was given up by the server before */
+#define ANSWER_TIMEOUT_S                                                                                               \
+	70 /* longer than statement_timeout, so that what is given up here was given up by the server before */
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
-#define TLS_ROUNDS 4 /* reads of one readiness event: TLS may hold a record's rest (16 KiB) that the socket does not announce */
+#define TLS_ROUNDS                                                                                                     \
+	4 /* reads of one readiness event: TLS may hold a record's rest (16 KiB) that the socket does not announce */
 
 /* The guards of pgstart.c that are needed most, for a server that refuses them in the startup packet. */
 #define SESSION_SETS "SELECT set_config('statement_timeout','60s',false), set_config('idle_session_timeout','0',false)"
@@ -157,7 +161,8 @@ static void conn_break(struct pgconn *c, char *reason)
 	event_active(c->reap, 0, 0);
 }
 
-/* Answers what was submitted while there was no connection: later, since nobody expects an answer before his call has returned. */
+/* Answers what was submitted while there was no connection: later, since nobody expects an answer before his call has
+ * returned. */
 static void conn_refuse(struct pgconn *c)
 {
 	struct request_list refused = TAILQ_HEAD_INITIALIZER(refused);
@@ -299,8 +304,10 @@ static bool conn_result(struct pgconn *c)
 		conn_synced(c);
 		return true;
 	}
-	/* an error of libpq's own has no state: without memory it may lose an answer, and then the next ones are taken for others' */
-	if (res && PQresultStatus(res) == PGRES_FATAL_ERROR && !PQresultErrorField(res, PG_DIAG_SQLSTATE) && PQstatus(c->pg) != CONNECTION_BAD) {
+	/* an error of libpq's own has no state: without memory it may lose an answer, and then the next ones are taken
+	 * for others' */
+	if (res && PQresultStatus(res) == PGRES_FATAL_ERROR && !PQresultErrorField(res, PG_DIAG_SQLSTATE) &&
+		PQstatus(c->pg) != CONNECTION_BAD) {
 		PQclear(res);
 		conn_break(c, xstrdup("libpq had no memory for an answer"));
 		return false;
@@ -366,8 +373,9 @@ static void conn_checked(void *arg, const struct pgresult *r)
 		return;
 	}
 	if (PQntuples(r->res) == 1 && strcmp(PQgetvalue(r->res, 0, 0), "t") == 0) {
-		conn_break(c, xstrdup("the server is a standby (pg_is_in_recovery); set target_session_attrs=read-write in the connection "
-		                      "string and name all hosts there"));
+		conn_break(c, xstrdup("the server is a standby (pg_is_in_recovery); set "
+				      "target_session_attrs=read-write in the connection "
+				      "string and name all hosts there"));
 		return;
 	}
 	c->pooled = atoi(PQgetvalue(r->res, 0, 1)) != PQbackendPID(c->pg);
@@ -388,7 +396,8 @@ static void conn_ready(struct pgconn *c)
 	}
 	c->state = CONN_CHECKING;
 	conn_watch(c, EV_READ, true);
-	pgconn_query(c, NULL, "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()", 0, NULL, conn_checked, c);
+	pgconn_query(c, NULL, "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()", 0, NULL,
+		conn_checked, c);
 }
 
 /* One step of the asynchronous connect. */
@@ -428,7 +437,8 @@ static void conn_io(evutil_socket_t fd, short what, void *arg)
 	if (what & EV_WRITE)
 		conn_flush(c);
 	if (!c->broken)
-		conn_read(c); /* also after a write: PQflush reads when it cannot send, and what it took in makes no socket readable */
+		conn_read(c); /* also after a write: PQflush reads when it cannot send, and what it took in makes no
+		                 socket readable */
 	if (!c->broken && c->pg && c->state != CONN_CONNECTING)
 		conn_flush(c);
 }
@@ -443,7 +453,8 @@ static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 		conn_connect(c);
 	else if (c->state == CONN_CONNECTING || c->state == CONN_CHECKING)
 		conn_break(c, xasprintf("no connection within %d s", CONNECT_TIMEOUT_S));
-	else if (c->state == CONN_UP && !TAILQ_EMPTY(&c->pending)) /* a link that died behind a proxy, where no keepalive reaches */
+	else if (c->state == CONN_UP &&
+		 !TAILQ_EMPTY(&c->pending)) /* a link that died behind a proxy, where no keepalive reaches */
 		conn_break(c, xasprintf("no answer to a statement within %d s", ANSWER_TIMEOUT_S));
 }
 
@@ -471,7 +482,7 @@ static void conn_connect(struct pgconn *c)
 }
 
 struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const char *application_name, bool pipeline,
-                          const struct pgconn_events *events, void *arg)
+	const struct pgconn_events *events, void *arg)
 {
 	struct pgconn *c = xcalloc(1, sizeof(*c));
 
@@ -564,7 +575,7 @@ static struct request *request_new(const char *name, const char *sql, pgconn_res
 }
 
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
-                  pgconn_result_cb cb, void *arg)
+	pgconn_result_cb cb, void *arg)
 {
 	struct request *q = request_new(name, name ? NULL : sql, cb, arg);
 

@@ -1,4 +1,5 @@
-/* pgconn.h: one PostgreSQL connection on the event loop: connect, reconnect with backoff, statements in order, notifications. */
+/* pgconn.h: one PostgreSQL connection on the event loop: connect, reconnect with backoff, statements in order,
+ * notifications. */
 #ifndef PGCONN_H
 #define PGCONN_H
 
@@ -8,7 +9,8 @@
 
 struct pgconn;
 
-/* What became of a statement. `res` is NULL when the connection was lost (the outcome is unknown then if it was sent). */
+/* What became of a statement. `res` is NULL when the connection was lost (the outcome is unknown then if it was sent).
+ */
 struct pgresult {
 	PGresult *res;
 	const char *error;    /* one line; NULL when it succeeded and its transaction was committed */
@@ -19,8 +21,8 @@ struct pgresult {
 typedef void (*pgconn_result_cb)(void *arg, const struct pgresult *r);
 
 struct pgconn_events {
-	void (*up)(void *arg);                       /* connected, not a standby; statements may be sent */
-	void (*down)(void *arg, const char *reason); /* was up, and all statements were answered with an error */
+	void (*up)(void *arg);                         /* connected, not a standby; statements may be sent */
+	void (*down)(void *arg, const char *reason);   /* was up, and all statements were answered with an error */
 	void (*failed)(void *arg, const char *reason); /* a connection attempt failed; tried again by itself */
 	void (*notify)(void *arg, const char *channel, const char *payload, int pid);
 };
@@ -28,21 +30,23 @@ struct pgconn_events {
 /* With `pipeline` statements go out without waiting for the answers of earlier ones; a connection that LISTENs must not
  * use it, since notifications would wait between results. Nothing happens before pgconn_start(). */
 struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const char *application_name, bool pipeline,
-                          const struct pgconn_events *events, void *arg);
+	const struct pgconn_events *events, void *arg);
 void pgconn_start(struct pgconn *c);
-void pgconn_hang_up(struct pgconn *c); /* closes it, and answers all statements under way as lost; only pgconn_free() may follow */
+void pgconn_hang_up(
+	struct pgconn *c); /* closes it, and answers all statements under way as lost; only pgconn_free() may follow */
 void pgconn_free(struct pgconn *c); /* not from a callback of its own; statements under way get no callback */
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
 
 bool pgconn_is_up(const struct pgconn *c);
-/* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be relied upon or
- * left behind, no prepared statement, no session lock, no setting. */
+/* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be
+ * relied upon or left behind, no prepared statement, no session lock, no setting. */
 bool pgconn_is_pooled(const struct pgconn *c);
 
-/* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this connection
- * (sql is ignored). The callback always comes, after this has returned, unless the connection object is freed; cb may be NULL. */
+/* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this
+ * connection (sql is ignored). The callback always comes, after this has returned, unless the connection object is
+ * freed; cb may be NULL. */
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
-                  pgconn_result_cb cb, void *arg);
+	pgconn_result_cb cb, void *arg);
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg);
 
 /* Statements between these two are one transaction (pipelined connections only): all commit, or none does, and every

@@ -1,4 +1,5 @@
-/* pgstart.c: how a connection to PostgreSQL is begun: the parameters that guard it on both ends; and its errors in one line. */
+/* pgstart.c: how a connection to PostgreSQL is begun: the parameters that guard it on both ends; and its errors in one
+ * line. */
 #include "config.h"
 
 #include "pg/pgstart.h"
@@ -7,11 +8,13 @@
 
 #include <stdlib.h>
 
-/* Server-side guards of every session; a pooler may refuse them, then pgconn.c sends them by SET. The keepalives free the locks of
- * a host that vanished within ten seconds or so. */
+/* Server-side guards of every session; a pooler may refuse them, then pgconn.c sends them by SET. The keepalives free
+ * the locks of a host that vanished within ten seconds or so. */
 #define SESSION_OPTIONS                                                                                                \
-	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=0 -c jit=off " \
-	"-c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+	"-c statement_timeout=60s -c lock_timeout=10s -c idle_in_transaction_session_timeout=10s -c "                  \
+	"idle_session_timeout=0 -c jit=off "                                                                           \
+	"-c default_transaction_isolation=read\\ committed -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c "  \
+	"tcp_keepalives_count=3"
 
 char *pgstart_error(const PGconn *pg)
 {

@@ -1,10 +1,10 @@
 /* proc.c: making a child process that inherits nothing by accident, its sign of life, and the titles that ps shows. */
 #include "config.h"
 
-#include "process/proc.h"
 #include "base/log.h"
-#include "process/stats.h"
 #include "base/xalloc.h"
+#include "process/proc.h"
+#include "process/stats.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -173,8 +173,8 @@ void proc_beat(const struct proc_env *env)
 	(void)setitimer(ITIMER_REAL, &it, NULL);
 }
 
-/* Drops the mapped pages of every file that is not writable here. Only where none has been written to: the linker's tables are made
- * read-only after they were filled in, and would come back empty. */
+/* Drops the mapped pages of every file that is not writable here. Only where none has been written to: the linker's
+ * tables are made read-only after they were filled in, and would come back empty. */
 void proc_trim(void)
 {
 	FILE *f = fopen("/proc/self/smaps", "re");
@@ -195,7 +195,8 @@ void proc_trim(void)
 		fclose(f);
 }
 
-/* Becomes this program once more; see proc.h. By its path if that still leads to it, for under valgrind the link is valgrind. */
+/* Becomes this program once more; see proc.h. By its path if that still leads to it, for under valgrind the link is
+ * valgrind. */
 void proc_again(char **argv)
 {
 	char path[PATH_MAX];
@@ -244,8 +245,8 @@ void proc_title(int argc, char **argv)
 	environ = proc_title_vector = copy; /* and the first setenv() goes on with one of its own */
 	proc_title_args = xcalloc((size_t)argc, sizeof *proc_title_args);
 	for (i = 0; i < (size_t)argc; i++)
-		argv[i] = proc_title_args[i] =
-			xstrdup(argv[i]); /* options may be kept for as long as the process lives */
+		argv[i] = proc_title_args[i] = xstrdup(
+			argv[i]); /* options may be kept for as long as the process lives */
 }
 
 /* Sets the title; the part behind "pgmqd: " is also the process's short name. */

@@ -2,8 +2,8 @@
 #ifndef PROC_H
 #define PROC_H
 
-#include "settings/settings.h"
 #include "process/stats.h"
+#include "settings/settings.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -27,7 +27,7 @@ struct proc_env {
 	const struct proc_unit *units; /* all of them, for the listener and the control process */
 	size_t nunits;
 	bool after_crash; /* the process before this one in its place died */
-	int parent_fd; /* readable (end of file) when the supervisor is gone */
+	int parent_fd;    /* readable (end of file) when the supervisor is gone */
 };
 
 /* The children's main functions: each runs its loop and returns the exit status. SIGTERM means drain and leave. */
@@ -53,12 +53,12 @@ pid_t proc_fork(const int *keep, size_t nkeep);
  * the process should the loop hang when there is no supervisor left to notice. */
 void proc_beat(const struct proc_env *env);
 
-/* Lets go of the pages of programs and libraries that only the start needed; what is needed after all comes back by itself. For a process
- * that has little to do for long. */
+/* Lets go of the pages of programs and libraries that only the start needed; what is needed after all comes back by
+ * itself. For a process that has little to do for long. */
 void proc_trim(void);
 
-/* Nothing of this process and of its children goes into a core dump or to a debugger of the same user: they hold secrets and messages. A
- * program that they execute is its own affair again, but for the limit. */
+/* Nothing of this process and of its children goes into a core dump or to a debugger of the same user: they hold
+ * secrets and messages. A program that they execute is its own affair again, but for the limit. */
 void proc_no_core(void);
 
 /* Becomes this program once more, with other arguments; returns with errno when that cannot be. */

@@ -1,8 +1,9 @@
 /* stats.c: the shared mapping of counters, its slots, and the few ways of writing to one. */
 #include "config.h"
 
-#include "process/stats.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "process/stats.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 
 /* Counters are read by others while they grow; only their own value matters, never their order. */
 #define RELAXED memory_order_relaxed
@@ -20,15 +20,6 @@ const uint64_t stats_bounds_us[STATS_NBOUNDS] = { 100, 250, 500, 1000, 2500, 500
 
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
 	"a lock inside an atomic would not work between processes");
-
-/* Milliseconds of CLOCK_MONOTONIC. */
-int64_t stats_now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 /* Maps room for `nslots` slots; pages that no process writes to cost nothing. */
 struct stats *stats_create(size_t nslots)
@@ -42,7 +33,7 @@ struct stats *stats_create(size_t nslots)
 		exit(1);
 	}
 	st->nslots = nslots;
-	atomic_store(&st->started_ms, stats_now_ms());
+	atomic_store(&st->started_ms, clock_monotonic_ms());
 	atomic_store(&st->generation, 1);
 	return st;
 }
@@ -94,7 +85,8 @@ void stats_release(struct stats *st, struct stats_slot *s)
 	for (i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
 		struct stats_extra *x = &s->extra[i], *to;
 
-		if (atomic_load(&x->kind) == STATS_EXTRA_COUNTER && (to = stats_extra(heir, STATS_EXTRA_COUNTER, x->name, x->help, x->label, x->value)) != NULL)
+		if (atomic_load(&x->kind) == STATS_EXTRA_COUNTER &&
+			(to = stats_extra(heir, STATS_EXTRA_COUNTER, x->name, x->help, x->label, x->value)) != NULL)
 			atomic_fetch_add_explicit(&to->number, atomic_load_explicit(&x->number, RELAXED), RELAXED);
 	}
 	for (h = 0; h < STATS_NHISTOGRAMS; h++) {
@@ -147,7 +139,8 @@ void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us)
 }
 
 /* Finds a plugin's number, or takes a free place for it. */
-struct stats_extra *stats_extra(struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value)
+struct stats_extra *stats_extra(
+	struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value)
 {
 	size_t i;
 
@@ -171,7 +164,7 @@ struct stats_extra *stats_extra(struct stats_slot *s, int kind, const char *name
 /* Gives a sign of life. */
 void stats_beat(struct stats_slot *s)
 {
-	atomic_store_explicit(&s->beat_ms, stats_now_ms(), RELAXED);
+	atomic_store_explicit(&s->beat_ms, clock_monotonic_ms(), RELAXED);
 }
 
 /* Says how the process or queue is. */

@@ -19,11 +19,12 @@
 	X(STAT_LEASE_LOST, "lease_lost_total", "Outcomes refused because the lease had gone to someone else.")         \
 	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
 	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \
-	X(STAT_MISSED, "notifications_missed_total", "Messages that a fallback poll found, and no notification had told of.")    \
+	X(STAT_MISSED, "notifications_missed_total",                                                                   \
+		"Messages that a fallback poll found, and no notification had told of.")                               \
 	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
-	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                       \
-	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                 \
-	X(STAT_SCHEDULE_FAILED, "schedule_failures_total", "Runs of schedules that failed.")                          \
+	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                        \
+	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                  \
+	X(STAT_SCHEDULE_FAILED, "schedule_failures_total", "Runs of schedules that failed.")                           \
 	X(STAT_SCHEDULE_SKIPPED, "schedule_skipped_total", "Times of schedules that were skipped for being too late.")
 
 /* Values that go up and down. */
@@ -32,10 +33,12 @@
 	X(GAUGE_WAITING, "prefetched", "Messages claimed that wait for a free slot.")                                  \
 	X(GAUGE_CONNECTED, "connected", "1 while the database connection is up.")                                      \
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
-	X(GAUGE_PAUSED, "paused", "1 while the queue pauses, after a configuration error or by an operator.")                             \
+	X(GAUGE_PAUSED, "paused", "1 while the queue pauses, after a configuration error or by an operator.")          \
 	X(GAUGE_HELD, "held", "1 while an operator has paused the queue.")                                             \
-	X(GAUGE_TAKEN_OVER, "schedules_taken_over", "Schedules of pg_cron's that are run here, since its launcher is dead.") \
-	X(GAUGE_STALL, "callback_longest_seconds", "Longest time that one callback of the plugin kept the loop waiting.")
+	X(GAUGE_TAKEN_OVER, "schedules_taken_over",                                                                    \
+		"Schedules of pg_cron's that are run here, since its launcher is dead.")                               \
+	X(GAUGE_STALL, "callback_longest_seconds",                                                                     \
+		"Longest time that one callback of the plugin kept the loop waiting.")
 
 #define STATS_ID(id, name, help) id,
 enum stats_counter { STATS_COUNTERS(STATS_ID) STATS_NCOUNTERS };
@@ -43,9 +46,18 @@ enum stats_gauge { STATS_GAUGES(STATS_ID) STATS_NGAUGES };
 #undef STATS_ID
 
 /* Histograms of a message's life, in microseconds, with fixed bounds (stats_bounds_us). */
-/* Enqueue to wake-up; wake-up to claimed; enqueue to start; start to outcome; outcome to settled; one call into the plugin; how late
- * the loop comes to a timer. */
-enum stats_histogram { HIST_WAKE, HIST_CLAIM, HIST_WAIT, HIST_RUN, HIST_SETTLE, HIST_CALLBACK, HIST_LAG, STATS_NHISTOGRAMS };
+/* Enqueue to wake-up; wake-up to claimed; enqueue to start; start to outcome; outcome to settled; one call into the
+ * plugin; how late the loop comes to a timer. */
+enum stats_histogram {
+	HIST_WAKE,
+	HIST_CLAIM,
+	HIST_WAIT,
+	HIST_RUN,
+	HIST_SETTLE,
+	HIST_CALLBACK,
+	HIST_LAG,
+	STATS_NHISTOGRAMS
+};
 #define STATS_NBOUNDS 17
 
 enum stats_role { ROLE_FREE = 0, ROLE_SUPERVISOR, ROLE_LISTENER, ROLE_WORKER, ROLE_CONTROL };
@@ -79,13 +91,13 @@ struct stats_extra {
  * the first block, which the supervisor sets before and after the process's life, and the state as said above. */
 struct stats_slot {
 	_Atomic int role;
-	_Atomic int pid; /* 0: not running */
+	_Atomic int pid;     /* 0: not running */
 	_Atomic int retired; /* 1: a reload put another process in its place, and it drains; its counts still count */
 	_Atomic uint32_t restarts;
-	_Atomic int64_t started_ms;         /* CLOCK_MONOTONIC */
-	int lead;                           /* 1: a process's first slot: the one that beats, and stands for it */
-	char process[80];                   /* "supervisor", "listener", "control", or the name of the worker's unit */
-	char queue[64], plugin[64];         /* "" for a process without a queue */
+	_Atomic int64_t started_ms; /* CLOCK_MONOTONIC */
+	int lead;                   /* 1: a process's first slot: the one that beats, and stands for it */
+	char process[80];           /* "supervisor", "listener", "control", or the name of the worker's unit */
+	char queue[64], plugin[64]; /* "" for a process without a queue */
 
 	_Atomic int state;
 	_Atomic int64_t beat_ms; /* CLOCK_MONOTONIC of the last sign of life */
@@ -114,8 +126,8 @@ struct stats *stats_create(size_t nslots); /* MAP_SHARED | MAP_ANONYMOUS, surviv
 
 /* For the supervisor: takes a free slot (NULL when there is none), and gives one back. Counters of a slot that is
  * given back are added to another one of the same queue, so that a reload does not set the queue's counters back. */
-struct stats_slot *stats_take(struct stats *st, enum stats_role role, const char *process, const char *queue,
-                              const char *plugin);
+struct stats_slot *stats_take(
+	struct stats *st, enum stats_role role, const char *process, const char *queue, const char *plugin);
 void stats_release(struct stats *st, struct stats_slot *s);
 size_t stats_free_slots(const struct stats *st);
 
@@ -123,12 +135,12 @@ void stats_add(struct stats_slot *s, enum stats_counter c, uint64_t n);
 void stats_gauge(struct stats_slot *s, enum stats_gauge g, int64_t value);
 void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us);
 /* The plugin's number of that name and value of its label, made at the first call; NULL when there is no room. */
-struct stats_extra *stats_extra(struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value);
+struct stats_extra *stats_extra(
+	struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value);
 void stats_beat(struct stats_slot *s);
 void stats_state(struct stats_slot *s, enum stats_state state);
-void stats_error(struct stats_slot *s, const char *text); /* cut to fit */
+void stats_error(struct stats_slot *s, const char *text);                  /* cut to fit */
 void stats_error_read(const struct stats_slot *s, char *buf, size_t size); /* "" when there was none */
 const char *stats_state_name(int state);
-int64_t stats_now_ms(void); /* CLOCK_MONOTONIC */
 
 #endif

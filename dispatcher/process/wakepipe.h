@@ -1,10 +1,12 @@
-/* wakepipe.h: what the listener writes into a worker's pipe: one of these 16-bit words at a time (atomic, below PIPE_BUF). */
+/* wakepipe.h: what the listener writes into a worker's pipe: one of these 16-bit words at a time (atomic, below
+ * PIPE_BUF). */
 #ifndef WAKEUP_H
 #define WAKEUP_H
 
 #include <stdint.h>
 
-/* Below WAKE_OPERATED: the index of a queue within its unit; with that bit set, an operator has paused or resumed it. */
+/* Below WAKE_OPERATED: the index of a queue within its unit; with that bit set, an operator has paused or resumed it.
+ */
 typedef uint16_t wake_word;
 enum {
 	WAKE_OPERATED = 0x8000,

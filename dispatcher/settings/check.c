@@ -1,8 +1,8 @@
 /* check.c: what an option's type cannot say about pgmqd's own settings. */
 #include "config.h"
 
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -78,7 +78,8 @@ static PQconninfoOption *conninfo_defaults(const char *service)
 	return defaults;
 }
 
-/* Whether one host of a list, `len` bytes of it, is this machine: a socket's directory, or an address of the loopback. */
+/* Whether one host of a list, `len` bytes of it, is this machine: a socket's directory, or an address of the loopback.
+ */
 static bool host_is_local(const char *host, size_t len)
 {
 	static const char localhost[] = "localhost";
@@ -88,7 +89,8 @@ static bool host_is_local(const char *host, size_t len)
 		return true;
 	if (len >= n && strncasecmp(host + len - n, localhost, n) == 0 && (len == n || host[len - n - 1] == '.'))
 		return true;
-	return (len == 3 && strncmp(host, "::1", 3) == 0) || (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len);
+	return (len == 3 && strncmp(host, "::1", 3) == 0) ||
+	       (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len);
 }
 
 /* The first host of a list that is not this machine, with its length; NULL when all are. */
@@ -103,7 +105,8 @@ static const char *host_find_remote(const char *list, size_t *len)
 	}
 }
 
-/* The database is elsewhere: then its certificate is checked, unless that was waived. libpq's own default asks for no encryption at all. */
+/* The database is elsewhere: then its certificate is checked, unless that was waived. libpq's own default asks for no
+ * encryption at all. */
 static void check_tls(const struct settings *s, unsigned line, char **errors)
 {
 	PQconninfoOption *given, *defaults;
@@ -126,11 +129,14 @@ static void check_tls(const struct settings *s, unsigned line, char **errors)
 	roots = EITHER("sslrootcert");
 #undef EITHER
 	host = host ? host_find_remote(host, &len) : NULL;
-	if (host && !(mode && strcmp(mode, "verify-full") == 0) && !(roots && strcmp(roots, "system") == 0 && PQlibVersion() >= 160000))
+	if (host && !(mode && strcmp(mode, "verify-full") == 0) &&
+		!(roots && strcmp(roots, "system") == 0 && PQlibVersion() >= 160000))
 		settings_error(errors,
-		    "%s:%u: [pgmqd]: the database is on another machine (%.*s), and with sslmode=%s passwords and messages could be read or "
-		    "taken on the way: add sslmode=verify-full and sslrootcert=FILE to the connection string, or write allow_insecure = yes",
-		    s->path, line, (int)len, host, mode ? mode : "prefer");
+			"%s:%u: [pgmqd]: the database is on another machine (%.*s), and with sslmode=%s passwords and "
+			"messages could be read or "
+			"taken on the way: add sslmode=verify-full and sslrootcert=FILE to the connection string, or "
+			"write allow_insecure = yes",
+			s->path, line, (int)len, host, mode ? mode : "prefer");
 	PQconninfoFree(given);
 	PQconninfoFree(defaults);
 }
@@ -144,60 +150,77 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 		settings_error(errors, "%s:%u: [pgmqd]: channel has to be a name of 1 to 63 bytes", s->path, line);
 	check_tls(s, line, errors);
 	if (!listen_is_good(s->http_listen))
-		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off", s->path, line,
-		    s->http_listen);
+		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off",
+			s->path, line, s->http_listen);
 	if (*s->http_token && (strlen(s->http_token) < CHECK_TOKEN_MIN || strpbrk(s->http_token, " \t")))
-		settings_error(errors, "%s:%u: [pgmqd]: http_token%s has to be %d characters or more, without blanks (openssl rand -hex 32 makes one)",
-		    s->path, line, getenv("PGMQD_HTTP_TOKEN") ? " (or PGMQD_HTTP_TOKEN in the environment)" : "", CHECK_TOKEN_MIN);
+		settings_error(errors,
+			"%s:%u: [pgmqd]: http_token%s has to be %d characters or more, without blanks (openssl rand "
+			"-hex 32 makes one)",
+			s->path, line, getenv("PGMQD_HTTP_TOKEN") ? " (or PGMQD_HTTP_TOKEN in the environment)" : "",
+			CHECK_TOKEN_MIN);
 	if (!is_word(s->default_lang, 15, "-_"))
-		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en", s->path, line, s->default_lang);
+		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en",
+			s->path, line, s->default_lang);
 	if (s->fallback_poll < CHECK_POLL_MIN)
 		settings_error(errors, "%s:%u: [pgmqd]: fallback_poll%s has to be %dms or more", s->path, line,
-		    getenv("WORKER_INTERVAL_MS") ? " (or WORKER_INTERVAL_MS in the environment)" : "", CHECK_POLL_MIN);
+			getenv("WORKER_INTERVAL_MS") ? " (or WORKER_INTERVAL_MS in the environment)" : "",
+			CHECK_POLL_MIN);
 	if (s->poll_when_deaf < CHECK_POLL_MIN)
-		settings_error(errors, "%s:%u: [pgmqd]: poll_when_deaf has to be %dms or more", s->path, line, CHECK_POLL_MIN);
+		settings_error(
+			errors, "%s:%u: [pgmqd]: poll_when_deaf has to be %dms or more", s->path, line, CHECK_POLL_MIN);
 	if (s->watchdog != 0 && s->watchdog < 1000)
-		settings_error(errors, "%s:%u: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off", s->path, line);
+		settings_error(
+			errors, "%s:%u: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off", s->path, line);
 }
 
 /* A number outside its bounds. */
-static void check_range(const struct settings *s, const struct queue_settings *q, const char *what, uint64_t n, uint64_t min, uint64_t max,
-    char **errors)
+static void check_range(const struct settings *s, const struct queue_settings *q, const char *what, uint64_t n,
+	uint64_t min, uint64_t max, char **errors)
 {
 	if (n < min || n > max)
-		settings_error(errors, "%s:%u: [queue %s]: %s = %" PRIu64 " is out of bounds (from %" PRIu64 " to %" PRIu64 ")", s->path,
-		    q->line, q->name, what, n, min, max);
+		settings_error(errors,
+			"%s:%u: [queue %s]: %s = %" PRIu64 " is out of bounds (from %" PRIu64 " to %" PRIu64 ")",
+			s->path, q->line, q->name, what, n, min, max);
 }
 
 /* Checks one [queue NAME]. */
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors)
 {
 	if (!q->plugin || !*q->plugin)
-		settings_error(errors, "%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path, q->line,
-		    q->name);
+		settings_error(errors,
+			"%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path,
+			q->line, q->name);
 	else if (*q->plugin != '/' && !is_word(q->plugin, 63, "-_"))
-		settings_error(errors, "%s:%u: [queue %s]: plugin: \"%.100s\" is neither a plugin's name nor the absolute path of its file",
-		    s->path, q->line, q->name, q->plugin);
+		settings_error(errors,
+			"%s:%u: [queue %s]: plugin: \"%.100s\" is neither a plugin's name nor the absolute path of its "
+			"file",
+			s->path, q->line, q->name, q->plugin);
 	if (q->group && *q->group && !is_word(q->group, 40, "-_"))
-		settings_error(errors, "%s:%u: [queue %s]: group: \"%.100s\" is not a name (letters, digits, - and _, at most 40)", s->path,
-		    q->line, q->name, q->group);
+		settings_error(errors,
+			"%s:%u: [queue %s]: group: \"%.100s\" is not a name (letters, digits, - and _, at most 40)",
+			s->path, q->line, q->name, q->group);
 	check_range(s, q, "processes", q->processes, 1, CHECK_PROCESSES_MAX, errors);
 	if (q->group && *q->group && q->processes > 1)
-		settings_error(errors, "%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes", s->path,
-		    q->line, q->name);
+		settings_error(errors,
+			"%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes",
+			s->path, q->line, q->name);
 	check_range(s, q, "nice", q->nice, 0, 19, errors);
 	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "max_attempts", q->max_attempts, 1, CHECK_ATTEMPTS_MAX, errors);
 	if (q->visibility_timeout < CHECK_LEASE_MIN)
-		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line, q->name);
+		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line,
+			q->name);
 	if (q->backoff_min > q->backoff_max)
-		settings_error(errors, "%s:%u: [queue %s]: backoff_min is greater than backoff_max", s->path, q->line, q->name);
+		settings_error(errors, "%s:%u: [queue %s]: backoff_min is greater than backoff_max", s->path, q->line,
+			q->name);
 	if (q->config_retry < CHECK_POLL_MIN)
-		settings_error(errors, "%s:%u: [queue %s]: config_retry has to be %dms or more", s->path, q->line, q->name, CHECK_POLL_MIN);
+		settings_error(errors, "%s:%u: [queue %s]: config_retry has to be %dms or more", s->path, q->line,
+			q->name, CHECK_POLL_MIN);
 	if (q->fallback_poll != 0 && q->fallback_poll < CHECK_POLL_MIN)
-		settings_error(errors, "%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path, q->line,
-		    q->name, CHECK_POLL_MIN);
+		settings_error(errors,
+			"%s:%u: [queue %s]: fallback_poll has to be %dms or more, or 0 for the one of [pgmqd]", s->path,
+			q->line, q->name, CHECK_POLL_MIN);
 }
 
 /* Checks one [job TYPE]: its name is a part of paths, and its queue has to be one of ours if it is here. */
@@ -207,13 +230,17 @@ void settings_check_job(const struct settings *s, const struct job_settings *j, 
 
 	for (size_t i = 0; i < sizeof(taken) / sizeof(*taken); i++)
 		if (strcmp(j->name, taken[i]) == 0)
-			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name", s->path, j->line, j->name, j->name);
+			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name",
+				s->path, j->line, j->name, j->name);
 	if (!j->queue || !is_word(j->queue, 47, "_")) {
-		settings_error(errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
+		settings_error(
+			errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
 		return;
 	}
 	for (size_t i = 0; i < s->nqueues; i++)
 		if (strcasecmp(s->queues[i].name, j->queue) == 0 && strcmp(s->queues[i].on_done, "archive") != 0)
-			settings_error(errors, "%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the archive",
-			    s->path, j->line, j->name, j->queue, s->queues[i].on_done);
+			settings_error(errors,
+				"%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the "
+				"archive",
+				s->path, j->line, j->name, j->queue, s->queues[i].on_done);
 }

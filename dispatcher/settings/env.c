@@ -1,9 +1,11 @@
-/* env.c: what comes from the environment: the variables that fill options in, files with one value each, and .env files. */
+/* env.c: what comes from the environment: the variables that fill options in, files with one value each, and .env
+ * files. */
 #include "config.h"
 
+#include "base/hash.h"
 #include "base/log.h"
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -27,7 +29,8 @@ void settings_env_warn_of_mode(const char *path, const struct stat *st, bool hol
 		log_warn("%s can be read by everybody, and files like this hold secrets: chmod o= it", path);
 }
 
-/* Reads a file that is one value, without the newline at its end. NULL with *error; or with neither, when there is no such file. */
+/* Reads a file that is one value, without the newline at its end. NULL with *error; or with neither, when there is no
+ * such file. */
 static char *env_read(const char *path, char **error)
 {
 	char *text = xmalloc(VALUE_MAX + 2);
@@ -98,7 +101,7 @@ char *settings_env_value(const struct pgmqd_option *row, char **source, char **e
 	if (!path && text && *text)
 		value = xstrdup(text);
 	if (value && row->type == PGMQD_DURATION && len > 3 && strcmp(row->env + len - 3, "_MS") == 0 && *value &&
-	    value[strspn(value, "0123456789")] == '\0') {
+		value[strspn(value, "0123456789")] == '\0') {
 		text = value;
 		value = xasprintf("%sms", text);
 		free((char *)text);
@@ -117,7 +120,7 @@ char *settings_env_value(const struct pgmqd_option *row, char **source, char **e
 	return value;
 }
 
-/* Mixes what tells one state of a file from another into a number (FNV-1a). */
+/* Mixes what tells one state of a file from another into a number. */
 static uint64_t env_mix(uint64_t hash, const char *path)
 {
 	struct stat st;
@@ -129,16 +132,14 @@ static uint64_t env_mix(uint64_t hash, const char *path)
 		parts[2] = (uint64_t)st.st_mtim.tv_sec;
 		parts[3] = (uint64_t)st.st_mtim.tv_nsec;
 	}
-	for (size_t i = 0; i < 4; i++)
-		hash = (hash ^ parts[i]) * 0x100000001b3;
-	return hash;
+	return hash_add(hash, parts, sizeof(parts));
 }
 
 /* A number that changes when a file that values come from does: which of them matter only the plugins know. */
 uint64_t settings_env_files(void)
 {
 	const char *dir = getenv("CREDENTIALS_DIRECTORY");
-	uint64_t hash = 0xcbf29ce484222325;
+	uint64_t hash = HASH_START;
 
 	for (char **e = environ; *e; e++) {
 		const char *equals = strchr(*e, '=');
@@ -153,7 +154,8 @@ uint64_t settings_env_files(void)
 void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given, char **errors)
 {
 	for (size_t i = 0; table && table[i].name; i++) {
-		char *source = NULL, *error = NULL, *value = given[i] ? NULL : settings_env_value(&table[i], &source, &error);
+		char *source = NULL, *error = NULL,
+		     *value = given[i] ? NULL : settings_env_value(&table[i], &source, &error);
 
 		if (error)
 			settings_error(errors, "%s: %s", table[i].name, error);
@@ -173,8 +175,8 @@ void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given
 	}
 }
 
-/* A quoted value, in place: '...' is taken as it stands, "..." knows \n, \t, \r, \", \\ and \$. What follows the closing quote must be
- * blank or a comment. NULL, or what is wrong. */
+/* A quoted value, in place: '...' is taken as it stands, "..." knows \n, \t, \r, \", \\ and \$. What follows the
+ * closing quote must be blank or a comment. NULL, or what is wrong. */
 static const char *unquote(char *s, char **value)
 {
 	char quote = *s++, *out = s;

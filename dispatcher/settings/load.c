@@ -2,8 +2,8 @@
 #include "config.h"
 
 #include "base/log.h"
-#include "settings/settings.h"
 #include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -87,13 +87,18 @@ static void load_open_queue(struct load *l, const char *name)
 	struct queue_settings *q;
 
 	if (!queue_name_is_good(name)) {
-		LOAD_ERROR(l, "[queue %s]: not the name of a queue (letters, digits and _, not a digit first, at most 47 characters)", name);
+		LOAD_ERROR(l,
+			"[queue %s]: not the name of a queue (letters, digits and _, not a digit first, at most 47 "
+			"characters)",
+			name);
 		return;
 	}
 	for (size_t i = 0; i < l->s->nqueues; i++)
 		if (strcasecmp(l->s->queues[i].name, name) == 0) {
-			LOAD_ERROR(l, "[queue %s]: the queue has a section already, in line %u%s", name, l->s->queues[i].line,
-			    strcmp(l->s->queues[i].name, name) ? " (pgmq does not tell upper from lower case)" : "");
+			LOAD_ERROR(l, "[queue %s]: the queue has a section already, in line %u%s", name,
+				l->s->queues[i].line,
+				strcmp(l->s->queues[i].name, name) ? " (pgmq does not tell upper from lower case)"
+								   : "");
 			return;
 		}
 	l->s->queues = xrealloc(l->s->queues, l->s->nqueues + 1, sizeof(*l->s->queues));
@@ -113,12 +118,14 @@ static void load_open_job(struct load *l, const char *name)
 	size_t len = strlen(name);
 
 	if (len == 0 || len > 63 || strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-_") != len) {
-		LOAD_ERROR(l, "[job %s]: not the name of a job type (a-z, digits, - and _, at most 63 characters)", name);
+		LOAD_ERROR(
+			l, "[job %s]: not the name of a job type (a-z, digits, - and _, at most 63 characters)", name);
 		return;
 	}
 	for (size_t i = 0; i < l->s->njobs; i++)
 		if (strcmp(l->s->jobs[i].name, name) == 0) {
-			LOAD_ERROR(l, "[job %s]: the job type has a section already, in line %u", name, l->s->jobs[i].line);
+			LOAD_ERROR(l, "[job %s]: the job type has a section already, in line %u", name,
+				l->s->jobs[i].line);
 			return;
 		}
 	l->s->jobs = xrealloc(l->s->jobs, l->s->njobs + 1, sizeof(*l->s->jobs));
@@ -130,7 +137,8 @@ static void load_open_job(struct load *l, const char *name)
 	l->section = SECTION_JOB;
 }
 
-/* Starts a section by its head, "pgmqd", "queue NAME" or "job TYPE"; anything else leaves a bad one, whose lines are passed over. */
+/* Starts a section by its head, "pgmqd", "queue NAME" or "job TYPE"; anything else leaves a bad one, whose lines are
+ * passed over. */
 static void load_open_section(struct load *l, char *head)
 {
 	size_t word = strcspn(head, " \t");
@@ -160,7 +168,8 @@ static void load_open_section(struct load *l, char *head)
 		else if (g.name)
 			LOAD_ERROR(l, "[%s]: unknown section (did you mean [pgmqd]?)", head);
 		else
-			LOAD_ERROR(l, "[%s%s%s]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])", head, *name ? " " : "", name);
+			LOAD_ERROR(l, "[%s%s%s]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])",
+				head, *name ? " " : "", name);
 	}
 }
 
@@ -212,7 +221,9 @@ static void load_pair(struct load *l, struct queue_settings *q, const char *key,
 			return;
 		}
 	q->pairs = xrealloc(q->pairs, q->npairs + 1, sizeof(*q->pairs));
-	q->pairs[q->npairs++] = (struct settings_pair){ .key = xstrdup(key), .value = xstrdup(value), .line = l->lineno };
+	q->pairs[q->npairs++] = (struct settings_pair){
+		.key = xstrdup(key), .value = xstrdup(value), .line = l->lineno
+	};
 }
 
 /* A key of [pgmqd] that is none. */
@@ -232,7 +243,8 @@ static void load_refuse_global(struct load *l, const char *key)
 /* libinih's handler: one key = value. Which section it is in is known better here. */
 static int load_key(void *arg, const char *section, const char *key, const char *value
 #if INI_HANDLER_LINENO
-    , int lineno
+	,
+	int lineno
 #endif
 )
 {
@@ -296,8 +308,8 @@ static void load_settle_line(struct load *l)
 	l->pending = false;
 }
 
-/* libinih's reader: gives it one line at a time without what it would misread: long lines (which it cuts), indented lines (which it
- * takes for the rest of the value above) and heads of sections. */
+/* libinih's reader: gives it one line at a time without what it would misread: long lines (which it cuts), indented
+ * lines (which it takes for the rest of the value above) and heads of sections. */
 static char *load_read(char *buf, int size, void *arg)
 {
 	static const char empty[] = "\n";
@@ -329,8 +341,10 @@ static char *load_read(char *buf, int size, void *arg)
 		return buf;
 	}
 	if (n > size - 4) { /* libinih wants room for CR, LF and NUL */
-		LOAD_ERROR(l, "\"%.*s\": the line is too long, %zd characters; %d is the most (use the environment for such a value)",
-		    load_word(s), s, n, size - 4);
+		LOAD_ERROR(l,
+			"\"%.*s\": the line is too long, %zd characters; %d is the most (use the environment for such "
+			"a value)",
+			load_word(s), s, n, size - 4);
 		return buf;
 	}
 	memcpy(buf, s, (size_t)n);
@@ -348,8 +362,9 @@ static FILE *load_open(struct settings *s, char **errors)
 
 	if (!f && errno == ENOENT) {
 		settings_error(errors,
-		    "%s: there is no such settings file (`pgmqd run --sample` prints one to start from; -c FILE or PGMQD_CONF names another)",
-		    s->path);
+			"%s: there is no such settings file (`pgmqd run --sample` prints one to start from; -c FILE or "
+			"PGMQD_CONF names another)",
+			s->path);
 		return NULL;
 	}
 	if (f && fstat(fileno(f), &st) == 0) {
@@ -374,12 +389,14 @@ static void load_warn_of_password(const struct settings *s)
 	char *shown = settings_redact_conninfo(s->database);
 
 	if (s->lines[row - settings_global_options] && s->world_readable && strcmp(shown, s->database) != 0)
-		log_warn("%s holds the password of the database and can be read by everybody: chmod o= it, or set PGPASSWORD or DATABASE_URL",
-		    s->path);
+		log_warn("%s holds the password of the database and can be read by everybody: chmod o= it, or set "
+			 "PGPASSWORD or DATABASE_URL",
+			s->path);
 	free(shown);
 	row = option_find(settings_global_options, "http_token");
 	if (s->lines[row - settings_global_options] && s->world_readable && *s->http_token)
-		log_warn("%s holds http_token and can be read by everybody: chmod o= it, or set PGMQD_HTTP_TOKEN", s->path);
+		log_warn("%s holds http_token and can be read by everybody: chmod o= it, or set PGMQD_HTTP_TOKEN",
+			s->path);
 }
 
 /* Reads the settings. */

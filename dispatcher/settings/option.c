@@ -1,9 +1,9 @@
 /* option.c: parses, prints and compares the values of option tables, by their rows' types. */
 #include "config.h"
 
-#include "settings/option.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/option.h"
 
 #include <ctype.h>
 #include <inttypes.h>
@@ -12,8 +12,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define OPTION_DURATION_MAX (INT64_C(36500) * 86400 * 1000) /* 100 years: far from any overflow in the arithmetic on top */
-#define GUESS_MAX 64 /* longer names are not guessed at */
+#define OPTION_DURATION_MAX                                                                                            \
+	(INT64_C(36500) * 86400 * 1000) /* 100 years: far from any overflow in the arithmetic on top */
+#define GUESS_MAX 64                    /* longer names are not guessed at */
 
 /* A unit behind a number. */
 struct unit {
@@ -22,13 +23,16 @@ struct unit {
 };
 
 /* Largest first, for printing. */
-static const struct unit duration_units[] = { { "d", 86400000 }, { "h", 3600000 }, { "min", 60000 }, { "s", 1000 }, { "ms", 1 }, { NULL, 0 } };
-static const struct unit bytes_units[] = { { "TB", 1ULL << 40 }, { "GB", 1 << 30 }, { "MB", 1 << 20 }, { "kB", 1 << 10 }, { "B", 1 }, { NULL, 0 } };
+static const struct unit duration_units[] = { { "d", 86400000 }, { "h", 3600000 }, { "min", 60000 }, { "s", 1000 },
+	{ "ms", 1 }, { NULL, 0 } };
+static const struct unit bytes_units[] = { { "TB", 1ULL << 40 }, { "GB", 1 << 30 }, { "MB", 1 << 20 },
+	{ "kB", 1 << 10 }, { "B", 1 }, { NULL, 0 } };
 
 /* Whether the row's field is a string. */
 static bool option_is_string(const struct pgmqd_option *row)
 {
-	return row->type == PGMQD_STRING || row->type == PGMQD_SECRET || row->type == PGMQD_URL || row->type == PGMQD_ENUM;
+	return row->type == PGMQD_STRING || row->type == PGMQD_SECRET || row->type == PGMQD_URL ||
+	       row->type == PGMQD_ENUM;
 }
 
 /* Digits at the front of *text, which moves behind them. False: none, or more than 64 bits. */
@@ -52,7 +56,8 @@ static bool parse_digits(const char **text, uint64_t *value)
 }
 
 /* A number with a unit, or with none and then counted in `bare`. */
-static bool parse_with_unit(const char *text, const struct unit *units, uint64_t bare, bool any_case, uint64_t max, uint64_t *value)
+static bool parse_with_unit(
+	const char *text, const struct unit *units, uint64_t bare, bool any_case, uint64_t max, uint64_t *value)
 {
 	uint64_t factor = bare, n;
 
@@ -212,7 +217,10 @@ char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 		free(choices);
 		return error;
 	case PGMQD_BOOL:
-		return parse_bool(text, field) ? NULL : option_refuse(row, text, "a yes or no (write yes or no, true or false, on or off, 1 or 0)");
+		return parse_bool(text, field)
+		               ? NULL
+		               : option_refuse(
+					 row, text, "a yes or no (write yes or no, true or false, on or off, 1 or 0)");
 	case PGMQD_UINT:
 		if (!parse_digits(&text, &n) || *text)
 			return option_refuse(row, text, "a whole number from 0 up");
@@ -229,7 +237,8 @@ char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 		*(uint64_t *)field = n;
 		return NULL;
 	default:
-		return xasprintf("%s: the option is of a type (%u) that this pgmqd does not know", row->name, (unsigned)row->type);
+		return xasprintf("%s: the option is of a type (%u) that this pgmqd does not know", row->name,
+			(unsigned)row->type);
 	}
 }
 
@@ -302,7 +311,8 @@ static unsigned guess_distance(const char *a, const char *b)
 				best = up[j] + 1;
 			if (cur[j - 1] + 1 < best)
 				best = cur[j - 1] + 1;
-			if (i > 1 && j > 1 && ca == guess_fold(b[j - 2]) && guess_fold(a[i - 2]) == cb && upup[j - 2] + 1 < best)
+			if (i > 1 && j > 1 && ca == guess_fold(b[j - 2]) && guess_fold(a[i - 2]) == cb &&
+				upup[j - 2] + 1 < best)
 				best = upup[j - 2] + 1;
 			cur[j] = best;
 		}
@@ -358,7 +368,7 @@ char *option_print(const struct pgmqd_option *row, const void *base)
 	case PGMQD_UINT:
 		return xasprintf("%" PRIu64, *(const uint64_t *)field);
 	case PGMQD_DURATION:
-		return print_with_unit((uint64_t)*(const int64_t *)field, duration_units);
+		return print_with_unit((uint64_t) * (const int64_t *)field, duration_units);
 	case PGMQD_BYTES:
 		return print_with_unit(*(const uint64_t *)field, bytes_units);
 	default:
@@ -369,7 +379,8 @@ char *option_print(const struct pgmqd_option *row, const void *base)
 /* Names a row's type. */
 const char *option_type_name(const struct pgmqd_option *row)
 {
-	static const char *const names[] = { "unknown", "string", "secret", "yes/no", "number", "duration", "size", "URL", "choice" };
+	static const char *const names[] = { "unknown", "string", "secret", "yes/no", "number", "duration", "size",
+		"URL", "choice" };
 
 	return names[row->type < sizeof(names) / sizeof(names[0]) ? row->type : 0];
 }

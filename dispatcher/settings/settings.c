@@ -1,9 +1,9 @@
 /* settings.c: the tables of pgmqd's own options, and what is done with settings once they are read. */
 #include "config.h"
 
-#include "settings/settings.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,77 +15,103 @@
 
 const struct pgmqd_option settings_global_options[] = {
 	{ "database", PGMQD_STRING, 0, GLOBAL(database), "",
-	    "Connection string or URI of the database; empty leaves everything to the PG* variables.", "DATABASE_URL", NULL },
+		"Connection string or URI of the database; empty leaves everything to the PG* variables.",
+		"DATABASE_URL", NULL },
 	{ "allow_insecure", PGMQD_BOOL, 0, GLOBAL(allow_insecure), "no",
-	    "Allow a connection to a database on another machine that is less than sslmode=verify-full.", NULL, NULL },
-	{ "channel", PGMQD_STRING, 0, GLOBAL(channel), "pgmqd", "Notification channel on which the wake-ups arrive.", NULL, NULL },
+		"Allow a connection to a database on another machine that is less than sslmode=verify-full.", NULL,
+		NULL },
+	{ "channel", PGMQD_STRING, 0, GLOBAL(channel), "pgmqd", "Notification channel on which the wake-ups arrive.",
+		NULL, NULL },
 	{ "log_level", PGMQD_ENUM, 0, GLOBAL(log_level), "info", "Least important lines that are logged.", "LOG_LEVEL",
-	    "error|warn|info|debug" },
-	{ "log_format", PGMQD_ENUM, 0, GLOBAL(log_format), "text", "Form of the log lines: for people, or JSON objects.", NULL, "text|json" },
-	{ "plugin_dir", PGMQD_STRING, 0, GLOBAL(plugin_dir), PGMQD_PLUGINDIR, "Directory of the plugins, pgmqd-NAME-plugin.so.",
-	    "PGMQD_PLUGIN_DIR", NULL },
-	{ "template_dir", PGMQD_STRING, 0, GLOBAL(template_dir), PGMQD_DATADIR "/templates", "Directory of the mail templates.",
-	    "PGMQD_TEMPLATE_DIR", NULL },
-	{ "sql_dir", PGMQD_STRING, 0, GLOBAL(sql_dir), PGMQD_DATADIR "/sql", "Directory of the SQL files for pgmqd migrate.",
-	    "PGMQD_SQL_DIR", NULL },
-	{ "default_lang", PGMQD_STRING, 0, GLOBAL(default_lang), "ru", "Language of messages that name none.", NULL, NULL },
+		"error|warn|info|debug" },
+	{ "log_format", PGMQD_ENUM, 0, GLOBAL(log_format), "text",
+		"Form of the log lines: for people, or JSON objects.", NULL, "text|json" },
+	{ "plugin_dir", PGMQD_STRING, 0, GLOBAL(plugin_dir), PGMQD_PLUGINDIR,
+		"Directory of the plugins, pgmqd-NAME-plugin.so.", "PGMQD_PLUGIN_DIR", NULL },
+	{ "template_dir", PGMQD_STRING, 0, GLOBAL(template_dir), PGMQD_DATADIR "/templates",
+		"Directory of the mail templates.", "PGMQD_TEMPLATE_DIR", NULL },
+	{ "sql_dir", PGMQD_STRING, 0, GLOBAL(sql_dir), PGMQD_DATADIR "/sql",
+		"Directory of the SQL files for pgmqd migrate.", "PGMQD_SQL_DIR", NULL },
+	{ "default_lang", PGMQD_STRING, 0, GLOBAL(default_lang), "ru", "Language of messages that name none.", NULL,
+		NULL },
 	{ "http_listen", PGMQD_STRING, 0, GLOBAL(http_listen), "127.0.0.1:8089",
-	    "Where health, metrics and the API are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
+		"Where health, metrics and the API are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
 	{ "http_token", PGMQD_SECRET, 0, GLOBAL(http_token), "",
-	    "Token without which nothing is changed over HTTP, no message is shown, and no address but loopback is served.",
-	    "PGMQD_HTTP_TOKEN", NULL },
+		"Token without which nothing is changed over HTTP, no message is shown, and no address but loopback is "
+		"served.",
+		"PGMQD_HTTP_TOKEN", NULL },
 	{ "http_hosts", PGMQD_STRING, 0, GLOBAL(http_hosts), "",
-	    "More host names that HTTP clients may use for this server, separated by commas: those of a proxy in front, say.", NULL, NULL },
+		"More host names that HTTP clients may use for this server, separated by commas: those of a proxy in "
+		"front, say.",
+		NULL, NULL },
 	{ "fallback_poll", PGMQD_DURATION, 0, GLOBAL(fallback_poll), "30s",
-	    "How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
+		"How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
 	{ "poll_when_deaf", PGMQD_DURATION, 0, GLOBAL(poll_when_deaf), "1s",
-	    "The same while notifications are known not to arrive (a pooler in between).", NULL, NULL },
+		"The same while notifications are known not to arrive (a pooler in between).", NULL, NULL },
 	{ "require_notify", PGMQD_BOOL, 0, GLOBAL(require_notify), "no",
-	    "Refuse a connection on which notifications cannot arrive (a transaction pooler) instead of polling.", NULL, NULL },
+		"Refuse a connection on which notifications cannot arrive (a transaction pooler) instead of polling.",
+		NULL, NULL },
 	{ "shared_poll", PGMQD_DURATION, 0, GLOBAL(shared_poll), "2s",
-	    "The same for a queue that another worker serves, too: it may have died between a silent enqueue and its look.", NULL, NULL },
-	{ "schedules", PGMQD_BOOL, 0, GLOBAL(schedules), "yes", "Run what is due by the clock, where pg_cron does not.", NULL, NULL },
-	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s", "Time to finish what is in hand when pgmqd is told to stop.",
-	    NULL, NULL },
-	{ "core_dumps", PGMQD_BOOL, 0, GLOBAL(core_dumps), "no", "Leave core dumps and debuggers of the same user as the system has them; they see secrets and messages.",
-	    NULL, NULL },
-	{ "watchdog", PGMQD_DURATION, 0, GLOBAL(watchdog), "30s", "Time without a sign of life after which a process is replaced; 0 switches it off.",
-	    NULL, NULL },
+		"The same for a queue that another worker serves, too: it may have died between a silent enqueue and "
+		"its look.",
+		NULL, NULL },
+	{ "schedules", PGMQD_BOOL, 0, GLOBAL(schedules), "yes", "Run what is due by the clock, where pg_cron does not.",
+		NULL, NULL },
+	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s",
+		"Time to finish what is in hand when pgmqd is told to stop.", NULL, NULL },
+	{ "core_dumps", PGMQD_BOOL, 0, GLOBAL(core_dumps), "no",
+		"Leave core dumps and debuggers of the same user as the system has them; they see secrets and "
+		"messages.",
+		NULL, NULL },
+	{ "watchdog", PGMQD_DURATION, 0, GLOBAL(watchdog), "30s",
+		"Time without a sign of life after which a process is replaced; 0 switches it off.", NULL, NULL },
 	{ 0 },
 };
 
 const struct pgmqd_option settings_queue_options[] = {
-	{ "plugin", PGMQD_STRING, 1, QUEUE(plugin), NULL, "Plugin that handles the queue: its name, or the absolute path of its file.", NULL,
-	    NULL },
-	{ "group", PGMQD_STRING, 0, QUEUE(group), NULL, "Queues with the same group share one process and one connection.", NULL, NULL },
+	{ "plugin", PGMQD_STRING, 1, QUEUE(plugin), NULL,
+		"Plugin that handles the queue: its name, or the absolute path of its file.", NULL, NULL },
+	{ "group", PGMQD_STRING, 0, QUEUE(group), NULL,
+		"Queues with the same group share one process and one connection.", NULL, NULL },
 	{ "processes", PGMQD_UINT, 0, QUEUE(processes), "1", "Number of processes for this queue.", NULL, NULL },
-	{ "nice", PGMQD_UINT, 0, QUEUE(nice), "0", "How far its process steps back when others want the processor, 0 to 19; for heavy work.", NULL, NULL },
+	{ "nice", PGMQD_UINT, 0, QUEUE(nice), "0",
+		"How far its process steps back when others want the processor, 0 to 19; for heavy work.", NULL, NULL },
 	{ "visibility_timeout", PGMQD_DURATION, 0, QUEUE(visibility_timeout), "30s",
-	    "Lease of a claimed message; it is renewed while the plugin works.", NULL, NULL },
+		"Lease of a claimed message; it is renewed while the plugin works.", NULL, NULL },
 	{ "deadline", PGMQD_DURATION, 0, QUEUE(deadline), "0",
-	    "Time after which an attempt is cancelled and retried; 0: ten times the visibility timeout.", NULL, NULL },
-	{ "max_in_flight", PGMQD_UINT, 0, QUEUE(max_in_flight), "10", "Messages handled at once in each process.", "MAX_TASKS_PER_CYCLE", NULL },
-	{ "prefetch", PGMQD_UINT, 0, QUEUE(prefetch), "0", "Messages claimed beyond that, waiting for a free place.", NULL, NULL },
-	{ "max_attempts", PGMQD_UINT, 0, QUEUE(max_attempts), "5", "Attempts after which a message is dead-lettered.", NULL, NULL },
-	{ "backoff_min", PGMQD_DURATION, 0, QUEUE(backoff_min), "5s", "Least upper bound of the delay before a retry; doubled each time.", NULL,
-	    NULL },
+		"Time after which an attempt is cancelled and retried; 0: ten times the visibility timeout.", NULL,
+		NULL },
+	{ "max_in_flight", PGMQD_UINT, 0, QUEUE(max_in_flight), "10", "Messages handled at once in each process.",
+		"MAX_TASKS_PER_CYCLE", NULL },
+	{ "prefetch", PGMQD_UINT, 0, QUEUE(prefetch), "0", "Messages claimed beyond that, waiting for a free place.",
+		NULL, NULL },
+	{ "max_attempts", PGMQD_UINT, 0, QUEUE(max_attempts), "5", "Attempts after which a message is dead-lettered.",
+		NULL, NULL },
+	{ "backoff_min", PGMQD_DURATION, 0, QUEUE(backoff_min), "5s",
+		"Least upper bound of the delay before a retry; doubled each time.", NULL, NULL },
 	{ "backoff_max", PGMQD_DURATION, 0, QUEUE(backoff_max), "15min", "Greatest delay before a retry.", NULL, NULL },
 	{ "config_retry", PGMQD_DURATION, 0, QUEUE(config_retry), "30s",
-	    "First pause of the queue after a configuration error (a wrong password, say); doubles up to 5min.", NULL, NULL },
-	{ "on_done", PGMQD_ENUM, 0, QUEUE(on_done), "archive", "What becomes of a message that was handled.", NULL, "archive|delete" },
-	{ "ordered", PGMQD_ENUM, 0, QUEUE(ordered), "no", "With group, messages with the same group in their headers run one at a time and in order.", NULL,
-	    "no|group" },
-	{ "allow_unlogged", PGMQD_BOOL, 0, QUEUE(allow_unlogged), "no", "Serve the queue although it is unlogged: a crash of the server empties it.", NULL,
-	    NULL },
+		"First pause of the queue after a configuration error (a wrong password, say); doubles up to 5min.",
+		NULL, NULL },
+	{ "on_done", PGMQD_ENUM, 0, QUEUE(on_done), "archive", "What becomes of a message that was handled.", NULL,
+		"archive|delete" },
+	{ "ordered", PGMQD_ENUM, 0, QUEUE(ordered), "no",
+		"With group, messages with the same group in their headers run one at a time and in order.", NULL,
+		"no|group" },
+	{ "allow_unlogged", PGMQD_BOOL, 0, QUEUE(allow_unlogged), "no",
+		"Serve the queue although it is unlogged: a crash of the server empties it.", NULL, NULL },
 	{ "notify", PGMQD_ENUM, 0, QUEUE(notify), "adaptive",
-	    "When producers notify: while the worker sleeps (adaptive), always (plain), or never, and the queue is polled (off).", NULL,
-	    "adaptive|plain|off" },
-	{ "fallback_poll", PGMQD_DURATION, 0, QUEUE(fallback_poll), "0", "This queue's own fallback_poll; 0: the one of [pgmqd].", NULL, NULL },
+		"When producers notify: while the worker sleeps (adaptive), always (plain), or never, and the queue is "
+		"polled (off).",
+		NULL, "adaptive|plain|off" },
+	{ "fallback_poll", PGMQD_DURATION, 0, QUEUE(fallback_poll), "0",
+		"This queue's own fallback_poll; 0: the one of [pgmqd].", NULL, NULL },
 	{ 0 },
 };
 
 const struct pgmqd_option settings_job_options[] = {
-	{ "queue", PGMQD_STRING, 1, JOB(queue), NULL, "Queue that the messages of these jobs are put into.", NULL, NULL },
+	{ "queue", PGMQD_STRING, 1, JOB(queue), NULL, "Queue that the messages of these jobs are put into.", NULL,
+		NULL },
 	{ 0 },
 };
 
@@ -172,19 +198,21 @@ bool settings_queue_equal(const struct queue_settings *a, const struct queue_set
 
 /* Tells of a key that nobody knows, and what it may have been meant to be. */
 static void refuse_pair(const struct settings *s, const struct queue_settings *q, const struct settings_pair *pair,
-    const struct pgmqd_option *table, char **errors)
+	const struct pgmqd_option *table, char **errors)
 {
 	struct option_guess g = { 0 };
 
 	option_guess(&g, table, pair->key);
 	option_guess(&g, settings_queue_options, pair->key);
 	if (option_find(settings_global_options, pair->key))
-		settings_error(errors, "%s:%u: %s: this option belongs into the section [pgmqd]", s->path, pair->line, pair->key);
+		settings_error(errors, "%s:%u: %s: this option belongs into the section [pgmqd]", s->path, pair->line,
+			pair->key);
 	else if (g.name)
-		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s (did you mean %s?)", s->path, pair->line,
-		    pair->key, q->plugin, g.name);
+		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s (did you mean %s?)",
+			s->path, pair->line, pair->key, q->plugin, g.name);
 	else
-		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s", s->path, pair->line, pair->key, q->plugin);
+		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s", s->path, pair->line,
+			pair->key, q->plugin);
 }
 
 /* Whether a required row has its value. */
@@ -198,7 +226,8 @@ static bool row_is_filled(const struct pgmqd_option *row, const void *base, bool
 }
 
 /* Fills a plugin's options in. */
-char *settings_plugin_options(const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle)
+char *settings_plugin_options(
+	const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle)
 {
 	const char *secret = NULL;
 	char *errors = NULL, *error;
@@ -231,18 +260,21 @@ char *settings_plugin_options(const struct settings *s, const struct queue_setti
 
 		if (!row->required || row_is_filled(row, handle, given[i]))
 			continue;
-		if (given[i] && row->type != PGMQD_STRING && row->type != PGMQD_SECRET) /* it does not parse, and that was told */
+		if (given[i] && row->type != PGMQD_STRING &&
+			row->type != PGMQD_SECRET) /* it does not parse, and that was told */
 			continue;
 		if (row->env)
-			settings_error(&errors, "%s:%u: [queue %s]: %s is missing (write %s = ... here, or set %s in the environment)", s->path,
-			    q->line, q->name, row->name, row->name, row->env);
+			settings_error(&errors,
+				"%s:%u: [queue %s]: %s is missing (write %s = ... here, or set %s in the environment)",
+				s->path, q->line, q->name, row->name, row->name, row->env);
 		else
-			settings_error(&errors, "%s:%u: [queue %s]: %s is missing (write %s = ... here)", s->path, q->line, q->name,
-			    row->name, row->name);
+			settings_error(&errors, "%s:%u: [queue %s]: %s is missing (write %s = ... here)", s->path,
+				q->line, q->name, row->name, row->name);
 	}
 	if (secret && s->world_readable)
-		log_warn("%s holds %s of [queue %s] and can be read by everybody: chmod o= it, or move the secret to the environment", s->path,
-		    secret, q->name);
+		log_warn("%s holds %s of [queue %s] and can be read by everybody: chmod o= it, or move the secret to "
+			 "the environment",
+			s->path, secret, q->name);
 	free(given);
 	return errors;
 }
@@ -260,7 +292,8 @@ static const char *conninfo_value_end(const char *s)
 /* Whether the word is a parameter that holds a password. */
 static bool conninfo_is_secret(const char *word, size_t len)
 {
-	static const char *const names[] = { "password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key" };
+	static const char *const names[] = { "password", "sslpassword", "oauth_client_secret", "scram_client_key",
+		"scram_server_key" };
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strlen(names[i]) == len && strncmp(names[i], word, len) == 0)
@@ -284,15 +317,17 @@ static void redact_pairs(FILE *out, const char *s)
 		value += strspn(value, " \t\n");
 		end = conninfo_value_end(value);
 		fprintf(out, "%.*s%.*s", (int)(value - s), s, conninfo_is_secret(word, name) ? 3 : (int)(end - value),
-		    conninfo_is_secret(word, name) ? "***" : value);
+			conninfo_is_secret(word, name) ? "***" : value);
 		s = end;
 	}
 }
 
-/* Hides the passwords of a URI: between the first : and the last @, so that one which was not encoded does not show either. */
+/* Hides the passwords of a URI: between the first : and the last @, so that one which was not encoded does not show
+ * either. */
 static void redact_uri(FILE *out, const char *s)
 {
-	const char *user = strstr(s, "://") + 3, *at = strrchr(user, '@'), *colon = at ? memchr(user, ':', (size_t)(at - user)) : NULL;
+	const char *user = strstr(s, "://") + 3, *at = strrchr(user, '@'),
+		   *colon = at ? memchr(user, ':', (size_t)(at - user)) : NULL;
 	const char *query;
 
 	if (colon) {
@@ -341,8 +376,8 @@ char *settings_redact_conninfo(const char *conninfo)
 static void print_sample_rows(const struct pgmqd_option *table, const char *required)
 {
 	for (const struct pgmqd_option *row = table; row->name; row++) {
-		printf("\n# %s\n# (%s%s%s%s%s)\n", row->doc, option_type_name(row), row->choices ? ": " : "", row->choices ? row->choices : "",
-		    row->env ? "; environment: " : "", row->env ? row->env : "");
+		printf("\n# %s\n# (%s%s%s%s%s)\n", row->doc, option_type_name(row), row->choices ? ": " : "",
+			row->choices ? row->choices : "", row->env ? "; environment: " : "", row->env ? row->env : "");
 		if (row->required)
 			printf("%s = %s\n", row->name, required);
 		else
@@ -355,16 +390,21 @@ void settings_print_sample(void)
 {
 	printf("# pgmqd.conf: the settings of pgmqd; pgmqd.conf(5) says more, `pgmqd run --check` tries them.\n"
 	       "#\n"
-	       "# One key = value on a line, taken as it stands, without quotes. A comment begins with # or ; at the start of a line,\n"
-	       "# or with a blank and ; behind a value. What stands here wins over the environment, and the environment over the\n"
-	       "# default. Lines that are commented out show the default. Keep passwords in the environment (pgmqd run --env-file).\n"
+	       "# One key = value on a line, taken as it stands, without quotes. A comment begins with # or ; at the "
+	       "start of a line,\n"
+	       "# or with a blank and ; behind a value. What stands here wins over the environment, and the "
+	       "environment over the\n"
+	       "# default. Lines that are commented out show the default. Keep passwords in the environment (pgmqd run "
+	       "--env-file).\n"
 	       "\n[pgmqd]\n");
 	print_sample_rows(settings_global_options, "");
-	printf("\n\n# One section for each queue. Whatever is not listed here is an option of the queue's plugin: see its own man page,\n"
+	printf("\n\n# One section for each queue. Whatever is not listed here is an option of the queue's plugin: see "
+	       "its own man page,\n"
 	       "# pgmqd-email(7) for instance.\n"
 	       "[queue email_queue]\n");
 	print_sample_rows(settings_queue_options, "email");
-	printf("\n\n# One section for each kind of job that may be started over HTTP, by POST /api/TYPE/start; see pgmqd(8).\n"
+	printf("\n\n# One section for each kind of job that may be started over HTTP, by POST /api/TYPE/start; see "
+	       "pgmqd(8).\n"
 	       "#[job professional-report]\n");
 	for (const struct pgmqd_option *row = settings_job_options; row->name; row++)
 		printf("\n# %s\n# (%s)\n#%s = report_generation_queue\n", row->doc, option_type_name(row), row->name);

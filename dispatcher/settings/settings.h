@@ -1,5 +1,5 @@
-/* settings.h: pgmqd's settings: one immutable structure per load, from the file (INI), the environment and the defaults.
- * What the file says wins over the environment, and the environment over the default (libpq's own rule). */
+/* settings.h: pgmqd's settings: one immutable structure per load, from the file (INI), the environment and the
+ * defaults. What the file says wins over the environment, and the environment over the default (libpq's own rule). */
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
@@ -27,7 +27,7 @@ struct queue_settings {
 	int64_t visibility_timeout, deadline, backoff_min, backoff_max, config_retry; /* ms */
 	uint64_t max_in_flight, prefetch, max_attempts;
 	const char *on_done; /* "archive" or "delete" */
-	const char *ordered;   /* "no" or "group" */
+	const char *ordered; /* "no" or "group" */
 	int allow_unlogged;
 	const char *notify;    /* "adaptive", "plain" or "off" */
 	int64_t fallback_poll; /* ms; 0: the global one */
@@ -50,8 +50,8 @@ struct settings {
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
 	int require_notify, schedules, allow_insecure, core_dumps;
-	const char *database;  /* conninfo or URI; "" leaves everything to PG* variables */
-	const char *channel;   /* NOTIFY channel */
+	const char *database; /* conninfo or URI; "" leaves everything to PG* variables */
+	const char *channel;  /* NOTIFY channel */
 	const char *log_level, *log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
@@ -73,10 +73,11 @@ extern const struct pgmqd_option settings_job_options[];    /* the one table: [j
 struct settings *settings_load(const char *path, char **errors);
 void settings_free(struct settings *s);
 
-/* The rest of the loading that needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what is open from
- * the environment and the defaults, and checks what is required. `handle` starts zeroed; whoever gave it calls option_free() on it,
- * after errors too. NULL, or the errors, one a line. */
-char *settings_plugin_options(const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle);
+/* The rest of the loading that needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what is
+ * open from the environment and the defaults, and checks what is required. `handle` starts zeroed; whoever gave it
+ * calls option_free() on it, after errors too. NULL, or the errors, one a line. */
+char *settings_plugin_options(
+	const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle);
 
 /* Whether two queue sections ask for the same worker (a reload leaves it alone then). */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b);
@@ -92,20 +93,23 @@ char *settings_redact_conninfo(const char *conninfo);
 
 /* Between settings*.c. Adds a line to *errors, unless it is there already. */
 void settings_error(char **errors, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The value that a row whose variable is NAME takes from outside, as it would stand in the file (a bare number in a variable named
- * ..._MS is in milliseconds): from the file that NAME_FILE names, from the file NAME in $CREDENTIALS_DIRECTORY, or from the variable
- * itself. Malloc'd; NULL when there is none, or when it is empty. `source` and `error` (either may be NULL) get a malloc'd text or NULL:
- * where it is from, and what is wrong with it. */
+/* The value that a row whose variable is NAME takes from outside, as it would stand in the file (a bare number in a
+ * variable named
+ * ..._MS is in milliseconds): from the file that NAME_FILE names, from the file NAME in $CREDENTIALS_DIRECTORY, or from
+ * the variable itself. Malloc'd; NULL when there is none, or when it is empty. `source` and `error` (either may be
+ * NULL) get a malloc'd text or NULL: where it is from, and what is wrong with it. */
 char *settings_env_value(const struct pgmqd_option *row, char **source, char **error);
 /* A number that changes when a file that values come from does. */
 uint64_t settings_env_files(void);
 /* Warns of a file that others than its owner can change, or, when it `holds` secrets, that everybody can read. */
 void settings_env_warn_of_mode(const char *path, const struct stat *st, bool holds);
-/* Fills those rows from the environment that the file left open: given[i] tells whether it gave row i; filled ones are marked. */
+/* Fills those rows from the environment that the file left open: given[i] tells whether it gave row i; filled ones are
+ * marked. */
 void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given, char **errors);
 /* Checks what a table cannot say; adds to *errors. */
 void settings_check_global(const struct settings *s, unsigned line, char **errors);
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors);
-void settings_check_job(const struct settings *s, const struct job_settings *j, char **errors); /* when all sections were read */
+void settings_check_job(
+	const struct settings *s, const struct job_settings *j, char **errors); /* when all sections were read */
 
 #endif

@@ -1,11 +1,11 @@
 /* child.c: the life of one child: started, watched, stopped, and after a death started again, sooner or later. */
 #include "config.h"
 
-#include "supervisor/child.h"
 #include "base/backoff.h"
 #include "base/log.h"
-#include "supervisor/plan.h"
 #include "base/xalloc.h"
+#include "supervisor/child.h"
+#include "supervisor/plan.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -197,7 +197,7 @@ static void child_failed(struct child *c, const char *how, const struct log_fiel
 		now - c->deaths[c->ndeaths % CHILD_DEATHS] <= CHILD_LOOP_WINDOW_MS)
 		c->looping = entered = true;
 	delay = c->looping ? CHILD_LOOP_RETRY_MS
-			   : backoff_delay(c->failures, CHILD_BACKOFF_MIN_MS, CHILD_BACKOFF_MAX_MS, backoff_random());
+	                   : backoff_delay(c->failures, CHILD_BACKOFF_MIN_MS, CHILD_BACKOFF_MAX_MS, backoff_random());
 	c->phase = CHILD_WAITING;
 	c->start_at = now + delay;
 	child_state(c, c->looping ? STATE_CRASH_LOOP : STATE_RESTARTING);

@@ -41,8 +41,8 @@ void child_free(struct child *c, struct stats *stats); /* one that does not run;
 /* Forks. In the new process this calls the role's main function and never returns. */
 void child_start(struct child *c, const struct proc_env *common, const int *keep, size_t nkeep, int64_t now);
 
-/* Asks it to leave, and has it killed after `grace` ms. One that does not run is gone at once; one that was asked before, by
- * settings that gave it longer, is hurried in time. */
+/* Asks it to leave, and has it killed after `grace` ms. One that does not run is gone at once; one that was asked
+ * before, by settings that gave it longer, is hurried in time. */
 void child_stop(struct child *c, int64_t now, int64_t grace);
 
 /* The second asking: drop everything. */
@@ -61,9 +61,9 @@ void child_reaped(struct child *c, int status, int64_t now);
  * supervisor itself was awake, since `awake_since`. True when it was killed for outstaying. */
 bool child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_since);
 
-bool child_runs(const struct child *c);           /* has a process */
-bool child_ready(const struct child *c);          /* each of its queues is ready or paused */
-bool child_settled(const struct child *c);        /* that, or has failed and is tried again */
+bool child_runs(const struct child *c);    /* has a process */
+bool child_ready(const struct child *c);   /* each of its queues is ready or paused */
+bool child_settled(const struct child *c); /* that, or has failed and is tried again */
 
 /* "listener", or "worker email_queue/2"; `buf` is returned. */
 const char *child_title(const struct child *c, char *buf, size_t size);

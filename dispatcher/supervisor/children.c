@@ -1,9 +1,9 @@
 /* children.c: the supervisor's children as one set: made from a plan, started, replaced on reload, stopped in order. */
 #include "config.h"
 
-#include "supervisor/children.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "supervisor/children.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,10 +2,10 @@
 #ifndef FAMILY_H
 #define FAMILY_H
 
+#include "process/stats.h"
+#include "settings/settings.h"
 #include "supervisor/child.h"
 #include "supervisor/plan.h"
-#include "settings/settings.h"
-#include "process/stats.h"
 
 #include <stdbool.h>
 

@@ -1,8 +1,9 @@
 /* plan.c: turns settings into units (one worker process each), and tells what a reload has to replace. */
 #include "config.h"
 
-#include "supervisor/plan.h"
+#include "base/hash.h"
 #include "base/xalloc.h"
+#include "supervisor/plan.h"
 
 #include <ftw.h>
 #include <limits.h>
@@ -12,21 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define PLAN_HASH_START UINT64_C(0xcbf29ce484222325) /* FNV-1a */
 #define PLAN_TEMPLATE_SUFFIX ".mustache"
 
 static uint64_t plan_tree_hash; /* nftw() passes no argument */
-
-/* Mixes bytes into a hash. */
-static uint64_t plan_hash(uint64_t hash, const void *data, size_t len)
-{
-	const unsigned char *p = data;
-
-	while (len-- > 0)
-		/* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): every caller fills what it passes */
-		hash = (hash ^ *p++) * UINT64_C(0x100000001b3);
-	return hash;
-}
 
 /* Mixes a file's identity into a hash: a rebuilt or replaced file differs in at least one of these. */
 static uint64_t plan_hash_stat(uint64_t hash, const struct stat *st)
@@ -34,7 +23,7 @@ static uint64_t plan_hash_stat(uint64_t hash, const struct stat *st)
 	uint64_t id[5] = { (uint64_t)st->st_dev, (uint64_t)st->st_ino, (uint64_t)st->st_size,
 		(uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
 
-	return plan_hash(hash, id, sizeof id);
+	return hash_add(hash, id, sizeof id);
 }
 
 /* nftw() callback: adds a file of a tree; a sum, as the order of a directory is none. */
@@ -45,7 +34,7 @@ static int plan_tree_file(const char *path, const struct stat *st, int type, str
 	(void)ftw;
 	if (type == FTW_F && len > sizeof PLAN_TEMPLATE_SUFFIX - 1 &&
 		strcmp(path + len - (sizeof PLAN_TEMPLATE_SUFFIX - 1), PLAN_TEMPLATE_SUFFIX) == 0)
-		plan_tree_hash += plan_hash_stat(plan_hash(PLAN_HASH_START, path, len), st);
+		plan_tree_hash += plan_hash_stat(hash_add(HASH_START, path, len), st);
 	return 0;
 }
 
@@ -74,7 +63,7 @@ static uint64_t plan_plugin_file(const struct settings *s, const struct queue_se
 			q->plugin);
 	if (n < 0 || (size_t)n >= sizeof path || stat(path, &st) == -1)
 		return 0;
-	return plan_hash_stat(PLAN_HASH_START, &st);
+	return plan_hash_stat(HASH_START, &st);
 }
 
 /* "email" for email as well as for /opt/x/pgmqd-email-plugin.so. */
@@ -122,7 +111,7 @@ static void plan_add_queue(struct proc_unit *u, const struct settings *s, const 
 
 	u->queues = xrealloc(u->queues, u->nqueues + 1, sizeof *u->queues);
 	u->queues[u->nqueues++] = q;
-	u->files = plan_hash(u->files, &file, sizeof file);
+	u->files = hash_add(u->files, &file, sizeof file);
 }
 
 /* The unit of that name, or NULL. */
@@ -163,7 +152,7 @@ void plan_make(struct plan *p, const struct settings *s)
 					plan_add_unit(p, xasprintf("%s/%llu", q->name, (unsigned long long)n)), s, q);
 	}
 	for (i = 0; i < p->nunits; i++)
-		p->units[i].files = plan_hash(p->units[i].files, &templates, sizeof templates);
+		p->units[i].files = hash_add(p->units[i].files, &templates, sizeof templates);
 }
 
 /* Frees what a unit owns. */
@@ -218,7 +207,8 @@ bool plan_globals_equal(const struct settings *a, const struct settings *b)
 	return plan_text_equal(a->database, b->database) && plan_text_equal(a->channel, b->channel) &&
 	       plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
 	       plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
-	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll && a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
+	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll &&
+	       a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
 	       a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout &&
 	       a->watchdog == b->watchdog;
 }

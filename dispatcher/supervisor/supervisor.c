@@ -1,10 +1,11 @@
 /* supervisor.c: the parent of all processes: keeps them alive, passes signals on, reloads, tells systemd. */
 #include "config.h"
 
-#include "supervisor/supervisor.h"
-#include "supervisor/children.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sdnotify.h"
+#include "supervisor/children.h"
+#include "supervisor/supervisor.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -17,7 +18,8 @@
 #include <unistd.h>
 
 #define SUPERVISOR_SLOTS                                                                                               \
-	1024 /* processes and queues; unused ones cost address space only, and a reload needs the double for a while */
+	1024 /* processes and queues; unused ones cost address space only, and a reload needs the double for a while   \
+	      */
 #define SUPERVISOR_TICK_MS 1000 /* the only wake-up when nothing happens */
 #define SUPERVISOR_SETTLE_MS 20 /* between looks while children come up */
 #define SUPERVISOR_SETTLE_MAX_MS 5000
@@ -157,12 +159,10 @@ static void supervisor_reload_refused(struct supervisor *sup)
 /* First half of a reload: reads the settings, and has a process of its own check them against the plugins. */
 static void supervisor_reload_begin(struct supervisor *sup)
 {
-	struct timespec ts;
 	char *errors = NULL;
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
 	log_info("reloading %s", sup->family.settings->path);
-	(void)sdnotify_send("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)ts.tv_sec * 1000000 + ts.tv_nsec / 1000);
+	(void)sdnotify_send("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_us());
 	sup->next = settings_load(sup->family.settings->path, &errors);
 	if (sup->next == NULL) {
 		if (errors != NULL)
@@ -331,7 +331,7 @@ static void supervisor_sleep(struct supervisor *sup, const sigset_t *during)
 		due = sup->check_until;
 	if (sup->settling != NULL && sup->now + SUPERVISOR_SETTLE_MS < due)
 		due = sup->now + SUPERVISOR_SETTLE_MS;
-	due -= stats_now_ms();
+	due -= clock_monotonic_ms();
 	if (due < 0)
 		due = 0;
 	ts.tv_sec = (time_t)(due / 1000);
@@ -346,7 +346,7 @@ static void supervisor_loop(struct supervisor *sup, const sigset_t *during)
 	int64_t before = sup->now;
 
 	while (sup->phase != PHASE_DONE) {
-		sup->now = stats_now_ms();
+		sup->now = clock_monotonic_ms();
 		if (sup->now - before > SUPERVISOR_STALL_MS)
 			sup->awake_since = sup->now;
 		before = sup->now;
@@ -380,14 +380,14 @@ int supervisor_run(struct settings *s)
 	sup.stats = stats_create(SUPERVISOR_SLOTS);
 	sup.slot = stats_take(sup.stats, ROLE_SUPERVISOR, "supervisor", NULL, NULL);
 	atomic_store(&sup.slot->pid, (int)getpid());
-	sup.now = sup.started_at = sup.awake_since = sup.tick_at = stats_now_ms();
+	sup.now = sup.started_at = sup.awake_since = sup.tick_at = clock_monotonic_ms();
 	atomic_store(&sup.slot->started_ms, sup.now);
 	sup.watchdog_ms = sdnotify_watchdog_ms();
 	sup.watchdog_at = sup.now;
 	if (family_init(&sup.family, s, sup.stats) == 0) {
 		supervisor_settle_begin(&sup, "ready");
 		supervisor_loop(&sup, &during);
-		log_info("stopped after %lld ms", (long long)(stats_now_ms() - sup.stop_at));
+		log_info("stopped after %lld ms", (long long)(clock_monotonic_ms() - sup.stop_at));
 		status = sup.killed ? PROC_EXIT_RESTART : PROC_EXIT_OK;
 	}
 	family_free(&sup.family);

@@ -1,8 +1,8 @@
 /* mustache.c: compiles Mustache templates into a flat list of nodes. */
 #include "config.h"
 
-#include "template/mustache_private.h"
 #include "base/xalloc.h"
+#include "template/mustache_private.h"
 
 #include <stdbool.h>
 #include <stdio.h>

@@ -1,8 +1,8 @@
 /* render.c: renders a compiled Mustache template over cJSON values. */
 #include "config.h"
 
-#include "template/mustache_private.h"
 #include "base/xalloc.h"
+#include "template/mustache_private.h"
 
 #include <math.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
 /* template.c: the set of mail templates: read and compiled from a directory once, then found by name and language. */
 #include "config.h"
 
-#include "template/template.h"
-#include "template/mustache.h"
 #include "base/xalloc.h"
+#include "template/mustache.h"
+#include "template/template.h"
 
 #include <ctype.h>
 #include <dirent.h>
@@ -247,8 +247,9 @@ static int load_partial(void *arg, const char *path, const char *name, char **er
 	if (!m)
 		return -1;
 	lang->partials = xrealloc(lang->partials, lang->npartials + 1, sizeof *lang->partials);
-	lang->partials[lang->npartials++] =
-		(struct partial){ .name = xstrndup(name, len - suffix), .path = xstrdup(path), .compiled = m };
+	lang->partials[lang->npartials++] = (struct partial){
+		.name = xstrndup(name, len - suffix), .path = xstrdup(path), .compiled = m
+	};
 	return 0;
 }
 
@@ -539,8 +540,8 @@ static void render_parts(struct template *x, const cJSON *vars, struct template_
 	}
 	const char *why = subject_trim(r->part[TEMPLATE_SUBJECT]);
 	if (why)
-		r->error =
-			xasprintf("template \"%s\" (%s): the subject cannot be used: %s", x->name, x->lang->name, why);
+		r->error = xasprintf(
+			"template \"%s\" (%s): the subject cannot be used: %s", x->name, x->lang->name, why);
 }
 
 /* Renders the three parts of a template. */
@@ -550,7 +551,8 @@ int template_render(
 	struct template *x = NULL;
 
 	*result = (struct template_result){ 0 };
-	if (!name_ok(name, strlen(name))) { /* it is not repeated: there may be anything in it, an address for instance */
+	if (!name_ok(name,
+		    strlen(name))) { /* it is not repeated: there may be anything in it, an address for instance */
 		result->error = xasprintf("template: not a template's name (1 to %d of a-z, 0-9 and _)", NAME_MAX_LEN);
 		return -1;
 	}

@@ -1,9 +1,10 @@
-/* api.c: what a plugin may do with a message: settle it, read it, log about it, render a template; thin, and checked against misuse. */
+/* api.c: what a plugin may do with a message: settle it, read it, log about it, render a template; thin, and checked
+ * against misuse. */
 #include "config.h"
 
-#include "worker/api.h"
-#include "template/template.h"
 #include "base/xalloc.h"
+#include "template/template.h"
+#include "worker/api.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -27,20 +28,26 @@ bool api_may_start(const struct pgmqd_msg *m, const char *function)
 		host_misuse(NULL, 0, "%s() without a message", function);
 	else
 		host_misuse(m->flow ? &m->flow->host : NULL, m->id, "%s() for a message that is %s: ignored", function,
-		            m->state == MSG_FREE ? "gone" : m->cancelling || m->cancelled ? "cancelled" : "settled");
+			m->state == MSG_FREE            ? "gone"
+			: m->cancelling || m->cancelled ? "cancelled"
+							: "settled");
 	return false;
 }
 
 /* Whether a message can be read: it is the plugin's, or was settled in this very call. */
 static bool api_may_read(const struct pgmqd_msg *m, const char *function)
 {
-	if (m && (m->state == MSG_RUNNING || m->state == MSG_WAITING || (m->state != MSG_FREE && m->settled_in == host_serial)))
+	if (m && (m->state == MSG_RUNNING || m->state == MSG_WAITING ||
+			 (m->state != MSG_FREE && m->settled_in == host_serial)))
 		return true;
 	if (!m)
 		host_misuse(NULL, 0, "%s() without a message", function);
 	else
-		host_misuse(m->flow ? &m->flow->host : NULL, m->id, "%s() of a message that is %s: it is not valid any more", function,
-		            m->state == MSG_FREE ? "gone" : m->cancelled ? "cancelled" : "settled");
+		host_misuse(m->flow ? &m->flow->host : NULL, m->id,
+			"%s() of a message that is %s: it is not valid any more", function,
+			m->state == MSG_FREE ? "gone"
+			: m->cancelled       ? "cancelled"
+					     : "settled");
 	return m && m->state != MSG_FREE;
 }
 
@@ -279,7 +286,8 @@ PGMQD_EXPORT void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char
 
 /* ---- templates ---- */
 
-PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, const struct cJSON *vars, struct pgmqd_rendered *out)
+PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, const struct cJSON *vars,
+	struct pgmqd_rendered *out)
 {
 	struct template_result r = { .error = NULL };
 	struct template_set *set;

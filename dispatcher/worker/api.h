@@ -2,9 +2,9 @@
 #ifndef API_H
 #define API_H
 
+#include "pgmqd-plugin.h"
 #include "worker/flow.h"
 #include "worker/plugin_call.h"
-#include "pgmqd-plugin.h"
 
 #define API_DELAY_MAX_MS ((int64_t)365 * 86400 * 1000)
 

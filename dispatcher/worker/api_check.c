@@ -1,8 +1,8 @@
 /* api_check.c: what a plugin's check() tells `pgmqd doctor`. */
 #include "config.h"
 
-#include "worker/api.h"
 #include "base/xalloc.h"
+#include "worker/api.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

@@ -3,8 +3,8 @@
 
 #include "worker/api.h"
 
-#include "pg/pgconn.h"
 #include "base/xalloc.h"
+#include "pg/pgconn.h"
 
 #include <stdlib.h>
 
@@ -48,7 +48,8 @@ static void query_answered(void *arg, const struct pgresult *r)
 	free(q);
 }
 
-PGMQD_EXPORT int pgmqd_query(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg)
+PGMQD_EXPORT int pgmqd_query(
+	struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg)
 {
 	struct query *q;
 
@@ -107,8 +108,8 @@ PGMQD_EXPORT int pgmqd_result_affected(const struct pgmqd_result *r)
 
 PGMQD_EXPORT const char *pgmqd_result_value(const struct pgmqd_result *r, int row, int col)
 {
-	if (!result_is_there(r, "pgmqd_result_value") || r->r->error || row < 0 || col < 0 || row >= PQntuples(r->r->res) ||
-	    col >= PQnfields(r->r->res) || PQgetisnull(r->r->res, row, col))
+	if (!result_is_there(r, "pgmqd_result_value") || r->r->error || row < 0 || col < 0 ||
+		row >= PQntuples(r->r->res) || col >= PQnfields(r->r->res) || PQgetisnull(r->r->res, row, col))
 		return NULL;
 	return PQgetvalue(r->r->res, row, col);
 }

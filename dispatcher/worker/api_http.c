@@ -1,11 +1,12 @@
-/* api_http.c: transfers of plugins through the worker's one curl multi: requests for a message, and handles of the plugin's own. */
+/* api_http.c: transfers of plugins through the worker's one curl multi: requests for a message, and handles of the
+ * plugin's own. */
 #include "config.h"
 
 #include "worker/api.h"
 
-#include "worker/transfer.h"
 #include "base/netguard.h"
 #include "base/xalloc.h"
+#include "worker/transfer.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -84,8 +85,8 @@ static struct request *request_find(const void *easy)
 	struct request *q;
 
 	TAILQ_FOREACH(q, &fresh, fresh)
-		if (q->easy == easy)
-			return q;
+	if (q->easy == easy)
+		return q;
 	return NULL;
 }
 
@@ -144,13 +145,16 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 {
 	struct request *q = arg;
 	struct pgmqd_msg *m = q->res.msg;
-	struct pgmqd_http_answer a = { .curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused };
+	struct pgmqd_http_answer a = {
+		.curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused
+	};
 	struct host_call call;
 	curl_off_t retry = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &a.status);
 	curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry);
-	a.retry_after_ms = api_delay((int64_t)(retry > API_DELAY_MAX_MS / 1000 ? API_DELAY_MAX_MS / 1000 : retry) * 1000);
+	a.retry_after_ms = api_delay(
+		(int64_t)(retry > API_DELAY_MAX_MS / 1000 ? API_DELAY_MAX_MS / 1000 : retry) * 1000);
 	if (code != CURLE_OK)
 		a.error = request_error(q, code);
 	/* out of the message's list first, so that a settling inside the callback does not end it under our feet */

@@ -1,6 +1,7 @@
 /* api_loop.c: the event loop as a plugin sees it: the base itself, and timers of the worker or of one message. */
 #include "config.h"
 
+#include "base/loop.h"
 #include "worker/api.h"
 
 #include "base/xalloc.h"
@@ -11,8 +12,9 @@
 #define REST 256
 
 struct pgmqd_timer {
-	struct msg_resource res; /* must be first; on a message's list when it has one, on that of the ended ones later */
-	struct event *ev;        /* NULL: it has ended */
+	struct msg_resource
+		res;      /* must be first; on a message's list when it has one, on that of the ended ones later */
+	struct event *ev; /* NULL: it has ended */
 	struct pgmqd_worker *w;
 	pgmqd_timer_cb cb;
 	void *arg;
@@ -56,7 +58,8 @@ static void timer_fired(evutil_socket_t fd, short what, void *arg)
 }
 
 /* Makes a timer. */
-static struct pgmqd_timer *timer_new(struct pgmqd_worker *w, struct pgmqd_msg *m, int64_t ms, pgmqd_timer_cb cb, void *arg)
+static struct pgmqd_timer *timer_new(
+	struct pgmqd_worker *w, struct pgmqd_msg *m, int64_t ms, pgmqd_timer_cb cb, void *arg)
 {
 	struct pgmqd_timer *t;
 
@@ -77,7 +80,7 @@ static struct pgmqd_timer *timer_new(struct pgmqd_worker *w, struct pgmqd_msg *m
 		TAILQ_INSERT_TAIL(&m->resources, &t->res, link);
 	else
 		w->timers++;
-	flow_timer(t->ev, api_delay(ms));
+	loop_timer(t->ev, api_delay(ms));
 	return t;
 }
 
@@ -105,7 +108,8 @@ PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
 
 /* ---- numbers ---- */
 
-PGMQD_EXPORT struct pgmqd_metric *pgmqd_metric(struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value)
+PGMQD_EXPORT struct pgmqd_metric *pgmqd_metric(
+	struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value)
 {
 	return (struct pgmqd_metric *)(void *)stats_extra(w->flow->slot, kind, name, help, label, value);
 }

@@ -1,6 +1,8 @@
-/* api_spawn.c: programs that a plugin starts: a process group of their own, three pipes, limits, and an end that the loop hears of. */
+/* api_spawn.c: programs that a plugin starts: a process group of their own, three pipes, limits, and an end that the
+ * loop hears of. */
 #include "config.h"
 
+#include "base/loop.h"
 #include "worker/api.h"
 
 #include "base/xalloc.h"
@@ -95,8 +97,10 @@ static int child_become(const struct pgmqd_command *c, char **env, const int end
 	return errno;
 }
 
-/* The child's part. It has its parent's memory until the program runs, so all that it leaves there is on its own frame and errno. */
-static _Noreturn __attribute__((noinline)) void child_run(const struct pgmqd_command *c, char **env, const int ends[3], int tell)
+/* The child's part. It has its parent's memory until the program runs, so all that it leaves there is on its own frame
+ * and errno. */
+static _Noreturn __attribute__((noinline)) void child_run(
+	const struct pgmqd_command *c, char **env, const int ends[3], int tell)
 {
 	int error = child_become(c, env, ends, tell);
 
@@ -145,8 +149,10 @@ static pid_t start(const struct pgmqd_command *c, char **env, const int ends[3],
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, &former);
-	/* fork() copies the tables of all our memory, and the loop waits for that; posix_spawn() can set neither limits nor a death signal. */
-	/* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): the loop waits until execve() in any case, for its errno */
+	/* fork() copies the tables of all our memory, and the loop waits for that; posix_spawn() can set neither limits
+	 * nor a death signal. */
+	/* NOLINTNEXTLINE(clang-analyzer-security.insecureAPI.vfork): the loop waits until execve() in any case, for its
+	 * errno */
 	pid = vfork();
 	if (pid == 0)
 		/* NOLINTNEXTLINE(clang-analyzer-unix.Vfork): a frame of its own, and it does not return */
@@ -161,7 +167,8 @@ static pid_t start(const struct pgmqd_command *c, char **env, const int ends[3],
 	}
 	(void)setpgid(pid, pid); /* both sides do it, so that it is done when either goes on */
 	error = 0;
-	if (read(tell[0], &error, sizeof(error)) == (ssize_t)sizeof(error)) { /* ends when the program runs: exec closes the other end */
+	if (read(tell[0], &error, sizeof(error)) ==
+		(ssize_t)sizeof(error)) { /* ends when the program runs: exec closes the other end */
 		waitpid(pid, &status, 0);
 		errno = error;
 		return -1;
@@ -205,7 +212,7 @@ static void child_ended(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (waitpid(c->pid, &status, WNOHANG) != c->pid) {
 		if (c->pidfd < 0)
-			flow_timer(c->ev, LOOK_MS);
+			loop_timer(c->ev, LOOK_MS);
 		return;
 	}
 	(void)kill(-c->pid, SIGKILL); /* what it left behind in its group */
@@ -218,7 +225,8 @@ static void child_ended(evutil_socket_t fd, short what, void *arg)
 	host_return(call);
 }
 
-PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg)
+PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
+	struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg)
 {
 	struct pgmqd_command c = { 0 };
 	struct pgmqd_child *child;
@@ -248,12 +256,14 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(struct pgmqd_worker *w, const struc
 		return NULL;
 	}
 	child = xcalloc(1, sizeof(*child));
-	*child = (struct pgmqd_child){ .w = w, .pid = pid, .cb = cb, .arg = arg, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0) };
+	*child = (struct pgmqd_child){
+		.w = w, .pid = pid, .cb = cb, .arg = arg, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0)
+	};
 	child->ev = event_new(w->base, child->pidfd, child->pidfd < 0 ? 0 : EV_READ | EV_PERSIST, child_ended, child);
 	if (!child->ev)
 		abort();
 	if (child->pidfd < 0)
-		flow_timer(child->ev, LOOK_MS);
+		loop_timer(child->ev, LOOK_MS);
 	else if (event_add(child->ev, NULL) != 0)
 		abort();
 	TAILQ_INSERT_TAIL(&children, child, link);

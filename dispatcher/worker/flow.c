@@ -1,6 +1,7 @@
 /* flow.c: the message path of one queue: look, claim, deliver, settle.
  *
- *   wake-up, due timer, poll -> flow_look -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> settle.c -> SENT -> gone
+ *   wake-up, due timer, poll -> flow_look -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> settle.c -> SENT ->
+ * gone
  *
  * A look is one claim statement, and one at a time: a wake-up that comes meanwhile leads to another look. Nothing here
  * waits: flow_kick() does what can be done now, and every event that changes what can be done calls it.
@@ -10,50 +11,22 @@
 #include "worker/flow.h"
 
 #include "base/backoff.h"
+#include "base/clock.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-#define LOOK_FAILED_MS 1000     /* after a claim that failed for another reason than the connection */
-#define PROBE_AGAIN_MS 5000     /* a queue that does not exist (yet) is looked for again */
-#define PAUSE_MAX_MS 300000     /* longest pause after configuration errors in a row */
-#define FEED_US 2000            /* deliveries in one round of the loop; then timers and connections have their turn */
-#define LOOK_MAX 1000           /* messages in one look: while they are handled, the database works on the next ones */
-#define BACKLOG_MAX 2000        /* outcomes that may wait for the database before claiming pauses */
+#define LOOK_FAILED_MS 1000 /* after a claim that failed for another reason than the connection */
+#define PROBE_AGAIN_MS 5000 /* a queue that does not exist (yet) is looked for again */
+#define PAUSE_MAX_MS 300000 /* longest pause after configuration errors in a row */
+#define FEED_US 2000        /* deliveries in one round of the loop; then timers and connections have their turn */
+#define LOOK_MAX 1000       /* messages in one look: while they are handled, the database works on the next ones */
+#define BACKLOG_MAX 2000    /* outcomes that may wait for the database before claiming pauses */
 
-int64_t flow_skipped_ms;
-
-int64_t flow_boottime_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_BOOTTIME, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 + flow_skipped_ms;
-}
-
-int64_t flow_realtime_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 + flow_skipped_ms * 1000;
-}
-
-/* (Re)arms a timer. */
-void flow_timer(struct event *e, int64_t ms)
-{
-	struct timeval tv;
-
-	if (ms < 1)
-		ms = 1;
-	tv.tv_sec = ms / 1000;
-	tv.tv_usec = (ms % 1000) * 1000;
-	evtimer_add(e, &tv);
-}
-
-/* Puts a message onto the list of its new state: the only place where a state changes. What waits does so by priority. */
+/* Puts a message onto the list of its new state: the only place where a state changes. What waits does so by priority.
+ */
 void flow_move(struct pgmqd_msg *m, enum msg_state to)
 {
 	struct flow *f = m->flow;
@@ -88,13 +61,17 @@ void flow_forget(struct pgmqd_msg *m)
 
 bool flow_is_idle(const struct flow *f)
 {
-	return !f->looking && !f->count[MSG_WAITING] && !f->count[MSG_RUNNING] && !f->count[MSG_SETTLED] && !f->count[MSG_SENT];
+	return !f->looking && !f->count[MSG_WAITING] && !f->count[MSG_RUNNING] && !f->count[MSG_SETTLED] &&
+	       !f->count[MSG_SENT];
 }
 
 /* Shows in the slot what the flow is up to. */
 void flow_show(struct flow *f)
 {
-	stats_state(f->slot, f->draining ? STATE_DRAINING : !f->ready ? STATE_CONNECTING : f->held || f->paused || f->probation ? STATE_PAUSED : STATE_READY);
+	stats_state(f->slot, f->draining                            ? STATE_DRAINING
+			     : !f->ready                            ? STATE_CONNECTING
+			     : f->held || f->paused || f->probation ? STATE_PAUSED
+								    : STATE_READY);
 	stats_gauge(f->slot, GAUGE_PAUSED, f->held || f->paused || f->probation);
 	stats_gauge(f->slot, GAUGE_HELD, f->held);
 	stats_gauge(f->slot, GAUGE_CONNECTED, f->ready);
@@ -121,7 +98,7 @@ void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, 
 		m->class = "permanent";
 	m->outcome = outcome;
 	m->delay_ms = delay_ms;
-	m->ended_us = flow_realtime_us();
+	m->ended_us = clock_realtime_us();
 	m->settled_in = host_serial;
 	if (m->started_us)
 		stats_observe(f->slot, HIST_RUN, m->ended_us - m->started_us);
@@ -150,8 +127,8 @@ static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
 	flow_resume(arg);
 }
 
-/* A configuration error: the queue pauses, and says so once per pause. Its messages go back at once: when the pause ends is
- * not theirs to know, a reload may end it early. */
+/* A configuration error: the queue pauses, and says so once per pause. Its messages go back at once: when the pause
+ * ends is not theirs to know, a reload may end it early. */
 static void flow_pause(struct flow *f, const char *reason)
 {
 	int64_t ms = f->qs->config_retry;
@@ -166,8 +143,9 @@ static void flow_pause(struct flow *f, const char *reason)
 	f->paused = true;
 	f->probation = false;
 	stats_error(f->slot, reason);
-	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason, (long long)((ms + 999) / 1000));
-	flow_timer(f->pause, ms);
+	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason,
+		(long long)((ms + 999) / 1000));
+	loop_timer(f->pause, ms);
 	flow_show(f);
 	wakeup_release(f);
 }
@@ -178,10 +156,10 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 
 	if (m->state != MSG_RUNNING || m->cancelling) {
 		host_misuse(f ? &f->host : NULL, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
-		            m->state == MSG_FREE ? "a message that is gone"
-		            : m->cancelling      ? "a message that is being cancelled"
-		            : m->cancelled       ? "a message that was cancelled before"
-		                                 : "a message that was settled before");
+			m->state == MSG_FREE ? "a message that is gone"
+			: m->cancelling      ? "a message that is being cancelled"
+			: m->cancelled       ? "a message that was cancelled before"
+					     : "a message that was settled before");
 		free(reason);
 		return false;
 	}
@@ -225,20 +203,22 @@ static void flow_deliver(struct pgmqd_msg *m)
 	struct flow *f = m->flow;
 	struct host_call call;
 
-	if (flow_boottime_ms() + f->lease_ms / 10 >= m->lease_ms) { /* its lease ran down while it waited */
+	if (clock_boottime_ms() + f->lease_ms / 10 >= m->lease_ms) { /* its lease ran down while it waited */
 		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
 		return;
 	}
-	m->started_us = flow_realtime_us();
+	m->started_us = clock_realtime_us();
 	if (m->attempt > f->qs->max_attempts) {
 		flow_end(m, OUT_FAIL, "crash", 0,
-		         xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the message is too large for its memory",
-		                   m->attempt - 1));
+			xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the "
+				  "message is too large for its memory",
+				m->attempt - 1));
 		return;
 	}
 	if (!m->text && m->text_len) {
 		caution_large(f);
-		flow_end(m, OUT_RETRY, "memory", 0, xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
+		flow_end(m, OUT_RETRY, "memory", 0,
+			xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
 		return;
 	}
 	if (!m->text) {
@@ -246,7 +226,7 @@ static void flow_deliver(struct pgmqd_msg *m)
 		return;
 	}
 	stats_observe(f->slot, HIST_WAIT, m->started_us - m->due_us);
-	m->run_ms = flow_boottime_ms();
+	m->run_ms = clock_boottime_ms();
 	flow_move(m, MSG_RUNNING);
 	if (f->count[MSG_RUNNING] == 1)
 		lease_deadline_arm(f);
@@ -264,14 +244,16 @@ static unsigned flow_window(const struct flow *f)
 /* Delivers what waits while there are free slots. */
 static void flow_feed(struct flow *f)
 {
-	int64_t until = host_now_us() + FEED_US;
+	int64_t until = clock_monotonic_us() + FEED_US;
 	struct timeval now = { 0, 0 };
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->held && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) && (m = caution_next(f)) != NULL) {
+	while (f->started && !f->held && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) &&
+		(m = caution_next(f)) != NULL) {
 		flow_deliver(m);
-		if (host_now_us() >= until) {
-			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
+		if (clock_monotonic_us() >= until) {
+			evtimer_add(
+				f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
 			break;
 		}
 	}
@@ -293,7 +275,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 {
 	struct flow *f = arg;
 	int64_t until = f->looked_ms + f->lease_ms;
-	bool again = f->look_again, late = flow_boottime_ms() + f->lease_ms / 10 >= until;
+	bool again = f->look_again, late = clock_boottime_ms() + f->lease_ms / 10 >= until;
 
 	f->looking = f->look_again = false;
 	if (claim->error) {
@@ -305,7 +287,8 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 				flow_stale(f);
 			} else {
 				stats_error(f->slot, claim->error);
-				log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
+				log_error(
+					"cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
 				f->look_wanted = false;
 				wakeup_due_in(f, LOOK_FAILED_MS);
 			}
@@ -322,7 +305,9 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
 		flow_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */
-			flow_end(m, OUT_RETRY, NULL, 0, xstrdup("its way from the database took longer than its lease; raise visibility_timeout"));
+			flow_end(m, OUT_RETRY, NULL, 0,
+				xstrdup("its way from the database took longer than its lease; raise "
+					"visibility_timeout"));
 	}
 	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	f->woke = f->woke_again;
@@ -361,14 +346,14 @@ void flow_look(struct flow *f)
 	n = caution_ask(f, room - held < LOOK_MAX ? room - held : LOOK_MAX);
 	f->look_wanted = false;
 	f->looking = true;
-	f->looked_ms = flow_boottime_ms();
+	f->looked_ms = clock_boottime_ms();
 	if (!f->woke.us)
-		f->woke.us = flow_realtime_us();
+		f->woke.us = clock_realtime_us();
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f), caution_small(f),
-	            flow_looked, f);
+	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f),
+		caution_small(f), flow_looked, f);
 	f->full_look = false;
 }
 
@@ -412,7 +397,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 			log_error("%s; looking again every %d s", error, PROBE_AGAIN_MS / 1000);
 		stats_error(f->slot, error);
 		f->probe_failed = true;
-		flow_timer(f->again, PROBE_AGAIN_MS);
+		loop_timer(f->again, PROBE_AGAIN_MS);
 		return;
 	}
 	if (f->probe_failed)
@@ -422,7 +407,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 	f->warned = warning != NULL;
 	f->probe_failed = false;
 	log_debug("claims go %s", queue_order(f->queue));
-	f->probed_ms = flow_boottime_ms();
+	f->probed_ms = clock_boottime_ms();
 	f->probed = true;
 	hold_ask(f); /* makes it ready */
 }
@@ -437,16 +422,17 @@ void flow_reprobe(struct flow *f)
 	queue_probe(f->queue, flow_probed, f);
 }
 
-/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger, say). */
+/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger,
+ * say). */
 void flow_stale(struct flow *f)
 {
-	if (flow_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
+	if (clock_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
 		flow_reprobe(f);
 		return;
 	}
 	f->ready = false;
 	flow_show(f);
-	flow_timer(f->again, LOOK_FAILED_MS);
+	loop_timer(f->again, LOOK_FAILED_MS);
 }
 
 /* A queue that was not there is looked for again, or outcomes that were refused for a passing reason go out again. */
@@ -487,12 +473,15 @@ bool flow_listener_hears(const struct stats *st)
 	return false;
 }
 
-struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot, struct plugin *plugin,
-                      struct event_base *base, struct pgconn *pg, struct http *http, struct template_set **templates)
+struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot,
+	struct plugin *plugin, struct event_base *base, struct pgconn *pg, struct http *http,
+	struct template_set **templates)
 {
 	const struct settings *s = env->settings;
-	const struct queue_rules rules = { .max_attempts = (unsigned)qs->max_attempts, .archive = strcmp(qs->on_done, "archive") == 0, .grouped = strcmp(qs->ordered, "group") == 0,
-		                           .allow_unlogged = qs->allow_unlogged };
+	const struct queue_rules rules = { .max_attempts = (unsigned)qs->max_attempts,
+		.archive = strcmp(qs->on_done, "archive") == 0,
+		.grouped = strcmp(qs->ordered, "group") == 0,
+		.allow_unlogged = qs->allow_unlogged };
 	struct flow *f = xcalloc(1, sizeof(*f));
 
 	f->settings = s;
@@ -508,8 +497,14 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	for (int i = 0; i < MSG_NSTATES; i++)
 		TAILQ_INIT(&f->list[i]);
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = plugin->d.name };
-	f->host = (struct pgmqd_worker){ .flow = f, .base = base, .http = http, .pg = pg, .templates = templates,
-		                         .template_dir = s->template_dir, .default_lang = s->default_lang, .log = &f->log };
+	f->host = (struct pgmqd_worker){ .flow = f,
+		.base = base,
+		.http = http,
+		.pg = pg,
+		.templates = templates,
+		.template_dir = s->template_dir,
+		.default_lang = s->default_lang,
+		.log = &f->log };
 	f->queue = queue_new(pg, qs->name, f->lease_ms, &rules, plugin->d.name, plugin->d.version);
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	f->notify = wakeup_mode(qs->notify);

@@ -1,8 +1,10 @@
-/* lease.c: leases while a plugin works: extended at a third of the visibility timeout, ended before they run out, and never
- * beyond the handler's deadline.
+/* lease.c: leases while a plugin works: extended at a third of the visibility timeout, ended before they run out, and
+ * never beyond the handler's deadline.
  */
 #include "config.h"
 
+#include "base/clock.h"
+#include "base/loop.h"
 #include "worker/flow.h"
 
 #include "base/xalloc.h"
@@ -24,7 +26,7 @@ struct extension {
 void lease_arm(struct flow *f)
 {
 	if (!evtimer_pending(f->lease, NULL))
-		flow_timer(f->lease, f->lease_ms / 3);
+		loop_timer(f->lease, f->lease_ms / 3);
 }
 
 /* The message of that lease if it still waits or runs. */
@@ -34,8 +36,8 @@ static struct pgmqd_msg *lease_find(struct flow *f, int64_t id, int count)
 
 	for (int s = MSG_WAITING; s <= MSG_RUNNING; s++)
 		TAILQ_FOREACH(m, &f->list[s], link)
-			if (m->id == id && m->read_ct == count)
-				return m;
+	if (m->id == id && m->read_ct == count)
+		return m;
 	return NULL;
 }
 
@@ -46,7 +48,8 @@ static void lease_lost(struct pgmqd_msg *m)
 	struct log_context former = host_enter_msg(m);
 
 	stats_add(f->slot, STAT_LEASE_LOST, 1);
-	log_warn("lease lost while the message was %s: dropped here", m->state == MSG_RUNNING ? "being handled" : "waiting");
+	log_warn("lease lost while the message was %s: dropped here",
+		m->state == MSG_RUNNING ? "being handled" : "waiting");
 	host_leave(former);
 	if (m->state == MSG_RUNNING)
 		flow_cancel(m, OUT_RELEASE, NULL, "lease lost");
@@ -104,7 +107,7 @@ static void lease_extend(struct flow *f, struct pgmqd_msg *const *batch, size_t 
 static void lease_due(evutil_socket_t fd, short what, void *arg)
 {
 	struct flow *f = arg;
-	int64_t now = flow_boottime_ms();
+	int64_t now = clock_boottime_ms();
 	struct pgmqd_msg *m, *next, *batch[BATCH_MAX];
 	size_t n = 0;
 
@@ -116,21 +119,22 @@ static void lease_due(evutil_socket_t fd, short what, void *arg)
 	}
 	for (int s = MSG_WAITING; s <= MSG_RUNNING; s++)
 		TAILQ_FOREACH(m, &f->list[s], link)
-			if (f->ready && m->lease_ms - now <= f->lease_ms * 3 / 4) {
-				batch[n++] = m;
-				if (n == BATCH_MAX) {
-					lease_extend(f, batch, n, now);
-					n = 0;
-				}
-			}
+	if (f->ready && m->lease_ms - now <= f->lease_ms * 3 / 4) {
+		batch[n++] = m;
+		if (n == BATCH_MAX) {
+			lease_extend(f, batch, n, now);
+			n = 0;
+		}
+	}
 	if (n)
 		lease_extend(f, batch, n, now);
 	if (f->count[MSG_WAITING] || f->count[MSG_RUNNING])
-		flow_timer(f->lease, f->lease_ms / 4);
+		loop_timer(f->lease, f->lease_ms / 4);
 	flow_kick(f);
 }
 
-/* A timer that comes before all others: after a stop (SIGSTOP, suspend) leases are looked at before a plugin's timers go on. */
+/* A timer that comes before all others: after a stop (SIGSTOP, suspend) leases are looked at before a plugin's timers
+ * go on. */
 static struct event *lease_timer(struct flow *f, event_callback_fn cb)
 {
 	struct event *e = evtimer_new(f->host.base, cb, f);
@@ -149,7 +153,7 @@ struct event *lease_event(struct flow *f)
 static void lease_overrun(evutil_socket_t fd, short what, void *arg)
 {
 	struct flow *f = arg;
-	int64_t now = flow_boottime_ms();
+	int64_t now = clock_boottime_ms();
 	struct pgmqd_msg *m;
 
 	(void)fd, (void)what;
@@ -174,5 +178,5 @@ void lease_deadline_arm(struct flow *f)
 	struct pgmqd_msg *m = TAILQ_FIRST(&f->list[MSG_RUNNING]);
 
 	if (m)
-		flow_timer(f->deadline, m->run_ms + f->deadline_ms - flow_boottime_ms());
+		loop_timer(f->deadline, m->run_ms + f->deadline_ms - clock_boottime_ms());
 }

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* How many freed messages rest before one is used again: a plugin that keeps a pointer too long meets a free message. */
+/* How many freed messages rest before one is used again: a plugin that keeps a pointer too long meets a free message.
+ */
 #define REST 1024
 
 static struct msg_list pool = TAILQ_HEAD_INITIALIZER(pool);
@@ -75,9 +76,14 @@ const struct cJSON *message_json(struct pgmqd_msg *m)
 const char *outcome_name(enum msg_outcome o)
 {
 	static const char *const names[OUT_NOUTCOMES] = {
-		[OUT_NONE] = "none",           [OUT_DONE] = "done",     [OUT_RETRY] = "retry",
-		[OUT_FAIL] = "fail",           [OUT_REPLACE] = "replace", [OUT_DONE_WITH] = "done",
-		[OUT_CONFIG] = "config",       [OUT_RELEASE] = "release",
+		[OUT_NONE] = "none",
+		[OUT_DONE] = "done",
+		[OUT_RETRY] = "retry",
+		[OUT_FAIL] = "fail",
+		[OUT_REPLACE] = "replace",
+		[OUT_DONE_WITH] = "done",
+		[OUT_CONFIG] = "config",
+		[OUT_RELEASE] = "release",
 	};
 
 	return names[o];

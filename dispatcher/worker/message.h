@@ -22,7 +22,17 @@ enum msg_state {
 	MSG_NSTATES
 };
 
-enum msg_outcome { OUT_NONE = 0, OUT_DONE, OUT_RETRY, OUT_FAIL, OUT_REPLACE, OUT_DONE_WITH, OUT_CONFIG, OUT_RELEASE, OUT_NOUTCOMES };
+enum msg_outcome {
+	OUT_NONE = 0,
+	OUT_DONE,
+	OUT_RETRY,
+	OUT_FAIL,
+	OUT_REPLACE,
+	OUT_DONE_WITH,
+	OUT_CONFIG,
+	OUT_RELEASE,
+	OUT_NOUTCOMES
+};
 
 /* Something that a plugin started for a message and that dies with it: a timer, a transfer, a query. */
 struct msg_resource {
@@ -39,11 +49,12 @@ struct pgmqd_msg {
 	int read_ct;      /* with id, the lease's fencing token */
 	unsigned attempt; /* claims that count */
 	int64_t enqueued_us;
-	int64_t due_us; /* when it could be claimed: enqueued, or at the end of its delay, of the pause before a retry, or of a lease */
-	struct trace trace;   /* out of the headers; see trace.h */
+	int64_t due_us; /* when it could be claimed: enqueued, or at the end of its delay, of the pause before a retry,
+	                   or of a lease */
+	struct trace trace;           /* out of the headers; see trace.h */
 	char span[TRACE_PARENT_SIZE]; /* what pgmqd_msg_traceparent() gave last */
-	double priority; /* a message of higher priority is delivered before lower ones */
-	char *text, *headers; /* as PostgreSQL printed them; text is NULL for an SQL null */
+	double priority;              /* a message of higher priority is delivered before lower ones */
+	char *text, *headers;         /* as PostgreSQL printed them; text is NULL for an SQL null */
 	size_t text_len;
 	struct cJSON *json;
 	bool json_tried;
@@ -59,18 +70,19 @@ struct pgmqd_msg {
 	bool again; /* its settling was sent once and the answer was lost */
 	bool alone; /* not in a batch: one of the batch that it was in was refused */
 	char *reason;
-	const char *class; /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
+	const char *class;  /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
 	char own_class[32]; /* given by the plugin */
 	int64_t delay_ms;
-	char *sql; /* done_with's statement, or replace's JSON */
+	char *sql;   /* done_with's statement, or replace's JSON */
 	bool shared; /* done_batch: the statement is run once for all messages that have the same one */
 	int nparams;
 	char **params;
 };
 TAILQ_HEAD(msg_list, pgmqd_msg);
 
-struct pgmqd_msg *message_new(void);         /* zeroed, from the pool, state MSG_FREE */
-void message_free(struct pgmqd_msg *m);      /* ends its resources; the memory is reused late, so that a stale pointer is noticed */
+struct pgmqd_msg *message_new(void); /* zeroed, from the pool, state MSG_FREE */
+void message_free(
+	struct pgmqd_msg *m); /* ends its resources; the memory is reused late, so that a stale pointer is noticed */
 void message_end_resources(struct pgmqd_msg *m);
 const struct cJSON *message_json(struct pgmqd_msg *m);
 const char *outcome_name(enum msg_outcome o);

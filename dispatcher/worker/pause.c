@@ -1,7 +1,9 @@
-/* pause.c: a queue that an operator has paused: nothing is claimed until it is resumed, by this dispatcher or any other.
+/* pause.c: a queue that an operator has paused: nothing is claimed until it is resumed, by this dispatcher or any
+ * other.
  *
- * The pause is a row in the database. It is asked for after each (re)connect, when a notification says that it has changed, when
- * notifications arrive again, and with each poll while they do not. What the plugin has in hand is finished.
+ * The pause is a row in the database. It is asked for after each (re)connect, when a notification says that it has
+ * changed, when notifications arrive again, and with each poll while they do not. What the plugin has in hand is
+ * finished.
  */
 #include "config.h"
 

@@ -1,15 +1,15 @@
 /* plugin.c: a queue's shared object: found, checked, opened, its options filled in.
  *
- * What is loaded runs with the daemon's rights, so the file and every directory above it must be writable by nobody but root
- * and the user that the daemon runs as.
+ * What is loaded runs with the daemon's rights, so the file and every directory above it must be writable by nobody but
+ * root and the user that the daemon runs as.
  */
 #include "config.h"
 
 #include "worker/plugin.h"
 
-#include "worker/plugin_call.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "worker/plugin_call.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -51,7 +51,8 @@ static char *check_trust(int fd, const char *path)
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
 		return xasprintf("%s is not a regular file", path);
 	if ((why = writable_by(&st)) != NULL)
-		return xasprintf("%s %s; make root or the daemon's user its owner and take the right away (chmod go-w)", path, why);
+		return xasprintf("%s %s; make root or the daemon's user its owner and take the right away (chmod go-w)",
+			path, why);
 	if (!realpath(path, real))
 		return xasprintf("%s: %s", path, strerror(errno));
 	while ((slash = strrchr(real, '/')) != NULL) {
@@ -59,7 +60,8 @@ static char *check_trust(int fd, const char *path)
 		if (stat(real, &st) != 0)
 			return xasprintf("%s: %s", real, strerror(errno));
 		if ((why = writable_by(&st)) != NULL)
-			return xasprintf("%s, above the plugin %s, %s; a plugin must not be replaceable by others", real, path, why);
+			return xasprintf("%s, above the plugin %s, %s; a plugin must not be replaceable by others",
+				real, path, why);
 		if (slash == real)
 			break;
 	}
@@ -71,9 +73,11 @@ static char *negotiate(struct plugin *p, const struct pgmqd_plugin *d, const cha
 {
 	const char *bytes = (const char *)d;
 
-	if (d->_api_version < 1 || d->_api_version > PGMQD_API_VERSION || d->_struct_size < DESCRIPTOR_MIN || d->_option_size < OPTION_MIN)
-		return xasprintf("speaks plugin API %u; this is pgmqd %s with API 1 to %u: rebuild the plugin or upgrade pgmqd", d->_api_version,
-		                 PACKAGE_VERSION, PGMQD_API_VERSION);
+	if (d->_api_version < 1 || d->_api_version > PGMQD_API_VERSION || d->_struct_size < DESCRIPTOR_MIN ||
+		d->_option_size < OPTION_MIN)
+		return xasprintf(
+			"speaks plugin API %u; this is pgmqd %s with API 1 to %u: rebuild the plugin or upgrade pgmqd",
+			d->_api_version, PACKAGE_VERSION, PGMQD_API_VERSION);
 	for (size_t i = sizeof(p->d); i < d->_struct_size; i++)
 		if (bytes[i])
 			return xasprintf("uses features that pgmqd %s does not have: upgrade pgmqd", PACKAGE_VERSION);
@@ -127,7 +131,9 @@ static char *open_object(struct plugin *p, const char *name)
 	/* it stays open: the loader knows objects by name, and another plugin must not come by this one's */
 	*(void **)&init = dlsym(p->dl, "pgmqd_plugin_init");
 	if (!init)
-		return xasprintf("%s is no pgmqd plugin: it has no pgmqd_plugin_init (PGMQD_REGISTER_PLUGIN defines it)", p->path);
+		return xasprintf(
+			"%s is no pgmqd plugin: it has no pgmqd_plugin_init (PGMQD_REGISTER_PLUGIN defines it)",
+			p->path);
 	return negotiate(p, init(), name);
 }
 
@@ -153,7 +159,8 @@ struct plugin *plugin_load(const struct settings *s, const struct queue_settings
 
 	*errors = NULL;
 	if ((p = plugin_open(s, q->plugin, &why)) == NULL) {
-		*errors = xasprintf("%s:%u: queue \"%s\": plugin \"%s\": %s", s->path, q->line, q->name, q->plugin, why);
+		*errors = xasprintf(
+			"%s:%u: queue \"%s\": plugin \"%s\": %s", s->path, q->line, q->name, q->plugin, why);
 		free(why);
 		return NULL;
 	}
@@ -167,7 +174,8 @@ struct plugin *plugin_load(const struct settings *s, const struct queue_settings
 		rc = p->d.config_complete(p->handle);
 	log_context_set(former);
 	if (rc != 0) {
-		*errors = xasprintf("%s:%u: queue \"%s\": plugin \"%s\" refuses its options (see the line before)", s->path, q->line, q->name, q->plugin);
+		*errors = xasprintf("%s:%u: queue \"%s\": plugin \"%s\" refuses its options (see the line before)",
+			s->path, q->line, q->name, q->plugin);
 		plugin_free(p);
 		return NULL;
 	}

@@ -8,12 +8,13 @@
 struct plugin {
 	char *path;
 	void *dl;
-	struct pgmqd_plugin d; /* the descriptor, copied: what an older plugin lacks is zero */
+	struct pgmqd_plugin d;        /* the descriptor, copied: what an older plugin lacks is zero */
 	struct pgmqd_option *options; /* the option table, rows brought to our size */
 	void *handle;
 };
 
-/* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the process ends. */
+/* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the
+ * process ends. */
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors);
 /* Opens it only: no handle, no options. NULL and *error (malloc'd). */
 struct plugin *plugin_open(const struct settings *s, const char *name, char **error);

@@ -1,29 +1,22 @@
-/* plugin_call.c: the doors between host and plugin: context and stopwatch round every call, reports of misuse, the templates of the process. */
+/* plugin_call.c: the doors between host and plugin: context and stopwatch round every call, reports of misuse, the
+ * templates of the process. */
 #include "config.h"
 
 #include "worker/plugin_call.h"
 
-#include "worker/flow.h"
+#include "base/clock.h"
 #include "base/xalloc.h"
+#include "worker/flow.h"
 
 #include <stdlib.h>
-#include <time.h>
 
-#define STALL_MS 50        /* a callback that takes so long holds everybody up and is told of */
+#define STALL_MS 50          /* a callback that takes so long holds everybody up and is told of */
 #define STALL_EVERY_MS 10000 /* at most this often */
 
 struct pgmqd_worker *host_current;
 uint64_t host_serial;
 unsigned host_misuses;
 void (*host_reap)(struct pgmqd_worker *w);
-
-int64_t host_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id)
 {
@@ -53,7 +46,7 @@ struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id)
 
 	if (!c.outer) { /* calls inside calls are part of the outer one */
 		host_serial++;
-		c.began_us = host_now_us();
+		c.began_us = clock_monotonic_us();
 	}
 	host_current = w;
 	return c;
@@ -70,7 +63,7 @@ struct host_call host_call_msg(const struct pgmqd_msg *m)
 /* Keeps how long the loop stood still in a plugin. */
 static void host_measure(struct pgmqd_worker *w, int64_t us)
 {
-	int64_t now = stats_now_ms();
+	int64_t now = clock_monotonic_ms();
 
 	if (!w->flow)
 		return;
@@ -81,7 +74,8 @@ static void host_measure(struct pgmqd_worker *w, int64_t us)
 	}
 	if (us >= STALL_MS * 1000 && (!w->warned_ms || now - w->warned_ms >= STALL_EVERY_MS)) {
 		w->warned_ms = now;
-		log_warn("plugin \"%s\" kept the loop waiting for %lld ms in one callback; it must not block", w->log->plugin, (long long)us / 1000);
+		log_warn("plugin \"%s\" kept the loop waiting for %lld ms in one callback; it must not block",
+			w->log->plugin, (long long)us / 1000);
 	}
 }
 
@@ -91,7 +85,7 @@ void host_return(struct host_call c)
 
 	host_current = c.outer;
 	if (!c.outer)
-		host_measure(w, host_now_us() - c.began_us);
+		host_measure(w, clock_monotonic_us() - c.began_us);
 	log_context_set(c.former);
 }
 
@@ -124,7 +118,9 @@ void host_check_left(struct pgmqd_worker *w)
 	if (w->timers)
 		host_misuse(w, 0, "%u timers are left after stop(); pgmqd_timer_cancel() ends one", w->timers);
 	if (w->transfers)
-		host_misuse(w, 0, "%u easy handles are left in the multi after stop(); pgmqd_curl_remove() takes one out", w->transfers);
+		host_misuse(w, 0,
+			"%u easy handles are left in the multi after stop(); pgmqd_curl_remove() takes one out",
+			w->transfers);
 	if (w->children)
 		host_misuse(w, 0, "%u programs are left running after stop(); pgmqd_child_end() ends one", w->children);
 	if (host_reap)

@@ -18,7 +18,7 @@ struct pgconn;
 struct pgmqd_worker {
 	struct flow *flow;
 	struct event_base *base;
-	struct http *http;   /* the process's curl multi */
+	struct http *http; /* the process's curl multi */
 	struct pgconn *pg;
 	struct template_set **templates; /* loaded at the first use */
 	const char *template_dir, *default_lang;
@@ -32,7 +32,8 @@ struct pgmqd_check {
 	FILE *out;
 };
 
-/* The worker whose plugin is being called, NULL between calls; and a number that is another one in each call out of the loop. */
+/* The worker whose plugin is being called, NULL between calls; and a number that is another one in each call out of the
+ * loop. */
 extern struct pgmqd_worker *host_current;
 extern uint64_t host_serial;
 
@@ -51,7 +52,6 @@ struct host_call host_call_msg(const struct pgmqd_msg *m);
 struct log_context host_enter_msg(const struct pgmqd_msg *m);
 
 /* Microseconds of a clock that never jumps. */
-int64_t host_now_us(void);
 
 /* Sets the log's context alone and gives the former one back. */
 struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id);
@@ -61,7 +61,8 @@ void host_leave(struct log_context former);
 void host_misuse(struct pgmqd_worker *w, int64_t msg_id, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 extern unsigned host_misuses;
 
-/* Collects the programs that a plugin has ended; set when the first one is started, so that only who starts some links it. */
+/* Collects the programs that a plugin has ended; set when the first one is started, so that only who starts some links
+ * it. */
 extern void (*host_reap)(struct pgmqd_worker *w);
 
 /* What the plugin still holds after its stop(). */

@@ -1,9 +1,10 @@
-/* plugin_check.c: the part of checking settings that needs the plugins, each loaded in a process that ends afterwards. */
+/* plugin_check.c: the part of checking settings that needs the plugins, each loaded in a process that ends afterwards.
+ */
 #include "config.h"
 
 #include "base/log.h"
-#include "worker/plugin.h"
 #include "process/proc.h"
+#include "worker/plugin.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,16 +1,20 @@
-/* quarantine.c: after a crash: messages that may have caused it run alone, so that a poison message takes the blame by itself.
+/* quarantine.c: after a crash: messages that may have caused it run alone, so that a poison message takes the blame by
+ * itself.
  *
- * What was in hand when the process died comes back as messages that were claimed before (suspects) when their leases end. Until
- * then and until they are through, messages are claimed one by one, since one that is too large for the memory does its harm on the way
- * here, and a suspect is delivered only when nothing else is in hand, not even claimed, and nothing is claimed while it
- * runs. Fresh messages run beside each other meanwhile. Two claims in a short time that were never answered are a crash in this sense, too.
+ * What was in hand when the process died comes back as messages that were claimed before (suspects) when their leases
+ * end. Until then and until they are through, messages are claimed one by one, since one that is too large for the
+ * memory does its harm on the way here, and a suspect is delivered only when nothing else is in hand, not even claimed,
+ * and nothing is claimed while it runs. Fresh messages run beside each other meanwhile. Two claims in a short time that
+ * were never answered are a crash in this sense, too.
  *
- * When claims of one message are lost again and again, though the connection is made and other statements are answered between them, the
- * message may be one that libpq cannot take in: the server never commits such a claim, so that no attempt is counted. The next claim
- * withholds what is large, and a message that comes so has had an attempt. It is claimed whole the next time, for memory may come back.
+ * When claims of one message are lost again and again, though the connection is made and other statements are answered
+ * between them, the message may be one that libpq cannot take in: the server never commits such a claim, so that no
+ * attempt is counted. The next claim withholds what is large, and a message that comes so has had an attempt. It is
+ * claimed whole the next time, for memory may come back.
  */
 #include "config.h"
 
+#include "base/clock.h"
 #include "worker/flow.h"
 
 #include "base/xalloc.h"
@@ -30,8 +34,8 @@ static struct pgmqd_msg *find_suspect(const struct flow *f, enum msg_state s)
 	struct pgmqd_msg *m;
 
 	TAILQ_FOREACH(m, &f->list[s], link)
-		if (is_suspect(m))
-			return m;
+	if (is_suspect(m))
+		return m;
 	return NULL;
 }
 
@@ -39,17 +43,17 @@ static struct pgmqd_msg *find_suspect(const struct flow *f, enum msg_state s)
 void caution_begin(struct flow *f)
 {
 	f->cautious = true;
-	f->cautious_until = flow_boottime_ms() + f->lease_ms;
+	f->cautious_until = clock_boottime_ms() + f->lease_ms;
 }
 
 /* Whether a claim was lost a short time ago. */
 static bool lost_lately(const struct flow *f)
 {
-	return f->claim_lost_ms && flow_boottime_ms() - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms;
+	return f->claim_lost_ms && clock_boottime_ms() - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms;
 }
 
-/* A claim was never answered. Once is the network's affair. Answers to others in between prove nothing: they pass the lost one's message
- * over until the server has noticed that its connection is gone. */
+/* A claim was never answered. Once is the network's affair. Answers to others in between prove nothing: they pass the
+ * lost one's message over until the server has noticed that its connection is gone. */
 void caution_claim_lost(struct flow *f)
 {
 	if (lost_lately(f)) {
@@ -58,7 +62,7 @@ void caution_claim_lost(struct flow *f)
 	} else {
 		f->lost_alone = 0;
 	}
-	f->claim_lost_ms = flow_boottime_ms();
+	f->claim_lost_ms = clock_boottime_ms();
 }
 
 /* Whether the next claim is to withhold what is large. */
@@ -89,19 +93,20 @@ unsigned caution_room(const struct flow *f, unsigned room)
 	return f->one_by_one ? 1 : room;
 }
 
-/* Whether the claim that has just come in shows that no suspect is behind it: claims go by the time at which messages fall due, so a
- * fresh one that is younger than the leases in question comes after all of them. */
+/* Whether the claim that has just come in shows that no suspect is behind it: claims go by the time at which messages
+ * fall due, so a fresh one that is younger than the leases in question comes after all of them. */
 static bool no_suspect_left(const struct flow *f, unsigned rows, unsigned asked)
 {
 	const struct pgmqd_msg *m = TAILQ_LAST(&f->list[MSG_WAITING], msg_list);
-	int64_t since = flow_boottime_ms() - f->cautious_until;
+	int64_t since = clock_boottime_ms() - f->cautious_until;
 
 	if (since <= 0 || f->one_by_one || find_suspect(f, MSG_RUNNING))
 		return false;
-	return rows < asked || (m && m->read_ct == 1 && m->enqueued_us > flow_realtime_us() - since * 1000);
+	return rows < asked || (m && m->read_ct == 1 && m->enqueued_us > clock_realtime_us() - since * 1000);
 }
 
-/* The claim that has just come in, of `rows` of the `asked` messages: suspects come one by one from here, or it is over. */
+/* The claim that has just come in, of `rows` of the `asked` messages: suspects come one by one from here, or it is
+ * over. */
 void caution_looked(struct flow *f, unsigned rows, unsigned asked)
 {
 	if (!f->cautious)
@@ -123,8 +128,8 @@ struct pgmqd_msg *caution_next(struct flow *f)
 	if (find_suspect(f, MSG_RUNNING))
 		return NULL;
 	TAILQ_FOREACH(m, &f->list[MSG_WAITING], link)
-		if (!is_suspect(m))
-			return m;
+	if (!is_suspect(m))
+		return m;
 	for (m = TAILQ_NEXT(first, link); m; m = next) {
 		next = TAILQ_NEXT(m, link);
 		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("another message runs alone after a crash"));

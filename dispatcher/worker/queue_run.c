@@ -1,12 +1,14 @@
-/* queue_run.c: the statements of queue.c at work: claims and the low-water mark, the handshake's locks, settling, extending. */
+/* queue_run.c: the statements of queue.c at work: claims and the low-water mark, the handshake's locks, settling,
+ * extending. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "worker/queue_private.h"
 
 #include "base/log.h"
 #include "base/sqltext.h"
-#include "process/stats.h"
 #include "base/xalloc.h"
+#include "process/stats.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +17,8 @@
 /* ---- claims ---- */
 
 /* Runs one of the queue's statements. */
-static void queue_run(struct queue *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+static void queue_run(
+	struct queue *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	pgconn_query(q->pg, q->pooled ? NULL : q->stmt[st], q->pooled ? q->text[st] : NULL, nparams, params, cb, arg);
 }
@@ -32,12 +35,13 @@ struct claim_call {
 	void *arg;
 };
 
-/* Moves the low-water mark. `clock` is a second before this look began; `xids` is xmin of its snapshot and, where it has one, its own xid. A
- * row that is not visible now and has a vt before that clock belongs to a transaction that has an xid already, so a smaller one than ours
- * (the snapshot's xmax would not do: the newest transactions that run are not below it). Once all those are over, that clock is the
- * horizon, and a look that found less than it asked for has seen all there was below. One that got all it asked for has seen what was
- * below its last row: `seen` is that row's vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there
- * was no row, or the look before had found less than it asked for. */
+/* Moves the low-water mark. `clock` is a second before this look began; `xids` is xmin of its snapshot and, where it
+ * has one, its own xid. A row that is not visible now and has a vt before that clock belongs to a transaction that has
+ * an xid already, so a smaller one than ours (the snapshot's xmax would not do: the newest transactions that run are
+ * not below it). Once all those are over, that clock is the horizon, and a look that found less than it asked for has
+ * seen all there was below. One that got all it asked for has seen what was below its last row: `seen` is that row's
+ * vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there was no row, or the look
+ * before had found less than it asked for. */
 static void claim_mark(struct queue *q, const char *clock, const char *xids, const char *seen, bool all)
 {
 	unsigned long long xmin, own;
@@ -59,17 +63,19 @@ static void claim_mark(struct queue *q, const char *clock, const char *xids, con
 	if (!q->fence && n == 2) {
 		q->fence = xstrdup(clock);
 		q->fence_xid = own;
-		q->fence_ms = stats_now_ms();
+		q->fence_ms = clock_monotonic_ms();
 	}
 }
 
-/* Whether a look that may claim nothing takes an xid all the same, for a fence: as long as the last messages claimed leave dead rows
- * at the ends of their leases, and not more than one a second. */
+/* Whether a look that may claim nothing takes an xid all the same, for a fence: as long as the last messages claimed
+ * leave dead rows at the ends of their leases, and not more than one a second. */
 static bool claim_fences(const struct queue *q)
 {
-	int64_t now = stats_now_ms();
+	int64_t now = clock_monotonic_ms();
 
-	return !q->grouped && !q->fence && (!q->fence_ms || (now - q->fence_ms >= FENCE_MS && q->fence_ms < q->claimed_ms + q->lease_ms + 2 * FENCE_MS));
+	return !q->grouped && !q->fence &&
+	       (!q->fence_ms ||
+		       (now - q->fence_ms >= FENCE_MS && q->fence_ms < q->claimed_ms + q->lease_ms + 2 * FENCE_MS));
 }
 
 /* The claim's answer: rows, and one last row about the queue. */
@@ -80,21 +86,23 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
 	if (last >= 0) {
-		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all belong to others */
+		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all
+			                                     belong to others */
 			log_error("out of memory: an answer of the database is not that of its statement");
 			abort();
 		}
 		claim.rows = last;
 		call->queue->many = (unsigned)last == call->asked;
 		if (last > 0)
-			call->queue->claimed_ms = stats_now_ms();
+			call->queue->claimed_ms = clock_monotonic_ms();
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->ask)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		if (!call->queue->grouped) /* else rows are passed over because others come before them */
 			claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8),
-			           PQgetisnull(r->res, last, 12) ? NULL : PQgetvalue(r->res, last, 12), (unsigned)last < call->asked);
+				PQgetisnull(r->res, last, 12) ? NULL : PQgetvalue(r->res, last, 12),
+				(unsigned)last < call->asked);
 	}
 	call->cb(call->arg, &claim);
 	free(call);
@@ -104,8 +112,8 @@ void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, boo
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
 	char count[16];
-	const char *params[9] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f", ask ? "t" : "f", due ? "t" : "f", q->horizon,
-	                          claim_fences(q) ? "t" : "f", small ? "t" : "f" };
+	const char *params[9] = { count, q->name, full || !q->mark ? "-infinity" : q->mark, full ? "t" : "f",
+		ask ? "t" : "f", due ? "t" : "f", q->horizon, claim_fences(q) ? "t" : "f", small ? "t" : "f" };
 
 	snprintf(count, sizeof(count), "%u", n);
 	call->queue = q;
@@ -207,7 +215,8 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);
-		/* one message that is too large must not end the process; without memory for a small one, the process is what is wrong */
+		/* one message that is too large must not end the process; without memory for a small one, the process
+		 * is what is wrong */
 		m->text = m->text_len < QUEUE_LARGE ? xrealloc(NULL, m->text_len + 1, 1) : malloc(m->text_len + 1);
 		if (m->text)
 			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
@@ -247,8 +256,10 @@ int64_t queue_settled_id(const struct queue_settled *s, int row)
 	return atoll(PQgetvalue(s->res, row, 0));
 }
 
-/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its parameters are arrays. */
-static void settle_done_with(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, const char *const *params, struct settle_call *call)
+/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its
+ * parameters are arrays. */
+static void settle_done_with(
+	struct queue *q, struct pgmqd_msg *const *msgs, size_t n, const char *const *params, struct settle_call *call)
 {
 	const struct pgmqd_msg *first = msgs[0];
 	const char **values = xcalloc((size_t)first->nparams + 1, sizeof(*values));
@@ -270,7 +281,8 @@ static void settle_done_with(struct queue *q, struct pgmqd_msg *const *msgs, siz
 	free(values);
 }
 
-void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
+void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
+	queue_settled_cb cb, void *arg)
 {
 	struct settle_call *call = xcalloc(1, sizeof(*call));
 	struct sqltext ids = { 0 }, counts = { 0 }, third = { 0 }, classes = { 0 }, attempts = { 0 };
@@ -321,7 +333,8 @@ void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *c
 		queue_run(q, ST_REPLACE, 5, params, settle_answer, call);
 		break;
 	case OUT_DONE_WITH:
-		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the first time */
+		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the
+		              first time */
 			queue_run(q, ST_KNOWN, 2, params, settle_answer, call);
 		else
 			settle_done_with(q, msgs, n, params, call);

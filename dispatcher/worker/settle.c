@@ -1,10 +1,12 @@
 /* settle.c: outcomes to the database: batched, fenced, and told again when the answer was lost.
  *
- * One round of statements at a time, one statement per kind of outcome: what is settled while a round is under way goes with
- * the next one, so a busy queue settles in batches and an idle one without delay.
+ * One round of statements at a time, one statement per kind of outcome: what is settled while a round is under way goes
+ * with the next one, so a busy queue settles in batches and an idle one without delay.
  */
 #include "config.h"
 
+#include "base/clock.h"
+#include "base/loop.h"
 #include "worker/flow.h"
 
 #include "base/xalloc.h"
@@ -15,7 +17,7 @@
 
 #define BATCH_MAX 1000
 #define SHARED_MAX 500 /* messages that share a plugin's own statement */
-#define AGAIN_MS 1000 /* after an error that passes */
+#define AGAIN_MS 1000  /* after an error that passes */
 
 /* One statement under way. */
 struct batch {
@@ -92,7 +94,7 @@ static void settle_done(struct pgmqd_msg *m)
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
 		wakeup_due_by(m->flow, m->delay_ms + 1);
 	stats_add(m->flow->slot, counter_of(m->outcome), 1);
-	stats_observe(m->flow->slot, HIST_SETTLE, flow_realtime_us() - m->ended_us);
+	stats_observe(m->flow->slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
 	settle_log(m);
 	flow_forget(m);
 }
@@ -103,7 +105,8 @@ static void settle_lost(struct pgmqd_msg *m)
 	struct log_context former = host_enter_msg(m);
 
 	stats_add(m->flow->slot, STAT_LEASE_LOST, 1);
-	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to somebody else", outcome_name(m->outcome), m->attempt);
+	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to somebody else",
+		outcome_name(m->outcome), m->attempt);
 	host_leave(former);
 	flow_forget(m);
 }
@@ -121,9 +124,10 @@ static void settle_refused(struct pgmqd_msg *m, const struct queue_settled *s)
 		flow_end(m, OUT_RETRY, NULL, 0, reason);
 	} else {
 		stats_error(f->slot, s->error);
-		log_error("cannot settle as \"%s\": %s (%s); trying again", outcome_name(m->outcome), s->error, s->sqlstate);
+		log_error("cannot settle as \"%s\": %s (%s); trying again", outcome_name(m->outcome), s->error,
+			s->sqlstate);
 		flow_move(m, MSG_SETTLED);
-		flow_timer(f->again, AGAIN_MS);
+		loop_timer(f->again, AGAIN_MS);
 	}
 	host_leave(former);
 }
@@ -150,7 +154,8 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 	} else if (s->error && queue_is_stale(s->sqlstate) && b->outcome != OUT_DONE_WITH) {
 		if (f->ready) {
 			stats_error(f->slot, s->error);
-			log_error("cannot settle as \"%s\": %s (%s); looking at the queue's tables again", outcome_name(b->outcome), s->error, s->sqlstate);
+			log_error("cannot settle as \"%s\": %s (%s); looking at the queue's tables again",
+				outcome_name(b->outcome), s->error, s->sqlstate);
 		}
 		settle_back(b, false, false);
 		flow_stale(f);
@@ -199,15 +204,15 @@ static void settle_without_dlq(struct flow *f)
 	struct pgmqd_msg *m;
 
 	TAILQ_FOREACH(m, &f->list[MSG_SETTLED], link)
-		if (m->outcome == OUT_FAIL && !queue_has_dlq(f->queue)) {
-			struct log_context former = host_enter_msg(m);
+	if (m->outcome == OUT_FAIL && !queue_has_dlq(f->queue)) {
+		struct log_context former = host_enter_msg(m);
 
-			log_error("failed for good, but the queue has no dead-letter queue: kept, seen again in %lld s (%s)",
-			          (long long)f->qs->backoff_max / 1000, m->reason ? m->reason : "no reason");
-			host_leave(former);
-			m->outcome = OUT_RETRY;
-			m->delay_ms = f->qs->backoff_max;
-		}
+		log_error("failed for good, but the queue has no dead-letter queue: kept, seen again in %lld s (%s)",
+			(long long)f->qs->backoff_max / 1000, m->reason ? m->reason : "no reason");
+		host_leave(former);
+		m->outcome = OUT_RETRY;
+		m->delay_ms = f->qs->backoff_max;
+	}
 }
 
 /* Sends one statement for as many settled messages as can share it; false when there are none. */
@@ -221,7 +226,8 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		next = TAILQ_NEXT(m, link);
 		if (m->outcome != outcome || m->again != again || (m->alone && b))
 			continue;
-		if (b && by_text && (!m->shared || m->nparams != b->msgs[0]->nparams || strcmp(m->sql, b->msgs[0]->sql) != 0))
+		if (b && by_text &&
+			(!m->shared || m->nparams != b->msgs[0]->nparams || strcmp(m->sql, b->msgs[0]->sql) != 0))
 			continue;
 		if (!b) {
 			b = xcalloc(1, sizeof(*b) + BATCH_MAX * sizeof(b->msgs[0]));
@@ -231,7 +237,8 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 		}
 		b->msgs[b->n++] = m;
 		flow_move(m, MSG_SENT);
-		if (b->n == (by_text ? SHARED_MAX : BATCH_MAX) || m->alone || outcome == OUT_REPLACE || (by_text && !m->shared))
+		if (b->n == (by_text ? SHARED_MAX : BATCH_MAX) || m->alone || outcome == OUT_REPLACE ||
+			(by_text && !m->shared))
 			break;
 	}
 	if (!b)
@@ -239,7 +246,8 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 	f->settling++;
 	queue_settle(f->queue, outcome, b->msgs, b->n, again, settle_answered, b);
 	wakeup_next(f);
-	if (outcome == OUT_RELEASE && f->draining) /* other dispatchers of this queue need not wait for their next poll */
+	if (outcome == OUT_RELEASE &&
+		f->draining) /* other dispatchers of this queue need not wait for their next poll */
 		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
 	return true;
 }
@@ -251,7 +259,8 @@ void settle_send(struct flow *f)
 	settle_without_dlq(f);
 	for (int o = OUT_DONE; o < OUT_NOUTCOMES; o++)
 		for (int again = 0; again < 2; again++)
-			for (unsigned rounds = 0; rounds < BATCH_MAX && settle_batch(f, (enum msg_outcome)o, again); rounds++)
+			for (unsigned rounds = 0; rounds < BATCH_MAX && settle_batch(f, (enum msg_outcome)o, again);
+				rounds++)
 				if (!f->ready)
 					return;
 }

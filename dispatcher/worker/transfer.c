@@ -1,4 +1,5 @@
-/* transfer.c: one curl multi on the event loop: libcurl says which sockets and which timeout it wants, libevent tells it what happened. */
+/* transfer.c: one curl multi on the event loop: libcurl says which sockets and which timeout it wants, libevent tells
+ * it what happened. */
 #include "config.h"
 
 #include "worker/transfer.h"
@@ -10,7 +11,9 @@
 #include <stdlib.h>
 #include <sys/queue.h>
 
-#define IDLE_MAX 128 /* connections that are kept open; by itself libcurl keeps four for each transfer of the moment */
+#define IDLE_MAX                                                                                                       \
+	128 /* connections that are kept open; by itself libcurl keeps four for each transfer of the moment            \
+	     */
 
 _Static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or newer");
 
@@ -88,7 +91,8 @@ static int http_socket(CURL *easy, curl_socket_t fd, int what, void *user, void 
 {
 	struct http *h = user;
 	struct sock *s = mine;
-	short events = (short)(EV_PERSIST | ((what & CURL_POLL_IN) ? EV_READ : 0) | ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
+	short events = (short)(EV_PERSIST | ((what & CURL_POLL_IN) ? EV_READ : 0) |
+			       ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
 
 	(void)easy;
 	if (what == CURL_POLL_REMOVE) {
@@ -161,7 +165,8 @@ int http_add(struct http *h, CURL *easy, http_done_cb cb, void *arg)
 	t->easy = easy;
 	t->cb = cb;
 	t->arg = arg;
-	if (curl_easy_setopt(easy, CURLOPT_PRIVATE, t) != CURLE_OK || curl_multi_add_handle(h->multi, easy) != CURLM_OK) {
+	if (curl_easy_setopt(easy, CURLOPT_PRIVATE, t) != CURLE_OK ||
+		curl_multi_add_handle(h->multi, easy) != CURLM_OK) {
 		log_error("libcurl refuses a transfer");
 		free(t);
 		return -1;

@@ -1,45 +1,51 @@
-/* wakeup.c: interrupts when idle, polling when busy: when a queue's worker looks, and when its producers may stay silent.
+/* wakeup.c: interrupts when idle, polling when busy: when a queue's worker looks, and when its producers may stay
+ * silent.
  *
  *   ASLEEP   producers notify; the worker waits for a notification, a due timer or the fallback poll
  *   WAKING   many messages in a short time: the lock "awake" is being asked for
- *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 8 ms while messages come, then up to 20 ms
- *   CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come back, the worker goes
- *            on looking, so that whoever was silent because it saw us awake is seen by us; many messages lead back to WAKING,
- *            since producers that follow each other closely may never leave "in flight" free
+ *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 8 ms while messages come, then up
+ * to 20 ms CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come
+ * back, the worker goes on looking, so that whoever was silent because it saw us awake is seen by us; many messages
+ * lead back to WAKING, since producers that follow each other closely may never leave "in flight" free
  *
  * The other half is pgmqd.wakeup() in sql/020_pgmqd.sql; tests/model/wakeup.pml is the proof of the pair.
  */
 #include "config.h"
 
+#include "base/clock.h"
+#include "base/loop.h"
 #include "worker/flow.h"
 
 #include "base/backoff.h"
 
 #include <string.h>
 
-#define BURST_MS 100      /* so many messages ... */
-#define BURST_MESSAGES 15 /* ... in this time make it worth while; with slow disks a notifying commit takes some ms, one after the other */
-#define CALM_MESSAGES 12  /* fewer than that in the same time, and it is not worth while any more */
+#define BURST_MS 100 /* so many messages ... */
+#define BURST_MESSAGES                                                                                                 \
+	15 /* ... in this time make it worth while; with slow disks a notifying commit takes some ms, one after the    \
+	      other */
+#define CALM_MESSAGES 12 /* fewer than that in the same time, and it is not worth while any more */
 #define POLL_MAX_MS 20
 #define POLL_BUSY_MAX_MS 8 /* while messages come */
 #define POLL_BUSY_MIN_MS 4 /* while many come: what waits meanwhile makes the next look worth its cost */
 #define POLL_ROWS 50       /* so many in one look are many */
-#define MISSED_US 1000000 /* a notification that took longer was missed */
-#define EMPTY_LOOKS 4 /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
+#define MISSED_US 1000000  /* a notification that took longer was missed */
+#define EMPTY_LOOKS 4      /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
 
 void wakeup_due_in(struct flow *f, int64_t ms)
 {
-	f->due_at_ms = flow_boottime_ms() + ms;
-	flow_timer(f->due, ms);
+	f->due_at_ms = clock_boottime_ms() + ms;
+	loop_timer(f->due, ms);
 }
 
 void wakeup_due_by(struct flow *f, int64_t ms)
 {
-	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > flow_boottime_ms() + ms)
+	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > clock_boottime_ms() + ms)
 		wakeup_due_in(f, ms);
 }
 
-/* While awake the next look comes soon enough for whatever falls due, and the walk to it is over all that was settled lately. */
+/* While awake the next look comes soon enough for whatever falls due, and the walk to it is over all that was settled
+ * lately. */
 bool wakeup_wants_due(const struct flow *f)
 {
 	return f->wake != WAKE_AWAKE || f->notify == NOTIFY_OFF;
@@ -54,7 +60,7 @@ void wakeup_poll_arm(struct flow *f)
 		ms = f->settings->poll_when_deaf < ms ? f->settings->poll_when_deaf : ms;
 	if (f->shared && f->settings->shared_poll < ms)
 		ms = f->settings->shared_poll;
-	flow_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
+	loop_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
 }
 
 /* Outcomes are on their way: with groups, the messages that come after them may be claimed by a look behind. */
@@ -66,8 +72,8 @@ void wakeup_next(struct flow *f)
 	f->look_wanted = f->look_wanted || !f->looking;
 }
 
-/* Whether another worker has the queue, too (-1: as before). One that comes tells those that believed to be alone: until they know, nobody
- * but the fallback poll looks at what was enqueued silently for one that then died. */
+/* Whether another worker has the queue, too (-1: as before). One that comes tells those that believed to be alone:
+ * until they know, nobody but the fallback poll looks at what was enqueued silently for one that then died. */
 void wakeup_shared(struct flow *f, int shared)
 {
 	if (shared > 0 && !f->shared && f->notify != NOTIFY_OFF)
@@ -81,7 +87,7 @@ static void wakeup_look(struct flow *f, enum wake_cause cause)
 	struct wake *w = f->looking ? &f->woke_again : &f->woke;
 
 	if (!w->us)
-		*w = (struct wake){ .cause = cause, .us = flow_realtime_us() };
+		*w = (struct wake){ .cause = cause, .us = clock_realtime_us() };
 	if (f->looking)
 		f->look_again = true;
 	else
@@ -96,7 +102,7 @@ void wakeup_observe(struct flow *f, const struct pgmqd_msg *m, bool missed)
 	if (m->read_ct != 1 || f->woke.cause == WOKE_DUE) /* it was seen before, or has had a delay */
 		return;
 	stats_observe(f->slot, HIST_WAKE, woke - m->due_us);
-	stats_observe(f->slot, HIST_CLAIM, flow_realtime_us() - (woke > m->due_us ? woke : m->due_us));
+	stats_observe(f->slot, HIST_CLAIM, clock_realtime_us() - (woke > m->due_us ? woke : m->due_us));
 	if (missed && f->woke.cause == WOKE_POLL && woke - m->due_us > MISSED_US)
 		stats_add(f->slot, STAT_MISSED, 1);
 }
@@ -149,11 +155,11 @@ static void wakeup_awake(void *arg, bool ok)
 	}
 	f->wake = ok ? WAKE_AWAKE : WAKE_ASLEEP;
 	f->burst = 0;
-	f->burst_ms = flow_boottime_ms();
+	f->burst_ms = clock_boottime_ms();
 	f->empty_looks = 0;
 	f->poll_ms = 1;
 	if (ok)
-		flow_timer(f->busy, f->poll_ms);
+		loop_timer(f->busy, f->poll_ms);
 	else if (!f->closed)
 		wakeup_close(f); /* it was not asleep when it asked */
 }
@@ -167,9 +173,10 @@ static void wakeup_closed(void *arg, bool ok)
 		return;
 	f->closed = ok;
 	if (!f->looking && ok)
-		f->wake = WAKE_ASLEEP; /* there is no room for a look; look_wanted stays, and the look comes with the room */
+		f->wake = WAKE_ASLEEP; /* there is no room for a look; look_wanted stays, and the look comes with the
+		                          room */
 	else if (!f->looking)
-		flow_timer(f->busy, f->poll_ms);
+		loop_timer(f->busy, f->poll_ms);
 }
 
 void wakeup_close(struct flow *f)
@@ -202,8 +209,9 @@ void wakeup_busy(evutil_socket_t fd, short what, void *arg)
 		wakeup_look(f, WOKE_OTHER);
 }
 
-/* When to look next while awake. Each look is a statement or two and a commit, which the producers pay for, too: so a look that brought
- * little is followed by a longer pause, which is short all the same while there was anything at all. */
+/* When to look next while awake. Each look is a statement or two and a commit, which the producers pay for, too: so a
+ * look that brought little is followed by a longer pause, which is short all the same while there was anything at all.
+ */
 static int64_t wakeup_busy_poll(int64_t ms, int rows)
 {
 	int64_t max = rows ? POLL_BUSY_MAX_MS : POLL_MAX_MS;
@@ -230,7 +238,7 @@ static bool wakeup_burst(struct flow *f, int64_t now, int rows)
 /* A look came back with `rows`. */
 void wakeup_looked(struct flow *f, int rows)
 {
-	int64_t now = flow_boottime_ms();
+	int64_t now = clock_boottime_ms();
 	bool calm;
 
 	switch (f->wake) {
@@ -253,14 +261,14 @@ void wakeup_looked(struct flow *f, int rows)
 		if (calm || f->empty_looks >= EMPTY_LOOKS)
 			wakeup_close(f);
 		else
-			flow_timer(f->busy, f->poll_ms);
+			loop_timer(f->busy, f->poll_ms);
 		break;
 	case WAKE_CLOSING:
 		if (f->closed) {
 			f->wake = WAKE_ASLEEP;
 		} else if (!wakeup_burst(f, now, rows)) {
 			f->poll_ms = f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
-			flow_timer(f->busy, f->poll_ms);
+			loop_timer(f->busy, f->poll_ms);
 		}
 		break;
 	}

@@ -1,17 +1,19 @@
-/* worker.c: the process that runs one queue, or the queues of one group: an event loop, one database connection, one curl multi, and the
- * plugins, which are loaded here, after fork.
+/* worker.c: the process that runs one queue, or the queues of one group: an event loop, one database connection, one
+ * curl multi, and the plugins, which are loaded here, after fork.
  */
 #include "config.h"
 
-#include "worker/flow.h"
-#include "worker/transfer.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "pg/pgconn.h"
-#include "worker/plugin.h"
-#include "process/proc.h"
-#include "template/template.h"
-#include "process/wakepipe.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
+#include "pg/pgconn.h"
+#include "process/proc.h"
+#include "process/wakepipe.h"
+#include "template/template.h"
+#include "worker/flow.h"
+#include "worker/plugin.h"
+#include "worker/transfer.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -19,11 +21,10 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define BEAT_US 1000000 /* between two signs of life */
-#define WAKE_MANY 1000 /* words at once; the smallest pipe that the kernel makes holds 2048 */
+#define WAKE_MANY 1000  /* words at once; the smallest pipe that the kernel makes holds 2048 */
 #define GIVE_UP_MS 1000 /* after the drain's time: for the database to take back what is left */
 
 struct worker {
@@ -41,20 +42,11 @@ struct worker {
 	char *down_reason; /* the last one that was logged */
 };
 
-/* Microseconds of a clock that never jumps. */
-static int64_t worker_now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 /* A sign of life, once a second, and how late it came. */
 static void worker_beat(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;
-	int64_t now = worker_now_us();
+	int64_t now = clock_monotonic_us();
 
 	(void)fd, (void)what;
 	if (w->beat_us)
@@ -93,7 +85,9 @@ static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	if (w->gave_up) {
-		log_warn("left with %u messages that the database did not take back; they are seen again when their leases end", left);
+		log_warn("left with %u messages that the database did not take back; they are seen again when their "
+			 "leases end",
+			left);
 		event_base_loopbreak(w->base);
 		return;
 	}
@@ -102,7 +96,7 @@ static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
 		log_warn("the drain's time is over with %u messages under way: given back", left);
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_give_up(w->flows[i]);
-	flow_timer(w->drain, GIVE_UP_MS);
+	loop_timer(w->drain, GIVE_UP_MS);
 }
 
 /* Claims nothing more, finishes what runs, leaves. A second call leaves at once. */
@@ -116,7 +110,7 @@ static void worker_drain(struct worker *w)
 	w->draining = true;
 	if (worker_in_hand(w))
 		log_info("draining: messages in hand: %u", worker_in_hand(w));
-	flow_timer(w->drain, w->env->settings->drain_timeout);
+	loop_timer(w->drain, w->env->settings->drain_timeout);
 	for (size_t i = 0; i < w->nflows; i++) {
 		w->flows[i]->on_idle = worker_idle;
 		w->flows[i]->on_idle_arg = w;
@@ -182,7 +176,8 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 /* Whether the settings forbid this connection: then the process ends, and comes back later. */
 static bool worker_refuses(struct worker *w)
 {
-	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, or require_notify = no";
+	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, "
+				   "or require_notify = no";
 
 	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg))
 		return false;
@@ -297,7 +292,7 @@ static void worker_free(struct worker *w)
 
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_down(w->flows[i]); /* nothing is sent any more */
-	pgconn_hang_up(w->pg);      /* every answer that is waited for owns memory */
+	pgconn_hang_up(w->pg);          /* every answer that is waited for owns memory */
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
 	free(w->flows);
@@ -320,7 +315,8 @@ int worker_main(const struct proc_env *env)
 	char *name = xasprintf("pgmqd worker %s", env->unit->name);
 	int status;
 
-	log_context_set((struct log_context){ .process = "worker", .queue = env->unit->nqueues == 1 ? env->unit->queues[0]->name : env->unit->name });
+	log_context_set((struct log_context){
+		.process = "worker", .queue = env->unit->nqueues == 1 ? env->unit->queues[0]->name : env->unit->name });
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
 		return PROC_EXIT_RESTART;
 	w.base = event_base_new();

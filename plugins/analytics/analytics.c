@@ -1,7 +1,7 @@
 /* analytics.c: the plugin that records events: one row of pgmqd.analytics_events for each message, exactly once.
  *
- * It only checks the message. The rows are written, and counted by day, in the transaction that archives the messages: one
- * statement for up to 500 of them.
+ * It only checks the message. The rows are written, and counted by day, in the transaction that archives the messages:
+ * one statement for up to 500 of them.
  */
 #include "config.h"
 
@@ -63,8 +63,8 @@ static bool is_time(const char *s)
 	}
 	if (strcmp(s, "Z") == 0)
 		return true;
-	return (*s == '+' || *s == '-') && strlen(s) == 6 && strspn(s + 1, "0123456789") == 2 && s[3] == ':' && strspn(s + 4, "0123456789") == 2 &&
-	       digits(s + 1, 2) <= 14 && digits(s + 4, 2) <= 59;
+	return (*s == '+' || *s == '-') && strlen(s) == 6 && strspn(s + 1, "0123456789") == 2 && s[3] == ':' &&
+	       strspn(s + 4, "0123456789") == 2 && digits(s + 1, 2) <= 14 && digits(s + 4, 2) <= 59;
 }
 
 /* The time at which a message was enqueued, for an event that does not say when it happened. */
@@ -84,7 +84,8 @@ static void enqueued_at(const struct pgmqd_msg *m, char *buf, size_t size)
 static void analytics_deliver(void *h, struct pgmqd_msg *m)
 {
 	const cJSON *json = pgmqd_msg_json(m), *event = cJSON_GetObjectItemCaseSensitive(json, "event"),
-	            *at = cJSON_GetObjectItemCaseSensitive(json, "occurred_at"), *more = cJSON_GetObjectItemCaseSensitive(json, "properties");
+		    *at = cJSON_GetObjectItemCaseSensitive(json, "occurred_at"),
+		    *more = cJSON_GetObjectItemCaseSensitive(json, "properties");
 	char id[24], when[48];
 	const char *params[] = { pgmqd_msg_queue(m), id, NULL, when, pgmqd_msg_text(m, NULL) };
 
@@ -97,7 +98,8 @@ static void analytics_deliver(void *h, struct pgmqd_msg *m)
 		pgmqd_fail(m, "properties is no object");
 		return;
 	}
-	if (at && !cJSON_IsNull(at) && (!cJSON_IsString(at) || strlen(at->valuestring) >= sizeof(when) || !is_time(at->valuestring))) {
+	if (at && !cJSON_IsNull(at) &&
+		(!cJSON_IsString(at) || strlen(at->valuestring) >= sizeof(when) || !is_time(at->valuestring))) {
 		pgmqd_fail(m, "occurred_at is no time such as 2026-11-21T10:30:00Z");
 		return;
 	}

@@ -44,7 +44,8 @@ static void identify(struct sending *s)
 	const char *const keyed[] = { pgmqd_msg_queue(m), s->parsed.key, s->parsed.to };
 	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, pgmqd_msg_text(m, NULL) };
 
-	s->key = s->parsed.key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed)) : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
+	s->key = s->parsed.key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed))
+	                               : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
 	s->message_id = g_strdup_printf("%.32s@%s", s->key, s->email->domain);
 	g_free(id);
 	g_free(enqueued);
@@ -58,7 +59,8 @@ static enum mail_kind kind_of(const struct sending *s)
 
 	if (m->kind != NULL)
 		return strcmp(m->kind, "reminder") == 0 ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
-	return m->template != NULL && list != NULL && safety_listed(list, m->template) ? MAIL_REMINDER : MAIL_TRANSACTIONAL;
+	return m->template != NULL && list != NULL && safety_listed(list, m->template) ? MAIL_REMINDER
+	                                                                               : MAIL_TRANSACTIONAL;
 }
 
 /* Whether it is too late for this mail. A redriven message counts from its first time on. */
@@ -67,13 +69,14 @@ static bool is_expired(const struct sending *s)
 	int64_t ttl = s->kind == MAIL_REMINDER ? s->email->ttl_reminder : s->email->ttl;
 	gint64 now = g_get_real_time();
 
-	return (s->parsed.expires_at > 0 && now / G_USEC_PER_SEC >= s->parsed.expires_at) || (ttl > 0 && now - s->root_enqueued > ttl * 1000);
+	return (s->parsed.expires_at > 0 && now / G_USEC_PER_SEC >= s->parsed.expires_at) ||
+	       (ttl > 0 && now - s->root_enqueued > ttl * 1000);
 }
 
 char *compose_begin(struct sending *s)
 {
-	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes, s->email->strict_keys,
-		&s->parsed);
+	char *reason = message_parse(pgmqd_msg_json(s->msg), pgmqd_msg_text(s->msg, NULL), s->email->max_message_bytes,
+		s->email->strict_keys, &s->parsed);
 
 	if (reason != NULL)
 		return reason;
@@ -127,13 +130,15 @@ static void assemble(struct sending *s)
 		const char *base = h->unsubscribe_url;
 		size_t n = strlen(base);
 
-		s->list_unsubscribe = g_strdup_printf("<%.*s/%s>", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
+		s->list_unsubscribe = g_strdup_printf(
+			"<%.*s/%s>", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
 		add_header(mail, "List-Unsubscribe", s->list_unsubscribe);
 		add_header(mail, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click");
 	}
 	if (h->feedback_id != NULL && h->feedback_id[0] != '\0') {
 		s->feedback_id = g_strdup_printf("%s:%s:%s:%s", msg->template != NULL ? msg->template : "-",
-			s->kind == MAIL_REMINDER ? "reminder" : "transactional", r->lang != NULL ? r->lang : "-", h->feedback_id);
+			s->kind == MAIL_REMINDER ? "reminder" : "transactional", r->lang != NULL ? r->lang : "-",
+			h->feedback_id);
 		add_header(mail, "Feedback-ID", s->feedback_id);
 	}
 	add_header(mail, "X-Original-To", s->original_to);
@@ -162,7 +167,8 @@ char *compose_end(struct sending *s, bool *config)
 
 		*config = rc == -2;
 		if (rc != 0)
-			return g_strdup(s->rendered.error != NULL ? s->rendered.error : "the template cannot be rendered");
+			return g_strdup(
+				s->rendered.error != NULL ? s->rendered.error : "the template cannot be rendered");
 	}
 	assemble(s);
 	if (mail->subject == NULL)
@@ -171,8 +177,8 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	/* Of the message too, so that no text of it can hold the boundary that it will get; without a key of its own its name is made of
-	 * that already. */
+	/* Of the message too, so that no text of it can hold the boundary that it will get; without a key of its own
+	 * its name is made of that already. */
 	const char *const named[] = { "boundary", s->key, s->parsed.key != NULL ? pgmqd_msg_text(s->msg, NULL) : NULL };
 
 	mail->seed = s->seed = mime_digest(named, G_N_ELEMENTS(named));
@@ -180,7 +186,8 @@ char *compose_end(struct sending *s, bool *config)
 	if (s->bytes == NULL)
 		return g_strdup(wrong);
 	if (s->len > h->max_message_bytes)
-		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, s->len, (guint64)h->max_message_bytes);
+		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, s->len,
+			(guint64)h->max_message_bytes);
 	/* Mail services sign by themselves, after changing headers. */
 	if (h->signer != NULL && h->pool != NULL) {
 		char *reason = NULL;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define CHUNK 65536
-#define CHUNKS_PER_TURN 16    /* then other connections have their turn */
+#define CHUNKS_PER_TURN 16 /* then other connections have their turn */
 #define TRY_MAX_MS 30000
 #define CONNECT_GRACE_MS 2000 /* libcurl ends the connecting phase itself; this timer is for when it does not */
 
@@ -418,16 +418,20 @@ static const char *remedy_for(CURLcode code)
 {
 	switch (code) {
 	case CURLE_LOGIN_DENIED:
-		return "set smtp_user and smtp_pass (SMTP_USER, SMTP_PASS) to a login that the mail server takes, then reload pgmqd";
+		return "set smtp_user and smtp_pass (SMTP_USER, SMTP_PASS) to a login that the mail server takes, then "
+		       "reload pgmqd";
 	case CURLE_PEER_FAILED_VERIFICATION:
-		return "set smtp_host to a name in the server's certificate, or smtp_ca_file to the authority that signed it";
+		return "set smtp_host to a name in the server's certificate, or smtp_ca_file to the authority that "
+		       "signed it";
 	case CURLE_USE_SSL_FAILED:
 	case CURLE_SSL_CONNECT_ERROR:
-		return "set smtp_port = 587 with smtp_tls = starttls, or smtp_port = 465 with smtp_tls = tls, as the mail server has it";
+		return "set smtp_port = 587 with smtp_tls = starttls, or smtp_port = 465 with smtp_tls = tls, as the "
+		       "mail server has it";
 	case CURLE_SSL_CACERT_BADFILE:
 		return "set smtp_ca_file to a readable PEM file, or take it out for the system's authorities";
 	default:
-		return "start the mail server, or set smtp_host and smtp_port (SMTP_HOST, SMTP_PORT) to one that can be reached from here";
+		return "start the mail server, or set smtp_host and smtp_port (SMTP_HOST, SMTP_PORT) to one that can "
+		       "be reached from here";
 	}
 }
 
@@ -446,7 +450,8 @@ char *conn_try(struct smtp_pool *pool, const char **remedy)
 		text = describe_failure(&c, code);
 		*remedy = remedy_for(code);
 	} else if (s->user != NULL && !c.authenticated) {
-		text = g_strdup_printf("mail server %s:%u offers no login (AUTH), but smtp_user is set", s->host, s->port);
+		text = g_strdup_printf(
+			"mail server %s:%u offers no login (AUTH), but smtp_user is set", s->host, s->port);
 		*remedy = "set smtp_port and smtp_tls to where the mail server offers a login, or take smtp_user out";
 	}
 	curl_easy_cleanup(c.easy);

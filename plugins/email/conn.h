@@ -67,8 +67,8 @@ void conn_farewell(struct smtp_conn *c);
 /* Frees a DEAD connection; not from inside its own or libcurl's callbacks. */
 void conn_free(struct smtp_conn *c);
 
-/* For email_check(): connects and logs in, waits for it, and hangs up. NULL, or why that failed (g_malloc'd), and what to do. Of the
- * pool only its settings are used. */
+/* For email_check(): connects and logs in, waits for it, and hangs up. NULL, or why that failed (g_malloc'd), and what
+ * to do. Of the pool only its settings are used. */
 char *conn_try(struct smtp_pool *pool, const char **remedy);
 
 /* talk.c: the conversation. Each of these may end the mail, and does so as its last act. */

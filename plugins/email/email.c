@@ -105,15 +105,15 @@ static void on_smtp_done(void *arg, const struct mail_result *result)
 static void announce(struct sending *s, bool held)
 {
 	if (s->stuffed == NULL)
-		s->stuffed = reply_stuff_dots(s->signed_bytes != NULL ? s->signed_bytes : s->bytes, s->signed_bytes != NULL ? s->signed_len : s->len,
-			&s->mail.len);
+		s->stuffed = reply_stuff_dots(s->signed_bytes != NULL ? s->signed_bytes : s->bytes,
+			s->signed_bytes != NULL ? s->signed_len : s->len, &s->mail.len);
 	s->mail.from = s->email->from_address;
 	if (s->email->bounce_checked != NULL) {
 		const char *at = strchr(s->email->bounce_checked, '@');
 
 		g_free(s->envelope);
-		s->mail.from = s->envelope =
-			g_strdup_printf("%.*s+%.32s%s", (int)(at - s->email->bounce_checked), s->email->bounce_checked, s->key, at);
+		s->mail.from = s->envelope = g_strdup_printf(
+			"%.*s+%.32s%s", (int)(at - s->email->bounce_checked), s->email->bounce_checked, s->key, at);
 	}
 	s->mail.to = s->parsed.to;
 	s->mail.data = s->stuffed;
@@ -236,7 +236,8 @@ void sending_start(struct sending *s)
 		announce(s, true);
 }
 
-/* Takes a message: everything that can be wrong with it comes out here and in sending_start(), before a provider is involved. */
+/* Takes a message: everything that can be wrong with it comes out here and in sending_start(), before a provider is
+ * involved. */
 static void email_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct email *h = handle;
@@ -254,7 +255,8 @@ static void email_deliver(void *handle, struct pgmqd_msg *m)
 		return;
 	}
 	if (!safety_allows(h, s->parsed.to)) {
-		pgmqd_msg_log(m, PGMQD_INFO, "not sent: the recipient's domain is not among allow_domains message_id=<%s>", s->message_id);
+		pgmqd_msg_log(m, PGMQD_INFO,
+			"not sent: the recipient's domain is not among allow_domains message_id=<%s>", s->message_id);
 		g_hash_table_steal(h->sendings, m);
 		pgmqd_done(m);
 		sending_free(s);
@@ -300,7 +302,8 @@ static void check_server(const struct smtp_settings *s, struct pgmqd_check *c)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, remedy, "%s", text);
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mail server %s:%u is there%s%s", s->host, s->port,
-			s->tls == SMTP_TLS_NONE ? ", without TLS" : ", TLS verified", s->user != NULL ? ", login taken" : ", no login");
+			s->tls == SMTP_TLS_NONE ? ", without TLS" : ", TLS verified",
+			s->user != NULL ? ", login taken" : ", no login");
 	g_free(text);
 }
 

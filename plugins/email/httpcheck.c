@@ -50,13 +50,15 @@ static void tell(struct pgmqd_check *c, const char *name, long status, const cha
 	else if (strcmp(provider_text(json, "name"), "restricted_api_key") == 0)
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "mail service %s takes the key, which may only send", name);
 	else if (status == 403)
-		pgmqd_check_tell(c, PGMQD_CHECK_WARN, "send a mail to see whether the key may send, or allow it to read the account",
+		pgmqd_check_tell(c, PGMQD_CHECK_WARN,
+			"send a mail to see whether the key may send, or allow it to read the account",
 			"mail service %s: the key could not be checked, since it may not read the account (403)", name);
 	else if (status == 401 || status == 400)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "set the service's key to one that is valid, then reload pgmqd",
 			"mail service %s does not take the key (%ld)", name, status);
 	else if (status == 404)
-		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "set the service's domain, region and URL as they are in its control panel",
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL,
+			"set the service's domain, region and URL as they are in its control panel",
 			"mail service %s does not know what it was asked for (404)", name);
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_WARN, "look at the service's status page, and try again",
@@ -79,7 +81,8 @@ void httpcheck_tell(const struct email *h, const struct provider *p, struct pgmq
 		curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
 		tell(c, p->name, status, body->str);
 	} else {
-		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "let this machine reach the service by HTTPS, or set the service's URL",
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL,
+			"let this machine reach the service by HTTPS, or set the service's URL",
 			"mail service %s cannot be reached: %s", p->name, curl_easy_strerror(rc));
 	}
 	curl_easy_cleanup(easy);

@@ -1,4 +1,5 @@
-/* httpmail.c: a mail over HTTP: the provider's request goes out through the host, its answer comes back as an outcome. */
+/* httpmail.c: a mail over HTTP: the provider's request goes out through the host, its answer comes back as an outcome.
+ */
 #include "config.h"
 
 #include "route.h"

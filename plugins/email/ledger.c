@@ -1,7 +1,9 @@
-/* ledger.c: the mail ledger (table pgmqd.mail_log): asks before a mail goes out whether it did before, and writes down how it went.
+/* ledger.c: the mail ledger (table pgmqd.mail_log): asks before a mail goes out whether it did before, and writes down
+ * how it went.
  *
- * A ledger that is missing, or that may not be written, must not keep mails from going out: that is said once, and tried again now and then. A
- * connection that is lost is waited for, since without it the message could not be settled either.
+ * A ledger that is missing, or that may not be written, must not keep mails from going out: that is said once, and
+ * tried again now and then. A connection that is lost is waited for, since without it the message could not be settled
+ * either.
  */
 #include "config.h"
 
@@ -12,15 +14,16 @@
 #include <unistd.h>
 
 #define OFF_US (60 * G_USEC_PER_SEC) /* between looks for a ledger that was not there */
-#define AGAIN_MS 250                  /* between tries while the database is away */
+#define AGAIN_MS 250                 /* between tries while the database is away */
 
 #define BATCH_MAX 50 /* no more at once, since all of them are handed on in one turn of the loop */
 
 /* Mails that are asked about in one statement: one commit for all of them. */
 struct ledger_batch {
 	struct ledger *ledger;
-	struct ledger_entry *owner; /* whose message carries the query; when that goes, the others have to be asked again */
-	GPtrArray *entries;         /* NULL where one has gone */
+	struct ledger_entry
+		*owner;     /* whose message carries the query; when that goes, the others have to be asked again */
+	GPtrArray *entries; /* NULL where one has gone */
 };
 
 static void on_flush(evutil_socket_t fd, short what, void *arg);
@@ -42,8 +45,8 @@ void ledger_stop(struct ledger *l)
 	l->flush = NULL;
 }
 
-void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key, const char *template,
-	const char *message_id, const char *to)
+void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key,
+	const char *template, const char *message_id, const char *to)
 {
 	e->ledger = l;
 	e->msg = m;
@@ -53,7 +56,8 @@ void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_ms
 	e->to = g_strdup(to);
 	e->resend = l->resend;
 	/* Another one for each delivery of each process of each machine. */
-	e->token = g_strdup_printf("%d.%u.%" G_GINT64_FORMAT ".%08x", (int)getpid(), l->serial++, g_get_real_time(), g_random_int());
+	e->token = g_strdup_printf(
+		"%d.%u.%" G_GINT64_FORMAT ".%08x", (int)getpid(), l->serial++, g_get_real_time(), g_random_int());
 }
 
 /* Whether the error means that there is no ledger for us: no table, function or schema, or no right to them. */
@@ -155,7 +159,8 @@ static void tell(struct ledger_entry *e, const char *value)
 	else if (g_str_has_prefix(value, "again"))
 		is = LEDGER_AGAIN;
 	if (is == LEDGER_AGAIN)
-		pgmqd_msg_log(e->msg, PGMQD_WARN, "the mail may have been sent before: sending it again with the same Message-ID");
+		pgmqd_msg_log(e->msg, PGMQD_WARN,
+			"the mail may have been sent before: sending it again with the same Message-ID");
 	/* "again resend": the provider that may have it */
 	e->answer(e->arg, is, is == LEDGER_AGAIN && value[5] == ' ' ? value + 6 : e->provider, NULL);
 }
@@ -187,7 +192,8 @@ static void on_error(struct ledger_batch *b, const char *error, const char *sqls
 	} else if (is_absence(sqlstate)) {
 		if (!l->warned)
 			pgmqd_log(PGMQD_WARN,
-				"the mail ledger cannot be used, going on without (a mail may go out twice after a crash): %s; run pgmqd migrate, "
+				"the mail ledger cannot be used, going on without (a mail may go out twice after a "
+				"crash): %s; run pgmqd migrate, "
 				"or set ledger = no",
 				error);
 		l->warned = true;
@@ -219,7 +225,8 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 	kick(l);
 	for (int row = 0; row < pgmqd_result_rows(r); row++) {
 		guint64 nth = g_ascii_strtoull(pgmqd_result_value(r, row, 0), NULL, 10);
-		struct ledger_entry *e = nth > 0 && nth <= b->entries->len ? g_ptr_array_index(b->entries, nth - 1) : NULL;
+		struct ledger_entry *e = nth > 0 && nth <= b->entries->len ? g_ptr_array_index(b->entries, nth - 1)
+		                                                           : NULL;
 
 		/* An answer may have ended another one of them meanwhile, and may end its own. */
 		if (e == NULL)
@@ -279,7 +286,8 @@ static void send_batch(struct ledger_batch *b)
 	params[N] = pgmqd_msg_queue(b->owner->msg);
 	params[N + 1] = b->ledger->safe;
 	pgmqd_query(b->owner->msg,
-		"SELECT nth, answer FROM pgmqd.mail_begin_many($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::integer[],"
+		"SELECT nth, answer FROM pgmqd.mail_begin_many($1::text[], $2::text[], $3::bigint[], $4::text[], "
+		"$5::text[], $6::text[], $7::integer[],"
 		" $8::boolean[], $9::text[], $10::boolean[], $11::text[], $12, $13)",
 		N + 2, params, on_begin, b);
 	for (int i = 0; i < N; i++)
@@ -337,7 +345,8 @@ void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 
 	/* Together with others that are settled now: one statement closes all their rows. */
 	if (e->usable)
-		pgmqd_done_batch(e->msg, "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])", G_N_ELEMENTS(params), params);
+		pgmqd_done_batch(e->msg, "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])",
+			G_N_ELEMENTS(params), params);
 	else
 		pgmqd_done(e->msg);
 }
@@ -347,7 +356,9 @@ void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply,
 		end == LEDGER_NO_MAILBOX ? "t" : "f" };
 
-	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order. */
+	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order.
+	 */
 	if (e->usable || (e->asked && !e->answered))
-		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4, $5::boolean)", G_N_ELEMENTS(params), params, NULL, NULL);
+		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4, $5::boolean)", G_N_ELEMENTS(params), params,
+			NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* ledger.h: the mail ledger (table pgmqd.mail_log): asks before a mail goes out whether it did before, and writes down how it went. */
+/* ledger.h: the mail ledger (table pgmqd.mail_log): asks before a mail goes out whether it did before, and writes down
+ * how it went. */
 #ifndef EMAIL_LEDGER_H
 #define EMAIL_LEDGER_H
 
@@ -14,25 +15,25 @@ struct ledger_batch;
 /* Of one worker. All zero to begin with. */
 struct ledger {
 	struct pgmqd_worker *worker;
-	char *safe;      /* providers to which a mail may be given twice: "resend,..."; they know it by its key */
-	bool resend;     /* what may have been sent is sent again; else held */
-	bool warned;     /* that it cannot be used: said once */
+	char *safe;        /* providers to which a mail may be given twice: "resend,..."; they know it by its key */
+	bool resend;       /* what may have been sent is sent again; else held */
+	bool warned;       /* that it cannot be used: said once */
 	int64_t off_until; /* monotonic µs: not tried before that */
-	unsigned serial; /* of tokens */
-	GQueue waiting;  /* of entries: what is asked while a question is under way goes into the next one together */
+	unsigned serial;   /* of tokens */
+	GQueue waiting;    /* of entries: what is asked while a question is under way goes into the next one together */
 	struct ledger_batch *flight;
 	struct event *flush;
 	struct pgmqd_timer *again; /* the database is away */
 };
 
 enum ledger_answer {
-	LEDGER_GO,      /* send it; also when there is no ledger */
-	LEDGER_AGAIN,   /* send it, though it may have been sent before, by `provider` */
-	LEDGER_SENT,    /* it was sent before */
-	LEDGER_UNKNOWN, /* it may have been sent before, and is to be held */
+	LEDGER_GO,         /* send it; also when there is no ledger */
+	LEDGER_AGAIN,      /* send it, though it may have been sent before, by `provider` */
+	LEDGER_SENT,       /* it was sent before */
+	LEDGER_UNKNOWN,    /* it may have been sent before, and is to be held */
 	LEDGER_SUPPRESSED, /* its recipient gets no such mail; `why` is the reason */
-	LEDGER_BUSY,    /* another message is sending the same mail */
-	LEDGER_FAILED   /* the ledger cannot be written just now: try again later; `why` says more */
+	LEDGER_BUSY,       /* another message is sending the same mail */
+	LEDGER_FAILED      /* the ledger cannot be written just now: try again later; `why` says more */
 };
 
 /* How a mail ended that was not sent for sure. */
@@ -46,10 +47,10 @@ struct ledger_entry {
 	const char *provider; /* that is to have it; a constant */
 	bool optional;        /* a mail that one can unsubscribe from */
 	char *unsubscribe;    /* by this token; NULL: there is no link in it */
-	bool resend;    /* of this mail, whatever the ledger's policy is */
-	bool asked;     /* mail_begin was sent, and is on its way or answered: there is, or may be, a row to be closed */
+	bool resend;          /* of this mail, whatever the ledger's policy is */
+	bool asked; /* mail_begin was sent, and is on its way or answered: there is, or may be, a row to be closed */
 	bool answered;
-	bool usable;    /* the answer was one of the ledger's */
+	bool usable;                /* the answer was one of the ledger's */
 	GList link;                 /* in the ledger's waiting ones */
 	bool is_waiting, alone;     /* alone: a question together with others failed */
 	struct ledger_batch *batch; /* in which it was asked, until that is answered */
@@ -63,8 +64,8 @@ struct ledger_entry {
 void ledger_start(struct ledger *l, struct pgmqd_worker *w);
 void ledger_stop(struct ledger *l);
 /* Fills an entry in; the texts are copied. */
-void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key, const char *template,
-	const char *message_id, const char *to);
+void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key,
+	const char *template, const char *message_id, const char *to);
 /* Asks whether the mail may go out, by that provider. Once more for another provider: the row changes hands. */
 void ledger_begin(struct ledger_entry *e, const char *provider);
 /* The mail was sent: settles the message, row and archive together. `id`: the provider's name for it, or NULL. */

@@ -40,7 +40,8 @@ static void mailgun_request(const struct email *h, const struct provider_mail *m
 	provider_add_header(q, "Expect", "");
 	add_field(q->body, boundary, "name=\"to\"", mail->parts->to, strlen(mail->parts->to));
 	add_field(q->body, boundary, "name=\"v:pgmqd_key\"", mail->key, strlen(mail->key));
-	add_field(q->body, boundary, "name=\"message\"; filename=\"message.mime\"\r\nContent-Type: message/rfc822", mail->bytes, mail->len);
+	add_field(q->body, boundary, "name=\"message\"; filename=\"message.mime\"\r\nContent-Type: message/rfc822",
+		mail->bytes, mail->len);
 	g_string_append_printf(q->body, "--%s--\r\n", boundary);
 	g_free(boundary);
 	g_free(type);

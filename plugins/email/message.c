@@ -81,8 +81,8 @@ static char *take_lang(const cJSON *object, const char *where, char **out)
 		part = *p == '-' ? 0 : part + 1;
 	}
 	return part == 0 || strlen(*out) > 35
-		       ? g_strdup_printf("%slang: it must be a language tag like ru or en-GB", where)
-		       : NULL;
+	               ? g_strdup_printf("%slang: it must be a language tag like ru or en-GB", where)
+	               : NULL;
 }
 
 /* Decodes base64 strictly: only its alphabet, line breaks, and padding at the end. false when it is something else. */
@@ -236,13 +236,13 @@ static bool has_nul_escape(const char *raw)
 	return false;
 }
 
-/* A key that is one of ours but for upper and lower case, such as "To": whoever wrote it meant something that would not happen. With
- * `strict` so is every key that is none of ours; its name may be anything, so it is not repeated. */
+/* A key that is one of ours but for upper and lower case, such as "To": whoever wrote it meant something that would not
+ * happen. With `strict` so is every key that is none of ours; its name may be anything, so it is not repeated. */
 static char *refuse_keys(const cJSON *json, bool strict)
 {
 	/* priority is of queue_email_task(), and nothing here looks at it */
-	static const char *const known[] = { "to", "to_name", "reply_to", "key", "subject", "template", "text", "html", "variables", "lang",
-		"attachments", "class", "expires_at", "priority" };
+	static const char *const known[] = { "to", "to_name", "reply_to", "key", "subject", "template", "text", "html",
+		"variables", "lang", "attachments", "class", "expires_at", "priority" };
 	const cJSON *item;
 
 	cJSON_ArrayForEach(item, json)
@@ -255,8 +255,10 @@ static char *refuse_keys(const cJSON *json, bool strict)
 			ours = ours || strcmp(item->string, known[i]) == 0;
 		}
 		if (strict && !ours)
-			return g_strdup("there is a key that no mail has, and strict_keys = yes; the keys are to, to_name, reply_to, key, subject, "
-					"template, text, html, variables, lang, attachments, class, expires_at and priority");
+			return g_strdup(
+				"there is a key that no mail has, and strict_keys = yes; the keys are to, to_name, "
+				"reply_to, key, subject, "
+				"template, text, html, variables, lang, attachments, class, expires_at and priority");
 	}
 	return NULL;
 }
@@ -293,7 +295,8 @@ static char *take_kind(const cJSON *json, struct email_message *m)
 {
 	char *text = NULL, *reason = take_string(json, "class", &m->kind);
 
-	if (reason == NULL && m->kind != NULL && strcmp(m->kind, "transactional") != 0 && strcmp(m->kind, "reminder") != 0)
+	if (reason == NULL && m->kind != NULL && strcmp(m->kind, "transactional") != 0 &&
+		strcmp(m->kind, "reminder") != 0)
 		reason = g_strdup("class: it must be transactional or reminder");
 	if (reason == NULL && (reason = take_string(json, "expires_at", &text)) == NULL && text != NULL) {
 		GTimeZone *utc = g_time_zone_new_utc();

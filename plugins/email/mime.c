@@ -153,7 +153,8 @@ static GMimeObject *attachment_part(const struct email_attachment *a)
 	return object;
 }
 
-/* A multipart with a boundary that is the same next time. GMime's own way to make one reads /dev/urandom for another. */
+/* A multipart with a boundary that is the same next time. GMime's own way to make one reads /dev/urandom for another.
+ */
 static GMimeMultipart *multipart(const char *subtype, const char *seed)
 {
 	GMimeMultipart *m = g_object_new(GMIME_TYPE_MULTIPART, NULL);
@@ -186,7 +187,8 @@ static GMimeObject *body(const struct mime_mail *mail)
 		g_mime_multipart_add(alternative, with_text(html_part, mail->html));
 		texts = GMIME_OBJECT(alternative);
 	} else {
-		texts = with_text(wirepart_new(mail->html != NULL ? html_type : plain_type), mail->html != NULL ? mail->html : mail->text);
+		texts = with_text(wirepart_new(mail->html != NULL ? html_type : plain_type),
+			mail->html != NULL ? mail->html : mail->text);
 	}
 	if (mail->nattachments == 0)
 		return texts;
@@ -211,8 +213,8 @@ static void prepend(GMimeObject *object, const char *name, char *value)
 	g_free(value);
 }
 
-/* Makes a mail of the tree's root, which has its Content- headers: the others come before them, so the last one first. GMime's
- * message would take every address and date apart again. */
+/* Makes a mail of the tree's root, which has its Content- headers: the others come before them, so the last one first.
+ * GMime's message would take every address and date apart again. */
 static void set_headers(GMimeObject *root, const struct mime_mail *mail)
 {
 	GDateTime *date = g_date_time_new_from_unix_utc(mail->date);

@@ -11,31 +11,46 @@
 
 const struct pgmqd_option email_options[] = {
 	{ "provider", PGMQD_STRING, 0, AT(provider), "smtp",
-		"How mails leave: smtp, resend, sendgrid, mailgun, ses, or several in order: the next one stands in for one that does not work.",
+		"How mails leave: smtp, resend, sendgrid, mailgun, ses, or several in order: the next one stands in "
+		"for one that does not work.",
 		"EMAIL_PROVIDER", NULL },
-	{ "provider_reminder", PGMQD_STRING, 0, AT(provider_reminder), NULL, "The same for mails of class reminder; default: as provider.",
-		"EMAIL_PROVIDER_REMINDER", NULL },
+	{ "provider_reminder", PGMQD_STRING, 0, AT(provider_reminder), NULL,
+		"The same for mails of class reminder; default: as provider.", "EMAIL_PROVIDER_REMINDER", NULL },
 	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
 		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
 	{ "limits", PGMQD_STRING, 0, AT(limits_text), NULL,
-		"How many mails may go out, by provider, recipient's domain or recipient: smtp 20/s, smtp 5000/d, gmail.com 5/s, * 10/min, recipient 50/d.", NULL, NULL },
-	{ "limit_scope", PGMQD_ENUM, 0, AT(limit_scope), "process", "Each process keeps the limits for itself, or all share them in the database.",
-		NULL, "process|cluster" },
+		"How many mails may go out, by provider, recipient's domain or recipient: smtp 20/s, smtp 5000/d, "
+		"gmail.com 5/s, * 10/min, recipient 50/d.",
+		NULL, NULL },
+	{ "limit_scope", PGMQD_ENUM, 0, AT(limit_scope), "process",
+		"Each process keeps the limits for itself, or all share them in the database.", NULL,
+		"process|cluster" },
 	{ "resend_api_key", PGMQD_SECRET, 0, AT(resend_key), NULL, "Resend: key.", "RESEND_API_KEY", NULL },
-	{ "resend_url", PGMQD_URL, 0, AT(resend_url), "https://api.resend.com", "Resend: address of the service.", NULL, NULL },
+	{ "resend_url", PGMQD_URL, 0, AT(resend_url), "https://api.resend.com", "Resend: address of the service.", NULL,
+		NULL },
 	{ "sendgrid_api_key", PGMQD_SECRET, 0, AT(sendgrid_key), NULL, "SendGrid: key.", "SENDGRID_API_KEY", NULL },
-	{ "sendgrid_url", PGMQD_URL, 0, AT(sendgrid_url), "https://api.sendgrid.com", "SendGrid: address of the service.", NULL, NULL },
+	{ "sendgrid_url", PGMQD_URL, 0, AT(sendgrid_url), "https://api.sendgrid.com",
+		"SendGrid: address of the service.", NULL, NULL },
 	{ "mailgun_api_key", PGMQD_SECRET, 0, AT(mailgun_key), NULL, "Mailgun: key.", "MAILGUN_API_KEY", NULL },
-	{ "mailgun_domain", PGMQD_STRING, 0, AT(mailgun_domain), NULL, "Mailgun: sending domain.", "MAILGUN_DOMAIN", NULL },
-	{ "mailgun_url", PGMQD_URL, 0, AT(mailgun_url), "https://api.mailgun.net", "Mailgun: address of the service.", NULL, NULL },
+	{ "mailgun_domain", PGMQD_STRING, 0, AT(mailgun_domain), NULL, "Mailgun: sending domain.", "MAILGUN_DOMAIN",
+		NULL },
+	{ "mailgun_url", PGMQD_URL, 0, AT(mailgun_url), "https://api.mailgun.net", "Mailgun: address of the service.",
+		NULL, NULL },
 	{ "ses_region", PGMQD_STRING, 0, AT(ses_region), NULL, "Amazon SES: region.", "AWS_REGION", NULL },
-	{ "ses_access_key_id", PGMQD_STRING, 0, AT(ses_access_key), NULL, "Amazon SES: name of the key.", "AWS_ACCESS_KEY_ID", NULL },
-	{ "ses_secret_access_key", PGMQD_SECRET, 0, AT(ses_secret_key), NULL, "Amazon SES: key.", "AWS_SECRET_ACCESS_KEY", NULL },
-	{ "ses_session_token", PGMQD_SECRET, 0, AT(ses_session_token), NULL, "Amazon SES: token of temporary keys.", "AWS_SESSION_TOKEN", NULL },
-	{ "ses_configuration_set", PGMQD_STRING, 0, AT(ses_configuration_set), NULL, "Amazon SES: configuration set.", NULL, NULL },
-	{ "ses_url", PGMQD_URL, 0, AT(ses_url), NULL, "Amazon SES: address of the service; default: the region's.", NULL, NULL },
-	{ "http_timeout", PGMQD_DURATION, 0, AT(http_timeout), "30s", "Time for a request to a mail service in all.", NULL, NULL },
-	{ "smtp_host", PGMQD_STRING, 0, AT(smtp_host), NULL, "Mail server to hand mails to; required with provider smtp.", "SMTP_HOST", NULL },
+	{ "ses_access_key_id", PGMQD_STRING, 0, AT(ses_access_key), NULL, "Amazon SES: name of the key.",
+		"AWS_ACCESS_KEY_ID", NULL },
+	{ "ses_secret_access_key", PGMQD_SECRET, 0, AT(ses_secret_key), NULL, "Amazon SES: key.",
+		"AWS_SECRET_ACCESS_KEY", NULL },
+	{ "ses_session_token", PGMQD_SECRET, 0, AT(ses_session_token), NULL, "Amazon SES: token of temporary keys.",
+		"AWS_SESSION_TOKEN", NULL },
+	{ "ses_configuration_set", PGMQD_STRING, 0, AT(ses_configuration_set), NULL, "Amazon SES: configuration set.",
+		NULL, NULL },
+	{ "ses_url", PGMQD_URL, 0, AT(ses_url), NULL, "Amazon SES: address of the service; default: the region's.",
+		NULL, NULL },
+	{ "http_timeout", PGMQD_DURATION, 0, AT(http_timeout), "30s", "Time for a request to a mail service in all.",
+		NULL, NULL },
+	{ "smtp_host", PGMQD_STRING, 0, AT(smtp_host), NULL,
+		"Mail server to hand mails to; required with provider smtp.", "SMTP_HOST", NULL },
 	{ "smtp_port", PGMQD_UINT, 0, AT(smtp_port), "587", "Its port: 587 (STARTTLS) or 465 (TLS).", "SMTP_PORT",
 		NULL },
 	{ "smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER",
@@ -67,33 +82,48 @@ const struct pgmqd_option email_options[] = {
 	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL,
 		NULL },
 	{ "bounce_address", PGMQD_STRING, 0, AT(bounce_address), NULL,
-		"SMTP: address for bounce mails, with +TOKEN before the @ in each mail; pgmqd bounce reads them. Default: as from.", NULL, NULL },
+		"SMTP: address for bounce mails, with +TOKEN before the @ in each mail; pgmqd bounce reads them. "
+		"Default: as from.",
+		NULL, NULL },
 	{ "reminder_templates", PGMQD_STRING, 0, AT(reminder_templates), "appointment_reminder",
-		"Templates whose mails are of class reminder: optional, and of no use when they are late.", NULL, NULL },
-	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "0", "Age at which a message is not sent any more; 0: it always is.", NULL, NULL },
-	{ "ttl_reminder", PGMQD_DURATION, 0, AT(ttl_reminder), "6h", "The same for mails of class reminder.", NULL, NULL },
+		"Templates whose mails are of class reminder: optional, and of no use when they are late.", NULL,
+		NULL },
+	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "0", "Age at which a message is not sent any more; 0: it always is.", NULL,
+		NULL },
+	{ "ttl_reminder", PGMQD_DURATION, 0, AT(ttl_reminder), "6h", "The same for mails of class reminder.", NULL,
+		NULL },
 	{ "unsubscribe_url", PGMQD_URL, 0, AT(unsubscribe_url), NULL,
-		"Where /api/mail/unsubscribe of pgmqd's HTTP server is for the world; puts List-Unsubscribe into mails of class reminder.", NULL, NULL },
-	{ "feedback_id", PGMQD_STRING, 0, AT(feedback_id), NULL, "Sender's name for the header Feedback-ID; without one there is none.", NULL, NULL },
+		"Where /api/mail/unsubscribe of pgmqd's HTTP server is for the world; puts List-Unsubscribe into mails "
+		"of class reminder.",
+		NULL, NULL },
+	{ "feedback_id", PGMQD_STRING, 0, AT(feedback_id), NULL,
+		"Sender's name for the header Feedback-ID; without one there is none.", NULL, NULL },
 	{ "dkim_key", PGMQD_STRING, 0, AT(dkim_key), NULL,
-		"SMTP: file (PEM) with a private RSA key; mails are signed by DKIM. Not needed where the mail server signs.", "EMAIL_DKIM_KEY", NULL },
-	{ "dkim_selector", PGMQD_STRING, 0, AT(dkim_selector), NULL, "DKIM: where in the DNS the public key is: SELECTOR._domainkey.DOMAIN.",
-		"EMAIL_DKIM_SELECTOR", NULL },
-	{ "dkim_domain", PGMQD_STRING, 0, AT(dkim_domain), NULL, "DKIM: domain that signs; default: the domain of from.", "EMAIL_DKIM_DOMAIN", NULL },
-	{ "redirect_all_to", PGMQD_STRING, 0, AT(redirect_all_to), NULL, "For tests: address that gets every mail, whoever was meant.",
-		"EMAIL_REDIRECT_ALL_TO", NULL },
-	{ "allow_domains", PGMQD_STRING, 0, AT(allow_domains), NULL, "For tests: mails to other domains are not sent.", "EMAIL_ALLOW_DOMAINS", NULL },
-	{ "dry_run", PGMQD_STRING, 0, AT(dry_run), NULL, "For tests: directory for mails, as .eml files, instead of sending them.", "EMAIL_DRY_RUN", NULL },
-	{ "production", PGMQD_BOOL, 0, AT(production), "no", "Refuse redirect_all_to and dry_run.", "EMAIL_PRODUCTION", NULL },
+		"SMTP: file (PEM) with a private RSA key; mails are signed by DKIM. Not needed where the mail server "
+		"signs.",
+		"EMAIL_DKIM_KEY", NULL },
+	{ "dkim_selector", PGMQD_STRING, 0, AT(dkim_selector), NULL,
+		"DKIM: where in the DNS the public key is: SELECTOR._domainkey.DOMAIN.", "EMAIL_DKIM_SELECTOR", NULL },
+	{ "dkim_domain", PGMQD_STRING, 0, AT(dkim_domain), NULL,
+		"DKIM: domain that signs; default: the domain of from.", "EMAIL_DKIM_DOMAIN", NULL },
+	{ "redirect_all_to", PGMQD_STRING, 0, AT(redirect_all_to), NULL,
+		"For tests: address that gets every mail, whoever was meant.", "EMAIL_REDIRECT_ALL_TO", NULL },
+	{ "allow_domains", PGMQD_STRING, 0, AT(allow_domains), NULL, "For tests: mails to other domains are not sent.",
+		"EMAIL_ALLOW_DOMAINS", NULL },
+	{ "dry_run", PGMQD_STRING, 0, AT(dry_run), NULL,
+		"For tests: directory for mails, as .eml files, instead of sending them.", "EMAIL_DRY_RUN", NULL },
+	{ "production", PGMQD_BOOL, 0, AT(production), "no", "Refuse redirect_all_to and dry_run.", "EMAIL_PRODUCTION",
+		NULL },
 	{ "force_test_mode", PGMQD_BOOL, 0, AT(force_test_mode), "no", "Allow them all the same.", NULL, NULL },
 	{ "max_message_bytes", PGMQD_BYTES, 0, AT(max_message_bytes), "25MB", "Largest mail, as it goes over the wire.",
 		NULL, NULL },
-	{ "strict_keys", PGMQD_BOOL, 0, AT(strict_keys), "no", "Refuse a message that has a key which no mail has.", NULL, NULL },
+	{ "strict_keys", PGMQD_BOOL, 0, AT(strict_keys), "no", "Refuse a message that has a key which no mail has.",
+		NULL, NULL },
 	{ "ledger", PGMQD_BOOL, 0, AT(use_ledger), "yes",
 		"Keep the mail ledger (pgmqd.mail_log), so that a mail that was sent is not sent again.", NULL, NULL },
 	{ "on_unknown", PGMQD_ENUM, 0, AT(on_unknown), "resend",
-		"A mail that may have been sent is sent again with the same Message-ID, or held as a dead letter.", NULL,
-		"resend|hold" },
+		"A mail that may have been sent is sent again with the same Message-ID, or held as a dead letter.",
+		NULL, "resend|hold" },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
 
@@ -204,19 +234,24 @@ static char *check_modes(const struct email *h)
 
 	if (reason == NULL)
 		reason = check_address("bounce_address", h->bounce_address);
-	if (reason == NULL && given(h->bounce_address) != NULL && strchr(h->bounce_address, '@') - h->bounce_address > ADDRESS_LOCAL_MAX - 33)
+	if (reason == NULL && given(h->bounce_address) != NULL &&
+		strchr(h->bounce_address, '@') - h->bounce_address > ADDRESS_LOCAL_MAX - 33)
 		reason = g_strdup("bounce_address: its local part is too long for +TOKEN");
-	if (reason == NULL && (given(h->redirect_all_to) != NULL || given(h->dry_run) != NULL) && h->production && !h->force_test_mode)
-		reason = g_strdup("redirect_all_to and dry_run keep mails from people, and production = yes; take them out, or set "
+	if (reason == NULL && (given(h->redirect_all_to) != NULL || given(h->dry_run) != NULL) && h->production &&
+		!h->force_test_mode)
+		reason = g_strdup("redirect_all_to and dry_run keep mails from people, and production = yes; take them "
+				  "out, or set "
 				  "force_test_mode = yes");
-	if (reason == NULL && given(h->dkim_key) != NULL && (given(h->dkim_selector) == NULL || !address_host_ok(h->dkim_selector)))
+	if (reason == NULL && given(h->dkim_key) != NULL &&
+		(given(h->dkim_selector) == NULL || !address_host_ok(h->dkim_selector)))
 		reason = g_strdup("dkim_selector: dkim_key needs it, and it must be like a host name");
 	if (reason == NULL && given(h->dkim_domain) != NULL && !address_host_ok(h->dkim_domain))
 		reason = g_strdup("dkim_domain: it is not a domain");
 	if (reason == NULL && given(h->unsubscribe_url) != NULL && strlen(h->unsubscribe_url) > 800)
 		reason = g_strdup("unsubscribe_url: it is too long");
 	if (reason == NULL && given(h->feedback_id) != NULL &&
-		strspn(h->feedback_id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != strlen(h->feedback_id))
+		strspn(h->feedback_id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
+			strlen(h->feedback_id))
 		reason = g_strdup("feedback_id: only letters, digits and . _ - may stand there");
 	if (reason == NULL && (h->ttl < 0 || h->ttl_reminder < 0))
 		reason = g_strdup("ttl, ttl_reminder: they must not be negative");
@@ -227,7 +262,8 @@ static char *check_modes(const struct email *h)
 static char *check_limits(const struct email *h)
 {
 	struct limits l = { 0 };
-	char *wrong = limits_parse(&l, h->limits_text), *reason = wrong != NULL ? g_strdup_printf("limits: %s", wrong) : NULL;
+	char *wrong = limits_parse(&l, h->limits_text),
+	     *reason = wrong != NULL ? g_strdup_printf("limits: %s", wrong) : NULL;
 
 	limits_clear(&l);
 	g_free(wrong);
@@ -249,7 +285,8 @@ char *email_options_check(const struct email *h)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
 	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0 ||
 		h->http_timeout <= 0 || h->circuit_open <= 0)
-		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, circuit_open: each must be longer "
+		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, "
+				"circuit_open: each must be longer "
 				"than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
@@ -296,7 +333,8 @@ static void apply_routes(struct email *h)
 	h->routes.open_ms = h->circuit_open;
 	for (unsigned i = 0; i < h->routes.n; i++)
 		if (h->routes.ways[i].provider->idempotent)
-			g_string_append_printf(safe, "%s%s", safe->len > 0 ? "," : "", h->routes.ways[i].provider->name);
+			g_string_append_printf(
+				safe, "%s%s", safe->len > 0 ? "," : "", h->routes.ways[i].provider->name);
 	h->ledger.safe = g_string_free(safe, FALSE);
 }
 

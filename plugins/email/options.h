@@ -36,14 +36,14 @@ struct email {
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;
 	struct smtp_pool *pool; /* NULL: no mails by SMTP */
-	struct signer *signer; /* NULL: mails are not signed */
+	struct signer *signer;  /* NULL: mails are not signed */
 	struct routes routes;
 	struct route route[MAIL_KINDS];
 	struct limits limits;
 	bool limits_shared;
 	struct ledger ledger;
 	GHashTable *sendings;                              /* message → struct sending */
-	char *redirect_address, *bounce_checked; /* NULL: none */
+	char *redirect_address, *bounce_checked;           /* NULL: none */
 	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
 	const char *domain;                                /* inside from_address */
 };

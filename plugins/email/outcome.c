@@ -64,7 +64,8 @@ void outcome_of(struct sending *s, const struct mail_result *result)
 	route_end(&h->routes, s->way, result);
 	if (result->throttled)
 		pace_throttled(s);
-	if ((result->is == MAIL_CONFIG || (result->is == MAIL_TRANSIENT && !route_may(s->way, &wait))) && fail_over(s, result))
+	if ((result->is == MAIL_CONFIG || (result->is == MAIL_TRANSIENT && !route_may(s->way, &wait))) &&
+		fail_over(s, result))
 		return;
 	/* Out of the table first: settling may bring the next message in. */
 	g_hash_table_steal(h->sendings, m);
@@ -72,8 +73,8 @@ void outcome_of(struct sending *s, const struct mail_result *result)
 	case MAIL_SENT:
 		pgmqd_msg_log(m, PGMQD_INFO,
 			"sent template=%s provider=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
-			s->parsed.template != NULL ? s->parsed.template : "-", s->way->provider->name, s->message_id, s->len,
-			(g_get_monotonic_time() - s->started) / 1000, result->text);
+			s->parsed.template != NULL ? s->parsed.template : "-", s->way->provider->name, s->message_id,
+			s->len, (g_get_monotonic_time() - s->started) / 1000, result->text);
 		ledger_sent(&s->entry, result->text, result->id);
 		break;
 	case MAIL_UNKNOWN:
@@ -94,7 +95,8 @@ void outcome_of(struct sending *s, const struct mail_result *result)
 	sending_free(s);
 }
 
-/* The mail may be with that provider from before: it must be this one again. False: it cannot be had now, and the message is settled. */
+/* The mail may be with that provider from before: it must be this one again. False: it cannot be had now, and the
+ * message is settled. */
 static bool pin(struct sending *s, const char *provider)
 {
 	struct email *h = s->email;
@@ -132,7 +134,8 @@ void outcome_of_ledger(void *arg, enum ledger_answer is, const char *provider, c
 	sending_recall(s);
 	g_hash_table_steal(s->email->sendings, m);
 	if (is == LEDGER_SENT) {
-		pgmqd_msg_log(m, PGMQD_INFO, "sent before, by the mail ledger: not sent again message_id=<%s>", s->message_id);
+		pgmqd_msg_log(m, PGMQD_INFO, "sent before, by the mail ledger: not sent again message_id=<%s>",
+			s->message_id);
 		pgmqd_done(m);
 	} else if (is == LEDGER_SUPPRESSED) {
 		/* For the queue this is done: nothing would be better tomorrow. */

@@ -1,6 +1,8 @@
-/* pace.c: lets a mail go when the limits allow it: at once, after a short wait here, or after a longer one in its queue.
+/* pace.c: lets a mail go when the limits allow it: at once, after a short wait here, or after a longer one in its
+ * queue.
  *
- * What waits here keeps a place of max_in_flight, so bulk never does: it goes back to the queue and leaves the place to the others.
+ * What waits here keeps a place of max_in_flight, so bulk never does: it goes back to the queue and leaves the place to
+ * the others.
  */
 #include "config.h"
 
@@ -77,7 +79,8 @@ static void on_cluster(void *arg, const struct pgmqd_result *r)
 		capped(s, -wait);
 	else if (wait > 0)
 		/* The others that are sent away now should not all be back at the same moment. */
-		put_off(s, wait + g_random_int_range(0, (gint32)MIN(wait, AWAY_MAX_MS) + 1), "the limit of the rate is reached");
+		put_off(s, wait + g_random_int_range(0, (gint32)MIN(wait, AWAY_MAX_MS) + 1),
+			"the limit of the rate is reached");
 	else
 		sending_start(s);
 }
@@ -120,7 +123,8 @@ static bool ask_cluster(struct sending *s, const char *domain, const char *recip
 	if (any) {
 		const char *const params[] = { list->str, rates->str, caps->str, is_bulk(s) ? "t" : "f" };
 
-		pgmqd_query(s->msg, "SELECT pgmqd.mail_limit_take($1::text[], $2::double precision[], $3::bigint[], $4::boolean)",
+		pgmqd_query(s->msg,
+			"SELECT pgmqd.mail_limit_take($1::text[], $2::double precision[], $3::bigint[], $4::boolean)",
 			G_N_ELEMENTS(params), params, on_cluster, s);
 	}
 	g_string_free(list, TRUE);
@@ -139,8 +143,8 @@ void pace_begin(struct sending *s)
 
 	route_begin(s->way);
 	if (!s->email->limits_shared)
-		wait = limits_take(&s->email->limits, s->way->provider->name, domain, recipient, is_bulk(s), g_get_monotonic_time(),
-			real / DAY_US, (DAY_US - real % DAY_US) / 1000 + 1, &over);
+		wait = limits_take(&s->email->limits, s->way->provider->name, domain, recipient, is_bulk(s),
+			g_get_monotonic_time(), real / DAY_US, (DAY_US - real % DAY_US) / 1000 + 1, &over);
 	else if (ask_cluster(s, domain, recipient)) {
 		g_free(recipient);
 		return;

@@ -11,7 +11,8 @@
 
 #define DELAY_MAX_MS (15 * 60 * 1000)
 
-static const struct provider *const providers[] = { &provider_smtp, &provider_resend, &provider_sendgrid, &provider_mailgun, &provider_ses };
+static const struct provider *const providers[] = { &provider_smtp, &provider_resend, &provider_sendgrid,
+	&provider_mailgun, &provider_ses };
 
 /* Looks a provider up. */
 static const struct provider *find(const char *name)
@@ -98,14 +99,15 @@ static char *words_of(const struct provider_reply *reply, const char *body)
 		name = provider_header(reply, "x-amzn-ErrorType");
 	if (message[0] == '\0' && reply->json == NULL && g_utf8_validate(body, -1, NULL))
 		message = body;
-	text = g_strdup_printf("%.*s%s%.300s", (int)strcspn(name, ":"), name, name[0] != '\0' && message[0] != '\0' ? ": " : "", message);
+	text = g_strdup_printf("%.*s%s%.300s", (int)strcspn(name, ":"), name,
+		name[0] != '\0' && message[0] != '\0' ? ": " : "", message);
 	clean = reply_redact(text, reply->recipient);
 	g_free(text);
 	return clean;
 }
 
-void provider_judge(const struct provider *p, const struct provider_reply *reply, const char *body, int64_t retry_after_ms,
-	struct mail_result *result)
+void provider_judge(const struct provider *p, const struct provider_reply *reply, const char *body,
+	int64_t retry_after_ms, struct mail_result *result)
 {
 	char *words;
 
@@ -124,16 +126,19 @@ void provider_judge(const struct provider *p, const struct provider_reply *reply
 		return;
 	}
 	words = words_of(reply, body);
-	result->text = g_strdup_printf("%s answered %ld%s%s", p->name, reply->status, words[0] != '\0' ? " " : "", words);
+	result->text = g_strdup_printf(
+		"%s answered %ld%s%s", p->name, reply->status, words[0] != '\0' ? " " : "", words);
 	g_free(words);
 }
 
-void provider_judge_failure(const struct provider *p, int curl_code, long os_errno, const char *error, bool all_sent, struct mail_result *result)
+void provider_judge_failure(const struct provider *p, int curl_code, long os_errno, const char *error, bool all_sent,
+	struct mail_result *result)
 {
 	memset(result, 0, sizeof(*result));
 	if (all_sent) {
 		result->is = MAIL_UNKNOWN;
-		result->text = g_strdup_printf("%s: %s after the whole mail was sent: it may have been taken or not", p->name, error);
+		result->text = g_strdup_printf(
+			"%s: %s after the whole mail was sent: it may have been taken or not", p->name, error);
 		return;
 	}
 	result->is = verdict_connect(curl_code, 0, os_errno, error);

@@ -1,4 +1,5 @@
-/* provider.h: what the plugin knows of a way for mails to leave: one table row for each, and what HTTP ones have in common. */
+/* provider.h: what the plugin knows of a way for mails to leave: one table row for each, and what HTTP ones have in
+ * common. */
 #ifndef EMAIL_PROVIDER_H
 #define EMAIL_PROVIDER_H
 
@@ -19,7 +20,7 @@ struct provider_mail {
 	const struct mime_mail *parts;
 	const char *bytes; /* as it would go over the wire, without SMTP's dots */
 	size_t len;
-	const char *key;   /* hex digits: equal for all copies of this mail and no other one */
+	const char *key; /* hex digits: equal for all copies of this mail and no other one */
 };
 
 /* What goes into the request; freed after the transfer. */
@@ -34,7 +35,7 @@ struct provider_request {
 /* What came back. */
 struct provider_reply {
 	CURL *easy;
-	long status; /* of an answer that has come */
+	long status;              /* of an answer that has come */
 	const struct cJSON *json; /* NULL: the body is no JSON */
 	const char *recipient;
 };
@@ -53,16 +54,19 @@ struct provider {
 	void (*probe)(const struct email *h, struct provider_request *q);
 };
 
-extern const struct provider provider_smtp, provider_resend, provider_sendgrid, provider_mailgun, provider_ses, provider_file;
+extern const struct provider provider_smtp, provider_resend, provider_sendgrid, provider_mailgun, provider_ses,
+	provider_file;
 
 /* Reads "resend, smtp" in order. NULL and the row(s), or what is wrong (g_malloc'd). */
 char *provider_list(const char *text, const struct provider *list[PROVIDERS_MAX], unsigned *n);
 
-/* What an HTTP answer, or its absence, means, by the status and the provider's own judgement. `result` owns what it holds. */
-void provider_judge(const struct provider *p, const struct provider_reply *reply, const char *body, int64_t retry_after_ms,
-	struct mail_result *result);
+/* What an HTTP answer, or its absence, means, by the status and the provider's own judgement. `result` owns what it
+ * holds. */
+void provider_judge(const struct provider *p, const struct provider_reply *reply, const char *body,
+	int64_t retry_after_ms, struct mail_result *result);
 /* The same for a transfer that failed; `all_sent`: the provider may have the whole request. */
-void provider_judge_failure(const struct provider *p, int curl_code, long os_errno, const char *error, bool all_sent, struct mail_result *result);
+void provider_judge_failure(const struct provider *p, int curl_code, long os_errno, const char *error, bool all_sent,
+	struct mail_result *result);
 
 /* For judge(): one row a name of an error; the first that fits decides. */
 struct provider_error {

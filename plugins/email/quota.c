@@ -1,4 +1,5 @@
-/* quota.c: token buckets in this process; with limit_scope = cluster the same is kept in the database (sql/035_mail_limits.sql). */
+/* quota.c: token buckets in this process; with limit_scope = cluster the same is kept in the database
+ * (sql/035_mail_limits.sql). */
 #include "config.h"
 
 #include "quota.h"
@@ -63,7 +64,8 @@ static bool name_ok(const char *name)
 	for (size_t i = 0; i < G_N_ELEMENTS(providers); i++)
 		if (strcmp(name, providers[i]) == 0)
 			return true;
-	return strchr(name, '.') != NULL && strlen(name) <= 253 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == strlen(name);
+	return strchr(name, '.') != NULL && strlen(name) <= 253 &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-") == strlen(name);
 }
 
 char *limits_parse(struct limits *l, const char *text)
@@ -85,7 +87,8 @@ char *limits_parse(struct limits *l, const char *text)
 		g_strchomp(entry);
 		entry[strcspn(entry, " \t")] = '\0';
 		if (!name_ok(entry))
-			reason = g_strdup_printf("\"%s\" is no provider, no domain in small letters, not recipient, and not *", entry);
+			reason = g_strdup_printf(
+				"\"%s\" is no provider, no domain in small letters, not recipient, and not *", entry);
 		else if (strcmp(entry, "*") == 0 && cap > 0)
 			reason = g_strdup("* has no limit by the day");
 		else if (strcmp(entry, "recipient") == 0 && cap == 0)
@@ -216,8 +219,8 @@ static struct bucket *recipient_bucket(struct limits *l, const char *recipient, 
 	return b;
 }
 
-int64_t limits_take(struct limits *l, const char *provider, const char *domain, const char *recipient, bool bulk, gint64 now, int64_t day,
-	int64_t to_midnight_ms, bool *capped)
+int64_t limits_take(struct limits *l, const char *provider, const char *domain, const char *recipient, bool bulk,
+	gint64 now, int64_t day, int64_t to_midnight_ms, bool *capped)
 {
 	struct bucket *r = recipient != NULL ? recipient_bucket(l, recipient, day) : NULL;
 	struct bucket *p = bucket_of(l, provider), *d = domain != NULL ? domain_bucket(l, domain) : NULL;

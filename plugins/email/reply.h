@@ -29,8 +29,8 @@ enum reply_status { REPLY_MORE = 0, REPLY_COMPLETE, REPLY_BROKEN };
  * call. BROKEN: it is not SMTP what comes there; the parser must not be fed again. */
 enum reply_status reply_feed(struct reply_parser *p, const char *data, size_t len, size_t *used);
 
-/* "550 5.1.1 no such user", safe for a log: addresses, and `recipient`, its local part and its domain (may be NULL), become
- * [address]; control characters go. g_malloc'd. */
+/* "550 5.1.1 no such user", safe for a log: addresses, and `recipient`, its local part and its domain (may be NULL),
+ * become [address]; control characters go. g_malloc'd. */
 char *reply_describe(const struct reply *r, const char *recipient);
 
 /* The same for any text of a server's. */

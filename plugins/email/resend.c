@@ -10,7 +10,9 @@
 /* The key is all that it needs. */
 static char *resend_check(const struct email *h)
 {
-	return h->resend_key == NULL || h->resend_key[0] == '\0' ? g_strdup("resend_api_key (RESEND_API_KEY) is missing") : NULL;
+	return h->resend_key == NULL || h->resend_key[0] == '\0'
+	               ? g_strdup("resend_api_key (RESEND_API_KEY) is missing")
+	               : NULL;
 }
 
 /* The list of attachments. */
@@ -50,7 +52,8 @@ static void resend_request(const struct email *h, const struct provider_mail *ma
 	headers = cJSON_AddObjectToObject(json, "headers");
 	for (size_t i = 0; i < m->nextra; i++)
 		cJSON_AddStringToObject(headers, m->extra[i].name, m->extra[i].value);
-	/* It makes a Message-ID of its own; this one is there to find the mail by, and keeps mail programs from threading. */
+	/* It makes a Message-ID of its own; this one is there to find the mail by, and keeps mail programs from
+	 * threading. */
 	cJSON_AddStringToObject(headers, "X-Entity-Ref-ID", m->message_id);
 	if (m->nattachments > 0)
 		add_attachments(json, m);

@@ -1,7 +1,8 @@
-/* route.c: a circuit breaker for each provider: one that does not work is left alone for a while, then one mail tries it.
+/* route.c: a circuit breaker for each provider: one that does not work is left alone for a while, then one mail tries
+ * it.
  *
- * With a single provider there is nowhere else to go, so its circuit never opens: retries with backoff, and the pause of the queue
- * after a configuration error, are what spares it.
+ * With a single provider there is nowhere else to go, so its circuit never opens: retries with backoff, and the pause
+ * of the queue after a configuration error, are what spares it.
  */
 #include "config.h"
 
@@ -9,9 +10,9 @@
 
 #include <string.h>
 
-#define UNREACHED_MAX 5                     /* connections in a row that fail */
-#define WINDOW_US (60 * G_USEC_PER_SEC)     /* more than half of the mails of a window are refused for now: */
-#define WINDOW_MAILS 10                     /* when there were so many of them */
+#define UNREACHED_MAX 5                 /* connections in a row that fail */
+#define WINDOW_US (60 * G_USEC_PER_SEC) /* more than half of the mails of a window are refused for now: */
+#define WINDOW_MAILS 10                 /* when there were so many of them */
 
 /* The state in words, for the log. */
 static const char *const state_names[] = { "closed", "open", "half open" };
@@ -26,8 +27,8 @@ static void enter(struct way *way, enum way_state state, const char *reason)
 	g_free(way->reason);
 	way->reason = g_strdup(reason);
 	pgmqd_metric_set(way->metric_state, state);
-	pgmqd_log(state == WAY_OPEN ? PGMQD_WARN : PGMQD_INFO, "provider %s: circuit %s%s%s", way->provider->name, state_names[state],
-		reason != NULL ? ": " : "", reason != NULL ? reason : "");
+	pgmqd_log(state == WAY_OPEN ? PGMQD_WARN : PGMQD_INFO, "provider %s: circuit %s%s%s", way->provider->name,
+		state_names[state], reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }
 
 void route_start(struct routes *r, struct pgmqd_worker *w)
@@ -37,11 +38,12 @@ void route_start(struct routes *r, struct pgmqd_worker *w)
 		struct way *way = &r->ways[i];
 
 		way->metric_state = pgmqd_metric(w, PGMQD_GAUGE, "email_provider_circuit",
-			"How a provider is doing: 0 in use, 1 left alone for a while, 2 being tried again.", "provider", way->provider->name);
-		way->metric_sent = pgmqd_metric(w, PGMQD_COUNTER, "email_sent_total", "Mails that a provider has taken over.", "provider",
+			"How a provider is doing: 0 in use, 1 left alone for a while, 2 being tried again.", "provider",
 			way->provider->name);
-		way->metric_failed = pgmqd_metric(w, PGMQD_COUNTER, "email_refused_total", "Mails that a provider has not taken over.", "provider",
-			way->provider->name);
+		way->metric_sent = pgmqd_metric(w, PGMQD_COUNTER, "email_sent_total",
+			"Mails that a provider has taken over.", "provider", way->provider->name);
+		way->metric_failed = pgmqd_metric(w, PGMQD_COUNTER, "email_refused_total",
+			"Mails that a provider has not taken over.", "provider", way->provider->name);
 		way->window = g_get_monotonic_time();
 		pgmqd_metric_set(way->metric_state, WAY_CLOSED);
 	}

@@ -15,12 +15,12 @@ enum way_state { WAY_CLOSED = 0, WAY_OPEN, WAY_HALF_OPEN };
 struct way {
 	const struct provider *provider;
 	enum way_state state;
-	gint64 until;                     /* open: monotonic µs */
-	bool probing;                     /* half open: a mail is trying it */
-	unsigned unreached;               /* connections that failed, one after the other */
-	gint64 window;                    /* since when the next two are counted, monotonic µs */
+	gint64 until;       /* open: monotonic µs */
+	bool probing;       /* half open: a mail is trying it */
+	unsigned unreached; /* connections that failed, one after the other */
+	gint64 window;      /* since when the next two are counted, monotonic µs */
 	unsigned finished, transient;
-	char *reason;                     /* why it is open */
+	char *reason; /* why it is open */
 	struct pgmqd_metric *metric_state, *metric_sent, *metric_failed;
 };
 
@@ -39,8 +39,8 @@ struct routes {
 
 void route_start(struct routes *r, struct pgmqd_worker *w);
 
-/* The first way of a route that may be used now and is not in `tried` (bits of routes.ways). NULL, and in *wait_ms how long it will
- * be until one may (-1: none is left). */
+/* The first way of a route that may be used now and is not in `tried` (bits of routes.ways). NULL, and in *wait_ms how
+ * long it will be until one may (-1: none is left). */
 struct way *route_choose(struct routes *r, const struct route *route, unsigned tried, int64_t *wait_ms);
 /* The way of a provider's name; NULL when it is not in use. */
 struct way *route_find(struct routes *r, const char *name);

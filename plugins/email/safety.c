@@ -46,7 +46,8 @@ char *safety_subject(const struct sending *s, const char *subject)
 char *safety_write(const struct sending *s)
 {
 	const char *dir = s->email->dry_run;
-	char *name = g_strdup_printf("%s/%.32s.eml", dir, s->key), *temp = g_strdup_printf("%s.%d", name, (int)getpid()), *reason = NULL;
+	char *name = g_strdup_printf("%s/%.32s.eml", dir, s->key),
+	     *temp = g_strdup_printf("%s.%d", name, (int)getpid()), *reason = NULL;
 	FILE *f = fopen(temp, "wxe");
 
 	if (f == NULL || fwrite(s->bytes, 1, s->len, f) != s->len || fflush(f) != 0)

@@ -10,7 +10,9 @@
 /* The key is all that it needs. */
 static char *sendgrid_check(const struct email *h)
 {
-	return h->sendgrid_key == NULL || h->sendgrid_key[0] == '\0' ? g_strdup("sendgrid_api_key (SENDGRID_API_KEY) is missing") : NULL;
+	return h->sendgrid_key == NULL || h->sendgrid_key[0] == '\0'
+	               ? g_strdup("sendgrid_api_key (SENDGRID_API_KEY) is missing")
+	               : NULL;
 }
 
 /* {"email", "name"}. */
@@ -66,7 +68,8 @@ static void sendgrid_request(const struct email *h, const struct provider_mail *
 	cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "personalizations"), one);
 	list = cJSON_AddArrayToObject(one, "to");
 	cJSON_AddItemToArray(list, person(m->to_name, m->to));
-	/* There is no idempotency key: this one is for whoever has to find out what became of a mail. Events carry it. */
+	/* There is no idempotency key: this one is for whoever has to find out what became of a mail. Events carry it.
+	 */
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(one, "custom_args"), "pgmqd_key", mail->key);
 	cJSON_AddItemToObject(json, "from", person(m->from_name, m->from));
 	if (m->reply_to != NULL)
@@ -98,7 +101,8 @@ static void sendgrid_request(const struct email *h, const struct provider_mail *
 static void sendgrid_judge(const struct provider_reply *reply, struct mail_result *result)
 {
 	const cJSON *errors = cJSON_GetObjectItemCaseSensitive(reply->json, "errors");
-	const char *id = provider_header(reply, "X-Message-Id"), *field = provider_text(cJSON_GetArrayItem(errors, 0), "field");
+	const char *id = provider_header(reply, "X-Message-Id"),
+		   *field = provider_text(cJSON_GetArrayItem(errors, 0), "field");
 
 	if (result->is == MAIL_SENT) {
 		result->id = id[0] != '\0' ? g_strdup(id) : NULL;

@@ -20,14 +20,14 @@ struct sending {
 	char *original_to;      /* when it goes to somebody else */
 	char *subject;          /* what `parts` points to, when it is not the message's or the template's own */
 	char *list_unsubscribe, *feedback_id, *envelope; /* the same for headers and the sender */
-	const char *fail_class; /* of a message that is refused; NULL: "permanent" */
-	char *key;              /* what makes it the same mail; the ledger's key */
+	const char *fail_class;                          /* of a message that is refused; NULL: "permanent" */
+	char *key;                                       /* what makes it the same mail; the ledger's key */
 	char *message_id, *seed;
-	char *bytes;            /* the mail */
+	char *bytes; /* the mail */
 	size_t len;
-	char *signed_bytes;     /* the same with a DKIM signature, for SMTP; NULL without one */
+	char *signed_bytes; /* the same with a DKIM signature, for SMTP; NULL without one */
 	size_t signed_len;
-	char *stuffed;          /* the same with SMTP's dots; only once it is needed */
+	char *stuffed; /* the same with SMTP's dots; only once it is needed */
 
 	enum mail_kind kind;
 	struct way *way;        /* the provider that has it or is to get it */
@@ -39,7 +39,7 @@ struct sending {
 	struct smtp_mail mail;
 	struct provider_request request;
 	struct ledger_entry entry; /* empty without a ledger */
-	bool repeated;             /* it may have gone out before: the ledger is asked first, and not beside the conversation */
+	bool repeated; /* it may have gone out before: the ledger is asked first, and not beside the conversation */
 	/* What names the message: after a redrive, what named it the first time. */
 	gint64 root_id, root_enqueued;
 	bool was_held;  /* put back by somebody who knew that it may have been sent */

@@ -81,18 +81,13 @@ static void ses_request(const struct email *h, const struct provider_mail *mail,
 static void ses_judge(const struct provider_reply *reply, struct mail_result *result)
 {
 	static const struct provider_error errors[] = {
-		{ "TooManyRequestsException", MAIL_TRANSIENT, true },
-		{ "ThrottlingException", MAIL_TRANSIENT, true },
-		{ "LimitExceededException", MAIL_TRANSIENT, true },
-		{ "RequestTimeTooSkewed", MAIL_CONFIG, false },
-		{ "SendingPausedException", MAIL_CONFIG, false },
-		{ "AccountSuspendedException", MAIL_CONFIG, false },
+		{ "TooManyRequestsException", MAIL_TRANSIENT, true }, { "ThrottlingException", MAIL_TRANSIENT, true },
+		{ "LimitExceededException", MAIL_TRANSIENT, true }, { "RequestTimeTooSkewed", MAIL_CONFIG, false },
+		{ "SendingPausedException", MAIL_CONFIG, false }, { "AccountSuspendedException", MAIL_CONFIG, false },
 		{ "MailFromDomainNotVerifiedException", MAIL_CONFIG, false },
 		{ "SignatureDoesNotMatchException", MAIL_CONFIG, false },
-		{ "UnrecognizedClientException", MAIL_CONFIG, false },
-		{ "AccessDeniedException", MAIL_CONFIG, false },
-		{ "MessageRejected", MAIL_PERMANENT, false },
-		{ "BadRequestException", MAIL_PERMANENT, false },
+		{ "UnrecognizedClientException", MAIL_CONFIG, false }, { "AccessDeniedException", MAIL_CONFIG, false },
+		{ "MessageRejected", MAIL_PERMANENT, false }, { "BadRequestException", MAIL_PERMANENT, false },
 		{ "NotFoundException", MAIL_CONFIG, false }, /* the configuration set's name is wrong */
 	};
 	const char *type = provider_header(reply, "x-amzn-ErrorType"), *id = provider_text(reply->json, "MessageId");

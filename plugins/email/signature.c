@@ -1,4 +1,5 @@
-/* signature.c: DKIM signatures by libopendkim, with an RSA key; without that library a key in the settings is refused. */
+/* signature.c: DKIM signatures by libopendkim, with an RSA key; without that library a key in the settings is refused.
+ */
 #include "config.h"
 
 #include "signature.h"
@@ -18,13 +19,14 @@ struct signer {
 };
 
 /* What is signed when it is there: what a reader sees or acts on. */
-static const u_char *const signed_headers[] = { (const u_char *)"from", (const u_char *)"reply-to", (const u_char *)"to", (const u_char *)"subject",
-	(const u_char *)"date", (const u_char *)"message-id", (const u_char *)"mime-version", (const u_char *)"content-type",
-	(const u_char *)"content-transfer-encoding", (const u_char *)"list-unsubscribe", (const u_char *)"list-unsubscribe-post",
-	(const u_char *)"auto-submitted", (const u_char *)"feedback-id", NULL };
+static const u_char *const signed_headers[] = { (const u_char *)"from", (const u_char *)"reply-to",
+	(const u_char *)"to", (const u_char *)"subject", (const u_char *)"date", (const u_char *)"message-id",
+	(const u_char *)"mime-version", (const u_char *)"content-type", (const u_char *)"content-transfer-encoding",
+	(const u_char *)"list-unsubscribe", (const u_char *)"list-unsubscribe-post", (const u_char *)"auto-submitted",
+	(const u_char *)"feedback-id", NULL };
 /* Nobody may add a second one of these on the way. */
-static const u_char *const oversigned_headers[] = { (const u_char *)"from", (const u_char *)"to", (const u_char *)"subject",
-	(const u_char *)"date", (const u_char *)"content-type", NULL };
+static const u_char *const oversigned_headers[] = { (const u_char *)"from", (const u_char *)"to",
+	(const u_char *)"subject", (const u_char *)"date", (const u_char *)"content-type", NULL };
 
 void signer_free(struct signer *signer)
 {
@@ -56,8 +58,10 @@ struct signer *signer_new(const struct email *h, char **error)
 		*error = g_strdup_printf("dkim_key: %s", why->message);
 		g_error_free(why);
 	} else if ((signer->lib = dkim_init(NULL, NULL)) == NULL ||
-		   dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_SIGNHDRS, (void *)signed_headers, sizeof(u_char **)) != DKIM_STAT_OK ||
-		   dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_OVERSIGNHDRS, (void *)oversigned_headers, sizeof(u_char **)) != DKIM_STAT_OK) {
+		   dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_SIGNHDRS, (void *)signed_headers,
+			   sizeof(u_char **)) != DKIM_STAT_OK ||
+		   dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_OVERSIGNHDRS, (void *)oversigned_headers,
+			   sizeof(u_char **)) != DKIM_STAT_OK) {
 		*error = g_strdup("dkim_key: libopendkim cannot be set up");
 	} else {
 		made = signer_sign(signer, trial, sizeof(trial) - 1, 1, &len, error);
@@ -92,8 +96,9 @@ char *signer_sign(struct signer *signer, const char *mail, size_t len, int64_t d
 	DKIM *d;
 
 	dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_FIXEDTIME, &fixed, sizeof(fixed));
-	d = dkim_sign(signer->lib, (const u_char *)"mail", NULL, (dkim_sigkey_t)signer->key, (const u_char *)signer->selector,
-		(const u_char *)signer->domain, DKIM_CANON_RELAXED, DKIM_CANON_RELAXED, DKIM_SIGN_RSASHA256, -1, &rc);
+	d = dkim_sign(signer->lib, (const u_char *)"mail", NULL, (dkim_sigkey_t)signer->key,
+		(const u_char *)signer->selector, (const u_char *)signer->domain, DKIM_CANON_RELAXED,
+		DKIM_CANON_RELAXED, DKIM_SIGN_RSASHA256, -1, &rc);
 	if (d != NULL)
 		rc = dkim_chunk(d, (u_char *)mail, len);
 	if (d != NULL && rc == DKIM_STAT_OK)
@@ -110,7 +115,8 @@ char *signer_sign(struct signer *signer, const char *mail, size_t len, int64_t d
 	} else {
 		const char *said = d != NULL ? dkim_geterror(d) : NULL;
 
-		*error = g_strdup_printf("dkim_key: the mail cannot be signed: %s; it must be a private RSA key in PEM form",
+		*error = g_strdup_printf(
+			"dkim_key: the mail cannot be signed: %s; it must be a private RSA key in PEM form",
 			said != NULL ? said : dkim_getresultstr(rc));
 	}
 	if (d != NULL)
@@ -123,8 +129,9 @@ char *signer_sign(struct signer *signer, const char *mail, size_t len, int64_t d
 struct signer *signer_new(const struct email *h, char **error)
 {
 	*error = h->dkim_key == NULL || h->dkim_key[0] == '\0'
-			 ? NULL
-			 : g_strdup("dkim_key: this pgmqd is built without DKIM; build it with libopendkim (--with-dkim), or take dkim_key out");
+	                 ? NULL
+	                 : g_strdup("dkim_key: this pgmqd is built without DKIM; build it with libopendkim "
+				    "(--with-dkim), or take dkim_key out");
 	return NULL;
 }
 

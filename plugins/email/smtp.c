@@ -235,8 +235,7 @@ bool smtp_may_have_arrived(const struct smtp_mail *mail)
 {
 	const struct smtp_conn *c = mail->conn;
 
-	return c != NULL &&
-	       (c->state == CONN_DOT || (c->state == CONN_BODY && c->body_sent + c->chunk >= mail->len));
+	return c != NULL && (c->state == CONN_DOT || (c->state == CONN_BODY && c->body_sent + c->chunk >= mail->len));
 }
 
 void smtp_cancel(struct smtp_pool *pool, struct smtp_mail *mail)

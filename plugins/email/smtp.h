@@ -32,8 +32,8 @@ struct smtp_mail {
 	const char *from, *to; /* ASCII envelope addresses */
 	const char *data;      /* after reply_stuff_dots() */
 	size_t len;
-	bool bulk;             /* goes after every mail that is not */
-	bool held;             /* everything up to the answer to DATA, and no byte of the mail before smtp_release() */
+	bool bulk; /* goes after every mail that is not */
+	bool held; /* everything up to the answer to DATA, and no byte of the mail before smtp_release() */
 	void (*done)(void *arg, const struct mail_result *result);
 	void *arg;
 	/* the pool's own */

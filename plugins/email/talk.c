@@ -245,9 +245,9 @@ void talk_lost(struct smtp_conn *c, bool closed, const char *why)
 	struct smtp_mail *mail = detach(c);
 	const struct smtp_settings *s = smtp_pool_settings(c->pool);
 	const char *during = state == CONN_MAIL   ? "before the sender was answered"
-			     : state == CONN_RCPT ? "before the recipient was answered"
-			     : state == CONN_DATA ? "before DATA was answered"
-						  : "while the mail was being written";
+	                     : state == CONN_RCPT ? "before the recipient was answered"
+	                     : state == CONN_DATA ? "before DATA was answered"
+	                                          : "while the mail was being written";
 
 	conn_drop(c);
 	if (mail == NULL)

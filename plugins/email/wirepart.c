@@ -1,7 +1,8 @@
 /* wirepart.c: a GMime part that is encoded while it is written, in large pieces.
  *
- * GMime's own part sends its content through a chain of filters, made for each mail, which look at every byte twice more to make
- * line ends. Here GMime's encoder works straight on the content, and its line ends are made of whole lines. */
+ * GMime's own part sends its content through a chain of filters, made for each mail, which look at every byte twice
+ * more to make line ends. Here GMime's encoder works straight on the content, and its line ends are made of whole
+ * lines. */
 #include "config.h"
 
 #include "wirepart.h"
@@ -58,7 +59,8 @@ static gssize write_content(const struct wirepart *part, GMimeStream *stream)
 	do {
 		piece = MIN(left, PIECE);
 		left -= piece;
-		n = left > 0 ? g_mime_encoding_step(&encoding, in, piece, out) : g_mime_encoding_flush(&encoding, in, piece, out);
+		n = left > 0 ? g_mime_encoding_step(&encoding, in, piece, out)
+		             : g_mime_encoding_flush(&encoding, in, piece, out);
 		in += piece;
 		written = write_lines(stream, out, n, wire);
 		total += written;
@@ -69,7 +71,8 @@ static gssize write_content(const struct wirepart *part, GMimeStream *stream)
 }
 
 /* GMime's call for the part's bytes; the newline of its options is CRLF. */
-static gssize wirepart_write(GMimeObject *object, GMimeFormatOptions *options, gboolean content_only, GMimeStream *stream)
+static gssize wirepart_write(
+	GMimeObject *object, GMimeFormatOptions *options, gboolean content_only, GMimeStream *stream)
 {
 	gssize head = 0, blank = 0, content;
 
@@ -100,8 +103,8 @@ static void wirepart_class_init(gpointer class, gpointer data)
 void wirepart_start(void)
 {
 	if (wirepart_type == 0)
-		wirepart_type = g_type_register_static_simple(GMIME_TYPE_PART, "PgmqdWirepart", sizeof(GMimePartClass), wirepart_class_init,
-			sizeof(struct wirepart), NULL, 0);
+		wirepart_type = g_type_register_static_simple(GMIME_TYPE_PART, "PgmqdWirepart", sizeof(GMimePartClass),
+			wirepart_class_init, sizeof(struct wirepart), NULL, 0);
 }
 
 GMimeObject *wirepart_new(GMimeContentType *type)

@@ -10,8 +10,8 @@ void wirepart_start(void);
 /* A part of this type, without content. The type is shared with other parts: nobody may change it. */
 GMimeObject *wirepart_new(GMimeContentType *type);
 
-/* Gives it content, which has its final line ends already and stays until the part goes or gets other content; base64 or
- * quoted-printable. `own`: freed then, or NULL. */
+/* Gives it content, which has its final line ends already and stays until the part goes or gets other content; base64
+ * or quoted-printable. `own`: freed then, or NULL. */
 void wirepart_fill(GMimeObject *object, GMimeContentEncoding encoding, const void *content, size_t len, void *own);
 
 /* Takes the content out. */

@@ -1,26 +1,28 @@
 /* example.c: a first plugin, to be read from top to bottom: it counts the words of a text, after a moment of thought.
  *
- * A message {"text": "..."} is handled `think` later, as if an answer from elsewhere had to come first. What matters here is not the
- * counting but that deliver() returns at once and that the outcome comes from a later callback: a plugin never blocks, since all
- * messages of its queue share one process and one loop.
+ * A message {"text": "..."} is handled `think` later, as if an answer from elsewhere had to come first. What matters
+ * here is not the counting but that deliver() returns at once and that the outcome comes from a later callback: a
+ * plugin never blocks, since all messages of its queue share one process and one loop.
  */
 #include <pgmqd-plugin.h>
 
 #include <stdlib.h>
 
-/* The handle: all that the plugin knows. The host allocates it (handle_size), fills in the options, and passes it to each
- * callback. There are no global variables, so two queues can use one plugin. */
+/* The handle: all that the plugin knows. The host allocates it (handle_size), fills in the options, and passes it to
+ * each callback. There are no global variables, so two queues can use one plugin. */
 struct example {
-	int64_t think;     /* from the options */
+	int64_t think; /* from the options */
 	uint64_t most;
-	uint64_t handled;  /* our own; starts as zero */
+	uint64_t handled; /* our own; starts as zero */
 };
 
-/* The options: name, type, required, where the value goes, default, a line for people, environment variable, choices. The host
- * parses, checks and documents them (`pgmqd plugin info example`). */
+/* The options: name, type, required, where the value goes, default, a line for people, environment variable, choices.
+ * The host parses, checks and documents them (`pgmqd plugin info example`). */
 static const struct pgmqd_option example_options[] = {
-	{ "think", PGMQD_DURATION, 0, offsetof(struct example, think), "10ms", "Time to think about a message.", NULL, NULL },
-	{ "most", PGMQD_UINT, 0, offsetof(struct example, most), "1000", "Words that a text may have at most.", NULL, NULL },
+	{ "think", PGMQD_DURATION, 0, offsetof(struct example, think), "10ms", "Time to think about a message.", NULL,
+		NULL },
+	{ "most", PGMQD_UINT, 0, offsetof(struct example, most), "1000", "Words that a text may have at most.", NULL,
+		NULL },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
 
@@ -55,7 +57,8 @@ static unsigned count_words(const char *text)
 	return n;
 }
 
-/* The time to think is over: now the message gets its one outcome. After it, and after the return, `t->msg` is not ours any more. */
+/* The time to think is over: now the message gets its one outcome. After it, and after the return, `t->msg` is not ours
+ * any more. */
 static void thought_over(void *arg)
 {
 	struct thought t = *(struct thought *)arg;
@@ -85,7 +88,8 @@ static void example_deliver(void *h, struct pgmqd_msg *m)
 		abort(); /* the process is restarted, and the message is seen again */
 	t->example = h;
 	t->msg = m;
-	/* The timer belongs to the message: should the message be cancelled, the host ends it, and cancel() below frees the rest. */
+	/* The timer belongs to the message: should the message be cancelled, the host ends it, and cancel() below frees
+	 * the rest. */
 	pgmqd_msg_data_set(m, t);
 	pgmqd_msg_timer(m, t->example->think, thought_over, t);
 }

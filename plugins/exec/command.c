@@ -74,7 +74,8 @@ void words_free(char **words)
 
 /* ---- start ---- */
 
-/* "NAME=value" for each name in pass_env that is set, behind `more`. The array and the texts after `*kept` are the caller's. */
+/* "NAME=value" for each name in pass_env that is set, behind `more`. The array and the texts after `*kept` are the
+ * caller's. */
 static char **environment(const struct exec *e, const char *const *more, size_t *kept)
 {
 	size_t n = 0;
@@ -141,14 +142,19 @@ void tail_add(struct tail *t, const char *data, size_t n)
 /* How long the UTF-8 character is; 0 when it is none. */
 static size_t utf8_length(const unsigned char *s, size_t left)
 {
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2 : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+	size_t n = s[0] < 0x80                   ? 1
+	           : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+	           : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
+	           : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
+	                                         : 0;
 
 	if (n == 0 || n > left)
 		return 0;
 	for (size_t i = 1; i < n; i++)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
+		(s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
 	return n;
 }

@@ -32,7 +32,8 @@ struct tail {
 void tail_add(struct tail *t, const char *data, size_t n);
 const char *tail_text(struct tail *t); /* trimmed, one line, valid UTF-8 */
 
-/* command.c: the command line as words (quotes as in a shell, nothing else). NULL, or what is wrong; freed by words_free(). */
+/* command.c: the command line as words (quotes as in a shell, nothing else). NULL, or what is wrong; freed by
+ * words_free(). */
 const char *words_split(const char *line, char ***words);
 void words_free(char **words);
 struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, int fds[3], pgmqd_exit_cb cb, void *arg);

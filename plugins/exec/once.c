@@ -11,8 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define STATUS_FAIL 65  /* EX_DATAERR */
-#define STATUS_RETRY 75 /* EX_TEMPFAIL */
+#define STATUS_FAIL 65     /* EX_DATAERR */
+#define STATUS_RETRY 75    /* EX_TEMPFAIL */
 #define HEADERS_MAX 100000 /* Linux takes 128 KiB in one variable */
 
 struct run {
@@ -125,8 +125,9 @@ void once_deliver(struct exec *e, struct pgmqd_msg *m)
 {
 	struct run *r = need(calloc(1, sizeof(*r)));
 	const char *headers = pgmqd_msg_headers(m);
-	char *env[5] = { format("PGMQD_MSG_ID=%" PRId64, pgmqd_msg_id(m)), format("PGMQD_ATTEMPT=%u", pgmqd_msg_attempt(m)),
-		format("PGMQD_QUEUE=%s", pgmqd_msg_queue(m)), NULL, NULL };
+	char *env[5] = { format("PGMQD_MSG_ID=%" PRId64, pgmqd_msg_id(m)),
+		format("PGMQD_ATTEMPT=%u", pgmqd_msg_attempt(m)), format("PGMQD_QUEUE=%s", pgmqd_msg_queue(m)), NULL,
+		NULL };
 	int error;
 
 	if (headers && strlen(headers) < HEADERS_MAX)

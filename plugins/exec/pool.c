@@ -122,14 +122,17 @@ static void member_kill(struct member *w, const char *why)
 static bool member_answer(struct member *w, const char *line)
 {
 	cJSON *a = cJSON_Parse(line);
-	const cJSON *id = cJSON_GetObjectItemCaseSensitive(a, "id"), *outcome = cJSON_GetObjectItemCaseSensitive(a, "outcome");
-	const cJSON *delay = cJSON_GetObjectItemCaseSensitive(a, "delay"), *reason = cJSON_GetObjectItemCaseSensitive(a, "reason");
+	const cJSON *id = cJSON_GetObjectItemCaseSensitive(a, "id"),
+		    *outcome = cJSON_GetObjectItemCaseSensitive(a, "outcome");
+	const cJSON *delay = cJSON_GetObjectItemCaseSensitive(a, "delay"),
+		    *reason = cJSON_GetObjectItemCaseSensitive(a, "reason");
 	const char *why = cJSON_IsString(reason) ? reason->valuestring : "the program gave no reason";
 	double seconds = cJSON_IsNumber(delay) && delay->valuedouble > 0 ? delay->valuedouble : 0;
 	struct pgmqd_msg *m;
 	bool good = false;
 
-	if (w->job && cJSON_IsString(outcome) && cJSON_IsNumber(id) && id->valuedouble == (double)pgmqd_msg_id(w->job->msg)) {
+	if (w->job && cJSON_IsString(outcome) && cJSON_IsNumber(id) &&
+		id->valuedouble == (double)pgmqd_msg_id(w->job->msg)) {
 		const char *o = outcome->valuestring;
 
 		good = strcmp(o, "done") == 0 || strcmp(o, "retry") == 0 || strcmp(o, "fail") == 0;
@@ -142,7 +145,8 @@ static bool member_answer(struct member *w, const char *line)
 			else if (*o == 'f')
 				pgmqd_fail(m, "%s", why);
 			else
-				pgmqd_retry(m, seconds > 31536000 ? INT64_C(31536000000) : (int64_t)(seconds * 1000), "%s", why);
+				pgmqd_retry(m, seconds > 31536000 ? INT64_C(31536000000) : (int64_t)(seconds * 1000),
+					"%s", why);
 		}
 	}
 	cJSON_Delete(a);
@@ -295,11 +299,14 @@ static void member_give(struct member *w, struct job *j)
 
 	j->member = w;
 	w->job = j;
-	w->line = format("{\"id\":%" PRId64 ",\"attempt\":%u,\"queue\":\"%s\",\"enqueued_us\":%" PRId64 ",\"headers\":%s,\"message\":%s}", pgmqd_msg_id(m),
-	                 pgmqd_msg_attempt(m), pgmqd_msg_queue(m), pgmqd_msg_enqueued_us(m), headers ? headers : "null", pgmqd_msg_text(m, NULL));
+	w->line = format("{\"id\":%" PRId64 ",\"attempt\":%u,\"queue\":\"%s\",\"enqueued_us\":%" PRId64
+			 ",\"headers\":%s,\"message\":%s}",
+		pgmqd_msg_id(m), pgmqd_msg_attempt(m), pgmqd_msg_queue(m), pgmqd_msg_enqueued_us(m),
+		headers ? headers : "null", pgmqd_msg_text(m, NULL));
 	w->len = strlen(w->line);
 	for (size_t i = 0; i < w->len; i++)
-		if (w->line[i] == '\n' || w->line[i] == '\r') /* in JSON they are blanks, here they would end the line */
+		if (w->line[i] == '\n' ||
+			w->line[i] == '\r') /* in JSON they are blanks, here they would end the line */
 			w->line[i] = ' ';
 	w->line[w->len++] = '\n'; /* in place of the NUL */
 	w->written = 0;
@@ -316,7 +323,8 @@ static void pool_more(void *arg)
 	pool_pump(p);
 }
 
-/* Gives what waits to programs that are free, and starts one if there are too few: others follow, so that the loop goes on meanwhile. */
+/* Gives what waits to programs that are free, and starts one if there are too few: others follow, so that the loop goes
+ * on meanwhile. */
 static void pool_pump(struct pool *p)
 {
 	bool started = p->more != NULL;

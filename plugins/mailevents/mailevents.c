@@ -1,4 +1,5 @@
-/* mailevents.c: the plugin itself: events of mail services, as the HTTP server has put them into a queue: verified, read, recorded. */
+/* mailevents.c: the plugin itself: events of mail services, as the HTTP server has put them into a queue: verified,
+ * read, recorded. */
 #include "config.h"
 
 #include "events.h"
@@ -29,13 +30,16 @@ struct waiting {
 #define AT(field) offsetof(struct mailevents, field)
 
 static const struct pgmqd_option mailevents_options[] = {
-	{ "resend_webhook_secret", PGMQD_SECRET, 0, AT(resend_secret), NULL, "Resend: signing secret of the webhook, whsec_...",
-		"RESEND_WEBHOOK_SECRET", NULL },
-	{ "sendgrid_webhook_key", PGMQD_STRING, 0, AT(sendgrid_key), NULL, "SendGrid: verification key of the signed event webhook.",
-		"SENDGRID_WEBHOOK_KEY", NULL },
-	{ "mailgun_webhook_key", PGMQD_SECRET, 0, AT(mailgun_key), NULL, "Mailgun: webhook signing key.", "MAILGUN_WEBHOOK_KEY", NULL },
-	{ "ses_topic_arn", PGMQD_STRING, 0, AT(ses_topic), NULL, "Amazon SES: the SNS topic whose notifications count.", "SES_TOPIC_ARN", NULL },
-	{ "sns_url", PGMQD_URL, 0, AT(sns_url), NULL, "Amazon SNS: where certificates and confirmations are; default: sns.REGION.amazonaws.com.", NULL,
+	{ "resend_webhook_secret", PGMQD_SECRET, 0, AT(resend_secret), NULL,
+		"Resend: signing secret of the webhook, whsec_...", "RESEND_WEBHOOK_SECRET", NULL },
+	{ "sendgrid_webhook_key", PGMQD_STRING, 0, AT(sendgrid_key), NULL,
+		"SendGrid: verification key of the signed event webhook.", "SENDGRID_WEBHOOK_KEY", NULL },
+	{ "mailgun_webhook_key", PGMQD_SECRET, 0, AT(mailgun_key), NULL, "Mailgun: webhook signing key.",
+		"MAILGUN_WEBHOOK_KEY", NULL },
+	{ "ses_topic_arn", PGMQD_STRING, 0, AT(ses_topic), NULL, "Amazon SES: the SNS topic whose notifications count.",
+		"SES_TOPIC_ARN", NULL },
+	{ "sns_url", PGMQD_URL, 0, AT(sns_url), NULL,
+		"Amazon SNS: where certificates and confirmations are; default: sns.REGION.amazonaws.com.", NULL,
 		NULL },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
@@ -56,7 +60,8 @@ static int mailevents_config_complete(void *handle)
 		return -1;
 	}
 	if (given(h->sendgrid_key) && !verify_sendgrid_key_ok(h->sendgrid_key)) {
-		pgmqd_log(PGMQD_ERROR, "sendgrid_webhook_key (SENDGRID_WEBHOOK_KEY): it must be a public EC key, DER in base64");
+		pgmqd_log(PGMQD_ERROR,
+			"sendgrid_webhook_key (SENDGRID_WEBHOOK_KEY): it must be a public EC key, DER in base64");
 		return -1;
 	}
 	return 0;
@@ -78,7 +83,8 @@ static void mailevents_stop(void *handle)
 	g_hash_table_destroy(((struct mailevents *)handle)->certs);
 }
 
-/* Whether a signed time fits the moment at which the event came: one that was recorded cannot be played again next week. */
+/* Whether a signed time fits the moment at which the event came: one that was recorded cannot be played again next
+ * week. */
 static bool is_fresh(const struct pgmqd_msg *m, const char *timestamp)
 {
 	gint64 at = g_ascii_strtoll(timestamp, NULL, 10), came = pgmqd_msg_enqueued_us(m) / G_USEC_PER_SEC;
@@ -94,8 +100,10 @@ static void record(struct pgmqd_msg *m, cJSON *list)
 
 	pgmqd_msg_log(m, PGMQD_INFO, "%d events", cJSON_GetArraySize(list));
 	pgmqd_done_with(m,
-		"SELECT count(*) FROM jsonb_to_recordset($1::jsonb) AS e (provider text, event_id text, kind text, address text, key text, provider_id text,"
-		" detail text, at double precision), LATERAL pgmqd.record_mail_event(e.provider, e.event_id, e.kind, e.address, e.key, e.provider_id,"
+		"SELECT count(*) FROM jsonb_to_recordset($1::jsonb) AS e (provider text, event_id text, kind text, "
+		"address text, key text, provider_id text,"
+		" detail text, at double precision), LATERAL pgmqd.record_mail_event(e.provider, e.event_id, e.kind, "
+		"e.address, e.key, e.provider_id,"
 		" e.detail, to_timestamp(e.at))",
 		1, params);
 	cJSON_free(text);
@@ -121,8 +129,10 @@ static bool url_ok(const struct mailevents *h, const char *url)
 /* What SNS signs: names and values of these members. */
 static char *sns_text(const cJSON *body)
 {
-	static const char *const notification[] = { "Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type", NULL };
-	static const char *const confirmation[] = { "Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type", NULL };
+	static const char *const notification[] = { "Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type",
+		NULL };
+	static const char *const confirmation[] = { "Message", "MessageId", "SubscribeURL", "Timestamp", "Token",
+		"TopicArn", "Type", NULL };
 	const char *const *names = strcmp(events_text(body, "Type"), "Notification") == 0 ? notification : confirmation;
 	GString *s = g_string_new(NULL);
 
@@ -150,7 +160,8 @@ static void on_cert(void *arg, const struct pgmqd_http_answer *a)
 
 	pgmqd_msg_data_set(m, NULL);
 	if (a->curl_code != 0 || a->status != 200) {
-		pgmqd_retry(m, 0, "the certificate of the signature cannot be had: %s", a->curl_code != 0 ? a->error : "no status 200");
+		pgmqd_retry(m, 0, "the certificate of the signature cannot be had: %s",
+			a->curl_code != 0 ? a->error : "no status 200");
 	} else {
 		if (g_hash_table_size(h->certs) >= CERTS_MAX)
 			g_hash_table_remove_all(h->certs);
@@ -168,7 +179,8 @@ static void on_confirmed(void *arg, const struct pgmqd_http_answer *a)
 
 	pgmqd_msg_data_set(m, NULL);
 	if (a->curl_code != 0 || a->status != 200) {
-		pgmqd_retry(m, 0, "the subscription cannot be confirmed: %s", a->curl_code != 0 ? a->error : "no status 200");
+		pgmqd_retry(m, 0, "the subscription cannot be confirmed: %s",
+			a->curl_code != 0 ? a->error : "no status 200");
 	} else {
 		pgmqd_msg_log(m, PGMQD_INFO, "subscription to the topic confirmed");
 		pgmqd_done(m);
@@ -241,7 +253,8 @@ static void deliver_ses(struct mailevents *h, struct pgmqd_msg *m, const char *t
 /* ---- the others ---- */
 
 /* An event whose signature is complete in the request. */
-static void deliver_signed(struct mailevents *h, struct pgmqd_msg *m, const char *provider, const cJSON *headers, const char *text)
+static void deliver_signed(
+	struct mailevents *h, struct pgmqd_msg *m, const char *provider, const cJSON *headers, const char *text)
 {
 	cJSON *body = cJSON_Parse(text), *list = NULL;
 	const char *key, *timestamp;
@@ -250,19 +263,22 @@ static void deliver_signed(struct mailevents *h, struct pgmqd_msg *m, const char
 	if (strcmp(provider, "resend") == 0) {
 		key = h->resend_secret;
 		timestamp = events_text(headers, "svix-timestamp");
-		good = given(key) && verify_svix(key, events_text(headers, "svix-id"), timestamp, text, events_text(headers, "svix-signature"));
+		good = given(key) && verify_svix(key, events_text(headers, "svix-id"), timestamp, text,
+					     events_text(headers, "svix-signature"));
 		list = events_of_resend(body, events_text(headers, "svix-id"));
 	} else if (strcmp(provider, "sendgrid") == 0) {
 		key = h->sendgrid_key;
 		timestamp = events_text(headers, "X-Twilio-Email-Event-Webhook-Timestamp");
-		good = given(key) && verify_sendgrid(key, timestamp, text, events_text(headers, "X-Twilio-Email-Event-Webhook-Signature"));
+		good = given(key) && verify_sendgrid(key, timestamp, text,
+					     events_text(headers, "X-Twilio-Email-Event-Webhook-Signature"));
 		list = events_of_sendgrid(body);
 	} else {
 		const cJSON *signature = cJSON_GetObjectItemCaseSensitive(body, "signature");
 
 		key = h->mailgun_key;
 		timestamp = events_text(signature, "timestamp");
-		good = given(key) && verify_mailgun(key, timestamp, events_text(signature, "token"), events_text(signature, "signature"));
+		good = given(key) && verify_mailgun(key, timestamp, events_text(signature, "token"),
+					     events_text(signature, "signature"));
 		list = events_of_mailgun(body);
 	}
 	if (!given(key))
@@ -287,7 +303,8 @@ static void mailevents_deliver(void *handle, struct pgmqd_msg *m)
 
 	if (strcmp(provider, "ses") == 0)
 		deliver_ses(handle, m, body);
-	else if (strcmp(provider, "resend") == 0 || strcmp(provider, "sendgrid") == 0 || strcmp(provider, "mailgun") == 0)
+	else if (strcmp(provider, "resend") == 0 || strcmp(provider, "sendgrid") == 0 ||
+		 strcmp(provider, "mailgun") == 0)
 		deliver_signed(handle, m, provider, cJSON_GetObjectItemCaseSensitive(json, "headers"), body);
 	else
 		pgmqd_fail(m, "provider: it is none of resend, sendgrid, mailgun, ses");

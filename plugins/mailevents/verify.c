@@ -86,8 +86,8 @@ static bool signed_by(EVP_PKEY *key, const EVP_MD *hash, const char *a, const ch
 	guint8 *sig = g_base64_decode(signature, &len);
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	bool good = ctx != NULL && key != NULL && len > 0 && EVP_DigestVerifyInit(ctx, NULL, hash, NULL, key) == 1 &&
-		    EVP_DigestVerifyUpdate(ctx, a, strlen(a)) == 1 && EVP_DigestVerifyUpdate(ctx, b, strlen(b)) == 1 &&
-		    EVP_DigestVerifyFinal(ctx, sig, len) == 1;
+	            EVP_DigestVerifyUpdate(ctx, a, strlen(a)) == 1 && EVP_DigestVerifyUpdate(ctx, b, strlen(b)) == 1 &&
+	            EVP_DigestVerifyFinal(ctx, sig, len) == 1;
 
 	EVP_MD_CTX_free(ctx);
 	g_free(sig);
@@ -119,7 +119,8 @@ bool verify_sns(const char *pem, const char *version, const char *text, const ch
 	BIO *bio = BIO_new_mem_buf(pem, -1);
 	X509 *cert = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
 	EVP_PKEY *key = cert != NULL ? X509_get_pubkey(cert) : NULL;
-	bool good = key != NULL && signed_by(key, strcmp(version, "2") == 0 ? EVP_sha256() : EVP_sha1(), text, "", signature);
+	bool good = key != NULL &&
+	            signed_by(key, strcmp(version, "2") == 0 ? EVP_sha256() : EVP_sha1(), text, "", signature);
 
 	EVP_PKEY_free(key);
 	X509_free(cert);

@@ -1,4 +1,5 @@
-/* null.c: the plugin that does nothing: every message is done at once. For benchmarks, tests and draining a queue into its archive. */
+/* null.c: the plugin that does nothing: every message is done at once. For benchmarks, tests and draining a queue into
+ * its archive. */
 #include "config.h"
 
 #include "pgmqd-plugin.h"
@@ -16,8 +17,11 @@ struct null_handle {
 };
 
 static const struct pgmqd_option null_options[] = {
-	{ .name = "trace", .type = PGMQD_STRING, .offset = offsetof(struct null_handle, trace),
-	  .doc = "Append \"msg_id attempt time\" (nanoseconds since 1970) to this file when a message starts; for benchmarks." },
+	{ .name = "trace",
+		.type = PGMQD_STRING,
+		.offset = offsetof(struct null_handle, trace),
+		.doc = "Append \"msg_id attempt time\" (nanoseconds since 1970) to this file when a message starts; "
+		       "for benchmarks." },
 	{ .name = NULL },
 };
 
@@ -49,7 +53,8 @@ static void null_deliver(void *h, struct pgmqd_msg *m)
 		int len;
 
 		clock_gettime(CLOCK_REALTIME, &t);
-		len = snprintf(line, sizeof(line), "%lld %u %lld%09ld\n", (long long)pgmqd_msg_id(m), pgmqd_msg_attempt(m), (long long)t.tv_sec, t.tv_nsec);
+		len = snprintf(line, sizeof(line), "%lld %u %lld%09ld\n", (long long)pgmqd_msg_id(m),
+			pgmqd_msg_attempt(m), (long long)t.tv_sec, t.tv_nsec);
 		if (write(n->fd, line, (size_t)len) != len)
 			pgmqd_log(PGMQD_WARN, "trace: %s", strerror(errno));
 	}

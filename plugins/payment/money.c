@@ -12,7 +12,8 @@
 /* How many decimal places a currency has (ISO 4217): two, but for these. */
 static unsigned money_places(const char *currency)
 {
-	static const char *const none[] = { "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF" };
+	static const char *const none[] = { "BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX",
+		"VND", "VUV", "XAF", "XOF", "XPF" };
 	static const char *const three[] = { "BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND" };
 
 	for (size_t i = 0; i < sizeof(none) / sizeof(*none); i++)

@@ -1,9 +1,11 @@
-/* payment.c: the plugin itself: a message names a payment, its provider is asked, and what it says is settled in one transaction.
+/* payment.c: the plugin itself: a message names a payment, its provider is asked, and what it says is settled in one
+ * transaction.
  *
  *   message -> our row -> the provider's answer -> SELECT pgmqd.settle_payment(...) together with the archive
  *
- * While the provider has nothing final to say the message is postponed, which costs no attempt, on a growing interval: the next
- * look is the later, the older the message is. A webhook of the provider's is never believed; it can only enqueue such a message.
+ * While the provider has nothing final to say the message is postponed, which costs no attempt, on a growing interval:
+ * the next look is the later, the older the message is. A webhook of the provider's is never believed; it can only
+ * enqueue such a message.
  */
 #include "config.h"
 
@@ -33,24 +35,55 @@ struct check {
 };
 
 static const struct pgmqd_option payment_options[] = {
-	{ .name = "provider", .type = PGMQD_ENUM, .offset = offsetof(struct payment_handle, provider), .def = "yookassa", .choices = "yookassa",
-	  .doc = "Who takes the money." },
-	{ .name = "base_url", .type = PGMQD_URL, .offset = offsetof(struct payment_handle, base_url), .def = "https://api.yookassa.ru",
-	  .doc = "Where the provider's API is; plain http only on this machine.", .env = "YOOKASSA_BASE_URL" },
-	{ .name = "shop_id", .type = PGMQD_STRING, .required = 1, .offset = offsetof(struct payment_handle, shop_id),
-	  .doc = "Number of the shop, the name of the login.", .env = "YOOKASSA_SHOP_ID" },
-	{ .name = "secret_key", .type = PGMQD_SECRET, .required = 1, .offset = offsetof(struct payment_handle, secret_key),
-	  .doc = "Its password.", .env = "YOOKASSA_SECRET_KEY" },
-	{ .name = "test_mode", .type = PGMQD_BOOL, .offset = offsetof(struct payment_handle, test_mode), .def = "no",
-	  .doc = "Expect test payments, and refuse real ones; no: the other way round." },
-	{ .name = "metadata_key", .type = PGMQD_STRING, .offset = offsetof(struct payment_handle, metadata_key), .def = "payment_id",
-	  .doc = "Member of the payment's metadata that holds our payment's id; none: it is not looked at." },
-	{ .name = "timeout", .type = PGMQD_DURATION, .offset = offsetof(struct payment_handle, timeout), .def = "20s",
-	  .doc = "For one question." },
-	{ .name = "expire_after", .type = PGMQD_DURATION, .offset = offsetof(struct payment_handle, expire_after), .def = "24h",
-	  .doc = "A payment that is still pending so long after it was made has failed." },
-	{ .name = "not_found_for", .type = PGMQD_DURATION, .offset = offsetof(struct payment_handle, not_found_for), .def = "5min",
-	  .doc = "So long a payment may be unknown to the provider." },
+	{ .name = "provider",
+		.type = PGMQD_ENUM,
+		.offset = offsetof(struct payment_handle, provider),
+		.def = "yookassa",
+		.choices = "yookassa",
+		.doc = "Who takes the money." },
+	{ .name = "base_url",
+		.type = PGMQD_URL,
+		.offset = offsetof(struct payment_handle, base_url),
+		.def = "https://api.yookassa.ru",
+		.doc = "Where the provider's API is; plain http only on this machine.",
+		.env = "YOOKASSA_BASE_URL" },
+	{ .name = "shop_id",
+		.type = PGMQD_STRING,
+		.required = 1,
+		.offset = offsetof(struct payment_handle, shop_id),
+		.doc = "Number of the shop, the name of the login.",
+		.env = "YOOKASSA_SHOP_ID" },
+	{ .name = "secret_key",
+		.type = PGMQD_SECRET,
+		.required = 1,
+		.offset = offsetof(struct payment_handle, secret_key),
+		.doc = "Its password.",
+		.env = "YOOKASSA_SECRET_KEY" },
+	{ .name = "test_mode",
+		.type = PGMQD_BOOL,
+		.offset = offsetof(struct payment_handle, test_mode),
+		.def = "no",
+		.doc = "Expect test payments, and refuse real ones; no: the other way round." },
+	{ .name = "metadata_key",
+		.type = PGMQD_STRING,
+		.offset = offsetof(struct payment_handle, metadata_key),
+		.def = "payment_id",
+		.doc = "Member of the payment's metadata that holds our payment's id; none: it is not looked at." },
+	{ .name = "timeout",
+		.type = PGMQD_DURATION,
+		.offset = offsetof(struct payment_handle, timeout),
+		.def = "20s",
+		.doc = "For one question." },
+	{ .name = "expire_after",
+		.type = PGMQD_DURATION,
+		.offset = offsetof(struct payment_handle, expire_after),
+		.def = "24h",
+		.doc = "A payment that is still pending so long after it was made has failed." },
+	{ .name = "not_found_for",
+		.type = PGMQD_DURATION,
+		.offset = offsetof(struct payment_handle, not_found_for),
+		.def = "5min",
+		.doc = "So long a payment may be unknown to the provider." },
 	{ .name = NULL },
 };
 
@@ -135,8 +168,8 @@ static int64_t age_ms(const struct pgmqd_msg *m)
 	return ms > 0 ? ms : 0;
 }
 
-/* When to look again: 5, 5, 10, 15, 25, 40, 65 ... seconds after one another, so that a look's time follows from the message's
- * age alone, whoever looked before. */
+/* When to look again: 5, 5, 10, 15, 25, 40, 65 ... seconds after one another, so that a look's time follows from the
+ * message's age alone, whoever looked before. */
 static int64_t next_wait(int64_t age)
 {
 	int64_t step = 5000, before = 5000, at = 5000;
@@ -167,18 +200,21 @@ static void check_wait(struct check *c, int64_t least_ms, const char *reason)
 	check_free(c);
 }
 
-/* Writes the outcome down: the row's new status (NULL: as it is), what the provider says, and an alert when people have to look. */
-static void check_settle(struct check *c, const char *status, const struct provider_answer *a, const char *reason, const char *alert)
+/* Writes the outcome down: the row's new status (NULL: as it is), what the provider says, and an alert when people have
+ * to look. */
+static void check_settle(
+	struct check *c, const char *status, const struct provider_answer *a, const char *reason, const char *alert)
 {
 	char refunded[24];
-	const char *params[] = { c->id, status, c->h->way->name, c->provider_id, a && *a->status ? a->status : NULL, refunded,
-		                 a && *a->paid_at ? a->paid_at : NULL, reason && *reason ? reason : NULL, alert };
+	const char *params[] = { c->id, status, c->h->way->name, c->provider_id, a && *a->status ? a->status : NULL,
+		refunded, a && *a->paid_at ? a->paid_at : NULL, reason && *reason ? reason : NULL, alert };
 
 	snprintf(refunded, sizeof(refunded), "%" PRId64, a ? a->refunded_minor : 0);
 	if (alert)
 		pgmqd_msg_log(c->msg, PGMQD_WARN, "payment %s needs a look (%s): %s", c->id, alert, reason);
 	else
-		pgmqd_msg_log(c->msg, PGMQD_INFO, "payment %s: %s%s%s", c->id, status ? status : "as it was", reason && *reason ? ", " : "", reason ? reason : "");
+		pgmqd_msg_log(c->msg, PGMQD_INFO, "payment %s: %s%s%s", c->id, status ? status : "as it was",
+			reason && *reason ? ", " : "", reason ? reason : "");
 	pgmqd_done_with(c->msg, "SELECT pgmqd.settle_payment($1, $2, $3, $4, $5, $6::bigint, $7, $8, $9)", 9, params);
 	check_free(c);
 }
@@ -215,7 +251,8 @@ static void check_act(struct check *c, const struct provider_answer *a)
 		if (age_ms(c->msg) < c->h->not_found_for)
 			check_wait(c, 0, a->reason);
 		else
-			check_settle(c, completed ? NULL : "failed", a, "the provider does not know this payment", "not_found");
+			check_settle(c, completed ? NULL : "failed", a, "the provider does not know this payment",
+				"not_found");
 		break;
 	case VERDICT_LATER:
 		check_wait(c, a->wait_ms, a->reason);
@@ -238,14 +275,17 @@ static void check_act(struct check *c, const struct provider_answer *a)
 static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 {
 	struct check *c = arg;
-	struct payment_row row = { .id = c->id, .provider_id = c->provider_id, .currency = c->currency, .minor = c->minor };
+	struct payment_row row = {
+		.id = c->id, .provider_id = c->provider_id, .currency = c->currency, .minor = c->minor
+	};
 	struct provider_answer a = { .verdict = VERDICT_LATER };
 	cJSON *body;
 
 	if (answer->curl_code != CURLE_OK) {
-		snprintf(a.reason, sizeof(a.reason), "no answer from the provider: %.180s", answer->error ? answer->error : "unknown reason");
+		snprintf(a.reason, sizeof(a.reason), "no answer from the provider: %.180s",
+			answer->error ? answer->error : "unknown reason");
 		if (answer->curl_code == CURLE_PEER_FAILED_VERIFICATION || answer->curl_code == CURLE_URL_MALFORMAT ||
-		    answer->curl_code == CURLE_UNSUPPORTED_PROTOCOL)
+			answer->curl_code == CURLE_UNSUPPORTED_PROTOCOL)
 			a.verdict = VERDICT_CONFIG;
 	} else {
 		body = cJSON_ParseWithLength(answer->body, answer->body_len);
@@ -275,11 +315,14 @@ static bool add_trace(struct check *c)
 /* Asks the provider. */
 static void check_ask(struct check *c)
 {
-	struct payment_row row = { .id = c->id, .provider_id = c->provider_id, .currency = c->currency, .minor = c->minor };
+	struct payment_row row = {
+		.id = c->id, .provider_id = c->provider_id, .currency = c->currency, .minor = c->minor
+	};
 	CURL *easy = curl_easy_init();
 
-	if (!easy || curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)c->h->timeout) != CURLE_OK || !c->h->way->ask(c->h, &row, easy, &c->headers) ||
-	    !add_trace(c) || curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers) != CURLE_OK)
+	if (!easy || curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)c->h->timeout) != CURLE_OK ||
+		!c->h->way->ask(c->h, &row, easy, &c->headers) || !add_trace(c) ||
+		curl_easy_setopt(easy, CURLOPT_HTTPHEADER, c->headers) != CURLE_OK)
 		abort(); /* out of memory: the worker is restarted */
 	if (pgmqd_http_submit(c->msg, easy, on_answer, c) != 0) {
 		pgmqd_retry(c->msg, 0, "the question to the provider could not be sent");
@@ -295,7 +338,9 @@ static void on_row(void *arg, const struct pgmqd_result *r)
 	const char *error = pgmqd_result_error(r), *currency;
 
 	if (error && *pgmqd_result_sqlstate(r) && strncmp(pgmqd_result_sqlstate(r), "42", 2) == 0) {
-		pgmqd_config_error(m, "the payment cannot be read: %s; run pgmqd migrate and connect the application's tables", error);
+		pgmqd_config_error(m,
+			"the payment cannot be read: %s; run pgmqd migrate and connect the application's tables",
+			error);
 		check_free(c);
 		return;
 	}
@@ -306,14 +351,16 @@ static void on_row(void *arg, const struct pgmqd_result *r)
 	}
 	if (pgmqd_result_rows(r) == 0) {
 		/* something else than an id may be anything, and is not repeated */
-		pgmqd_fail(m, "there is no payment %s", c->id[strspn(c->id, "0123456789abcdefABCDEF-")] ? "of that id" : c->id);
+		pgmqd_fail(m, "there is no payment %s",
+			c->id[strspn(c->id, "0123456789abcdefABCDEF-")] ? "of that id" : c->id);
 		check_free(c);
 		return;
 	}
 	c->status = copy(pgmqd_result_value(r, 0, 0));
 	currency = pgmqd_result_value(r, 0, 2);
 	c->provider_id = copy(pgmqd_result_value(r, 0, 3));
-	c->left_ms = c->h->expire_after - (pgmqd_result_value(r, 0, 4) ? atoll(pgmqd_result_value(r, 0, 4)) : age_ms(m));
+	c->left_ms = c->h->expire_after -
+	             (pgmqd_result_value(r, 0, 4) ? atoll(pgmqd_result_value(r, 0, 4)) : age_ms(m));
 	if (strcmp(c->status, "refunded") == 0) {
 		pgmqd_msg_log(m, PGMQD_INFO, "payment %s is refunded already", c->id);
 		pgmqd_done(m);
@@ -324,7 +371,8 @@ static void on_row(void *arg, const struct pgmqd_result *r)
 	} else if (!*c->provider_id && c->left_ms > 0 && strcmp(c->status, "pending") == 0) {
 		check_wait(c, 0, "the payment has no provider_payment_id yet");
 	} else if (!*c->provider_id) {
-		check_settle(c, strcmp(c->status, "pending") == 0 ? "failed" : NULL, NULL, "it never reached the provider", NULL);
+		check_settle(c, strcmp(c->status, "pending") == 0 ? "failed" : NULL, NULL,
+			"it never reached the provider", NULL);
 	} else if (!c->h->way->id_is_good(c->provider_id)) {
 		pgmqd_fail(m, "provider_payment_id of payment %s is no id of %s", c->id, c->h->way->name);
 		check_free(c);
@@ -339,7 +387,7 @@ static void payment_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct payment_handle *h = handle;
 	const cJSON *json = pgmqd_msg_json(m), *id = cJSON_GetObjectItemCaseSensitive(json, "payment_id"),
-	            *action = cJSON_GetObjectItemCaseSensitive(json, "action");
+		    *action = cJSON_GetObjectItemCaseSensitive(json, "action");
 	const char *params[1];
 	struct check *c;
 
@@ -350,7 +398,8 @@ static void payment_deliver(void *handle, struct pgmqd_msg *m)
 	if (!cJSON_IsString(action) || strcmp(action->valuestring, "verify") != 0) {
 		const char *word = cJSON_IsString(action) ? action->valuestring : "";
 
-		pgmqd_fail(m, "action \"%.64s\" is not known: the only one is verify", word[strspn(word, "abcdefghijklmnopqrstuvwxyz_")] ? "…" : word);
+		pgmqd_fail(m, "action \"%.64s\" is not known: the only one is verify",
+			word[strspn(word, "abcdefghijklmnopqrstuvwxyz_")] ? "…" : word);
 		return;
 	}
 	c = calloc(1, sizeof(*c));
@@ -365,7 +414,9 @@ static void payment_deliver(void *handle, struct pgmqd_msg *m)
 		c->next->prev = &c->next;
 	h->checks = c;
 	params[0] = c->id;
-	if (pgmqd_query(m, "SELECT status, amount, currency, provider_payment_id, age_ms FROM pgmqd.payment_to_verify($1)", 1, params, on_row, c) != 0) {
+	if (pgmqd_query(m,
+		    "SELECT status, amount, currency, provider_payment_id, age_ms FROM pgmqd.payment_to_verify($1)", 1,
+		    params, on_row, c) != 0) {
 		pgmqd_retry(m, 0, "the payment could not be asked for");
 		check_free(c);
 	}

@@ -28,7 +28,7 @@ struct payment_row {
 
 /* What an answer means. */
 enum verdict {
-	VERDICT_PENDING,   /* the customer or the provider has still something to do */
+	VERDICT_PENDING, /* the customer or the provider has still something to do */
 	VERDICT_PAID,
 	VERDICT_CANCELED,
 	VERDICT_REFUNDED,  /* all of it */
@@ -41,21 +41,24 @@ enum verdict {
 
 struct provider_answer {
 	enum verdict verdict;
-	char status[40];         /* the provider's own word */
-	char reason[240];        /* one line for people, "" when there is nothing to say */
-	char paid_at[40];        /* as the provider writes it, "" when it does not */
+	char status[40];  /* the provider's own word */
+	char reason[240]; /* one line for people, "" when there is nothing to say */
+	char paid_at[40]; /* as the provider writes it, "" when it does not */
 	int64_t refunded_minor;
-	int64_t wait_ms;         /* the provider wants to be left alone so long */
+	int64_t wait_ms; /* the provider wants to be left alone so long */
 };
 
 struct provider {
 	const char *name, *base_url;
 	/* Whether an id may go into an address. */
 	bool (*id_is_good)(const char *id);
-	/* The question, on an easy handle that has a time limit and nothing else. False: out of memory. `headers` is freed by the caller. */
-	bool (*ask)(const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers);
+	/* The question, on an easy handle that has a time limit and nothing else. False: out of memory. `headers` is
+	 * freed by the caller. */
+	bool (*ask)(
+		const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers);
 	/* What an answer means; only for those of HTTP status 200 to 599. */
-	void (*judge)(const struct payment_handle *h, const struct payment_row *row, long status, const struct cJSON *body, struct provider_answer *out);
+	void (*judge)(const struct payment_handle *h, const struct payment_row *row, long status,
+		const struct cJSON *body, struct provider_answer *out);
 };
 
 extern const struct provider provider_yookassa;

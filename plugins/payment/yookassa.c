@@ -19,7 +19,8 @@ static bool yookassa_id_is_good(const char *id)
 }
 
 /* GET BASE/v3/payments/ID. */
-static bool yookassa_ask(const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers)
+static bool yookassa_ask(
+	const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers)
 {
 	size_t n = strlen(h->base_url);
 	char *url;
@@ -31,8 +32,10 @@ static bool yookassa_ask(const struct payment_handle *h, const struct payment_ro
 	if (!url)
 		return false;
 	snprintf(url, n + 128, "%.*s/v3/payments/%s", (int)n, h->base_url, row->provider_id);
-	ok = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_USERNAME, h->shop_id) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_PASSWORD, h->secret_key) == CURLE_OK &&
+	ok = curl_easy_setopt(easy, CURLOPT_URL, url) == CURLE_OK &&
+	     curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC) == CURLE_OK &&
+	     curl_easy_setopt(easy, CURLOPT_USERNAME, h->shop_id) == CURLE_OK &&
+	     curl_easy_setopt(easy, CURLOPT_PASSWORD, h->secret_key) == CURLE_OK &&
 	     (*headers = curl_slist_append(NULL, "Accept: application/json")) != NULL;
 	free(url);
 	return ok;
@@ -68,9 +71,10 @@ static bool read_amount(const cJSON *amount, char currency[4], int64_t *minor)
 	return money_parse(text_of(amount, "value"), currency, minor);
 }
 
-/* Whether the object is the payment that we mean: its id, amount, currency, our own id in its metadata, and real money or a test as
- * we expect. Says what is not so. */
-static bool is_ours(const struct payment_handle *h, const struct payment_row *row, const cJSON *body, struct provider_answer *out)
+/* Whether the object is the payment that we mean: its id, amount, currency, our own id in its metadata, and real money
+ * or a test as we expect. Says what is not so. */
+static bool is_ours(
+	const struct payment_handle *h, const struct payment_row *row, const cJSON *body, struct provider_answer *out)
 {
 	const cJSON *metadata = cJSON_GetObjectItemCaseSensitive(body, "metadata");
 	bool test = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(body, "test"));
@@ -78,18 +82,24 @@ static bool is_ours(const struct payment_handle *h, const struct payment_row *ro
 	int64_t minor = 0;
 
 	if (strcmp(text_of(body, "id"), row->provider_id) != 0)
-		snprintf(out->reason, sizeof(out->reason), "the provider answered with another payment than the one that was asked for");
+		snprintf(out->reason, sizeof(out->reason),
+			"the provider answered with another payment than the one that was asked for");
 	else if (!read_amount(cJSON_GetObjectItemCaseSensitive(body, "amount"), currency, &minor))
 		snprintf(out->reason, sizeof(out->reason), "the provider's answer has no amount that can be read");
 	else if (strcmp(currency, row->currency) != 0)
-		snprintf(out->reason, sizeof(out->reason), "currency: the provider says %s, we expect %s", currency, row->currency);
+		snprintf(out->reason, sizeof(out->reason), "currency: the provider says %s, we expect %s", currency,
+			row->currency);
 	else if (minor != row->minor)
-		snprintf(out->reason, sizeof(out->reason), "amount: the provider says %s %s, we expect %s", money_print(minor, currency, theirs, sizeof(theirs)),
-		         currency, money_print(row->minor, currency, ours, sizeof(ours)));
+		snprintf(out->reason, sizeof(out->reason), "amount: the provider says %s %s, we expect %s",
+			money_print(minor, currency, theirs, sizeof(theirs)), currency,
+			money_print(row->minor, currency, ours, sizeof(ours)));
 	else if (*h->metadata_key && strcmp(text_of(metadata, h->metadata_key), row->id) != 0)
-		snprintf(out->reason, sizeof(out->reason), "metadata.%.60s at the provider does not name our payment", h->metadata_key);
+		snprintf(out->reason, sizeof(out->reason), "metadata.%.60s at the provider does not name our payment",
+			h->metadata_key);
 	else if (test != (h->test_mode != 0))
-		snprintf(out->reason, sizeof(out->reason), test ? "it is a test payment, and test_mode is off" : "it is a real payment, and test_mode is on");
+		snprintf(out->reason, sizeof(out->reason),
+			test ? "it is a test payment, and test_mode is off"
+			     : "it is a real payment, and test_mode is on");
 	else
 		return true;
 	out->verdict = VERDICT_MISMATCH;
@@ -97,7 +107,8 @@ static bool is_ours(const struct payment_handle *h, const struct payment_row *ro
 }
 
 /* What a payment's own states mean. */
-static void judge_payment(const struct payment_handle *h, const struct payment_row *row, const cJSON *body, struct provider_answer *out)
+static void judge_payment(
+	const struct payment_handle *h, const struct payment_row *row, const cJSON *body, struct provider_answer *out)
 {
 	const cJSON *details = cJSON_GetObjectItemCaseSensitive(body, "cancellation_details");
 	char currency[4];
@@ -115,22 +126,28 @@ static void judge_payment(const struct payment_handle *h, const struct payment_r
 		copy_word(party, sizeof(party), text_of(details, "party"));
 		copy_word(why, sizeof(why), text_of(details, "reason"));
 		out->verdict = VERDICT_CANCELED;
-		snprintf(out->reason, sizeof(out->reason), "canceled%s%s%s%s", *party ? " by " : "", party, *why ? ": " : "", why);
-	} else if (strcmp(out->status, "succeeded") == 0 && !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(body, "paid"))) {
+		snprintf(out->reason, sizeof(out->reason), "canceled%s%s%s%s", *party ? " by " : "", party,
+			*why ? ": " : "", why);
+	} else if (strcmp(out->status, "succeeded") == 0 &&
+		   !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(body, "paid"))) {
 		out->verdict = VERDICT_MISMATCH;
 		snprintf(out->reason, sizeof(out->reason), "the provider says succeeded, but not that it was paid");
 	} else if (strcmp(out->status, "succeeded") == 0) {
-		if (!read_amount(cJSON_GetObjectItemCaseSensitive(body, "refunded_amount"), currency, &out->refunded_minor) || strcmp(currency, row->currency) != 0)
+		if (!read_amount(cJSON_GetObjectItemCaseSensitive(body, "refunded_amount"), currency,
+			    &out->refunded_minor) ||
+			strcmp(currency, row->currency) != 0)
 			out->refunded_minor = 0;
 		out->verdict = out->refunded_minor >= row->minor ? VERDICT_REFUNDED : VERDICT_PAID;
 	} else {
 		out->verdict = VERDICT_MISMATCH;
-		snprintf(out->reason, sizeof(out->reason), "the provider says \"%s\", which pgmqd does not know", out->status);
+		snprintf(out->reason, sizeof(out->reason), "the provider says \"%s\", which pgmqd does not know",
+			out->status);
 	}
 }
 
 /* What an answer means. */
-static void yookassa_judge(const struct payment_handle *h, const struct payment_row *row, long status, const cJSON *body, struct provider_answer *out)
+static void yookassa_judge(const struct payment_handle *h, const struct payment_row *row, long status,
+	const cJSON *body, struct provider_answer *out)
 {
 	const cJSON *wait = cJSON_GetObjectItemCaseSensitive(body, "retry_after");
 	char code[60];
@@ -145,14 +162,16 @@ static void yookassa_judge(const struct payment_handle *h, const struct payment_
 	snprintf(out->reason, sizeof(out->reason), "the provider answered %ld%s%s", status, *code ? " " : "", code);
 	if (status == 401 || status == 403) {
 		out->verdict = VERDICT_CONFIG;
-		snprintf(out->reason, sizeof(out->reason), "the provider refuses shop_id and secret_key (%ld%s%s)", status, *code ? " " : "", code);
+		snprintf(out->reason, sizeof(out->reason), "the provider refuses shop_id and secret_key (%ld%s%s)",
+			status, *code ? " " : "", code);
 	} else if (status == 404) {
 		out->verdict = VERDICT_NOT_FOUND;
 	} else if (status == 200 || status == 202 || status == 408 || status == 429 || status >= 500) {
 		out->verdict = VERDICT_LATER;
 	} else if (status >= 300 && status < 400) {
 		out->verdict = VERDICT_CONFIG;
-		snprintf(out->reason, sizeof(out->reason), "base_url is wrong: what answers there sends us elsewhere (%ld)", status);
+		snprintf(out->reason, sizeof(out->reason),
+			"base_url is wrong: what answers there sends us elsewhere (%ld)", status);
 	} else {
 		out->verdict = VERDICT_REFUSED;
 	}

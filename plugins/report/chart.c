@@ -37,7 +37,8 @@ uint32_t chart_colour(enum level level)
 void chart_gauge(struct pages *p, double score, enum lang lang, double x, double y)
 {
 	const struct words *w = words_of(lang);
-	double cx = x + GAUGE_WIDTH / 2, cy = y + GAUGE_WIDTH / 2, from = G_PI * 0.83, span = G_PI * 1.34, r = GAUGE_WIDTH / 2 - 7;
+	double cx = x + GAUGE_WIDTH / 2, cy = y + GAUGE_WIDTH / 2, from = G_PI * 0.83, span = G_PI * 1.34,
+	       r = GAUGE_WIDTH / 2 - 7;
 	char *number = format_number(score, lang);
 	PangoLayout *big = fonts_layout(p->fonts, number, 38, BOLD, 0);
 
@@ -68,12 +69,14 @@ static void draw_bar(struct pages *p, const struct area *a, PangoLayout *label, 
 	enum level level = data_level(a->score);
 	double mid = p->y + h / 2, width = (BAR_RIGHT - BAR_LEFT) * a->score / 100;
 	char *number = format_number(a->score, lang);
-	PangoLayout *value = fonts_layout(p->fonts, number, 11.5, BOLD, 0), *word = fonts_cell(p->fonts, words_of(lang)->area_level[level], 9, REGULAR, 92, 1);
+	PangoLayout *value = fonts_layout(p->fonts, number, 11.5, BOLD, 0),
+		    *word = fonts_cell(p->fonts, words_of(lang)->area_level[level], 9, REGULAR, 92, 1);
 
 	pages_layout(p, label, PAGE_LEFT, mid - fonts_height(label) / 2, COLOUR_INK);
 	pages_box(p, BAR_LEFT, mid - BAR_HEIGHT / 2, BAR_RIGHT - BAR_LEFT, BAR_HEIGHT, BAR_HEIGHT / 2, COLOUR_TRACK);
 	if (width > 0)
-		pages_box(p, BAR_LEFT, mid - BAR_HEIGHT / 2, width < BAR_HEIGHT ? BAR_HEIGHT : width, BAR_HEIGHT, BAR_HEIGHT / 2, chart_colour(level));
+		pages_box(p, BAR_LEFT, mid - BAR_HEIGHT / 2, width < BAR_HEIGHT ? BAR_HEIGHT : width, BAR_HEIGHT,
+			BAR_HEIGHT / 2, chart_colour(level));
 	pages_layout(p, value, BAR_RIGHT + 32 - fonts_width(value), mid - fonts_height(value) / 2, COLOUR_INK);
 	pages_shape(p, chart_shape(level), BAR_RIGHT + 44, mid, 6.5, chart_colour(level));
 	pages_layout(p, word, BAR_RIGHT + 52, mid - fonts_height(word) / 2, COLOUR_MUTED);

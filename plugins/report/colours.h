@@ -1,4 +1,5 @@
-/* colours.h: the report's colours; those that mean something differ in lightness, too, and never stand without a shape or a word. */
+/* colours.h: the report's colours; those that mean something differ in lightness, too, and never stand without a shape
+ * or a word. */
 #ifndef REPORT_COLOURS_H
 #define REPORT_COLOURS_H
 

@@ -1,8 +1,10 @@
 /* data.c: what a report shows, taken from an assessment and its answers.
  *
- * Answers are an object of areas, {"sleep": {"title", "score", "order", "answers": [...], "recommendations": [...]}, "summary": ...}, or
- * a list of answers, or an object of plain values. An answer is {"question", "answer" or "value", "unit", "reference": text or
- * {"low", "high"}, "level" or "points" of 4}. Any text may be an object by language, {"ru": ..., "en": ...}. What is missing is left out.
+ * Answers are an object of areas, {"sleep": {"title", "score", "order", "answers": [...], "recommendations": [...]},
+ * "summary": ...}, or a list of answers, or an object of plain values. An answer is {"question", "answer" or "value",
+ * "unit", "reference": text or
+ * {"low", "high"}, "level" or "points" of 4}. Any text may be an object by language, {"ru": ..., "en": ...}. What is
+ * missing is left out.
  */
 #include "config.h"
 
@@ -15,7 +17,7 @@
 #define RESULTS_MAX 1000
 #define ADVICE_MAX 50
 #define AREAS_MAX 100
-#define CELL_MAX 400      /* characters */
+#define CELL_MAX 400 /* characters */
 #define PARAGRAPH_MAX 4000
 
 /* Frees a result. */
@@ -75,7 +77,8 @@ static char *text_of(const cJSON *item, enum lang lang, size_t max, int lines)
 	if (item && cJSON_IsNumber(item))
 		return format_number(item->valuedouble, lang);
 	if (cJSON_IsBool(item))
-		return g_strdup(cJSON_IsTrue(item) ? (lang == LANG_RU ? "да" : "yes") : (lang == LANG_RU ? "нет" : "no"));
+		return g_strdup(
+			cJSON_IsTrue(item) ? (lang == LANG_RU ? "да" : "yes") : (lang == LANG_RU ? "нет" : "no"));
 	if (cJSON_IsArray(item)) {
 		GString *s = g_string_new(NULL);
 		const cJSON *part;
@@ -96,7 +99,8 @@ static char *text_of(const cJSON *item, enum lang lang, size_t max, int lines)
 /* A finite number between `low` and `high`; false when it is something else. */
 static bool number_of(const cJSON *item, double low, double high, double *out)
 {
-	if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble) || item->valuedouble < low || item->valuedouble > high)
+	if (!cJSON_IsNumber(item) || !isfinite(item->valuedouble) || item->valuedouble < low ||
+		item->valuedouble > high)
 		return false;
 	*out = item->valuedouble;
 	return true;
@@ -105,7 +109,10 @@ static bool number_of(const cJSON *item, double low, double high, double *out)
 /* How good an answer is: as it says itself, else by its bounds, else by its points. */
 static enum level level_of(const cJSON *item, const double *value, const double *low, const double *high)
 {
-	static const char *const names[] = { [LEVEL_GOOD] = "good", [LEVEL_FAIR] = "fair", [LEVEL_POOR] = "poor", [LEVEL_LOW] = "low",
+	static const char *const names[] = { [LEVEL_GOOD] = "good",
+		[LEVEL_FAIR] = "fair",
+		[LEVEL_POOR] = "poor",
+		[LEVEL_LOW] = "low",
 		[LEVEL_HIGH] = "high" };
 	const cJSON *level = member(item, "level");
 	double points;
@@ -144,7 +151,8 @@ static void add_result(struct report_data *d, struct area *a, const char *name, 
 	unit = name ? g_strdup("") : text_of(member(item, "unit"), d->lang, 40, 0);
 	text = text_of(value, d->lang, CELL_MAX, 0);
 	r->name = name ? format_text(name, CELL_MAX, 0)
-		       : text_of(member(item, "question") ? member(item, "question") : member(item, "title"), d->lang, CELL_MAX, 0);
+	               : text_of(member(item, "question") ? member(item, "question") : member(item, "title"), d->lang,
+				 CELL_MAX, 0);
 	r->value = text[0] != '\0' ? format_unit(text, unit, d->lang) : g_strdup("—");
 	has_low = number_of(member(reference, "low"), -1e15, 1e15, &low);
 	has_high = number_of(member(reference, "high"), -1e15, 1e15, &high);
@@ -153,7 +161,8 @@ static void add_result(struct report_data *d, struct area *a, const char *name, 
 	else
 		r->reference = text_of(reference, d->lang, CELL_MAX, 0);
 	if (!name)
-		r->level = level_of(item, number_of(value, -1e15, 1e15, &v) ? &v : NULL, has_low ? &low : NULL, has_high ? &high : NULL);
+		r->level = level_of(item, number_of(value, -1e15, 1e15, &v) ? &v : NULL, has_low ? &low : NULL,
+			has_high ? &high : NULL);
 	g_ptr_array_add(a->results, r);
 	g_free(unit);
 	g_free(text);
@@ -190,7 +199,8 @@ static void add_advice(struct report_data *d, const cJSON *list, const char *tit
 		if (d->advice->len == ADVICE_MAX)
 			return;
 		a = g_new0(struct advice, 1);
-		a->title = own && member(item, "title") ? text_of(member(item, "title"), d->lang, CELL_MAX, 0) : g_strdup(title);
+		a->title = own && member(item, "title") ? text_of(member(item, "title"), d->lang, CELL_MAX, 0)
+		                                        : g_strdup(title);
 		a->text = text_of(own ? own : item, d->lang, PARAGRAPH_MAX, 1);
 		a->order = order;
 		if (a->text[0] != '\0')
@@ -308,8 +318,9 @@ static void take_score(struct report_data *d, const cJSON *score)
 
 char *data_parse(const cJSON *source, struct report_data *d)
 {
-	const cJSON *id = member(source, "report_id"), *date = member(source, "date"), *utc = member(source, "completed_utc"),
-		    *lang = member(source, "lang"), *at = member(source, "completed_at"), *type = member(source, "type");
+	const cJSON *id = member(source, "report_id"), *date = member(source, "date"),
+		    *utc = member(source, "completed_utc"), *lang = member(source, "lang"),
+		    *at = member(source, "completed_at"), *type = member(source, "type");
 
 	memset(d, 0, sizeof(*d));
 	d->areas = g_ptr_array_new_with_free_func(area_free);

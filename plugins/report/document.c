@@ -1,4 +1,5 @@
-/* document.c: a report as a whole: who and when, the summary, the chart, what to do, the table, and the heads and feet of its pages. */
+/* document.c: a report as a whole: who and when, the summary, the chart, what to do, the table, and the heads and feet
+ * of its pages. */
 #include "config.h"
 
 #include "document.h"
@@ -27,7 +28,8 @@ static char *short_id(const struct report_data *d)
 static void draw_brand(struct pages *p, const char *brand, double y, double size)
 {
 	char *letter = g_strndup(brand, (gsize)(g_utf8_next_char(brand) - brand));
-	PangoLayout *l = fonts_layout(p->fonts, letter, size * 0.52, BOLD, 0), *name = fonts_layout(p->fonts, brand, size * 0.5, BOLD, 0);
+	PangoLayout *l = fonts_layout(p->fonts, letter, size * 0.52, BOLD, 0),
+		    *name = fonts_layout(p->fonts, brand, size * 0.5, BOLD, 0);
 
 	pages_shape(p, SHAPE_DISC, PAGE_LEFT + size / 2, y + size / 2, size, COLOUR_BRAND);
 	pages_layout(p, l, PAGE_LEFT + (size - fonts_width(l)) / 2, y + (size - fonts_height(l)) / 2, COLOUR_WHITE);
@@ -41,7 +43,8 @@ static void draw_top(struct pages *p, const struct report_data *d, const char *b
 	const struct words *w = words_of(d->lang);
 	char *id = short_id(d), *number = format_fill(w->number, id, NULL);
 	char *line = d->type[0] != '\0' ? g_strconcat(d->type, "  ·  ", d->date, NULL) : g_strdup(d->date);
-	PangoLayout *name = fonts_cell(p->fonts, d->name[0] != '\0' ? d->name : w->for_nobody, 16, REGULAR, PAGE_INNER, 2);
+	PangoLayout *name = fonts_cell(
+		p->fonts, d->name[0] != '\0' ? d->name : w->for_nobody, 16, REGULAR, PAGE_INNER, 2);
 
 	draw_brand(p, brand, 40, 34);
 	pages_text(p, number, 9, REGULAR, PAGE_RIGHT, 51, 1, COLOUR_MUTED);
@@ -77,7 +80,8 @@ static char *name_areas(const struct report_data *d, enum level level, unsigned 
 			const struct area *a = g_ptr_array_index(d->areas, i);
 			bool fits = a->has_score && (level == LEVEL_GOOD) == (data_level(a->score) == LEVEL_GOOD);
 
-			if (fits && (level == LEVEL_GOOD ? a->score < past && a->score > next : a->score > past && (next < 0 || a->score < next)))
+			if (fits && (level == LEVEL_GOOD ? a->score < past && a->score > next
+							 : a->score > past && (next < 0 || a->score < next)))
 				next = a->score;
 		}
 		if (next < 0)
@@ -140,7 +144,8 @@ static char *summary_text(const struct report_data *d)
 static void draw_summary(struct pages *p, const struct report_data *d)
 {
 	const struct words *w = words_of(d->lang);
-	double left = PAGE_LEFT + CARD_PAD + (d->has_score ? GAUGE_WIDTH + 24 : 0), width = PAGE_RIGHT - CARD_PAD - left, h, text_height;
+	double left = PAGE_LEFT + CARD_PAD + (d->has_score ? GAUGE_WIDTH + 24 : 0),
+	       width = PAGE_RIGHT - CARD_PAD - left, h, text_height;
 	enum level level = d->has_score ? data_level(d->score) : LEVEL_NONE;
 	char *text = summary_text(d);
 	PangoLayout *l = fonts_cell(p->fonts, text, 10.5, REGULAR, width, 12), *head;
@@ -158,7 +163,8 @@ static void draw_summary(struct pages *p, const struct report_data *d)
 	pages_box(p, PAGE_LEFT, p->y, PAGE_INNER, h, 10, COLOUR_CARD);
 	if (d->has_score) {
 		chart_gauge(p, d->score, d->lang, PAGE_LEFT + CARD_PAD, p->y + (h - GAUGE_HEIGHT) / 2);
-		pages_shape(p, chart_shape(level), left + 5, p->y + (h - text_height) / 2 + 10.5, 10, chart_colour(level));
+		pages_shape(
+			p, chart_shape(level), left + 5, p->y + (h - text_height) / 2 + 10.5, 10, chart_colour(level));
 	}
 	pages_layout(p, head, left + (d->has_score ? 17 : 0), p->y + (h - text_height) / 2, COLOUR_INK);
 	pages_layout(p, l, left, p->y + (h - text_height) / 2 + 26, COLOUR_INK);
@@ -199,10 +205,12 @@ static void draw_advice(struct pages *p, const struct report_data *d)
 		pages_shape(p, SHAPE_DISC, PAGE_LEFT + 9, p->y + 9, 18, COLOUR_PALE);
 		pages_text(p, number, 9.5, BOLD, PAGE_LEFT + 9, p->y + 2.6, 0.5, COLOUR_BRAND);
 		if (a->title[0] != '\0')
-			pages_paragraph(p, a->title, 10.5, BOLD, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT, COLOUR_INK);
+			pages_paragraph(
+				p, a->title, 10.5, BOLD, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT, COLOUR_INK);
 		else
 			p->y += 2;
-		pages_paragraph(p, a->text, 10, REGULAR, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT - ADVICE_RIGHT, COLOUR_INK);
+		pages_paragraph(p, a->text, 10, REGULAR, PAGE_LEFT + ADVICE_LEFT,
+			PAGE_INNER - ADVICE_LEFT - ADVICE_RIGHT, COLOUR_INK);
 		p->y += 8;
 	}
 	p->y += 10;
@@ -263,12 +271,15 @@ static void draw_margins(struct pages *p, const struct report_data *d, const cha
 	}
 }
 
-GByteArray *document_make(const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason)
+GByteArray *document_make(
+	const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason)
 {
 	const struct words *w = words_of(d->lang);
 	struct pages *p = pages_new(f);
 	char *title = d->name[0] != '\0' ? g_strconcat(w->title, " — ", d->name, NULL) : g_strdup(w->title);
-	struct pdf_about about = { .title = title, .author = brand, .subject = w->subject, .lang = w->tag, .created = d->completed_utc };
+	struct pdf_about about = {
+		.title = title, .author = brand, .subject = w->subject, .lang = w->tag, .created = d->completed_utc
+	};
 	GByteArray *out;
 
 	draw_top(p, d, brand);

@@ -6,6 +6,7 @@
 #include "fonts.h"
 
 /* The PDF file of a report and the number of its pages; NULL with *reason (static) when it could not be made. */
-GByteArray *document_make(const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason);
+GByteArray *document_make(
+	const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason);
 
 #endif

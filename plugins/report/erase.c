@@ -1,4 +1,5 @@
-/* erase.c: deletes a report's file and its object in Storage, as a row of pgmqd.files_to_erase says, and then the row. */
+/* erase.c: deletes a report's file and its object in Storage, as a row of pgmqd.files_to_erase says, and then the row.
+ */
 #include "config.h"
 
 #include "erase.h"
@@ -75,7 +76,8 @@ static void on_erased(void *arg, struct storage_end end)
 static bool erase_file(struct erasure *e)
 {
 	const char *dir = report_given(e->report->report_dir);
-	char *parent = g_path_get_dirname(e->path), *name = g_path_get_basename(e->path), *ours = dir ? g_strdup(dir) : NULL;
+	char *parent = g_path_get_dirname(e->path), *name = g_path_get_basename(e->path),
+	     *ours = dir ? g_strdup(dir) : NULL;
 	size_t n = ours ? strlen(ours) : 0;
 	int error;
 
@@ -83,7 +85,8 @@ static bool erase_file(struct erasure *e)
 		ours[--n] = '\0';
 	/* the row may have been written by somebody who is not allowed to delete this daemon's other files */
 	if (!ours || strcmp(parent, ours) != 0 || !g_str_has_suffix(name, ".pdf")) {
-		pgmqd_fail(e->msg, "the file to erase is no report in report_dir%s%s", ours ? " " : ", which is not set", ours ? ours : "");
+		pgmqd_fail(e->msg, "the file to erase is no report in report_dir%s%s",
+			ours ? " " : ", which is not set", ours ? ours : "");
 		error = -1;
 	} else if ((error = file_remove(dir, name)) != 0) {
 		pgmqd_config_error(e->msg, "report_dir: cannot delete a report from %s: %s", dir, g_strerror(error));
@@ -141,6 +144,7 @@ void erase_deliver(struct report *h, struct pgmqd_msg *m, const cJSON *json)
 	g_snprintf(e->id, sizeof(e->id), "%.0f", file->valuedouble);
 	g_hash_table_insert(h->erasures, m, e);
 	params[0] = e->id;
-	if (pgmqd_query(m, "SELECT path, object FROM pgmqd.files_to_erase WHERE id = $1::bigint", 1, params, on_row, e) != 0)
+	if (pgmqd_query(m, "SELECT path, object FROM pgmqd.files_to_erase WHERE id = $1::bigint", 1, params, on_row,
+		    e) != 0)
 		erase_end(e);
 }

@@ -56,7 +56,8 @@ PangoLayout *fonts_layout(const struct fonts *f, const char *text, double size, 
 	return l;
 }
 
-PangoLayout *fonts_cell(const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines)
+PangoLayout *fonts_cell(
+	const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines)
 {
 	PangoLayout *l = fonts_layout(f, text, size, weight, width);
 

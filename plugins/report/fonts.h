@@ -18,7 +18,8 @@ bool fonts_can_show(const struct fonts *f, const char *text);
 /* A text of `size` points, broken at `width` (0: one line). Unref it, or hand it over to a page. */
 PangoLayout *fonts_layout(const struct fonts *f, const char *text, double size, enum weight weight, double width);
 /* The same, of `lines` lines at most, the rest an ellipsis. */
-PangoLayout *fonts_cell(const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines);
+PangoLayout *fonts_cell(
+	const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines);
 
 double fonts_width(PangoLayout *l);
 double fonts_height(PangoLayout *l);

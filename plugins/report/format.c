@@ -12,17 +12,21 @@
 #define NBSP "\u00a0"
 
 static const char *const months[2][12] = {
-	{ "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря" },
-	{ "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December" },
+	{ "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября",
+		"декабря" },
+	{ "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+		"December" },
 };
 
 char *format_date(const char *iso, enum lang lang)
 {
 	int year, month, day, end = 0;
 
-	if (sscanf(iso, "%4d-%2d-%2d%n", &year, &month, &day, &end) != 3 || end != 10 || !g_date_valid_dmy((GDateDay)day, (GDateMonth)month, (GDateYear)year))
+	if (sscanf(iso, "%4d-%2d-%2d%n", &year, &month, &day, &end) != 3 || end != 10 ||
+		!g_date_valid_dmy((GDateDay)day, (GDateMonth)month, (GDateYear)year))
 		return NULL;
-	return g_strdup_printf("%d" NBSP "%s %d%s", day, months[lang][month - 1], year, lang == LANG_RU ? NBSP "г." : "");
+	return g_strdup_printf(
+		"%d" NBSP "%s %d%s", day, months[lang][month - 1], year, lang == LANG_RU ? NBSP "г." : "");
 }
 
 char *format_number(double value, enum lang lang)
@@ -117,8 +121,8 @@ char *format_fill(const char *sentence, const char *first, const char *second)
 /* Whether a character turns the direction of writing, or shows nothing: neither belongs into a report. */
 static bool invisible(gunichar c)
 {
-	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f || c == 0x61c || c == 0xfeff ||
-	       c == 0xfffc || (c >= 0xe000 && c <= 0xf8ff);
+	return (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069) || c == 0x200e || c == 0x200f ||
+	       c == 0x61c || c == 0xfeff || c == 0xfffc || (c >= 0xe000 && c <= 0xf8ff);
 }
 
 char *format_text(const char *text, size_t max, int lines)
@@ -141,7 +145,9 @@ char *format_text(const char *text, size_t max, int lines)
 			}
 			if (pending && n > 0) {
 				/* in running text no line ends in a word of one letter */
-				g_string_append_unichar(s, pending == ' ' && lines && word == 1 && g_unichar_isalpha(last) ? 0xa0 : pending);
+				g_string_append_unichar(
+					s, pending == ' ' && lines && word == 1 && g_unichar_isalpha(last) ? 0xa0
+													   : pending);
 				n++;
 				word = 0;
 			}

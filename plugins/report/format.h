@@ -18,8 +18,8 @@ char *format_range(const double *low, const double *high, const char *unit, enum
 char *format_points(double n, enum lang lang);
 /* A sentence with {1} and {2} in it, these replaced; `second` may be NULL where there is no {2}. */
 char *format_fill(const char *sentence, const char *first, const char *second);
-/* One line: controls and runs of spaces become one space, more than `max` characters end in an ellipsis. With `lines` set, it is
- * running text: line breaks stay, and a word of one letter stays with the next one. */
+/* One line: controls and runs of spaces become one space, more than `max` characters end in an ellipsis. With `lines`
+ * set, it is running text: line breaks stay, and a word of one letter stays with the next one. */
 char *format_text(const char *text, size_t max, int lines);
 
 #endif

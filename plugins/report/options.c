@@ -8,16 +8,17 @@
 #define AT(field) offsetof(struct report, field)
 
 const struct pgmqd_option report_options[] = {
-	{ "report_dir", PGMQD_STRING, 0, AT(report_dir), NULL, "Directory that the PDF files are written to.", "REPORT_DIR",
-		NULL },
-	{ "brand", PGMQD_STRING, 0, AT(brand), "Balansity", "Name at the top of each page, and author of the file.", NULL,
-		NULL },
+	{ "report_dir", PGMQD_STRING, 0, AT(report_dir), NULL, "Directory that the PDF files are written to.",
+		"REPORT_DIR", NULL },
+	{ "brand", PGMQD_STRING, 0, AT(brand), "Balansity", "Name at the top of each page, and author of the file.",
+		NULL, NULL },
 	{ "font", PGMQD_STRING, 0, AT(font), "PT Sans, DejaVu Sans", "Font families, the first one that is installed.",
 		NULL, NULL },
 	{ "attach", PGMQD_BOOL, 0, AT(attach), "yes", "Attach the PDF to the mail; no: only a link.", NULL, NULL },
-	{ "attach_max", PGMQD_BYTES, 0, AT(attach_max), "5MB", "A larger PDF is not attached, only linked.", NULL, NULL },
-	{ "bucket", PGMQD_STRING, 0, AT(bucket), NULL, "Bucket of Supabase Storage to upload to; none: no upload.", NULL,
+	{ "attach_max", PGMQD_BYTES, 0, AT(attach_max), "5MB", "A larger PDF is not attached, only linked.", NULL,
 		NULL },
+	{ "bucket", PGMQD_STRING, 0, AT(bucket), NULL, "Bucket of Supabase Storage to upload to; none: no upload.",
+		NULL, NULL },
 	{ "supabase_url", PGMQD_URL, 0, AT(supabase_url), NULL, "Address of the Supabase project, for the upload.",
 		"SUPABASE_URL", NULL },
 	{ "service_key", PGMQD_SECRET, 0, AT(service_key), NULL, "Service key of the project, for the upload.",
@@ -37,7 +38,8 @@ char *report_options_check(const struct report *h)
 	const char *bucket = report_given(h->bucket), *dir = report_given(h->report_dir);
 
 	if (dir == NULL && bucket == NULL)
-		return g_strdup("report_dir (REPORT_DIR): it is missing; give a directory, or a bucket of Supabase Storage");
+		return g_strdup(
+			"report_dir (REPORT_DIR): it is missing; give a directory, or a bucket of Supabase Storage");
 	if (dir != NULL && dir[0] != '/')
 		return g_strdup("report_dir (REPORT_DIR): it must be a full path, from / on");
 	if (bucket != NULL && report_given(h->supabase_url) == NULL)

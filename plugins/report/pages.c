@@ -116,9 +116,12 @@ void pages_box(struct pages *p, double x, double y, double w, double h, double r
 	g_array_append_val(p->current, i);
 }
 
-void pages_arc(struct pages *p, double x, double y, double radius, double thick, double from, double to, uint32_t colour)
+void pages_arc(
+	struct pages *p, double x, double y, double radius, double thick, double from, double to, uint32_t colour)
 {
-	struct item i = { .kind = ITEM_ARC, .x = x, .y = y, .radius = radius, .w = thick, .h = from, .to = to, .colour = colour };
+	struct item i = {
+		.kind = ITEM_ARC, .x = x, .y = y, .radius = radius, .w = thick, .h = from, .to = to, .colour = colour
+	};
 
 	g_array_append_val(p->current, i);
 }
@@ -130,7 +133,8 @@ void pages_shape(struct pages *p, enum shape shape, double x, double y, double s
 	g_array_append_val(p->current, i);
 }
 
-double pages_text(struct pages *p, const char *text, double size, enum weight w, double x, double y, double align, uint32_t colour)
+double pages_text(struct pages *p, const char *text, double size, enum weight w, double x, double y, double align,
+	uint32_t colour)
 {
 	PangoLayout *l = fonts_layout(p->fonts, text, size, w, 0);
 	double h = fonts_height(l);
@@ -139,7 +143,8 @@ double pages_text(struct pages *p, const char *text, double size, enum weight w,
 	return h;
 }
 
-void pages_paragraph(struct pages *p, const char *text, double size, enum weight w, double x, double width, uint32_t colour)
+void pages_paragraph(
+	struct pages *p, const char *text, double size, enum weight w, double x, double width, uint32_t colour)
 {
 	PangoLayout *l = fonts_layout(p->fonts, text, size, w, width);
 	int n = pango_layout_get_line_count(l);
@@ -217,7 +222,8 @@ void pages_draw(const struct pages *p, unsigned page, cairo_t *cr)
 	for (guint n = 0; n < items->len; n++) {
 		const struct item *i = &g_array_index(items, struct item, n);
 
-		cairo_set_source_rgb(cr, (i->colour >> 16 & 255) / 255.0, (i->colour >> 8 & 255) / 255.0, (i->colour & 255) / 255.0);
+		cairo_set_source_rgb(
+			cr, (i->colour >> 16 & 255) / 255.0, (i->colour >> 8 & 255) / 255.0, (i->colour & 255) / 255.0);
 		switch (i->kind) {
 		case ITEM_LAYOUT:
 			cairo_move_to(cr, i->x, i->y);

@@ -27,11 +27,11 @@ struct chapter {
 
 struct pages {
 	const struct fonts *fonts;
-	GPtrArray *list;     /* of GArray of items */
-	GArray *current;     /* where items go */
-	GArray *chapters;    /* of struct chapter */
-	unsigned page;       /* number of `current`, from 0 */
-	double y;            /* where the next thing begins */
+	GPtrArray *list;  /* of GArray of items */
+	GArray *current;  /* where items go */
+	GArray *chapters; /* of struct chapter */
+	unsigned page;    /* number of `current`, from 0 */
+	double y;         /* where the next thing begins */
 };
 
 struct pages *pages_new(const struct fonts *f);
@@ -47,13 +47,16 @@ void pages_chapter(struct pages *p, const char *title);
 void pages_layout(struct pages *p, PangoLayout *l, double x, double y, uint32_t colour);
 void pages_line(struct pages *p, PangoLayout *l, int line, double x, double baseline, uint32_t colour);
 void pages_box(struct pages *p, double x, double y, double w, double h, double radius, uint32_t colour);
-void pages_arc(struct pages *p, double x, double y, double radius, double thick, double from, double to, uint32_t colour);
+void pages_arc(
+	struct pages *p, double x, double y, double radius, double thick, double from, double to, uint32_t colour);
 void pages_shape(struct pages *p, enum shape shape, double x, double y, double size, uint32_t colour);
 
 /* Text at x; returns its height. `align`: 0 left, 0.5 centred on x, 1 ending at x. */
-double pages_text(struct pages *p, const char *text, double size, enum weight w, double x, double y, double align, uint32_t colour);
+double pages_text(struct pages *p, const char *text, double size, enum weight w, double x, double y, double align,
+	uint32_t colour);
 /* A paragraph from y on, over as many pages as it needs; y goes below it. */
-void pages_paragraph(struct pages *p, const char *text, double size, enum weight w, double x, double width, uint32_t colour);
+void pages_paragraph(
+	struct pages *p, const char *text, double size, enum weight w, double x, double width, uint32_t colour);
 
 /* Draws one page. */
 void pages_draw(const struct pages *p, unsigned page, cairo_t *cr);

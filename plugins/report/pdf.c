@@ -25,8 +25,9 @@ static long last_of(const GByteArray *out, size_t end, const char *word)
 	return -1;
 }
 
-/* Writes the language into the catalogue, and that readers show the title and not the file's name. The catalogue is the last object
- * before the table of places, so only the place of that table moves. A file that looks otherwise stays as it is. */
+/* Writes the language into the catalogue, and that readers show the title and not the file's name. The catalogue is the
+ * last object before the table of places, so only the place of that table moves. A file that looks otherwise stays as
+ * it is. */
 static void set_language(GByteArray *out, const char *lang)
 {
 	static const char head[] = "/Type /Catalog", start[] = "startxref\n", xref[] = "xref\n";
@@ -52,7 +53,8 @@ static void set_language(GByteArray *out, const char *lang)
 	g_byte_array_append(out, (const guint8 *)more, (guint)strlen(more)); /* room for it */
 	catalogue += (long)strlen(head);
 	/* NOLINTNEXTLINE(bugprone-not-null-terminated-result): bytes, not text */
-	memmove(out->data + catalogue + strlen(more), out->data + catalogue, out->len - (size_t)catalogue - strlen(more));
+	memmove(out->data + catalogue + strlen(more), out->data + catalogue,
+		out->len - (size_t)catalogue - strlen(more));
 	memcpy(out->data + catalogue, more, strlen(more));
 	g_free(more);
 	g_free(tail);
@@ -65,7 +67,8 @@ static void add_outline(cairo_surface_t *surface, const struct pages *p)
 		const struct chapter *c = &g_array_index(p->chapters, struct chapter, n);
 		char *place = g_strdup_printf("page=%u pos=[%d %d]", c->page + 1, (int)PAGE_LEFT, (int)c->y);
 
-		cairo_pdf_surface_add_outline(surface, CAIRO_PDF_OUTLINE_ROOT, c->title, place, (cairo_pdf_outline_flags_t)0);
+		cairo_pdf_surface_add_outline(
+			surface, CAIRO_PDF_OUTLINE_ROOT, c->title, place, (cairo_pdf_outline_flags_t)0);
 		g_free(place);
 	}
 }

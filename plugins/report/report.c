@@ -1,4 +1,5 @@
-/* report.c: the plugin itself: a message names a check-up; its PDF is made, stored and recorded, and the person gets a mail. */
+/* report.c: the plugin itself: a message names a check-up; its PDF is made, stored and recorded, and the person gets a
+ * mail. */
 #include "config.h"
 
 #include "data.h"
@@ -75,7 +76,8 @@ static int report_start(void *handle, struct pgmqd_worker *w)
 	(void)w;
 	h->fonts = fonts_new(h->font);
 	if (!fonts_can_show(h->fonts, LETTERS)) {
-		pgmqd_log(PGMQD_ERROR, "font: no font with Latin and Cyrillic letters is installed; install fonts-paratype or fonts-dejavu-core");
+		pgmqd_log(PGMQD_ERROR, "font: no font with Latin and Cyrillic letters is installed; install "
+				       "fonts-paratype or fonts-dejavu-core");
 		fonts_free(h->fonts);
 		h->fonts = NULL;
 		return -1;
@@ -125,7 +127,8 @@ static void finish(struct job *j)
 	char *brand = g_ascii_strdown(h->brand, -1), *filename;
 	const char *params[13];
 
-	for (char *p = brand; *p != '\0'; p++) /* other letters in names of attachments are more than some mail programs can read */
+	for (char *p = brand; *p != '\0';
+		p++) /* other letters in names of attachments are more than some mail programs can read */
 		if (!g_ascii_isalnum(*p))
 			*p = '-';
 	filename = g_strdup_printf("%s-report-%.10s.pdf", brand, j->data.completed_utc);
@@ -144,10 +147,12 @@ static void finish(struct job *j)
 	params[10] = j->link;
 	params[11] = filename;
 	params[12] = content;
-	pgmqd_msg_log(j->msg, PGMQD_INFO, "report %s: %u pages, %u bytes, %s", j->data.id, j->pages, j->pdf->len, content ? "attached" : "linked");
+	pgmqd_msg_log(j->msg, PGMQD_INFO, "report %s: %u pages, %u bytes, %s", j->data.id, j->pages, j->pdf->len,
+		content ? "attached" : "linked");
 	pgmqd_done_with(j->msg,
-		"SELECT pgmqd.finish_report($1::uuid, $2, $3, $4, $5::timestamptz, $6, $7, $8::integer, $9::integer, $10, $11, $12, $13)", 13,
-		params);
+		"SELECT pgmqd.finish_report($1::uuid, $2, $3, $4, $5::timestamptz, $6, $7, $8::integer, $9::integer, "
+		"$10, $11, $12, $13)",
+		13, params);
 	g_free(sha256);
 	g_free(path);
 	g_free(object);
@@ -245,14 +250,16 @@ static const char *text_in(const cJSON *object, const char *key)
 /* Whether this very report is recorded, and stored wherever it is wanted now. */
 static bool made_before(const struct job *j, const cJSON *source)
 {
-	const cJSON *made = cJSON_GetObjectItemCaseSensitive(source, "made"), *bytes = cJSON_GetObjectItemCaseSensitive(made, "bytes");
+	const cJSON *made = cJSON_GetObjectItemCaseSensitive(source, "made"),
+		    *bytes = cJSON_GetObjectItemCaseSensitive(made, "bytes");
 	const char *dir = report_given(j->report->report_dir);
 
 	if (!cJSON_IsNumber(bytes))
 		return false;
 	if (dir) {
 		char *path = g_build_filename(dir, j->file, NULL);
-		bool there = strcmp(text_in(made, "path"), path) == 0 && file_size(dir, j->file) == (long long)bytes->valuedouble;
+		bool there = strcmp(text_in(made, "path"), path) == 0 &&
+		             file_size(dir, j->file) == (long long)bytes->valuedouble;
 
 		g_free(path);
 		if (!there)
@@ -321,7 +328,8 @@ static void make(struct job *j, const cJSON *source)
 static void on_source(void *arg, const struct pgmqd_result *r)
 {
 	struct job *j = arg;
-	const char *error = pgmqd_result_error(r), *state = pgmqd_result_sqlstate(r), *text = pgmqd_result_value(r, 0, 0);
+	const char *error = pgmqd_result_error(r), *state = pgmqd_result_sqlstate(r),
+		   *text = pgmqd_result_value(r, 0, 0);
 	cJSON *source;
 
 	if (error != NULL) {
@@ -347,7 +355,8 @@ static void on_source(void *arg, const struct pgmqd_result *r)
 	cJSON_Delete(source);
 }
 
-/* Takes one id or name of the message; NULL when it is none. It becomes part of a file's name, so nothing else will do. */
+/* Takes one id or name of the message; NULL when it is none. It becomes part of a file's name, so nothing else will do.
+ */
 static char *take_id(const cJSON *json, const char *key, const char *def)
 {
 	const cJSON *item = cJSON_GetObjectItemCaseSensitive(json, key);
@@ -393,7 +402,9 @@ static void report_deliver(void *handle, struct pgmqd_msg *m)
 	j->type = take_id(json, "report_type", "checkup");
 	if (!j->assessment || !j->user || !j->type) {
 		pgmqd_fail(m, "%s: it must be an id of 1 to 64 letters, digits, - and _",
-			!j->assessment ? "assessment_id" : !j->user ? "user_id" : "report_type");
+			!j->assessment ? "assessment_id"
+			: !j->user     ? "user_id"
+				       : "report_type");
 		job_end(j);
 		return;
 	}
@@ -413,7 +424,8 @@ static void report_check(void *handle, struct pgmqd_check *c)
 	int error;
 
 	if (!fonts_can_show(fonts, LETTERS))
-		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "apt-get install fonts-paratype", "no font with Latin and Cyrillic letters is installed");
+		pgmqd_check_tell(c, PGMQD_CHECK_FAIL, "apt-get install fonts-paratype",
+			"no font with Latin and Cyrillic letters is installed");
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "a font with Latin and Cyrillic letters is there");
 	fonts_free(fonts);
@@ -422,8 +434,10 @@ static void report_check(void *handle, struct pgmqd_check *c)
 	error = file_try(dir);
 	if (error != 0)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL,
-			error == ENOENT ? "make the directory for the user that pgmqd runs as (install -d -m 700 -o USER), or set report_dir to another one"
-					: "give the directory to the user that pgmqd runs as (chown), or set report_dir (REPORT_DIR) to another one",
+			error == ENOENT ? "make the directory for the user that pgmqd runs as (install -d -m 700 -o "
+					  "USER), or set report_dir to another one"
+					: "give the directory to the user that pgmqd runs as (chown), or set "
+					  "report_dir (REPORT_DIR) to another one",
 			"report_dir %s: no file can be written there: %s", dir, strerror(error));
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "report_dir %s can be written to", dir);

@@ -31,7 +31,9 @@ static long inner_status(const char *body)
 {
 	cJSON *json = cJSON_Parse(body);
 	const cJSON *code = cJSON_GetObjectItemCaseSensitive(json, "statusCode");
-	long status = cJSON_IsString(code) ? strtol(code->valuestring, NULL, 10) : cJSON_IsNumber(code) ? (long)code->valuedouble : 0;
+	long status = cJSON_IsString(code)   ? strtol(code->valuestring, NULL, 10)
+	              : cJSON_IsNumber(code) ? (long)code->valuedouble
+	                                     : 0;
 
 	cJSON_Delete(json);
 	return status;
@@ -81,7 +83,8 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 		.retry_after_ms = answer->retry_after_ms };
 	const char *what = c->signing ? "signing a link" : c->erasing ? "the deletion" : "the upload";
 
-	if (c->erasing && answer->curl_code == CURLE_OK && (answer->status == 404 || (answer->status == 400 && inner_status(answer->body) == 404)))
+	if (c->erasing && answer->curl_code == CURLE_OK &&
+		(answer->status == 404 || (answer->status == 400 && inner_status(answer->body) == 404)))
 		end.result = STORAGE_OK;
 	if (end.result == STORAGE_OK && c->signing && (end.text = signed_link(c->report, answer->body)) == NULL) {
 		end.result = STORAGE_NEVER;
@@ -89,10 +92,13 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *answer)
 	} else if (end.result != STORAGE_OK && answer->curl_code != CURLE_OK) {
 		end.text = g_strdup_printf("storage: %s: %s", what, answer->error);
 	} else if (end.result != STORAGE_OK) {
-		long status = answer->status == 400 && inner_status(answer->body) >= 400 ? inner_status(answer->body) : answer->status;
+		long status = answer->status == 400 && inner_status(answer->body) >= 400 ? inner_status(answer->body)
+		                                                                         : answer->status;
 
 		end.text = g_strdup_printf("storage: %s was answered with status %ld%s", what, status,
-			status == 404 ? " (does the bucket exist?)" : status == 401 || status == 403 ? " (is service_key the right one?)" : "");
+			status == 404                    ? " (does the bucket exist?)"
+			: status == 401 || status == 403 ? " (is service_key the right one?)"
+							 : "");
 	}
 	c->cb(c->arg, end);
 }
@@ -113,8 +119,8 @@ static void add_header(struct storage_call *c, const char *name, const char *val
 }
 
 /* POST, or DELETE, to /storage/v1/WHERE/OBJECT. NULL: libcurl could not begin. */
-static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, const char *where, const char *object, const char *type,
-	const void *data, size_t len)
+static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, const char *where, const char *object,
+	const char *type, const void *data, size_t len)
 {
 	const struct report *h = c->report;
 	const char *trace;
@@ -155,8 +161,8 @@ static struct storage_call *post(struct storage_call *c, struct pgmqd_msg *m, co
 	return NULL;
 }
 
-struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m, const char *path, const void *data, size_t len,
-	storage_cb cb, void *arg)
+struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m, const char *path, const void *data,
+	size_t len, storage_cb cb, void *arg)
 {
 	struct storage_call *c = g_new0(struct storage_call, 1);
 	char *object = object_name(h, path);
@@ -169,7 +175,8 @@ struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m,
 	return c;
 }
 
-struct storage_call *storage_sign(const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg)
+struct storage_call *storage_sign(
+	const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg)
 {
 	struct storage_call *c = g_new0(struct storage_call, 1);
 	char *object = object_name(h, path);
@@ -184,7 +191,8 @@ struct storage_call *storage_sign(const struct report *h, struct pgmqd_msg *m, c
 	return c;
 }
 
-struct storage_call *storage_erase(const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg)
+struct storage_call *storage_erase(
+	const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg)
 {
 	struct storage_call *c = g_new0(struct storage_call, 1);
 

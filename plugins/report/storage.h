@@ -20,13 +20,15 @@ struct storage_call;
 void storage_call_free(struct storage_call *c);
 
 /* Uploads `data`, which must stay, to bucket/path, over what is there: so the same again does no harm. */
-struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m, const char *path, const void *data, size_t len,
-	storage_cb cb, void *arg);
+struct storage_call *storage_upload(const struct report *h, struct pgmqd_msg *m, const char *path, const void *data,
+	size_t len, storage_cb cb, void *arg);
 /* Asks for a link to bucket/path that works for link_expires without a login. */
-struct storage_call *storage_sign(const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg);
+struct storage_call *storage_sign(
+	const struct report *h, struct pgmqd_msg *m, const char *path, storage_cb cb, void *arg);
 
 /* Deletes an object, BUCKET/PATH; it is no error that there is none. */
-struct storage_call *storage_erase(const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg);
+struct storage_call *storage_erase(
+	const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg);
 
 /* What an answer means; `body` as text. For tests. */
 enum storage_result storage_judge(int curl_code, long status, const char *body);

@@ -71,17 +71,20 @@ static bool list_name_is_good(const char *name)
 {
 	size_t len = strlen(name);
 
-	return len > 0 && len <= 63 && strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
+	return len > 0 && len <= 63 &&
+	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") == len;
 }
 
 /* Takes one source. */
 static char *list_source(struct source_list *l, char *text, int64_t timeout_ms, unsigned retries)
 {
-	char *save = NULL, *name = strtok_r(text, LIST_BLANKS, &save), *url = strtok_r(NULL, LIST_BLANKS, &save), *word, *error = NULL;
+	char *save = NULL, *name = strtok_r(text, LIST_BLANKS, &save), *url = strtok_r(NULL, LIST_BLANKS, &save), *word,
+	     *error = NULL;
 	struct source *s;
 
 	if (name == NULL || !list_name_is_good(name))
-		return list_error("sources", name != NULL ? name : "", "is not a name (letters, digits, - and _, at most 63)");
+		return list_error(
+			"sources", name != NULL ? name : "", "is not a name (letters, digits, - and _, at most 63)");
 	if (url == NULL || (strncasecmp(url, "http://", 7) != 0 && strncasecmp(url, "https://", 8) != 0))
 		return list_error(name, url != NULL ? url : "", "is not a URL of http or https (write NAME URL ...)");
 	for (size_t i = 0; i < l->n; i++)

@@ -21,8 +21,8 @@ struct source_list {
 	char *text; /* cut into names and URLs */
 };
 
-/* Reads "NAME URL [required] [get] [timeout=20s] [retries=2] | NAME URL ...". NULL, or a malloc'd sentence that says what is
- * wrong; the list is to be freed in any case. */
+/* Reads "NAME URL [required] [get] [timeout=20s] [retries=2] | NAME URL ...". NULL, or a malloc'd sentence that says
+ * what is wrong; the list is to be freed in any case. */
 char *source_list_parse(struct source_list *l, const char *text, int64_t timeout_ms, unsigned retries);
 void source_list_free(struct source_list *l);
 

@@ -1,6 +1,8 @@
-/* sources.c: the plugin whose jobs gather from several HTTP sources at once, and try again later only those that failed.
+/* sources.c: the plugin whose jobs gather from several HTTP sources at once, and try again later only those that
+ * failed.
  *
- *   message -> what its job has already -> a request to each source that is missing -> pgmqd.job_part() as each answer comes
+ *   message -> what its job has already -> a request to each source that is missing -> pgmqd.job_part() as each answer
+ * comes
  *     -> all there: pgmqd.job_finish() together with the archive
  *     -> some missing: pgmqd.job_partial(), and the message is postponed; when the time is over, finished as it is
  *
@@ -55,23 +57,51 @@ struct gather {
 #define AT(field) offsetof(struct sources, field)
 
 static const struct pgmqd_option sources_options[] = {
-	{ .name = "sources", .type = PGMQD_STRING, .required = 1, .offset = AT(sources),
-	  .doc = "Where to gather from: NAME URL [required] [get] [timeout=20s] [retries=2] | NAME URL ..." },
-	{ .name = "authorization", .type = PGMQD_SECRET, .offset = AT(authorization), .doc = "Value of the header Authorization.",
-	  .env = "SOURCES_AUTHORIZATION" },
-	{ .name = "timeout", .type = PGMQD_DURATION, .offset = AT(timeout), .def = "30s",
-	  .doc = "Time for a request and its answer, for a source that says none of its own." },
-	{ .name = "retries", .type = PGMQD_UINT, .offset = AT(retries), .def = "2",
-	  .doc = "Tries at once after the first, for a source that says none of its own." },
-	{ .name = "retry_every", .type = PGMQD_DURATION, .offset = AT(retry_every), .def = "5min",
-	  .doc = "How often what is missing is tried again." },
-	{ .name = "retry_for", .type = PGMQD_DURATION, .offset = AT(retry_for), .def = "3h",
-	  .doc = "How long; then the job ends with what there is." },
-	{ .name = "allow_private", .type = PGMQD_BOOL, .offset = AT(allow_private), .def = "no",
-	  .doc = "Allow addresses that are not on the public Internet." },
-	{ .name = "ca_file", .type = PGMQD_STRING, .offset = AT(ca_file),
-	  .doc = "File of the authorities (PEM) that certificates are checked against, instead of the system's." },
-	{ .name = "max_answer", .type = PGMQD_BYTES, .offset = AT(max_answer), .def = "1MB", .doc = "Longest answer of a source." },
+	{ .name = "sources",
+		.type = PGMQD_STRING,
+		.required = 1,
+		.offset = AT(sources),
+		.doc = "Where to gather from: NAME URL [required] [get] [timeout=20s] [retries=2] | NAME URL ..." },
+	{ .name = "authorization",
+		.type = PGMQD_SECRET,
+		.offset = AT(authorization),
+		.doc = "Value of the header Authorization.",
+		.env = "SOURCES_AUTHORIZATION" },
+	{ .name = "timeout",
+		.type = PGMQD_DURATION,
+		.offset = AT(timeout),
+		.def = "30s",
+		.doc = "Time for a request and its answer, for a source that says none of its own." },
+	{ .name = "retries",
+		.type = PGMQD_UINT,
+		.offset = AT(retries),
+		.def = "2",
+		.doc = "Tries at once after the first, for a source that says none of its own." },
+	{ .name = "retry_every",
+		.type = PGMQD_DURATION,
+		.offset = AT(retry_every),
+		.def = "5min",
+		.doc = "How often what is missing is tried again." },
+	{ .name = "retry_for",
+		.type = PGMQD_DURATION,
+		.offset = AT(retry_for),
+		.def = "3h",
+		.doc = "How long; then the job ends with what there is." },
+	{ .name = "allow_private",
+		.type = PGMQD_BOOL,
+		.offset = AT(allow_private),
+		.def = "no",
+		.doc = "Allow addresses that are not on the public Internet." },
+	{ .name = "ca_file",
+		.type = PGMQD_STRING,
+		.offset = AT(ca_file),
+		.doc = "File of the authorities (PEM) that certificates are checked against, instead of the "
+		       "system's." },
+	{ .name = "max_answer",
+		.type = PGMQD_BYTES,
+		.offset = AT(max_answer),
+		.def = "1MB",
+		.doc = "Longest answer of a source." },
 	{ .name = NULL },
 };
 
@@ -101,7 +131,11 @@ static char *gather_missing(const struct gather *g, bool literal)
 	fputs(literal ? "{" : "", f);
 	for (size_t i = 0; i < g->h->list.n; i++)
 		if (!g->parts[i].there) {
-			fprintf(f, literal ? "%s\"%s\"" : "%s%s", first ? "" : literal ? "," : ", ", g->parts[i].source->name);
+			fprintf(f, literal ? "%s\"%s\"" : "%s%s",
+				first     ? ""
+				: literal ? ","
+					  : ", ",
+				g->parts[i].source->name);
 			first = false;
 		}
 	fputs(literal ? "}" : "", f);
@@ -158,16 +192,20 @@ static void gather_end(struct gather *g)
 				required = g->parts[i].source->name;
 		}
 	if (n == 0 || (g->limited ? g->left_ms <= 0 : g->h->retry_for <= 0)) {
-		pgmqd_msg_log(g->msg, PGMQD_INFO, "%zu of %zu sources are there%s", g->h->list.n - n, g->h->list.n, n ? ", and the time is over" : "");
+		pgmqd_msg_log(g->msg, PGMQD_INFO, "%zu of %zu sources are there%s", g->h->list.n - n, g->h->list.n,
+			n ? ", and the time is over" : "");
 		gather_finish(g, missing, required);
 	} else {
 		if (!g->limited)
 			g->left_ms = g->h->retry_for;
 		g->limited = true;
-		snprintf(delay, sizeof delay, "%" PRId64, g->left_ms < g->h->retry_every ? g->left_ms : g->h->retry_every);
+		snprintf(delay, sizeof delay, "%" PRId64,
+			g->left_ms < g->h->retry_every ? g->left_ms : g->h->retry_every);
 		snprintf(left, sizeof left, "%" PRId64, g->left_ms);
-		if (pgmqd_query(g->msg, "SELECT pgmqd.job_partial($1::uuid, $2::text[], $3::bigint * interval '1 ms', $4::bigint * interval '1 ms')",
-		    4, params, gather_postponed, g) != 0) {
+		if (pgmqd_query(g->msg,
+			    "SELECT pgmqd.job_partial($1::uuid, $2::text[], $3::bigint * interval '1 ms', $4::bigint * "
+			    "interval '1 ms')",
+			    4, params, gather_postponed, g) != 0) {
 			struct pgmqd_msg *m = g->msg;
 
 			gather_free(g);
@@ -195,7 +233,8 @@ static void part_stored(void *arg, const struct pgmqd_result *r)
 	const char *error = pgmqd_result_error(r);
 
 	if (error != NULL)
-		pgmqd_msg_log(p->gather->msg, PGMQD_WARN, "source %s: its answer cannot be stored: %s", p->source->name, error);
+		pgmqd_msg_log(p->gather->msg, PGMQD_WARN, "source %s: its answer cannot be stored: %s", p->source->name,
+			error);
 	part_over(p, error == NULL);
 }
 
@@ -218,7 +257,8 @@ static void part_store(struct part *p, const char *body)
 	const char *params[4] = { g->job, p->source->name, body, percent };
 
 	snprintf(percent, sizeof percent, "%d", gather_percent(g));
-	if (pgmqd_query(g->msg, "SELECT pgmqd.job_part($1::uuid, $2, $3::jsonb, $4::int)", 4, params, part_stored, p) != 0)
+	if (pgmqd_query(g->msg, "SELECT pgmqd.job_part($1::uuid, $2, $3::jsonb, $4::int)", 4, params, part_stored, p) !=
+		0)
 		part_over(p, false);
 }
 
@@ -280,7 +320,8 @@ static void part_send(struct part *p)
 	ok = curl_easy_setopt(easy, CURLOPT_URL, p->source->url) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, g->headers) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)p->source->timeout_ms) == CURLE_OK &&
-	     (h->ca_file == NULL || *h->ca_file == '\0' || curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
+	     (h->ca_file == NULL || *h->ca_file == '\0' ||
+		     curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
 	if (!p->source->get)
 		ok = ok && curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
 		     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len) == CURLE_OK;
@@ -298,10 +339,11 @@ static void gather_mark(struct gather *g, const char *names)
 {
 	cJSON *list = cJSON_Parse(names), *name;
 
-	cJSON_ArrayForEach(name, list)
-		for (size_t i = 0; i < g->h->list.n; i++)
-			if (cJSON_IsString(name) && strcmp(name->valuestring, g->parts[i].source->name) == 0)
-				g->parts[i].there = g->parts[i].over = true;
+	cJSON_ArrayForEach(name,
+		list) for (size_t i = 0; i < g->h->list.n;
+			   i++) if (cJSON_IsString(name) && strcmp(name->valuestring, g->parts[i].source->name) == 0)
+		g->parts[i]
+			.there = g->parts[i].over = true;
 	cJSON_Delete(list);
 }
 
@@ -379,7 +421,8 @@ static void sources_deliver(void *handle, struct pgmqd_msg *m)
 	gather_header(g, "Pgmqd-Job", job);
 	if (h->authorization != NULL && *h->authorization != '\0')
 		gather_header(g, "Authorization", h->authorization);
-	if (pgmqd_query(m, "SELECT status, parts, left_ms FROM pgmqd.job_state($1::uuid)", 1, (const char *[]){ job }, gather_known, g) != 0) {
+	if (pgmqd_query(m, "SELECT status, parts, left_ms FROM pgmqd.job_state($1::uuid)", 1, (const char *[]){ job },
+		    gather_known, g) != 0) {
 		gather_free(g);
 		pgmqd_retry(m, 0, "the job cannot be read");
 	}

@@ -1,4 +1,5 @@
-/* webhook.c: the plugin that posts messages to a URL, an Edge Function for instance, signed in the Standard Webhooks shape. */
+/* webhook.c: the plugin that posts messages to a URL, an Edge Function for instance, signed in the Standard Webhooks
+ * shape. */
 #include "config.h"
 
 #include "pgmqd-plugin.h"
@@ -24,14 +25,20 @@ struct webhook {
 
 static const struct pgmqd_option webhook_options[] = {
 	{ "url", PGMQD_URL, 1, AT(url), NULL, "Where messages are posted to.", "WEBHOOK_URL", NULL },
-	{ "secret", PGMQD_SECRET, 0, AT(secret), NULL, "Key of the signature: whsec_ and base64, or any text; without it nothing is signed.",
-	  "WEBHOOK_SECRET", NULL },
-	{ "authorization", PGMQD_SECRET, 0, AT(authorization), NULL, "Value of the header Authorization.", "WEBHOOK_AUTHORIZATION", NULL },
+	{ "secret", PGMQD_SECRET, 0, AT(secret), NULL,
+		"Key of the signature: whsec_ and base64, or any text; without it nothing is signed.", "WEBHOOK_SECRET",
+		NULL },
+	{ "authorization", PGMQD_SECRET, 0, AT(authorization), NULL, "Value of the header Authorization.",
+		"WEBHOOK_AUTHORIZATION", NULL },
 	{ "timeout", PGMQD_DURATION, 0, AT(timeout), "30s", "Time for a request and its answer.", NULL, NULL },
-	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "10s", "Time for a connection to stand.", NULL, NULL },
-	{ "allow_private", PGMQD_BOOL, 0, AT(allow_private), "no", "Allow addresses that are not on the public Internet.", NULL, NULL },
+	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "10s", "Time for a connection to stand.", NULL,
+		NULL },
+	{ "allow_private", PGMQD_BOOL, 0, AT(allow_private), "no",
+		"Allow addresses that are not on the public Internet.", NULL, NULL },
 	{ "ca_file", PGMQD_STRING, 0, AT(ca_file), NULL,
-	  "File of the authorities (PEM) that the server's certificate is checked against, instead of the system's.", NULL, NULL },
+		"File of the authorities (PEM) that the server's certificate is checked against, instead of the "
+		"system's.",
+		NULL, NULL },
 	{ "max_answer", PGMQD_BYTES, 0, AT(max_answer), "64kB", "Longest answer that is read.", NULL, NULL },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
@@ -87,12 +94,14 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *a)
 		pgmqd_config_error(m, "url: %s (allow_private = yes lets it)", a->error);
 	else if (a->error && a->status == 0)
 		pgmqd_retry(m, 0, "%s", a->error);
-	else if (a->status >= 200 && a->status < 300) /* also when the body was not read to its end: it has been taken */
+	else if (a->status >= 200 &&
+		 a->status < 300) /* also when the body was not read to its end: it has been taken */
 		pgmqd_done(m);
 	else if (a->status == 408 || a->status == 429 || a->status >= 500)
 		pgmqd_retry(m, a->retry_after_ms, "HTTP %ld", a->status);
 	else
-		pgmqd_fail(m, "HTTP %ld%s", a->status, a->status >= 300 && a->status < 400 ? " (redirects are not followed)" : "");
+		pgmqd_fail(m, "HTTP %ld%s", a->status,
+			a->status >= 300 && a->status < 400 ? " (redirects are not followed)" : "");
 }
 
 /* Adds a header. */
@@ -131,7 +140,8 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 	if ((trace = pgmqd_msg_traceparent(m)) != NULL)
 		list = header(list, g_strdup_printf("traceparent: %s", trace));
 	g_free(id);
-	ok = curl_easy_setopt(easy, CURLOPT_URL, h->url) == CURLE_OK && curl_easy_setopt(easy, CURLOPT_HTTPHEADER, list) == CURLE_OK &&
+	ok = curl_easy_setopt(easy, CURLOPT_URL, h->url) == CURLE_OK &&
+	     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, list) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len) == CURLE_OK &&
 	     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)h->timeout) == CURLE_OK &&

@@ -1,6 +1,7 @@
 /* probe.c: the producer of a latency measurement: runs a statement again and again, and prints when it began to.
  *
- *   probe CONNINFO SQL COUNT GAP_MS    prints "ID REALTIME MONOTONIC" (nanoseconds before the call); ID is the statement's first column
+ *   probe CONNINFO SQL COUNT GAP_MS    prints "ID REALTIME MONOTONIC" (nanoseconds before the call); ID is the
+ * statement's first column
  */
 #include "config.h"
 

@@ -1,4 +1,5 @@
-/* sink.c: an HTTP server that answers every request with 204 at once, as fast as one process can: the other side for webhooks.
+/* sink.c: an HTTP server that answers every request with 204 at once, as fast as one process can: the other side for
+ * webhooks.
  *
  * It prints its port, and how many requests it has answered when its standard input ends.
  */
@@ -24,7 +25,7 @@ static unsigned long answered;
 static struct {
 	char data[ROOM];
 	size_t len;
-} *inbox[CONNECTIONS];
+} * inbox[CONNECTIONS];
 
 /* Dies with errno. */
 static int need(int rc, const char *what)
@@ -74,7 +75,8 @@ int main(void)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(a);
-	int listener = need(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"), poll = need(epoll_create1(EPOLL_CLOEXEC), "epoll");
+	int listener = need(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"),
+	    poll = need(epoll_create1(EPOLL_CLOEXEC), "epoll");
 	struct epoll_event e = { .events = EPOLLIN, .data.fd = listener }, ready[64];
 
 	need(bind(listener, (struct sockaddr *)&a, sizeof(a)), "bind");

@@ -1,5 +1,5 @@
-/* address.c: fuzz target: the first byte picks an address, a host, a header's text or a mailbox. No CR comes out, no LF but in a fold, nothing but
- * ASCII; and an address that was taken is taken again. */
+/* address.c: fuzz target: the first byte picks an address, a host, a header's text or a mailbox. No CR comes out, no LF
+ * but in a fold, nothing but ASCII; and an address that was taken is taken again. */
 #include "config.h"
 
 #include "address.h"
@@ -12,7 +12,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Aborts unless the value can stand in a header: lines of a mail, each but the first begun by a blank and none of blanks alone. */
+/* Aborts unless the value can stand in a header: lines of a mail, each but the first begun by a blank and none of
+ * blanks alone. */
 static void check_value(const char *value, size_t name_len)
 {
 	size_t line = name_len + 2;
@@ -44,8 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if ((wrong == NULL) != (out != NULL))
 			abort();
 		if (out != NULL) {
-			if (strlen(out) > ADDRESS_MAX || strpbrk(out, "\r\n <>,;:\"()[]\\") != NULL || strchr(out, '@') != strrchr(out, '@') ||
-				!address_host_ok(strrchr(out, '@') + 1) || address_parse(out, &again) != NULL || strcmp(out, again) != 0)
+			if (strlen(out) > ADDRESS_MAX || strpbrk(out, "\r\n <>,;:\"()[]\\") != NULL ||
+				strchr(out, '@') != strrchr(out, '@') || !address_host_ok(strrchr(out, '@') + 1) ||
+				address_parse(out, &again) != NULL || strcmp(out, again) != 0)
 				abort();
 			value = header_mailbox(NULL, out, name_len);
 			check_value(value, name_len);

@@ -1,5 +1,5 @@
-/* cron.c: fuzz target: two bytes of days since 1970, two of minutes, then a cron expression. Its next time is compared with a walk over the
- * minutes by a matcher that reads the expression's text anew for each of them. */
+/* cron.c: fuzz target: two bytes of days since 1970, two of minutes, then a cron expression. Its next time is compared
+ * with a walk over the minutes by a matcher that reads the expression's text anew for each of them. */
 #include "config.h"
 
 #include "base/cron.h"
@@ -58,7 +58,8 @@ static int oracle_field(const char *p, int value, int max, const char *const *na
 /* Whether the expression takes the minute. */
 static int oracle(const char *text, time_t at)
 {
-	static const char *const months[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec", NULL };
+	static const char *const months[] = { "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct",
+		"nov", "dec", NULL };
 	static const char *const days[] = { "sun", "mon", "tue", "wed", "thu", "fri", "sat", NULL };
 	const char *f[5];
 	struct tm tm;
@@ -80,7 +81,8 @@ static int oracle(const char *text, time_t at)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const char *const zones[] = { "UTC", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia" };
+	static const char *const zones[] = { "UTC", "America/New_York", "Asia/Kathmandu", "Australia/Lord_Howe",
+		"Pacific/Apia" };
 	int64_t after, due, at;
 	struct cron c;
 	char *text, *error;

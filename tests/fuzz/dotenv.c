@@ -1,4 +1,5 @@
-/* dotenv.c: fuzz target: a .env file. What it sets are names of variables, what is set stays, and an error is one line. */
+/* dotenv.c: fuzz target: a .env file. What it sets are names of variables, what is set stays, and an error is one line.
+ */
 #include "config.h"
 
 #include "base/log.h"
@@ -29,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	setenv("MINE", "1", 1);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	error = settings_env_file(path);
-	if (!getenv("MINE") || strcmp(getenv("MINE"), "1") != 0 || (error && (strncmp(error, path, strlen(path)) != 0 || strchr(error, '\n'))))
+	if (!getenv("MINE") || strcmp(getenv("MINE"), "1") != 0 ||
+		(error && (strncmp(error, path, strlen(path)) != 0 || strchr(error, '\n'))))
 		abort();
 	for (char **e = environ; *e; e++)
 		if (**e == '=' || (**e >= '0' && **e <= '9') || !strchr(*e, '='))

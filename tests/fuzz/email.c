@@ -1,5 +1,5 @@
-/* email.c: fuzz target: a message's body, read by the email plugin and made a mail: nothing but the headers that are meant, in lines that end in
- * CRLF, comes out. */
+/* email.c: fuzz target: a message's body, read by the email plugin and made a mail: nothing but the headers that are
+ * meant, in lines that end in CRLF, comes out. */
 #include "config.h"
 
 #include "address.h"
@@ -20,8 +20,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* The header of the mail: known names, each once; folded lines begin with a blank. */
 static void check_header(const char *mail)
 {
-	static const char *const known[] = { "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "MIME-Version", "Content-Type", "Content-Language",
-		"Content-Transfer-Encoding", "Auto-Submitted", "X-Auto-Response-Suppress", "Content-Disposition" };
+	static const char *const known[] = { "From", "To", "Reply-To", "Subject", "Date", "Message-ID", "MIME-Version",
+		"Content-Type", "Content-Language", "Content-Transfer-Encoding", "Auto-Submitted",
+		"X-Auto-Response-Suppress", "Content-Disposition" };
 	unsigned seen[G_N_ELEMENTS(known)] = { 0 };
 
 	for (const char *line = mail; strncmp(line, "\r\n", 2) != 0;) {
@@ -32,7 +33,8 @@ static void check_header(const char *mail)
 			abort();
 		if (*line != ' ' && *line != '\t') {
 			for (i = 0; i < G_N_ELEMENTS(known); i++)
-				if (colon != NULL && (size_t)(colon - line) == strlen(known[i]) && g_ascii_strncasecmp(line, known[i], strlen(known[i])) == 0)
+				if (colon != NULL && (size_t)(colon - line) == strlen(known[i]) &&
+					g_ascii_strncasecmp(line, known[i], strlen(known[i])) == 0)
 					break;
 			if (i == G_N_ELEMENTS(known) || ++seen[i] > 1)
 				abort();
@@ -48,7 +50,8 @@ static void check_bytes(const char *mail, size_t len)
 	char *wire = reply_stuff_dots(mail, len, &n), *end;
 
 	for (size_t i = 0; i < len; i++) {
-		if (mail[i] <= 0 || (mail[i] == '\n' && (i == 0 || mail[i - 1] != '\r')) || (mail[i] == '\r' && (i + 1 == len || mail[i + 1] != '\n')))
+		if (mail[i] <= 0 || (mail[i] == '\n' && (i == 0 || mail[i - 1] != '\r')) ||
+			(mail[i] == '\r' && (i + 1 == len || mail[i + 1] != '\n')))
 			abort();
 		line = mail[i] == '\n' ? 0 : line + 1;
 		if (line > 999)
@@ -72,9 +75,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		mime_start();
 	reason = message_parse(json, text, ROOM, false, &m);
 	if (reason == NULL) {
-		struct mime_mail mail = { .from = "noreply@example.test", .from_name = "Little Otter", .to = m.to, .to_name = m.to_name,
-			.reply_to = m.reply_to, .subject = m.subject != NULL ? m.subject : "S", .text = m.text, .html = m.html,
-			.message_id = "id@example.test", .seed = SEED, .date = 1780000000, .attachments = m.attachments, .nattachments = m.nattachments };
+		struct mime_mail mail = { .from = "noreply@example.test",
+			.from_name = "Little Otter",
+			.to = m.to,
+			.to_name = m.to_name,
+			.reply_to = m.reply_to,
+			.subject = m.subject != NULL ? m.subject : "S",
+			.text = m.text,
+			.html = m.html,
+			.message_id = "id@example.test",
+			.seed = SEED,
+			.date = 1780000000,
+			.attachments = m.attachments,
+			.nattachments = m.nattachments };
 		const char *error = NULL;
 		size_t len = 0, again = 0;
 		char *one, *two;

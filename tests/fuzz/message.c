@@ -1,4 +1,5 @@
-/* message.c: fuzz target: a line that is a JSON Pointer, then a message's body; read by all that the plugin interface has for it. */
+/* message.c: fuzz target: a line that is a JSON Pointer, then a message's body; read by all that the plugin interface
+ * has for it. */
 #include "config.h"
 
 #include "worker/api.h"

@@ -1,5 +1,5 @@
-/* mustache.c: fuzz target: a template, a line "---", and the JSON that it is rendered over, with itself as every partial; a value never becomes
- * a tag or, escaped, markup. */
+/* mustache.c: fuzz target: a template, a line "---", and the JSON that it is rendered over, with itself as every
+ * partial; a value never becomes a tag or, escaped, markup. */
 #include "config.h"
 
 #include "template/mustache.h"
@@ -43,7 +43,8 @@ static void render(const struct mustache *m, const cJSON *json, enum mustache_es
 	if (out && (strlen(out) > len || len > MUSTACHE_MAX_OUTPUT))
 		abort();
 	/* no < in the template: then none comes out of a value that is escaped */
-	if (out && escape == MUSTACHE_ESCAPE_HTML && !strchr(from, '<') && !strstr(from, "{{{") && !strchr(from, '&') && !strchr(from, '=') && strchr(out, '<'))
+	if (out && escape == MUSTACHE_ESCAPE_HTML && !strchr(from, '<') && !strstr(from, "{{{") && !strchr(from, '&') &&
+		!strchr(from, '=') && strchr(out, '<'))
 		abort();
 	free(out);
 	free(error);

@@ -1,8 +1,8 @@
-/* notify.c: fuzz target: the payloads of notifications, one a line, as the listener gets them: a worker is told of its own queue once in a round,
- * of an operator's word each time, and of nothing else. */
+/* notify.c: fuzz target: the payloads of notifications, one a line, as the listener gets them: a worker is told of its
+ * own queue once in a round, of an operator's word each time, and of nothing else. */
 #include "config.h"
 
-#include "../../dispatcher/listener/listener.c" /* what it does with one is no affair of anybody else's, and has no name outside */
+#include "../../dispatcher/listener/listener.c" /* the parser of a notification is static there */
 
 #include <fcntl.h>
 
@@ -22,7 +22,9 @@ static void make(struct listener *l, struct proc_env *env, struct stats *st, int
 	l->base = event_base_new();
 	l->routes = xcalloc(NNAMES, sizeof(*l->routes));
 	for (size_t i = 0; i < NNAMES; i++)
-		l->routes[l->nroutes++] = (struct route){ .queue = names[i], .fd = pipes[i == 1][1], .index = index[i] };
+		l->routes[l->nroutes++] = (struct route){
+			.queue = names[i], .fd = pipes[i == 1][1], .index = index[i]
+		};
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 	l->round = listener_event(l, -1, 0, listener_round, false);
 	l->canary = listener_event(l, -1, 0, listener_canary_due, false);
@@ -69,8 +71,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	count(pipes[0][0], seen[0], &other);
 	count(pipes[1][0], seen[1], &other);
-	if (other || seen[0][3] || seen[1][1] || seen[1][2] || seen[0][0] != (mine[0] > 0) || seen[1][0] != (mine[0] > 0) ||
-		seen[0][1] != (mine[1] > 0) || seen[0][2] != (mine[2] > 0) || seen[0][5] != paused)
+	if (other || seen[0][3] || seen[1][1] || seen[1][2] || seen[0][0] != (mine[0] > 0) ||
+		seen[1][0] != (mine[0] > 0) || seen[0][1] != (mine[1] > 0) || seen[0][2] != (mine[2] > 0) ||
+		seen[0][5] != paused)
 		abort();
 	event_free(l.round);
 	event_free(l.canary);

@@ -1,4 +1,5 @@
-/* option.c: fuzz target: the first byte picks a type of option, the rest is its text. What was taken prints as a text that gives it again. */
+/* option.c: fuzz target: the first byte picks a type of option, the rest is its text. What was taken prints as a text
+ * that gives it again. */
 #include "config.h"
 
 #include "settings/option.h"
@@ -16,10 +17,19 @@ struct values {
 	int64_t duration;
 };
 
-#define ROW(name, type, choices) { #name, type, 0, offsetof(struct values, name), NULL, NULL, NULL, choices }
+#define ROW(name, type, choices)                                                                                       \
+	{                                                                                                              \
+#name, type, 0, offsetof(struct values, name), NULL, NULL, NULL, choices                               \
+	}
 static const struct pgmqd_option table[] = {
-	ROW(string, PGMQD_STRING, NULL), ROW(secret, PGMQD_SECRET, NULL), ROW(url, PGMQD_URL, NULL), ROW(choice, PGMQD_ENUM, "once|pool|never"),
-	ROW(yes, PGMQD_BOOL, NULL), ROW(number, PGMQD_UINT, NULL), ROW(bytes, PGMQD_BYTES, NULL), ROW(duration, PGMQD_DURATION, NULL),
+	ROW(string, PGMQD_STRING, NULL),
+	ROW(secret, PGMQD_SECRET, NULL),
+	ROW(url, PGMQD_URL, NULL),
+	ROW(choice, PGMQD_ENUM, "once|pool|never"),
+	ROW(yes, PGMQD_BOOL, NULL),
+	ROW(number, PGMQD_UINT, NULL),
+	ROW(bytes, PGMQD_BYTES, NULL),
+	ROW(duration, PGMQD_DURATION, NULL),
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
 #define NROWS (sizeof(table) / sizeof(*table) - 1)

@@ -1,5 +1,5 @@
-/* reply.c: fuzz target: the first byte says in pieces of what size the rest, a mail server's bytes, reaches the parser; each reply in it is told
- * without controls and without the recipient. */
+/* reply.c: fuzz target: the first byte says in pieces of what size the rest, a mail server's bytes, reaches the parser;
+ * each reply in it is told without controls and without the recipient. */
 #include "config.h"
 
 #include "reply.h"
@@ -16,7 +16,8 @@ static void check_reply(const struct reply *r)
 {
 	char *text = reply_describe(r, "ivan.petrov@example.test"), *lower;
 
-	if (r->code < 200 || r->code > 599 || strlen(r->text) > REPLY_TEXT_MAX || strlen(r->enhanced) >= sizeof(r->enhanced))
+	if (r->code < 200 || r->code > 599 || strlen(r->text) > REPLY_TEXT_MAX ||
+		strlen(r->enhanced) >= sizeof(r->enhanced))
 		abort();
 	for (const char *p = text; *p; p++)
 		if ((*p > 0 && *p < 0x20) || *p == 0x7f)
@@ -55,7 +56,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_reply(&whole);
 	wire = reply_stuff_dots((const char *)data + 1, size - 1, &n);
 	for (size_t i = 0; i < n; i++) {
-		if ((wire[i] == '\n') != (i > 0 && wire[i - 1] == '\r') || (wire[i] == '.' && i >= 1 && wire[i - 1] == '\n' && i + 1 < n && wire[i + 1] == '\r' && i + 3 != n))
+		if ((wire[i] == '\n') != (i > 0 && wire[i - 1] == '\r') ||
+			(wire[i] == '.' && i >= 1 && wire[i - 1] == '\n' && i + 1 < n && wire[i + 1] == '\r' &&
+				i + 3 != n))
 			abort();
 	}
 	if (n < 3 || memcmp(wire + n - 3, ".\r\n", 3) != 0)

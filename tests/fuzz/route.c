@@ -1,5 +1,6 @@
-/* route.c: fuzz target: the path and query of an HTTP request, as it stands in its first line. Where a route fits, what stands in its places are
- * names: whole, not empty, without NUL; and nothing that is no route's own path fits by a dot or a doubled slash. */
+/* route.c: fuzz target: the path and query of an HTTP request, as it stands in its first line. Where a route fits, what
+ * stands in its places are names: whole, not empty, without NUL; and nothing that is no route's own path fits by a dot
+ * or a doubled slash. */
 #include "config.h"
 
 #include "http/route.h"
@@ -41,8 +42,8 @@ static void check_table(const struct httproute *table, const char *path)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct httproute *const tables[] = { httphealth_routes, httpqueues_routes, httpstatus_routes, httpdead_routes,
-		httptemplates_routes, httppage_routes };
+	static const struct httproute *const tables[] = { httphealth_routes, httpqueues_routes, httpstatus_routes,
+		httpdead_routes, httptemplates_routes, httppage_routes };
 	char *text = xstrndup((const char *)data, size);
 	struct evhttp_uri *uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
 	const char *path = uri ? evhttp_uri_get_path(uri) : text, *query = uri ? evhttp_uri_get_query(uri) : NULL;

@@ -1,5 +1,5 @@
-/* settings.c: fuzz target: a settings file. What is wrong is told with the file's name; what is right is equal to itself, and is read once more
- * by a plugin's table. */
+/* settings.c: fuzz target: a settings file. What is wrong is told with the file's name; what is right is equal to
+ * itself, and is read once more by a plugin's table. */
 #include "config.h"
 
 #include "base/log.h"

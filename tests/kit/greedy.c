@@ -43,7 +43,11 @@ static void greedy_deliver(void *h, struct pgmqd_msg *m)
 }
 
 static struct pgmqd_plugin greedy = {
-	.name = "greedy", .version = "1", .handle_size = sizeof(struct greedy), .start = greedy_start, .deliver = greedy_deliver,
+	.name = "greedy",
+	.version = "1",
+	.handle_size = sizeof(struct greedy),
+	.start = greedy_start,
+	.deliver = greedy_deliver,
 };
 
 PGMQD_REGISTER_PLUGIN(greedy);

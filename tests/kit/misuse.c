@@ -1,11 +1,25 @@
-/* misuse.c: fifteen plugins, each of which breaks one rule of the interface: the compiler is told which, by -DMISUSE=. */
+/* misuse.c: fifteen plugins, each of which breaks one rule of the interface: the compiler is told which, by -DMISUSE=.
+ */
 #include <pgmqd-plugin.h>
 
 #include <stddef.h>
 
 enum {
-	TWICE, FAIL_AFTER, WITHOUT_MESSAGE, READ_WITHOUT_MESSAGE, QUERY_NOTHING, QUERY_AFTER, HTTP_AFTER, HTTP_NOTHING, TIMER_AFTER, TIMER_TWICE,
-	TIMER_LEFT, IN_CANCEL, LATER, READ_LATER, RESULT_LATER
+	TWICE,
+	FAIL_AFTER,
+	WITHOUT_MESSAGE,
+	READ_WITHOUT_MESSAGE,
+	QUERY_NOTHING,
+	QUERY_AFTER,
+	HTTP_AFTER,
+	HTTP_NOTHING,
+	TIMER_AFTER,
+	TIMER_TWICE,
+	TIMER_LEFT,
+	IN_CANCEL,
+	LATER,
+	READ_LATER,
+	RESULT_LATER
 };
 
 struct misuse {
@@ -120,8 +134,12 @@ static void misuse_cancel(void *h, struct pgmqd_msg *m)
 }
 
 static struct pgmqd_plugin plugin = {
-	.name = NAME, .version = "1", .handle_size = sizeof(struct misuse),
-	.start = misuse_start, .deliver = misuse_deliver, .cancel = misuse_cancel,
+	.name = NAME,
+	.version = "1",
+	.handle_size = sizeof(struct misuse),
+	.start = misuse_start,
+	.deliver = misuse_deliver,
+	.cancel = misuse_cancel,
 };
 
 PGMQD_REGISTER_PLUGIN(plugin);

@@ -1,4 +1,5 @@
-/* versions.c: a plugin whose version the compiler is told, for tests of loading and reloading; also one of another API. */
+/* versions.c: a plugin whose version the compiler is told, for tests of loading and reloading; also one of another API.
+ */
 #include <pgmqd-plugin.h>
 
 #ifndef VERSION

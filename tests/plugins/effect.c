@@ -1,10 +1,10 @@
 /* effect.c: the fault suite's plugin: writes down what it does with each message, and misbehaves as the message says.
  *
- * Each step appends one line "STEP uuid msg_id attempt boottime_ms pid" to the ledger: B when the message is delivered, E when
- * its effect takes place, C when it is taken back. A line is one write() to a file opened with O_APPEND, so lines of many processes
- * do not mix and one that was written outlives its process. The message is an object: uuid; sleep_ms between B and E; "do", one of
- * done (default), retry, fail, config, replace, done_with, crash, exit, loop, leak, never; "until": the attempt from which
- * on it is done whatever "do" says; delay_ms of a retry.
+ * Each step appends one line "STEP uuid msg_id attempt boottime_ms pid" to the ledger: B when the message is delivered,
+ * E when its effect takes place, C when it is taken back. A line is one write() to a file opened with O_APPEND, so
+ * lines of many processes do not mix and one that was written outlives its process. The message is an object: uuid;
+ * sleep_ms between B and E; "do", one of done (default), retry, fail, config, replace, done_with, crash, exit, loop,
+ * leak, never; "until": the attempt from which on it is done whatever "do" says; delay_ms of a retry.
  */
 #include "config.h"
 
@@ -39,7 +39,11 @@ struct work {
 };
 
 static const struct pgmqd_option effect_options[] = {
-	{ .name = "ledger", .type = PGMQD_STRING, .required = 1, .offset = offsetof(struct effect_handle, ledger), .doc = "File that every step is appended to." },
+	{ .name = "ledger",
+		.type = PGMQD_STRING,
+		.required = 1,
+		.offset = offsetof(struct effect_handle, ledger),
+		.doc = "File that every step is appended to." },
 	{ .name = NULL },
 };
 
@@ -79,8 +83,9 @@ static void effect_note(struct effect_handle *h, char step, struct pgmqd_msg *m)
 	int len;
 
 	clock_gettime(CLOCK_BOOTTIME, &t);
-	len = snprintf(line, sizeof(line), "%c %.64s %lld %u %lld %d\n", step, effect_text(m, "uuid", "-"), (long long)pgmqd_msg_id(m), pgmqd_msg_attempt(m),
-	               (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000, (int)getpid());
+	len = snprintf(line, sizeof(line), "%c %.64s %lld %u %lld %d\n", step, effect_text(m, "uuid", "-"),
+		(long long)pgmqd_msg_id(m), pgmqd_msg_attempt(m), (long long)t.tv_sec * 1000 + t.tv_nsec / 1000000,
+		(int)getpid());
 	if (write(h->fd, line, (size_t)len) != len)
 		pgmqd_log(PGMQD_WARN, "ledger: %s", strerror(errno));
 }

@@ -1,7 +1,7 @@
 /* failmalloc.c: preloaded by the fault suite: makes one allocation of one of pgmqd's children fail.
  *
- * FAILMALLOC names a file that all processes map: a number that counts down at each allocation of a child; the one that brings it
- * to nought fails. The process that was exec'd itself, the supervisor, is spared.
+ * FAILMALLOC names a file that all processes map: a number that counts down at each allocation of a child; the one that
+ * brings it to nought fails. The process that was exec'd itself, the supervisor, is spared.
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -1,4 +1,5 @@
-/* fault.c: a plugin for tests that does to itself and its process what a message's field "do" says; other messages are done.
+/* fault.c: a plugin for tests that does to itself and its process what a message's field "do" says; other messages are
+ * done.
  *
  *   crash         writes to a null pointer              exit      ends the process with status 3
  *   hang          loops and gives no sign of life       never     never settles
@@ -26,8 +27,10 @@ struct fault {
 };
 
 static const struct pgmqd_option fault_options[] = {
-	{ .name = "trace", .type = PGMQD_STRING, .offset = offsetof(struct fault, trace),
-	  .doc = "File that gets a line \"msg_id attempt what\" when a message starts." },
+	{ .name = "trace",
+		.type = PGMQD_STRING,
+		.offset = offsetof(struct fault, trace),
+		.doc = "File that gets a line \"msg_id attempt what\" when a message starts." },
 	{ .name = NULL },
 };
 
@@ -55,7 +58,8 @@ static int fault_start(void *h, struct pgmqd_worker *w)
 static void trace(const struct fault *f, const struct pgmqd_msg *m, const char *what)
 {
 	char line[128];
-	int len = snprintf(line, sizeof(line), "%lld %u %.60s\n", (long long)pgmqd_msg_id(m), pgmqd_msg_attempt(m), what);
+	int len = snprintf(
+		line, sizeof(line), "%lld %u %.60s\n", (long long)pgmqd_msg_id(m), pgmqd_msg_attempt(m), what);
 
 	if (f->fd >= 0 && write(f->fd, line, (size_t)len) != len)
 		pgmqd_log(PGMQD_WARN, "trace: %s", strerror(errno));
@@ -91,7 +95,8 @@ static void slow_begin(struct fault *f, struct pgmqd_msg *m)
 	s->msg = m;
 	s->next = slow_ones;
 	slow_ones = s;
-	s->timer = pgmqd_timer(f->worker, (int64_t)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(pgmqd_msg_json(m), "ms")), slow_done, s);
+	s->timer = pgmqd_timer(f->worker,
+		(int64_t)cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(pgmqd_msg_json(m), "ms")), slow_done, s);
 }
 
 /* Forgets memory on purpose. */

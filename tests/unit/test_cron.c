@@ -1,4 +1,5 @@
-/* test_cron.c: cron expressions: reading, names, errors, and next times compared with a walk over all minutes, in many zones. */
+/* test_cron.c: cron expressions: reading, names, errors, and next times compared with a walk over all minutes, in many
+ * zones. */
 #include "config.h"
 
 #include "base/cron.h"
@@ -75,7 +76,8 @@ static void test_dst(void **state)
 	assert_string_equal(next("0,30 2 * * *", "Europe/Berlin", "2026-03-29 01:00"), "2026-03-30 00:00"); /* once */
 	assert_string_equal(next("0 3 * * *", "Europe/Berlin", "2026-03-28 12:00"), "2026-03-29 01:00");
 	assert_string_equal(next("0 * * * *", "Europe/Berlin", "2026-03-29 00:00"), "2026-03-29 01:00");
-	assert_string_equal(next("*/30 2 * * *", "Europe/Berlin", "2026-03-28 12:00"), "2026-03-30 00:00"); /* an interval: nothing is made up for */
+	assert_string_equal(next("*/30 2 * * *", "Europe/Berlin", "2026-03-28 12:00"),
+		"2026-03-30 00:00"); /* an interval: nothing is made up for */
 	/* 2026-10-25: 03:00 CEST becomes 02:00 CET at 01:00 UTC */
 	assert_string_equal(next("30 2 * * *", "Europe/Berlin", "2026-10-24 12:00"), "2026-10-25 00:30");
 	assert_string_equal(next("30 2 * * *", "Europe/Berlin", "2026-10-25 00:30"), "2026-10-26 01:30");
@@ -89,10 +91,11 @@ static void test_dst(void **state)
 
 static void test_errors(void **state)
 {
-	static const char *const bad[] = { "0,75 * * * *", "* * 1,-31/2 * *", "5,7-3 * * * *", "", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * * 8",
-		                           "5-1 * * * *", "*/0 * * * *", "*/ * * * *", "1,, * * * *", "1, * * * *", ", * * * *", "- * * * *", "1- * * * *",
-		                           "x * * * *", "* * * janx *", "1.5 * * * *", "+1 * * * *", "@reboot", "@", "0 0 30 2 *", "0 0 31 4,6 *",
-		                           "99999999999 * * * *", "*/99 * * * *", "1 2 3 4 5x" };
+	static const char *const bad[] = { "0,75 * * * *", "* * 1,-31/2 * *", "5,7-3 * * * *", "", "* * * *",
+		"* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * * 8",
+		"5-1 * * * *", "*/0 * * * *", "*/ * * * *", "1,, * * * *", "1, * * * *", ", * * * *", "- * * * *",
+		"1- * * * *", "x * * * *", "* * * janx *", "1.5 * * * *", "+1 * * * *", "@reboot", "@", "0 0 30 2 *",
+		"0 0 31 4,6 *", "99999999999 * * * *", "*/99 * * * *", "1 2 3 4 5x" };
 	struct cron c;
 
 	(void)state;
@@ -165,11 +168,13 @@ static bool asked_for(const struct sets *s, int64_t wall)
 	gmtime_r(&t, &tm);
 	dom = s->dom[tm.tm_mday];
 	dow = s->dow[tm.tm_wday];
-	return s->minute[tm.tm_min] && s->hour[tm.tm_hour] && s->month[tm.tm_mon + 1] && (s->any[2] || s->any[4] ? dom && dow : dom || dow);
+	return s->minute[tm.tm_min] && s->hour[tm.tm_hour] && s->month[tm.tm_mon + 1] &&
+	       (s->any[2] || s->any[4] ? dom && dow : dom || dow);
 }
 
 /* Walks from `from` to `to`, and compares each time that comes with cron_next() of the one before. */
-static unsigned compare(const struct sets *s, const struct cron *c, const char *text, const char *zone, int64_t from, int64_t to)
+static unsigned compare(
+	const struct sets *s, const struct cron *c, const char *text, const char *zone, int64_t from, int64_t to)
 {
 	bool interval = s->any[0] || s->any[1];
 	int64_t seen = INT64_MIN, due, last = from;
@@ -189,7 +194,8 @@ static unsigned compare(const struct sets *s, const struct cron *c, const char *
 		} else {
 			if (seen == INT64_MIN)
 				seen = wall - 60;
-			for (int64_t w = seen + 60; w <= wall; w += 60) /* a gap brings several at once; what was seen before brings none */
+			for (int64_t w = seen + 60; w <= wall;
+				w += 60) /* a gap brings several at once; what was seen before brings none */
 				is = is || asked_for(s, w);
 			if (wall > seen)
 				seen = wall;
@@ -197,7 +203,8 @@ static unsigned compare(const struct sets *s, const struct cron *c, const char *
 		if (!is || at <= from)
 			continue;
 		if (due != at) {
-			print_message("\"%s\" in %s after %lld: %lld, the walk says %lld\n", text, zone, (long long)last, (long long)due, (long long)at);
+			print_message("\"%s\" in %s after %lld: %lld, the walk says %lld\n", text, zone,
+				(long long)last, (long long)due, (long long)at);
 			fail();
 		}
 		last = at;
@@ -214,9 +221,10 @@ static unsigned compare(const struct sets *s, const struct cron *c, const char *
 
 static void test_against_a_walk(void **state)
 {
-	static const char *const zones[] = { "UTC", "Europe/Berlin", "Europe/Moscow", "America/New_York", "America/St_Johns", "Australia/Lord_Howe", "Asia/Beirut",
-		                             "Pacific/Chatham", "Africa/Casablanca", "America/Santiago", "Asia/Kathmandu", "Pacific/Apia", "Antarctica/Troll",
-		                             "Asia/Gaza", "America/Asuncion", "Europe/Dublin", "Asia/Tehran", "America/Caracas" };
+	static const char *const zones[] = { "UTC", "Europe/Berlin", "Europe/Moscow", "America/New_York",
+		"America/St_Johns", "Australia/Lord_Howe", "Asia/Beirut", "Pacific/Chatham", "Africa/Casablanca",
+		"America/Santiago", "Asia/Kathmandu", "Pacific/Apia", "Antarctica/Troll", "Asia/Gaza",
+		"America/Asuncion", "Europe/Dublin", "Asia/Tehran", "America/Caracas" };
 	const char *rounds_text = getenv("PGMQD_CRON_ROUNDS");
 	unsigned rounds = rounds_text ? (unsigned)atoi(rounds_text) : 150, times = 0;
 

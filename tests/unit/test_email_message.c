@@ -29,9 +29,10 @@ static void plain(void **state)
 	cJSON *json;
 
 	(void)state;
-	assert_null(parse(
-		"{\"to\": \"ivan@\\u043f\\u0440\\u0438\\u043c\\u0435\\u0440.\\u0440\\u0444\", \"subject\": null, \"template\": "
-		"\"report_ready\", \"variables\": {\"lang\": \"ru\", \"report_id\": \"7\"}, \"priority\": 0, \"other\": [1]}",
+	assert_null(parse("{\"to\": \"ivan@\\u043f\\u0440\\u0438\\u043c\\u0435\\u0440.\\u0440\\u0444\", \"subject\": "
+			  "null, \"template\": "
+			  "\"report_ready\", \"variables\": {\"lang\": \"ru\", \"report_id\": \"7\"}, \"priority\": 0, "
+			  "\"other\": [1]}",
 		&json, &m));
 	assert_string_equal(m.to, "ivan@xn--e1afmkfd.xn--p1ai");
 	assert_string_equal(m.template, "report_ready");
@@ -47,8 +48,10 @@ static void plain(void **state)
 /* Keys that no mail has are left alone, or refused without being repeated; queue_email_task()'s own are known. */
 static void strict(void **state)
 {
-	static const char *const texts[] = { "{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"priority\": 0}",
-		"{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"secret\": 0}" };
+	static const char *const texts[] = {
+		"{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"priority\": 0}",
+		"{\"to\": \"a@e.test\", \"subject\": \"S\", \"text\": \"T\", \"secret\": 0}"
+	};
 
 	(void)state;
 	for (size_t i = 0; i < 4; i++) {
@@ -57,7 +60,8 @@ static void strict(void **state)
 		char *reason = message_parse(json, texts[i / 2], ROOM, i % 2 == 1, &m);
 
 		assert_int_equal(reason != NULL, i == 3);
-		assert_true(reason == NULL || (strstr(reason, "strict_keys") != NULL && strstr(reason, "secret") == NULL));
+		assert_true(
+			reason == NULL || (strstr(reason, "strict_keys") != NULL && strstr(reason, "secret") == NULL));
 		g_free(reason);
 		message_clear(&m);
 		cJSON_Delete(json);
@@ -71,11 +75,13 @@ static void full(void **state)
 	cJSON *json;
 
 	(void)state;
-	assert_null(parse(
-		"{\"to\": \"a@e.test\", \"to_name\": \"A B\", \"reply_to\": \"c@e.test\", \"subject\": \"S\", \"text\": \"T\\n\", "
-		"\"html\": \"<p>\", \"lang\": \"en_GB\", \"key\": \"order-1\", \"template\": \"\", \"variables\": {\"lang\": \"ru\"}, "
-		"\"attachments\": [{\"filename\": \"a.txt\", \"content_type\": \"text/plain\", \"content\": \"aGk=\\r\\n\"},"
-		"{\"filename\": \"b\", \"content\": \"\"}]}",
+	assert_null(parse("{\"to\": \"a@e.test\", \"to_name\": \"A B\", \"reply_to\": \"c@e.test\", \"subject\": "
+			  "\"S\", \"text\": \"T\\n\", "
+			  "\"html\": \"<p>\", \"lang\": \"en_GB\", \"key\": \"order-1\", \"template\": \"\", "
+			  "\"variables\": {\"lang\": \"ru\"}, "
+			  "\"attachments\": [{\"filename\": \"a.txt\", \"content_type\": \"text/plain\", \"content\": "
+			  "\"aGk=\\r\\n\"},"
+			  "{\"filename\": \"b\", \"content\": \"\"}]}",
 		&json, &m));
 	assert_string_equal(m.to_name, "A B");
 	assert_string_equal(m.reply_to, "c@e.test");
@@ -146,11 +152,11 @@ static void refused(void **state)
 		{ TO TEXT
 			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b; c=d\", \"content\": \"\"}]}",
 			"content_type" },
-		{ TO TEXT
-			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b\\r\\nX: y\", \"content\": \"\"}]}",
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"a/b\\r\\nX: y\", \"content\": "
+			  "\"\"}]}",
 			"content_type" },
-		{ TO TEXT
-			"\"attachments\": [{\"filename\": \"a\", \"content_type\": \"message/rfc822\", \"content\": \"\"}]}",
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content_type\": \"message/rfc822\", \"content\": "
+			  "\"\"}]}",
 			"content_type" },
 	};
 
@@ -270,7 +276,8 @@ static void too_much(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(plain), cmocka_unit_test(strict),
+		cmocka_unit_test(plain),
+		cmocka_unit_test(strict),
 		cmocka_unit_test(full),
 		cmocka_unit_test(refused),
 		cmocka_unit_test(no_nul),

@@ -192,8 +192,10 @@ static void subjects(void **state)
 		"=?UTF-8?Q?hi?=",
 		"a =?b?= c",
 		"Отчёт за май готов: результаты обследования, рекомендации врача и запись на следующий приём",
-		"🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦",
-		"plain ASCII that is far too long for the seventy-six characters that one line of a header may have at most",
+		"🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦🦦"
+		"🦦🦦🦦🦦🦦",
+		"plain ASCII that is far too long for the seventy-six characters that one line of a header may have at "
+		"most",
 	};
 	GString *accents = g_string_new(NULL), *letters = g_string_new(NULL), *endless = g_string_new("e");
 	const char *grown[3];
@@ -396,8 +398,8 @@ static void boundary(void **state)
 
 	(void)state;
 	mail.seed = SEED;
-	mail.text =
-		"--=_alt_0123456789abcdef0123456789abcdef01234567\n--=_alt_0123456789abcdef0123456789abcdef01234567--\n";
+	mail.text = "--=_alt_0123456789abcdef0123456789abcdef01234567\n--=_alt_"
+		    "0123456789abcdef0123456789abcdef01234567--\n";
 	mail.html = mail.text;
 	bytes = compose(&mail);
 	for (at = bytes; (at = strstr(at, "\r\n--=_alt_")) != NULL; at++)

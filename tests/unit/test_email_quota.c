@@ -41,8 +41,8 @@ static unsigned drain(struct limits *l, const char *provider, const char *domain
 
 static void refused(void **state)
 {
-	static const char *const bad[] = { "smtp", "smtp 5", "smtp 5/y", "smtp 0/s", "smtp -1/s", "pigeon 5/s", "Gmail.com 5/s", "* 5/d", "5/s", "recipient 5/s",
-		"smtp 5/s 6/s" };
+	static const char *const bad[] = { "smtp", "smtp 5", "smtp 5/y", "smtp 0/s", "smtp -1/s", "pigeon 5/s",
+		"Gmail.com 5/s", "* 5/d", "5/s", "recipient 5/s", "smtp 5/s 6/s" };
 
 	(void)state;
 	for (size_t i = 0; i < G_N_ELEMENTS(bad); i++) {
@@ -65,7 +65,8 @@ static void recipient(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < 6; i++) {
-		assert_int_equal(limits_take(&l, "smtp", "e.test", to[i], false, now, day, MIDNIGHT, &capped), i == 3 || i == 5 ? MIDNIGHT : 0);
+		assert_int_equal(limits_take(&l, "smtp", "e.test", to[i], false, now, day, MIDNIGHT, &capped),
+			i == 3 || i == 5 ? MIDNIGHT : 0);
 		assert_false(capped);
 	}
 	assert_int_equal(limits_take(&l, "smtp", "e.test", "c@e.test", true, now, day, MIDNIGHT, &capped), 0);
@@ -84,7 +85,8 @@ static void rate(void **state)
 
 	(void)state;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 10);
-	assert_in_range(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), 190, 210); /* the one that ended drain() is before it */
+	assert_in_range(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), 190,
+		210); /* the one that ended drain() is before it */
 	assert_in_range(limits_take(&l, "smtp", NULL, NULL, false, now, day, MIDNIGHT, &capped), 290, 310);
 	now += SECOND / 2;
 	assert_int_equal(drain(&l, "smtp", NULL, false), 5);
@@ -184,7 +186,8 @@ static void found(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(recipient), cmocka_unit_test(refused),
+		cmocka_unit_test(recipient),
+		cmocka_unit_test(refused),
 		cmocka_unit_test(rate),
 		cmocka_unit_test(domains),
 		cmocka_unit_test(bulk),

@@ -1,6 +1,8 @@
-/* test_history.c: the last ten minutes: points out of counters, quantiles out of histograms, what is left out, what comes and goes. */
+/* test_history.c: the last ten minutes: points out of counters, quantiles out of histograms, what is left out, what
+ * comes and goes. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "control/history.h"
 
 #include <setjmp.h>
@@ -40,7 +42,7 @@ static void test_points(void **state)
 	cJSON *json;
 
 	(void)state;
-	atomic_store(&st->started_ms, stats_now_ms());
+	atomic_store(&st->started_ms, clock_monotonic_ms());
 	stats_add(s, STAT_DONE, 5);
 	history_take(h, st); /* pgmqd has only begun: all of it counts */
 	stats_add(s, STAT_DONE, 2);

@@ -63,7 +63,8 @@ static void test_token(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_match), cmocka_unit_test(test_decoding), cmocka_unit_test(test_token) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_match), cmocka_unit_test(test_decoding),
+		cmocka_unit_test(test_token) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

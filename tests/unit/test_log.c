@@ -1,4 +1,5 @@
-/* test_log.c: both formats of a log line: escaping, cutting, fields, context, the journal's prefix; and redacted addresses. */
+/* test_log.c: both formats of a log line: escaping, cutting, fields, context, the journal's prefix; and redacted
+ * addresses. */
 #include "config.h"
 
 #include "base/log.h"
@@ -68,8 +69,8 @@ static const struct log_context full = { .process = "worker", .queue = "email_qu
 
 static void test_text(void **state)
 {
-	struct log_field fields[] = { LOG_STR("outcome", "done"), LOG_MS("wait_ms", 0.81249), LOG_INT("attempt", -2), LOG_STR("none", NULL),
-		LOG_STR("reason", "a \"b\" c"), LOG_STR("empty", ""), LOG_END };
+	struct log_field fields[] = { LOG_STR("outcome", "done"), LOG_MS("wait_ms", 0.81249), LOG_INT("attempt", -2),
+		LOG_STR("none", NULL), LOG_STR("reason", "a \"b\" c"), LOG_STR("empty", ""), LOG_END };
 	struct log_context former;
 
 	(void)state;
@@ -79,8 +80,8 @@ static void test_text(void **state)
 	capture_start();
 	log_write(LOG_LEVEL_INFO, fields, "settled %d", 1);
 	capture_end();
-	assert_string_equal(after_time(got),
-	    "info  worker email_queue/email #42 settled 1 outcome=done wait_ms=0.812 attempt=-2 reason=\"a \\\"b\\\" c\" empty=\"\"\n");
+	assert_string_equal(after_time(got), "info  worker email_queue/email #42 settled 1 outcome=done wait_ms=0.812 "
+					     "attempt=-2 reason=\"a \\\"b\\\" c\" empty=\"\"\n");
 	former = log_context_set((struct log_context){ .process = "supervisor" });
 	assert_string_equal(former.queue, "email_queue");
 	capture_start();
@@ -98,7 +99,7 @@ static void test_text_escapes(void **state)
 	log_warn("%s", "a\nb\r\x1b[31m\x7f\t \xD0\x96 \xF0\x9F\x90\x98 \xC2\x9B \xFF\xC0\xAF \xE2\x82");
 	capture_end();
 	assert_string_equal(after_time(got), "warn  a\\x0Ab\\x0D\\x1B[31m\\x7F\\x09 \xD0\x96 \xF0\x9F\x90\x98 \\u009B "
-	                                     "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\n");
+					     "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\n");
 }
 
 static void test_surrogates_are_invalid(void **state)
@@ -116,9 +117,10 @@ static void test_surrogates_are_invalid(void **state)
 
 static void test_json(void **state)
 {
-	struct log_field fields[] = { LOG_STR("reason", "\"\\\n\x01\xFF\xC2\x9B\xD0\x96"), LOG_MS("run_ms", 12.3456), LOG_MS("bad_ms", 0.0 / 0.0),
-		LOG_INT("n", INT64_MIN), LOG_STR("none", NULL), LOG_END };
-	static const char *const order[] = { "ts", "level", "process", "queue", "plugin", "msg_id", "text", "reason", "run_ms", "bad_ms", "n" };
+	struct log_field fields[] = { LOG_STR("reason", "\"\\\n\x01\xFF\xC2\x9B\xD0\x96"), LOG_MS("run_ms", 12.3456),
+		LOG_MS("bad_ms", 0.0 / 0.0), LOG_INT("n", INT64_MIN), LOG_STR("none", NULL), LOG_END };
+	static const char *const order[] = { "ts", "level", "process", "queue", "plugin", "msg_id", "text", "reason",
+		"run_ms", "bad_ms", "n" };
 	const cJSON *item;
 	size_t i = 0;
 	cJSON *o;
@@ -132,7 +134,8 @@ static void test_json(void **state)
 	assert_int_equal(strcspn(got, "\n"), strlen(got) - 1); /* one line */
 	o = cJSON_Parse(got);
 	assert_non_null(o);
-	cJSON_ArrayForEach(item, o) {
+	cJSON_ArrayForEach(item, o)
+	{
 		assert_true(i < sizeof(order) / sizeof(order[0]));
 		assert_string_equal(item->string, order[i++]);
 	}
@@ -148,7 +151,8 @@ static void test_json(void **state)
 	log_context_set((struct log_context){ 0 });
 }
 
-/* Writes a line that is far too long in a format; it must be cut to 8 KiB, between characters, with the fields still there. */
+/* Writes a line that is far too long in a format; it must be cut to 8 KiB, between characters, with the fields still
+ * there. */
 static void check_cut(enum log_format format, const char *unit)
 {
 	char *big = malloc(40001);
@@ -284,7 +288,8 @@ static void test_redact(void **state)
 	static const char *const cases[][2] = {
 		{ "ivan@example.test", "i***@e***.test" },
 		{ "ivan@mail.example.test", "i***@m***.test" },
-		{ "\xD0\xB8\xD0\xB2\xD0\xB0\xD0\xBD@\xD0\xBF\xD0\xBE\xD1\x87\xD1\x82\xD0\xB0.test", "\xD0\xB8***@\xD0\xBF***.test" },
+		{ "\xD0\xB8\xD0\xB2\xD0\xB0\xD0\xBD@\xD0\xBF\xD0\xBE\xD1\x87\xD1\x82\xD0\xB0.test",
+			"\xD0\xB8***@\xD0\xBF***.test" },
 		{ "ivan", "i***" },
 		{ "", "***" },
 		{ "@", "***@***" },

@@ -56,8 +56,8 @@ static void run_case(void **state)
 	const cJSON *template = cJSON_GetObjectItemCaseSensitive(c, "template");
 	const cJSON *expected = cJSON_GetObjectItemCaseSensitive(c, "expected");
 	const cJSON *wrong = cJSON_GetObjectItemCaseSensitive(c, "error");
-	enum mustache_escape escape =
-		cJSON_GetObjectItemCaseSensitive(c, "escape") ? MUSTACHE_ESCAPE_NONE : MUSTACHE_ESCAPE_HTML;
+	enum mustache_escape escape = cJSON_GetObjectItemCaseSensitive(c, "escape") ? MUSTACHE_ESCAPE_NONE
+	                                                                            : MUSTACHE_ESCAPE_HTML;
 	struct partials partials = { .sources = cJSON_GetObjectItemCaseSensitive(c, "partials") };
 	char *error = NULL, *out = NULL;
 	size_t len = 0;
@@ -384,10 +384,10 @@ static void mangled(void **state)
 			char *copy = xstrndup(t, len), *error = NULL, *out = NULL;
 			if (k > 0 && len > 0)
 				copy[(len * 7 + k) % len] = bytes[k - 1];
-			char *exact =
-				memcpy(xmalloc(len + 1), copy, len); /* no terminator, so that reading on is seen */
-			struct mustache *m =
-				mustache_parse(exact, len < strlen(copy) ? len : strlen(copy), "t", &error);
+			char *exact = memcpy(
+				xmalloc(len + 1), copy, len); /* no terminator, so that reading on is seen */
+			struct mustache *m = mustache_parse(
+				exact, len < strlen(copy) ? len : strlen(copy), "t", &error);
 			if (m)
 				out = mustache_render(m, data, MUSTACHE_ESCAPE_HTML, lookup_itself, m, NULL, &error);
 			assert_true(!out != !error);

@@ -17,7 +17,11 @@ struct handle {
 	int64_t wait;
 };
 
-#define ROW(n, t, d, c) { .name = #n, .type = (t), .offset = offsetof(struct handle, n), .def = (d), .doc = "A test.", .choices = (c) }
+#define ROW(n, t, d, c)                                                                                                \
+	{                                                                                                              \
+		.name = #n, .type = (t), .offset = offsetof(struct handle, n), .def = (d), .doc = "A test.",           \
+		.choices = (c)                                                                                         \
+	}
 static const struct pgmqd_option table[] = {
 	ROW(name, PGMQD_STRING, NULL, NULL),
 	ROW(password, PGMQD_SECRET, NULL, NULL),
@@ -97,7 +101,8 @@ static void test_strings(void **state)
 
 static void test_bool(void **state)
 {
-	static const char *const yes[] = { "yes", "true", "on", "1", "YES", "True" }, *const no[] = { "no", "false", "off", "0", "Off" };
+	static const char *const yes[] = { "yes", "true", "on", "1", "YES", "True" }, *const no[] = { "no", "false",
+		"off", "0", "Off" };
 	struct handle h = { 0 };
 
 	(void)state;
@@ -141,9 +146,18 @@ static void test_duration(void **state)
 		int64_t ms;
 		const char *printed;
 	} cases[] = {
-		{ "250ms", 250, "250ms" }, { "30s", 30000, "30s" }, { "30", 30000, "30s" }, { "5min", 300000, "5min" }, { "3h", 10800000, "3h" },
-		{ "7d", 604800000, "7d" }, { "0", 0, "0" }, { "0ms", 0, "0" }, { "1 h", 3600000, "1h" }, { "90s", 90000, "90s" },
-		{ "120s", 120000, "2min" }, { "36500d", INT64_C(3153600000000), "36500d" },
+		{ "250ms", 250, "250ms" },
+		{ "30s", 30000, "30s" },
+		{ "30", 30000, "30s" },
+		{ "5min", 300000, "5min" },
+		{ "3h", 10800000, "3h" },
+		{ "7d", 604800000, "7d" },
+		{ "0", 0, "0" },
+		{ "0ms", 0, "0" },
+		{ "1 h", 3600000, "1h" },
+		{ "90s", 90000, "90s" },
+		{ "120s", 120000, "2min" },
+		{ "36500d", INT64_C(3153600000000), "36500d" },
 	};
 	struct handle h = { 0 };
 
@@ -186,10 +200,12 @@ static void test_bytes(void **state)
 
 static void test_url(void **state)
 {
-	static const char *const fine[] = { "http://a", "https://api.example.test", "HTTPS://api.example.test:8443/v1?x=1#y", "http://[::1]:80/",
-		"http://[::1]", "https://u:p@example.test/", "http://127.0.0.1:65535?x" };
-	static const char *const wrong[] = { "ftp://example.test", "example.test", "http://", "http:///x", "https://:80/", "http://a:/", "http://a:b/",
-		"http://a:65536/", "http://a b/", "http://[::1", "http://[]/", "http://a\nb", "javascript:alert(1)", "http://u@/", "http://[::1]x/" };
+	static const char *const fine[] = { "http://a", "https://api.example.test",
+		"HTTPS://api.example.test:8443/v1?x=1#y", "http://[::1]:80/", "http://[::1]",
+		"https://u:p@example.test/", "http://127.0.0.1:65535?x" };
+	static const char *const wrong[] = { "ftp://example.test", "example.test", "http://", "http:///x",
+		"https://:80/", "http://a:/", "http://a:b/", "http://a:65536/", "http://a b/", "http://[::1",
+		"http://[]/", "http://a\nb", "javascript:alert(1)", "http://u@/", "http://[::1]x/" };
 	struct handle h = { 0 };
 
 	(void)state;

@@ -1,4 +1,5 @@
-/* test_report.c: dates, numbers and texts of the report plugin, what it takes out of answers, and how its pages break. */
+/* test_report.c: dates, numbers and texts of the report plugin, what it takes out of answers, and how its pages break.
+ */
 #include "config.h"
 
 #include "data.h"
@@ -86,7 +87,8 @@ static void texts(void **state)
 	(void)state;
 	same(format_text("  a \t\r\n b  ", 100, 0), "a b");
 	same(format_text("a\n\nb", 100, 1), "a\nb");
-	same(format_text("это с врачом, 5 раз\nв день и всё", 100, 1), "это с" NB "врачом, 5 раз\nв" NB "день и" NB "всё");
+	same(format_text("это с врачом, 5 раз\nв день и всё", 100, 1),
+		"это с" NB "врачом, 5 раз\nв" NB "день и" NB "всё");
 	same(format_text("это с врачом", 100, 0), "это с врачом");
 	same(format_text("a\u202eb\u200fc", 100, 0), "abc");
 	same(format_text("абвгд", 3, 0), "абв…");
@@ -96,12 +98,17 @@ static void texts(void **state)
 }
 
 static const char source[] =
-	"{\"report_id\": \"0a-1\", \"date\": \"2026-05-05\", \"completed_utc\": \"2026-05-05T09:00:00Z\", \"completed_at\": \"x\", \"lang\": \"ru\","
-	" \"type\": \"comprehensive\", \"answers\": {\"summary\": \"S\", \"b\": {\"title\": {\"ru\": \"Б\", \"en\": \"B\"}, \"score\": 40, \"order\": 2,"
-	"  \"answers\": [{\"question\": \"q\", \"value\": 6, \"unit\": \"ч\", \"reference\": {\"low\": 7}}, {\"question\": \"p\", \"answer\": \"да\", \"points\": 2},"
+	"{\"report_id\": \"0a-1\", \"date\": \"2026-05-05\", \"completed_utc\": \"2026-05-05T09:00:00Z\", "
+	"\"completed_at\": \"x\", \"lang\": \"ru\","
+	" \"type\": \"comprehensive\", \"answers\": {\"summary\": \"S\", \"b\": {\"title\": {\"ru\": \"Б\", \"en\": "
+	"\"B\"}, \"score\": 40, \"order\": 2,"
+	"  \"answers\": [{\"question\": \"q\", \"value\": 6, \"unit\": \"ч\", \"reference\": {\"low\": 7}}, "
+	"{\"question\": \"p\", \"answer\": \"да\", \"points\": 2},"
 	"  {\"question\": \"n\"}], \"recommendations\": [\"r1\", {\"title\": \"T\", \"text\": \"r2\"}]},"
-	" \"a\": {\"title\": \"А\", \"score\": 81, \"order\": 1, \"answers\": [{\"question\": \"h\", \"value\": 9, \"reference\": {\"high\": 8}},"
-	"  {\"question\": \"l\", \"answer\": [1.5, true], \"level\": \"poor\", \"reference\": \"ref\"}]}, \"plain\": 5}}";
+	" \"a\": {\"title\": \"А\", \"score\": 81, \"order\": 1, \"answers\": [{\"question\": \"h\", \"value\": 9, "
+	"\"reference\": {\"high\": 8}},"
+	"  {\"question\": \"l\", \"answer\": [1.5, true], \"level\": \"poor\", \"reference\": \"ref\"}]}, \"plain\": "
+	"5}}";
 
 /* What a report takes out of an assessment. */
 static void answers(void **state)
@@ -145,7 +152,9 @@ static void answers(void **state)
 /* Objects that no report can be made of. */
 static void bad_sources(void **state)
 {
-	static const char *const rows[] = { "{}", "[]", "{\"report_id\": \"../x\", \"date\": \"2026-05-05\", \"completed_utc\": \"x\", \"completed_at\": \"x\"}",
+	static const char *const rows[] = { "{}", "[]",
+		"{\"report_id\": \"../x\", \"date\": \"2026-05-05\", \"completed_utc\": \"x\", \"completed_at\": "
+		"\"x\"}",
 		"{\"report_id\": \"a\", \"date\": \"yesterday\", \"completed_utc\": \"x\", \"completed_at\": \"x\"}" };
 
 	(void)state;

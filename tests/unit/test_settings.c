@@ -150,17 +150,18 @@ static void test_defaults(void **state)
 
 static void test_syntax(void **state)
 {
-	struct settings *s = load("\xEF\xBB\xBF# comment\r\n"
-	                          "; comment\r\n"
-	                          "  [pgmqd]  ; behind a section\r\n"
-	                          "  log_level = DEBUG\r\n"
-	                          "    channel=other ; behind a value\r\n" /* indented: not the rest of the value above */
-	                          "database = host=/run/pg dbname=app\r\n"
-	                          "\r\n"
-	                          "[ queue   email_queue ]\r\n"
-	                          "plugin=/opt/x/pgmqd-email-plugin.so\r\n"
-	                          "smtp_pass = a;b#c\r\n"
-	                          "on_done: delete");
+	struct settings *s = load(
+		"\xEF\xBB\xBF# comment\r\n"
+		"; comment\r\n"
+		"  [pgmqd]  ; behind a section\r\n"
+		"  log_level = DEBUG\r\n"
+		"    channel=other ; behind a value\r\n" /* indented: not the rest of the value above */
+		"database = host=/run/pg dbname=app\r\n"
+		"\r\n"
+		"[ queue   email_queue ]\r\n"
+		"plugin=/opt/x/pgmqd-email-plugin.so\r\n"
+		"smtp_pass = a;b#c\r\n"
+		"on_done: delete");
 
 	(void)state;
 	assert_string_equal(s->log_level, "debug");
@@ -176,7 +177,8 @@ static void test_syntax(void **state)
 
 static void test_long_names(void **state)
 {
-	static const char name[] = "q123456789_123456789_123456789_123456789_123456"; /* 47 characters; with "queue " more than libinih keeps */
+	static const char name[] = "q123456789_123456789_123456789_123456789_123456"; /* 47 characters; with "queue "
+	                                                                                 more than libinih keeps */
 	char text[300];
 	struct settings *s;
 
@@ -187,8 +189,9 @@ static void test_long_names(void **state)
 	assert_int_equal(s->nqueues, 2);
 	settings_free(s);
 	snprintf(text, sizeof(text), "[queue %s7]\nplugin=null\n", name);
-	load_bad(text, "1: [queue q123456789_123456789_123456789_123456789_1234567]: not the name of a queue (letters, digits and _, not a digit "
-	               "first, at most 47 characters)\n");
+	load_bad(text, "1: [queue q123456789_123456789_123456789_123456789_1234567]: not the name of a queue (letters, "
+		       "digits and _, not a digit "
+		       "first, at most 47 characters)\n");
 }
 
 static void test_long_lines(void **state)
@@ -224,14 +227,16 @@ static void test_unknown(void **state)
 	load_bad("[pgmqd]\nmax_attempts = 1\n", "2: max_attempts: this option belongs into a section [queue NAME]\n");
 	load_bad("[pgmq]\nx = 1\ny = 2\n", "1: [pgmq]: unknown section (did you mean [pgmqd]?)\n");
 	load_bad("[qeue a]\nplugin = x\n", "1: [qeue a]: unknown section (did you mean [queue a]?)\n");
-	load_bad("[email_queue]\n", "1: [email_queue]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
+	load_bad("[email_queue]\n",
+		"1: [email_queue]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
 	load_bad("[job queues]\nqueue = a\n", "1: [job queues]: /api/queues is something else; choose another name\n");
-	load_bad("[job Big]\n", "1: [job Big]: not the name of a job type (a-z, digits, - and _, at most 63 characters)\n");
+	load_bad("[job Big]\n",
+		"1: [job Big]: not the name of a job type (a-z, digits, - and _, at most 63 characters)\n");
 	load_bad("[job a]\nqueue = b\n[job a]\n", "3: [job a]: the job type has a section already, in line 1\n");
 	load_bad("[job a]\n", "1: [job a]: queue has to be the name of a queue\n");
 	load_bad("[job a]\nqueue = b\ncolour = red\n", "3: colour: unknown option of a job type\n");
 	load_bad("[queue b]\nplugin = null\non_done = delete\n[job a]\nqueue = B\n",
-	    "4: [job a]: the queue B has on_done = delete; jobs are known to be done by the archive\n");
+		"4: [job a]: the queue B has on_done = delete; jobs are known to be done by the archive\n");
 	load_bad("[jib a]\n", "1: [jib a]: unknown section (did you mean [job a]?)\n");
 	load_bad("[pgmqd x]\n", "1: [pgmqd x]: unknown section (there are [pgmqd], [queue NAME] and [job TYPE])\n");
 }
@@ -242,11 +247,13 @@ static void test_broken_lines(void **state)
 
 	(void)state;
 	load_bad("x = 1\ny = 2\n[pgmqd]\n", "1: x: there is no section yet (write [pgmqd] or [queue NAME] above)\n");
-	load_bad("[pgmqd]\nwatchdog 30s\n[queue a]\nplugin=null\njust a line", "2: \"watchdog\": not a line like key = value\n"
-	                                                                       "5: \"just\": not a line like key = value\n");
+	load_bad("[pgmqd]\nwatchdog 30s\n[queue a]\nplugin=null\njust a line",
+		"2: \"watchdog\": not a line like key = value\n"
+		"5: \"just\": not a line like key = value\n");
 	load_bad("[pgmqd]\n= 1\n", "2: \"\": not a line like key = value\n");
 	load_bad("[queue a\nplugin = null\n", "1: \"[queue a\": the ] of the section is missing\n");
-	load_bad("[queue a] b\nplugin = null\n", "1: \"[queue a] b\": there is something behind the ] of the section\n");
+	load_bad(
+		"[queue a] b\nplugin = null\n", "1: \"[queue a] b\": there is something behind the ] of the section\n");
 	write_file(path, "[pgmqd]\nchannel = a\0b\n", 22, 0600);
 	assert_null(settings_load(path, &errors));
 	assert_non_null(strstr(errors, ":2: there is a NUL byte in the line"));
@@ -257,49 +264,56 @@ static void test_duplicates(void **state)
 {
 	(void)state;
 	load_bad("[pgmqd]\nchannel = a\nchannel = a\n", "3: channel: this option was given already, in line 2\n");
-	load_bad("[queue a]\nplugin = x\nplugin = y\nsmtp_host = 1\nsmtp_host = 2\n", "3: plugin: this option was given already, in line 2\n"
-	                                                                             "5: smtp_host: this option was given already, in line 4\n");
-	load_bad("[pgmqd]\n[queue a]\nplugin=x\n[pgmqd]\nchannel = x\n", "4: [pgmqd]: there is this section already, in line 1\n");
-	load_bad("[queue a]\nplugin=x\n[queue a]\nplugin=y\n", "3: [queue a]: the queue has a section already, in line 1\n");
-	load_bad("[queue a]\nplugin=x\n[queue A]\nplugin=y\n",
-	    "3: [queue A]: the queue has a section already, in line 1 (pgmq does not tell upper from lower case)\n");
+	load_bad("[queue a]\nplugin = x\nplugin = y\nsmtp_host = 1\nsmtp_host = 2\n",
+		"3: plugin: this option was given already, in line 2\n"
+		"5: smtp_host: this option was given already, in line 4\n");
+	load_bad("[pgmqd]\n[queue a]\nplugin=x\n[pgmqd]\nchannel = x\n",
+		"4: [pgmqd]: there is this section already, in line 1\n");
+	load_bad("[queue a]\nplugin=x\n[queue a]\nplugin=y\n",
+		"3: [queue a]: the queue has a section already, in line 1\n");
+	load_bad("[queue a]\nplugin=x\n[queue A]\nplugin=y\n", "3: [queue A]: the queue has a section already, in line "
+							       "1 (pgmq does not tell upper from lower case)\n");
 }
 
 static void test_bad_values(void **state)
 {
 	(void)state;
 	load_bad("[pgmqd]\nwatchdog = 30x\nlog_level = loud\n",
-	    "2: watchdog: \"30x\" is not a duration (write 250ms, 30s, 5min, 3h or 7d)\n"
-	    "3: log_level: \"loud\" is none of the choices (write error, warn, info or debug)\n");
+		"2: watchdog: \"30x\" is not a duration (write 250ms, 30s, 5min, 3h or 7d)\n"
+		"3: log_level: \"loud\" is none of the choices (write error, warn, info or debug)\n");
 	load_bad("[pgmqd]\nhttp_listen = 8089\nchannel =\ndefault_lang = ../ru\nfallback_poll = 0\nwatchdog = 5ms\n",
-	    "1: [pgmqd]: channel has to be a name of 1 to 63 bytes\n"
-	    "1: [pgmqd]: http_listen: \"8089\" is not HOST:PORT, unix:/PATH or off\n"
-	    "1: [pgmqd]: default_lang: \"../ru\" is not a language like ru or en\n"
-	    "1: [pgmqd]: fallback_poll has to be 10ms or more\n"
-	    "1: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off\n");
+		"1: [pgmqd]: channel has to be a name of 1 to 63 bytes\n"
+		"1: [pgmqd]: http_listen: \"8089\" is not HOST:PORT, unix:/PATH or off\n"
+		"1: [pgmqd]: default_lang: \"../ru\" is not a language like ru or en\n"
+		"1: [pgmqd]: fallback_poll has to be 10ms or more\n"
+		"1: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off\n");
 	load_bad("[queue 1a]\nplugin = x\nmax_attempts = nonsense\n",
-	    "1: [queue 1a]: not the name of a queue (letters, digits and _, not a digit first, at most 47 characters)\n");
-	load_bad("[queue]\n", "1: [queue ]: not the name of a queue (letters, digits and _, not a digit first, at most 47 characters)\n");
+		"1: [queue 1a]: not the name of a queue (letters, digits and _, not a digit first, at most 47 "
+		"characters)\n");
+	load_bad("[queue]\n", "1: [queue ]: not the name of a queue (letters, digits and _, not a digit first, at most "
+			      "47 characters)\n");
 	load_bad("[queue a]\n[queue b]\nplugin =\n[queue c]\nplugin = ../x\n",
-	    "1: [queue a]: the queue has no plugin (write plugin = email, for instance)\n"
-	    "2: [queue b]: the queue has no plugin (write plugin = email, for instance)\n"
-	    "4: [queue c]: plugin: \"../x\" is neither a plugin's name nor the absolute path of its file\n");
+		"1: [queue a]: the queue has no plugin (write plugin = email, for instance)\n"
+		"2: [queue b]: the queue has no plugin (write plugin = email, for instance)\n"
+		"4: [queue c]: plugin: \"../x\" is neither a plugin's name nor the absolute path of its file\n");
 	load_bad("[queue a]\nplugin=x\ngroup = g\nprocesses = 2\n",
-	    "1: [queue a]: a queue of a group shares one process: take out either group or processes\n");
-	load_bad("[queue a]\nplugin=x\nprocesses = 65\nmax_in_flight = 0\nmax_attempts = 0\nvisibility_timeout = 1ms\nbackoff_min = 1h\nfallback_poll = 1ms\n"
-	         "config_retry = 0\n",
-	    "1: [queue a]: processes = 65 is out of bounds (from 1 to 64)\n"
-	    "1: [queue a]: max_in_flight = 0 is out of bounds (from 1 to 10000)\n"
-	    "1: [queue a]: max_attempts = 0 is out of bounds (from 1 to 1000000)\n"
-	    "1: [queue a]: visibility_timeout has to be 1s or more\n"
-	    "1: [queue a]: backoff_min is greater than backoff_max\n"
-	    "1: [queue a]: config_retry has to be 10ms or more\n"
-	    "1: [queue a]: fallback_poll has to be 10ms or more, or 0 for the one of [pgmqd]\n");
+		"1: [queue a]: a queue of a group shares one process: take out either group or processes\n");
+	load_bad("[queue a]\nplugin=x\nprocesses = 65\nmax_in_flight = 0\nmax_attempts = 0\nvisibility_timeout = "
+		 "1ms\nbackoff_min = 1h\nfallback_poll = 1ms\n"
+		 "config_retry = 0\n",
+		"1: [queue a]: processes = 65 is out of bounds (from 1 to 64)\n"
+		"1: [queue a]: max_in_flight = 0 is out of bounds (from 1 to 10000)\n"
+		"1: [queue a]: max_attempts = 0 is out of bounds (from 1 to 1000000)\n"
+		"1: [queue a]: visibility_timeout has to be 1s or more\n"
+		"1: [queue a]: backoff_min is greater than backoff_max\n"
+		"1: [queue a]: config_retry has to be 10ms or more\n"
+		"1: [queue a]: fallback_poll has to be 10ms or more, or 0 for the one of [pgmqd]\n");
 }
 
 static void test_listen(void **state)
 {
-	static const char *const good[] = { "off", "unix:/run/pgmqd/http", "127.0.0.1:8089", "localhost:0", "[::1]:80" },
+	static const char *const good[] = { "off", "unix:/run/pgmqd/http", "127.0.0.1:8089", "localhost:0",
+		"[::1]:80" },
 				 *const bad[] = { "", "unix:x", ":80", "a:", "a:65536", "a:8x", "::1:80", "[::1:80" };
 	char text[100], *errors;
 
@@ -322,8 +336,9 @@ static void test_missing_file(void **state)
 
 	(void)state;
 	assert_null(settings_load("/nonexistent/pgmqd.conf", &errors));
-	assert_string_equal(errors, "/nonexistent/pgmqd.conf: there is no such settings file (`pgmqd run --sample` prints one to start from; "
-	                            "-c FILE or PGMQD_CONF names another)");
+	assert_string_equal(errors, "/nonexistent/pgmqd.conf: there is no such settings file (`pgmqd run --sample` "
+				    "prints one to start from; "
+				    "-c FILE or PGMQD_CONF names another)");
 	free(errors);
 	assert_null(settings_load(dir, &errors));
 	assert_non_null(strstr(errors, "Is a directory"));
@@ -337,7 +352,8 @@ static void test_missing_file(void **state)
 
 static void test_environment(void **state)
 {
-	static const char bare[] = "[queue a]\nplugin=x\n", both[] = "[pgmqd]\nlog_level = warn\n[queue a]\nplugin=x\nmax_in_flight = 3\n";
+	static const char bare[] = "[queue a]\nplugin=x\n",
+			  both[] = "[pgmqd]\nlog_level = warn\n[queue a]\nplugin=x\nmax_in_flight = 3\n";
 	struct settings *s;
 
 	(void)state;
@@ -361,9 +377,10 @@ static void test_environment(void **state)
 	setenv("MAX_TASKS_PER_CYCLE", "many", 1);
 	setenv("WORKER_INTERVAL_MS", "1", 1);
 	load_bad("[queue a]\nplugin=x\n[queue b]\nplugin=x\n",
-	    "environment variable MAX_TASKS_PER_CYCLE: max_in_flight: \"many\" is not a whole number from 0 up\n"
-	    "environment variable LOG_LEVEL: log_level: \"loud\" is none of the choices (write error, warn, info or debug)\n"
-	    "1: [pgmqd]: fallback_poll (or WORKER_INTERVAL_MS in the environment) has to be 10ms or more\n");
+		"environment variable MAX_TASKS_PER_CYCLE: max_in_flight: \"many\" is not a whole number from 0 up\n"
+		"environment variable LOG_LEVEL: log_level: \"loud\" is none of the choices (write error, warn, info "
+		"or debug)\n"
+		"1: [pgmqd]: fallback_poll (or WORKER_INTERVAL_MS in the environment) has to be 10ms or more\n");
 	setenv("LOG_LEVEL", "", 1); /* empty is not set */
 	setenv("MAX_TASKS_PER_CYCLE", "", 1);
 	unsetenv("WORKER_INTERVAL_MS");
@@ -378,7 +395,8 @@ static void test_environment(void **state)
 
 static void test_plugin_options(void **state)
 {
-	struct settings *s = load("[queue a]\nplugin=email\nsmtp_host = mail.example.test\nsmtp_pass = p w\ntls = no\n");
+	struct settings *s = load(
+		"[queue a]\nplugin=email\nsmtp_host = mail.example.test\nsmtp_pass = p w\ntls = no\n");
 	struct handle h = { 0 };
 
 	(void)state;
@@ -399,7 +417,8 @@ static void test_plugin_options(void **state)
 	settings_free(s);
 }
 
-/* Asks for errors of plugin options; "FILE:" in front of each line is taken off the first only, so one error at a time. */
+/* Asks for errors of plugin options; "FILE:" in front of each line is taken off the first only, so one error at a time.
+ */
 static void plugin_bad(const char *text, const struct pgmqd_option *t, const char *expected)
 {
 	struct settings *s = load(text);
@@ -418,28 +437,35 @@ static void test_plugin_errors(void **state)
 {
 	(void)state;
 	plugin_bad("[queue a]\nplugin=email\n", table,
-	    "1: [queue a]: smtp_host is missing (write smtp_host = ... here, or set T_SMTP_HOST in the environment)");
+		"1: [queue a]: smtp_host is missing (write smtp_host = ... here, or set T_SMTP_HOST in the "
+		"environment)");
 	plugin_bad("[queue a]\nplugin=email\nsmtp_host =\n", table,
-	    "1: [queue a]: smtp_host is missing (write smtp_host = ... here, or set T_SMTP_HOST in the environment)");
-	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nsmtp_port = x\n", table, "4: smtp_port: \"x\" is not a whole number from 0 up");
+		"1: [queue a]: smtp_host is missing (write smtp_host = ... here, or set T_SMTP_HOST in the "
+		"environment)");
+	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nsmtp_port = x\n", table,
+		"4: smtp_port: \"x\" is not a whole number from 0 up");
 	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nsmtp_prot = 1\n", table,
-	    "4: smtp_prot: unknown option of a queue with the plugin email (did you mean smtp_port?)");
+		"4: smtp_prot: unknown option of a queue with the plugin email (did you mean smtp_port?)");
 	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nvisibilty_timeout = 1\n", table,
-	    "4: visibilty_timeout: unknown option of a queue with the plugin email (did you mean visibility_timeout?)");
+		"4: visibilty_timeout: unknown option of a queue with the plugin email (did you mean "
+		"visibility_timeout?)");
 	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nlog_level = info\n", table,
-	    "4: log_level: this option belongs into the section [pgmqd]");
-	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nfrobnicate = 1\n", table, "4: frobnicate: unknown option of a queue with the plugin email");
+		"4: log_level: this option belongs into the section [pgmqd]");
+	plugin_bad("[queue a]\nplugin=email\nsmtp_host = h\nfrobnicate = 1\n", table,
+		"4: frobnicate: unknown option of a queue with the plugin email");
 	plugin_bad("[queue a]\nplugin=email\nx = h\n", NULL, "3: x: unknown option of a queue with the plugin email");
-	plugin_bad("[queue a]\nplugin=y\napi_url = http://a\n", strict_table, "1: [queue a]: count is missing (write count = ... here)");
+	plugin_bad("[queue a]\nplugin=y\napi_url = http://a\n", strict_table,
+		"1: [queue a]: count is missing (write count = ... here)");
 	plugin_bad("[queue a]\nplugin=y\ncount = 0\napi_url = nowhere\n", strict_table,
-	    "4: api_url: \"nowhere\" is not a URL (write http://HOST... or https://HOST...)");
+		"4: api_url: \"nowhere\" is not a URL (write http://HOST... or https://HOST...)");
 	setenv("T_SMTP_PORT", "y", 1);
 	{
 		struct settings *s = load("[queue a]\nplugin=email\nsmtp_host = h\n");
 		struct handle h = { 0 };
 		char *errors = settings_plugin_options(s, &s->queues[0], table, &h);
 
-		assert_string_equal(errors, "environment variable T_SMTP_PORT: smtp_port: \"y\" is not a whole number from 0 up");
+		assert_string_equal(
+			errors, "environment variable T_SMTP_PORT: smtp_port: \"y\" is not a whole number from 0 up");
 		free(errors);
 		option_free(table, &h);
 		settings_free(s);
@@ -449,7 +475,8 @@ static void test_plugin_errors(void **state)
 
 static void test_permissions(void **state)
 {
-	static const char text[] = "[pgmqd]\ndatabase = password=x\n[queue a]\nplugin=email\nsmtp_host=h\nsmtp_pass=x\n";
+	static const char text[] =
+		"[pgmqd]\ndatabase = password=x\n[queue a]\nplugin=email\nsmtp_host=h\nsmtp_pass=x\n";
 	static const mode_t modes[] = { 0644, 0640 };
 
 	(void)state;
@@ -461,11 +488,13 @@ static void test_permissions(void **state)
 		write_file(path, text, sizeof(text) - 1, modes[i]);
 		quiet_start();
 		s = settings_load(path, &errors);
-		assert_true(quiet_end("holds the password of the database and can be read by everybody: chmod o= it") == (i == 0));
+		assert_true(quiet_end("holds the password of the database and can be read by everybody: chmod o= it") ==
+			    (i == 0));
 		assert_non_null(s);
 		quiet_start();
 		assert_null(settings_plugin_options(s, &s->queues[0], table, &h));
-		assert_true(quiet_end("holds smtp_pass of [queue a] and can be read by everybody: chmod o= it") == (i == 0));
+		assert_true(quiet_end("holds smtp_pass of [queue a] and can be read by everybody: chmod o= it") ==
+			    (i == 0));
 		option_free(table, &h);
 		settings_free(s);
 	}
@@ -522,7 +551,8 @@ static void test_sample(void **state)
 	text[n] = '\0';
 	fclose(f);
 	a = load(text);
-	for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) /* "#key = default" without the # means the same */
+	for (char *rest = text, *line;
+		(line = strsep(&rest, "\n")) != NULL;) /* "#key = default" without the # means the same */
 		strcat(strcat(out, *line == '#' && line[1] != ' ' ? line + 1 : line), "\n");
 	b = load(out);
 	for (const struct pgmqd_option *row = settings_global_options; row->name; row++)

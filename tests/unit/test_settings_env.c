@@ -1,5 +1,5 @@
-/* test_settings_env.c: where secrets come from (.env files, files with one value) and where they do not go (connection strings that are shown,
- * core dumps, a database elsewhere without TLS). */
+/* test_settings_env.c: where secrets come from (.env files, files with one value) and where they do not go (connection
+ * strings that are shown, core dumps, a database elsewhere without TLS). */
 #include "config.h"
 
 #include "process/proc.h"
@@ -53,7 +53,8 @@ static bool warns_of_mode(void)
 
 static void test_env_file(void **state)
 {
-	static const char text[] = "# comment\n\nT_A=plain value  # comment\nexport T_B='single $x \\n'\nT_C=\"double \\\"q\\\" \\n\" # c\r\n"
+	static const char text[] = "# comment\n\nT_A=plain value  # comment\nexport T_B='single $x \\n'\nT_C=\"double "
+				   "\\\"q\\\" \\n\" # c\r\n"
 				   "T_D=\nT_E = spaced\nT_F=a#b\nT_SET=new\nT_EMPTY=new\n  T_G=\"\"\nT_H=#nothing";
 
 	(void)state;
@@ -97,7 +98,8 @@ static void test_env_file_errors(void **state)
 	env_bad("T_X=\"a\" b\n", 10, ":1: there is something behind the closing quote");
 	env_bad("T_X=a\0b\n", 8, ":1: there is a NUL byte in the line");
 	error = settings_env_file("/nonexistent/.env");
-	assert_string_equal(error, "/nonexistent/.env: the file given by --env-file cannot be read: No such file or directory");
+	assert_string_equal(
+		error, "/nonexistent/.env: the file given by --env-file cannot be read: No such file or directory");
 	free(error);
 	write_file(env_path, "T_Y=1\n", 6, 0640);
 	assert_false(warns_of_mode());
@@ -190,11 +192,14 @@ static bool tls_refused(const char *database, const char *more)
 
 static void test_tls(void **state)
 {
-	static const char *const local[] = { "", "dbname=a", "host=/run/postgresql", "host=@abstract", "host=localhost", "host=127.0.0.2,::1,/run/x",
-		"postgresql://u:p@127.0.0.1:5432/d", "postgresql://u@[::1]/d", "hostaddr=127.0.0.1 host=db.example.test", "host=pg.localhost" };
-	static const char *const remote[] = { "host=db.example.test", "host=192.0.2.1", "postgresql://u:p@db.example.test:6543/d",
-		"postgresql://u:p@db.example.test/d?sslmode=require", "host=db sslmode=verify-ca", "host=/run/x,192.0.2.1", "host=notlocalhost",
-		"host=localhost.example.test", "host=127.example.test", "hostaddr=192.0.2.1 host=localhost", "host=db sslmode=disable", "service=t" };
+	static const char *const local[] = { "", "dbname=a", "host=/run/postgresql", "host=@abstract", "host=localhost",
+		"host=127.0.0.2,::1,/run/x", "postgresql://u:p@127.0.0.1:5432/d", "postgresql://u@[::1]/d",
+		"hostaddr=127.0.0.1 host=db.example.test", "host=pg.localhost" };
+	static const char *const remote[] = { "host=db.example.test", "host=192.0.2.1",
+		"postgresql://u:p@db.example.test:6543/d", "postgresql://u:p@db.example.test/d?sslmode=require",
+		"host=db sslmode=verify-ca", "host=/run/x,192.0.2.1", "host=notlocalhost",
+		"host=localhost.example.test", "host=127.example.test", "hostaddr=192.0.2.1 host=localhost",
+		"host=db sslmode=disable", "service=t" };
 	static const char service[] = "[t]\nhost=db.example.test\n";
 	char services[] = "/tmp/test-services-XXXXXX";
 	int fd = mkstemp(services);
@@ -239,7 +244,8 @@ static void test_redact(void **state)
 		{ "postgres://u:secret@h:5432/d", "postgres://u:***@h:5432/d" },
 		{ "postgresql://u:p@ss/w?x@h/d?a=b", "postgresql://u:***@h/d?a=b" },
 		{ "postgres://u@h:5432/d", "postgres://u@h:5432/d" },
-		{ "postgres://h:5432,g:5433/d?target_session_attrs=read-write", "postgres://h:5432,g:5433/d?target_session_attrs=read-write" },
+		{ "postgres://h:5432,g:5433/d?target_session_attrs=read-write",
+			"postgres://h:5432,g:5433/d?target_session_attrs=read-write" },
 		{ "postgres:///d?user=u&password=secret&x=1", "postgres:///d?user=u&password=***&x=1" },
 		{ "https://u:p@example.test/x", "https://u:***@example.test/x" },
 	};

@@ -1,6 +1,7 @@
 /* test_stats.c: slots, counters across processes, bounds of histograms, error texts, the Prometheus text. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "control/prometheus.h"
 #include "process/stats.h"
 
@@ -96,7 +97,7 @@ static void test_processes_share_the_mapping(void **state)
 	assert_int_equal(counter(s, STAT_CLAIMED), 20000);
 	assert_int_equal(atomic_load(&s->gauges[GAUGE_RUNNING]), 4);
 	assert_int_equal(atomic_load(&s->state), STATE_READY);
-	assert_true(atomic_load(&s->beat_ms) > 0 && atomic_load(&s->beat_ms) <= stats_now_ms());
+	assert_true(atomic_load(&s->beat_ms) > 0 && atomic_load(&s->beat_ms) <= clock_monotonic_ms());
 }
 
 static void test_histogram_bounds(void **state)
@@ -225,7 +226,7 @@ static void test_metrics(void **state)
 	stats_beat(one);
 	stats_state(one, STATE_READY);
 	atomic_store(&two->pid, 3);
-	atomic_store(&two->beat_ms, stats_now_ms() - 6000);
+	atomic_store(&two->beat_ms, clock_monotonic_ms() - 6000);
 	atomic_store(&two->restarts, 4);
 	stats_add(one, STAT_DONE, 1);
 	stats_add(two, STAT_DONE, 10);

@@ -3,6 +3,7 @@
  * Each test runs supervisor_run() in a process of its own; all that is seen of it is its log and its processes. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "supervisor/child.h"
 #include "base/log.h"
 #include "process/proc.h"
@@ -86,7 +87,8 @@ static void start(struct fixture *f, const char *global, const char *queues)
 	f->log = p[0];
 }
 
-/* Whether this runs under valgrind, where a worker may need longer than the second that it is given to leave at once. */
+/* Whether this runs under valgrind, where a worker may need longer than the second that it is given to leave at once.
+ */
 static bool under_valgrind(void)
 {
 	const char *preloaded = getenv("LD_PRELOAD");
@@ -97,7 +99,7 @@ static bool under_valgrind(void)
 /* Milliseconds of CLOCK_MONOTONIC. */
 static int64_t now_ms(void)
 {
-	return stats_now_ms();
+	return clock_monotonic_ms();
 }
 
 /* Reads what the log has to offer within `timeout`; false at its end or when nothing came. */
@@ -460,7 +462,9 @@ static void test_second_sigterm(void **state)
 	assert_int_equal(kill(f->pid, SIGINT), 0);
 	wait_record(f, "stopping at once", NULL);
 	status = wait_end(f);
-	assert_true(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || (under_valgrind() && count_records(f, "has not left in time", NULL) > 0)));
+	assert_true(
+		WIFEXITED(status) &&
+		(WEXITSTATUS(status) == 0 || (under_valgrind() && count_records(f, "has not left in time", NULL) > 0)));
 }
 
 /* A worker that drains by older, longer settings when the end comes is told in time, and not killed. */

@@ -267,10 +267,10 @@ static void bad_link(void **state)
 	(void)state;
 	put_template("ru", "a", "s", "\n<a href=\"{{b_url}}\">");
 	struct template_set *t = load("ru");
-	expected =
-		xasprintf("template \"a\" (ru): %s/ru/a.html.mustache:2: the value of b_url must start with https://, "
-			  "http:// or mailto:",
-			scratch);
+	expected = xasprintf(
+		"template \"a\" (ru): %s/ru/a.html.mustache:2: the value of b_url must start with https://, "
+		"http:// or mailto:",
+		scratch);
 	expect(t, "a", "ru", "{\"b_url\":\"javascript:alert(1)\"}", expected);
 	free(expected);
 	template_free(t);

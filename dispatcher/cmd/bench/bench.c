@@ -1,15 +1,16 @@
-/* bench.c: the command "pgmqd bench": reads what is to be measured, sees to the scratch queues, and leaves nothing behind.
+/* bench.c: the command "pgmqd bench": reads what is to be measured, sees to the scratch queues, and leaves nothing
+ * behind.
  *
- * Everything is measured beside a floor: a bare loop of the same statements, on the same database, in turns. The pgmqd that is measured is
- * this very binary, run as a child.
+ * Everything is measured beside a floor: a bare loop of the same statements, on the same database, in turns. The pgmqd
+ * that is measured is this very binary, run as a child.
  */
 #include "config.h"
 
 #include "cmd/bench/bench.h"
 
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "settings/settings.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -20,7 +21,8 @@
 static const char help[] =
 	"Usage: pgmqd bench latency|drain|enqueue|mail [OPTIONS] [-d CONNINFO] [-c FILE] [-e FILE]\n"
 	"\n"
-	"Measures pgmqd on a database, beside a bare loop of the same statements, in a scratch queue that is removed afterwards.\n"
+	"Measures pgmqd on a database, beside a bare loop of the same statements, in a scratch queue that is removed "
+	"afterwards.\n"
 	"\n"
 	"  latency  from a producer's call to the start of the handler, while the queue is idle\n"
 	"  drain    how fast a queue that was filled is worked off and archived by the plugin that does nothing\n"
@@ -31,16 +33,15 @@ static const char help[] =
 	"      --rounds N        turns that each contender gets (latency: 5; the others: 3)\n"
 	"      --gap MS          latency: milliseconds between two messages (10)\n"
 	"      --delayed N       latency: so many messages in the queue that are not due yet (0)\n"
-	"      --hold-snapshot   drain: a transaction keeps its snapshot all the time, and the queue is never truncated\n"
+	"      --hold-snapshot   drain: a transaction keeps its snapshot all the time, and the queue is never "
+	"truncated\n"
 	"      --in-flight N     drain, enqueue: max_in_flight of the queue (2000)\n"
 	"      --producers N     enqueue: processes that send (8)\n"
 	"      --seconds N       enqueue: how long a round lasts (3)\n"
 	"      --smtp HOST:PORT  mail: the server, never taken from anywhere else\n"
 	"      --to ADDRESS      mail: whom all mails are for (bench@example.test)\n"
 	"      --option KEY=VAL  a line of the queue's section, such as smtp_tls=none; may be given more than once\n"
-	"      --json            one line of JSON\n"
-	DBCOMMAND_HELP
-	"  -h, --help            this text\n"
+	"      --json            one line of JSON\n" DBCOMMAND_HELP "  -h, --help            this text\n"
 	"\n"
 	"Ends with 0, with 1 when something failed, with 2 after a wrong command line, with 130 after ^C.\n";
 
@@ -51,8 +52,20 @@ static const struct bench_kind kinds[] = {
 	{ "mail", 500, 3, bench_mail },
 };
 
-enum { OPT_MESSAGES = 256, OPT_ROUNDS, OPT_GAP, OPT_DELAYED, OPT_SNAPSHOT, OPT_IN_FLIGHT, OPT_PRODUCERS, OPT_SECONDS, OPT_SMTP, OPT_TO,
-	OPT_OPTION, OPT_JSON };
+enum {
+	OPT_MESSAGES = 256,
+	OPT_ROUNDS,
+	OPT_GAP,
+	OPT_DELAYED,
+	OPT_SNAPSHOT,
+	OPT_IN_FLIGHT,
+	OPT_PRODUCERS,
+	OPT_SECONDS,
+	OPT_SMTP,
+	OPT_TO,
+	OPT_OPTION,
+	OPT_JSON
+};
 
 volatile sig_atomic_t bench_interrupted;
 static PGcancel *volatile bench_cancel; /* of the statement that may be under way; NULL: it must not be cancelled */
@@ -129,7 +142,9 @@ static int read_kind(struct bench *b, int argc, char **argv)
 		return status;
 	}
 	if ((b->kind->run == bench_mail) != (b->smtp != NULL))
-		return dbcommand_usage(&b->db, b->smtp ? "--smtp is for mail" : "mail wants --smtp HOST:PORT, the server that takes the mails");
+		return dbcommand_usage(
+			&b->db, b->smtp ? "--smtp is for mail"
+					: "mail wants --smtp HOST:PORT, the server that takes the mails");
 	b->messages = b->messages ? b->messages : b->kind->messages;
 	b->rounds = b->rounds ? b->rounds : b->kind->rounds;
 	return -1;
@@ -140,8 +155,10 @@ static int read_arguments(struct bench *b, int argc, char **argv)
 {
 	static const struct option longs[] = { DBCOMMAND_LONGS, { "messages", required_argument, NULL, OPT_MESSAGES },
 		{ "rounds", required_argument, NULL, OPT_ROUNDS }, { "gap", required_argument, NULL, OPT_GAP },
-		{ "delayed", required_argument, NULL, OPT_DELAYED }, { "hold-snapshot", no_argument, NULL, OPT_SNAPSHOT },
-		{ "in-flight", required_argument, NULL, OPT_IN_FLIGHT }, { "producers", required_argument, NULL, OPT_PRODUCERS },
+		{ "delayed", required_argument, NULL, OPT_DELAYED },
+		{ "hold-snapshot", no_argument, NULL, OPT_SNAPSHOT },
+		{ "in-flight", required_argument, NULL, OPT_IN_FLIGHT },
+		{ "producers", required_argument, NULL, OPT_PRODUCERS },
 		{ "seconds", required_argument, NULL, OPT_SECONDS }, { "smtp", required_argument, NULL, OPT_SMTP },
 		{ "to", required_argument, NULL, OPT_TO }, { "option", required_argument, NULL, OPT_OPTION },
 		{ "json", no_argument, NULL, OPT_JSON }, { 0 } };
@@ -153,7 +170,8 @@ static int read_arguments(struct bench *b, int argc, char **argv)
 		int good = number_option(b, c, optarg);
 
 		if (good == 0)
-			return dbcommand_usage(&b->db, "that option takes a number from 1 on (--gap and --delayed: from 0 on; --producers: up to 290)");
+			return dbcommand_usage(&b->db, "that option takes a number from 1 on (--gap and --delayed: "
+						       "from 0 on; --producers: up to 290)");
 		if (good == 1)
 			continue;
 		if (c == 'h') {
@@ -179,12 +197,15 @@ static int read_arguments(struct bench *b, int argc, char **argv)
 /* Whether the database is one that pgmqd can work on; tells it when not. */
 static bool is_installed(struct bench *b)
 {
-	PGresult *res = dbcommand_run(&b->db, NULL, "SELECT to_regclass('pgmq.meta') IS NOT NULL AND to_regprocedure('pgmqd.create_queue(text)') IS NOT NULL",
+	PGresult *res = dbcommand_run(&b->db, NULL,
+		"SELECT to_regclass('pgmq.meta') IS NOT NULL AND to_regprocedure('pgmqd.create_queue(text)') IS NOT "
+		"NULL",
 		0, NULL);
 	bool there = res && strcmp(PQgetvalue(res, 0, 0), "t") == 0;
 
 	if (res && !there)
-		dbcommand_fail(&b->db, xstrdup("pgmqd's schema is not installed in this database; run pgmqd migrate on it first"));
+		dbcommand_fail(&b->db,
+			xstrdup("pgmqd's schema is not installed in this database; run pgmqd migrate on it first"));
 	PQclear(res);
 	if (!there || !(res = dbcommand_run(&b->db, NULL, "SELECT pgmqd.setting('channel')", 0, NULL)))
 		return false;
@@ -221,7 +242,12 @@ static int measure(struct bench *b)
 /* pgmqd bench; returns the exit status. */
 int cmd_bench(int argc, char **argv)
 {
-	struct bench b = { .db.name = "pgmqd bench", .gap_ms = 10, .in_flight = 2000, .producers = 8, .seconds = 3, .to = "bench@example.test" };
+	struct bench b = { .db.name = "pgmqd bench",
+		.gap_ms = 10,
+		.in_flight = 2000,
+		.producers = 8,
+		.seconds = 3,
+		.to = "bench@example.test" };
 	int status = read_arguments(&b, argc, argv);
 
 	if (status < 0)

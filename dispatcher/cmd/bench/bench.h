@@ -1,4 +1,5 @@
-/* bench.h: what the files of `pgmqd bench` share: the request, child processes, the scratch queues, and what was measured. */
+/* bench.h: what the files of `pgmqd bench` share: the request, child processes, the scratch queues, and what was
+ * measured. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -55,7 +56,8 @@ bool bench_drain(struct bench *b);
 bool bench_enqueue(struct bench *b);
 bool bench_mail(struct bench *b);
 
-/* scratch.c: queues. The name that is returned is the bench's; `attached`: with pgmqd's trigger. NULL: it was told why not. */
+/* scratch.c: queues. The name that is returned is the bench's; `attached`: with pgmqd's trigger. NULL: it was told why
+ * not. */
 const char *bench_queue(struct bench *b, const char *suffix, bool attached);
 bool bench_plain_trigger(struct bench *b, const char *queue, const char *channel); /* notifies and does nothing else */
 bool bench_no_trigger(struct bench *b, const char *queue);
@@ -63,7 +65,8 @@ bool bench_empty(struct bench *b, const char *queue);
 bool bench_fill(struct bench *b, const char *queue, int64_t n, int64_t delay_s, const char *body);
 bool bench_sql(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 double bench_number(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* NAN on failure */
-/* Waits until the queue, whose newest message is `last`, is in its archive; seconds from the server's time `from` to the last one. */
+/* Waits until the queue, whose newest message is `last`, is in its archive; seconds from the server's time `from` to
+ * the last one. */
 double bench_drained(struct bench *b, const char *queue, int64_t last, double from);
 void bench_remove(struct bench *b);
 
@@ -72,9 +75,10 @@ typedef int (*bench_main)(struct bench *b, PGconn *conn, int out, const char *qu
 bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out);
 bool bench_daemon_start(struct bench *b, const char *queue, const char *section); /* true when it is ready */
 bool bench_daemon_stop(struct bench *b);
-bool bench_reap(struct bench *b);     /* waits for all children but the daemon; false when one failed */
+bool bench_reap(struct bench *b);          /* waits for all children but the daemon; false when one failed */
 bool bench_children_live(struct bench *b); /* false, and told, when one has failed already */
-bool bench_wait(struct bench *b, int fd); /* until it can be read; false when interrupted, stuck or a child has failed */
+bool bench_wait(
+	struct bench *b, int fd); /* until it can be read; false when interrupted, stuck or a child has failed */
 void bench_kill(struct bench *b);
 
 /* For the children: a statement that must work, else the process ends. */

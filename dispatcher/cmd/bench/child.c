@@ -3,9 +3,9 @@
 
 #include "cmd/bench/bench.h"
 
+#include "base/xalloc.h"
 #include "process/proc.h"
 #include "settings/settings.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -64,8 +64,10 @@ void bench_line(int out, const char *fmt, ...)
 char *bench_claim_sql(const char *queue)
 {
 	return xasprintf(
-		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.q_%1$s WHERE vt <= (SELECT clock_timestamp()) ORDER BY vt LIMIT %2$d FOR UPDATE"
-		" SKIP LOCKED) UPDATE pgmq.q_%1$s q SET vt = clock_timestamp() + interval '30 s', read_ct = q.read_ct + 1"
+		"WITH picked AS MATERIALIZED (SELECT msg_id FROM pgmq.q_%1$s WHERE vt <= (SELECT clock_timestamp()) "
+		"ORDER BY vt LIMIT %2$d FOR UPDATE"
+		" SKIP LOCKED) UPDATE pgmq.q_%1$s q SET vt = clock_timestamp() + interval '30 s', read_ct = q.read_ct "
+		"+ 1"
 		" WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.message",
 		queue, ROWS_MAX);
 }
@@ -73,8 +75,9 @@ char *bench_claim_sql(const char *queue)
 char *bench_archive_sql(const char *queue)
 {
 	return xasprintf("WITH gone AS (DELETE FROM pgmq.q_%1$s WHERE msg_id = $1::bigint RETURNING *)"
-	                 " INSERT INTO pgmq.a_%1$s (msg_id, read_ct, enqueued_at, vt, message) SELECT msg_id, read_ct, enqueued_at, vt, message FROM gone",
-	                 queue);
+			 " INSERT INTO pgmq.a_%1$s (msg_id, read_ct, enqueued_at, vt, message) SELECT msg_id, read_ct, "
+			 "enqueued_at, vt, message FROM gone",
+		queue);
 }
 
 void bench_wait_notify(PGconn *conn)
@@ -97,7 +100,9 @@ void bench_wait_notify(PGconn *conn)
 /* The connection string in force; NULL: libpq's variables. */
 static const char *conninfo(const struct bench *b)
 {
-	const char *given = b->db.database ? b->db.database : b->db.settings ? b->db.settings->database : getenv("DATABASE_URL");
+	const char *given = b->db.database   ? b->db.database
+	                    : b->db.settings ? b->db.settings->database
+	                                     : getenv("DATABASE_URL");
 
 	return given && *given ? given : NULL;
 }
@@ -143,8 +148,10 @@ bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 static int daemon_settings(struct bench *b, const char *queue, const char *section)
 {
 	int fd = memfd_create("pgmqd-bench", 0);
-	char *text = xasprintf("[pgmqd]\nchannel = %s\nlog_level = warn\nlog_format = text\nhttp_listen = off\nfallback_poll = 30s\nschedules = no\npoll_when_deaf = 10ms\n"
-	                       "[queue %s]\n%s", b->channel, queue, section);
+	char *text = xasprintf("[pgmqd]\nchannel = %s\nlog_level = warn\nlog_format = text\nhttp_listen = "
+			       "off\nfallback_poll = 30s\nschedules = no\npoll_when_deaf = 10ms\n"
+			       "[queue %s]\n%s",
+		b->channel, queue, section);
 
 	for (size_t i = 0; i < b->noptions; i++) {
 		char *more = xasprintf("%s%s\n", text, b->options[i]);
@@ -190,7 +197,8 @@ static int ready_socket(char *name, size_t size)
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
 	/* an address of nothing but the family: the kernel finds a free name */
-	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a.sun_family)) != 0 || getsockname(fd, (struct sockaddr *)&a, &len) != 0) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)&a, sizeof(a.sun_family)) != 0 ||
+		getsockname(fd, (struct sockaddr *)&a, &len) != 0) {
 		if (fd >= 0)
 			close(fd);
 		return -1;
@@ -260,8 +268,10 @@ static bool ended(struct bench *b, pid_t pid, int status)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return true;
 	if (!bench_interrupted)
-		dbcommand_fail(&b->db, xasprintf("%s ended with %s %d", daemon ? "the pgmqd that was measured" : "a process of the benchmark",
-		                                 WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
+		dbcommand_fail(&b->db, xasprintf("%s ended with %s %d",
+					       daemon ? "the pgmqd that was measured" : "a process of the benchmark",
+					       WIFSIGNALED(status) ? "signal" : "status",
+					       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	return false;
 }
 

@@ -1,4 +1,5 @@
-/* drain.c: `pgmqd bench drain`: how fast a queue that was filled is worked off, against pgmq.read() and pgmq.archive() by 500. */
+/* drain.c: `pgmqd bench drain`: how fast a queue that was filled is worked off, against pgmq.read() and pgmq.archive()
+ * by 500. */
 #include "config.h"
 
 #include "cmd/bench/bench.h"
@@ -23,9 +24,14 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 	const char *params[2] = { queue };
 
 	(void)b;
-	PQclear(bench_must(conn, PQprepare(conn, "read", "SELECT array_agg(msg_id), max(message::text) FROM pgmq.read($1, 30, " FLOOR_BATCH ")", 0, NULL),
+	PQclear(bench_must(conn,
+		PQprepare(conn, "read",
+			"SELECT array_agg(msg_id), max(message::text) FROM pgmq.read($1, 30, " FLOOR_BATCH ")", 0,
+			NULL),
 		"pgmq.read"));
-	PQclear(bench_must(conn, PQprepare(conn, "archive", "SELECT count(*) FROM pgmq.archive($1::text, $2::bigint[])", 0, NULL), "pgmq.archive"));
+	PQclear(bench_must(conn,
+		PQprepare(conn, "archive", "SELECT count(*) FROM pgmq.archive($1::text, $2::bigint[])", 0, NULL),
+		"pgmq.archive"));
 	PQclear(bench_must(conn, PQexec(conn, listen), "listen"));
 	bench_line(out, "listening\n");
 	bench_wait_notify(conn);
@@ -35,7 +41,8 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 		more = !PQgetisnull(res, 0, 0);
 		params[1] = PQgetvalue(res, 0, 0);
 		if (more)
-			PQclear(bench_must(conn, PQexecPrepared(conn, "archive", 2, params, NULL, NULL, 0), "pgmq.archive"));
+			PQclear(bench_must(
+				conn, PQexecPrepared(conn, "archive", 2, params, NULL, NULL, 0), "pgmq.archive"));
 		PQclear(res);
 	}
 	free(listen);
@@ -77,12 +84,14 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 		return false;
 	if (!(floor ? floor_start(b, queue) : b->daemon > 0 || daemon_start(b, queue)))
 		return false;
-	if (!bench_sql(b, "ALTER TABLE pgmq.q_%s DISABLE TRIGGER USER", queue) || !bench_fill(b, queue, b->messages, 0, BODY) ||
+	if (!bench_sql(b, "ALTER TABLE pgmq.q_%s DISABLE TRIGGER USER", queue) ||
+		!bench_fill(b, queue, b->messages, 0, BODY) ||
 		!bench_sql(b, "ALTER TABLE pgmq.q_%s ENABLE TRIGGER USER", queue))
 		return false;
 	last = bench_number(b, "SELECT max(msg_id) FROM pgmq.q_%s", queue);
 	from = bench_number(b, "SELECT extract(epoch FROM clock_timestamp())");
-	if (isnan(last) || isnan(from) || !bench_sql(b, "SELECT pg_notify('%s', '%s')", floor ? queue : b->channel, queue))
+	if (isnan(last) || isnan(from) ||
+		!bench_sql(b, "SELECT pg_notify('%s', '%s')", floor ? queue : b->channel, queue))
 		return false;
 	took = bench_drained(b, queue, (int64_t)last, from);
 	/* with old rows about, pgmqd stays as it would: what it knows of them is part of the measurement */
@@ -120,7 +129,8 @@ bool bench_drain(struct bench *b)
 	ok = ok && (!b->hold_snapshot || bench_daemon_stop(b));
 	PQfinish(holder);
 	if (ok)
-		bench_print_rates(b, b->hold_snapshot ? "messages/s, a snapshot is held" : "messages/s, archived", rows, 2, 0);
+		bench_print_rates(
+			b, b->hold_snapshot ? "messages/s, a snapshot is held" : "messages/s, archived", rows, 2, 0);
 	free(rows[0].values);
 	free(rows[1].values);
 	return ok;

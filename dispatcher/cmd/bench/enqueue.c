@@ -1,4 +1,5 @@
-/* enqueue.c: `pgmqd bench enqueue`: how fast producers are while pgmqd works the queue off, by the way in which they wake it. */
+/* enqueue.c: `pgmqd bench enqueue`: how fast producers are while pgmqd works the queue off, by the way in which they
+ * wake it. */
 #include "config.h"
 
 #include "cmd/bench/bench.h"
@@ -13,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define START_MS 500       /* for the producers to connect, ... */
-#define START_EACH_MS 25   /* and for each of them so much more */
+#define START_MS 500     /* for the producers to connect, ... */
+#define START_EACH_MS 25 /* and for each of them so much more */
 
 /* A way of waking the queue. The notify mode and the trigger of the queue belong together. */
 struct way {
@@ -39,7 +40,8 @@ static int producer_main(struct bench *b, PGconn *conn, int out, const char *que
 	int64_t until = start_ns + b->seconds * 1000000000, sent = 0;
 	const char *params[] = { queue };
 
-	PQclear(bench_must(conn, PQprepare(conn, "send", "SELECT pgmq.send($1::text, '{\"n\": 1}'::jsonb)", 0, NULL), "pgmq.send"));
+	PQclear(bench_must(conn, PQprepare(conn, "send", "SELECT pgmq.send($1::text, '{\"n\": 1}'::jsonb)", 0, NULL),
+		"pgmq.send"));
 	if (bench_now_ns() > start_ns) {
 		fprintf(stderr, "pgmqd bench: a producer took too long to connect\n");
 		return 1;
@@ -91,9 +93,11 @@ static int64_t produce(struct bench *b, const char *queue)
 /* One turn of one way. */
 static bool one_round(struct bench *b, struct bench_row *row, const struct way *w, const char *queue)
 {
-	char *section = xasprintf("plugin = null\nmax_in_flight = %lld\nnotify = %s\n", (long long)b->in_flight, w->notify);
+	char *section = xasprintf(
+		"plugin = null\nmax_in_flight = %lld\nnotify = %s\n", (long long)b->in_flight, w->notify);
 	bool ok = bench_empty(b, queue) && bench_sql(b, "SELECT pgmqd.attach_queue('%s')", queue) &&
-	          bench_sql(b, "ALTER TABLE pgmq.q_%s ENABLE TRIGGER pgmqd_wakeup", queue) && bench_plain_trigger(b, queue, b->channel);
+	          bench_sql(b, "ALTER TABLE pgmq.q_%s ENABLE TRIGGER pgmqd_wakeup", queue) &&
+	          bench_plain_trigger(b, queue, b->channel);
 	int64_t sent = -1;
 
 	ok = ok && (!w->notify || bench_daemon_start(b, queue, section));

@@ -1,7 +1,8 @@
-/* latency.c: `pgmqd bench latency`: from the producer's call to the handler's start, one message after the other on an idle queue.
+/* latency.c: `pgmqd bench latency`: from the producer's call to the handler's start, one message after the other on an
+ * idle queue.
  *
- * Both contenders write "msg_id attempt nanoseconds" into one pipe when a message starts: pgmqd's null plugin by its trace, and the floor, which
- * is LISTEN, a claim, the timestamp and an archive on one blocking connection.
+ * Both contenders write "msg_id attempt nanoseconds" into one pipe when a message starts: pgmqd's null plugin by its
+ * trace, and the floor, which is LISTEN, a claim, the timestamp and an archive on one blocking connection.
  */
 #include "config.h"
 
@@ -19,7 +20,7 @@
 
 /* One round in the making. */
 struct round {
-	int64_t count, first; /* the first message's id; 0: not known yet */
+	int64_t count, first;    /* the first message's id; 0: not known yet */
 	int64_t *sent, *started; /* nanoseconds, by id - first; 0: not yet */
 	int64_t seen;
 	char line[4096]; /* what was read of the pipe and is no whole line yet */
@@ -29,7 +30,8 @@ struct round {
 /* The floor. */
 static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 {
-	char *claim = bench_claim_sql(queue), *archive = bench_archive_sql(queue), *listen = xasprintf("LISTEN %s", queue);
+	char *claim = bench_claim_sql(queue), *archive = bench_archive_sql(queue),
+	     *listen = xasprintf("LISTEN %s", queue);
 
 	PQclear(bench_must(conn, PQexec(conn, "SET enable_seqscan = off"), "set"));
 	PQclear(bench_must(conn, PQprepare(conn, "claim", claim, 0, NULL), "claim"));
@@ -60,7 +62,8 @@ static void note(struct round *r, const char *line)
 {
 	long long id, ns;
 
-	if (sscanf(line, "%lld %*u %lld", &id, &ns) != 2 || id < r->first || id >= r->first + r->count || r->started[id - r->first])
+	if (sscanf(line, "%lld %*u %lld", &id, &ns) != 2 || id < r->first || id >= r->first + r->count ||
+		r->started[id - r->first])
 		return;
 	r->started[id - r->first] = ns;
 	r->seen++;
@@ -174,7 +177,8 @@ bool bench_latency(struct bench *b)
 	ok = queues[1] && bench_plain_trigger(b, queues[0], queues[0]) &&
 	     bench_sql(b, "PREPARE bench_send (text) AS SELECT pgmq.send($1, '{\"n\": 1}'::jsonb)");
 	for (size_t k = 0; ok && b->delayed && k < 2; k++)
-		ok = bench_fill(b, queues[k], b->delayed, 86400, "{\"n\": 1}") && bench_sql(b, "ANALYZE pgmq.q_%s", queues[k]);
+		ok = bench_fill(b, queues[k], b->delayed, 86400, "{\"n\": 1}") &&
+		     bench_sql(b, "ANALYZE pgmq.q_%s", queues[k]);
 	for (int64_t i = 0; ok && i < b->rounds; i++)
 		for (size_t k = 0; ok && k < 2; k++)
 			ok = one_round(b, &rows[k], queues[k], k == 0);

@@ -1,4 +1,5 @@
-/* mail.c: `pgmqd bench mail`: how fast mails leave, against one connection that libcurl sends them over one after the other. */
+/* mail.c: `pgmqd bench mail`: how fast mails leave, against one connection that libcurl sends them over one after the
+ * other. */
 #include "config.h"
 
 #include "cmd/bench/bench.h"
@@ -12,8 +13,8 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char mail_text[] =
-	"Subject: pgmqd bench\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nOne mail of a benchmark. It says nothing.\r\n";
+static const char mail_text[] = "Subject: pgmqd bench\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; "
+				"charset=utf-8\r\n\r\nOne mail of a benchmark. It says nothing.\r\n";
 
 /* The value of an option of the queue: from the command line, else from the environment, else NULL. */
 static const char *value_of(const struct bench *b, const char *key, const char *env)
@@ -21,7 +22,8 @@ static const char *value_of(const struct bench *b, const char *key, const char *
 	size_t len = strlen(key);
 
 	for (size_t i = b->noptions; i-- > 0;)
-		if (strncmp(b->options[i], key, len) == 0 && b->options[i][len + strspn(b->options[i] + len, " ")] == '=') {
+		if (strncmp(b->options[i], key, len) == 0 &&
+			b->options[i][len + strspn(b->options[i] + len, " ")] == '=') {
 			const char *value = strchr(b->options[i], '=') + 1;
 
 			return value + strspn(value, " ");
@@ -109,10 +111,12 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 
 			at = 0;
 			if ((code = curl_easy_perform(c)) != CURLE_OK) {
-				fprintf(stderr, "pgmqd bench: sending a mail without pgmqd: %s\n", curl_easy_strerror(code));
+				fprintf(stderr, "pgmqd bench: sending a mail without pgmqd: %s\n",
+					curl_easy_strerror(code));
 				status = 1;
 			} else {
-				PQclear(bench_must(conn, PQexecPrepared(conn, "archive", 1, &id, NULL, NULL, 0), "archive"));
+				PQclear(bench_must(
+					conn, PQexecPrepared(conn, "archive", 1, &id, NULL, NULL, 0), "archive"));
 			}
 		}
 		PQclear(res);
@@ -138,8 +142,8 @@ static bool daemon_start(struct bench *b, const char *queue)
 	return ok;
 }
 
-/* One turn of one contender, on a queue that is full before it begins; the time is from the first archived mail to the last, so that
- * neither a start nor the first connection counts. */
+/* One turn of one contender, on a queue that is full before it begins; the time is from the first archived mail to the
+ * last, so that neither a start nor the first connection counts. */
 static bool one_round(struct bench *b, struct bench_row *row, const char *queue, const char *body, bool floor)
 {
 	double last, dead;
@@ -156,7 +160,11 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 	dead = bench_number(b, "SELECT count(*) FROM pgmq.q_%s_dlq", queue);
 	if (dead != 0)
 		return !isnan(dead) && !dbcommand_fail(&b->db, xasprintf("%.0f mails were refused for good", dead));
-	bench_add(row, bench_number(b, "SELECT (count(*) - 1) / greatest(extract(epoch FROM max(archived_at) - min(archived_at)), 1e-6) FROM pgmq.a_%s", queue),
+	bench_add(row,
+		bench_number(b,
+			"SELECT (count(*) - 1) / greatest(extract(epoch FROM max(archived_at) - min(archived_at)), "
+			"1e-6) FROM pgmq.a_%s",
+			queue),
 		b->messages);
 	return true;
 }
@@ -171,7 +179,9 @@ bool bench_mail(struct bench *b)
 	if (!host)
 		return !dbcommand_usage(&b->db, "--smtp takes HOST:PORT");
 	free(host);
-	body = xasprintf("{\"to\": \"%s\", \"subject\": \"pgmqd bench\", \"text\": \"One mail of a benchmark. It says nothing.\"}", b->to);
+	body = xasprintf("{\"to\": \"%s\", \"subject\": \"pgmqd bench\", \"text\": \"One mail of a benchmark. It says "
+			 "nothing.\"}",
+		b->to);
 	if (strpbrk(b->to, "\"'\\$") || b->messages < 2) {
 		dbcommand_usage(&b->db, "--to takes a bare address, and --messages 2 at the least");
 		ok = false;

@@ -51,16 +51,19 @@ struct column {
 };
 
 /* Adds the ratios of every row to the base. */
-static void add_ratios(cJSON *row, const struct column *columns, const struct bench_row *r, const struct bench_row *base)
+static void add_ratios(
+	cJSON *row, const struct column *columns, const struct bench_row *r, const struct bench_row *base)
 {
 	cJSON *ratio = cJSON_AddObjectToObject(row, "ratio");
 
 	for (const struct column *c = columns; c->title; c++)
-		cJSON_AddNumberToObject(ratio, c->key, quantile(base, c->q) > 0 ? quantile(r, c->q) / quantile(base, c->q) : 0);
+		cJSON_AddNumberToObject(
+			ratio, c->key, quantile(base, c->q) > 0 ? quantile(r, c->q) / quantile(base, c->q) : 0);
 }
 
 /* All of it as one JSON object in one line. */
-static void print_json(const struct bench *b, const char *unit, const struct column *columns, const struct bench_row *rows, size_t n, size_t base)
+static void print_json(const struct bench *b, const char *unit, const struct column *columns,
+	const struct bench_row *rows, size_t n, size_t base)
 {
 	cJSON *top = cJSON_CreateObject(), *list;
 	char *text;
@@ -89,7 +92,8 @@ static void print_json(const struct bench *b, const char *unit, const struct col
 }
 
 /* A table for people; the last column is the first figure's ratio to the base's. */
-static void print_table(const char *what, int digits, const struct column *columns, const struct bench_row *rows, size_t n, size_t base)
+static void print_table(
+	const char *what, int digits, const struct column *columns, const struct bench_row *rows, size_t n, size_t base)
 {
 	double first = quantile(&rows[base], columns[0].q);
 
@@ -107,7 +111,8 @@ static void print_table(const char *what, int digits, const struct column *colum
 
 void bench_print_latency(const struct bench *b, const char *what, const struct bench_row *rows, size_t n, size_t base)
 {
-	static const struct column columns[] = { { "p50", "p50", 0.5 }, { "p90", "p90", 0.9 }, { "p99", "p99", 0.99 }, { "most", "most", 1 }, { 0 } };
+	static const struct column columns[] = { { "p50", "p50", 0.5 }, { "p90", "p90", 0.9 }, { "p99", "p99", 0.99 },
+		{ "most", "most", 1 }, { 0 } };
 
 	if (b->json)
 		print_json(b, "ms", columns, rows, n, base);
@@ -117,7 +122,8 @@ void bench_print_latency(const struct bench *b, const char *what, const struct b
 
 void bench_print_rates(const struct bench *b, const char *what, const struct bench_row *rows, size_t n, size_t base)
 {
-	static const struct column columns[] = { { "median", "median", 0.5 }, { "least", "least", 0 }, { "most", "most", 1 }, { 0 } };
+	static const struct column columns[] = { { "median", "median", 0.5 }, { "least", "least", 0 },
+		{ "most", "most", 1 }, { 0 } };
 
 	if (b->json)
 		print_json(b, "messages/s", columns, rows, n, base);

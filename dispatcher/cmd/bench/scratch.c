@@ -61,19 +61,25 @@ const char *bench_queue(struct bench *b, const char *suffix, bool attached)
 
 bool bench_no_trigger(struct bench *b, const char *queue)
 {
-	return bench_sql(b, "DROP TRIGGER IF EXISTS plain_notify ON pgmq.q_%s", queue) && bench_sql(b, "SELECT pgmqd.detach_queue('%s')", queue);
+	return bench_sql(b, "DROP TRIGGER IF EXISTS plain_notify ON pgmq.q_%s", queue) &&
+	       bench_sql(b, "SELECT pgmqd.detach_queue('%s')", queue);
 }
 
 bool bench_plain_trigger(struct bench *b, const char *queue, const char *channel)
 {
 	if (!b->notifier) {
 		b->notifier = xasprintf("pgmq.%s_notify()", queue);
-		if (!bench_sql(b, "CREATE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN PERFORM pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]);"
-		                  " RETURN NULL; END$f$", b->notifier))
+		if (!bench_sql(b,
+			    "CREATE FUNCTION %s RETURNS trigger LANGUAGE plpgsql AS $f$BEGIN PERFORM "
+			    "pg_catalog.pg_notify(TG_ARGV[0], TG_ARGV[1]);"
+			    " RETURN NULL; END$f$",
+			    b->notifier))
 			return false;
 	}
-	return bench_sql(b, "CREATE OR REPLACE TRIGGER plain_notify AFTER INSERT ON pgmq.q_%s FOR EACH STATEMENT EXECUTE FUNCTION %.*s('%s', '%s')", queue,
-	                 (int)strlen(b->notifier) - 2, b->notifier, channel, queue);
+	return bench_sql(b,
+		"CREATE OR REPLACE TRIGGER plain_notify AFTER INSERT ON pgmq.q_%s FOR EACH STATEMENT EXECUTE FUNCTION "
+		"%.*s('%s', '%s')",
+		queue, (int)strlen(b->notifier) - 2, b->notifier, channel, queue);
 }
 
 bool bench_empty(struct bench *b, const char *queue)
@@ -88,8 +94,9 @@ bool bench_fill(struct bench *b, const char *queue, int64_t n, int64_t delay_s, 
 	for (int64_t done = 0; ok && done < n; done += FILL_AT_ONCE) {
 		int64_t count = n - done < FILL_AT_ONCE ? n - done : FILL_AT_ONCE;
 
-		ok = bench_sql(b, "SELECT count(*) FROM pgmq.send_batch('%s', array_fill($m$%s$m$::jsonb, ARRAY[%lld]), %lld)", queue, body,
-		               (long long)count, (long long)delay_s);
+		ok = bench_sql(b,
+			"SELECT count(*) FROM pgmq.send_batch('%s', array_fill($m$%s$m$::jsonb, ARRAY[%lld]), %lld)",
+			queue, body, (long long)count, (long long)delay_s);
 	}
 	return ok;
 }
@@ -108,10 +115,13 @@ double bench_drained(struct bench *b, const char *queue, int64_t last, double fr
 			return NAN;
 		}
 		nanosleep(&pause, NULL);
-		double found = bench_number(b, "SELECT count(*) FROM pgmq.a_%s WHERE msg_id = %lld", queue, (long long)last);
+		double found = bench_number(
+			b, "SELECT count(*) FROM pgmq.a_%s WHERE msg_id = %lld", queue, (long long)last);
 		if (isnan(found))
 			return NAN;
-		there = found > 0 && bench_number(b, "SELECT count(*) FROM (SELECT FROM pgmq.q_%s WHERE vt < 'infinity' LIMIT 1) q", queue) == 0;
+		there = found > 0 &&
+		        bench_number(b, "SELECT count(*) FROM (SELECT FROM pgmq.q_%s WHERE vt < 'infinity' LIMIT 1) q",
+				queue) == 0;
 	}
 	return bench_number(b, "SELECT extract(epoch FROM max(archived_at)) - %.6f FROM pgmq.a_%s", from, queue);
 }
@@ -128,8 +138,9 @@ void bench_remove(struct bench *b)
 	if (b->nqueues && PQtransactionStatus(b->db.conn) != PQTRANS_IDLE)
 		PQclear(PQexec(b->db.conn, "ROLLBACK"));
 	for (size_t i = 0; i < b->nqueues; i++) {
-		remove_by(b, xasprintf("SELECT pgmq.drop_queue(m.queue_name) FROM pgmq.meta m WHERE m.queue_name IN ('%s', pgmqd.dead_letter_queue('%s'))",
-		                       b->queues[i], b->queues[i]));
+		remove_by(b, xasprintf("SELECT pgmq.drop_queue(m.queue_name) FROM pgmq.meta m WHERE m.queue_name IN "
+				       "('%s', pgmqd.dead_letter_queue('%s'))",
+				     b->queues[i], b->queues[i]));
 		remove_by(b, xasprintf("DELETE FROM pgmqd.refunds WHERE queue = '%s'", b->queues[i]));
 		remove_by(b, xasprintf("DELETE FROM pgmqd.mail_log WHERE queue = '%s'", b->queues[i]));
 		free(b->queues[i]);

@@ -1,12 +1,14 @@
-/* db.c: the checks of `pgmqd doctor` that take more than a look into the catalogue: connection, clock, schema, notifications, a message. */
+/* db.c: the checks of `pgmqd doctor` that take more than a look into the catalogue: connection, clock, schema,
+ * notifications, a message. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "cmd/doctor/doctor.h"
 
-#include "settings/settings.h"
+#include "base/xalloc.h"
 #include "cmd/sqlfile.h"
 #include "process/stats.h"
-#include "base/xalloc.h"
+#include "settings/settings.h"
 
 #include <inttypes.h>
 #include <poll.h>
@@ -14,30 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
-#include <time.h>
 
 #define NOTIFY_MS 2000
 #define SKEW_WARN_MS 2000
 #define SKEW_FAIL_MS 30000
 #define PROBE "pgmqd_probe" /* the queue that is made for a message of ours */
-
-/* Microseconds since 1970. */
-static int64_t real_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-/* Microseconds of a clock that nobody sets. */
-static int64_t mono_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
 
 /* ---- the connection ---- */
 
@@ -61,8 +44,8 @@ void doctor_disconnect(struct doctor *d)
 /* The role that the dispatcher connects as: that of the settings, where we came in by -d. */
 static char *dispatcher_role(const struct doctor *d)
 {
-	PQconninfoOption *options =
-		d->db.database && d->db.settings ? PQconninfoParse(d->db.settings->database, NULL) : NULL;
+	PQconninfoOption *options = d->db.database && d->db.settings ? PQconninfoParse(d->db.settings->database, NULL)
+	                                                             : NULL;
 	char *role = NULL;
 
 	for (PQconninfoOption *o = options; o && o->keyword; o++)
@@ -153,12 +136,12 @@ void doctor_clock(struct doctor *d)
 	int64_t best = INT64_MAX, skew = 0;
 
 	for (int i = 0; i < 3; i++) { /* the shortest way there and back tells most */
-		int64_t began = mono_us(), here = real_us(), took;
+		int64_t began = clock_monotonic_us(), here = clock_realtime_us(), took;
 		PGresult *res = doctor_query(d, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
 
 		if (!res)
 			return;
-		took = mono_us() - began;
+		took = clock_monotonic_us() - began;
 		if (took < best) {
 			best = took;
 			skew = (strtoll(PQgetvalue(res, 0, 0), NULL, 10) - here - took / 2) / 1000;
@@ -196,9 +179,8 @@ static bool file_is_pending(struct doctor *d, const struct sql_file *f, bool kno
 	pending = PQntuples(res) == 1 && PQgetisnull(res, 0, 0) && strcmp(f->name, "000_demo_app.sql") != 0;
 	if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "f") == 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, f->name,
-			xasprintf(
-				"let pgmqd be of the version that migrated the database; or, if %s was edited, put"
-				" the old file back",
+			xasprintf("let pgmqd be of the version that migrated the database; or, if %s was edited, put"
+				  " the old file back",
 				f->path),
 			NULL, "it is not the file that was applied");
 	PQclear(res);
@@ -213,8 +195,8 @@ static void tell_pending(struct doctor *d, const struct sql_dir *dir, bool known
 
 	for (size_t i = 0; i < dir->n; i++)
 		if (file_is_pending(d, &dir->files[i], known)) {
-			char *more =
-				xasprintf("%s%s%s", pending ? pending : "", pending ? ", " : "", dir->files[i].name);
+			char *more = xasprintf(
+				"%s%s%s", pending ? pending : "", pending ? ", " : "", dir->files[i].name);
 
 			free(pending);
 			pending = more;
@@ -276,7 +258,8 @@ void doctor_schema(struct doctor *d)
 	}
 	if (known && may && !(d->have & DOCTOR_SCHEMA))
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
-			xstrdup("restore schema pgmq from a backup, or DELETE FROM pgmqd.schema_version and run pgmqd migrate"),
+			xstrdup("restore schema pgmq from a backup, or DELETE FROM pgmqd.schema_version and run pgmqd "
+				"migrate"),
 			NULL, "schema pgmq, with the queues, is gone");
 	sql_dir_free(&dir);
 }
@@ -288,7 +271,7 @@ static double wait_notify(struct doctor *d, const char *payload, int64_t began)
 {
 	for (;;) {
 		struct pollfd p = { .fd = PQsocket(d->ear), .events = POLLIN };
-		int64_t left = NOTIFY_MS - (mono_us() - began) / 1000;
+		int64_t left = NOTIFY_MS - (clock_monotonic_us() - began) / 1000;
 		PGnotify *n;
 		bool mine = false;
 
@@ -297,7 +280,7 @@ static double wait_notify(struct doctor *d, const char *payload, int64_t began)
 			PQfreemem(n);
 		}
 		if (mine)
-			return (double)(mono_us() - began) / 1000;
+			return (double)(clock_monotonic_us() - began) / 1000;
 		if (left <= 0 || poll(&p, 1, (int)left) <= 0 || !PQconsumeInput(d->ear))
 			return -1;
 	}
@@ -333,7 +316,7 @@ static bool listen_here(struct doctor *d, char **error)
 	if (*error)
 		return false;
 	sql = xasprintf("!doctor %d", PQbackendPID(d->ear));
-	bool heard = wait_notify(d, sql, mono_us()) >= 0;
+	bool heard = wait_notify(d, sql, clock_monotonic_us()) >= 0;
 	free(sql);
 	return heard;
 }
@@ -345,20 +328,17 @@ void doctor_pooler(struct doctor *d)
 
 	if (is_pooled(d)) {
 		doctor_tell(d, needed ? PGMQD_CHECK_FAIL : PGMQD_CHECK_WARN, "",
-			xasprintf(
-				"set %s to the server itself (its own port, 5432 as a rule), or to a pool in session"
-				" mode",
+			xasprintf("set %s to the server itself (its own port, 5432 as a rule), or to a pool in session"
+				  " mode",
 				setting),
 			NULL,
 			"a transaction pooler is in between: notifications do not come through, so queues are polled"
-			" every %" PRId64
-			" ms",
+			" every %" PRId64 " ms",
 			d->db.settings ? d->db.settings->poll_when_deaf : 1000);
 	} else if (!listen_here(d, &error)) {
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
-			xasprintf(
-				"set %s to the server itself; see the check \"notify queue\" as well, and the"
-				" server's log",
+			xasprintf("set %s to the server itself; see the check \"notify queue\" as well, and the"
+				  " server's log",
 				setting),
 			NULL, "a notification to ourselves %s%s",
 			error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
@@ -383,7 +363,7 @@ void doctor_notify(struct doctor *d)
 
 	for (int i = 0; queues && i < PQntuples(queues); i++) {
 		const char *queue = PQgetvalue(queues, i, 0);
-		int64_t began = mono_us();
+		int64_t began = clock_monotonic_us();
 		PGresult *res = PQexec(d->db.conn, PQgetvalue(queues, i, 1));
 		double ms = PQresultStatus(res) == PGRES_TUPLES_OK ? wait_notify(d, queue, began) : -1;
 
@@ -411,7 +391,7 @@ static bool step(struct doctor *d, const char *what, const char *remedy, const c
 		*value = xstrdup(PQgetvalue(res, 0, 0));
 	if (!good) {
 		char *error = PQresultStatus(res) == PGRES_TUPLES_OK ? xstrdup("there was no answer")
-								     : dbcommand_error(d->db.conn, res);
+		                                                     : dbcommand_error(d->db.conn, res);
 
 		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup(remedy), NULL, "a message of ours could not be %s: %s",
 			what, error);
@@ -425,7 +405,7 @@ static bool step(struct doctor *d, const char *what, const char *remedy, const c
 static void probe_message(struct doctor *d)
 {
 	static const char again[] = "see the checks \"pgmq\" and \"grants\"; pgmqd migrate makes what is missing";
-	int64_t began = mono_us();
+	int64_t began = clock_monotonic_us();
 	char *id = NULL, *sql;
 	double ms;
 
@@ -434,9 +414,8 @@ static void probe_message(struct doctor *d)
 	ms = wait_notify(d, PROBE, began);
 	if (ms < 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, "",
-			xasprintf(
-				"psql -f %s/020_pgmqd.sql makes pgmqd.wakeup() anew; SELECT pgmqd.setting('channel')"
-				" must be \"%s\", the channel of pgmqd.conf",
+			xasprintf("psql -f %s/020_pgmqd.sql makes pgmqd.wakeup() anew; SELECT pgmqd.setting('channel')"
+				  " must be \"%s\", the channel of pgmqd.conf",
 				doctor_sql_dir(d), doctor_channel(d)),
 			NULL,
 			"nothing was heard of a message that was put into a queue: the trigger's function does not"
@@ -448,7 +427,7 @@ static void probe_message(struct doctor *d)
 		if (step(d, "archived", again, sql, NULL) && ms >= 0)
 			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
 				"one of ours was sent, heard of, claimed and archived in %.1f ms",
-				(double)(mono_us() - began) / 1000);
+				(double)(clock_monotonic_us() - began) / 1000);
 	}
 	free(sql);
 	free(id);
@@ -456,8 +435,8 @@ static void probe_message(struct doctor *d)
 
 void doctor_probe(struct doctor *d)
 {
-	PGresult *res =
-		doctor_query(d, "SELECT has_schema_privilege('pgmq', 'CREATE'), pg_try_advisory_lock(1885826417, 2)");
+	PGresult *res = doctor_query(
+		d, "SELECT has_schema_privilege('pgmq', 'CREATE'), pg_try_advisory_lock(1885826417, 2)");
 	bool may = res && strcmp(PQgetvalue(res, 0, 0), "t") == 0,
 	     alone = res && strcmp(PQgetvalue(res, 0, 1), "t") == 0;
 

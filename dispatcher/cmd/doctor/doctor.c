@@ -1,18 +1,18 @@
 /* doctor.c: the command `pgmqd doctor`: goes through one table of checks, and mends what is safe to mend.
  *
- * Each finding says what was seen, and when it is not well, exactly what to do about it. A check that needs what another one found missing
- * is left out, so that one fault is told once.
+ * Each finding says what was seen, and when it is not well, exactly what to do about it. A check that needs what
+ * another one found missing is left out, so that one fault is told once.
  */
 #include "config.h"
 
 #include "cmd/doctor/doctor.h"
 
-#include "cmd/cmd.h"
 #include "base/log.h"
-#include "process/proc.h"
-#include "settings/settings.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
+#include "process/proc.h"
+#include "settings/settings.h"
 
 #include <getopt.h>
 #include <stdarg.h>
@@ -23,21 +23,23 @@
 #include <unistd.h>
 
 static const char help[] =
-	"Usage: pgmqd doctor [-c FILE] [-e FILE] [-d CONNINFO] [--fix] [--json] [--read-only] [--sql-dir DIR] [--snapshot-age AGE]\n"
+	"Usage: pgmqd doctor [-c FILE] [-e FILE] [-d CONNINFO] [--fix] [--json] [--read-only] [--sql-dir DIR] "
+	"[--snapshot-age AGE]\n"
 	"\n"
-	"Looks at everything that pgmqd needs, and tells what is wrong and what to do about it: settings, plugins, mail server, templates,\n"
+	"Looks at everything that pgmqd needs, and tells what is wrong and what to do about it: settings, plugins, "
+	"mail server, templates,\n"
 	"connection, roles, queues, triggers, functions, notifications, schedules, vacuum, clocks.\n"
 	"\n"
 	"      --fix                print a plan of what can be mended safely, apply it, and look again\n"
 	"      --json               print one JSON object instead of text\n"
 	"      --read-only          do without the message through a queue made for it, pgmqd_probe\n"
 	"      --sql-dir DIR        the files of pgmqd migrate (default: $PGMQD_SQL_DIR, else the settings file's)\n"
-	"      --snapshot-age AGE   tell of transactions that have kept vacuum from its work for so long, as PostgreSQL writes it\n"
-	"                           (default: 5min)\n"
-	DBCOMMAND_HELP
-	"  -h, --help               this text\n"
+	"      --snapshot-age AGE   tell of transactions that have kept vacuum from its work for so long, as "
+	"PostgreSQL writes it\n"
+	"                           (default: 5min)\n" DBCOMMAND_HELP "  -h, --help               this text\n"
 	"\n"
-	"Without -c the settings are those of `pgmqd run`; with -d alone none are read. Ends with 0 when all is well, with 1 when\n"
+	"Without -c the settings are those of `pgmqd run`; with -d alone none are read. Ends with 0 when all is well, "
+	"with 1 when\n"
 	"there is something to look at, with 2 when something is broken, and after a wrong command line.\n";
 
 enum { OPT_FIX = 256, OPT_JSON, OPT_READ_ONLY, OPT_SQL_DIR, OPT_AGE };
@@ -89,7 +91,9 @@ void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy
 	va_end(ap);
 	d->findings = xrealloc(d->findings, d->nfindings + 1, sizeof(*d->findings));
 	f = &d->findings[d->nfindings++];
-	*f = (struct doctor_finding){ .check = d->now, .status = status, .remedy = remedy ? remedy : xstrdup(fix), .fix = fix };
+	*f = (struct doctor_finding){
+		.check = d->now, .status = status, .remedy = remedy ? remedy : xstrdup(fix), .fix = fix
+	};
 	f->subject = xstrdup(subject ? subject : "");
 	f->seen = xoneline(seen);
 	free(seen);
@@ -142,9 +146,9 @@ PGresult *doctor_query(struct doctor *d, const char *sql)
 		return res;
 	error = dbcommand_error(d->db.conn, res);
 	doctor_tell(d, denied ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
-	            xstrdup(denied ? "look as the owner of schema pgmqd: name its connection with -d, beside -c"
-	                           : "see the check \"schema\"; when that is well, tell the authors of pgmqd"),
-	            NULL, "cannot look: %s", error);
+		xstrdup(denied ? "look as the owner of schema pgmqd: name its connection with -d, beside -c"
+			       : "see the check \"schema\"; when that is well, tell the authors of pgmqd"),
+		NULL, "cannot look: %s", error);
 	free(error);
 	PQclear(res);
 	if (PQstatus(d->db.conn) != CONNECTION_OK)
@@ -163,8 +167,8 @@ void doctor_rows(struct doctor *d, const char *sql)
 	PGresult *res = doctor_query(d, sql);
 
 	for (int i = 0; res && i < PQntuples(res); i++)
-		doctor_tell(d, atoi(PQgetvalue(res, i, 0)), PQgetvalue(res, i, 1), copied(res, i, 3), copied(res, i, 4), "%s",
-		            PQgetvalue(res, i, 2));
+		doctor_tell(d, atoi(PQgetvalue(res, i, 0)), PQgetvalue(res, i, 1), copied(res, i, 3), copied(res, i, 4),
+			"%s", PQgetvalue(res, i, 2));
 	PQclear(res);
 }
 
@@ -285,8 +289,9 @@ static void mend(struct doctor *d)
 /* Reads the command line; -1, or the exit status. */
 static int read_arguments(struct doctor *d, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "fix", no_argument, NULL, OPT_FIX }, { "json", no_argument, NULL, OPT_JSON },
-		{ "read-only", no_argument, NULL, OPT_READ_ONLY }, { "sql-dir", required_argument, NULL, OPT_SQL_DIR },
+	static const struct option longs[] = { DBCOMMAND_LONGS, { "fix", no_argument, NULL, OPT_FIX },
+		{ "json", no_argument, NULL, OPT_JSON }, { "read-only", no_argument, NULL, OPT_READ_ONLY },
+		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR },
 		{ "snapshot-age", required_argument, NULL, OPT_AGE }, { 0 } };
 	int c;
 

@@ -53,8 +53,8 @@ struct doctor {
 void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
-/* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the dispatcher's role. NULL
- * after a finding. */
+/* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the
+ * dispatcher's role. NULL after a finding. */
 PGresult *doctor_query(struct doctor *d, const char *sql);
 /* The same, and each of its rows is a finding: status, subject, seen, remedy, fix. */
 void doctor_rows(struct doctor *d, const char *sql);

@@ -1,15 +1,16 @@
 /* local.c: what `pgmqd doctor` can see without the database: settings, plugins and what they need, templates. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "cmd/doctor/doctor.h"
 
-#include "worker/plugin_call.h"
-#include "worker/plugin.h"
-#include "settings/settings.h"
 #include "base/sqltext.h"
-#include "process/stats.h"
-#include "template/template.h"
 #include "base/xalloc.h"
+#include "process/stats.h"
+#include "settings/settings.h"
+#include "template/template.h"
+#include "worker/plugin.h"
+#include "worker/plugin_call.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -106,14 +107,14 @@ static void ask_plugin(const struct settings *s, const struct queue_settings *q,
 /* Reads all that the process has to say within its time; the rest is killed. The status is as from waitpid(2). */
 static char *collect(pid_t pid, int fd, int *status)
 {
-	int64_t end = stats_now_ms() + PLUGIN_MS;
+	int64_t end = clock_monotonic_ms() + PLUGIN_MS;
 	size_t len = 0, room = 4096;
 	char *text = xmalloc(room);
 	ssize_t n = 1;
 
 	while (n > 0 || (n < 0 && errno == EINTR)) {
 		struct pollfd p = { .fd = fd, .events = POLLIN };
-		int64_t left = end - stats_now_ms();
+		int64_t left = end - clock_monotonic_ms();
 
 		if (left <= 0 || poll(&p, 1, (int)left) == 0)
 			break;
@@ -238,7 +239,7 @@ static cJSON *read_sample(const char *dir, const char *name, const char *lang, c
 		FILE *f;
 
 		*path = i == 0 ? xasprintf("%s/samples/%s.%s.json", dir, name, lang)
-			       : xasprintf("%s/samples/%s.json", dir, name);
+		               : xasprintf("%s/samples/%s.json", dir, name);
 		f = fopen(*path, "re");
 		if (f && getdelim(&text, &size, '\0', f) > 0) {
 			vars = cJSON_Parse(text);
@@ -270,9 +271,8 @@ static void try_template(void *arg, const char *name, const char *lang)
 			"%s is no JSON object, so the template was not tried", path);
 	} else if (template_render(t->set, name, lang, vars, &r) != 0) {
 		doctor_tell(t->d, PGMQD_CHECK_FAIL, subject,
-			xasprintf(
-				"mend the template, or its sample %s; pgmqd render %s --lang %s --data %s"
-				" --template-dir %s shows it",
+			xasprintf("mend the template, or its sample %s; pgmqd render %s --lang %s --data %s"
+				  " --template-dir %s shows it",
 				path, name, lang, path, t->dir),
 			NULL, "%s", r.error);
 		template_result_free(&r);

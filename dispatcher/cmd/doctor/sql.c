@@ -1,7 +1,8 @@
 /* sql.c: the checks of `pgmqd doctor` that are one statement each. They look and change nothing.
  *
- * A row is a finding: status (0 well, 1 worth a look, 2 broken), subject, what was seen, remedy, and fix where --fix may do it. Parameters:
- * $1 the queues' names as text[] ({}: all that are in the database), $2 the channel, $3 an age, $4 the dispatcher's role.
+ * A row is a finding: status (0 well, 1 worth a look, 2 broken), subject, what was seen, remedy, and fix where --fix
+ * may do it. Parameters: $1 the queues' names as text[] ({}: all that are in the database), $2 the channel, $3 an age,
+ * $4 the dispatcher's role.
  */
 #include "config.h"
 
@@ -9,9 +10,9 @@
 
 /* The queues that are meant, as a table "queues": q, the name, and t, the name in tables. */
 #define QUEUES                                                                                                         \
-	"queues AS (SELECT q, lower(q) AS t FROM unnest($1::text[]) q UNION ALL SELECT m.queue_name," \
-	" lower(m.queue_name) FROM pgmq.meta m" \
-	" WHERE $1 = '{}' AND m.queue_name NOT LIKE 'pgmqd\\_probe%' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE" \
+	"queues AS (SELECT q, lower(q) AS t FROM unnest($1::text[]) q UNION ALL SELECT m.queue_name,"                  \
+	" lower(m.queue_name) FROM pgmq.meta m"                                                                        \
+	" WHERE $1 = '{}' AND m.queue_name NOT LIKE 'pgmqd\\_probe%' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE"    \
 	" lower(m.queue_name) = lower(o.queue_name) || '_dlq'))"
 
 /* An ordinary table, or none. */
@@ -34,7 +35,8 @@ const char doctor_sql_role[] =
 	" programs on the server' END), '') AS too"
 	" FROM pg_roles WHERE rolname = $4) r";
 
-/* What the dispatcher reads and writes; where columns are named, the right on these is enough. Only an owner can give what is missing. */
+/* What the dispatcher reads and writes; where columns are named, the right on these is enough. Only an owner can give
+ * what is missing. */
 const char doctor_sql_grants[] =
 	"WITH " QUEUES ","
 	" needed (s, t, p, columns) AS (SELECT 'pgmq', 'q_' || t, p, c FROM queues, (VALUES ('SELECT',"
@@ -95,20 +97,27 @@ const char doctor_sql_queues[] =
 	"WITH " QUEUES ","
 	" seen AS (SELECT q, EXISTS (SELECT FROM pgmq.meta m WHERE lower(m.queue_name) = t) AS known, qt.oid AS qt,"
 	" at.oid AS at, dt.oid AS dt"
-	" FROM queues" TABLE("qt", "pgmq", "'q_' || t") TABLE("at", "pgmq", "'a_' || t") TABLE("dt", "pgmq", "'q_' || t || '_dlq'") ")"
-	" SELECT CASE WHEN qt IS NULL OR at IS NULL OR dt IS NULL OR NOT known THEN 2 ELSE 0 END, q, CASE WHEN qt IS"
-	" NULL THEN 'the queue does not exist'"
-	" WHEN NOT known THEN 'pgmq.meta does not know the queue, so pgmq''s own functions do not find it'"
-	" WHEN at IS NULL THEN 'its archive does not exist, so nothing can be settled' WHEN dt IS NULL THEN 'it has"
-	" no dead-letter queue: what fails for good is tried for ever'"
-	" ELSE 'it is there, with its archive and dead-letter queue' END,"
-	" CASE WHEN qt IS NOT NULL AND known AND at IS NULL THEN format('restore pgmq.%I from a backup, or SELECT"
-	" pgmq.create(%L), which makes what is missing', 'a_' || lower(q), q) END,"
-	" CASE WHEN qt IS NULL AND q ~ '^[a-z_][a-z0-9_]{0,42}$' OR dt IS NULL AND at IS NOT NULL AND known THEN"
-	" format('SELECT pgmqd.create_queue(%L)', q)"
-	" WHEN qt IS NOT NULL AND NOT known THEN format('INSERT INTO pgmq.meta (queue_name, is_partitioned,"
-	" is_unlogged) VALUES (%L, false, false)', q)"
-	" WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
+	" FROM queues" TABLE("qt", "pgmq", "'q_' || t") TABLE("at", "pgmq", "'a_' || t") TABLE("dt", "pgmq",
+		"'q_' || t || '_dlq'") ")"
+				       " SELECT CASE WHEN qt IS NULL OR at IS NULL OR dt IS NULL OR NOT known THEN 2 "
+				       "ELSE 0 END, q, CASE WHEN qt IS"
+				       " NULL THEN 'the queue does not exist'"
+				       " WHEN NOT known THEN 'pgmq.meta does not know the queue, so pgmq''s own "
+				       "functions do not find it'"
+				       " WHEN at IS NULL THEN 'its archive does not exist, so nothing can be settled' "
+				       "WHEN dt IS NULL THEN 'it has"
+				       " no dead-letter queue: what fails for good is tried for ever'"
+				       " ELSE 'it is there, with its archive and dead-letter queue' END,"
+				       " CASE WHEN qt IS NOT NULL AND known AND at IS NULL THEN format('restore "
+				       "pgmq.%I from a backup, or SELECT"
+				       " pgmq.create(%L), which makes what is missing', 'a_' || lower(q), q) END,"
+				       " CASE WHEN qt IS NULL AND q ~ '^[a-z_][a-z0-9_]{0,42}$' OR dt IS NULL AND at "
+				       "IS NOT NULL AND known THEN"
+				       " format('SELECT pgmqd.create_queue(%L)', q)"
+				       " WHEN qt IS NOT NULL AND NOT known THEN format('INSERT INTO pgmq.meta "
+				       "(queue_name, is_partitioned,"
+				       " is_unlogged) VALUES (%L, false, false)', q)"
+				       " WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
 
 /* The trigger by which a queue tells of new messages. */
 const char doctor_sql_wakeups[] =
@@ -141,22 +150,29 @@ const char doctor_sql_triggers[] =
 	" 'handle_completed_checkup'),"
 	" ('on_new_appointment', 'appointments', 'handle_new_appointment'), ('on_payment_status_change', 'payments',"
 	" 'handle_payment_status_change')),"
-	" seen AS (SELECT w.*, c.oid, tr.tgenabled, p.proname FROM wanted w" TABLE("c", "public", "w.tab")
-	" LEFT JOIN pg_trigger tr ON tr.tgrelid = c.oid AND tr.tgname = w.name LEFT JOIN pg_proc p ON p.oid ="
-	" tr.tgfoid)"
-	" SELECT CASE WHEN oid IS NULL OR tgenabled IN ('O', 'A') AND proname = func THEN 0 ELSE 2 END, name,"
-	" CASE WHEN oid IS NULL THEN format('not connected, since there is no table public.%s', tab)"
-	" WHEN tgenabled IS NULL THEN format('public.%s has no such trigger: its changes become no messages', tab)"
-	" WHEN tgenabled NOT IN ('O', 'A') THEN format('it is disabled: changes of public.%s become no messages',"
-	" tab)"
-	" WHEN proname <> func THEN format('it calls %s() instead of %s()', proname, func) ELSE format('connected"
-	" with public.%s', tab) END,"
-	" CASE WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE public.%I ENABLE TRIGGER %I, unless somebody"
-	" meant it so', tab, name)"
-	" WHEN proname <> func THEN format('DROP TRIGGER %I ON public.%I, then SELECT * FROM"
-	" pgmqd.connect_application()', name, tab) END,"
-	" CASE WHEN oid IS NOT NULL AND tgenabled IS NULL THEN 'SELECT * FROM pgmqd.connect_application()' END FROM"
-	" seen";
+	" seen AS (SELECT w.*, c.oid, tr.tgenabled, p.proname FROM wanted w" TABLE("c", "public",
+		"w.tab") " LEFT JOIN pg_trigger tr ON tr.tgrelid = c.oid AND tr.tgname = w.name LEFT JOIN pg_proc p ON "
+			 "p.oid ="
+			 " tr.tgfoid)"
+			 " SELECT CASE WHEN oid IS NULL OR tgenabled IN ('O', 'A') AND proname = func THEN 0 ELSE 2 "
+			 "END, name,"
+			 " CASE WHEN oid IS NULL THEN format('not connected, since there is no table public.%s', tab)"
+			 " WHEN tgenabled IS NULL THEN format('public.%s has no such trigger: its changes become no "
+			 "messages', tab)"
+			 " WHEN tgenabled NOT IN ('O', 'A') THEN format('it is disabled: changes of public.%s become "
+			 "no messages',"
+			 " tab)"
+			 " WHEN proname <> func THEN format('it calls %s() instead of %s()', proname, func) ELSE "
+			 "format('connected"
+			 " with public.%s', tab) END,"
+			 " CASE WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE public.%I ENABLE TRIGGER %I, "
+			 "unless somebody"
+			 " meant it so', tab, name)"
+			 " WHEN proname <> func THEN format('DROP TRIGGER %I ON public.%I, then SELECT * FROM"
+			 " pgmqd.connect_application()', name, tab) END,"
+			 " CASE WHEN oid IS NOT NULL AND tgenabled IS NULL THEN 'SELECT * FROM "
+			 "pgmqd.connect_application()' END FROM"
+			 " seen";
 
 const char doctor_sql_trigger_errors[] =
 	"SELECT CASE WHEN n = 0 THEN 0 ELSE 1 END, '', CASE WHEN n = 0 THEN 'no trigger failed in the last day' ELSE"
@@ -168,29 +184,29 @@ const char doctor_sql_trigger_errors[] =
 	" LEFT JOIN pgmqd.trigger_errors last USING (id)";
 
 /* The functions that applications call, and those of schema pgmqd whose loss would be noticed late. */
-#define FUNCTIONS \
-	"expected (s, n, file) AS (VALUES ('pgmqd', 'wakeup', '020_pgmqd.sql'), ('pgmqd', 'enqueue'," \
-	" '020_pgmqd.sql')," \
-	" ('pgmqd', 'redrive', '021_dead_letters.sql'), ('pgmqd', 'delete_old', '025_retention.sql'),"  \
-	" ('pgmqd', 'queue_pause', '028_operate.sql'), ('pgmqd', 'queue_status', '029_status.sql'),"  \
+#define FUNCTIONS                                                                                                      \
+	"expected (s, n, file) AS (VALUES ('pgmqd', 'wakeup', '020_pgmqd.sql'), ('pgmqd', 'enqueue',"                  \
+	" '020_pgmqd.sql'),"                                                                                           \
+	" ('pgmqd', 'redrive', '021_dead_letters.sql'), ('pgmqd', 'delete_old', '025_retention.sql'),"                 \
+	" ('pgmqd', 'queue_pause', '028_operate.sql'), ('pgmqd', 'queue_status', '029_status.sql'),"                   \
 	" ('public', 'update_appointment_statuses', '030_setup_cron_jobs.sql'), ('public', 'cleanup_old_assessments'," \
-	" '030_setup_cron_jobs.sql')," \
-	" ('public', 'send_appointment_reminders', '030_setup_cron_jobs.sql'), ('public', 'queue_email_task'," \
-	" '031_setup_queues.sql')," \
-	" ('public', 'queue_report_generation', '031_setup_queues.sql'), ('public', 'queue_payment_processing'," \
-	" '031_setup_queues.sql')," \
-	" ('public', 'handle_completed_checkup', '032_webhook_triggers.sql'), ('public', 'handle_new_appointment'," \
-	" '032_webhook_triggers.sql')," \
-	" ('public', 'handle_payment_status_change', '032_webhook_triggers.sql'), ('public', 'pgmq_read'," \
-	" '033_pgmq_rpc_wrappers.sql')," \
-	" ('public', 'pgmq_archive', '033_pgmq_rpc_wrappers.sql'), ('public', 'pgmq_delete'," \
-	" '033_pgmq_rpc_wrappers.sql')," \
-	" ('public', 'pgmq_send', '033_pgmq_rpc_wrappers.sql'), ('public', 'pgmq_metrics'," \
+	" '030_setup_cron_jobs.sql'),"                                                                                 \
+	" ('public', 'send_appointment_reminders', '030_setup_cron_jobs.sql'), ('public', 'queue_email_task',"         \
+	" '031_setup_queues.sql'),"                                                                                    \
+	" ('public', 'queue_report_generation', '031_setup_queues.sql'), ('public', 'queue_payment_processing',"       \
+	" '031_setup_queues.sql'),"                                                                                    \
+	" ('public', 'handle_completed_checkup', '032_webhook_triggers.sql'), ('public', 'handle_new_appointment',"    \
+	" '032_webhook_triggers.sql'),"                                                                                \
+	" ('public', 'handle_payment_status_change', '032_webhook_triggers.sql'), ('public', 'pgmq_read',"             \
+	" '033_pgmq_rpc_wrappers.sql'),"                                                                               \
+	" ('public', 'pgmq_archive', '033_pgmq_rpc_wrappers.sql'), ('public', 'pgmq_delete',"                          \
+	" '033_pgmq_rpc_wrappers.sql'),"                                                                               \
+	" ('public', 'pgmq_send', '033_pgmq_rpc_wrappers.sql'), ('public', 'pgmq_metrics',"                            \
 	" '033_pgmq_rpc_wrappers.sql'))"
 
 /* Everybody who must not: whose names can stand behind FROM in a REVOKE. */
-#define STRANGERS \
-	"strangers (name, id) AS (SELECT 'PUBLIC', 0::oid UNION ALL SELECT quote_ident(rolname), oid FROM pg_roles" \
+#define STRANGERS                                                                                                      \
+	"strangers (name, id) AS (SELECT 'PUBLIC', 0::oid UNION ALL SELECT quote_ident(rolname), oid FROM pg_roles"    \
 	" WHERE rolname IN ('anon', 'authenticated'))"
 
 const char doctor_sql_functions[] =
@@ -219,7 +235,8 @@ const char doctor_sql_functions[] =
 
 /* Who may read what is nobody's business. */
 const char doctor_sql_access[] =
-	"WITH " STRANGERS ", open AS (SELECT c.oid::regclass::text AS t, string_agg(DISTINCT s.name, ', ') AS who FROM pg_class c,"
+	"WITH " STRANGERS
+	", open AS (SELECT c.oid::regclass::text AS t, string_agg(DISTINCT s.name, ', ') AS who FROM pg_class c,"
 	" aclexplode(c.relacl) a JOIN strangers s ON s.id = a.grantee WHERE c.relnamespace IN ('pgmq'::regnamespace,"
 	" 'pgmqd'::regnamespace)"
 	" AND c.relkind IN ('r', 'p', 'v') AND NOT (c.relnamespace = 'pgmq'::regnamespace AND c.relname IN ('meta',"

@@ -3,8 +3,8 @@
 
 #include "cmd/cmd.h"
 
-#include "worker/plugin.h"
 #include "base/xalloc.h"
+#include "worker/plugin.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -31,7 +31,8 @@ static const char usage[] =
 	"new   makes a directory with the source of a plugin, a makefile, a test and a README; builds as it is\n"
 	"\n"
 	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n"
-	"Of test alone: --headers, --attempts N, --answers FILE, --skip-time, --json, --log LEVEL, --template-dir DIR, --valgrind\n";
+	"Of test alone: --headers, --attempts N, --answers FILE, --skip-time, --json, --log LEVEL, --template-dir DIR, "
+	"--valgrind\n";
 
 /* The files of a skeleton, and what they are called in the new directory; %s is the plugin's name. */
 static const struct {
@@ -59,8 +60,9 @@ static int refuse(int status, char *text)
 /* Prints one option. */
 static void info_option(const struct pgmqd_option *o)
 {
-	printf("  %s (%s%s%s%s%s%s)\n", o->name, option_type_name(o), o->choices ? ": " : "", o->choices ? o->choices : "",
-	       o->required ? ", required" : "", o->def ? ", default " : "", o->def ? o->def : "");
+	printf("  %s (%s%s%s%s%s%s)\n", o->name, option_type_name(o), o->choices ? ": " : "",
+		o->choices ? o->choices : "", o->required ? ", required" : "", o->def ? ", default " : "",
+		o->def ? o->def : "");
 	if (o->doc)
 		printf("      %s\n", o->doc);
 	if (o->env)
@@ -86,8 +88,9 @@ static int info(const char *name, const char *dir)
 		free(error);
 		return refuse(EXIT_CONFIG, text);
 	}
-	printf("name: %s\nversion: %s\nsummary: %s\nfile: %s\napi: %u (this pgmqd speaks 1 to %u)\nmax_in_flight: ", p->d.name, p->d.version,
-	       p->d.summary ? p->d.summary : "", p->path, p->d._api_version, (unsigned)PGMQD_API_VERSION);
+	printf("name: %s\nversion: %s\nsummary: %s\nfile: %s\napi: %u (this pgmqd speaks 1 to %u)\nmax_in_flight: ",
+		p->d.name, p->d.version, p->d.summary ? p->d.summary : "", p->path, p->d._api_version,
+		(unsigned)PGMQD_API_VERSION);
 	printf(p->d.max_in_flight ? "%u\n" : "as configured\n", p->d.max_in_flight);
 	printf("options:%s\n", p->options->name ? "" : " none");
 	for (const struct pgmqd_option *o = p->options; o->name; o++)
@@ -98,8 +101,8 @@ static int info(const char *name, const char *dir)
 
 /* ---- test ---- */
 
-/* The program that runs plugins without a database: beside this one in a build tree, near it when everything was moved, else where it
- * was installed. Malloc'd. */
+/* The program that runs plugins without a database: beside this one in a build tree, near it when everything was moved,
+ * else where it was installed. Malloc'd. */
 static char *test_host(void)
 {
 	static const char *const near[] = { "", "../libexec/pgmqd/" };
@@ -124,9 +127,10 @@ static char *test_host(void)
 /* pgmqd plugin test: becomes the program that does it. */
 static int test(int argc, char **argv)
 {
-	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99", leaks[] = "--leak-check=full",
-	            kinds[] = "--show-leak-kinds=definite", children[] = "--child-silent-after-fork=yes",
-	            errors[] = "--errors-for-leak-kinds=definite"; /* no other kind is shown, so no other may fail */
+	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99",
+		    leaks[] = "--leak-check=full", kinds[] = "--show-leak-kinds=definite",
+		    children[] = "--child-silent-after-fork=yes",
+		    errors[] = "--errors-for-leak-kinds=definite"; /* no other kind is shown, so no other may fail */
 	char *host = test_host(), **args = xcalloc((size_t)argc + 8, sizeof(*args));
 	bool under = false;
 	int n = 0;
@@ -200,20 +204,22 @@ static char *copy_file(const char *from, const char *to, mode_t mode, const char
 }
 
 /* pgmqd plugin new. */
-static int new(const char *name, const char *dir)
+static int new (const char *name, const char *dir)
 {
 	const char *data = getenv("PGMQD_SKELETON_DIR");
 	char *error = NULL, *sub = xasprintf("%s/autotools", dir);
 
 	if (!name_is_good(name))
-		error = xasprintf("\"%s\" cannot name a plugin (lower case letters, digits and dashes, up to %d)", name, NAME_MAX_LEN);
+		error = xasprintf("\"%s\" cannot name a plugin (lower case letters, digits and dashes, up to %d)", name,
+			NAME_MAX_LEN);
 	else if (mkdir(dir, 0755) != 0 && errno != EEXIST)
 		error = xasprintf("cannot make the directory %s: %s", dir, strerror(errno));
 	else if (mkdir(sub, 0755) != 0)
 		error = xasprintf("cannot make the directory %s: %s (nothing is overwritten)", sub, strerror(errno));
 	for (size_t i = 0; !error && i < sizeof(skeleton) / sizeof(*skeleton); i++) {
 		char *from = xasprintf("%s/%s", data && *data ? data : PGMQD_DATADIR "/skeleton", skeleton[i].from);
-		char *file = i == 0 ? xasprintf("%s.c", name) : xstrdup(skeleton[i].to), *to = xasprintf("%s/%s", dir, file);
+		char *file = i == 0 ? xasprintf("%s.c", name) : xstrdup(skeleton[i].to),
+		     *to = xasprintf("%s/%s", dir, file);
 
 		error = copy_file(from, to, skeleton[i].mode, name);
 		free(from);
@@ -223,7 +229,8 @@ static int new(const char *name, const char *dir)
 	free(sub);
 	if (error)
 		return refuse(1, error);
-	printf("%s: the plugin \"%s\" is in %s.c; `make` builds it, `make check` tries it, README.md says the rest.\n", dir, name, name);
+	printf("%s: the plugin \"%s\" is in %s.c; `make` builds it, `make check` tries it, README.md says the rest.\n",
+		dir, name, name);
 	return 0;
 }
 
@@ -243,7 +250,7 @@ int cmd_plugin(int argc, char **argv)
 	if (strcmp(what, "info") == 0 && (argc == 3 || dir))
 		return info(argv[2], dir);
 	if (strcmp(what, "new") == 0 && argc == 4)
-		return new(argv[2], argv[3]);
+		return new (argv[2], argv[3]);
 	fputs(usage, stderr);
 	return EXIT_USAGE;
 }

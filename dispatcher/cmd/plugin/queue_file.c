@@ -1,13 +1,13 @@
-/* queue_file.c: stands in for queue.c and pgconn.c when a plugin is tried without PostgreSQL: messages come from a file, and the outcomes that
- * would go to the database go to standard output.
+/* queue_file.c: stands in for queue.c and pgconn.c when a plugin is tried without PostgreSQL: messages come from a
+ * file, and the outcomes that would go to the database go to standard output.
  */
 #include "config.h"
 
 #include "cmd/plugin/test.h"
 
+#include "base/xalloc.h"
 #include "pg/pgconn.h"
 #include "worker/queue.h"
-#include "base/xalloc.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -99,7 +99,9 @@ bool pgconn_is_up(const struct pgconn *c)
 /* The answer to a plugin's statement. */
 static void give_result(struct answer *a)
 {
-	struct pgresult r = { .res = a->res, .error = a->error, .sqlstate = a->error ? "XX000" : "00000", .affected = a->affected };
+	struct pgresult r = {
+		.res = a->res, .error = a->error, .sqlstate = a->error ? "XX000" : "00000", .affected = a->affected
+	};
 
 	CALL(pgconn_result_cb, a)(a->arg, &r);
 }
@@ -122,7 +124,9 @@ static PGresult *make_rows(const cJSON *rows)
 		c = 0;
 		cJSON_ArrayForEach(value, row)
 		{
-			char *text = cJSON_IsNull(value) ? NULL : cJSON_IsString(value) ? xstrdup(value->valuestring) : cJSON_PrintUnformatted(value);
+			char *text = cJSON_IsNull(value)     ? NULL
+			             : cJSON_IsString(value) ? xstrdup(value->valuestring)
+			                                     : cJSON_PrintUnformatted(value);
 
 			if (c < ncols && !PQsetvalue(res, r, c++, text, text ? (int)strlen(text) : -1))
 				abort();
@@ -134,7 +138,8 @@ static PGresult *make_rows(const cJSON *rows)
 	return res;
 }
 
-void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
+	pgconn_result_cb cb, void *arg)
 {
 	struct answer *a = answer_new(c, give_result, 0, arg);
 	const cJSON *reply = kit_answer(kit, sql, nparams, params), *error, *affected;
@@ -156,7 +161,8 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 
 /* ---- the queue ---- */
 
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules, const char *plugin, const char *version)
+struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules,
+	const char *plugin, const char *version)
 {
 	struct queue *q = xcalloc(1, sizeof(*q));
 
@@ -276,7 +282,8 @@ int64_t queue_settled_id(const struct queue_settled *s, int row)
 	return giving->ids[row];
 }
 
-void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again, queue_settled_cb cb, void *arg)
+void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
+	queue_settled_cb cb, void *arg)
 {
 	struct answer *a = answer_new(q->pg, give_settled, n, arg);
 

@@ -1,13 +1,15 @@
-/* test.c: the program behind `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL, and prints a line for
- * each outcome. The message path, the plugin interface and the loop are the daemon's own; only the queue is not (queue_file.c).
+/* test.c: the program behind `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL,
+ * and prints a line for each outcome. The message path, the plugin interface and the loop are the daemon's own; only
+ * the queue is not (queue_file.c).
  */
 #include "config.h"
 
 #include "cmd/plugin/test.h"
 
+#include "base/clock.h"
+#include "base/xalloc.h"
 #include "worker/flow.h"
 #include "worker/transfer.h"
-#include "base/xalloc.h"
 
 #include <cjson/cJSON.h>
 #include <curl/curl.h>
@@ -19,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define EXIT_BAD 1    /* misuse, a message without an outcome, a plugin that does not start */
+#define EXIT_BAD 1 /* misuse, a message without an outcome, a plugin that does not start */
 #define EXIT_USAGE 2
 #define EXIT_CONFIG 78
 
@@ -37,14 +39,17 @@ struct kit {
 
 static const char usage[] =
 	"usage: pgmqd plugin test NAME|FILE [KEY=VALUE ...] [--headers] [--attempts N] [--answers FILE] [--json]\n"
-	"                         [--skip-time] [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < messages.ndjson\n"
+	"                         [--skip-time] [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < "
+	"messages.ndjson\n"
 	"\n"
-	"Runs a plugin on messages, one JSON value a line, without a database, and prints what became of each, in their order.\n"
+	"Runs a plugin on messages, one JSON value a line, without a database, and prints what became of each, in "
+	"their order.\n"
 	"KEY=VALUE is an option of the plugin, or one of a [queue] section (max_in_flight, deadline, ...).\n"
 	"\n"
 	"      --headers       a line is HEADERS, a tab, and the message\n"
 	"      --attempts N    deliver a message that is retried up to N times, at once (default 1)\n"
-	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": [[...]], \"affected\": 1}\n"
+	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": "
+	"[[...]], \"affected\": 1}\n"
 	"                      or {\"match\": ..., \"error\": \"...\"}\n"
 	"      --json          print JSON\n"
 	"      --skip-time     when there is nothing to do but wait for a timer, put the clock forward to it\n"
@@ -52,7 +57,8 @@ static const char usage[] =
 	"      --plugin-dir DIR, --template-dir DIR  instead of the built-in ones\n"
 	"      --valgrind      run under valgrind\n"
 	"\n"
-	"Exit status: 0 every message got its outcome from the plugin; 1 it did not, or the plugin broke a rule; 78 the options are wrong.\n";
+	"Exit status: 0 every message got its outcome from the plugin; 1 it did not, or the plugin broke a rule; 78 "
+	"the options are wrong.\n";
 
 /* ---- messages ---- */
 
@@ -81,8 +87,10 @@ struct kit_message *kit_next(struct kit *k)
 /* What a plugin asked for, by name. */
 static const char *kit_outcome_name(const struct pgmqd_msg *m)
 {
-	return m->outcome == OUT_DONE_WITH ? "done_with" : m->outcome == OUT_CONFIG ? "config_error"
-		: m->outcome == OUT_RELEASE && !m->cancelled ? "postpone" : outcome_name(m->outcome);
+	return m->outcome == OUT_DONE_WITH                  ? "done_with"
+	       : m->outcome == OUT_CONFIG                   ? "config_error"
+	       : m->outcome == OUT_RELEASE && !m->cancelled ? "postpone"
+	                                                    : outcome_name(m->outcome);
 }
 
 /* The outcome as an object. */
@@ -103,7 +111,8 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 		cJSON_AddStringToObject(o, "sql", m->sql);
 		params = cJSON_AddArrayToObject(o, "params");
 		for (int i = 0; i < m->nparams; i++)
-			cJSON_AddItemToArray(params, m->params[i] ? cJSON_CreateString(m->params[i]) : cJSON_CreateNull());
+			cJSON_AddItemToArray(
+				params, m->params[i] ? cJSON_CreateString(m->params[i]) : cJSON_CreateNull());
 	}
 	return o;
 }
@@ -112,10 +121,13 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 static char *kit_line(const struct pgmqd_msg *m)
 {
 	cJSON *o = kit_object(m);
-	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1 ? xasprintf(" in %" PRId64 " ms", m->delay_ms) : xstrdup("");
+	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1
+	                      ? xasprintf(" in %" PRId64 " ms", m->delay_ms)
+	                      : xstrdup("");
 	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
-	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "", m->reason ? m->reason : "",
-	                       m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "", params ? params : "");
+	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "",
+		m->reason ? m->reason : "", m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "",
+		params ? params : "");
 
 	free(delay);
 	free(params);
@@ -129,7 +141,8 @@ void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
 	cJSON *o;
 	char *line, *former = msg->out;
 
-	if (m->outcome == OUT_RELEASE && !m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
+	if (m->outcome == OUT_RELEASE &&
+		!m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
 		msg->taken = false;
 		event_active(k->again, 0, 0);
 		return;
@@ -165,7 +178,8 @@ const cJSON *kit_answer(struct kit *k, const char *sql, int nparams, const char 
 {
 	const cJSON *a, *match;
 
-	log_info("query: %s (%d parameters%s%s)", sql, nparams, nparams && params[0] ? ", the first is " : "", nparams && params[0] ? params[0] : "");
+	log_info("query: %s (%d parameters%s%s)", sql, nparams, nparams && params[0] ? ", the first is " : "",
+		nparams && params[0] ? params[0] : "");
 	cJSON_ArrayForEach(a, k->answers)
 	{
 		match = cJSON_GetObjectItemCaseSensitive(a, "match");
@@ -197,7 +211,8 @@ static char *kit_read(struct kit *k)
 			k->messages = xrealloc(k->messages, room, sizeof(*k->messages));
 		}
 		if (k->headers && !tab) {
-			error = xasprintf("message %zu: with --headers, a line is HEADERS, a tab, and the message", k->n + 1);
+			error = xasprintf(
+				"message %zu: with --headers, a line is HEADERS, a tab, and the message", k->n + 1);
 			break;
 		}
 		m = &k->messages[k->n++];
@@ -309,10 +324,11 @@ static void kit_skip(struct kit_waits *w)
 		evtimer_add(w->timers[i], &at);
 	}
 	evutil_timersub(&least, &now, &least);
-	flow_skipped_ms += (int64_t)least.tv_sec * 1000 + (least.tv_usec + 999) / 1000;
+	clock_skip_ms((int64_t)least.tv_sec * 1000 + (least.tv_usec + 999) / 1000);
 }
 
-/* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need not. */
+/* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need
+ * not. */
 static void kit_loop(struct kit *k)
 {
 	if (!k->skip_time)
@@ -389,10 +405,13 @@ static _Noreturn void kit_refuse(char *error)
 int main(int argc, char **argv)
 {
 	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, SKIP_TIME, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
-	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS }, { "attempts", required_argument, NULL, ATTEMPTS },
-		{ "answers", required_argument, NULL, ANSWERS }, { "json", no_argument, NULL, JSON }, { "log", required_argument, NULL, LOG },
-		{ "plugin-dir", required_argument, NULL, PLUGIN_DIR }, { "template-dir", required_argument, NULL, TEMPLATE_DIR },
-		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP }, { NULL, 0, NULL, 0 } };
+	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS },
+		{ "attempts", required_argument, NULL, ATTEMPTS }, { "answers", required_argument, NULL, ANSWERS },
+		{ "json", no_argument, NULL, JSON }, { "log", required_argument, NULL, LOG },
+		{ "plugin-dir", required_argument, NULL, PLUGIN_DIR },
+		{ "template-dir", required_argument, NULL, TEMPLATE_DIR },
+		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP },
+		{ NULL, 0, NULL, 0 } };
 	static char program[] = "pgmqd plugin test", name[] = "test";
 	struct kit k = { .attempts = 1 };
 	struct settings s = { 0 };

@@ -12,7 +12,8 @@ struct cJSON;
 struct kit;
 struct pgconn;
 
-/* A message of the input; what became of it is printed when those before it are through, so that the output's order is the input's. */
+/* A message of the input; what became of it is printed when those before it are through, so that the output's order is
+ * the input's. */
 struct kit_message {
 	int64_t id;
 	unsigned attempt; /* the one that runs or comes next */
@@ -22,8 +23,8 @@ struct kit_message {
 };
 
 /* test.c, for queue_file.c. */
-struct kit_message *kit_next(struct kit *k);                       /* the next one to deliver, or NULL */
-void kit_outcome(struct kit *k, const struct pgmqd_msg *m);        /* what became of one */
+struct kit_message *kit_next(struct kit *k);                /* the next one to deliver, or NULL */
+void kit_outcome(struct kit *k, const struct pgmqd_msg *m); /* what became of one */
 const struct cJSON *kit_answer(struct kit *k, const char *sql, int nparams, const char *const *params); /* or NULL */
 
 /* queue_file.c, for test.c. */

@@ -1,10 +1,11 @@
-/* operate.c: the commands `pgmqd pause`, `pgmqd resume` and `pgmqd send`: one queue, one statement, and perhaps waiting for what comes of it. */
+/* send.c: the command `pgmqd send`: puts one message into a queue, and waits for what becomes of it if asked to. */
 #include "config.h"
 
+#include "base/clock.h"
+#include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
 #include "settings/option.h"
-#include "base/xalloc.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -18,30 +19,6 @@
 #define POLL_MAX_MS 500
 
 enum { EXIT_DEAD = 3, EXIT_TIMEOUT = 4 };
-
-static const char pause_help[] =
-	"Usage: pgmqd pause QUEUE [--reason TEXT] [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Pauses a queue in all dispatchers, until `pgmqd resume`: what runs is finished, and nothing more is started."
-	" It outlasts restarts.\n"
-	"\n"
-	"      --reason TEXT        why, for the others\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, also when it was paused already; with 1 when something failed, with 2 after a wrong command"
-	" line.\n";
-
-static const char resume_help[] =
-	"Usage: pgmqd resume QUEUE [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Ends a pause. A queue that a dispatcher has paused by itself, for a configuration error, is tried at once,"
-	" too.\n"
-	"\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, also when it was not paused; with 1 when something failed, with 2 after a wrong command line.\n";
 
 static const char send_help[] =
 	"Usage: pgmqd send QUEUE [JSON] [--delay TIME] [--priority N] [--group NAME] [--headers JSON]"
@@ -62,12 +39,12 @@ static const char send_help[] =
 	" command line, with 3 when\n"
 	"the message is among the dead letters, with 4 when the time was up.\n";
 
-enum { OPT_REASON = 256, OPT_BY, OPT_DELAY, OPT_PRIORITY, OPT_GROUP, OPT_HEADERS, OPT_WAIT };
+enum { OPT_DELAY = 256, OPT_PRIORITY, OPT_GROUP, OPT_HEADERS, OPT_WAIT };
 
 /* What the command line says. */
 struct request {
 	struct dbcommand db;
-	const char *queue, *body, *reason, *by, *priority, *group, *headers;
+	const char *queue, *body, *priority, *group, *headers;
 	int64_t delay, wait; /* ms; wait: -1 not at all, 0 for ever */
 };
 
@@ -77,45 +54,6 @@ static char *read_duration(const char *name, const char *text, int64_t *ms)
 	struct pgmqd_option row = { .name = name, .type = PGMQD_DURATION, .offset = 0 };
 
 	return option_set(&row, ms, text);
-}
-
-/* Who gives the order. */
-static const char *who(const struct request *q)
-{
-	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
-
-	return q->by ? q->by : sudo && *sudo ? sudo : user && *user ? user : NULL;
-}
-
-/* Prints the first value of an answer as true or false. */
-static int print_answer(PGresult *res, const char *yes, const char *no, const char *queue)
-{
-	if (!res)
-		return 1;
-	printf("%s: %s\n", queue, strcmp(PQgetvalue(res, 0, 0), "t") == 0 ? yes : no);
-	PQclear(res);
-	return 0;
-}
-
-/* pgmqd pause. */
-static int do_pause(struct request *q)
-{
-	const char *params[] = { q->queue, q->reason, who(q) };
-
-	return print_answer(
-		dbcommand_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params),
-		"paused", "was paused already; pgmqd status tells by whom", q->queue);
-}
-
-/* pgmqd resume. */
-static int do_resume(struct request *q)
-{
-	const char *params[] = { q->queue, who(q) };
-
-	return print_answer(
-		dbcommand_run(&q->db, NULL, "SELECT pgmqd.resume($1, coalesce($2, session_user))", 2, params),
-		"resumed", "no operator had paused it; a dispatcher that had paused it by itself tries again",
-		q->queue);
 }
 
 /* Reads the message from standard input. NULL after telling why not. */
@@ -137,20 +75,11 @@ static char *read_body(struct request *q)
 	return NULL;
 }
 
-/* Milliseconds of a clock that nobody sets. */
-static int64_t now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 /* Waits until the message is settled; the exit status. */
 static int wait_settled(struct request *q, const char *id)
 {
 	const char *params[] = { q->queue, id };
-	int64_t end = now_ms() + q->wait, pause = POLL_MIN_MS;
+	int64_t end = clock_monotonic_ms() + q->wait, pause = POLL_MIN_MS;
 
 	for (;;) {
 		PGresult *res = dbcommand_run(&q->db, NULL,
@@ -173,7 +102,7 @@ static int wait_settled(struct request *q, const char *id)
 		} else if (strcmp(state, "dead") == 0) {
 			printf("dead letter after %s attempts: %s\n", attempts, PQgetvalue(res, 0, 2));
 			status = EXIT_DEAD;
-		} else if (q->wait && now_ms() >= end) {
+		} else if (q->wait && clock_monotonic_ms() >= end) {
 			fprintf(stderr, "%s: not settled in time: %s, attempt %s\n", q->db.name, state, attempts);
 			status = EXIT_TIMEOUT;
 		}
@@ -220,12 +149,6 @@ static int take_option(struct request *q, int c, char *word)
 	int status;
 
 	switch (c) {
-	case OPT_REASON:
-		q->reason = optarg;
-		return -1;
-	case OPT_BY:
-		q->by = optarg;
-		return -1;
 	case OPT_DELAY:
 		problem = read_duration("--delay", optarg, &q->delay);
 		break;
@@ -281,25 +204,6 @@ static int run(struct request *q, int argc, char **argv, const struct option *lo
 	}
 	dbcommand_close(&q->db);
 	return status;
-}
-
-/* pgmqd pause; returns the exit status. */
-int cmd_pause(int argc, char **argv)
-{
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "reason", required_argument, NULL, OPT_REASON },
-		{ "by", required_argument, NULL, OPT_BY }, { 0 } };
-	struct request q = { .db.name = "pgmqd pause" };
-
-	return run(&q, argc, argv, longs, pause_help, 1, do_pause);
-}
-
-/* pgmqd resume; returns the exit status. */
-int cmd_resume(int argc, char **argv)
-{
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "by", required_argument, NULL, OPT_BY }, { 0 } };
-	struct request q = { .db.name = "pgmqd resume" };
-
-	return run(&q, argc, argv, longs, resume_help, 1, do_resume);
 }
 
 /* pgmqd send; returns the exit status. */
