@@ -1,4 +1,4 @@
--- 020_pgmqd.sql: schema pgmqd: settings, wake-ups, enqueue, dead letters, and what triggers could not do.
+-- 020_pgmqd.sql: schema pgmqd: rights, settings, wake-ups, enqueue, and the failures that triggers record.
 
 CREATE SCHEMA IF NOT EXISTS pgmqd;
 COMMENT ON SCHEMA pgmqd IS 'pgmqd, the dispatcher of the queues in schema pgmq';
@@ -10,7 +10,12 @@ CREATE TABLE IF NOT EXISTS pgmqd.schema_version (
   checksum text NOT NULL,
   applied_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-COMMENT ON TABLE pgmqd.schema_version IS 'files of sql/ that pgmqd migrate has applied, with the SHA-256 of each';
+ALTER TABLE pgmqd.schema_version ADD COLUMN IF NOT EXISTS version text;
+COMMENT ON TABLE pgmqd.schema_version IS 'files of sql/ that pgmqd migrate has applied, with the SHA-256 of each, and by which pgmqd';
+-- names that these files had once
+DELETE FROM pgmqd.schema_version WHERE file IN ('022_mail_log.sql', '023_reports.sql', '024_payments.sql', '026_analytics.sql',
+  '028_operate.sql', '029_status.sql', '035_mail_limits.sql', '036_suppression.sql', '037_page.sql');
+DROP FUNCTION IF EXISTS pgmqd.role_functions(text);
 
 -- ---- privileges ----
 
@@ -38,6 +43,40 @@ BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role') THEN
       EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO service_role', f);
     END IF;
+  END LOOP;
+END $f$;
+
+-- Which role may call which functions of schema pgmqd; each file adds its own. A function that the daemon's code calls must be here.
+CREATE TABLE IF NOT EXISTS pgmqd.role_calls (
+  role text,
+  function text,
+  PRIMARY KEY (role, function)
+);
+COMMENT ON TABLE pgmqd.role_calls IS 'which functions of schema pgmqd each role may call; pgmqd.connect_roles() grants them';
+
+-- Lets a role call functions of schema pgmqd, whatever their arguments are. A role that is made later gets the right by connect_roles().
+CREATE OR REPLACE FUNCTION pgmqd.allow_calls(role text, VARIADIC functions text[]) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  INSERT INTO pgmqd.role_calls (role, function) SELECT allow_calls.role, f FROM unnest(functions) f ON CONFLICT DO NOTHING;
+  PERFORM pgmqd.grant_calls(role);
+EXCEPTION WHEN insufficient_privilege THEN
+  NULL; -- connect_roles() reports it
+END $f$;
+
+-- Grants a role the calls that it lacks.
+CREATE OR REPLACE FUNCTION pgmqd.grant_calls(role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  f record;
+BEGIN
+  IF to_regrole(quote_ident(role)) IS NULL THEN
+    RETURN;
+  END IF;
+  FOR f IN SELECT p.oid::regprocedure AS name FROM pg_proc p JOIN pgmqd.role_calls c ON c.function = p.proname AND c.role = grant_calls.role
+    WHERE p.pronamespace = 'pgmqd'::regnamespace AND NOT has_function_privilege(c.role, p.oid, 'EXECUTE')
+  LOOP
+    EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.name, role);
   END LOOP;
 END $f$;
 
@@ -75,6 +114,12 @@ WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value,
 CREATE OR REPLACE FUNCTION pgmqd.setting(name text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT coalesce(s.value, s.default_value) FROM pgmqd.settings s WHERE s.name = $1
+$f$;
+
+-- A time as JSON shows it: UTC, "2026-05-05T12:00:00Z".
+CREATE OR REPLACE FUNCTION pgmqd.iso_time(at timestamptz) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
 $f$;
 
 -- ---- wake-ups ----
@@ -122,7 +167,7 @@ BEGIN
     RAISE EXCEPTION 'queue "%" does not exist', name
       USING ERRCODE = 'undefined_object', HINT = format('Create it first: SELECT pgmq.create(%L)', name);
   END IF;
-  IF to_regprocedure('pgmqd.grant_queue(text)') IS NOT NULL THEN -- 034; while it is not applied there are no roles
+  IF to_regprocedure('pgmqd.grant_queue(text)') IS NOT NULL THEN -- 028; while it is not applied there are no roles
     PERFORM pgmqd.grant_queue(stored);
   END IF;
   -- no lock on a queue in use unless something has to change
@@ -235,83 +280,6 @@ CREATE TABLE IF NOT EXISTS pgmqd.refunds (
 );
 COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts, and which was the last of them (read_ct)';
 
--- ---- people, dates and money, as mails show them ----
-
--- A time out of to_jsonb(row); one that was stored without a zone is meant in the zone of the settings.
-CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
-    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END
-$f$;
-
-CREATE OR REPLACE FUNCTION pgmqd.iso_time(at timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-$f$;
-
--- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
-CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT extract(day FROM d) || ' ' || (CASE lang
-      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
-        'октября', 'ноября', 'декабря']
-      ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
-        'November', 'December'] END)[extract(month FROM d)::integer]
-    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
-  FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here
-$f$;
-
-CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI')
-$f$;
-
--- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
-CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
-      || CASE code WHEN 'RUB' THEN '₽' WHEN 'EUR' THEN '€' WHEN 'USD' THEN '$' ELSE code END
-    ELSE n || ' ' || code END
-  FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
-$f$;
-
--- An address below app_url; what has to be percent-encoded in a part is.
-CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
-      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
-  FROM unnest(parts) WITH ORDINALITY AS p (part, n)
-$f$;
-
--- {email, name, lang} of a person of the application. The address is in profiles, if that has a column for it, or in
--- auth.users. A person without an address is an error.
-CREATE OR REPLACE FUNCTION pgmqd.find_person(user_id text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  profile jsonb;
-  address text;
-  lang text;
-BEGIN
-  IF user_id IS NULL THEN
-    RAISE EXCEPTION 'the row has no user_id' USING ERRCODE = 'no_data_found';
-  END IF;
-  -- a literal, not to_jsonb on every row or a cast of the column, so that any type of id finds its index
-  IF to_regclass('public.profiles') IS NOT NULL THEN
-    EXECUTE format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id) INTO profile;
-    address := nullif(btrim(profile->>'email'), '');
-  END IF;
-  IF address IS NULL AND to_regclass('auth.users') IS NOT NULL THEN
-    EXECUTE format('SELECT nullif(btrim(u.email), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
-  END IF;
-  IF address IS NULL THEN
-    RAISE EXCEPTION 'no e-mail address is known of user %', user_id USING ERRCODE = 'no_data_found';
-  END IF;
-  lang := lower(left(btrim(profile->>'language'), 2));
-  RETURN jsonb_build_object('email', address,
-    'name', coalesce(nullif(btrim(profile->>'full_name'), ''), nullif(btrim(profile->>'name'), '')),
-    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END);
-END $f$;
-
 -- ---- what triggers could not do ----
 
 CREATE TABLE IF NOT EXISTS pgmqd.trigger_errors (
@@ -339,4 +307,8 @@ EXCEPTION WHEN OTHERS THEN
     trigger_name, table_name, row_key, left(message, 500), state, SQLERRM;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dead_letter_queue');
+END $$;

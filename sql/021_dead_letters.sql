@@ -83,4 +83,7 @@ BEGIN
   RETURN n;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'redrive', 'purge_dead_letters');
+END $$;

@@ -311,4 +311,7 @@ BEGIN
   END IF;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs', 'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish');
+END $$;

@@ -1,11 +1,10 @@
--- 030_setup_cron_jobs.sql: what happens by the clock, and who runs it.
+-- 030_setup_cron_jobs.sql: what the application does by the clock.
 --
 --   update-appointment-statuses   */5 * * * *   scheduled → in_progress → completed
 --   cleanup-old-assessments       0 3 * * *     in progress for more than 30 days → abandoned
 --   send-appointment-reminders    0 * * * *     a mail 24 hours and another 1 hour before an appointment
---   delete-old-messages           */10 * * * *  archives, dead letters and histories that are old enough (025)
--- pg_cron runs them where it can; else they wait in pgmqd.schedule for the dispatcher's own scheduler. Each returns the
--- number of rows that it dealt with, and does nothing while the application's tables do not exist.
+-- 026_schedules.sql says who runs them. Each returns the number of rows that it changed or mailed, and does nothing while
+-- the application's tables do not exist.
 
 -- ---- reading the application's tables, whatever columns they have ----
 
@@ -30,6 +29,78 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
     ON attrelid = to_regclass('public.appointments') AND NOT attisdropped AND attname IN ('duration', 'duration_minutes')
   GROUP BY start
 $f$;
+
+-- ---- people, dates and money, as mails show them ----
+
+-- A time out of to_jsonb(row); one that was stored without a zone is meant in the zone of the settings.
+CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
+    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END
+$f$;
+
+-- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
+CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT extract(day FROM d) || ' ' || (CASE lang
+      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
+        'октября', 'ноября', 'декабря']
+      ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
+        'November', 'December'] END)[extract(month FROM d)::integer]
+    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
+  FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here
+$f$;
+
+CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI')
+$f$;
+
+-- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
+CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
+      || CASE code WHEN 'RUB' THEN '₽' WHEN 'EUR' THEN '€' WHEN 'USD' THEN '$' ELSE code END
+    ELSE n || ' ' || code END
+  FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
+$f$;
+
+-- An address below app_url; what has to be percent-encoded in a part is.
+CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
+      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
+  FROM unnest(parts) WITH ORDINALITY AS p (part, n)
+$f$;
+
+-- {email, name, lang} of a person of the application. The address is in profiles, if that has a column for it, or in
+-- auth.users. A person without an address is an error.
+CREATE OR REPLACE FUNCTION pgmqd.find_person(user_id text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  profile jsonb;
+  address text;
+  lang text;
+BEGIN
+  IF user_id IS NULL THEN
+    RAISE EXCEPTION 'the row has no user_id' USING ERRCODE = 'no_data_found';
+  END IF;
+  -- a literal, not to_jsonb on every row or a cast of the column, so that any type of id finds its index
+  IF to_regclass('public.profiles') IS NOT NULL THEN
+    EXECUTE format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id) INTO profile;
+    address := nullif(btrim(profile->>'email'), '');
+  END IF;
+  IF address IS NULL AND to_regclass('auth.users') IS NOT NULL THEN
+    EXECUTE format('SELECT nullif(btrim(u.email), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
+  END IF;
+  IF address IS NULL THEN
+    RAISE EXCEPTION 'no e-mail address is known of user %', user_id USING ERRCODE = 'no_data_found';
+  END IF;
+  lang := lower(left(btrim(profile->>'language'), 2));
+  RETURN jsonb_build_object('email', address,
+    'name', coalesce(nullif(btrim(profile->>'full_name'), ''), nullif(btrim(profile->>'name'), '')),
+    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END);
+END $f$;
 
 -- ---- the application's three jobs ----
 
@@ -145,256 +216,23 @@ BEGIN
   RETURN sent;
 END $f$;
 
--- ---- who runs them ----
-
-CREATE TABLE IF NOT EXISTS pgmqd.schedule (
-  name text PRIMARY KEY,
-  cron text NOT NULL,
-  command text NOT NULL,
-  tz text NOT NULL DEFAULT 'UTC' CHECK (pgmqd.is_time_zone(tz)),
-  runner text NOT NULL CHECK (runner IN ('pg_cron', 'pgmqd')),
-  enabled boolean NOT NULL DEFAULT true,
-  next_due timestamptz,
-  last_run timestamptz
-);
--- catch_up: what becomes of times that went by while nobody ran: none, only the last, or all. max_late: a time that is
--- further back than this is skipped. taken_over: it is pg_cron's, whose launcher is dead.
-ALTER TABLE pgmqd.schedule
-  ADD COLUMN IF NOT EXISTS catch_up text NOT NULL DEFAULT 'last' CHECK (catch_up IN ('none', 'last', 'all')),
-  ADD COLUMN IF NOT EXISTS max_late interval CHECK (max_late > '0'),
-  ADD COLUMN IF NOT EXISTS last_status text,
-  ADD COLUMN IF NOT EXISTS last_error text,
-  ADD COLUMN IF NOT EXISTS taken_over boolean NOT NULL DEFAULT false;
-COMMENT ON TABLE pgmqd.schedule IS 'what runs by the clock; only rows whose runner is pgmqd are the dispatcher''s';
-
-CREATE TABLE IF NOT EXISTS pgmqd.schedule_runs (
-  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-  name text NOT NULL,
-  due timestamptz NOT NULL,
-  started_at timestamptz NOT NULL,
-  ended_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  status text NOT NULL CHECK (status IN ('ok', 'failed', 'skipped')),
-  error text
-);
-CREATE INDEX IF NOT EXISTS schedule_runs_started_idx ON pgmqd.schedule_runs (started_at);
-COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has run; pg_cron has its own in cron.job_run_details';
-
--- Another time or zone needs another next_due; the scheduler finds it.
-CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  IF (NEW.cron, NEW.tz) IS DISTINCT FROM (OLD.cron, OLD.tz) OR NEW.enabled AND NOT OLD.enabled THEN
-    NEW.next_due := NULL;
-  END IF;
-  RETURN NEW;
-END $f$;
-CREATE OR REPLACE TRIGGER schedule_changed BEFORE UPDATE ON pgmqd.schedule
-  FOR EACH ROW EXECUTE FUNCTION pgmqd.schedule_changed();
-
--- Runs what is due under a schedule, once: the claim is a compare-and-set of next_due in the transaction of the work
--- itself, so of any number of dispatchers that come for the same time only one does it. Returns what became of it: ok,
--- failed, skipped, or taken, when somebody else has it. "at" is the present; problem: do not run it, it failed for this.
-CREATE OR REPLACE FUNCTION pgmqd.run_schedule(schedule text, due timestamptz, next timestamptz,
-  "at" timestamptz DEFAULT clock_timestamp(), problem text DEFAULT NULL) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  s pgmqd.schedule;
-  status text := 'ok';
-  error text := problem;
-  began timestamptz := clock_timestamp();
-BEGIN
-  SELECT * INTO s FROM pgmqd.schedule c WHERE c.name = schedule AND c.enabled AND c.runner = 'pgmqd' AND c.next_due = due
-  FOR UPDATE SKIP LOCKED;
-  IF NOT FOUND THEN
-    RETURN 'taken';
-  END IF;
-  IF problem IS NOT NULL THEN
-    status := 'failed';
-  ELSIF ("at" - due > CASE s.catch_up WHEN 'none' THEN least(s.max_late, interval '1 minute') ELSE s.max_late END) THEN
-    status := 'skipped';
-    error := format('%s late', date_trunc('second', "at" - due));
-  ELSE
-    BEGIN
-      EXECUTE s.command;
-    EXCEPTION WHEN OTHERS THEN
-      status := 'failed';
-      error := left(SQLERRM, 2000);
-    END;
-  END IF;
-  UPDATE pgmqd.schedule c SET next_due = next, last_run = "at", last_status = status, last_error = error
-  WHERE c.name = schedule;
-  INSERT INTO pgmqd.schedule_runs (name, due, started_at, ended_at, status, error)
-  VALUES (schedule, due, "at", "at" + (clock_timestamp() - began), status, error);
-  RETURN status;
-END $f$;
-
--- Runs the command of a schedule now, beside its times, which stay as they are.
-CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, OUT status text, OUT error text, OUT ms bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  command text := (SELECT c.command FROM pgmqd.schedule c WHERE c.name = schedule);
-  began timestamptz := clock_timestamp();
-BEGIN
-  IF command IS NULL THEN
-    RAISE EXCEPTION 'there is no schedule "%"', schedule
-      USING HINT = (SELECT 'There are ' || string_agg(c.name, ', ' ORDER BY c.name) FROM pgmqd.schedule c);
-  END IF;
-  status := 'ok';
-  BEGIN
-    EXECUTE command;
-  EXCEPTION WHEN OTHERS THEN
-    status := 'failed';
-    error := left(SQLERRM, 2000);
-  END;
-  INSERT INTO pgmqd.schedule_runs (name, due, started_at, status, error) VALUES (schedule, began, began, status, error);
-  ms := (extract(epoch FROM clock_timestamp() - began) * 1000)::bigint;
-END $f$;
-
--- Whether pg_cron runs jobs here; NULL when this role may not know.
-CREATE OR REPLACE FUNCTION pgmqd.pg_cron_lives() RETURNS boolean
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher') THEN true
-    WHEN pg_has_role('pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN false
-  END
-$f$;
-
--- Switches a job of pg_cron's on or off, so that it cannot run beside ours.
-CREATE OR REPLACE FUNCTION pgmqd.switch_pg_cron(job_name text, wanted boolean) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  IF to_regclass('cron.job') IS NULL THEN
-    RETURN;
-  END IF;
-  UPDATE cron.job j SET active = wanted
-  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
-EXCEPTION WHEN insufficient_privilege THEN
-  PERFORM cron.alter_job(j.jobid, active := wanted) FROM cron.job j
-  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
-END $f$;
-
--- With pg_cron's launcher dead its jobs become ours, from the time on at which each was started last; returns how many.
-CREATE OR REPLACE FUNCTION pgmqd.take_over_schedules() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  s record;
-  ran timestamptz;
-  n integer := 0;
-BEGIN
-  FOR s IN SELECT name FROM pgmqd.schedule WHERE runner = 'pg_cron' FOR UPDATE SKIP LOCKED LOOP
-    PERFORM pgmqd.switch_pg_cron(s.name, false);
-    IF to_regclass('cron.job_run_details') IS NOT NULL THEN
-      SELECT max(d.start_time) INTO ran FROM cron.job_run_details d JOIN cron.job j USING (jobid)
-      WHERE j.jobname = s.name AND j.database = current_database();
-    END IF;
-    UPDATE pgmqd.schedule c SET runner = 'pgmqd', taken_over = true, next_due = NULL, last_run = coalesce(ran, c.last_run)
-    WHERE c.name = s.name;
-    n := n + 1;
-  END LOOP;
-  RETURN n;
-END $f$;
-
--- Gives them back; returns how many.
-CREATE OR REPLACE FUNCTION pgmqd.give_back_schedules() RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  s record;
-  n integer := 0;
-BEGIN
-  FOR s IN SELECT name FROM pgmqd.schedule WHERE taken_over AND runner = 'pgmqd' FOR UPDATE SKIP LOCKED LOOP
-    UPDATE pgmqd.schedule c SET runner = 'pg_cron', taken_over = false, next_due = NULL WHERE c.name = s.name;
-    PERFORM pgmqd.switch_pg_cron(s.name, true);
-    n := n + 1;
-  END LOOP;
-  RETURN n;
-END $f$;
-
--- Why pg_cron cannot run jobs of this database; NULL when it can. Creates the extension where that is all that lacks.
-CREATE OR REPLACE FUNCTION pgmqd.pg_cron_problem() RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  home text;
-BEGIN
-  IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron') THEN
-    RETURN 'it is not installed';
-  END IF;
-  BEGIN
-    -- set only where the server loaded pg_cron at its start
-    home := current_setting('cron.database_name', true);
-    IF home IS NULL THEN
-      RETURN 'shared_preload_libraries does not name it';
-    END IF;
-    IF home <> current_database() THEN
-      RETURN format('it keeps its jobs in database %s (cron.database_name)', home);
-    END IF;
-  EXCEPTION WHEN insufficient_privilege THEN
-    NULL; -- what follows shows whether it works
-  END;
-  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
-    CREATE EXTENSION pg_cron;
-  END IF;
-  IF NOT has_schema_privilege('cron', 'USAGE') THEN
-    RETURN format('role %s may not use schema cron', current_user);
-  END IF;
-  RETURN NULL;
-EXCEPTION WHEN OTHERS THEN
-  RETURN SQLERRM;
-END $f$;
-
--- Gives the jobs to pg_cron, or to the dispatcher; only changes are written. Returns what somebody has to mend.
-CREATE OR REPLACE FUNCTION pgmqd.connect_schedules() RETURNS TABLE (item text, problem text, remedy text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  cron_problem text := pgmqd.pg_cron_problem();
-  job record;
-  known record;
-  run_by text;
-BEGIN
-  FOR job IN SELECT * FROM (VALUES
-    ('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()'),
-    ('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()'),
-    ('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()'),
-    ('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()'))
-    AS j (name, cron, command)
-  LOOP
-    run_by := CASE WHEN cron_problem IS NULL THEN 'pg_cron' ELSE 'pgmqd' END;
-    IF cron_problem IS NULL THEN
-      SELECT j.schedule, j.command, j.username INTO known FROM cron.job j
-      WHERE j.jobname = job.name AND j.database = current_database() ORDER BY j.username <> current_user LIMIT 1;
-      IF known.username <> current_user THEN
-        item := 'schedule ' || job.name;
-        problem := format('pg_cron has a job of that name already, of role %s; it is left as it is', known.username);
-        remedy := format('make sure that its command is %L, or remove it with cron.unschedule()', job.command);
-        RETURN NEXT;
-      ELSIF (known.schedule, known.command) IS DISTINCT FROM (job.cron, job.command) THEN
-        PERFORM cron.schedule(job.name, job.cron, job.command);
-      END IF;
-    END IF;
-    -- what was taken over stays so until it is given back
-    INSERT INTO pgmqd.schedule AS s (name, cron, command, runner) VALUES (job.name, job.cron, job.command, run_by)
-    ON CONFLICT (name) DO UPDATE SET cron = excluded.cron, command = excluded.command,
-      runner = CASE WHEN s.taken_over THEN s.runner ELSE excluded.runner END,
-      taken_over = s.taken_over AND excluded.runner = 'pg_cron',
-      next_due = CASE WHEN s.cron = excluded.cron THEN s.next_due END
-    WHERE (s.cron, s.command) IS DISTINCT FROM (excluded.cron, excluded.command)
-      OR s.runner <> excluded.runner AND NOT s.taken_over OR s.taken_over AND excluded.runner <> 'pg_cron';
-  END LOOP;
-END $f$;
-
 DO $$
 BEGIN
   PERFORM pgmqd.restrict_functions('public.update_appointment_statuses()', 'public.cleanup_old_assessments()',
     'public.send_appointment_reminders(interval,timestamptz)');
 END $$;
 
+DO $$ BEGIN
+  PERFORM pgmqd.add_schedule('update-appointment-statuses', '*/5 * * * *', 'SELECT public.update_appointment_statuses()'),
+    pgmqd.add_schedule('cleanup-old-assessments', '0 3 * * *', 'SELECT public.cleanup_old_assessments()'),
+    pgmqd.add_schedule('send-appointment-reminders', '0 * * * *', 'SELECT public.send_appointment_reminders()');
+END $$;
+
 DO $$
 DECLARE
-  cron_problem text := pgmqd.pg_cron_problem();
   missing record;
 BEGIN
   FOR missing IN SELECT * FROM pgmqd.connect_schedules() LOOP
     RAISE NOTICE '%: %; %', missing.item, missing.problem, missing.remedy;
   END LOOP;
-  IF cron_problem IS NOT NULL THEN
-    RAISE NOTICE 'schedules wait for the dispatcher''s own scheduler, since pg_cron cannot run them: %', cron_problem;
-  END IF;
 END $$;

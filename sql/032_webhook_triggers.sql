@@ -220,9 +220,7 @@ BEGIN
   END IF;
 
   RETURN QUERY SELECT * FROM pgmqd.connect_schedules();
-  IF to_regprocedure('pgmqd.connect_roles()') IS NOT NULL THEN -- 034
-    RETURN QUERY SELECT * FROM pgmqd.connect_roles();
-  END IF;
+  RETURN QUERY SELECT * FROM pgmqd.connect_roles();
 END $f$;
 
 DO $$

@@ -1,5 +1,5 @@
-/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, each once, in the order of their
- * names. */
+/* migrate.c: the command "pgmqd migrate": applies the files of sql/ to a database, in the order of their names: those
+ * that it lacks, and those that have changed since. Each file may be applied again. */
 #include "config.h"
 
 #include "base/xalloc.h"
@@ -28,7 +28,8 @@ static const char help[] =
 	"                     [--status | --dry-run]\n"
 	"\n"
 	"Makes the queues, functions and triggers in the database, and connects them with the application's tables.\n"
-	"It may be run at any time: what was applied already is left alone, and what is missing is told at the end.\n"
+	"It may be run at any time: it applies the files that are new or have changed, and reports at the end what is\n"
+	"missing. A database that a newer pgmqd has migrated is refused.\n"
 	"\n"
 	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else PG*)\n"
 	"  -c, --config FILE        the settings file; only `database` and `sql_dir` of it matter here\n"
@@ -70,15 +71,15 @@ static bool run_plain(const char *what, const char *sql)
 	return dbcommand_run_plain(&db, what, sql);
 }
 
-/* Prints what the server has to say, but not that something exists already: that is how the files are meant. */
+/* Prints the server's notices, but not that it skips what is there already: so the files are meant. */
 static void print_notice(void *arg, const PGresult *res)
 {
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
 	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
 
 	(void)arg;
-	if (state && (strcmp(state, "42P06") == 0 || strcmp(state, "42P07") == 0 || strcmp(state, "42710") == 0))
+	size_t len = text ? strlen(text) : 0;
+	if (len > 10 && strcmp(text + len - 10, ", skipping") == 0)
 		return;
 	printf("  %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
 }
@@ -154,7 +155,30 @@ static bool make_version_table(void)
 	return run_plain("cannot make schema pgmqd",
 		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
 		"file text PRIMARY KEY, checksum text NOT NULL,"
-		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp()); COMMIT");
+		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
+		" ALTER TABLE pgmqd.schema_version ADD COLUMN IF NOT EXISTS version text; COMMIT");
+}
+
+/* Refuses a database that a newer pgmqd has migrated: our files would take its functions back. */
+static bool check_version(void)
+{
+	const char *params[] = { PACKAGE_VERSION };
+	PGresult *res = run("schema version",
+		"SELECT v.version, v.file FROM pgmqd.schema_version v"
+		" WHERE v.version OPERATOR(pg_catalog.~) '^[0-9]+([.][0-9]+)*$'"
+		" AND pg_catalog.string_to_array(v.version, '.')::int[] OPERATOR(pg_catalog.>)"
+		" pg_catalog.string_to_array($1, '.')::int[] ORDER BY 1 DESC LIMIT 1",
+		1, params);
+
+	if (!res)
+		return false;
+	bool good = PQntuples(res) == 0;
+	if (!good)
+		fail(xasprintf(
+			"pgmqd %s has applied %s to this database, and this is pgmqd %s: migrate with the newer one",
+			PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PACKAGE_VERSION));
+	PQclear(res);
+	return good;
 }
 
 /* Tells where and why a file failed. */
@@ -212,14 +236,18 @@ static bool run_file(const struct sql_file *f)
 /* Applies a file and notes that it was, both or neither. */
 static bool apply(const struct sql_file *f)
 {
-	const char *params[] = { f->name, f->checksum };
+	const char *params[] = { f->name, f->checksum, PACKAGE_VERSION };
 	PGresult *res = NULL;
 
-	printf("%s\n", f->name);
+	printf("%s%s\n", f->name, f->changed ? " (changed)" : "");
 	if (!run_plain(f->name, "BEGIN"))
 		return false;
 	if (!run_file(f) ||
-		!(res = run(f->name, "INSERT INTO pgmqd.schema_version (file, checksum) VALUES ($1, $2)", 2, params))) {
+		!(res = run(f->name,
+			  "INSERT INTO pgmqd.schema_version AS v (file, checksum, version) VALUES ($1, $2, $3)"
+			  " ON CONFLICT (file) DO UPDATE SET checksum = excluded.checksum, version = excluded.version,"
+			  " applied_at = pg_catalog.clock_timestamp()",
+			  3, params))) {
 		if (PQstatus(db.conn) == CONNECTION_OK)
 			PQclear(PQexec(db.conn, "ROLLBACK"));
 		return false;
@@ -231,8 +259,8 @@ static bool apply(const struct sql_file *f)
 /* Connects the queues with the application's tables, and tells what is missing of those. */
 static bool connect_application(void)
 {
-	PGresult *res = run("connecting the application's tables",
-		"SELECT item, problem, remedy FROM pgmqd.connect_application()", 0, NULL);
+	PGresult *res = run(
+		"connecting the application's tables", "SELECT item, problem, remedy FROM pgmqd.connect()", 0, NULL);
 
 	if (!res)
 		return false;
@@ -281,23 +309,6 @@ static bool print_status(const struct request *q, const struct sql_dir *d, bool 
 	return true;
 }
 
-/* Refuses to go on when a file that was applied is not the same any more. */
-static bool check_changed(const struct sql_dir *d)
-{
-	bool good = true;
-
-	for (size_t i = 0; i < d->n; i++) {
-		if (!d->files[i].changed)
-			continue;
-		fail(xasprintf("%s has changed since it was applied (%s); nothing was applied now. Put the old file "
-			       "back, and its "
-			       "changes into a new file",
-			d->files[i].path, d->files[i].applied_at));
-		good = false;
-	}
-	return good;
-}
-
 /* The work on the open connection; the exit status. */
 static int migrate(const struct request *q, struct sql_dir *d)
 {
@@ -310,15 +321,13 @@ static int migrate(const struct request *q, struct sql_dir *d)
 		return 1;
 	if (q->status)
 		return print_status(q, d, known) ? 0 : 1;
-	if (!check_changed(d))
-		return 1;
-	if (!q->dry_run && !known && !make_version_table())
+	if (!q->dry_run && (!make_version_table() || !check_version()))
 		return 1;
 	for (size_t i = 0; i < d->n; i++) {
-		if (d->files[i].applied_at || !wanted(q, &d->files[i]))
+		if ((d->files[i].applied_at && !d->files[i].changed) || !wanted(q, &d->files[i]))
 			continue;
 		if (q->dry_run)
-			printf("would apply %s\n", d->files[i].name);
+			printf("would apply %s%s\n", d->files[i].name, d->files[i].changed ? " (changed)" : "");
 		else if (!apply(&d->files[i]))
 			return 1;
 		else

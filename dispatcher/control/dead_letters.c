@@ -1,6 +1,6 @@
 /* dead_letters.c: dead letters over HTTP: GET /api/failures (grouped by reason), GET /api/queues/QUEUE/dead-letters and
  * one of them with its body, POST …/redrive and …/purge. What they do is done by sql/021_dead_letters.sql and
- * 029_status.sql. */
+ * 023_status.sql. */
 #include "config.h"
 
 #include "http/route.h"

@@ -1,5 +1,5 @@
 /* quota.c: token buckets in this process; with limit_scope = cluster the same is kept in the database
- * (sql/035_mail_limits.sql). */
+ * (sql/041_mail_limits.sql). */
 #include "config.h"
 
 #include "quota.h"

@@ -12,7 +12,7 @@ SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'Europe/Moskau' WHERE name 
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'xx' WHERE name = 'default_lang'$$, '23514', NULL, 'no templates in that language');
 UPDATE pgmqd.settings SET value = NULL WHERE name = 'time_zone';
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'NULL is the default again');
-SELECT columns_are('pgmqd', 'schema_version', ARRAY['file', 'checksum', 'applied_at']);
+SELECT columns_are('pgmqd', 'schema_version', ARRAY['file', 'checksum', 'applied_at', 'version']);
 SELECT columns_are('pgmqd', 'refunds', ARRAY['queue', 'msg_id', 'n', 'read_ct']);
 SELECT col_is_pk('pgmqd', 'refunds', ARRAY['queue', 'msg_id'], 'one row for each message');
 

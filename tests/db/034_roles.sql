@@ -27,7 +27,7 @@ SELECT is_empty(format($$SELECT %1$L || ' may call ' || name || ': if that is me
     FROM ours WHERE has_function_privilege(%1$L, oid, 'EXECUTE')
       AND (nspname <> 'pgmqd' OR proname NOT IN (SELECT m.name FROM may_call m WHERE role = %1$L))$$, role), role || ' may call no other function')
   FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor']) role;
-SELECT is_empty($$SELECT role || ' may not call pgmqd.' || m.name || ': add it to pgmqd.role_functions() in sql/034_roles.sql' FROM may_call m
+SELECT is_empty($$SELECT role || ' may not call pgmqd.' || m.name || ': name it in pgmqd.allow_calls() where it is made' FROM may_call m
     JOIN ours o ON o.proname = m.name AND o.nspname = 'pgmqd' WHERE NOT has_function_privilege(role, o.oid, 'EXECUTE')$$,
   'each role may call its own');
 SELECT is_empty($$SELECT name || ' is in public: executable by role ' || a.grantee::regrole FROM ours, aclexplode(proacl) a
@@ -77,7 +77,7 @@ INSERT INTO may_do VALUES
   ('pgmqd_monitor', 'pgmqd.schedule_runs', 'SELECT'),
   ('pgmqd_monitor', 'pgmqd.schema_version', 'SELECT'),
   ('pgmqd_monitor', 'pgmqd.trigger_errors', 'SELECT (at id sqlstate table trigger)');
-SELECT is_empty(format($$SELECT DISTINCT format('%%s has %%s on %%s, not %%s: mend sql/034_roles.sql, or may_do in tests/db/034_roles.sql', %1$L,
+SELECT is_empty(format($$SELECT DISTINCT format('%%s has %%s on %%s, not %%s: mend sql/028_roles.sql, or may_do in tests/db/034_roles.sql', %1$L,
       coalesce(pg_temp.rights(%1$L, r.oid), 'nothing'), r.name, coalesce(m.rights, 'nothing'))
     FROM relations r LEFT JOIN may_do m ON m.role = %1$L AND m.kind = r.kind WHERE m.rights IS DISTINCT FROM pg_temp.rights(%1$L, r.oid)$$, role),
   role || ' has its rights on tables, and no other') FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor', 'pgmqd_migrator']) role;

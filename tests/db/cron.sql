@@ -15,7 +15,8 @@ SELECT is_empty('SELECT * FROM pgmqd.connect_schedules()', 'connecting again');
 SELECT set_eq('SELECT jobid FROM cron.job', 'SELECT jobid FROM former', 'changes nothing');
 UPDATE cron.job SET schedule = '*/7 * * * *' WHERE jobname = 'update-appointment-statuses';
 SELECT is_empty('SELECT * FROM pgmqd.connect_schedules()', 'another schedule');
-SELECT is(schedule, '*/5 * * * *', 'is set right') FROM cron.job WHERE jobname = 'update-appointment-statuses';
+SELECT is(s.cron || ' ' || j.schedule, '*/7 * * * * */7 * * * *', 'that somebody set in pg_cron''s table is kept') FROM cron.job j JOIN pgmqd.schedule s ON s.name = j.jobname
+  WHERE jobname = 'update-appointment-statuses';
 UPDATE cron.job SET username = 'pg_monitor' WHERE jobname = 'update-appointment-statuses';
 SELECT results_eq('SELECT item FROM pgmqd.connect_schedules()', ARRAY['schedule update-appointment-statuses'],
   'a job of another role is told');

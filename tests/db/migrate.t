@@ -1,6 +1,6 @@
 # migrate.t: `pgmqd migrate` on empty, half-done, changed, busy and read-only databases.
 set -u
-echo 1..35
+echo 1..38
 n=0 out='' status=0
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -63,30 +63,41 @@ is "$(dump | diff "$work/before" -)" '' 'which changes nothing'
 
 # ---- files that changed, are wrong, or are gone ----
 echo '-- more' >>"$work/031_setup_queues.sql"
-echo 'CREATE TABLE public.news ();' >"$work/040_news.sql"
-pgmqd -d dbname=m2 --sql-dir "$work"
-is "$status" 1 'a changed file is an error'
-says "$work/031_setup_queues.sql has changed since it was applied" 'that names it'
-is "$(sql -d m2 -c "SELECT to_regclass('public.news') IS NULL")" t 'and nothing is applied'
 pgmqd -d dbname=m2 --sql-dir "$work" --status
-says '031_setup_queues.sql            changed' '--status tells, too'
+says '031_setup_queues.sql            changed' '--status says which file has changed'
+echo 'CREATE TABLE IF NOT EXISTS public.news ();' >"$work/046_news.sql"
+pgmqd -d dbname=m2 --sql-dir "$work"
+is "$status" 0 'a changed file'
+says '031_setup_queues.sql (changed)' 'is applied again'
+pgmqd -d dbname=m2 --sql-dir "$work"
+says '0 files applied' 'and only once'
 cp "$SQL_DIR/031_setup_queues.sql" "$work"
-printf '%s\n' 'CREATE TABLE public.first ();' '-- "ю; /* ' "SELECT E'\\';', \$x\$ ; \$x\$;" '' 'SELECT' '  nonsense;' >"$work/041_bad.sql"
+# an installation from before the files had these names
+sql -d m2 -c "DELETE FROM pgmqd.schema_version WHERE file ~ '^0(2[2-46]|4[0-5])_'" -c "UPDATE pgmqd.schema_version SET checksum = 'old', version = NULL" \
+  -c "INSERT INTO pgmqd.schema_version (file, checksum) SELECT unnest(ARRAY['022_mail_log.sql', '037_page.sql', '036_suppression.sql']), 'old'"
+pgmqd -d dbname=m2 --sql-dir "$work"
+is "$status $(sql -d m2 -c "SELECT string_agg(left(file, 3), chr(32) ORDER BY file) FROM pgmqd.schema_version")" "0 000 $files 046" 'old names of files give way to the new ones'
+sql -d m2 -c "UPDATE pgmqd.schema_version SET version = '99.10' WHERE file = '020_pgmqd.sql'"
+pgmqd -d dbname=m2 --sql-dir "$work"
+is "$status" 1 'a database of a newer pgmqd'
+says 'pgmqd 99.10 has applied 020_pgmqd.sql to this database' 'is left alone'
+sql -d m2 -c "UPDATE pgmqd.schema_version SET version = '0.0.9' WHERE file = '020_pgmqd.sql'"
+printf '%s\n' 'CREATE TABLE public.first ();' '-- "ю; /* ' "SELECT E'\\';', \$x\$ ; \$x\$;" '' 'SELECT' '  nonsense;' >"$work/047_bad.sql"
 pgmqd -d dbname=m2 --sql-dir "$work"
 is "$status" 1 'a file with an error'
-says "$work/041_bad.sql:6: column \"nonsense\" does not exist (SQLSTATE 42703)" 'its line'
+says "$work/047_bad.sql:6: column \"nonsense\" does not exist (SQLSTATE 42703)" 'its line'
 is "$(sql -d m2 -c "SELECT to_regclass('public.first') IS NULL, to_regclass('public.news') IS NULL")" 't|f' \
   'nothing of it is kept, but what came before'
-printf '%s\n' 'SELECT $$;$$;' '/* ; /* */ ; */' 'DO $do$' 'BEGIN' '  PERFORM 1 / 0;' 'END $do$;' >"$work/041_bad.sql"
+printf '%s\n' 'SELECT $$;$$;' '/* ; /* */ ; */' 'DO $do$' 'BEGIN' '  PERFORM 1 / 0;' 'END $do$;' >"$work/047_bad.sql"
 pgmqd -d dbname=m2 --sql-dir "$work"
-says "$work/041_bad.sql:3: division by zero" 'an error inside a DO block: the line of the statement'
-echo 'SELECT 1; COMMIT;' >"$work/041_bad.sql"
+says "$work/047_bad.sql:3: division by zero" 'an error inside a DO block: the line of the statement'
+echo 'SELECT 1; COMMIT;' >"$work/047_bad.sql"
 pgmqd -d dbname=m2 --sql-dir "$work"
-says '041_bad.sql: ends the transaction that it runs in' 'a file with COMMIT in it'
-is "$(sql -d m2 -c "SELECT count(*) FROM pgmqd.schema_version WHERE file = '041_bad.sql'")" 0 'is not remembered'
-rm "$work/041_bad.sql" "$work/040_news.sql"
+says '047_bad.sql: ends the transaction that it runs in' 'a file with COMMIT in it'
+is "$(sql -d m2 -c "SELECT count(*) FROM pgmqd.schema_version WHERE file = '047_bad.sql'")" 0 'is not remembered'
+rm "$work/047_bad.sql" "$work/046_news.sql"
 pgmqd -d dbname=m2 --sql-dir "$work" --status
-says '040_news.sql                    gone' 'a file that is gone'
+says '046_news.sql                    gone' 'a file that is gone'
 
 # ---- where it cannot work ----
 pgmqd -d dbname=nowhere --sql-dir "$work"

@@ -56,7 +56,7 @@ def cluster():
     with Cluster() as c:
         yield c
         denied = [line for line in c.denied() if "table mail_log" not in line]  # a test of the ledger makes up that one
-        assert not denied, "role pgmqd lacks rights; see sql/034_roles.sql:\n" + "\n".join(denied)
+        assert not denied, "role pgmqd lacks rights; see sql/028_roles.sql:\n" + "\n".join(denied)
 
 
 def make_template(cluster, name="migrated"):

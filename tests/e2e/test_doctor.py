@@ -154,7 +154,7 @@ STATEMENTS = {
     "an older schema": ("delete from pgmqd.schema_version where file like '033%'; drop function public.pgmq_metrics", dict(
         check="schema", seen="033_pgmq_rpc_wrappers.sql not applied", remedy="pgmqd migrate", fix=True)),
     "a newer schema": ("update pgmqd.schema_version set checksum = 'other' where file like '033%'", dict(
-        check="schema", subject="033_pgmq_rpc_wrappers.sql", seen="not the file that was applied", remedy="of the version that migrated")),
+        check="schema", subject="033_pgmq_rpc_wrappers.sql", seen="not the file that was applied", remedy="pgmqd migrate applies it again")),
     "no schema": ("drop schema pgmqd cascade; drop schema pgmq cascade", dict(
         check="schema", seen="schema pgmqd is missing", remedy="pgmqd migrate", fix=True)),
     "the queues' schema gone": ("drop schema pgmq cascade", dict(

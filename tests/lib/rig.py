@@ -41,7 +41,7 @@ def email_environment(catcher, **more):
 class Rig:
     """A migrated database of `cluster`, `catcher`, and pgmqd once start() was called. Ends with a check of the exit status.
 
-    pgmqd logs in as the role pgmqd of sql/034_roles.sql, which owns nothing; the test's own connections are a superuser's."""
+    pgmqd logs in as the role pgmqd of sql/028_roles.sql, which owns nothing; the test's own connections are a superuser's."""
 
     def __init__(self, cluster, dbname, catcher):
         self.cluster, self.dbname, self.catcher = cluster, dbname, catcher

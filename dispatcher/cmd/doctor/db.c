@@ -179,9 +179,8 @@ static bool file_is_pending(struct doctor *d, const struct sql_file *f, bool kno
 	pending = PQntuples(res) == 1 && PQgetisnull(res, 0, 0) && strcmp(f->name, "000_demo_app.sql") != 0;
 	if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "f") == 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, f->name,
-			xasprintf("let pgmqd be of the version that migrated the database; or, if %s was edited, put"
-				  " the old file back",
-				f->path),
+			xstrdup("pgmqd migrate applies it again; it refuses when a newer pgmqd has migrated the "
+		                "database"),
 			NULL, "it is not the file that was applied");
 	PQclear(res);
 	return pending;

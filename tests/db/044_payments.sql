@@ -1,4 +1,4 @@
--- 024_payments.sql: only these changes of a payment are made, whatever comes, and doing one twice changes nothing.
+-- 044_payments.sql: only these changes of a payment are made, whatever comes, and doing one twice changes nothing.
 -- database: app
 BEGIN;
 SELECT plan(24);

@@ -1,4 +1,4 @@
--- 029_status.sql: how each queue stands.
+-- 023_status.sql: how each queue stands.
 -- database: app
 BEGIN;
 SELECT plan(8);

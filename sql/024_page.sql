@@ -1,4 +1,4 @@
--- 037_page.sql: what the status page shows of dead letters and schedules, as JSON that the HTTP server hands on. They have the rights of
+-- 024_page.sql: what the status page shows of dead letters and schedules, as JSON that the HTTP server hands on. They have the rights of
 -- their owner, since the daemon's role reads no dead letter; the HTTP server asks for its token where a body is in it.
 
 -- The tables of a queue and of its dead letters, or an error that becomes HTTP status 404.
@@ -110,4 +110,7 @@ BEGIN
       FROM (SELECT * FROM pgmqd.schedule_runs m WHERE m.name = s.name ORDER BY m.id DESC LIMIT 10) n) r ON true);
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'failure_groups', 'dead_letter_page', 'dead_letter_body', 'schedule_status');
+END $$;

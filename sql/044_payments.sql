@@ -1,4 +1,4 @@
--- 024_payments.sql: what the payment plugin reads of a payment, and how it settles one.
+-- 044_payments.sql: what the payment plugin reads of a payment, and how it settles one.
 --
 -- The application's table public.payments is read by the names of its columns, whatever their types are. What changes in
 -- it fires the trigger on_payment_status_change (032), which alone sends mails and confirms appointments.
@@ -87,4 +87,7 @@ EXCEPTION WHEN datetime_field_overflow OR invalid_datetime_format OR invalid_tex
   RETURN NULL;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'payment_to_verify', 'settle_payment');
+END $$;

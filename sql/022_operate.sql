@@ -1,4 +1,4 @@
--- 028_operate.sql: what an operator does with a queue: pause it, resume it, follow a message.
+-- 022_operate.sql: what an operator does with a queue: pause it, resume it, follow a message.
 
 CREATE TABLE IF NOT EXISTS pgmqd.pauses (
   id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -134,4 +134,8 @@ BEGIN
   state := coalesce(state, 'gone');
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'queue_pause', 'pause', 'resume', 'queue_rates', 'paused_queues');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_rates', 'paused_queues');
+END $$;

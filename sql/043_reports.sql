@@ -1,4 +1,4 @@
--- 023_reports.sql: what a report is made of, which ones were made, and the mail that says that one is ready.
+-- 043_reports.sql: what a report is made of, which ones were made, and the mail that says that one is ready.
 
 CREATE TABLE IF NOT EXISTS pgmqd.reports (
   id uuid PRIMARY KEY,
@@ -121,4 +121,7 @@ BEGIN
   RETURN true;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'report_source', 'finish_report');
+END $$;

@@ -1,4 +1,4 @@
--- 022_mail_log.sql: the mail ledger: which mail is being sent, was sent, or may have been sent, so that none goes out twice.
+-- 040_mail_log.sql: the mail ledger: which mail is being sent, was sent, or may have been sent, so that none goes out twice.
 
 -- The email plugin writes a row before a mail's first byte goes out (mail_begin) and the outcome after it (mail_sent together with the
 -- archive, mail_end else). A message that comes again finds its row. No address is kept: recipient is a keyed hash of it.
@@ -45,7 +45,7 @@ END $f$;
 -- Before a mail goes out. Answers: sending (go on), again or "again PROVIDER" (go on, though it may have arrived before, with that
 -- provider: no other one may get it), sent (do not: it has arrived), unknown (do not: it may have arrived, and neither is `resend` true,
 -- nor is the provider that may have it among the `safe` ones, which know a mail that they get twice within a day), busy (another message
--- is sending the same mail now), "suppressed REASON" (do not: this recipient gets no such mail; table pgmqd.suppression, 036). The delivery that holds the row may ask again for another provider.
+-- is sending the same mail now), "suppressed REASON" (do not: this recipient gets no such mail; table pgmqd.suppression, 042). The delivery that holds the row may ask again for another provider.
 -- Without jit: the dispatcher's sessions plan with enable_seqscan = off, whose costs would have one-row statements compiled for 25 ms.
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin(key text, token text, queue text, msg_id bigint, template text, message_id text,
   address text, attempt integer, resend boolean, provider text DEFAULT NULL, safe text DEFAULT NULL,
@@ -176,4 +176,7 @@ BEGIN
   RETURN n;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'mail_begin', 'mail_begin_many', 'mail_end', 'mail_sent');
+END $$;

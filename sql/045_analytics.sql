@@ -1,4 +1,4 @@
--- 026_analytics.sql: events that the analytics plugin records, one row for each message, and how many of them a day.
+-- 045_analytics.sql: events that the analytics plugin records, one row for each message, and how many of them a day.
 
 CREATE TABLE IF NOT EXISTS pgmqd.analytics_events (
   queue text,
@@ -41,4 +41,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT count(*) FROM new
 $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'record_events');
+END $$;

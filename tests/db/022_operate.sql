@@ -1,4 +1,4 @@
--- 028_operate.sql: pauses, rates, events and states of queues.
+-- 022_operate.sql: pauses, rates, events and states of queues.
 -- database: app
 BEGIN;
 SELECT no_plan();

@@ -1,4 +1,4 @@
--- 022_mail_log.sql: the mail ledger's states, whoever comes again.
+-- 040_mail_log.sql: the mail ledger's states, whoever comes again.
 -- database: app
 BEGIN;
 SELECT plan(28);

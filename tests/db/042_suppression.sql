@@ -1,4 +1,4 @@
--- 036_suppression.sql: who gets no mail, and what events and bounces do to that.
+-- 042_suppression.sql: who gets no mail, and what events and bounces do to that.
 -- database: app
 BEGIN;
 SELECT plan(22);

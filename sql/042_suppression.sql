@@ -1,4 +1,4 @@
--- 036_suppression.sql: addresses that get no mail any more: bounced, complained, unsubscribed; and the events of mail services that say so.
+-- 042_suppression.sql: addresses that get no mail any more: bounced, complained, unsubscribed; and the events of mail services that say so.
 
 -- No address is kept: recipient is pgmqd.mail_recipient(address), as in the mail ledger.
 CREATE TABLE IF NOT EXISTS pgmqd.suppression (
@@ -124,10 +124,13 @@ BEGIN
 END $f$;
 
 -- Where the HTTP server puts what mail services send, as it came; the plugin mailevents verifies it.
-SELECT pgmqd.create_queue('mail_events_queue');
+DO $$ BEGIN PERFORM pgmqd.create_queue('mail_events_queue'); END $$;
 CREATE OR REPLACE FUNCTION pgmqd.queue_mail_event(queue text, provider text, headers jsonb, body text) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmq.send($1, jsonb_build_object('provider', $2, 'headers', $3, 'body', $4))
 $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'unsubscribe');
+END $$;

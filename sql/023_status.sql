@@ -1,4 +1,4 @@
--- 029_status.sql: how each queue stands, for whoever shows it: the HTTP server and the command line.
+-- 023_status.sql: how each queue stands, for whoever shows it: the HTTP server and the command line.
 
 -- One row for each queue; its dead-letter queue is a column of it, and no row of its own.
 --   waiting       due and delayed: nobody has it
@@ -50,4 +50,8 @@ BEGIN
   END LOOP;
 END $f$;
 
-DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'queue_status');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_status');
+END $$;

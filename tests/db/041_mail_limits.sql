@@ -1,4 +1,4 @@
--- 035_mail_limits.sql: token buckets and daily caps that dispatchers share.
+-- 041_mail_limits.sql: token buckets and daily caps that dispatchers share.
 -- database: app
 BEGIN;
 SELECT plan(18);

@@ -1,4 +1,4 @@
--- 037_page.sql: what the status page shows of dead letters and schedules.
+-- 024_page.sql: what the status page shows of dead letters and schedules.
 -- database: app
 BEGIN;
 SELECT plan(9);

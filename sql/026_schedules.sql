@@ -1,0 +1,288 @@
+-- 026_schedules.sql: what happens by the clock, and who runs it: pg_cron where it can, else the dispatcher's own scheduler.
+--
+-- A schedule is a row of pgmqd.schedule, made by pgmqd.add_schedule(). What an operator changes in it (time, zone, on or off) stays.
+
+-- ---- the schedules and their runs ----
+
+CREATE TABLE IF NOT EXISTS pgmqd.schedule (
+  name text PRIMARY KEY,
+  cron text NOT NULL,
+  command text NOT NULL,
+  tz text NOT NULL DEFAULT 'UTC' CHECK (pgmqd.is_time_zone(tz)),
+  runner text NOT NULL CHECK (runner IN ('pg_cron', 'pgmqd')),
+  enabled boolean NOT NULL DEFAULT true,
+  next_due timestamptz,
+  last_run timestamptz
+);
+-- catch_up: what becomes of times that went by while nobody ran: none, only the last, or all. max_late: a time that is
+-- further back than this is skipped. taken_over: it is pg_cron's, whose launcher is dead.
+ALTER TABLE pgmqd.schedule
+  ADD COLUMN IF NOT EXISTS catch_up text NOT NULL DEFAULT 'last' CHECK (catch_up IN ('none', 'last', 'all')),
+  ADD COLUMN IF NOT EXISTS max_late interval CHECK (max_late > '0'),
+  ADD COLUMN IF NOT EXISTS last_status text,
+  ADD COLUMN IF NOT EXISTS last_error text,
+  ADD COLUMN IF NOT EXISTS taken_over boolean NOT NULL DEFAULT false,
+  ADD COLUMN IF NOT EXISTS default_cron text; -- NULL: not one of ours
+COMMENT ON TABLE pgmqd.schedule IS 'what runs by the clock; only rows whose runner is pgmqd are the dispatcher''s';
+
+CREATE TABLE IF NOT EXISTS pgmqd.schedule_runs (
+  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  name text NOT NULL,
+  due timestamptz NOT NULL,
+  started_at timestamptz NOT NULL,
+  ended_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  status text NOT NULL CHECK (status IN ('ok', 'failed', 'skipped')),
+  error text
+);
+CREATE INDEX IF NOT EXISTS schedule_runs_started_idx ON pgmqd.schedule_runs (started_at);
+COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has run; pg_cron has its own in cron.job_run_details';
+
+-- The zone that pg_cron counts in; it has one for all its jobs. NULL: there is no pg_cron.
+CREATE OR REPLACE FUNCTION pgmqd.pg_cron_zone() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN zone IN ('GMT', 'Etc/UTC', 'Etc/GMT') THEN 'UTC' ELSE zone END FROM coalesce(current_setting('cron.timezone', true), 'GMT') zone
+  WHERE to_regclass('cron.job') IS NOT NULL
+$f$;
+
+-- Another time or zone needs another next_due; the scheduler finds it. Where pg_cron runs the schedule, it learns of the change at once;
+-- a zone that is not pg_cron's makes the schedule the dispatcher's.
+CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF (NEW.cron, NEW.tz) IS DISTINCT FROM (OLD.cron, OLD.tz) OR NEW.enabled AND NOT OLD.enabled THEN
+    NEW.next_due := NULL;
+  END IF;
+  IF OLD.runner = 'pg_cron' AND NEW.runner = 'pg_cron'
+    AND (NEW.cron, NEW.tz, NEW.enabled, NEW.command) IS DISTINCT FROM (OLD.cron, OLD.tz, OLD.enabled, OLD.command) THEN
+    IF NEW.tz <> pgmqd.pg_cron_zone() THEN
+      NEW.runner := 'pgmqd';
+    END IF;
+    PERFORM pgmqd.set_pg_cron(NEW.name, NEW.cron, NEW.command, NEW.enabled AND NEW.runner = 'pg_cron');
+  END IF;
+  RETURN NEW;
+END $f$;
+CREATE OR REPLACE TRIGGER schedule_changed BEFORE UPDATE ON pgmqd.schedule
+  FOR EACH ROW EXECUTE FUNCTION pgmqd.schedule_changed();
+
+-- Makes a schedule, or brings its command and its default time up to date. A time that an operator has set stays.
+CREATE OR REPLACE FUNCTION pgmqd.add_schedule(name text, cron text, command text) RETURNS void
+LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
+  INSERT INTO pgmqd.schedule AS s (name, cron, default_cron, command, runner) VALUES ($1, $2, $2, $3, 'pgmqd')
+  ON CONFLICT (name) DO UPDATE SET command = excluded.command, default_cron = excluded.default_cron,
+    cron = CASE WHEN s.cron = s.default_cron THEN excluded.cron ELSE s.cron END
+  WHERE (s.command, s.default_cron) IS DISTINCT FROM (excluded.command, excluded.default_cron)
+$f$;
+
+-- Runs what is due under a schedule, once: the claim is a compare-and-set of next_due in the transaction of the work
+-- itself, so of any number of dispatchers that come for the same time only one does it. Returns what became of it: ok,
+-- failed, skipped, or taken, when somebody else has it. "at" is the present; problem: do not run it, it failed for this.
+CREATE OR REPLACE FUNCTION pgmqd.run_schedule(schedule text, due timestamptz, next timestamptz,
+  "at" timestamptz DEFAULT clock_timestamp(), problem text DEFAULT NULL) RETURNS text
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s pgmqd.schedule;
+  status text := 'ok';
+  error text := problem;
+  began timestamptz := clock_timestamp();
+BEGIN
+  SELECT * INTO s FROM pgmqd.schedule c WHERE c.name = schedule AND c.enabled AND c.runner = 'pgmqd' AND c.next_due = due
+  FOR UPDATE SKIP LOCKED;
+  IF NOT FOUND THEN
+    RETURN 'taken';
+  END IF;
+  IF problem IS NOT NULL THEN
+    status := 'failed';
+  ELSIF ("at" - due > CASE s.catch_up WHEN 'none' THEN least(s.max_late, interval '1 minute') ELSE s.max_late END) THEN
+    status := 'skipped';
+    error := format('%s late', date_trunc('second', "at" - due));
+  ELSE
+    BEGIN
+      EXECUTE s.command;
+    EXCEPTION WHEN OTHERS THEN
+      status := 'failed';
+      error := left(SQLERRM, 2000);
+    END;
+  END IF;
+  UPDATE pgmqd.schedule c SET next_due = next, last_run = "at", last_status = status, last_error = error
+  WHERE c.name = schedule;
+  INSERT INTO pgmqd.schedule_runs (name, due, started_at, ended_at, status, error)
+  VALUES (schedule, due, "at", "at" + (clock_timestamp() - began), status, error);
+  RETURN status;
+END $f$;
+
+-- Runs the command of a schedule now, beside its times, which stay as they are.
+CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, OUT status text, OUT error text, OUT ms bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  command text := (SELECT c.command FROM pgmqd.schedule c WHERE c.name = schedule);
+  began timestamptz := clock_timestamp();
+BEGIN
+  IF command IS NULL THEN
+    RAISE EXCEPTION 'there is no schedule "%"', schedule
+      USING HINT = (SELECT 'There are ' || string_agg(c.name, ', ' ORDER BY c.name) FROM pgmqd.schedule c);
+  END IF;
+  status := 'ok';
+  BEGIN
+    EXECUTE command;
+  EXCEPTION WHEN OTHERS THEN
+    status := 'failed';
+    error := left(SQLERRM, 2000);
+  END;
+  INSERT INTO pgmqd.schedule_runs (name, due, started_at, status, error) VALUES (schedule, began, began, status, error);
+  ms := (extract(epoch FROM clock_timestamp() - began) * 1000)::bigint;
+END $f$;
+
+-- Whether pg_cron runs jobs here; NULL when this role may not know.
+CREATE OR REPLACE FUNCTION pgmqd.pg_cron_lives() RETURNS boolean
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher') THEN true
+    WHEN pg_has_role('pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN false
+  END
+$f$;
+
+-- Gives a job to pg_cron, or changes the one that it has.
+CREATE OR REPLACE FUNCTION pgmqd.set_pg_cron(job_name text, cron text, command text, wanted boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  PERFORM cron.schedule(job_name, cron, command);
+  PERFORM pgmqd.switch_pg_cron(job_name, wanted);
+END $f$;
+
+-- Switches a job of pg_cron's on or off, so that it cannot run beside ours.
+CREATE OR REPLACE FUNCTION pgmqd.switch_pg_cron(job_name text, wanted boolean) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF to_regclass('cron.job') IS NULL THEN
+    RETURN;
+  END IF;
+  UPDATE cron.job j SET active = wanted
+  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
+EXCEPTION WHEN insufficient_privilege THEN
+  PERFORM cron.alter_job(j.jobid, active := wanted) FROM cron.job j
+  WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
+END $f$;
+
+-- With pg_cron's launcher dead its jobs become ours, from the time on at which each was started last; returns how many.
+CREATE OR REPLACE FUNCTION pgmqd.take_over_schedules() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s record;
+  ran timestamptz;
+  n integer := 0;
+BEGIN
+  FOR s IN SELECT name FROM pgmqd.schedule WHERE runner = 'pg_cron' FOR UPDATE SKIP LOCKED LOOP
+    PERFORM pgmqd.switch_pg_cron(s.name, false);
+    IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+      SELECT max(d.start_time) INTO ran FROM cron.job_run_details d JOIN cron.job j USING (jobid)
+      WHERE j.jobname = s.name AND j.database = current_database();
+    END IF;
+    UPDATE pgmqd.schedule c SET runner = 'pgmqd', taken_over = true, next_due = NULL, last_run = coalesce(ran, c.last_run)
+    WHERE c.name = s.name;
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END $f$;
+
+-- Gives them back; returns how many.
+CREATE OR REPLACE FUNCTION pgmqd.give_back_schedules() RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  s record;
+  n integer := 0;
+BEGIN
+  FOR s IN SELECT name FROM pgmqd.schedule WHERE taken_over AND runner = 'pgmqd' FOR UPDATE SKIP LOCKED LOOP
+    UPDATE pgmqd.schedule c SET runner = 'pg_cron', taken_over = false, next_due = NULL WHERE c.name = s.name;
+    PERFORM pgmqd.switch_pg_cron(s.name, true);
+    n := n + 1;
+  END LOOP;
+  RETURN n;
+END $f$;
+
+-- Why pg_cron cannot run jobs of this database; NULL when it can. Creates the extension where that is all that lacks.
+CREATE OR REPLACE FUNCTION pgmqd.pg_cron_problem() RETURNS text
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  home text;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_cron') THEN
+    RETURN 'it is not installed';
+  END IF;
+  BEGIN
+    -- set only where the server loaded pg_cron at its start
+    home := current_setting('cron.database_name', true);
+    IF home IS NULL THEN
+      RETURN 'shared_preload_libraries does not name it';
+    END IF;
+    IF home <> current_database() THEN
+      RETURN format('it keeps its jobs in database %s (cron.database_name)', home);
+    END IF;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL; -- what follows shows whether it works
+  END;
+  IF NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+    CREATE EXTENSION pg_cron;
+  END IF;
+  IF NOT has_schema_privilege('cron', 'USAGE') THEN
+    RETURN format('role %s may not use schema cron', current_user);
+  END IF;
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RETURN SQLERRM;
+END $f$;
+
+-- Gives each of our schedules to pg_cron, or to the dispatcher, and takes over a time that somebody has set in pg_cron's own table; only
+-- changes are written. Returns what somebody has to do.
+CREATE OR REPLACE FUNCTION pgmqd.connect_schedules() RETURNS TABLE (item text, problem text, remedy text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  cron_problem text := pgmqd.pg_cron_problem();
+  s pgmqd.schedule;
+  run_by text;
+  known_cron text;
+  known_command text;
+  known_role text;
+BEGIN
+  FOR s IN SELECT * FROM pgmqd.schedule c WHERE c.default_cron IS NOT NULL ORDER BY c.name LOOP
+    run_by := CASE WHEN cron_problem IS NULL AND s.tz = pgmqd.pg_cron_zone() THEN 'pg_cron' ELSE 'pgmqd' END;
+    known_role := NULL;
+    IF run_by = 'pg_cron' THEN
+      SELECT j.schedule, j.command, j.username INTO known_cron, known_command, known_role FROM cron.job j
+      WHERE j.jobname = s.name AND j.database = current_database() ORDER BY j.username <> current_user LIMIT 1;
+      IF known_role <> current_user THEN
+        item := 'schedule ' || s.name;
+        problem := format('pg_cron has a job of that name already, of role %s; it is left as it is', known_role);
+        remedy := format('make sure that its command is %L, or remove it with cron.unschedule()', s.command);
+        RETURN NEXT;
+      ELSIF known_cron IS NULL OR known_command <> s.command THEN
+        PERFORM pgmqd.set_pg_cron(s.name, coalesce(known_cron, s.cron), s.command, s.enabled AND NOT s.taken_over);
+      END IF;
+    END IF;
+    -- a schedule that was taken over stays so until it is given back
+    UPDATE pgmqd.schedule c SET runner = CASE WHEN c.taken_over AND run_by = 'pg_cron' THEN c.runner ELSE run_by END,
+      taken_over = c.taken_over AND run_by = 'pg_cron',
+      cron = CASE WHEN run_by = 'pg_cron' AND known_role = current_user THEN known_cron ELSE c.cron END
+    WHERE c.name = s.name AND (c.runner <> run_by AND NOT c.taken_over OR c.taken_over AND run_by <> 'pg_cron'
+      OR run_by = 'pg_cron' AND known_role = current_user AND known_cron <> c.cron);
+  END LOOP;
+END $f$;
+
+DO $$ BEGIN PERFORM pgmqd.add_schedule('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()'); END $$;
+
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'pg_cron_lives');
+END $$;
+
+DO $$
+DECLARE
+  cron_problem text := pgmqd.pg_cron_problem();
+  missing record;
+BEGIN
+  FOR missing IN SELECT * FROM pgmqd.connect_schedules() LOOP
+    RAISE NOTICE '%: %; %', missing.item, missing.problem, missing.remedy;
+  END LOOP;
+  IF cron_problem IS NOT NULL THEN
+    RAISE NOTICE 'schedules wait for the dispatcher''s own scheduler, since pg_cron cannot run them: %', cron_problem;
+  END IF;
+END $$;

@@ -1,0 +1,239 @@
+-- 028_roles.sql: who may do what: a role for the daemon, one to migrate, one to enqueue, one to watch.
+--
+--   pgmqd            what the daemon logs in as: claims and settles messages of attached queues; calls the functions listed below
+--   pgmqd_migrator   for `pgmqd migrate`, in place of a superuser; the role that migrates first owns everything that is made here
+--   pgmqd_enqueuer   may call pgmqd.submit(), and nothing else
+--   pgmqd_monitor    may count and date messages, and see how schedules went; reads no message
+-- The last three cannot log in: they are granted to roles that can. What the daemon does to the application's tables it
+-- does by functions with the rights of their owner (SECURITY DEFINER), so that it needs no right on those tables.
+
+-- ---- a way in for enqueuers ----
+
+-- Puts one message into an attached queue and returns its number; delay in seconds. No headers, so that nobody forges
+-- those that the dispatcher goes by.
+CREATE OR REPLACE FUNCTION pgmqd.submit(queue text, message jsonb, delay integer DEFAULT 0) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  problem text := CASE
+    WHEN jsonb_typeof(message) IS DISTINCT FROM 'object' THEN 'the message must be a JSON object'
+    WHEN octet_length(message::text) > 65536
+      THEN format('the message has %s bytes, and 65536 is the most', octet_length(message::text))
+    WHEN delay NOT BETWEEN 0 AND 31536000 THEN 'the delay must be from 0 to 31536000 seconds, a year' END;
+BEGIN
+  IF problem IS NOT NULL THEN
+    RAISE EXCEPTION 'submit: %', problem USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass(format('pgmq.%I', 'q_' || lower(submit.queue)))
+                 AND tgname = 'pgmqd_wakeup') THEN
+    RAISE EXCEPTION 'submit: there is no such queue, or it is not attached' USING ERRCODE = 'undefined_object';
+  END IF;
+  RETURN pgmqd.enqueue(submit.queue, submit.message, submit.delay);
+END $f$;
+
+-- ---- the rights ----
+
+-- Grants a privilege on those of the columns that the table has and that lack it (NULL: on the table); what is there
+-- already is left alone, so that nothing is written when nothing changes.
+CREATE OR REPLACE FUNCTION pgmqd.grant_missing(target regclass, role text, privilege text, columns text[] DEFAULT NULL)
+RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  lacking text;
+BEGIN
+  IF target IS NULL OR to_regrole(quote_ident(role)) IS NULL THEN
+    RETURN;
+  END IF;
+  IF columns IS NULL THEN
+    IF NOT has_table_privilege(role, target, privilege) THEN
+      EXECUTE format('GRANT %s ON TABLE %s TO %I', privilege, target, role);
+    END IF;
+    RETURN;
+  END IF;
+  SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO lacking FROM pg_attribute
+  WHERE attrelid = target AND attname = ANY (columns) AND NOT attisdropped
+    AND NOT has_column_privilege(role, attrelid, attnum, privilege);
+  IF lacking IS NOT NULL THEN
+    EXECUTE format('GRANT %s (%s) ON TABLE %s TO %I', privilege, lacking, target, role);
+  END IF;
+END $f$;
+
+-- The rights on one queue, its archive and its dead-letter queue: those of the daemon and of who watches. pgmqd.attach_queue() calls it.
+CREATE OR REPLACE FUNCTION pgmqd.grant_queue(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  living regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
+  archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(name)));
+  dead regclass := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(name))));
+  figures CONSTANT text[] := ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt', 'last_read_at', 'archived_at'];
+  message CONSTANT text[] := ARRAY['vt', 'message', 'headers'];
+  t regclass;
+  numbers regclass;
+BEGIN
+  PERFORM pgmqd.grant_missing(living, 'pgmqd', 'SELECT'),
+    pgmqd.grant_missing(living, 'pgmqd', 'DELETE'),
+    pgmqd.grant_missing(living, 'pgmqd', 'UPDATE', ARRAY['vt', 'read_ct', 'last_read_at']),
+    pgmqd.grant_missing(living, 'pgmqd', 'INSERT', message), -- what replaces a message
+    pgmqd.grant_missing(archive, 'pgmqd', 'INSERT', figures || message),
+    pgmqd.grant_missing(archive, 'pgmqd', 'SELECT', ARRAY['msg_id', 'read_ct']),
+    pgmqd.grant_missing(dead, 'pgmqd', 'INSERT', message),
+    pgmqd.grant_missing(dead, 'pgmqd', 'SELECT', figures || ARRAY['headers']);
+  FOREACH t IN ARRAY ARRAY[living, archive, dead] LOOP
+    CONTINUE WHEN t IS NULL;
+    PERFORM pgmqd.grant_missing(t, 'pgmqd_monitor', 'SELECT', figures);
+    numbers := pg_get_serial_sequence(t::text, 'msg_id')::regclass;
+    IF to_regrole('pgmqd_monitor') IS NOT NULL AND NOT has_sequence_privilege('pgmqd_monitor', numbers, 'SELECT') THEN
+      EXECUTE format('GRANT SELECT ON SEQUENCE %s TO pgmqd_monitor', numbers);
+    END IF;
+    -- pgmq lets pg_monitor read messages; counting and dating them is enough
+    IF EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = t AND a.grantee = 'pg_monitor'::regrole
+               AND a.privilege_type = 'SELECT') THEN
+      EXECUTE format('REVOKE SELECT ON TABLE %s FROM pg_monitor', t);
+      PERFORM pgmqd.grant_missing(t, 'pg_monitor', 'SELECT', figures);
+    END IF;
+    -- where row security is switched on, now or later, the daemon must not find its queues empty
+    IF to_regrole('pgmqd') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = 'pgmqd') THEN
+      EXECUTE format('CREATE POLICY pgmqd ON %s TO pgmqd USING (true) WITH CHECK (true)', t);
+    END IF;
+  END LOOP;
+END $f$;
+
+-- ---- the roles ----
+
+-- Makes the roles that are missing, where the caller may, and grants them what they need; only changes are written. Returns what
+-- somebody has to mend. `pgmqd migrate` calls it at its end.
+CREATE OR REPLACE FUNCTION pgmqd.connect_roles() RETURNS TABLE (item text, problem text, remedy text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  roles CONSTANT text[][] := ARRAY[ARRAY['pgmqd', 'LOGIN NOINHERIT'], ARRAY['pgmqd_migrator', 'NOLOGIN'],
+    ARRAY['pgmqd_enqueuer', 'NOLOGIN'], ARRAY['pgmqd_monitor', 'NOLOGIN']];
+  again CONSTANT text := 'SELECT * FROM pgmqd.connect_roles(), or pgmqd migrate again';
+  missing text[] := '{}';
+  statements text[] := '{}';
+  r text[];
+  q record;
+BEGIN
+  FOREACH r SLICE 1 IN ARRAY roles LOOP
+    CONTINUE WHEN to_regrole(r[1]) IS NOT NULL;
+    BEGIN
+      EXECUTE format('CREATE ROLE %I %s', r[1], r[2]);
+      IF r[1] = 'pgmqd' THEN -- the daemon's statements name every schema, and none of its transactions waits
+        EXECUTE 'ALTER ROLE pgmqd SET search_path = ''''';
+        EXECUTE 'ALTER ROLE pgmqd SET idle_in_transaction_session_timeout = ''10s''';
+      END IF;
+    EXCEPTION
+      WHEN duplicate_object OR unique_violation THEN
+        NULL; -- somebody made it at the same time, for another database
+      WHEN insufficient_privilege THEN
+        missing := missing || r[1];
+        statements := statements || format('CREATE ROLE %I %s;', r[1], r[2]);
+    END;
+  END LOOP;
+  IF missing <> '{}' THEN
+    item := 'role ' || array_to_string(missing, ', ');
+    problem := format('missing, and role %s may not make roles; until then the daemon logs in as the owner', current_user);
+    remedy := format('as a superuser: %s then %s', array_to_string(statements, ' '), again);
+    RETURN NEXT;
+  END IF;
+  FOR r IN SELECT ARRAY[rolname::text, CASE WHEN rolsuper THEN 'a superuser' WHEN rolbypassrls THEN 'exempt from row security'
+      WHEN oid = (SELECT nspowner FROM pg_namespace WHERE nspname = 'pgmqd') THEN 'the owner of schema pgmqd' END]
+    FROM pg_roles WHERE rolname = 'pgmqd'
+  LOOP
+    IF r[2] IS NOT NULL THEN
+      item := 'role pgmqd';
+      problem := format('it is %s, so that the daemon may do more than its job', r[2]);
+      remedy := 'ALTER ROLE pgmqd NOSUPERUSER NOBYPASSRLS; have another role own what pgmqd migrate makes (REASSIGN OWNED)';
+      RETURN NEXT;
+    END IF;
+  END LOOP;
+
+  -- each part by itself: a right that is somebody else's to give must not keep the rest away
+  FOREACH r SLICE 1 IN ARRAY roles LOOP
+    CONTINUE WHEN to_regrole(r[1]) IS NULL;
+    BEGIN
+      IF r[1] = 'pgmqd_migrator' THEN
+        IF NOT has_database_privilege(r[1], current_database(), 'CREATE') THEN
+          EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), r[1]);
+        END IF;
+        IF NOT has_schema_privilege(r[1], 'public', 'CREATE') THEN
+          EXECUTE format('GRANT USAGE, CREATE ON SCHEMA public TO %I', r[1]);
+        END IF;
+        CONTINUE;
+      END IF;
+      IF NOT has_schema_privilege(r[1], 'pgmqd', 'USAGE') THEN
+        EXECUTE format('GRANT USAGE ON SCHEMA pgmqd TO %I', r[1]);
+      END IF;
+      PERFORM pgmqd.grant_calls(r[1]);
+      IF r[1] = 'pgmqd' THEN
+        PERFORM pgmqd.grant_missing('pgmqd.refunds', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.refunds', r[1], 'INSERT'),
+          pgmqd.grant_missing('pgmqd.refunds', r[1], 'UPDATE', ARRAY['n', 'read_ct']),
+          pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'SELECT'), pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'DELETE'),
+          pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']);
+      ELSIF r[1] = 'pgmqd_monitor' THEN
+        PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'),
+          pgmqd.grant_missing('pgmqd.schedule_runs', r[1], 'SELECT'),
+          -- not what went wrong in which row: that may name a person
+          pgmqd.grant_missing('pgmqd.trigger_errors', r[1], 'SELECT', ARRAY['id', 'at', 'trigger', 'table', 'sqlstate']);
+      END IF;
+      IF r[1] <> 'pgmqd_enqueuer' THEN
+        IF NOT has_schema_privilege(r[1], 'pgmq', 'USAGE') THEN
+          EXECUTE format('GRANT USAGE ON SCHEMA pgmq TO %I', r[1]);
+        END IF;
+        PERFORM pgmqd.grant_missing('pgmq.meta', r[1], 'SELECT');
+      END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+      item := 'role ' || r[1];
+      problem := SQLERRM;
+      remedy := format('as who owns it, or as a superuser: %s', again);
+      RETURN NEXT;
+    END;
+  END LOOP;
+  FOR q IN SELECT m.queue_name AS name FROM pgmq.meta m JOIN pg_trigger t ON t.tgname = 'pgmqd_wakeup'
+      AND t.tgrelid = to_regclass(format('pgmq.%I', 'q_' || lower(m.queue_name)))
+  LOOP
+    BEGIN
+      PERFORM pgmqd.grant_queue(q.name);
+    EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
+      item := 'rights on queue ' || q.name;
+      problem := SQLERRM;
+      remedy := format('as who owns the queue: SELECT pgmqd.grant_queue(%L)', q.name);
+      RETURN NEXT;
+    END;
+  END LOOP;
+  -- a GRANT without the right to grant may pass with no more than a warning
+  IF to_regrole('pgmqd') IS NOT NULL AND NOT has_schema_privilege('pgmqd', 'pgmq', 'USAGE') THEN
+    item := 'role pgmqd';
+    problem := 'it may not use schema pgmq';
+    remedy := 'as who owns the schema: GRANT USAGE ON SCHEMA pgmq TO pgmqd, pgmqd_monitor';
+    RETURN NEXT;
+  END IF;
+END $f$;
+
+-- Connects whatever is there: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`
+-- calls it at its end.
+CREATE OR REPLACE FUNCTION pgmqd.connect() RETURNS TABLE (item text, problem text, remedy text)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF to_regprocedure('pgmqd.connect_application()') IS NOT NULL THEN
+    RETURN QUERY EXECUTE 'SELECT * FROM pgmqd.connect_application()';
+  ELSE
+    RETURN QUERY SELECT * FROM pgmqd.connect_schedules();
+    RETURN QUERY SELECT * FROM pgmqd.connect_roles();
+  END IF;
+END $f$;
+
+DO $$ BEGIN
+  PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd_enqueuer', 'submit');
+END $$;
+
+-- pgmqd migrate reports this at its end.
+DO $$
+DECLARE
+  missing record;
+BEGIN
+  FOR missing IN SELECT * FROM pgmqd.connect_roles() LOOP
+    IF current_setting('pgmqd.migrating', true) IS DISTINCT FROM 'on' THEN
+      RAISE NOTICE '%: %; %', missing.item, missing.problem, missing.remedy;
+    END IF;
+  END LOOP;
+END $$;
