@@ -51,7 +51,8 @@ struct pgconn {
 	struct event_base *base;
 	char *conninfo, *application_name;
 	bool pipeline, in_group, no_options;
-	bool pooled; /* a pooler is in between: sessions of the server are not ours */
+	unsigned session; /* counts the connects */
+	bool pooled;      /* a pooler is in between: sessions of the server are not ours */
 	const struct pgconn_events *events;
 	void *arg;
 	PGconn *pg;
@@ -383,6 +384,7 @@ static void conn_checked(void *arg, const struct pgresult *r)
 		pgconn_query(c, NULL, SESSION_SETS, 0, NULL, NULL, NULL);
 	evtimer_del(c->timer);
 	c->failures = 0;
+	c->session++;
 	c->state = CONN_UP;
 	c->events->up(c->arg);
 }
@@ -544,6 +546,11 @@ void pgconn_restart(struct pgconn *c, const char *reason)
 bool pgconn_is_up(const struct pgconn *c)
 {
 	return c->state == CONN_UP && !c->broken;
+}
+
+unsigned pgconn_session(const struct pgconn *c)
+{
+	return c->session;
 }
 
 bool pgconn_is_pooled(const struct pgconn *c)

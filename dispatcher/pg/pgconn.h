@@ -38,6 +38,7 @@ void pgconn_free(struct pgconn *c); /* not from a callback of its own; statement
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
 
 bool pgconn_is_up(const struct pgconn *c);
+unsigned pgconn_session(const struct pgconn *c); /* another number after each connect */
 /* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be
  * relied upon or left behind, no prepared statement, no session lock, no setting. */
 bool pgconn_is_pooled(const struct pgconn *c);

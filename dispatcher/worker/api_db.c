@@ -62,7 +62,7 @@ PGMQD_EXPORT int pgmqd_query(
 	}
 	if (!cb) { /* nobody waits for the answer: allowed from cancel(), too */
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
-		pgconn_query(m->flow->pg, NULL, sql, nparams, params, NULL, NULL);
+		queue_query(m->flow->queue, sql, nparams, params, NULL, NULL);
 		return 0;
 	}
 	q = xcalloc(1, sizeof(*q));
@@ -71,7 +71,7 @@ PGMQD_EXPORT int pgmqd_query(
 	q->cb = cb;
 	q->arg = arg;
 	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
-	pgconn_query(m->flow->pg, NULL, sql, nparams, params, query_answered, q);
+	queue_query(m->flow->queue, sql, nparams, params, query_answered, q);
 	return 0;
 }
 

@@ -299,7 +299,7 @@ static void flow_looked(void *arg, const struct queue_claim *claim)
 		struct pgmqd_msg *m = message_new();
 
 		m->flow = f;
-		queue_claim_row(claim, i, m);
+		queue_claim_row(f->queue, claim, i, m);
 		m->lease_ms = until;
 		trace_read(&m->trace, m->headers);
 		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
@@ -334,6 +334,7 @@ void flow_look(struct flow *f)
 {
 	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
 	unsigned room = flow_room(f);
+	struct queue_look look;
 
 	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->held || f->paused || f->draining)
 		return;
@@ -352,8 +353,12 @@ void flow_look(struct flow *f)
 	f->asked = n;
 	stats_add(f->slot, STAT_LOOKS, 1);
 	evtimer_del(f->due);
-	queue_claim(f->queue, n, f->full_look, f->full_look || f->wake == WAKE_ASLEEP, wakeup_wants_due(f),
-		caution_small(f), flow_looked, f);
+	look = (struct queue_look){ .n = n,
+		.full = f->full_look,
+		.ask_shared = f->full_look || f->wake == WAKE_ASLEEP,
+		.ask_due = wakeup_wants_due(f),
+		.small = caution_small(f) };
+	queue_claim(f->queue, &look, flow_looked, f);
 	f->full_look = false;
 }
 
@@ -390,7 +395,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 	struct flow *f = arg;
 
 	f->probing = false;
-	if (!pgconn_is_up(f->pg))
+	if (!queue_is_up(f->queue))
 		return; /* flow_down() comes or has come */
 	if (error) {
 		if (!f->probe_failed)
@@ -414,7 +419,7 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 
 void flow_reprobe(struct flow *f)
 {
-	if (f->probing || !pgconn_is_up(f->pg))
+	if (f->probing || !queue_is_up(f->queue))
 		return;
 	f->ready = f->probed = false;
 	f->probing = true;
@@ -474,21 +479,16 @@ bool flow_listener_hears(const struct stats *st)
 }
 
 struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot,
-	struct plugin *plugin, struct event_base *base, struct pgconn *pg, struct http *http,
+	struct plugin *plugin, struct event_base *base, struct queue *queue, struct http *http,
 	struct template_set **templates)
 {
 	const struct settings *s = env->settings;
-	const struct queue_rules rules = { .max_attempts = (unsigned)qs->max_attempts,
-		.archive = strcmp(qs->on_done, "archive") == 0,
-		.grouped = strcmp(qs->ordered, "group") == 0,
-		.allow_unlogged = qs->allow_unlogged };
 	struct flow *f = xcalloc(1, sizeof(*f));
 
 	f->settings = s;
 	f->qs = qs;
 	f->slot = slot;
 	f->plugin = plugin;
-	f->pg = pg;
 	f->lease_ms = qs->visibility_timeout;
 	f->deadline_ms = qs->deadline ? qs->deadline : 10 * qs->visibility_timeout;
 	f->limit = (unsigned)qs->max_in_flight;
@@ -500,12 +500,11 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	f->host = (struct pgmqd_worker){ .flow = f,
 		.base = base,
 		.http = http,
-		.pg = pg,
 		.templates = templates,
 		.template_dir = s->template_dir,
 		.default_lang = s->default_lang,
 		.log = &f->log };
-	f->queue = queue_new(pg, qs->name, f->lease_ms, &rules, plugin->d.name, plugin->d.version);
+	f->queue = queue;
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	f->notify = wakeup_mode(qs->notify);
 	f->due = evtimer_new(base, wakeup_due, f);

@@ -31,7 +31,6 @@ struct flow {
 	const struct queue_settings *qs;
 	struct stats_slot *slot;
 	struct log_context log;
-	struct pgconn *pg;
 	struct queue *queue;
 	struct plugin *plugin;
 	struct msg_list list[MSG_NSTATES]; /* each state is a list, in order of arrival */
@@ -74,9 +73,9 @@ struct flow {
 	void *on_idle_arg;
 };
 
-/* The plugin must be loaded; `slot` is this queue's. */
+/* The plugin must be loaded; `slot` is this queue's. The flow frees the plugin and the queue. */
 struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot,
-	struct plugin *plugin, struct event_base *base, struct pgconn *pg, struct http *http,
+	struct plugin *plugin, struct event_base *base, struct queue *queue, struct http *http,
 	struct template_set **templates);
 void flow_free(struct flow *f);
 bool flow_start(struct flow *f);                 /* runs the plugin's start(); false: it refused */

@@ -63,22 +63,12 @@ static void lease_extended(void *arg, const struct queue_settled *s)
 	struct flow *f = x->flow;
 
 	if (!s->error) {
-		for (int i = 0; i < s->nids; i++) {
-			int64_t id = queue_settled_id(s, i);
-
-			for (size_t k = 0; k < x->n; k++)
-				if (x->ids[k] == id) {
-					struct pgmqd_msg *m = lease_find(f, id, x->counts[k]);
-
-					if (m)
-						m->lease_ms = x->sent_ms + f->lease_ms;
-					x->ids[k] = 0;
-				}
-		}
 		for (size_t k = 0; k < x->n; k++) {
-			struct pgmqd_msg *m = x->ids[k] ? lease_find(f, x->ids[k], x->counts[k]) : NULL;
+			struct pgmqd_msg *m = lease_find(f, x->ids[k], x->counts[k]);
 
-			if (m)
+			if (m && s->fate[k] == QUEUE_SETTLED)
+				m->lease_ms = x->sent_ms + f->lease_ms;
+			else if (m && s->fate[k] == QUEUE_LOST)
 				lease_lost(m);
 		}
 		flow_kick(f);

@@ -46,7 +46,7 @@ static void hold_answer(void *arg, const char *why, const char *error)
 	struct log_context former;
 	bool was = f->held;
 
-	if (!pgconn_is_up(f->pg))
+	if (!queue_is_up(f->queue))
 		return; /* flow_down() comes or has come, and it is asked again */
 	former = host_enter(&f->host, 0);
 	if (why)
@@ -70,7 +70,7 @@ static void hold_answer(void *arg, const char *why, const char *error)
 
 void hold_ask(struct flow *f)
 {
-	queue_pause(f->queue, hold_answer, f);
+	queue_ask_pause(f->queue, hold_answer, f);
 }
 
 void flow_operated(struct flow *f)

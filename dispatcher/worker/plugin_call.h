@@ -13,13 +13,11 @@
 
 struct flow;
 struct http;
-struct pgconn;
 
 struct pgmqd_worker {
 	struct flow *flow;
 	struct event_base *base;
-	struct http *http; /* the process's curl multi */
-	struct pgconn *pg;
+	struct http *http;               /* the process's curl multi */
 	struct template_set **templates; /* loaded at the first use */
 	const char *template_dir, *default_lang;
 	const struct log_context *log;

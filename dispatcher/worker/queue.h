@@ -1,4 +1,5 @@
-/* queue.h: one pgmq queue as statements: look at the catalogue, claim, settle, extend; the only door to queue SQL. */
+/* queue.h: what a worker asks of a queue: look, claim, settle, extend, sleep and wake up. Each kind of queue fills in a
+ * table of functions: queue.c for a pgmq queue in PostgreSQL, cmd/plugin/queue_file.c for messages from a file. */
 #ifndef QUEUE_H
 #define QUEUE_H
 
@@ -7,81 +8,180 @@
 
 #include <stddef.h>
 
-struct queue;
+/* A look for messages: claims up to `n` that are due, those that fell due first or the most urgent. */
+struct queue_look {
+	unsigned n;
+	bool full;       /* a look that may leave nothing out, however much it costs */
+	bool ask_shared; /* also ask whether another worker has this queue */
+	bool ask_due;    /* also ask when the next message falls due */
+	bool small;      /* a large message comes without its text and headers, but with its size */
+};
 
-/* What the settings say of a queue. */
+/* The answer. `due_ms` is the time until the next look makes sense (a day at most): the next message falls due then, or
+ * a look that was not full is to be followed by one that is. It is known only of a look that got less than it asked
+ * for. */
+#define QUEUE_NOT_DUE INT64_MAX
+struct queue_claim {
+	const char *error, *sqlstate;
+	int rows;
+	int64_t due_ms;
+	int shared;       /* whether another worker has this queue, too: 1 or 0; -1: not asked */
+	bool changed;     /* the queue's table or its indexes are others now: probe it again */
+	const void *kept; /* the rows, for queue_claim_row() */
+};
+
+/* What became of each message of a settling or an extension. */
+enum queue_fate {
+	QUEUE_LOST = 0, /* the claim does not hold the message any more: nothing was changed */
+	QUEUE_SETTLED,  /* written, now or by an earlier try whose answer was lost; extended */
+	QUEUE_LOCKED    /* the claim holds it, but another session has locked the row: try again */
+};
+struct queue_settled {
+	const char *error, *sqlstate;
+	bool lost; /* OUT_DONE_WITH: one of them was lost, so that the plugin's statement was rolled back */
+	size_t n;
+	const enum queue_fate *fate; /* one for each message, in the order given; NULL with an error */
+};
+
+/* `error` is NULL on success, else a line that says what is wrong and what to do. `warning` too may be NULL. */
+typedef void (*queue_probe_cb)(void *arg, const char *error, const char *warning);
+typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
+typedef void (*queue_lock_cb)(void *arg, bool ok);
+typedef void (*queue_settled_cb)(void *arg, const struct queue_settled *s);
+/* `why` is NULL when the queue is not paused, and when the database could not tell (`error`). */
+typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
+
+/* The first member of every kind of queue. */
+struct queue {
+	const struct queue_ops *ops;
+};
+
+/* One function for each of the calls below; see there. */
+struct queue_ops {
+	void (*free)(struct queue *q);
+	bool (*is_up)(const struct queue *q);
+	void (*probe)(struct queue *q, queue_probe_cb cb, void *arg);
+	bool (*has_dlq)(const struct queue *q);
+	const char *(*order)(const struct queue *q);
+	void (*claim)(struct queue *q, const struct queue_look *look, queue_claim_cb cb, void *arg);
+	void (*claim_row)(const struct queue *q, const struct queue_claim *claim, int row, struct pgmqd_msg *m);
+	void (*awake)(struct queue *q, queue_lock_cb cb, void *arg);
+	void (*release_awake)(struct queue *q, bool held, queue_lock_cb cb, void *arg);
+	void (*settle)(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
+		queue_settled_cb cb, void *arg);
+	void (*extend)(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
+	void (*ask_pause)(struct queue *q, queue_pause_cb cb, void *arg);
+	void (*announce)(struct queue *q, const char *channel);
+	void (*query)(struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb,
+		void *arg);
+};
+
+/* Callbacks come after the call has returned, except those of queue_awake() and queue_release_awake(). */
+
+/* What the settings say of a queue in PostgreSQL. */
 struct queue_rules {
+	int64_t lease_ms;      /* the visibility timeout */
 	unsigned max_attempts; /* after that many a message comes without its text */
 	bool archive;          /* what is done, instead of deleting it */
 	bool grouped;          /* messages of one group run one at a time and in order */
 	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
 };
 
-/* `lease_ms` is the visibility timeout; plugin and version go into dead letters. */
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules,
-	const char *plugin, const char *version);
-void queue_free(struct queue *q);
+/* A queue in PostgreSQL; plugin and version go into dead letters. */
+struct queue *queue_new(
+	struct pgconn *c, const char *name, const struct queue_rules *rules, const char *plugin, const char *version);
 
-/* Looks the queue's tables up and prepares the statements for what they are; to be done after every (re)connect and
- * when queue_is_stale() says so. `error` is NULL on success, else a line that says what is wrong and what to do.
- * `warning` too may be NULL. */
-typedef void (*queue_probe_cb)(void *arg, const char *error, const char *warning);
-void queue_probe(struct queue *q, queue_probe_cb cb, void *arg);
+static inline void queue_free(struct queue *q)
+{
+	if (q)
+		q->ops->free(q);
+}
+
+/* Whether statements can be sent now. */
+static inline bool queue_is_up(const struct queue *q)
+{
+	return q->ops->is_up(q);
+}
+
+/* Looks at the queue's tables; needed after each (re)connect and when an error says that they have changed. */
+static inline void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
+{
+	q->ops->probe(q, cb, arg);
+}
 
 /* Whether there is a place for dead letters; OUT_FAIL must not be settled without. */
-bool queue_has_dlq(const struct queue *q);
+static inline bool queue_has_dlq(const struct queue *q)
+{
+	return q->ops->has_dlq(q);
+}
 
 /* What a claim picks first, in words. */
-const char *queue_order(const struct queue *q);
+static inline const char *queue_order(const struct queue *q)
+{
+	return q->ops->order(q);
+}
+
+static inline void queue_claim(struct queue *q, const struct queue_look *look, queue_claim_cb cb, void *arg)
+{
+	q->ops->claim(q, look, cb, arg);
+}
+
+/* Within the claim's callback: fills in what identifies the claim, attempt, priority, times and texts. A text_len
+ * without a text: the text was not asked for (look.small), or there is no memory for it. */
+static inline void queue_claim_row(const struct queue *q, const struct queue_claim *claim, int row, struct pgmqd_msg *m)
+{
+	q->ops->claim_row(q, claim, row, m);
+}
+
+/* The handshake of wakeup.c: takes the lock "awake". */
+static inline void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
+{
+	q->ops->awake(q, cb, arg);
+}
+
+/* Gives "awake" up (if `held`), and tries to have "in flight" once. */
+static inline void queue_release_awake(struct queue *q, bool held, queue_lock_cb cb, void *arg)
+{
+	q->ops->release_awake(q, held, cb, arg);
+}
+
+/* Writes the outcome of messages that share it (`again`: it may be written already). OUT_REPLACE takes one message at a
+ * time, and so does OUT_DONE_WITH unless they are `shared` and have the same statement. OUT_DONE_WITH with `again` only
+ * asks: a message whose fate is not QUEUE_SETTLED is still to be settled. */
+static inline void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n,
+	bool again, queue_settled_cb cb, void *arg)
+{
+	q->ops->settle(q, outcome, msgs, n, again, cb, arg);
+}
+
+/* Starts the leases of these messages anew. */
+static inline void queue_extend(
+	struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
+{
+	q->ops->extend(q, msgs, n, cb, arg);
+}
+
+/* Asks whether an operator has paused the queue. */
+static inline void queue_ask_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	q->ops->ask_pause(q, cb, arg);
+}
+
+/* Notifies all workers of this queue, so that they look. */
+static inline void queue_announce(struct queue *q, const char *channel)
+{
+	q->ops->announce(q, channel);
+}
+
+/* Runs a plugin's own statement; cb may be NULL. */
+static inline void queue_query(
+	struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+{
+	q->ops->query(q, sql, nparams, params, cb, arg);
+}
 
 /* Whether an SQLSTATE means that the tables have changed under us and must be probed again. */
 bool queue_is_stale(const char *sqlstate);
-
-/* Claims up to n visible messages under the visibility timeout: those that fell due first, or the most urgent. `due_ms`
- * is the time until the next message that is not yet visible falls due (a day at most), asked for by `due` and known
- * only of a look that got less than it asked for: finding it takes a walk over what was claimed and settled within the
- * lease. A look that is not `full` begins at the low-water mark, below which nothing can be that was not seen before.
- * `ask`: also whether the queue is shared. `small`: what is large comes without its text and headers. */
-#define QUEUE_NOT_DUE INT64_MAX
-struct queue_claim {
-	const char *error, *sqlstate;
-	int rows;
-	int64_t due_ms;
-	int shared;   /* whether another worker has this queue, too: 1 or 0; -1: not asked */
-	bool changed; /* the queue's indexes are others now: probe it again */
-	const PGresult *res;
-};
-typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, bool small, queue_claim_cb cb, void *arg);
-/* Fills id, read_ct, attempt, priority, texts. A text_len without a text: there is no memory for it. */
-void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m);
-
-/* The handshake of wakeup.c: takes the lock "awake"; gives it up (if `held`) and tries to have "in flight" once. */
-typedef void (*queue_lock_cb)(void *arg, bool ok);
-void queue_awake(struct queue *q, queue_lock_cb cb, void *arg);
-void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg);
-
-/* Tells the database the outcome of messages that share it (`again`: it may know already). The callback gets the
- * ids for which the lease still held; the others were lost. OUT_REPLACE takes one message at a time, and so
- * does OUT_DONE_WITH unless they are `shared` and have the same statement; OUT_DONE_WITH with `again` only asks, and an
- * id that does not come back is still to be settled. */
-struct queue_settled {
-	const char *error, *sqlstate;
-	bool lost; /* OUT_DONE_WITH: the lease of one of them was lost, the plugin's statement was rolled back */
-	int nids;
-	const PGresult *res;
-};
-typedef void (*queue_settled_cb)(void *arg, const struct queue_settled *s);
-void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
-	queue_settled_cb cb, void *arg);
-int64_t queue_settled_id(const struct queue_settled *s, int row);
-
-/* Starts the leases of these messages anew, fenced like a settling. */
-void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
-
-/* Asks whether an operator has paused the queue: `why` is NULL when not, and when nobody can tell (`error`). */
-typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
-void queue_pause(struct queue *q, queue_pause_cb cb, void *arg);
 
 /* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
 void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);

@@ -30,7 +30,7 @@
 #define NOW "(SELECT now FROM clock)"
 
 /* Due rows by the vt index from the mark on. */
-static char *pick_by_time(const struct queue *q)
+static char *pick_by_time(const struct queue_pg *q)
 {
 	return xasprintf(
 		"picked AS MATERIALIZED (SELECT msg_id, vt FROM pgmq.\"q_%s\" WHERE vt >= $3::timestamptz"
@@ -39,7 +39,7 @@ static char *pick_by_time(const struct queue *q)
 }
 
 /* One range of ranks, in order. */
-static char *pick_ranks(const struct queue *q, const char *condition)
+static char *pick_ranks(const struct queue_pg *q, const char *condition)
 {
 	return xasprintf("SELECT r.msg_id FROM (SELECT msg_id FROM pgmq.\"q_%s\" WHERE " QUEUE_RANK
 			 " %s AND vt >= $3::timestamptz AND vt <= " NOW " ORDER BY " QUEUE_RANK
@@ -48,7 +48,7 @@ static char *pick_ranks(const struct queue *q, const char *condition)
 }
 
 /* The levels from the highest to the lowest. A comparison of rows, because only the index on both can answer it. */
-static char *pick_by_priority(const struct queue *q)
+static char *pick_by_priority(const struct queue_pg *q)
 {
 	char *above = pick_ranks(q, "< -" LEVELS), *below = pick_ranks(q, "> " LEVELS), *sql;
 
@@ -67,7 +67,7 @@ static char *pick_by_priority(const struct queue *q)
 }
 
 /* A condition that is true when no message of the same group has to come before r, or runs. */
-static char *group_is_free(const struct queue *q, const char *r)
+static char *group_is_free(const struct queue_pg *q, const char *r)
 {
 	return xasprintf("NOT EXISTS (SELECT FROM pgmq.\"q_%1$s\" WHERE " GROUP " = %2$s.g AND " CLAIMED
 			 " = 0 AND msg_id < %2$s.msg_id)"
@@ -80,7 +80,7 @@ static char *group_is_free(const struct queue *q, const char *r)
 /* The heads of groups that are free: of those among the due messages, in their order; and where all that were tried
  * wait for others, of all groups by the index, from any one on, so that each gets its turn. Messages without a group
  * are free. */
-static char *pick_by_group(const struct queue *q)
+static char *pick_by_group(const struct queue_pg *q)
 {
 	char *tried = group_is_free(q, "c"), *head = group_is_free(q, "h"), *sql;
 
@@ -117,16 +117,16 @@ static char *pick_by_group(const struct queue *q)
 	return sql;
 }
 
-char *queue_pick_sql(const struct queue *q)
+char *queue_pick_sql(const struct queue_pg *q)
 {
-	return q->grouped ? pick_by_group(q) : q->priority ? pick_by_priority(q) : pick_by_time(q);
+	return q->rules.grouped ? pick_by_group(q) : q->priority ? pick_by_priority(q) : pick_by_time(q);
 }
 
 /* Where claims go by time: the vt of the last row. The row itself may be newer than the snapshot, by an update that has
  * just been committed, and then says nothing of the rows between; what the snapshot has of it does. */
-char *queue_seen_sql(const struct queue *q, bool many)
+char *queue_seen_sql(const struct queue_pg *q, bool many)
 {
-	if (q->grouped || q->priority || !many)
+	if (q->rules.grouped || q->priority || !many)
 		return xstrdup("CASE WHEN $7::timestamptz IS NULL THEN NULL::text END");
 	return xasprintf("least($7::timestamptz, CASE WHEN $7::timestamptz IS NOT NULL THEN (SELECT s.vt FROM "
 			 "pgmq.\"q_%s\" s WHERE s.msg_id ="
@@ -134,7 +134,9 @@ char *queue_seen_sql(const struct queue *q, bool many)
 		q->table);
 }
 
-const char *queue_order(const struct queue *q)
+const char *queue_pg_order(const struct queue *base)
 {
-	return q->grouped ? "by group" : q->priority ? "by priority" : "by time";
+	const struct queue_pg *q = (const struct queue_pg *)(const void *)base;
+
+	return q->rules.grouped ? "by group" : q->priority ? "by priority" : "by time";
 }

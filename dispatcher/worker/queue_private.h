@@ -13,9 +13,12 @@
 	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number' THEN - pg_catalog.floor((message -> "    \
 	"'priority')::numeric) ELSE 0 END)"
 
-enum stmt { /* new ones at the end: tests/faults/test_link.py knows the first ones by their numbers */
+/* The statements that the queue runs; each is prepared when it is first needed. */
+enum stmt {
 	ST_CLAIM,
+	ST_CLAIM_MANY, /* after a look that got all it asked for */
 	ST_DONE,
+	ST_DONE_AGAIN,
 	ST_RETRY,
 	ST_RELEASE,
 	ST_FAIL,
@@ -24,17 +27,24 @@ enum stmt { /* new ones at the end: tests/faults/test_link.py knows the first on
 	ST_KNOWN,
 	ST_EXTEND,
 	ST_AWAKE,
-	ST_UNLOCK,
-	ST_FLIGHT,
+	ST_RELEASE_AWAKE,
+	ST_IN_FLIGHT,
 	ST_TURN,
-	ST_CLAIM_MANY,
-	ST_DONE_AGAIN,
 	ST_COUNT
 };
 
-struct queue {
+/* A statement as it stands for the tables that the last probe has found. */
+struct statement {
+	char *text;
+	bool prepared; /* sent to be prepared on the present session */
+};
+
+struct queue_pg {
+	struct queue queue;
 	struct pgconn *pg;
-	char *name; /* as configured and as in notifications */
+	unsigned serial;  /* makes the names of its prepared statements its own */
+	unsigned session; /* the connection's, at the last probe */
+	char *name;       /* as configured and as in notifications */
 	char *oid;  /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present,
 	               -4 turns) */
 	char *mark; /* low-water mark: a time below which no visible row can be that was not seen */
@@ -44,24 +54,37 @@ struct queue {
 	int64_t fence_ms, claimed_ms; /* when the last fence was set, and when messages were claimed last */
 	char *table;                  /* lower case, without the q_ */
 	char *plugin, *version;
-	int64_t lease_ms;
-	unsigned max_attempts;
-	bool archive, headers, a_headers, last_read, a_last_read, has_dlq, refunds;
-	bool many;                    /* the last look got all it asked for */
-	bool grouped, allow_unlogged; /* as configured */
-	bool priority;                /* there is the index that pgmqd.prioritize_queue() makes */
-	char stmt[ST_COUNT][24];
-	char *text[ST_COUNT]; /* what they say, for where they cannot be prepared */
+	struct queue_rules rules;
+	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds;
+	bool many;     /* the last look got all it asked for */
+	bool priority; /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
+	struct statement statement[ST_COUNT];
 	queue_probe_cb probe_cb;
 	void *probe_arg;
-	unsigned preparing;
-	char *probe_error, *probe_warning;
+	char *probe_warning;
 };
 
+static inline struct queue_pg *queue_pg(struct queue *q)
+{
+	return (struct queue_pg *)(void *)q;
+}
+
+/* queue.c */
+void queue_pg_free(struct queue *base);
+void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg);
+
+/* queue_sql.c, queue_order.c: the texts. Malloc'd. */
+char *queue_sql(const struct queue_pg *q, enum stmt st);
 char *queue_pick_sql(
-	const struct queue *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
+	const struct queue_pg *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
 char *queue_seen_sql(
-	const struct queue *q, bool many); /* the time below which such a claim, $7 at most, has left nothing due */
+	const struct queue_pg *q, bool many); /* the time below which such a claim, $7 at most, has left nothing due */
+const char *queue_pg_order(const struct queue *base);
+
+/* queue_run.c */
+extern const struct queue_ops queue_run_ops;
+void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg); /* cb may be NULL */
+void queue_forget(struct queue_pg *q); /* deallocates what was prepared */
 
 #endif

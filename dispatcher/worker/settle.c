@@ -142,6 +142,22 @@ static void settle_back(struct batch *b, bool again, bool alone)
 	}
 }
 
+/* What became of one message of a batch. */
+static void settle_fate(struct pgmqd_msg *m, enum queue_fate fate)
+{
+	if (fate == QUEUE_SETTLED) {
+		settle_done(m);
+	} else if (fate == QUEUE_LOCKED) {
+		flow_move(m, MSG_SETTLED);
+		loop_timer(m->flow->again, AGAIN_MS);
+	} else if (m->outcome == OUT_DONE_WITH) {
+		m->again = false; /* the first try did not commit: as if for the first time */
+		flow_move(m, MSG_SETTLED);
+	} else {
+		settle_lost(m);
+	}
+}
+
 /* The answer for one batch. */
 static void settle_answered(void *arg, const struct queue_settled *s)
 {
@@ -170,29 +186,8 @@ static void settle_answered(void *arg, const struct queue_settled *s)
 			for (size_t i = 0; i < b->n; i++)
 				(s->lost ? settle_lost : settle_done)(b->msgs[i]);
 	} else {
-		size_t at = 0; /* the answers mostly come in the order of the batch */
-
-		for (int i = 0; i < s->nids; i++) {
-			int64_t id = queue_settled_id(s, i);
-
-			for (size_t tried = 0; tried < b->n; tried++, at++) {
-				if (at >= b->n)
-					at = 0;
-				if (b->msgs[at] && b->msgs[at]->id == id) {
-					settle_done(b->msgs[at]);
-					b->msgs[at++] = NULL;
-					break;
-				}
-			}
-		}
-		for (size_t k = 0; k < b->n; k++) {
-			if (b->msgs[k] && b->outcome == OUT_DONE_WITH) {
-				b->msgs[k]->again = false; /* the first try did not commit: as if for the first time */
-				flow_move(b->msgs[k], MSG_SETTLED);
-			} else if (b->msgs[k]) {
-				settle_lost(b->msgs[k]);
-			}
-		}
+		for (size_t i = 0; i < b->n; i++)
+			settle_fate(b->msgs[i], s->fate[i]);
 	}
 	free(b);
 	flow_tick(f);
@@ -248,7 +243,7 @@ static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
 	wakeup_next(f);
 	if (outcome == OUT_RELEASE &&
 		f->draining) /* other dispatchers of this queue need not wait for their next poll */
-		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
+		queue_announce(f->queue, f->settings->channel);
 	return true;
 }
 

@@ -77,7 +77,7 @@ void wakeup_next(struct flow *f)
 void wakeup_shared(struct flow *f, int shared)
 {
 	if (shared > 0 && !f->shared && f->notify != NOTIFY_OFF)
-		queue_notify(f->pg, f->settings->channel, f->qs->name, NULL, NULL);
+		queue_announce(f->queue, f->settings->channel);
 	f->shared = shared > 0 || (shared < 0 && f->shared);
 }
 
@@ -187,7 +187,7 @@ void wakeup_close(struct flow *f)
 		f->poll_ms = 2;
 	f->wake = WAKE_CLOSING;
 	f->closed = false;
-	queue_doze(f->queue, held, wakeup_closed, f);
+	queue_release_awake(f->queue, held, wakeup_closed, f);
 	if (f->looking)
 		f->look_again = true; /* the one under way is ahead of the tries and does not count */
 	else

@@ -234,6 +234,18 @@ static void worker_failed(void *arg, const char *reason)
 
 static const struct pgconn_events worker_events = { .up = worker_up, .down = worker_down, .failed = worker_failed };
 
+/* A queue as its settings want it. */
+static struct queue *worker_queue(struct pgconn *pg, const struct queue_settings *qs, const struct plugin *plugin)
+{
+	const struct queue_rules rules = { .lease_ms = qs->visibility_timeout,
+		.max_attempts = (unsigned)qs->max_attempts,
+		.archive = strcmp(qs->on_done, "archive") == 0,
+		.grouped = strcmp(qs->ordered, "group") == 0,
+		.allow_unlogged = qs->allow_unlogged };
+
+	return queue_new(pg, qs->name, &rules, plugin->d.name, plugin->d.version);
+}
+
 /* Loads and starts the plugins. Returns the exit status, 0 to go on. */
 static int worker_load(struct worker *w)
 {
@@ -251,7 +263,8 @@ static int worker_load(struct worker *w)
 			free(errors);
 			return PROC_EXIT_CONFIG;
 		}
-		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, w->pg, w->http, &w->templates);
+		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base,
+			worker_queue(w->pg, unit->queues[i], p), w->http, &w->templates);
 		w->flows[w->nflows++] = f;
 		if (!flow_start(f)) {
 			stats_error(unit->slots[i], "the plugin did not start");

@@ -16,11 +16,11 @@ from lib.paths import make_temp_dir
 from lib.proxy import Plan, Proxy, chaos
 from lib.stand import INSTRUMENTED, SLOW, wait_until
 
-# A Bind of a prepared statement: queue.c numbers them claim 0, done 1, retry 2 ...
-DONE = re.compile(rb"B....\x00q\d+_1\x00", re.S)
-CLAIM = re.compile(rb"B....\x00q\d+_0\x00", re.S)
-RELEASE = re.compile(rb"B....\x00q\d+_3\x00", re.S)
-FENCE = re.compile(rb"B....\x00q\d+_6\x00", re.S)
+# A Bind of a prepared statement: the queue's number and what the statement does.
+DONE = re.compile(rb"B....\x00q\d+_done\x00", re.S)
+CLAIM = re.compile(rb"B....\x00q\d+_claim\x00", re.S)
+RELEASE = re.compile(rb"B....\x00q\d+_release\x00", re.S)
+FENCE = re.compile(rb"B....\x00q\d+_fence\x00", re.S)
 
 
 @pytest.fixture

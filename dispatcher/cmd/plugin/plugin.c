@@ -4,12 +4,12 @@
 #include "cmd/cmd.h"
 
 #include "base/xalloc.h"
+#include "cmd/plugin/test.h"
 #include "worker/plugin.h"
 
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,57 +101,40 @@ static int info(const char *name, const char *dir)
 
 /* ---- test ---- */
 
-/* The program that runs plugins without a database: beside this one in a build tree, near it when everything was moved,
- * else where it was installed. Malloc'd. */
-static char *test_host(void)
-{
-	static const char *const near[] = { "", "../libexec/pgmqd/" };
-	char self[PATH_MAX], *path;
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-
-	if (n > 0) {
-		const char *dir;
-
-		self[n] = 0;
-		dir = dirname(self);
-		for (size_t i = 0; i < sizeof(near) / sizeof(*near); i++) {
-			path = xasprintf("%s/%spgmqd-plugin-host", dir, near[i]);
-			if (access(path, X_OK) == 0)
-				return path;
-			free(path);
-		}
-	}
-	return xstrdup(PGMQD_LIBEXECDIR "/pgmqd-plugin-host");
-}
-
-/* pgmqd plugin test: becomes the program that does it. */
-static int test(int argc, char **argv)
+/* Becomes this program once more, under valgrind and without the option --valgrind. */
+static int test_under_valgrind(int argc, char **argv)
 {
 	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99",
 		    leaks[] = "--leak-check=full", kinds[] = "--show-leak-kinds=definite",
-		    children[] = "--child-silent-after-fork=yes",
-		    errors[] = "--errors-for-leak-kinds=definite"; /* no other kind is shown, so no other may fail */
-	char *host = test_host(), **args = xcalloc((size_t)argc + 8, sizeof(*args));
-	bool under = false;
-	int n = 0;
+		    errors[] = "--errors-for-leak-kinds=definite", /* no other kind is shown, so no other may fail */
+		children[] = "--child-silent-after-fork=yes", plugin[] = "plugin", command[] = "test";
+	char *first[] = { valgrind, quiet, status, leaks, kinds, errors, children, NULL, plugin, command };
+	size_t n = sizeof(first) / sizeof(*first);
+	char self[PATH_MAX], **args = xcalloc((size_t)argc + n + 1, sizeof(*args));
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	for (int i = 1; i < argc; i++)
-		under = under || strcmp(argv[i], "--valgrind") == 0;
-	if (under) {
-		args[n++] = valgrind;
-		args[n++] = quiet;
-		args[n++] = status;
-		args[n++] = leaks;
-		args[n++] = kinds;
-		args[n++] = errors;
-		args[n++] = children;
-	}
-	args[n++] = host;
+	if (len < 0)
+		return refuse(1, xasprintf("cannot find this program: %s", strerror(errno)));
+	self[len] = 0;
+	memcpy(args, first, sizeof(first));
+	args[n - 3] = self;
 	for (int i = 1; i < argc; i++)
 		if (strcmp(argv[i], "--valgrind") != 0)
 			args[n++] = argv[i];
 	execvp(args[0], args);
 	return refuse(1, xasprintf("cannot run %s: %s", args[0], strerror(errno)));
+}
+
+/* pgmqd plugin test. */
+static int test(int argc, char **argv)
+{
+	static char program[] = "pgmqd plugin test";
+
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "--valgrind") == 0)
+			return test_under_valgrind(argc, argv);
+	argv[0] = program;
+	return test_main(argc, argv);
 }
 
 /* ---- new ---- */

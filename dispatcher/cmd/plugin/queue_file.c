@@ -1,13 +1,11 @@
-/* queue_file.c: stands in for queue.c and pgconn.c when a plugin is tried without PostgreSQL: messages come from a
- * file, and the outcomes that would go to the database go to standard output.
+/* queue_file.c: stands in for a queue in PostgreSQL when a plugin is tried without one: messages come from a file, and
+ * the outcomes that would go to the database go to standard output.
  */
 #include "config.h"
 
-#include "cmd/plugin/test.h"
+#include "cmd/plugin/queue_file.h"
 
 #include "base/xalloc.h"
-#include "pg/pgconn.h"
-#include "worker/queue.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -15,29 +13,35 @@
 
 #define ENQUEUED_US 1767225600000000 /* 2026-01-01, for all messages: the answers must not depend on the clock */
 
-struct queue {
-	struct pgconn *pg;
-};
-
-struct pgconn {
+struct queue_file {
+	struct queue queue;
 	struct event_base *base;
+	const struct queue_file_source *source;
+	void *arg;
 };
 
 /* An answer that the flow waits for; given in the next round of the loop, as a database would. */
 struct answer {
 	struct event *ev;
 	void (*give)(struct answer *a);
-	void *cb, *arg;
-	enum msg_outcome outcome;
-	size_t n;
-	int64_t *ids;
-	struct kit_message **claimed;
+	union {
+		queue_probe_cb probe;
+		queue_claim_cb claim;
+		queue_settled_cb settled;
+		pgconn_result_cb result;
+	} cb;
+	void *arg;
+	size_t n; /* messages that were claimed, or settled */
+	struct queue_file_message **claimed;
 	PGresult *res;
 	char *error;
 	int affected;
 };
 
-static struct kit *kit;
+static inline struct queue_file *queue_file(struct queue *q)
+{
+	return (struct queue_file *)(void *)q;
+}
 
 /* Gives an answer and frees it. */
 static void answer_now(evutil_socket_t fd, short what, void *arg)
@@ -48,53 +52,27 @@ static void answer_now(evutil_socket_t fd, short what, void *arg)
 	a->give(a);
 	event_free(a->ev);
 	PQclear(a->res);
-	free(a->ids);
 	free(a->claimed);
 	free(a->error);
 	free(a);
 }
 
 /* Prepares an answer. */
-static struct answer *answer_new(struct pgconn *pg, void (*give)(struct answer *a), size_t n, void *arg)
+static struct answer *answer_new(struct queue *q, void (*give)(struct answer *a), size_t n, void *arg)
 {
 	struct answer *a = xcalloc(1, sizeof(*a));
 
 	a->give = give;
 	a->arg = arg;
 	a->n = n;
-	a->ids = xcalloc(n + 1, sizeof(*a->ids));
-	a->claimed = xcalloc(n + 1, sizeof(struct kit_message *));
-	a->ev = evtimer_new(pg->base, answer_now, a);
+	a->ev = evtimer_new(queue_file(q)->base, answer_now, a);
 	if (!a->ev)
 		abort();
 	event_active(a->ev, 0, 0);
 	return a;
 }
 
-/* ---- the connection ---- */
-
-struct pgconn *kit_connect(struct kit *k, struct event_base *base)
-{
-	struct pgconn *c = xcalloc(1, sizeof(*c));
-
-	kit = k;
-	c->base = base;
-	return c;
-}
-
-void kit_disconnect(struct pgconn *c)
-{
-	free(c);
-}
-
-bool pgconn_is_up(const struct pgconn *c)
-{
-	return c != NULL;
-}
-
-/* A function pointer in a void pointer, which POSIX allows. */
-#define KEEP(a, f) (*(__typeof__(f) *)(void *)&(a)->cb = (f))
-#define CALL(type, a) (*(type *)(void *)&(a)->cb)
+/* ---- a plugin's statements ---- */
 
 /* The answer to a plugin's statement. */
 static void give_result(struct answer *a)
@@ -103,7 +81,8 @@ static void give_result(struct answer *a)
 		.res = a->res, .error = a->error, .sqlstate = a->error ? "XX000" : "00000", .affected = a->affected
 	};
 
-	CALL(pgconn_result_cb, a)(a->arg, &r);
+	if (a->cb.result)
+		a->cb.result(a->arg, &r);
 }
 
 /* Rows out of the answers file, {"rows": [[...]], "affected": n} or {"error": "..."}, as a result of the server's. */
@@ -138,14 +117,14 @@ static PGresult *make_rows(const cJSON *rows)
 	return res;
 }
 
-void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
-	pgconn_result_cb cb, void *arg)
+/* Answers as the answers file says. */
+static void file_query(
+	struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
-	struct answer *a = answer_new(c, give_result, 0, arg);
-	const cJSON *reply = kit_answer(kit, sql, nparams, params), *error, *affected;
+	struct answer *a = answer_new(q, give_result, 0, arg);
+	const cJSON *reply = queue_file(q)->source->answer(queue_file(q)->arg, sql, nparams, params), *error, *affected;
 
-	(void)name;
-	KEEP(a, cb);
+	a->cb.result = cb;
 	if (!reply) {
 		a->error = xstrdup("there is no database here; --answers FILE says what it would answer");
 		return;
@@ -161,102 +140,70 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 
 /* ---- the queue ---- */
 
-struct queue *queue_new(struct pgconn *c, const char *name, int64_t lease_ms, const struct queue_rules *rules,
-	const char *plugin, const char *version)
-{
-	struct queue *q = xcalloc(1, sizeof(*q));
-
-	(void)name, (void)lease_ms, (void)rules, (void)plugin, (void)version;
-	q->pg = c;
-	return q;
-}
-
-void queue_free(struct queue *q)
+/* Frees it. */
+static void file_free(struct queue *q)
 {
 	free(q);
 }
 
-/* The catalogue is as it should be. */
-static void give_probe(struct answer *a)
-{
-	CALL(queue_probe_cb, a)(a->arg, NULL, NULL);
-}
-
-void queue_probe(struct queue *q, queue_probe_cb cb, void *arg)
-{
-	KEEP(answer_new(q->pg, give_probe, 0, arg), cb);
-}
-
-bool queue_has_dlq(const struct queue *q)
+/* A file is always there. */
+static bool file_is_up(const struct queue *q)
 {
 	(void)q;
 	return true;
 }
 
-const char *queue_order(const struct queue *q)
+/* The tables are as they should be. */
+static void give_probe(struct answer *a)
+{
+	a->cb.probe(a->arg, NULL, NULL);
+}
+
+/* Looks at no tables. */
+static void file_probe(struct queue *q, queue_probe_cb cb, void *arg)
+{
+	answer_new(q, give_probe, 0, arg)->cb.probe = cb;
+}
+
+/* Dead letters are printed. */
+static bool file_has_dlq(const struct queue *q)
+{
+	(void)q;
+	return true;
+}
+
+/* In the file's order. */
+static const char *file_order(const struct queue *q)
 {
 	(void)q;
 	return "by time";
 }
 
-bool queue_is_stale(const char *sqlstate)
-{
-	(void)sqlstate;
-	return false;
-}
-
 /* The messages that were claimed. */
-static struct answer *giving;
 static void give_claim(struct answer *a)
 {
-	struct queue_claim claim = { .rows = (int)a->n, .due_ms = INT64_C(86400000), .shared = -1 };
+	struct queue_claim claim = { .rows = (int)a->n, .due_ms = INT64_C(86400000), .shared = -1, .kept = a->claimed };
 
-	giving = a;
-	CALL(queue_claim_cb, a)(a->arg, &claim);
-	giving = NULL;
+	a->cb.claim(a->arg, &claim);
 }
 
-void queue_claim(struct queue *q, unsigned n, bool full, bool ask, bool due, bool small, queue_claim_cb cb, void *arg)
+/* Takes the next messages of the file. */
+static void file_claim(struct queue *q, const struct queue_look *look, queue_claim_cb cb, void *arg)
 {
-	struct answer *a = answer_new(q->pg, give_claim, n, arg);
+	struct answer *a = answer_new(q, give_claim, 0, arg);
 
-	(void)full, (void)ask, (void)due, (void)small;
-	KEEP(a, cb);
-	for (a->n = 0; a->n < n && (a->claimed[a->n] = kit_next(kit)) != NULL; a->n++)
-		;
+	a->cb.claim = cb;
+	a->claimed = xcalloc((size_t)look->n + 1, sizeof(struct queue_file_message *));
+	while (a->n < look->n && (a->claimed[a->n] = queue_file(q)->source->next(queue_file(q)->arg)) != NULL)
+		a->n++;
 }
 
-/* There are no other dispatchers. */
-void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg)
+/* Fills a message in. */
+static void file_claim_row(const struct queue *q, const struct queue_claim *claim, int row, struct pgmqd_msg *m)
 {
-	(void)c, (void)channel, (void)payload, (void)cb, (void)arg;
-}
+	const struct queue_file_message *k = ((struct queue_file_message *const *)claim->kept)[row];
 
-/* No operator is there. */
-void queue_pause(struct queue *q, queue_pause_cb cb, void *arg)
-{
 	(void)q;
-	cb(arg, NULL, NULL);
-}
-
-/* There is nobody to be silent: the lock is never had, and always free. */
-void queue_awake(struct queue *q, queue_lock_cb cb, void *arg)
-{
-	(void)q;
-	cb(arg, false);
-}
-
-void queue_doze(struct queue *q, bool held, queue_lock_cb cb, void *arg)
-{
-	(void)q, (void)held;
-	cb(arg, true);
-}
-
-void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg *m)
-{
-	struct kit_message *k = giving->claimed[row];
-
-	(void)claim;
 	m->id = k->id;
 	m->attempt = k->attempt;
 	m->read_ct = (int)k->attempt;
@@ -266,40 +213,86 @@ void queue_claim_row(const struct queue_claim *claim, int row, struct pgmqd_msg 
 	m->headers = xstrdup(k->headers);
 }
 
+/* No producer is there that could be silent: the lock "awake" is never had ... */
+static void file_awake(struct queue *q, queue_lock_cb cb, void *arg)
+{
+	(void)q;
+	cb(arg, false);
+}
+
+/* ... and "in flight" always. */
+static void file_release_awake(struct queue *q, bool held, queue_lock_cb cb, void *arg)
+{
+	(void)q, (void)held;
+	cb(arg, true);
+}
+
 /* The outcomes are known. */
 static void give_settled(struct answer *a)
 {
-	struct queue_settled s = { .nids = (int)a->n };
+	enum queue_fate *fate = xcalloc(a->n + 1, sizeof(*fate));
+	struct queue_settled s = { .n = a->n, .fate = fate };
 
-	giving = a;
-	CALL(queue_settled_cb, a)(a->arg, &s);
-	giving = NULL;
+	for (size_t i = 0; i < a->n; i++)
+		fate[i] = QUEUE_SETTLED;
+	a->cb.settled(a->arg, &s);
+	free(fate);
 }
 
-int64_t queue_settled_id(const struct queue_settled *s, int row)
-{
-	(void)s;
-	return giving->ids[row];
-}
-
-void queue_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
+/* Prints outcomes. */
+static void file_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n, bool again,
 	queue_settled_cb cb, void *arg)
 {
-	struct answer *a = answer_new(q->pg, give_settled, n, arg);
-
 	(void)outcome, (void)again;
-	KEEP(a, cb);
-	for (size_t i = 0; i < n; i++) {
-		a->ids[i] = msgs[i]->id;
-		kit_outcome(kit, msgs[i]);
-	}
+	answer_new(q, give_settled, n, arg)->cb.settled = cb;
+	for (size_t i = 0; i < n; i++)
+		queue_file(q)->source->outcome(queue_file(q)->arg, msgs[i]);
 }
 
-void queue_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
+/* Leases have no end. */
+static void file_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
 {
-	struct answer *a = answer_new(q->pg, give_settled, n, arg);
+	(void)msgs;
+	answer_new(q, give_settled, n, arg)->cb.settled = cb;
+}
 
-	KEEP(a, cb);
-	for (size_t i = 0; i < n; i++)
-		a->ids[i] = msgs[i]->id;
+/* No operator pauses it. */
+static void file_ask_pause(struct queue *q, queue_pause_cb cb, void *arg)
+{
+	(void)q;
+	cb(arg, NULL, NULL);
+}
+
+/* There are no other workers. */
+static void file_announce(struct queue *q, const char *channel)
+{
+	(void)q, (void)channel;
+}
+
+static const struct queue_ops file_ops = {
+	.free = file_free,
+	.is_up = file_is_up,
+	.probe = file_probe,
+	.has_dlq = file_has_dlq,
+	.order = file_order,
+	.claim = file_claim,
+	.claim_row = file_claim_row,
+	.awake = file_awake,
+	.release_awake = file_release_awake,
+	.settle = file_settle,
+	.extend = file_extend,
+	.ask_pause = file_ask_pause,
+	.announce = file_announce,
+	.query = file_query,
+};
+
+struct queue *queue_file_new(struct event_base *base, const struct queue_file_source *source, void *arg)
+{
+	struct queue_file *q = xcalloc(1, sizeof(*q));
+
+	q->queue.ops = &file_ops;
+	q->base = base;
+	q->source = source;
+	q->arg = arg;
+	return &q->queue;
 }

@@ -1,5 +1,5 @@
-/* test.c: the program behind `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL,
- * and prints a line for each outcome. The message path, the plugin interface and the loop are the daemon's own; only
+/* test.c: `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL, and prints a line for
+ * each outcome. The message path, the plugin interface and the loop are the daemon's own; only
  * the queue is not (queue_file.c).
  */
 #include "config.h"
@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/xalloc.h"
+#include "cmd/plugin/queue_file.h"
 #include "worker/flow.h"
 #include "worker/transfer.h"
 
@@ -25,11 +26,11 @@
 #define EXIT_USAGE 2
 #define EXIT_CONFIG 78
 
-struct kit {
+struct test {
 	struct event_base *base;
 	struct flow *flow;
 	struct event *again;
-	struct kit_message *messages;
+	struct queue_file_message *messages;
 	size_t n, printed;
 	unsigned attempts; /* tries of a message that is retried */
 	bool json, headers, bad, idle;
@@ -63,29 +64,32 @@ static const char usage[] =
 /* ---- messages ---- */
 
 /* Prints what is through, in the order of the input; when everything is, the flow is drained. */
-static void kit_print(struct kit *k)
+static void test_print(struct test *t)
 {
-	while (k->printed < k->n && k->messages[k->printed].through) {
-		fputs(k->messages[k->printed].out, stdout);
-		k->printed++;
+	while (t->printed < t->n && t->messages[t->printed].through) {
+		fputs(t->messages[t->printed].out, stdout);
+		t->printed++;
 	}
 	fflush(stdout);
-	if (k->printed == k->n)
-		flow_drain(k->flow);
+	if (t->printed == t->n)
+		flow_drain(t->flow);
 }
 
-struct kit_message *kit_next(struct kit *k)
+/* The next message to deliver. */
+static struct queue_file_message *test_next(void *arg)
 {
-	for (size_t i = k->printed; i < k->n; i++)
-		if (!k->messages[i].taken) {
-			k->messages[i].taken = true;
-			return &k->messages[i];
+	struct test *t = arg;
+
+	for (size_t i = t->printed; i < t->n; i++)
+		if (!t->messages[i].taken) {
+			t->messages[i].taken = true;
+			return &t->messages[i];
 		}
 	return NULL;
 }
 
 /* What a plugin asked for, by name. */
-static const char *kit_outcome_name(const struct pgmqd_msg *m)
+static const char *test_outcome_name(const struct pgmqd_msg *m)
 {
 	return m->outcome == OUT_DONE_WITH                  ? "done_with"
 	       : m->outcome == OUT_CONFIG                   ? "config_error"
@@ -94,13 +98,13 @@ static const char *kit_outcome_name(const struct pgmqd_msg *m)
 }
 
 /* The outcome as an object. */
-static cJSON *kit_object(const struct pgmqd_msg *m)
+static cJSON *test_object(const struct pgmqd_msg *m)
 {
 	cJSON *o = cJSON_CreateObject(), *params;
 
 	cJSON_AddNumberToObject(o, "id", (double)m->id);
 	cJSON_AddNumberToObject(o, "attempt", m->attempt);
-	cJSON_AddStringToObject(o, "outcome", kit_outcome_name(m));
+	cJSON_AddStringToObject(o, "outcome", test_outcome_name(m));
 	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE || m->outcome == OUT_RELEASE) && m->delay_ms > 1)
 		cJSON_AddNumberToObject(o, "delay_ms", (double)m->delay_ms);
 	if (m->reason)
@@ -118,16 +122,16 @@ static cJSON *kit_object(const struct pgmqd_msg *m)
 }
 
 /* The outcome as a line for people. */
-static char *kit_line(const struct pgmqd_msg *m)
+static char *test_line(const struct pgmqd_msg *m)
 {
-	cJSON *o = kit_object(m);
+	cJSON *o = test_object(m);
 	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1
 	                      ? xasprintf(" in %" PRId64 " ms", m->delay_ms)
 	                      : xstrdup("");
 	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
-	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, kit_outcome_name(m), delay, m->reason ? ": " : "",
-		m->reason ? m->reason : "", m->sql ? ": " : "", m->sql ? m->sql : "", params ? " " : "",
-		params ? params : "");
+	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, test_outcome_name(m), delay,
+		m->reason ? ": " : "", m->reason ? m->reason : "", m->sql ? ": " : "", m->sql ? m->sql : "",
+		params ? " " : "", params ? params : "");
 
 	free(delay);
 	free(params);
@@ -135,52 +139,56 @@ static char *kit_line(const struct pgmqd_msg *m)
 	return line;
 }
 
-void kit_outcome(struct kit *k, const struct pgmqd_msg *m)
+/* A message got its outcome. */
+static void test_outcome(void *arg, const struct pgmqd_msg *m)
 {
-	struct kit_message *msg = &k->messages[m->id - 1];
+	struct test *t = arg;
+	struct queue_file_message *msg = &t->messages[m->id - 1];
 	cJSON *o;
 	char *line, *former = msg->out;
 
 	if (m->outcome == OUT_RELEASE &&
 		!m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
 		msg->taken = false;
-		event_active(k->again, 0, 0);
+		event_active(t->again, 0, 0);
 		return;
 	}
-	o = kit_object(m);
-	line = k->json ? cJSON_PrintUnformatted(o) : kit_line(m);
+	o = test_object(m);
+	line = t->json ? cJSON_PrintUnformatted(o) : test_line(m);
 	cJSON_Delete(o);
 	msg->out = xasprintf("%s%s\n", former ? former : "", line);
 	free(former);
 	free(line);
 	if (m->cancelled)
-		k->bad = true;
-	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < k->attempts) {
+		t->bad = true;
+	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < t->attempts) {
 		msg->attempt++;
 		msg->taken = false;
-		event_active(k->again, 0, 0);
+		event_active(t->again, 0, 0);
 		return;
 	}
 	msg->through = true;
-	kit_print(k);
+	test_print(t);
 }
 
 /* A message that is retried can be claimed once more. */
-static void kit_again(evutil_socket_t fd, short what, void *arg)
+static void test_again(evutil_socket_t fd, short what, void *arg)
 {
-	struct kit *k = arg;
+	struct test *t = arg;
 
 	(void)fd, (void)what;
-	flow_wake(k->flow);
+	flow_wake(t->flow);
 }
 
-const cJSON *kit_answer(struct kit *k, const char *sql, int nparams, const char *const *params)
+/* What a database would answer. */
+static const cJSON *test_answer(void *arg, const char *sql, int nparams, const char *const *params)
 {
+	const struct test *t = arg;
 	const cJSON *a, *match;
 
 	log_info("query: %s (%d parameters%s%s)", sql, nparams, nparams && params[0] ? ", the first is " : "",
 		nparams && params[0] ? params[0] : "");
-	cJSON_ArrayForEach(a, k->answers)
+	cJSON_ArrayForEach(a, t->answers)
 	{
 		match = cJSON_GetObjectItemCaseSensitive(a, "match");
 		if (!cJSON_IsString(match) || strstr(sql, match->valuestring))
@@ -192,31 +200,31 @@ const cJSON *kit_answer(struct kit *k, const char *sql, int nparams, const char 
 /* ---- input ---- */
 
 /* Reads the messages. NULL, or what is wrong. */
-static char *kit_read(struct kit *k)
+static char *test_read(struct test *t)
 {
 	char *line = NULL, *error = NULL;
 	size_t size = 0, room = 0;
 	ssize_t len;
 
 	while (!error && (len = getline(&line, &size, stdin)) >= 0) {
-		char *body = line, *tab = k->headers ? strchr(line, '\t') : NULL;
-		struct kit_message *m;
+		char *body = line, *tab = t->headers ? strchr(line, '\t') : NULL;
+		struct queue_file_message *m;
 
 		while (len && (line[len - 1] == '\n' || line[len - 1] == '\r'))
 			line[--len] = 0;
 		if (!len)
 			continue;
-		if (k->n == room) {
+		if (t->n == room) {
 			room = room ? room * 2 : 64;
-			k->messages = xrealloc(k->messages, room, sizeof(*k->messages));
+			t->messages = xrealloc(t->messages, room, sizeof(*t->messages));
 		}
-		if (k->headers && !tab) {
+		if (t->headers && !tab) {
 			error = xasprintf(
-				"message %zu: with --headers, a line is HEADERS, a tab, and the message", k->n + 1);
+				"message %zu: with --headers, a line is HEADERS, a tab, and the message", t->n + 1);
 			break;
 		}
-		m = &k->messages[k->n++];
-		*m = (struct kit_message){ .id = (int64_t)k->n, .attempt = 1 };
+		m = &t->messages[t->n++];
+		*m = (struct queue_file_message){ .id = (int64_t)t->n, .attempt = 1 };
 		if (tab) {
 			*tab = 0;
 			m->headers = xstrdup(line);
@@ -229,7 +237,7 @@ static char *kit_read(struct kit *k)
 }
 
 /* Reads the answers of the database. NULL, or what is wrong. */
-static char *kit_read_answers(struct kit *k, const char *path)
+static char *test_read_answers(struct test *t, const char *path)
 {
 	FILE *f = fopen(path, "re");
 	char *line = NULL, *error = NULL;
@@ -238,13 +246,13 @@ static char *kit_read_answers(struct kit *k, const char *path)
 
 	if (!f)
 		return xasprintf("--answers: cannot read %s: %s", path, strerror(errno));
-	k->answers = cJSON_CreateArray();
+	t->answers = cJSON_CreateArray();
 	while (!error && getline(&line, &size, f) >= 0) {
 		cJSON *a = cJSON_Parse(line);
 
 		n++;
 		if (cJSON_IsObject(a))
-			cJSON_AddItemToArray(k->answers, a);
+			cJSON_AddItemToArray(t->answers, a);
 		else if (line[strspn(line, " \t\r\n")])
 			error = xasprintf("%s:%u: not a JSON object", path, n);
 		if (!cJSON_IsObject(a))
@@ -256,7 +264,7 @@ static char *kit_read_answers(struct kit *k, const char *path)
 }
 
 /* One KEY=VALUE. NULL, or what is wrong. */
-static char *kit_option(struct queue_settings *q, char *text, unsigned number)
+static char *test_option(struct queue_settings *q, char *text, unsigned number)
 {
 	char *equals = strchr(text, '=');
 	const struct pgmqd_option *row;
@@ -275,25 +283,25 @@ static char *kit_option(struct queue_settings *q, char *text, unsigned number)
 /* ---- running ---- */
 
 /* Everything is settled. */
-static void kit_idle(void *arg)
+static void test_idle(void *arg)
 {
-	struct kit *k = arg;
+	struct test *t = arg;
 
-	k->idle = true;
-	event_base_loopbreak(k->base);
+	t->idle = true;
+	event_base_loopbreak(t->base);
 }
 
 /* Timers that wait, and whether anything else is waited for. */
-struct kit_waits {
+struct waits {
 	struct event **timers;
 	size_t n;
 	bool others;
 };
 
 /* Collects one event of the loop. */
-static int kit_collect(const struct event_base *base, const struct event *ev, void *arg)
+static int test_collect(const struct event_base *base, const struct event *ev, void *arg)
 {
-	struct kit_waits *w = arg;
+	struct waits *w = arg;
 
 	(void)base;
 	if (event_get_fd(ev) >= 0)
@@ -306,7 +314,7 @@ static int kit_collect(const struct event_base *base, const struct event *ev, vo
 }
 
 /* Brings all timers so much nearer that the first one is due, and puts the clocks forward by as much. */
-static void kit_skip(struct kit_waits *w)
+static void test_skip(struct waits *w)
 {
 	struct timeval now, at, least = { 0, 0 };
 
@@ -329,32 +337,34 @@ static void kit_skip(struct kit_waits *w)
 
 /* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need
  * not. */
-static void kit_loop(struct kit *k)
+static void test_loop(struct test *t)
 {
-	if (!k->skip_time)
-		event_base_dispatch(k->base);
-	while (k->skip_time && !k->idle && event_base_loop(k->base, EVLOOP_NONBLOCK) == 0 && !k->idle) {
-		struct kit_waits w = { 0 };
+	if (!t->skip_time)
+		event_base_dispatch(t->base);
+	while (t->skip_time && !t->idle && event_base_loop(t->base, EVLOOP_NONBLOCK) == 0 && !t->idle) {
+		struct waits w = { 0 };
 
-		if (event_base_get_num_events(k->base, EVENT_BASE_COUNT_ACTIVE) > 0)
+		if (event_base_get_num_events(t->base, EVENT_BASE_COUNT_ACTIVE) > 0)
 			continue;
-		event_base_foreach_event(k->base, kit_collect, &w);
-		if (w.others || k->flow->host.children)
-			event_base_loop(k->base, EVLOOP_ONCE);
+		event_base_foreach_event(t->base, test_collect, &w);
+		if (w.others || t->flow->host.children)
+			event_base_loop(t->base, EVLOOP_ONCE);
 		else if (w.n)
-			kit_skip(&w);
+			test_skip(&w);
 		free(w.timers);
 	}
 }
 
 /* Runs the plugin over the messages. The exit status. */
-static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
+static int test_run(struct test *t, struct settings *s, struct queue_settings *q)
 {
 	struct stats *stats = stats_create(1);
 	struct stats_slot *slot = stats_take(stats, ROLE_WORKER, "test", q->name, q->plugin);
 	struct proc_env env = { .settings = s, .stats = stats, .slot = slot };
+	static const struct queue_file_source source = {
+		.next = test_next, .outcome = test_outcome, .answer = test_answer
+	};
 	struct template_set *templates = NULL;
-	struct pgconn *pg;
 	struct http *http;
 	struct plugin *p;
 	char *errors;
@@ -364,45 +374,42 @@ static int kit_run(struct kit *k, struct settings *s, struct queue_settings *q)
 		free(errors);
 		return EXIT_CONFIG;
 	}
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(k->base = event_base_new()))
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(t->base = event_base_new()))
 		abort();
-	pg = kit_connect(k, k->base);
-	http = http_new(k->base);
-	k->again = event_new(k->base, -1, 0, kit_again, k);
-	k->flow = flow_new(&env, q, slot, p, k->base, pg, http, &templates);
-	if (flow_start(k->flow)) {
-		k->flow->on_idle = kit_idle;
-		k->flow->on_idle_arg = k;
-		flow_up(k->flow);
-		kit_print(k);
-		kit_loop(k);
+	http = http_new(t->base);
+	t->again = event_new(t->base, -1, 0, test_again, t);
+	t->flow = flow_new(&env, q, slot, p, t->base, queue_file_new(t->base, &source, t), http, &templates);
+	if (flow_start(t->flow)) {
+		t->flow->on_idle = test_idle;
+		t->flow->on_idle_arg = t;
+		flow_up(t->flow);
+		test_print(t);
+		test_loop(t);
 	} else {
 		fprintf(stderr, "pgmqd plugin test: the plugin's start() refused (see the line before)\n");
-		k->bad = true;
+		t->bad = true;
 	}
-	flow_free(k->flow);
-	kit_disconnect(pg);
+	flow_free(t->flow);
 	http_free(http);
 	template_free(templates);
-	event_free(k->again);
-	event_base_free(k->base);
+	event_free(t->again);
+	event_base_free(t->base);
 	curl_global_cleanup();
 	libevent_global_shutdown();
 	if (host_misuses)
 		fprintf(stderr, "pgmqd plugin test: the plugin broke a rule %u times\n", host_misuses);
-	return k->bad || host_misuses ? EXIT_BAD : 0;
+	return t->bad || host_misuses ? EXIT_BAD : 0;
 }
 
 /* Prints an error and ends the program. */
-static _Noreturn void kit_refuse(char *error)
+static _Noreturn void test_refuse(char *error)
 {
 	fprintf(stderr, "pgmqd plugin test: %s\n", error);
 	free(error);
 	exit(EXIT_USAGE);
 }
 
-/* pgmqd-plugin-host; its arguments are those of `pgmqd plugin test`. */
-int main(int argc, char **argv)
+int test_main(int argc, char **argv)
 {
 	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, SKIP_TIME, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
 	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS },
@@ -412,14 +419,13 @@ int main(int argc, char **argv)
 		{ "template-dir", required_argument, NULL, TEMPLATE_DIR },
 		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP },
 		{ NULL, 0, NULL, 0 } };
-	static char program[] = "pgmqd plugin test", name[] = "test";
-	struct kit k = { .attempts = 1 };
+	static char name[] = "test";
+	struct test t = { .attempts = 1 };
 	struct settings s = { 0 };
 	struct queue_settings q = { .name = name };
 	int c, level = LOG_LEVEL_ERROR, status;
 	char *error = NULL;
 
-	argv[0] = program;
 	option_defaults(settings_global_options, &s);
 	option_defaults(settings_queue_options, &q);
 	for (const struct pgmqd_option *o = settings_global_options; o->name; o++)
@@ -436,19 +442,19 @@ int main(int argc, char **argv)
 	s.path = xstrdup("command line");
 	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (c == HEADERS) {
-			k.headers = true;
+			t.headers = true;
 		} else if (c == ATTEMPTS) {
-			k.attempts = (unsigned)strtoul(optarg, NULL, 10);
+			t.attempts = (unsigned)strtoul(optarg, NULL, 10);
 		} else if (c == ANSWERS) {
-			if ((error = kit_read_answers(&k, optarg)) != NULL)
-				kit_refuse(error);
+			if ((error = test_read_answers(&t, optarg)) != NULL)
+				test_refuse(error);
 		} else if (c == JSON) {
-			k.json = true;
+			t.json = true;
 		} else if (c == SKIP_TIME) {
-			k.skip_time = true;
+			t.skip_time = true;
 		} else if (c == LOG) {
 			if ((level = log_level_parse(optarg)) < 0)
-				kit_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
+				test_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
 		} else if (c == PLUGIN_DIR) {
 			free(option_set(option_find(settings_global_options, "plugin_dir"), &s, optarg));
 		} else if (c == TEMPLATE_DIR) {
@@ -461,28 +467,28 @@ int main(int argc, char **argv)
 		}
 	}
 	if (optind == argc)
-		kit_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
+		test_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
 	if (strchr(argv[optind], '/')) {
 		char *real = realpath(argv[optind], NULL);
 
 		if (!real)
-			kit_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
+			test_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
 		argv[optind] = real;
 	}
 	free(option_set(option_find(settings_queue_options, "plugin"), &q, argv[optind]));
 	for (int i = optind + 1; i < argc && !error; i++)
-		error = kit_option(&q, argv[i], (unsigned)(i - optind));
-	if (error || (error = kit_read(&k)) != NULL)
-		kit_refuse(error);
+		error = test_option(&q, argv[i], (unsigned)(i - optind));
+	if (error || (error = test_read(&t)) != NULL)
+		test_refuse(error);
 	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
-	status = kit_run(&k, &s, &q);
-	for (size_t i = 0; i < k.n; i++) {
-		free(k.messages[i].text);
-		free(k.messages[i].headers);
-		free(k.messages[i].out);
+	status = test_run(&t, &s, &q);
+	for (size_t i = 0; i < t.n; i++) {
+		free(t.messages[i].text);
+		free(t.messages[i].headers);
+		free(t.messages[i].out);
 	}
-	free(k.messages);
-	cJSON_Delete(k.answers);
+	free(t.messages);
+	cJSON_Delete(t.answers);
 	option_free(settings_queue_options, &q);
 	option_free(settings_global_options, &s);
 	free(q.pairs);
