@@ -1,27 +1,10 @@
-/* control.h: what the parts of the control process share: its loop, the socket it listens on, its connection. */
+/* control.h: the control process: its loop, its connection to the database, and the HTTP server. */
 #ifndef CONTROL_H
 #define CONTROL_H
 
-#include "http/listen.h"
 #include "process/proc.h"
 
-#include <event2/event.h>
-#include <stdint.h>
-
-struct history;
-struct httpdb;
-struct httpstart;
-struct httpwatch_list;
-
-struct control {
-	const struct proc_env *env;
-	struct event_base *base;
-	struct httplisten listen;
-	struct httpdb *db;
-	struct history *history;        /* for the status page */
-	struct httpstart *starts;       /* of jobs */
-	struct httpwatch_list *watches; /* of jobs */
-	int64_t beat_limit_ms;          /* a process that has not beaten for longer counts as hanging */
-};
+/* The process's main function: serves until SIGTERM, or until the supervisor is gone; returns the exit status. */
+int control_main(const struct proc_env *env);
 
 #endif

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HTTPDB_UNDER_WAY_MAX 256 /* statements; more wait for nothing but a time-out */
+#define CONTROL_DB_UNDER_WAY_MAX 256 /* statements; more wait for nothing but a time-out */
 
-struct httpdb {
+struct control_db {
 	struct control *control;
 	struct pgconn *pg; /* pipelined */
 	bool was_up;
@@ -20,22 +20,22 @@ struct httpdb {
 };
 
 /* A statement, and who wants to know. */
-struct httpdb_query {
-	struct httpdb *db;
+struct control_db_query {
+	struct control_db *db;
 	pgconn_result_cb cb;
 	void *arg;
 };
 
-/* One for one call. */
-struct httpdb_answer {
-	struct httpcall *call;
-	httpdb_answer_cb answer;
+/* One for one req. */
+struct control_db_answer {
+	struct http_request *req;
+	control_db_answer_cb answer;
 };
 
 /* Connected. */
-static void httpdb_up(void *arg)
+static void control_db_up(void *arg)
 {
-	struct httpdb *db = arg;
+	struct control_db *db = arg;
 
 	stats_gauge(db->control->env->slot, GAUGE_CONNECTED, 1);
 	if (db->was_up)
@@ -46,35 +46,37 @@ static void httpdb_up(void *arg)
 }
 
 /* Lost. */
-static void httpdb_down(void *arg, const char *reason)
+static void control_db_down(void *arg, const char *reason)
 {
-	struct httpdb *db = arg;
+	struct control_db *db = arg;
 
 	stats_gauge(db->control->env->slot, GAUGE_CONNECTED, 0);
 	log_warn("lost the database: %s", reason);
 }
 
 /* One more try that failed; the workers' log lines say it loudly enough. */
-static void httpdb_failed(void *arg, const char *reason)
+static void control_db_failed(void *arg, const char *reason)
 {
 	(void)arg;
 	log_debug("no connection to the database: %s", reason);
 }
 
-static const struct pgconn_events httpdb_events = { .up = httpdb_up, .down = httpdb_down, .failed = httpdb_failed };
+static const struct pgconn_events control_db_events = {
+	.up = control_db_up, .down = control_db_down, .failed = control_db_failed
+};
 
-struct httpdb *httpdb_new(struct control *c, void (*up)(struct control *c))
+struct control_db *control_db_new(struct control *c, void (*up)(struct control *c))
 {
-	struct httpdb *db = xcalloc(1, sizeof(*db));
+	struct control_db *db = xcalloc(1, sizeof(*db));
 
 	db->control = c;
 	db->up = up;
-	db->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control", true, &httpdb_events, db);
+	db->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control", true, &control_db_events, db);
 	pgconn_start(db->pg);
 	return db;
 }
 
-void httpdb_free(struct httpdb *db)
+void control_db_free(struct control_db *db)
 {
 	if (db == NULL)
 		return;
@@ -83,22 +85,22 @@ void httpdb_free(struct httpdb *db)
 }
 
 /* Hands a result on. */
-static void httpdb_result(void *arg, const struct pgresult *r)
+static void control_db_result(void *arg, const struct pgresult *r)
 {
-	struct httpdb_query *q = arg;
+	struct control_db_query *q = arg;
 
 	q->db->under_way--;
 	q->cb(q->arg, r);
 	free(q);
 }
 
-void httpdb_send(
-	struct httpdb *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+void control_db_send(
+	struct control_db *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	static const struct pgresult busy = { .error = "too many statements are under way", .sqlstate = "" };
-	struct httpdb_query *q;
+	struct control_db_query *q;
 
-	if (db->under_way >= HTTPDB_UNDER_WAY_MAX) {
+	if (db->under_way >= CONTROL_DB_UNDER_WAY_MAX) {
 		cb(arg, &busy);
 		return;
 	}
@@ -107,10 +109,10 @@ void httpdb_send(
 	q->cb = cb;
 	q->arg = arg;
 	db->under_way++;
-	pgconn_query(db->pg, NULL, sql, nparams, params, httpdb_result, q);
+	pgconn_query(db->pg, NULL, sql, nparams, params, control_db_result, q);
 }
 
-void httpdb_refuse(struct httpcall *call, const struct pgresult *r)
+void control_db_refuse(struct http_request *req, const struct pgresult *r)
 {
 	const char *colon;
 	char code[64];
@@ -122,55 +124,53 @@ void httpdb_refuse(struct httpcall *call, const struct pgresult *r)
 		if (colon != NULL && (size_t)(colon - r->error) < sizeof code) {
 			memcpy(code, r->error, (size_t)(colon - r->error));
 			code[colon - r->error] = '\0';
-			httpcall_error(call, http, code, "%s", colon + 2);
+			http_request_error(req, http, code, "%s", colon + 2);
 		} else {
-			httpcall_error(call, http, "refused", "%s", r->error);
+			http_request_error(req, http, "refused", "%s", r->error);
 		}
 		return;
 	}
 	/* no connection, or a server that goes down or is full: later is better */
 	if (*r->sqlstate == '\0' || strncmp(r->sqlstate, "57P", 3) == 0 || strncmp(r->sqlstate, "53", 2) == 0) {
-		httpcall_add_header(call, "Retry-After", "1");
-		httpcall_error(
-			call, HTTP_SERVUNAVAIL, "database_unavailable", "the database cannot be asked now; try again");
+		http_request_add_header(req, "Retry-After", "1");
+		http_request_error(req, 503, "database_unavailable", "the database cannot be asked now; try again");
 		return;
 	}
 	if (strcmp(r->sqlstate, "42883") == 0 || strcmp(r->sqlstate, "42P01") == 0 ||
 		strcmp(r->sqlstate, "3F000") == 0) {
 		log_error("the database lacks what this needs: %s; run pgmqd migrate", r->error);
-		httpcall_error(
-			call, HTTP_INTERNAL, "not_migrated", "the database is not up to date: run pgmqd migrate");
+		http_request_error(req, 500, "not_migrated", "the database is not up to date: run pgmqd migrate");
 		return;
 	}
 	if (strcmp(r->sqlstate, "42704") == 0) {
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "%s", r->error);
+		http_request_error(req, 404, "not_found", "%s", r->error);
 		return;
 	}
 	log_error("a statement for an HTTP request failed: %s (SQLSTATE %s)", r->error, r->sqlstate);
-	httpcall_error(call, HTTP_INTERNAL, "database_error", "the database refused (SQLSTATE %s); the log says more",
-		r->sqlstate);
+	http_request_error(
+		req, 500, "database_error", "the database refused (SQLSTATE %s); the log says more", r->sqlstate);
 }
 
 /* Has the handler answer, or refuses. */
-static void httpdb_answered(void *arg, const struct pgresult *r)
+static void control_db_answered(void *arg, const struct pgresult *r)
 {
-	struct httpdb_answer *a = arg;
-	struct httpcall *call = a->call;
-	httpdb_answer_cb answer = a->answer;
+	struct control_db_answer *a = arg;
+	struct http_request *req = a->req;
+	control_db_answer_cb answer = a->answer;
 
 	free(a);
 	if (r->error != NULL)
-		httpdb_refuse(call, r);
+		control_db_refuse(req, r);
 	else
-		answer(call, r);
+		answer(req, r);
 }
 
-void httpdb_query(
-	struct httpcall *call, const char *sql, int nparams, const char *const *params, httpdb_answer_cb answer)
+void control_db_query(
+	struct http_request *req, const char *sql, int nparams, const char *const *params, control_db_answer_cb answer)
 {
-	struct httpdb_answer *a = xcalloc(1, sizeof(*a));
+	struct control_db_answer *a = xcalloc(1, sizeof(*a));
 
-	a->call = call;
+	a->req = req;
 	a->answer = answer;
-	httpdb_send(call->control->db, sql, nparams, params, httpdb_answered, a);
+	control_db_send(control_of(req)->db, sql, nparams, params, control_db_answered, a);
 }

@@ -3,7 +3,7 @@
  * 023_status.sql. */
 #include "config.h"
 
-#include "http/route.h"
+#include "control/dead_letters.h"
 
 #include "base/sqltext.h"
 #include "base/xalloc.h"
@@ -13,48 +13,48 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HTTPDEAD_LIMIT "100" /* letters in one answer */
+#define DEAD_LETTERS_LIMIT "100" /* letters in one answer */
 
 /* Hands on the JSON that the database made. */
-static void httpdead_answer(struct httpcall *call, const struct pgresult *r)
+static void dead_letters_answer(struct http_request *req, const struct pgresult *r)
 {
 	if (PQntuples(r->res) == 0 || PQgetisnull(r->res, 0, 0))
-		httpcall_error(call, HTTP_NOTFOUND, "not_found",
+		http_request_error(req, 404, "not_found",
 			"there is no such dead letter; it may have been put back or thrown away");
 	else
-		httpcall_text(call, HTTP_OK, "application/json", PQgetvalue(r->res, 0, 0));
+		http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
 }
 
 /* GET /api/failures. */
-static void httpdead_failures(struct httpcall *call)
+void dead_letters_failures(struct http_request *req)
 {
-	httpdb_query(call, "SELECT pgmqd.failure_groups()", 0, NULL, httpdead_answer);
+	control_db_query(req, "SELECT pgmqd.failure_groups()", 0, NULL, dead_letters_answer);
 }
 
 /* GET /api/queues/QUEUE/dead-letters: without bodies; ?before=ID goes back from there, ?reason= is a text that the
  * reason holds. */
-static void httpdead_list(struct httpcall *call)
+void dead_letters_list(struct http_request *req)
 {
-	const char *params[] = { call->param[0], httpcall_query(call, "before"), httpcall_query(call, "reason"),
-		HTTPDEAD_LIMIT };
+	const char *params[] = { req->param[0], http_request_query(req, "before"), http_request_query(req, "reason"),
+		DEAD_LETTERS_LIMIT };
 
-	httpdb_query(call, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4)", 4, params, httpdead_answer);
+	control_db_query(req, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4)", 4, params, dead_letters_answer);
 }
 
 /* GET /api/queues/QUEUE/dead-letters/ID: all about one; the body as text, since a JSON printer on the way could change
  * its numbers. */
-static void httpdead_show(struct httpcall *call)
+void dead_letters_show(struct http_request *req)
 {
-	const char *params[] = { call->param[0], call->param[1] };
+	const char *params[] = { req->param[0], req->param[1] };
 
-	httpdb_query(call, "SELECT pgmqd.dead_letter_body($1, $2)", 2, params, httpdead_answer);
+	control_db_query(req, "SELECT pgmqd.dead_letter_body($1, $2)", 2, params, dead_letters_answer);
 }
 
 /* Turns {"ids": [...], "reason": "...", "class": "..."} into the parameters of the functions. False: it was answered.
  */
-static bool httpdead_choice(struct httpcall *call, struct sqltext *ids, char **reason, char **class)
+static bool dead_letters_choice(struct http_request *req, struct sqltext *ids, char **reason, char **class)
 {
-	cJSON *json = httpcall_body_object(call), *list, *item;
+	cJSON *json = http_request_object(req), *list, *item;
 	const char *text;
 	bool good = true;
 
@@ -83,24 +83,24 @@ static bool httpdead_choice(struct httpcall *call, struct sqltext *ids, char **r
 		good = false;
 	cJSON_Delete(json);
 	if (!good)
-		httpcall_error(call, HTTP_BADREQUEST, "bad_choice",
+		http_request_error(req, 400, "bad_choice",
 			"say which are meant: {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, "
 			"or {\"all\": true}");
 	return good;
 }
 
 /* POST …/redrive and …/purge. */
-static void httpdead_act(struct httpcall *call, const char *sql)
+static void dead_letters_act(struct http_request *req, const char *sql)
 {
 	struct sqltext ids = { 0 };
 	char *reason = NULL, *class = NULL;
-	const char *params[4] = { call->param[0] };
+	const char *params[4] = { req->param[0] };
 
-	if (httpdead_choice(call, &ids, &reason, &class)) {
+	if (dead_letters_choice(req, &ids, &reason, &class)) {
 		params[1] = ids.len > 0 ? sqltext_end(&ids) : NULL;
 		params[2] = reason;
 		params[3] = class;
-		httpdb_query(call, sql, 4, params, httpdead_answer);
+		control_db_query(req, sql, 4, params, dead_letters_answer);
 	}
 	sqltext_free(&ids);
 	free(reason);
@@ -108,24 +108,17 @@ static void httpdead_act(struct httpcall *call, const char *sql)
 }
 
 /* Puts them back into the queue. */
-static void httpdead_redrive(struct httpcall *call)
+void dead_letters_redrive(struct http_request *req)
 {
-	httpdead_act(call, "SELECT jsonb_build_object('redriven', coalesce(jsonb_agg(jsonb_build_object('id', dead_id, "
-			   "'new_id', new_id) ORDER BY dead_id), '[]'))"
-			   " FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
+	dead_letters_act(req,
+		"SELECT jsonb_build_object('redriven', coalesce(jsonb_agg(jsonb_build_object('id', dead_id, "
+		"'new_id', new_id) ORDER BY dead_id), '[]'))"
+		" FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
 }
 
 /* Throws them away for good. */
-static void httpdead_purge(struct httpcall *call)
+void dead_letters_purge(struct http_request *req)
 {
-	httpdead_act(call, "SELECT jsonb_build_object('purged', pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4))");
+	dead_letters_act(
+		req, "SELECT jsonb_build_object('purged', pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4))");
 }
-
-const struct httproute httpdead_routes[] = {
-	{ EVHTTP_REQ_GET, "/api/failures", 0, httpdead_failures },
-	{ EVHTTP_REQ_GET, "/api/queues/{queue}/dead-letters", 0, httpdead_list },
-	{ EVHTTP_REQ_GET, "/api/queues/{queue}/dead-letters/{id}", HTTPROUTE_TOKEN, httpdead_show },
-	{ EVHTTP_REQ_POST, "/api/queues/{queue}/redrive", HTTPROUTE_BODY, httpdead_redrive },
-	{ EVHTTP_REQ_POST, "/api/queues/{queue}/purge", HTTPROUTE_BODY, httpdead_purge },
-	{ 0 },
-};

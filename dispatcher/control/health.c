@@ -1,17 +1,19 @@
-/* health.c: answers on health, readiness and metrics out of the shared counters. */
+/* health.c: probes: is it alive, is it well, is it ready; out of the shared counters, without the database. */
 #include "config.h"
 
-#include "base/clock.h"
-#include "http/route.h"
+#include "control/health.h"
 
+#include "base/clock.h"
 #include "base/xalloc.h"
+#include "control/context.h"
 #include "control/prometheus.h"
+#include "http/route.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 /* "worker email_queue" for people. */
-static const char *httphealth_name(const struct stats_slot *s, char *buf, size_t size)
+static const char *health_name(const struct stats_slot *s, char *buf, size_t size)
 {
 	if (atomic_load(&s->role) == ROLE_WORKER)
 		snprintf(buf, size, "worker %s", s->process);
@@ -21,19 +23,19 @@ static const char *httphealth_name(const struct stats_slot *s, char *buf, size_t
 }
 
 /* Appends "NAME: WHAT", with the newest error of the process behind it where that may explain it. */
-static void httphealth_note(cJSON *list, const struct stats_slot *s, const char *what, bool with_error)
+static void health_note(cJSON *list, const struct stats_slot *s, const char *what, bool with_error)
 {
 	char name[128], error[256] = "", *text;
 
 	if (with_error)
 		stats_error_read(s, error, sizeof error);
-	text = xasprintf("%s: %s%s%s", httphealth_name(s, name, sizeof name), what, *error != '\0' ? ": " : "", error);
+	text = xasprintf("%s: %s%s%s", health_name(s, name, sizeof name), what, *error != '\0' ? ": " : "", error);
 	cJSON_AddItemToArray(list, cJSON_CreateString(text));
 	free(text);
 }
 
 /* Lists what is wrong with the processes in service, and which queues are paused. */
-static void httphealth_examine(const struct control *c, cJSON *problems, cJSON *paused)
+static void health_examine(const struct control *c, cJSON *problems, cJSON *paused)
 {
 	const struct stats *st = c->env->stats;
 	const struct stats_slot *s;
@@ -48,29 +50,35 @@ static void httphealth_examine(const struct control *c, cJSON *problems, cJSON *
 		if (role == ROLE_FREE || atomic_load(&s->retired))
 			continue;
 		if (state == STATE_PAUSED)
-			httphealth_note(paused, s, s->queue, true);
+			health_note(paused, s, s->queue, true);
 		if (!s->lead)
 			continue;
 		if (atomic_load(&s->pid) == 0) {
 			snprintf(text, sizeof text, "not running (%s)", stats_state_name(state));
-			httphealth_note(problems, s, text, true);
-		} else if (!metrics_process_up(s, c->beat_limit_ms)) {
+			health_note(problems, s, text, true);
+		} else if (!prometheus_process_up(s, c->beat_limit_ms)) {
 			snprintf(text, sizeof text, "no sign of life for %lld ms",
 				(long long)(clock_monotonic_ms() - atomic_load(&s->beat_ms)));
-			httphealth_note(problems, s, text, false);
+			health_note(problems, s, text, false);
 		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) &&
 			   atomic_load(&s->gauges[GAUGE_CONNECTED]) == 0)
-			httphealth_note(problems, s, "not connected to the database", true);
+			health_note(problems, s, "not connected to the database", true);
 	}
 }
 
+/* GET /livez: this process answers. A platform that restarts what does not answer asks here, so nothing else counts. */
+void health_live(struct http_request *req)
+{
+	http_request_text(req, 200, "application/json", "{\"status\":\"ok\"}\n");
+}
+
 /* GET /health: are all processes alive, and connected. A paused queue is told, but is no reason to be restarted for. */
-static void httphealth_health(struct httpcall *call)
+void health_get(struct http_request *req)
 {
 	cJSON *json = cJSON_CreateObject(), *problems = cJSON_CreateArray(), *paused = cJSON_CreateArray();
 	bool good;
 
-	httphealth_examine(call->control, problems, paused);
+	health_examine(control_of(req), problems, paused);
 	good = cJSON_GetArraySize(problems) == 0;
 	cJSON_AddStringToObject(json, "status", good ? "ok" : "failing");
 	if (good)
@@ -81,13 +89,13 @@ static void httphealth_health(struct httpcall *call)
 		cJSON_Delete(paused);
 	else
 		cJSON_AddItemToObject(json, "paused", paused);
-	httpcall_json(call, good ? HTTP_OK : HTTP_SERVUNAVAIL, json);
+	http_request_json(req, good ? 200 : 503, json);
 }
 
-/* GET /ready: has the start come to its end, is every queue served, and is pgmqd not about to leave. */
-static void httphealth_ready(struct httpcall *call)
+/* GET /ready and /readyz: has the start come to its end, is every queue served, and is pgmqd not about to leave. */
+void health_ready(struct http_request *req)
 {
-	const struct stats *st = call->control->env->stats;
+	const struct stats *st = control_of(req)->env->stats;
 	cJSON *json = cJSON_CreateObject(), *waiting = cJSON_CreateArray();
 	const struct stats_slot *s;
 	bool ready = true;
@@ -103,19 +111,14 @@ static void httphealth_ready(struct httpcall *call)
 			continue;
 		if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0)
 			continue; /* connected but deaf (a pooler in between): the workers poll */
-		httphealth_note(waiting, s, stats_state_name(state), false);
+		health_note(waiting, s, stats_state_name(state), false);
 		ready = false;
 	}
 	cJSON_AddStringToObject(json, "status", ready ? "ready" : "not ready");
-	if (ready)
+	/* anybody may ask at /readyz, but the names of queues are not for anybody */
+	if (ready || ((req->route->flags & HTTP_ROUTE_PROBE) && !req->authorized))
 		cJSON_Delete(waiting);
 	else
 		cJSON_AddItemToObject(json, "waiting_for", waiting);
-	httpcall_json(call, ready ? HTTP_OK : HTTP_SERVUNAVAIL, json);
+	http_request_json(req, ready ? 200 : 503, json);
 }
-
-const struct httproute httphealth_routes[] = {
-	{ EVHTTP_REQ_GET, "/health", 0, httphealth_health },
-	{ EVHTTP_REQ_GET, "/ready", 0, httphealth_ready },
-	{ 0 },
-};

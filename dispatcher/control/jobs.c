@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "control/context.h"
 #include "control/db.h"
 #include "http/route.h"
 
@@ -14,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const struct job_settings *httpjobs_type(const struct control *c, const char *name)
+const struct job_settings *jobs_type(const struct control *c, const char *name)
 {
 	for (size_t i = 0; i < c->env->settings->njobs; i++)
 		if (strcmp(c->env->settings->jobs[i].name, name) == 0)
@@ -23,7 +24,7 @@ const struct job_settings *httpjobs_type(const struct control *c, const char *na
 }
 
 /* Whether it is a UUID as we write them. */
-static bool httpjobs_is_id(const char *s)
+static bool jobs_is_id(const char *s)
 {
 	size_t i;
 
@@ -33,79 +34,79 @@ static bool httpjobs_is_id(const char *s)
 	return i == 36;
 }
 
-bool httpjobs_check(struct httpcall *call)
+bool jobs_check(struct http_request *req)
 {
-	if (httpjobs_type(call->control, call->param[0]) == NULL) {
-		httpcall_error(call, HTTP_NOTFOUND, "no_such_type", "there is no section [job %.63s] in the settings",
-			call->param[0]);
+	if (jobs_type(control_of(req), req->param[0]) == NULL) {
+		http_request_error(
+			req, 404, "no_such_type", "there is no section [job %.63s] in the settings", req->param[0]);
 		return false;
 	}
-	if (strstr(call->route->pattern, "{job_id}") != NULL && !httpjobs_is_id(call->param[1])) {
-		httpcall_error(call, HTTP_NOTFOUND, "no_such_job", "there is no such job");
+	if (strstr(req->route->pattern, "{job_id}") != NULL && !jobs_is_id(req->param[1])) {
+		http_request_error(req, 404, "no_such_job", "there is no such job");
 		return false;
 	}
 	return true;
 }
 
 /* Sends the JSON text that the database made. */
-static void httpjobs_answer(struct httpcall *call, const struct pgresult *r)
+static void jobs_answer(struct http_request *req, const struct pgresult *r)
 {
-	struct evbuffer *body = httpcall_buffer();
+	struct evbuffer *body = http_request_buffer();
 
 	evbuffer_add_printf(body, "%s\n", PQgetvalue(r->res, 0, 0));
-	httpcall_send(call, HTTP_OK, "application/json", body);
+	http_request_send(req, 200, "application/json", body);
 }
 
 /* Asks for one side of a job. */
-static void httpjobs_info(struct httpcall *call, const char *what)
+static void jobs_info(struct http_request *req, const char *what)
 {
-	const char *params[3] = { call->param[0], call->param[1], what };
+	const char *params[3] = { req->param[0], req->param[1], what };
 
-	if (httpjobs_check(call))
-		httpdb_query(call, "SELECT pgmqd.job_info($1, $2::uuid, $3)::text", 3, params, httpjobs_answer);
+	if (jobs_check(req))
+		control_db_query(req, "SELECT pgmqd.job_info($1, $2::uuid, $3)::text", 3, params, jobs_answer);
 }
 
 /* GET /api/TYPE/status/{job_id}. */
-static void httpjobs_status(struct httpcall *call)
+void jobs_status(struct http_request *req)
 {
-	httpjobs_info(call, "status");
+	jobs_info(req, "status");
 }
 
 /* GET /api/TYPE/result/{job_id}. */
-static void httpjobs_result(struct httpcall *call)
+void jobs_result(struct http_request *req)
 {
-	httpjobs_info(call, "result");
+	jobs_info(req, "result");
 }
 
 /* GET /api/TYPE/missing-sources/{job_id}. */
-static void httpjobs_missing(struct httpcall *call)
+void jobs_missing(struct http_request *req)
 {
-	httpjobs_info(call, "missing");
+	jobs_info(req, "missing");
 }
 
 /* GET /api/TYPE/retry-status/{job_id}. */
-static void httpjobs_retry_status(struct httpcall *call)
+void jobs_retry_status(struct http_request *req)
 {
-	httpjobs_info(call, "retry");
+	jobs_info(req, "retry");
 }
 
 /* GET /api/cron/retry-missing-data: brings nothing about that is not due anyway, and may be called by whoever likes. */
-static void httpjobs_cron(struct httpcall *call)
+void jobs_retry_due(struct http_request *req)
 {
-	httpdb_query(call,
+	control_db_query(req,
 		"SELECT jsonb_build_object('triggered', count(*), 'jobs', coalesce(jsonb_agg(id), '[]'))::text FROM "
 		"pgmqd.retry_due_jobs() id",
-		0, NULL, httpjobs_answer);
+		0, NULL, jobs_answer);
 }
 
 /* GET /api/openapi.json. */
-static void httpjobs_openapi(struct httpcall *call)
+void jobs_openapi(struct http_request *req)
 {
-	httpcall_text(call, HTTP_OK, "application/json", openapi_text);
+	http_request_text(req, 200, "application/json", openapi_text);
 }
 
 /* A queue was attached, or could not be. */
-static void httpjobs_attached(void *arg, const struct pgresult *r)
+static void jobs_attached(void *arg, const struct pgresult *r)
 {
 	const struct job_settings *j = arg;
 
@@ -115,19 +116,9 @@ static void httpjobs_attached(void *arg, const struct pgresult *r)
 			j->name, j->queue, r->error, j->queue);
 }
 
-void httpjobs_attach(struct control *c)
+void jobs_attach(struct control *c)
 {
 	for (size_t i = 0; i < c->env->settings->njobs; i++)
-		httpdb_send(c->db, "SELECT pgmqd.attach_jobs($1)", 1, &c->env->settings->jobs[i].queue,
-			httpjobs_attached, &c->env->settings->jobs[i]);
+		control_db_send(c->db, "SELECT pgmqd.attach_jobs($1)", 1, &c->env->settings->jobs[i].queue,
+			jobs_attached, &c->env->settings->jobs[i]);
 }
-
-const struct httproute httpjobs_routes[] = {
-	{ EVHTTP_REQ_GET, "/api/openapi.json", 0, httpjobs_openapi },
-	{ EVHTTP_REQ_GET, "/api/cron/retry-missing-data", 0, httpjobs_cron },
-	{ EVHTTP_REQ_GET, "/api/{type}/status/{job_id}", 0, httpjobs_status },
-	{ EVHTTP_REQ_GET, "/api/{type}/result/{job_id}", HTTPROUTE_TOKEN, httpjobs_result },
-	{ EVHTTP_REQ_GET, "/api/{type}/missing-sources/{job_id}", 0, httpjobs_missing },
-	{ EVHTTP_REQ_GET, "/api/{type}/retry-status/{job_id}", 0, httpjobs_retry_status },
-	{ 0 },
-};

@@ -1,20 +1,23 @@
-/* jobs.h: jobs over HTTP: starting them, and asking after them. */
-#ifndef HTTPJOBS_H
-#define HTTPJOBS_H
+/* jobs.h: jobs over HTTP: how they stand, and retrying those that are due. */
+#ifndef JOBS_H
+#define JOBS_H
 
-#include "http/request.h"
+#include "control/context.h"
 #include "settings/settings.h"
 
 /* Whether the first parameter is a job type of the settings, and the second, where the route has it, a job id. False:
- * it was answered with 404. */
-bool httpjobs_check(struct httpcall *call);
-const struct job_settings *httpjobs_type(const struct control *c, const char *name); /* NULL: there is none */
+ * the request was answered with 404. */
+bool jobs_check(struct http_request *req);
+const struct job_settings *jobs_type(const struct control *c, const char *name); /* NULL: there is none */
 
-/* Has jobs follow the messages of their queues; at every connection to the database. */
-void httpjobs_attach(struct control *c);
+/* Has jobs follow the messages of their queues; for each new connection to the database. */
+void jobs_attach(struct control *c);
 
-/* Starts that wait for a statement to carry them; see jobs_start.c. */
-struct httpstart *httpstart_new(struct control *c);
-void httpstart_free(struct httpstart *s);
+void jobs_openapi(struct http_request *req);      /* GET /api/openapi.json */
+void jobs_retry_due(struct http_request *req);    /* GET /api/cron/retry-missing-data */
+void jobs_status(struct http_request *req);       /* GET /api/TYPE/status/JOB */
+void jobs_result(struct http_request *req);       /* GET /api/TYPE/result/JOB */
+void jobs_missing(struct http_request *req);      /* GET /api/TYPE/missing-sources/JOB */
+void jobs_retry_status(struct http_request *req); /* GET /api/TYPE/retry-status/JOB */
 
 #endif

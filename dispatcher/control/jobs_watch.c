@@ -6,39 +6,38 @@
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "control/db.h"
-#include "worker/queue.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/queue.h>
 
-#define HTTPWATCH_MAX 32    /* at once; each holds a connection */
-#define HTTPWATCH_TICK_S 10 /* less than the minute for which the database notifies of a job that was asked for */
+#define JOBS_WATCH_MAX 32    /* at once; each holds a connection */
+#define JOBS_WATCH_TICK_S 10 /* less than the minute for which the database notifies of a job that was asked for */
 
-struct httpwatch {
-	LIST_ENTRY(httpwatch) link;
-	struct httpwatch_list *list;
+struct jobs_watch {
+	LIST_ENTRY(jobs_watch) link;
+	struct jobs_watch_list *list;
 	char *type, *id;
-	httpwatch_cb cb;
+	jobs_watch_cb cb;
 	void *arg;
 	bool asking, again; /* a statement is under way; and one more is wanted behind it */
 	bool removed;       /* freed when the statement is answered */
 };
 
-struct httpwatch_list {
+struct jobs_watch_list {
 	struct control *control;
 	struct pgconn *pg; /* LISTENs, so without a pipeline */
 	char *channel;
 	struct event *tick;
-	LIST_HEAD(, httpwatch) watches;
+	LIST_HEAD(, jobs_watch) watches;
 	size_t n;
 };
 
-static void httpwatch_ask(struct httpwatch *w);
+static void jobs_watch_ask(struct jobs_watch *w);
 
 /* Frees a watch of which nothing is under way. */
-static void httpwatch_free(struct httpwatch *w)
+static void jobs_watch_free(struct jobs_watch *w)
 {
 	free(w->type);
 	free(w->id);
@@ -46,14 +45,14 @@ static void httpwatch_free(struct httpwatch *w)
 }
 
 /* The database has answered, or not. */
-static void httpwatch_answered(void *arg, const struct pgresult *r)
+static void jobs_watch_answered(void *arg, const struct pgresult *r)
 {
-	struct httpwatch *w = arg;
-	struct httpwatch_state s;
+	struct jobs_watch *w = arg;
+	struct jobs_watch_state s;
 
 	w->asking = false;
 	if (w->removed) {
-		httpwatch_free(w);
+		jobs_watch_free(w);
 		return;
 	}
 	if (r->error != NULL) {
@@ -72,13 +71,13 @@ static void httpwatch_answered(void *arg, const struct pgresult *r)
 	}
 	w->asking = false;
 	if (w->removed)
-		httpwatch_free(w);
+		jobs_watch_free(w);
 	else if (w->again && r->error == NULL)
-		httpwatch_ask(w);
+		jobs_watch_ask(w);
 }
 
 /* Asks for the state; one statement at a time for each watch. */
-static void httpwatch_ask(struct httpwatch *w)
+static void jobs_watch_ask(struct jobs_watch *w)
 {
 	const char *params[2] = { w->type, w->id };
 
@@ -86,71 +85,74 @@ static void httpwatch_ask(struct httpwatch *w)
 	if (w->asking)
 		return;
 	w->asking = true;
-	httpdb_send(w->list->control->db,
+	control_db_send(w->list->control->db,
 		"SELECT version, finished, waiting, completed, attempts, missing, info::text FROM pgmqd.watch_job($1, "
 		"$2::uuid)",
-		2, params, httpwatch_answered, w);
+		2, params, jobs_watch_answered, w);
 }
 
 /* Asks for all of them. */
-static void httpwatch_ask_all(struct httpwatch_list *l)
+static void jobs_watch_ask_all(struct jobs_watch_list *l)
 {
-	struct httpwatch *w, *next;
+	struct jobs_watch *w, *next;
 
 	for (w = LIST_FIRST(&l->watches); w != NULL; w = next) {
 		next = LIST_NEXT(w, link);
-		httpwatch_ask(w);
+		jobs_watch_ask(w);
 	}
 }
 
 /* Connected: what was notified of before is found by asking. */
-static void httpwatch_listening(void *arg, const struct pgresult *r)
+static void jobs_watch_listening(void *arg, const struct pgresult *r)
 {
 	if (r->error == NULL)
-		httpwatch_ask_all(arg);
+		jobs_watch_ask_all(arg);
 }
 
 /* Connected. */
-static void httpwatch_up(void *arg)
+static void jobs_watch_up(void *arg)
 {
-	struct httpwatch_list *l = arg;
+	struct jobs_watch_list *l = arg;
 
-	queue_listen(l->pg, l->channel, httpwatch_listening, l);
+	char *sql = xasprintf("LISTEN \"%s\"", l->channel);
+
+	pgconn_query(l->pg, NULL, sql, 0, NULL, jobs_watch_listening, l);
+	free(sql);
 }
 
 /* A job has changed. */
-static void httpwatch_notify(void *arg, const char *channel, const char *payload, int pid)
+static void jobs_watch_notify(void *arg, const char *channel, const char *payload, int pid)
 {
-	struct httpwatch_list *l = arg;
-	struct httpwatch *w, *next;
+	struct jobs_watch_list *l = arg;
+	struct jobs_watch *w, *next;
 
 	(void)channel, (void)pid;
 	for (w = LIST_FIRST(&l->watches); w != NULL; w = next) {
 		next = LIST_NEXT(w, link);
 		if (strcasecmp(w->id, payload) == 0)
-			httpwatch_ask(w);
+			jobs_watch_ask(w);
 	}
 }
 
-static const struct pgconn_events httpwatch_events = { .up = httpwatch_up, .notify = httpwatch_notify };
+static const struct pgconn_events jobs_watch_events = { .up = jobs_watch_up, .notify = jobs_watch_notify };
 
 /* Every few seconds. */
-static void httpwatch_ticked(evutil_socket_t fd, short what, void *arg)
+static void jobs_watch_ticked(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
-	httpwatch_ask_all(arg);
+	jobs_watch_ask_all(arg);
 }
 
-struct httpwatch_list *httpwatch_list_new(struct control *c)
+struct jobs_watch_list *jobs_watch_list_new(struct control *c)
 {
-	static const struct timeval every = { .tv_sec = HTTPWATCH_TICK_S };
-	struct httpwatch_list *l = xcalloc(1, sizeof(*l));
+	static const struct timeval every = { .tv_sec = JOBS_WATCH_TICK_S };
+	struct jobs_watch_list *l = xcalloc(1, sizeof(*l));
 
 	l->control = c;
 	LIST_INIT(&l->watches);
 	l->channel = xasprintf("%s_jobs", c->env->settings->channel);
-	l->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control jobs", false, &httpwatch_events, l);
-	l->tick = event_new(c->base, -1, EV_PERSIST, httpwatch_ticked, l);
+	l->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control jobs", false, &jobs_watch_events, l);
+	l->tick = event_new(c->base, -1, EV_PERSIST, jobs_watch_ticked, l);
 	if (l->tick == NULL || event_add(l->tick, &every) == -1) {
 		log_error("out of events");
 		exit(PROC_EXIT_RESTART);
@@ -158,15 +160,15 @@ struct httpwatch_list *httpwatch_list_new(struct control *c)
 	return l;
 }
 
-void httpwatch_list_free(struct httpwatch_list *l)
+void jobs_watch_list_free(struct jobs_watch_list *l)
 {
-	struct httpwatch *w;
+	struct jobs_watch *w;
 
 	if (l == NULL)
 		return;
 	while ((w = LIST_FIRST(&l->watches)) != NULL) {
 		LIST_REMOVE(w, link);
-		httpwatch_free(w);
+		jobs_watch_free(w);
 	}
 	event_free(l->tick);
 	pgconn_free(l->pg);
@@ -174,12 +176,12 @@ void httpwatch_list_free(struct httpwatch_list *l)
 	free(l);
 }
 
-struct httpwatch *httpwatch_add(struct control *c, const char *type, const char *id, httpwatch_cb cb, void *arg)
+struct jobs_watch *jobs_watch_add(struct control *c, const char *type, const char *id, jobs_watch_cb cb, void *arg)
 {
-	struct httpwatch_list *l = c->watches;
-	struct httpwatch *w;
+	struct jobs_watch_list *l = c->watches;
+	struct jobs_watch *w;
 
-	if (l->n >= HTTPWATCH_MAX)
+	if (l->n >= JOBS_WATCH_MAX)
 		return NULL;
 	l->n++;
 	w = xcalloc(1, sizeof(*w));
@@ -190,11 +192,11 @@ struct httpwatch *httpwatch_add(struct control *c, const char *type, const char 
 	w->arg = arg;
 	LIST_INSERT_HEAD(&l->watches, w, link);
 	pgconn_start(l->pg);
-	httpwatch_ask(w);
+	jobs_watch_ask(w);
 	return w;
 }
 
-void httpwatch_remove(struct httpwatch *w)
+void jobs_watch_remove(struct jobs_watch *w)
 {
 	if (w == NULL)
 		return;
@@ -203,5 +205,5 @@ void httpwatch_remove(struct httpwatch *w)
 	if (w->asking)
 		w->removed = true;
 	else
-		httpwatch_free(w);
+		jobs_watch_free(w);
 }

@@ -1,18 +1,18 @@
 /* jobs_watch.h: jobs that somebody waits for: told of each change by notification, and now and then without one. */
-#ifndef HTTPWATCH_H
-#define HTTPWATCH_H
+#ifndef JOBS_WATCH_H
+#define JOBS_WATCH_H
 
-#include "control/control.h"
+#include "control/context.h"
 #include "pg/pgconn.h"
 
 #include <stdbool.h>
 #include <stdint.h>
 
-struct httpwatch_list;
-struct httpwatch;
+struct jobs_watch_list;
+struct jobs_watch;
 
 /* How a watched job stands. */
-struct httpwatch_state {
+struct jobs_watch_state {
 	int64_t version;        /* grows with each change */
 	bool finished, waiting; /* waiting: for the next try of what is missing */
 	bool completed;
@@ -22,13 +22,13 @@ struct httpwatch_state {
 
 /* Called with the state, first as soon as it is known, then after changes and every few seconds; or with NULL and the
  * statement's error. It may remove the watch. */
-typedef void (*httpwatch_cb)(void *arg, const struct httpwatch_state *state, const struct pgresult *error);
+typedef void (*jobs_watch_cb)(void *arg, const struct jobs_watch_state *state, const struct pgresult *error);
 
-struct httpwatch_list *httpwatch_list_new(struct control *c); /* connects with the first watch */
-void httpwatch_list_free(struct httpwatch_list *l);
+struct jobs_watch_list *jobs_watch_list_new(struct control *c); /* connects with the first watch */
+void jobs_watch_list_free(struct jobs_watch_list *l);
 
 /* NULL when there are too many. */
-struct httpwatch *httpwatch_add(struct control *c, const char *type, const char *id, httpwatch_cb cb, void *arg);
-void httpwatch_remove(struct httpwatch *w);
+struct jobs_watch *jobs_watch_add(struct control *c, const char *type, const char *id, jobs_watch_cb cb, void *arg);
+void jobs_watch_remove(struct jobs_watch *w);
 
 #endif

@@ -5,9 +5,10 @@
  */
 #include "config.h"
 
-#include "http/route.h"
+#include "control/metrics.h"
 
 #include "base/xalloc.h"
+#include "control/context.h"
 #include "control/db.h"
 #include "control/prometheus.h"
 
@@ -15,11 +16,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HTTPMETRICS_WAIT_S 1
+#define METRICS_WAIT_S 1
 
 /* One scrape; freed when both the client and the database are done with it. */
-struct httpmetrics_scrape {
-	struct httpcall *call; /* NULL: it was answered */
+struct metrics_scrape {
+	struct http_request *req; /* NULL: it was answered */
 	struct event *timer;
 	bool asked; /* the database has not answered yet */
 };
@@ -27,7 +28,7 @@ struct httpmetrics_scrape {
 /* Figures of queue_status(), in the order of its columns. */
 static const struct {
 	const char *name, *state, *help;
-} httpmetrics_columns[] = {
+} metrics_columns[] = {
 	{ "queue_messages", "due",
 		"Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or "
 		"waiting for another attempt)." },
@@ -41,90 +42,85 @@ static const struct {
 
 /* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and
  * quote. */
-static void httpmetrics_queues(struct evbuffer *out, const PGresult *res)
+static void metrics_queues(struct evbuffer *out, const PGresult *res)
 {
-	for (size_t c = 0; c < sizeof httpmetrics_columns / sizeof httpmetrics_columns[0]; c++) {
-		const char *name = httpmetrics_columns[c].name;
+	for (size_t c = 0; c < sizeof metrics_columns / sizeof metrics_columns[0]; c++) {
+		const char *name = metrics_columns[c].name;
 
-		if (httpmetrics_columns[c].help != NULL)
-			metrics_head(out, name, "gauge", httpmetrics_columns[c].help);
+		if (metrics_columns[c].help != NULL)
+			prometheus_head(out, name, "gauge", metrics_columns[c].help);
 		for (int i = 0; i < PQntuples(res); i++) {
 			if (PQgetisnull(res, i, (int)c + 1))
 				continue;
 			evbuffer_add_printf(out, "pgmqd_%s{", name);
-			metrics_label(out, "queue", PQgetvalue(res, i, 0), "");
-			if (httpmetrics_columns[c].state != NULL)
-				metrics_label(out, "state", httpmetrics_columns[c].state, ",");
+			prometheus_label(out, "queue", PQgetvalue(res, i, 0), "");
+			if (metrics_columns[c].state != NULL)
+				prometheus_label(out, "state", metrics_columns[c].state, ",");
 			evbuffer_add_printf(out, "} %s\n", PQgetvalue(res, i, (int)c + 1));
 		}
 	}
 }
 
 /* Answers, with the queues where the database has told of them. */
-static void httpmetrics_answer(struct httpmetrics_scrape *s, const PGresult *res)
+static void metrics_answer(struct metrics_scrape *s, const PGresult *res)
 {
-	struct httpcall *call = s->call;
-	struct evbuffer *body = httpcall_buffer();
+	struct http_request *req = s->req;
+	struct evbuffer *body = http_request_buffer();
 
-	s->call = NULL;
-	metrics_write(call->control->env->stats, call->control->beat_limit_ms, body);
-	metrics_head(body, "database_up", "gauge", "1 when the database told how the queues stand.");
+	s->req = NULL;
+	prometheus_write(control_of(req)->env->stats, control_of(req)->beat_limit_ms, body);
+	prometheus_head(body, "database_up", "gauge", "1 when the database told how the queues stand.");
 	evbuffer_add_printf(body, "pgmqd_database_up %d\n", res != NULL ? 1 : 0);
 	if (res != NULL)
-		httpmetrics_queues(body, res);
-	httpcall_send(call, HTTP_OK, METRICS_CONTENT_TYPE, body);
+		metrics_queues(body, res);
+	http_request_send(req, 200, PROMETHEUS_CONTENT_TYPE, body);
 }
 
 /* Frees it when nobody needs it any more. */
-static void httpmetrics_end(struct httpmetrics_scrape *s)
+static void metrics_end(struct metrics_scrape *s)
 {
-	if (s->asked || s->call != NULL)
+	if (s->asked || s->req != NULL)
 		return;
 	event_free(s->timer);
 	free(s);
 }
 
 /* The database has answered, or cannot. */
-static void httpmetrics_told(void *arg, const struct pgresult *r)
+static void metrics_told(void *arg, const struct pgresult *r)
 {
-	struct httpmetrics_scrape *s = arg;
+	struct metrics_scrape *s = arg;
 
 	s->asked = false;
-	if (s->call != NULL)
-		httpmetrics_answer(s, r->error == NULL ? r->res : NULL);
-	httpmetrics_end(s);
+	if (s->req != NULL)
+		metrics_answer(s, r->error == NULL ? r->res : NULL);
+	metrics_end(s);
 }
 
 /* It has had its time. */
-static void httpmetrics_late(evutil_socket_t fd, short what, void *arg)
+static void metrics_late(evutil_socket_t fd, short what, void *arg)
 {
-	struct httpmetrics_scrape *s = arg;
+	struct metrics_scrape *s = arg;
 
 	(void)fd, (void)what;
-	if (s->call != NULL)
-		httpmetrics_answer(s, NULL);
-	httpmetrics_end(s);
+	if (s->req != NULL)
+		metrics_answer(s, NULL);
+	metrics_end(s);
 }
 
 /* GET /metrics. */
-static void httpmetrics_get(struct httpcall *call)
+void metrics_get(struct http_request *req)
 {
-	static const struct timeval wait = { .tv_sec = HTTPMETRICS_WAIT_S };
-	struct httpmetrics_scrape *s = xcalloc(1, sizeof *s);
+	static const struct timeval wait = { .tv_sec = METRICS_WAIT_S };
+	struct metrics_scrape *s = xcalloc(1, sizeof *s);
 
-	s->call = call;
+	s->req = req;
 	s->asked = true;
-	s->timer = evtimer_new(call->control->base, httpmetrics_late, s);
+	s->timer = evtimer_new(control_of(req)->base, metrics_late, s);
 	if (s->timer == NULL)
 		abort();
 	evtimer_add(s->timer, &wait);
-	httpdb_send(call->control->db,
+	control_db_send(control_of(req)->db,
 		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM "
 		"pgmqd.queue_status() WHERE problem IS NULL",
-		0, NULL, httpmetrics_told, s);
+		0, NULL, metrics_told, s);
 }
-
-const struct httproute httpmetrics_routes[] = {
-	{ EVHTTP_REQ_GET, "/metrics", 0, httpmetrics_get },
-	{ 0 },
-};

@@ -1,17 +1,18 @@
 /* page.c: the status page at /: files that are part of the program (page/), made into page_files.c by the build. */
 #include "config.h"
 
-#include "http/route.h"
+#include "control/page.h"
 
 #include "control/page_files.h"
+#include "http/route.h"
 
 #include <stdio.h>
 #include <string.h>
 
 /* Answers with one of the files. They hold no data, so they are served before the token is known. */
-static void httppage_get(struct httpcall *call)
+void page_get(struct http_request *req)
 {
-	const char *wanted = call->route->pattern, *known = httpcall_header(call, "If-None-Match");
+	const char *wanted = req->route->pattern, *known = http_request_header(req, "If-None-Match");
 	const struct page_file *f = page_files;
 	struct evbuffer *body;
 	char tag[32];
@@ -19,32 +20,22 @@ static void httppage_get(struct httpcall *call)
 	while (f->path != NULL && strcmp(f->path, wanted) != 0)
 		f++;
 	if (f->path == NULL) {
-		httpcall_error(call, HTTP_NOTFOUND, "not_found", "this pgmqd was built without that file");
+		http_request_error(req, 404, "not_found", "this pgmqd was built without that file");
 		return;
 	}
 	snprintf(tag, sizeof tag, "\"%s\"", f->tag);
-	httpcall_add_header(call, "ETag", tag);
-	httpcall_add_header(call, "Cache-Control", "no-cache");
-	httpcall_add_header(call, "Referrer-Policy", "no-referrer");
-	httpcall_add_header(call, "Content-Security-Policy",
+	http_request_add_header(req, "ETag", tag);
+	http_request_add_header(req, "Cache-Control", "no-cache");
+	http_request_add_header(req, "Referrer-Policy", "no-referrer");
+	http_request_add_header(req, "Content-Security-Policy",
 		"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
 		"frame-src 'self';"
 		" base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
-	body = httpcall_buffer();
+	body = http_request_buffer();
 	if (known != NULL && strcmp(known, tag) == 0) {
-		httpcall_send(call, HTTP_NOTMODIFIED, f->type, body);
+		http_request_send(req, 304, f->type, body);
 		return;
 	}
 	evbuffer_add(body, f->data, f->size);
-	httpcall_send(call, HTTP_OK, f->type, body);
+	http_request_send(req, 200, f->type, body);
 }
-
-const struct httproute httppage_routes[] = {
-	{ EVHTTP_REQ_GET, "/", HTTPROUTE_OPEN, httppage_get },
-	{ EVHTTP_REQ_GET, "/page.css", HTTPROUTE_OPEN, httppage_get },
-	{ EVHTTP_REQ_GET, "/page.js", HTTPROUTE_OPEN, httppage_get },
-	{ EVHTTP_REQ_GET, "/charts.js", HTTPROUTE_OPEN, httppage_get },
-	{ EVHTTP_REQ_GET, "/words.js", HTTPROUTE_OPEN, httppage_get },
-	{ EVHTTP_REQ_GET, "/icon.svg", HTTPROUTE_OPEN, httppage_get },
-	{ 0 },
-};

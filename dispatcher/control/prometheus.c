@@ -1,23 +1,24 @@
 /* prometheus.c: writes what stands in the shared mapping as Prometheus text, one family after the other. */
 #include "config.h"
 
+#include "control/prometheus.h"
+
 #include "base/clock.h"
 #include "base/xalloc.h"
-#include "control/prometheus.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* The taken slots, ordered so that the processes of one queue stand together: their counters are added up. */
-struct metrics_view {
+struct prometheus_view {
 	const struct stats_slot **slots;
 	size_t n;
 };
 
 static const struct {
 	const char *name, *help;
-} metrics_histograms[STATS_NHISTOGRAMS] = {
+} prometheus_histograms[STATS_NHISTOGRAMS] = {
 	[HIST_WAKE] = { "wake_seconds", "Time from when the message fell due to the notification, or other wake-up, "
 					"that led to the claim; first attempts that no timer woke." },
 	[HIST_CLAIM] = { "claim_seconds",
@@ -32,7 +33,7 @@ static const struct {
 };
 
 /* Orders by role, queue and plugin. */
-static int metrics_compare(const void *a, const void *b)
+static int prometheus_compare(const void *a, const void *b)
 {
 	const struct stats_slot *x = *(const struct stats_slot *const *)a, *y = *(const struct stats_slot *const *)b;
 	int rx = atomic_load(&x->role), ry = atomic_load(&y->role), c;
@@ -45,7 +46,7 @@ static int metrics_compare(const void *a, const void *b)
 }
 
 /* Collects the taken slots. */
-static void metrics_collect(struct metrics_view *v, const struct stats *st)
+static void prometheus_collect(struct prometheus_view *v, const struct stats *st)
 {
 	size_t i;
 
@@ -54,22 +55,22 @@ static void metrics_collect(struct metrics_view *v, const struct stats *st)
 	for (i = 0; i < st->nslots; i++)
 		if (atomic_load(&st->slot[i].role) != ROLE_FREE)
 			v->slots[v->n++] = &st->slot[i];
-	qsort(v->slots, v->n, sizeof *v->slots, metrics_compare);
+	qsort(v->slots, v->n, sizeof *v->slots, prometheus_compare);
 }
 
 /* Where the slots end that belong to the same queue and plugin as the i-th. */
-static size_t metrics_group_end(const struct metrics_view *v, size_t i)
+static size_t prometheus_group_end(const struct prometheus_view *v, size_t i)
 {
 	size_t j = i + 1;
 
 	/* Listener and control process have no queue, and each is a group of its own. */
-	while (j < v->n && v->slots[i]->queue[0] != '\0' && metrics_compare(&v->slots[i], &v->slots[j]) == 0)
+	while (j < v->n && v->slots[i]->queue[0] != '\0' && prometheus_compare(&v->slots[i], &v->slots[j]) == 0)
 		j++;
 	return j;
 }
 
 /* Writes a label's value with what the format wants escaped. */
-void metrics_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
+void prometheus_label(struct evbuffer *out, const char *name, const char *value, const char *separator)
 {
 	evbuffer_add_printf(out, "%s%s=\"", separator, name);
 	for (; *value != '\0'; value++)
@@ -83,24 +84,24 @@ void metrics_label(struct evbuffer *out, const char *name, const char *value, co
 }
 
 /* Writes the labels that tell one group from another, without the closing brace. */
-static void metrics_labels(struct evbuffer *out, const struct stats_slot *s)
+static void prometheus_labels(struct evbuffer *out, const struct stats_slot *s)
 {
 	evbuffer_add(out, "{", 1);
 	if (s->queue[0] != '\0') {
-		metrics_label(out, "queue", s->queue, "");
-		metrics_label(out, "plugin", s->plugin, ",");
+		prometheus_label(out, "queue", s->queue, "");
+		prometheus_label(out, "plugin", s->plugin, ",");
 	} else
-		metrics_label(out, "process", s->process, "");
+		prometheus_label(out, "process", s->process, "");
 }
 
 /* Writes HELP and TYPE. */
-void metrics_head(struct evbuffer *out, const char *name, const char *type, const char *help)
+void prometheus_head(struct evbuffer *out, const char *name, const char *type, const char *help)
 {
 	evbuffer_add_printf(out, "# HELP pgmqd_%s %s\n# TYPE pgmqd_%s %s\n", name, help, name, type);
 }
 
 /* Whether a counter means something for a role; zeros that can never change only cost attention. */
-static bool metrics_has_counter(int role, enum stats_counter c)
+static bool prometheus_has_counter(int role, enum stats_counter c)
 {
 	if (role == ROLE_WORKER)
 		return c < STAT_NOTIFICATIONS;
@@ -108,7 +109,7 @@ static bool metrics_has_counter(int role, enum stats_counter c)
 }
 
 /* The same for a gauge. */
-static bool metrics_has_gauge(int role, enum stats_gauge g)
+static bool prometheus_has_gauge(int role, enum stats_gauge g)
 {
 	if (role == ROLE_WORKER)
 		return g != GAUGE_HEARING && g != GAUGE_TAKEN_OVER;
@@ -116,36 +117,36 @@ static bool metrics_has_gauge(int role, enum stats_gauge g)
 }
 
 /* Writes one counter of all queues. */
-static void metrics_counter(
-	struct evbuffer *out, const struct metrics_view *v, enum stats_counter c, const char *name, const char *help)
+static void prometheus_counter(
+	struct evbuffer *out, const struct prometheus_view *v, enum stats_counter c, const char *name, const char *help)
 {
 	size_t i, j, end;
 	uint64_t sum;
 
-	metrics_head(out, name, "counter", help);
+	prometheus_head(out, name, "counter", help);
 	for (i = 0; i < v->n; i = end) {
-		end = metrics_group_end(v, i);
-		if (!metrics_has_counter(atomic_load(&v->slots[i]->role), c))
+		end = prometheus_group_end(v, i);
+		if (!prometheus_has_counter(atomic_load(&v->slots[i]->role), c))
 			continue;
 		for (sum = 0, j = i; j < end; j++)
 			sum += atomic_load_explicit(&v->slots[j]->counters[c], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
-		metrics_labels(out, v->slots[i]);
+		prometheus_labels(out, v->slots[i]);
 		evbuffer_add_printf(out, "} %" PRIu64 "\n", sum);
 	}
 }
 
 /* Writes one gauge of all queues. */
-static void metrics_gauge(
-	struct evbuffer *out, const struct metrics_view *v, enum stats_gauge g, const char *name, const char *help)
+static void prometheus_gauge(
+	struct evbuffer *out, const struct prometheus_view *v, enum stats_gauge g, const char *name, const char *help)
 {
 	size_t i, j, end;
 	int64_t sum;
 
-	metrics_head(out, name, "gauge", help);
+	prometheus_head(out, name, "gauge", help);
 	for (i = 0; i < v->n; i = end) {
-		end = metrics_group_end(v, i);
-		if (!metrics_has_gauge(atomic_load(&v->slots[i]->role), g))
+		end = prometheus_group_end(v, i);
+		if (!prometheus_has_gauge(atomic_load(&v->slots[i]->role), g))
 			continue;
 		for (sum = 0, j = i; j < end; j++)
 			if (g != GAUGE_STALL)
@@ -153,7 +154,7 @@ static void metrics_gauge(
 			else if (atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed) > sum)
 				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 		evbuffer_add_printf(out, "pgmqd_%s", name);
-		metrics_labels(out, v->slots[i]);
+		prometheus_labels(out, v->slots[i]);
 		if (g == GAUGE_STALL) /* kept in microseconds, shown in the base unit */
 			evbuffer_add_printf(out, "} %.6f\n", (double)sum / 1e6);
 		else
@@ -163,15 +164,15 @@ static void metrics_gauge(
 
 /* Writes one histogram of all queues. The count is the sum of the buckets as they were read, so that the two always
  * agree. */
-static void metrics_histogram(struct evbuffer *out, const struct metrics_view *v, enum stats_histogram h)
+static void prometheus_histogram(struct evbuffer *out, const struct prometheus_view *v, enum stats_histogram h)
 {
-	const char *name = metrics_histograms[h].name;
+	const char *name = prometheus_histograms[h].name;
 	size_t i, j, end, b;
 	uint64_t count, sum;
 
-	metrics_head(out, name, "histogram", metrics_histograms[h].help);
+	prometheus_head(out, name, "histogram", prometheus_histograms[h].help);
 	for (i = 0; i < v->n; i = end) {
-		end = metrics_group_end(v, i);
+		end = prometheus_group_end(v, i);
 		if (atomic_load(&v->slots[i]->role) != ROLE_WORKER)
 			continue;
 		for (sum = 0, j = i; j < end; j++)
@@ -180,7 +181,7 @@ static void metrics_histogram(struct evbuffer *out, const struct metrics_view *v
 			for (j = i; j < end; j++)
 				count += atomic_load_explicit(&v->slots[j]->hist[h].bucket[b], memory_order_relaxed);
 			evbuffer_add_printf(out, "pgmqd_%s_bucket", name);
-			metrics_labels(out, v->slots[i]);
+			prometheus_labels(out, v->slots[i]);
 			if (b < STATS_NBOUNDS)
 				evbuffer_add_printf(
 					out, ",le=\"%g\"} %" PRIu64 "\n", (double)stats_bounds_us[b] / 1e6, count);
@@ -188,59 +189,59 @@ static void metrics_histogram(struct evbuffer *out, const struct metrics_view *v
 				evbuffer_add_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", count);
 		}
 		evbuffer_add_printf(out, "pgmqd_%s_sum", name);
-		metrics_labels(out, v->slots[i]);
+		prometheus_labels(out, v->slots[i]);
 		evbuffer_add_printf(out, "} %" PRIu64 ".%06" PRIu64 "\n", sum / 1000000, sum % 1000000);
 		evbuffer_add_printf(out, "pgmqd_%s_count", name);
-		metrics_labels(out, v->slots[i]);
+		prometheus_labels(out, v->slots[i]);
 		evbuffer_add_printf(out, "} %" PRIu64 "\n", count);
 	}
 }
 
 /* Whether a slot's process is alive and well. */
-bool metrics_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
+bool prometheus_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
 {
 	return atomic_load(&s->pid) != 0 && clock_monotonic_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
 }
 
 /* Writes one value per process that is in service, and what comes in front of it. */
-static void metrics_process_line(struct evbuffer *out, const struct stats_slot *s, const char *name)
+static void prometheus_process_line(struct evbuffer *out, const struct stats_slot *s, const char *name)
 {
 	static const char *const roles[] = { "free", "supervisor", "listener", "worker", "control" };
 
 	evbuffer_add_printf(out, "pgmqd_%s{", name);
-	metrics_label(out, "role", roles[atomic_load(&s->role)], "");
-	metrics_label(out, "process", s->process, ",");
+	prometheus_label(out, "role", roles[atomic_load(&s->role)], "");
+	prometheus_label(out, "process", s->process, ",");
 }
 
 /* Writes what is known of processes rather than queues. */
-static void metrics_processes(struct evbuffer *out, const struct metrics_view *v, int64_t beat_limit_ms)
+static void prometheus_processes(struct evbuffer *out, const struct prometheus_view *v, int64_t beat_limit_ms)
 {
 	size_t i;
 	int state, is;
 
-	metrics_head(out, "process_up", "gauge", "1 while the process runs and gives signs of life.");
+	prometheus_head(out, "process_up", "gauge", "1 while the process runs and gives signs of life.");
 	for (i = 0; i < v->n; i++)
 		if (v->slots[i]->lead && !atomic_load(&v->slots[i]->retired)) {
-			metrics_process_line(out, v->slots[i], "process_up");
-			evbuffer_add_printf(out, "} %d\n", metrics_process_up(v->slots[i], beat_limit_ms) ? 1 : 0);
+			prometheus_process_line(out, v->slots[i], "process_up");
+			evbuffer_add_printf(out, "} %d\n", prometheus_process_up(v->slots[i], beat_limit_ms) ? 1 : 0);
 		}
-	metrics_head(out, "process_restarts_total", "counter", "Starts of the process after it died.");
+	prometheus_head(out, "process_restarts_total", "counter", "Starts of the process after it died.");
 	for (i = 0; i < v->n; i++)
 		if (v->slots[i]->lead && !atomic_load(&v->slots[i]->retired)) {
-			metrics_process_line(out, v->slots[i], "process_restarts_total");
+			prometheus_process_line(out, v->slots[i], "process_restarts_total");
 			evbuffer_add_printf(out, "} %" PRIu32 "\n", atomic_load(&v->slots[i]->restarts));
 		}
-	metrics_head(out, "process_state", "gauge",
+	prometheus_head(out, "process_state", "gauge",
 		"1 for the state that the process (of each of its queues) is in, 0 for the others.");
 	for (i = 0; i < v->n; i++) {
 		if (atomic_load(&v->slots[i]->retired))
 			continue;
 		is = atomic_load(&v->slots[i]->state);
 		for (state = 0; state < STATS_NSTATES; state++) {
-			metrics_process_line(out, v->slots[i], "process_state");
+			prometheus_process_line(out, v->slots[i], "process_state");
 			if (v->slots[i]->queue[0] != '\0')
-				metrics_label(out, "queue", v->slots[i]->queue, ",");
-			metrics_label(out, "state", stats_state_name(state), ",");
+				prometheus_label(out, "queue", v->slots[i]->queue, ",");
+			prometheus_label(out, "state", stats_state_name(state), ",");
 			evbuffer_add_printf(out, "} %d\n", state == is ? 1 : 0);
 		}
 	}
@@ -248,7 +249,7 @@ static void metrics_processes(struct evbuffer *out, const struct metrics_view *v
 
 /* Whether the k-th number of slot i is the first of its name in the slots from `from` on (and of its label's value,
  * when that is given). */
-static bool metrics_extra_first(const struct metrics_view *v, size_t from, size_t i, size_t k, const char *value)
+static bool prometheus_extra_first(const struct prometheus_view *v, size_t from, size_t i, size_t k, const char *value)
 {
 	const char *name = v->slots[i]->extra[k].name;
 	size_t j, m;
@@ -262,8 +263,8 @@ static bool metrics_extra_first(const struct metrics_view *v, size_t from, size_
 }
 
 /* Writes one number of one queue: the processes' counters added up, of their gauges the highest. */
-static void metrics_extra_line(
-	struct evbuffer *out, const struct metrics_view *v, size_t i, size_t end, const struct stats_extra *x)
+static void prometheus_extra_line(
+	struct evbuffer *out, const struct prometheus_view *v, size_t i, size_t end, const struct stats_extra *x)
 {
 	int64_t sum = 0, number;
 	size_t j, m;
@@ -278,65 +279,66 @@ static void metrics_extra_line(
 				                                                   : sum;
 			}
 	evbuffer_add_printf(out, "pgmqd_%s", x->name);
-	metrics_labels(out, v->slots[i]);
-	metrics_label(out, x->label, x->value, ",");
+	prometheus_labels(out, v->slots[i]);
+	prometheus_label(out, x->label, x->value, ",");
 	evbuffer_add_printf(out, "} %" PRId64 "\n", sum);
 }
 
 /* Writes one number of the plugins', of all queues. */
-static void metrics_extra_family(struct evbuffer *out, const struct metrics_view *v, const struct stats_extra *family)
+static void prometheus_extra_family(
+	struct evbuffer *out, const struct prometheus_view *v, const struct stats_extra *family)
 {
 	size_t i, j, k, end;
 
-	metrics_head(out, family->name, atomic_load(&family->kind) == STATS_EXTRA_COUNTER ? "counter" : "gauge",
+	prometheus_head(out, family->name, atomic_load(&family->kind) == STATS_EXTRA_COUNTER ? "counter" : "gauge",
 		family->help);
 	for (i = 0; i < v->n; i = end) {
-		end = metrics_group_end(v, i);
+		end = prometheus_group_end(v, i);
 		for (j = i; j < end; j++)
 			for (k = 0; k < STATS_NEXTRA && atomic_load(&v->slots[j]->extra[k].kind) != 0; k++) {
 				const struct stats_extra *x = &v->slots[j]->extra[k];
 
-				if (strcmp(x->name, family->name) == 0 && metrics_extra_first(v, i, j, k, x->value))
-					metrics_extra_line(out, v, i, end, x);
+				if (strcmp(x->name, family->name) == 0 && prometheus_extra_first(v, i, j, k, x->value))
+					prometheus_extra_line(out, v, i, end, x);
 			}
 	}
 }
 
 /* Writes the numbers that plugins keep. */
-static void metrics_extras(struct evbuffer *out, const struct metrics_view *v)
+static void prometheus_extras(struct evbuffer *out, const struct prometheus_view *v)
 {
 	size_t i, k;
 
 	for (i = 0; i < v->n; i++)
 		for (k = 0; k < STATS_NEXTRA && atomic_load(&v->slots[i]->extra[k].kind) != 0; k++)
-			if (metrics_extra_first(v, 0, i, k, NULL))
-				metrics_extra_family(out, v, &v->slots[i]->extra[k]);
+			if (prometheus_extra_first(v, 0, i, k, NULL))
+				prometheus_extra_family(out, v, &v->slots[i]->extra[k]);
 }
 
 /* Writes everything. */
-void metrics_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
+void prometheus_write(const struct stats *st, int64_t beat_limit_ms, struct evbuffer *out)
 {
-	struct metrics_view v;
+	struct prometheus_view v;
 	int h;
 
-	metrics_collect(&v, st);
-	metrics_head(out, "build_info", "gauge", "Always 1; the version is in the label.");
+	prometheus_collect(&v, st);
+	prometheus_head(out, "build_info", "gauge", "Always 1; the version is in the label.");
 	evbuffer_add_printf(out, "pgmqd_build_info{version=\"%s\"} 1\n", PACKAGE_VERSION);
-	metrics_head(out, "start_time_seconds", "gauge", "When pgmqd was started, in seconds since 1970.");
+	prometheus_head(out, "start_time_seconds", "gauge", "When pgmqd was started, in seconds since 1970.");
 	evbuffer_add_printf(out, "pgmqd_start_time_seconds %.3f\n",
 		(double)clock_realtime_us() / 1e6 -
 			(double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1e3);
-	metrics_head(out, "settings_generation", "gauge", "How many times settings were put in force.");
+	prometheus_head(out, "settings_generation", "gauge", "How many times settings were put in force.");
 	evbuffer_add_printf(out, "pgmqd_settings_generation %" PRIu32 "\n", atomic_load(&st->generation));
-	metrics_processes(out, &v, beat_limit_ms);
-#define METRICS_COUNTER(id, name, help) metrics_counter(out, &v, id, name, help);
-	STATS_COUNTERS(METRICS_COUNTER)
-#undef METRICS_COUNTER
-#define METRICS_GAUGE(id, name, help) metrics_gauge(out, &v, id, name, help);
-	STATS_GAUGES(METRICS_GAUGE)
-#undef METRICS_GAUGE
+	prometheus_processes(out, &v, beat_limit_ms);
+#define PROMETHEUS_COUNTER(id, name, help) prometheus_counter(out, &v, id, name, help);
+	STATS_COUNTERS(PROMETHEUS_COUNTER)
+#undef PROMETHEUS_COUNTER
+#define PROMETHEUS_GAUGE(id, name, help) prometheus_gauge(out, &v, id, name, help);
+	STATS_GAUGES(PROMETHEUS_GAUGE)
+#undef PROMETHEUS_GAUGE
 	for (h = 0; h < STATS_NHISTOGRAMS; h++)
-		metrics_histogram(out, &v, (enum stats_histogram)h);
-	metrics_extras(out, &v);
+		prometheus_histogram(out, &v, (enum stats_histogram)h);
+	prometheus_extras(out, &v);
 	free(v.slots);
 }

@@ -2,9 +2,10 @@
  */
 #include "config.h"
 
-#include "http/route.h"
+#include "control/queues.h"
 
 #include "base/xalloc.h"
+#include "control/context.h"
 #include "control/db.h"
 
 #include <stdlib.h>
@@ -12,7 +13,7 @@
 #include <strings.h>
 
 /* A queue's worker processes together, out of their slots. */
-struct httpqueues_worker {
+struct queues_worker {
 	const char *plugin;
 	int state; /* of the one that is worst off */
 	int64_t running, waiting;
@@ -23,7 +24,7 @@ struct httpqueues_worker {
 };
 
 /* A number of a row, or null. */
-static void httpqueues_number(cJSON *json, const char *name, const PGresult *res, int row, int col)
+static void queues_number(cJSON *json, const char *name, const PGresult *res, int row, int col)
 {
 	if (PQgetisnull(res, row, col))
 		cJSON_AddNullToObject(json, name);
@@ -33,7 +34,7 @@ static void httpqueues_number(cJSON *json, const char *name, const PGresult *res
 
 /* Adds the numbers that a process's plugin keeps to those of the queue's other processes: of gauges the highest counts.
  */
-static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
+static void queues_numbers(cJSON *list, const struct stats_slot *s)
 {
 	for (size_t i = 0; i < STATS_NEXTRA && atomic_load(&s->extra[i].kind) != 0; i++) {
 		const struct stats_extra *x = &s->extra[i];
@@ -63,7 +64,7 @@ static void httpqueues_numbers(cJSON *list, const struct stats_slot *s)
 }
 
 /* Adds up what the slots of a queue's processes hold; those that drain after a reload only count. */
-static bool httpqueues_gather(const struct stats *st, const char *queue, struct httpqueues_worker *w)
+static bool queues_gather(const struct stats *st, const char *queue, struct queues_worker *w)
 {
 	bool found = false;
 
@@ -80,7 +81,7 @@ static bool httpqueues_gather(const struct stats *st, const char *queue, struct 
 			w->counters[c] += atomic_load(&s->counters[c]);
 		w->running += atomic_load(&s->gauges[GAUGE_RUNNING]);
 		w->waiting += atomic_load(&s->gauges[GAUGE_WAITING]);
-		httpqueues_numbers(w->numbers, s);
+		queues_numbers(w->numbers, s);
 		if (atomic_load(&s->retired))
 			continue;
 		found = true;
@@ -96,7 +97,7 @@ static bool httpqueues_gather(const struct stats *st, const char *queue, struct 
 }
 
 /* The worker's part of a queue. */
-static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w)
+static void queues_add_worker(cJSON *json, const struct queues_worker *w)
 {
 	cJSON *worker = cJSON_AddObjectToObject(json, "worker"), *settled;
 
@@ -120,25 +121,25 @@ static void httpqueues_add_worker(cJSON *json, const struct httpqueues_worker *w
 
 /* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next
  * attempt, or is in the hands of another dispatcher. */
-static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int row)
+static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 {
-	struct httpqueues_worker w;
+	struct queues_worker w;
 	cJSON *json = cJSON_CreateObject();
 	const char *name = PQgetvalue(res, row, 0);
-	bool served = httpqueues_gather(st, name, &w);
+	bool served = queues_gather(st, name, &w);
 
 	cJSON_AddStringToObject(json, "queue", name);
-	httpqueues_number(json, "waiting", res, row, 1);
-	httpqueues_number(json, "due", res, row, 2);
-	httpqueues_number(json, "delayed", res, row, 3);
-	httpqueues_number(json, "leased", res, row, 4);
+	queues_number(json, "waiting", res, row, 1);
+	queues_number(json, "due", res, row, 2);
+	queues_number(json, "delayed", res, row, 3);
+	queues_number(json, "leased", res, row, 4);
 	cJSON_AddNumberToObject(json, "in_flight", (double)(w.running + w.waiting));
-	httpqueues_number(json, "oldest_due_seconds", res, row, 5);
+	queues_number(json, "oldest_due_seconds", res, row, 5);
 	if (PQgetisnull(res, row, 6))
 		cJSON_AddNullToObject(json, "next_due");
 	else
 		cJSON_AddStringToObject(json, "next_due", PQgetvalue(res, row, 6));
-	httpqueues_number(json, "dead_letters", res, row, 7);
+	queues_number(json, "dead_letters", res, row, 7);
 	cJSON_AddBoolToObject(json, "attached", strcmp(PQgetvalue(res, row, 8), "t") == 0);
 	if (!PQgetisnull(res, row, 9))
 		cJSON_AddStringToObject(json, "problem", PQgetvalue(res, row, 9));
@@ -147,7 +148,7 @@ static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int 
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
 	if (served) {
-		httpqueues_add_worker(json, &w);
+		queues_add_worker(json, &w);
 	} else {
 		cJSON_AddNullToObject(json, "worker");
 		cJSON_Delete(w.numbers);
@@ -156,38 +157,38 @@ static cJSON *httpqueues_queue(const struct stats *st, const PGresult *res, int 
 }
 
 /* The database has answered. */
-static void httpqueues_answer(struct httpcall *call, const struct pgresult *r)
+static void queues_answer(struct http_request *req, const struct pgresult *r)
 {
 	cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "queues");
 
 	for (int i = 0; i < PQntuples(r->res); i++)
-		cJSON_AddItemToArray(list, httpqueues_queue(call->control->env->stats, r->res, i));
-	httpcall_json(call, HTTP_OK, json);
+		cJSON_AddItemToArray(list, queues_queue(control_of(req)->env->stats, r->res, i));
+	http_request_json(req, 200, json);
 }
 
 /* GET /api/queues. */
-static void httpqueues_get(struct httpcall *call)
+void queues_get(struct http_request *req)
 {
-	httpdb_query(call,
+	control_db_query(req,
 		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, "
 		"attached, problem,"
 		" pgmqd.queue_pause(queue) FROM pgmqd.queue_status()",
-		0, NULL, httpqueues_answer);
+		0, NULL, queues_answer);
 }
 
 /* The queue was paused, or goes on; a queue that was so already is no error. */
-static void httpqueues_operated(struct httpcall *call, const struct pgresult *r)
+static void queues_operated(struct http_request *req, const struct pgresult *r)
 {
 	cJSON *json = cJSON_CreateObject();
 
 	cJSON_AddBoolToObject(json, "changed", strcmp(PQgetvalue(r->res, 0, 0), "t") == 0);
-	httpcall_json(call, HTTP_OK, json);
+	http_request_json(req, 200, json);
 }
 
-/* The text of a field of the body, or NULL. False: the call was answered. */
-static bool httpqueues_reason(struct httpcall *call, char **reason)
+/* The text of a field of the body, or NULL. False: the request was answered. */
+static bool queues_reason(struct http_request *req, char **reason)
 {
-	cJSON *json = httpcall_body_object(call), *item;
+	cJSON *json = http_request_object(req), *item;
 
 	*reason = NULL;
 	if (json == NULL)
@@ -199,34 +200,27 @@ static bool httpqueues_reason(struct httpcall *call, char **reason)
 	if (*reason == NULL || strlen(*reason) <= 500)
 		return true;
 	free(*reason);
-	httpcall_error(call, HTTP_BADREQUEST, "bad_reason", "the reason may have up to 500 bytes");
+	http_request_error(req, 400, "bad_reason", "the reason may have up to 500 bytes");
 	return false;
 }
 
 /* POST /api/queues/QUEUE/pause, with {"reason": "..."} or {}. */
-static void httpqueues_pause(struct httpcall *call)
+void queues_pause(struct http_request *req)
 {
-	const char *params[3] = { call->param[0], NULL, "HTTP" };
+	const char *params[3] = { req->param[0], NULL, "HTTP" };
 	char *reason;
 
-	if (!httpqueues_reason(call, &reason))
+	if (!queues_reason(req, &reason))
 		return;
 	params[1] = reason;
-	httpdb_query(call, "SELECT pgmqd.pause($1, $2, $3)", 3, params, httpqueues_operated);
+	control_db_query(req, "SELECT pgmqd.pause($1, $2, $3)", 3, params, queues_operated);
 	free(reason);
 }
 
 /* POST /api/queues/QUEUE/resume, with {}. */
-static void httpqueues_resume(struct httpcall *call)
+void queues_resume(struct http_request *req)
 {
-	const char *params[2] = { call->param[0], "HTTP" };
+	const char *params[2] = { req->param[0], "HTTP" };
 
-	httpdb_query(call, "SELECT pgmqd.resume($1, $2)", 2, params, httpqueues_operated);
+	control_db_query(req, "SELECT pgmqd.resume($1, $2)", 2, params, queues_operated);
 }
-
-const struct httproute httpqueues_routes[] = {
-	{ EVHTTP_REQ_GET, "/api/queues", 0, httpqueues_get },
-	{ EVHTTP_REQ_POST, "/api/queues/{queue}/pause", HTTPROUTE_BODY, httpqueues_pause },
-	{ EVHTTP_REQ_POST, "/api/queues/{queue}/resume", HTTPROUTE_BODY, httpqueues_resume },
-	{ 0 },
-};

@@ -2,9 +2,10 @@
  * GET /api/schedules. */
 #include "config.h"
 
-#include "base/clock.h"
-#include "http/route.h"
+#include "control/status.h"
 
+#include "base/clock.h"
+#include "control/context.h"
 #include "control/db.h"
 #include "control/history.h"
 #include "control/prometheus.h"
@@ -14,7 +15,7 @@
 #include <time.h>
 
 /* A string, or null for an empty one. */
-static void httpstatus_text(cJSON *json, const char *name, const char *text)
+static void status_text(cJSON *json, const char *name, const char *text)
 {
 	if (*text != '\0')
 		cJSON_AddStringToObject(json, name, text);
@@ -23,7 +24,7 @@ static void httpstatus_text(cJSON *json, const char *name, const char *text)
 }
 
 /* One process, of one of its queues. */
-static cJSON *httpstatus_process(const struct control *c, const struct stats_slot *s)
+static cJSON *status_process(const struct control *c, const struct stats_slot *s)
 {
 	static const char *const roles[] = { "free", "supervisor", "listener", "worker", "control" };
 	cJSON *json = cJSON_CreateObject();
@@ -32,12 +33,12 @@ static cJSON *httpstatus_process(const struct control *c, const struct stats_slo
 	stats_error_read(s, error, sizeof error);
 	cJSON_AddStringToObject(json, "role", roles[atomic_load(&s->role)]);
 	cJSON_AddStringToObject(json, "process", s->process);
-	httpstatus_text(json, "queue", s->queue);
-	httpstatus_text(json, "plugin", s->plugin);
-	httpstatus_text(json, "plugin_version", s->plugin_version);
+	status_text(json, "queue", s->queue);
+	status_text(json, "plugin", s->plugin);
+	status_text(json, "plugin_version", s->plugin_version);
 	cJSON_AddNumberToObject(json, "pid", atomic_load(&s->pid));
 	cJSON_AddStringToObject(json, "state", stats_state_name(atomic_load(&s->state)));
-	cJSON_AddBoolToObject(json, "up", metrics_process_up(s, c->beat_limit_ms));
+	cJSON_AddBoolToObject(json, "up", prometheus_process_up(s, c->beat_limit_ms));
 	cJSON_AddBoolToObject(json, "retired", atomic_load(&s->retired));
 	cJSON_AddBoolToObject(json, "connected", atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0);
 	cJSON_AddNumberToObject(json, "restarts", atomic_load(&s->restarts));
@@ -45,16 +46,16 @@ static cJSON *httpstatus_process(const struct control *c, const struct stats_slo
 		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&s->started_ms)) / 1000);
 	cJSON_AddNumberToObject(json, "running", (double)atomic_load(&s->gauges[GAUGE_RUNNING]));
 	cJSON_AddNumberToObject(json, "longest_callback_ms", (double)atomic_load(&s->gauges[GAUGE_STALL]) / 1000);
-	httpstatus_text(json, "last_error", error);
+	status_text(json, "last_error", error);
 	return json;
 }
 
 /* GET /api/status: needs no database. ?after=N leaves out what the asker has of the history. */
-static void httpstatus_get(struct httpcall *call)
+void status_get(struct http_request *req)
 {
-	const struct control *c = call->control;
+	const struct control *c = control_of(req);
 	const struct stats *st = c->env->stats;
-	const char *after = httpcall_query(call, "after");
+	const char *after = http_request_query(req, "after");
 	cJSON *json = cJSON_CreateObject(), *list;
 	bool listens = false, hearing = false;
 
@@ -63,7 +64,7 @@ static void httpstatus_get(struct httpcall *call)
 	cJSON_AddNumberToObject(
 		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1000);
 	cJSON_AddBoolToObject(json, "token_set", *c->env->settings->http_token != '\0');
-	cJSON_AddBoolToObject(json, "authorized", call->authorized);
+	cJSON_AddBoolToObject(json, "authorized", req->authorized);
 	list = cJSON_AddArrayToObject(json, "processes");
 	for (size_t i = 0; i < st->nslots; i++) {
 		const struct stats_slot *s = &st->slot[i];
@@ -74,30 +75,24 @@ static void httpstatus_get(struct httpcall *call)
 			listens = true;
 			hearing = hearing || atomic_load(&s->gauges[GAUGE_HEARING]) != 0;
 		}
-		cJSON_AddItemToArray(list, httpstatus_process(c, s));
+		cJSON_AddItemToArray(list, status_process(c, s));
 	}
 	if (listens)
 		cJSON_AddBoolToObject(json, "hearing", hearing);
 	else
 		cJSON_AddNullToObject(json, "hearing");
 	cJSON_AddItemToObject(json, "history", history_json(c->history, after != NULL ? strtoull(after, NULL, 10) : 0));
-	httpcall_json(call, HTTP_OK, json);
+	http_request_json(req, 200, json);
 }
 
 /* The schedules, as a JSON array that the database made. */
-static void httpstatus_schedules_answer(struct httpcall *call, const struct pgresult *r)
+static void status_schedules_answer(struct http_request *req, const struct pgresult *r)
 {
-	httpcall_text(call, HTTP_OK, "application/json", PQgetvalue(r->res, 0, 0));
+	http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
 }
 
 /* GET /api/schedules. */
-static void httpstatus_schedules(struct httpcall *call)
+void status_schedules(struct http_request *req)
 {
-	httpdb_query(call, "SELECT pgmqd.schedule_status()", 0, NULL, httpstatus_schedules_answer);
+	control_db_query(req, "SELECT pgmqd.schedule_status()", 0, NULL, status_schedules_answer);
 }
-
-const struct httproute httpstatus_routes[] = {
-	{ EVHTTP_REQ_GET, "/api/status", 0, httpstatus_get },
-	{ EVHTTP_REQ_GET, "/api/schedules", 0, httpstatus_schedules },
-	{ 0 },
-};

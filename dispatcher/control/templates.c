@@ -1,9 +1,10 @@
 /* templates.c: previews of the mail templates with their sample data: GET /api/templates, and one of them rendered. */
 #include "config.h"
 
-#include "http/route.h"
+#include "control/templates.h"
 
 #include "base/xalloc.h"
+#include "control/context.h"
 #include "template/template.h"
 
 #include <errno.h>
@@ -13,32 +14,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HTTPTEMPLATES_SAMPLE_MAX 65536
+#define TEMPLATES_SAMPLE_MAX 65536
 
 /* What is looked for in the list of templates. */
-struct httptemplates_search {
+struct templates_search {
 	const char *name, *lang;
 	bool found;
 	cJSON *list;
 };
 
-/* Loads what is on the disk now, so that a preview shows what was just edited. NULL: the call was answered. */
-static struct template_set *httptemplates_load(struct httpcall *call)
+/* Loads what is on the disk now, so that a preview shows what was just edited. NULL: the request was answered. */
+static struct template_set *templates_load(struct http_request *req)
 {
-	const struct settings *s = call->control->env->settings;
+	const struct settings *s = control_of(req)->env->settings;
 	char *error = NULL;
 	struct template_set *set = template_load(s->template_dir, s->default_lang, &error);
 
 	if (set == NULL)
-		httpcall_error(call, HTTP_INTERNAL, "bad_template", "%s", error);
+		http_request_error(req, 500, "bad_template", "%s", error);
 	free(error);
 	return set;
 }
 
 /* One more template and language of the list. */
-static void httptemplates_each(void *arg, const char *name, const char *lang)
+static void templates_each(void *arg, const char *name, const char *lang)
 {
-	struct httptemplates_search *s = arg;
+	struct templates_search *s = arg;
 	cJSON *json, *last = s->list != NULL ? cJSON_GetArrayItem(s->list, cJSON_GetArraySize(s->list) - 1) : NULL;
 
 	if (s->list == NULL) {
@@ -56,26 +57,26 @@ static void httptemplates_each(void *arg, const char *name, const char *lang)
 }
 
 /* GET /api/templates. */
-static void httptemplates_list(struct httpcall *call)
+void templates_list(struct http_request *req)
 {
-	struct httptemplates_search search = { 0 };
-	struct template_set *set = httptemplates_load(call);
+	struct templates_search search = { 0 };
+	struct template_set *set = templates_load(req);
 	cJSON *json;
 
 	if (set == NULL)
 		return;
 	json = cJSON_CreateObject();
 	search.list = cJSON_AddArrayToObject(json, "templates");
-	template_each(set, httptemplates_each, &search);
+	template_each(set, templates_each, &search);
 	template_free(set);
-	httpcall_json(call, HTTP_OK, json);
+	http_request_json(req, 200, json);
 }
 
 /* The sample data of a template: samples/NAME.LANG.json, else samples/NAME.json, else nothing. Both names were found
  * among the templates, so no path can leave the directory. */
-static cJSON *httptemplates_sample(const char *dir, const char *name, const char *lang)
+static cJSON *templates_sample(const char *dir, const char *name, const char *lang)
 {
-	char *text = xcalloc(1, HTTPTEMPLATES_SAMPLE_MAX + 1), *path;
+	char *text = xcalloc(1, TEMPLATES_SAMPLE_MAX + 1), *path;
 	ssize_t n = -1;
 	cJSON *json;
 
@@ -85,7 +86,7 @@ static cJSON *httptemplates_sample(const char *dir, const char *name, const char
 		int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 
 		if (fd != -1) {
-			n = read(fd, text, HTTPTEMPLATES_SAMPLE_MAX);
+			n = read(fd, text, TEMPLATES_SAMPLE_MAX);
 			close(fd);
 		}
 		free(path);
@@ -97,7 +98,7 @@ static cJSON *httptemplates_sample(const char *dir, const char *name, const char
 
 /* Makes the part of a page that is for a dark or a light screen hold always or never, since a preview cannot choose its
  * screen. */
-static char *httptemplates_scheme(char *html, const char *scheme)
+static char *templates_scheme(char *html, const char *scheme)
 {
 	static const char query[] = "(prefers-color-scheme: dark)";
 	const char *with = strcmp(scheme, "dark") == 0 ? "all" : "not all";
@@ -112,13 +113,13 @@ static char *httptemplates_scheme(char *html, const char *scheme)
 }
 
 /* GET /api/templates/NAME/LANG: ?part=html (else), subject or txt; ?scheme=dark or light. */
-static void httptemplates_show(struct httpcall *call)
+void templates_show(struct http_request *req)
 {
 	static const char *const parts[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
-	const char *dir = call->control->env->settings->template_dir;
-	const char *part = httpcall_query(call, "part"), *scheme = httpcall_query(call, "scheme");
-	struct httptemplates_search search = { .name = call->param[0], .lang = call->param[1] };
-	struct template_set *set = httptemplates_load(call);
+	const char *dir = control_of(req)->env->settings->template_dir;
+	const char *part = http_request_query(req, "part"), *scheme = http_request_query(req, "scheme");
+	struct templates_search search = { .name = req->param[0], .lang = req->param[1] };
+	struct template_set *set = templates_load(req);
 	struct template_result r = { 0 };
 	struct evbuffer *body;
 	cJSON *data;
@@ -126,41 +127,34 @@ static void httptemplates_show(struct httpcall *call)
 
 	if (set == NULL)
 		return;
-	template_each(set, httptemplates_each, &search);
+	template_each(set, templates_each, &search);
 	for (int i = 0; part != NULL && i < TEMPLATE_NPARTS; i++)
 		if (strcmp(parts[i], part) == 0)
 			which = i;
 	if (!search.found) {
 		template_free(set);
-		httpcall_error(call, HTTP_NOTFOUND, "not_found",
-			"there is no such template in that language; /api/templates lists them");
+		http_request_error(
+			req, 404, "not_found", "there is no such template in that language; /api/templates lists them");
 		return;
 	}
-	data = httptemplates_sample(dir, search.name, search.lang);
+	data = templates_sample(dir, search.name, search.lang);
 	status = template_render(set, search.name, search.lang, data, &r);
 	cJSON_Delete(data);
 	template_free(set);
 	if (status != 0) {
-		httpcall_error(call, HTTP_INTERNAL, "bad_sample", "%s", r.error);
+		http_request_error(req, 500, "bad_sample", "%s", r.error);
 		template_result_free(&r);
 		return;
 	}
 	if (which == TEMPLATE_HTML && scheme != NULL)
-		r.part[which] = httptemplates_scheme(r.part[which], scheme);
-	body = httpcall_buffer();
+		r.part[which] = templates_scheme(r.part[which], scheme);
+	body = http_request_buffer();
 	evbuffer_add(body, r.part[which], strlen(r.part[which]));
 	template_result_free(&r);
 	/* a mail has its style inside and shows pictures from anywhere; it runs no script, whatever is in it */
-	httpcall_add_header(call, "Content-Security-Policy",
+	http_request_add_header(req, "Content-Security-Policy",
 		"sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; "
 		"frame-ancestors 'self'");
-	httpcall_send(
-		call, HTTP_OK, which == TEMPLATE_HTML ? "text/html; charset=utf-8" : "text/plain; charset=utf-8", body);
+	http_request_send(
+		req, 200, which == TEMPLATE_HTML ? "text/html; charset=utf-8" : "text/plain; charset=utf-8", body);
 }
-
-/* What is shown is made of sample data, so a frame, which cannot send the token, may have it. */
-const struct httproute httptemplates_routes[] = {
-	{ EVHTTP_REQ_GET, "/api/templates", 0, httptemplates_list },
-	{ EVHTTP_REQ_GET, "/api/templates/{name}/{lang}", HTTPROUTE_OPEN, httptemplates_show },
-	{ 0 },
-};

@@ -5,12 +5,11 @@
 
 #include "http/route.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 /* Whether a Host value without port and brackets is one of the names in a list separated by commas or blanks. */
-static bool httpguard_listed(const char *list, const char *host, size_t len)
+static bool http_access_lists(const char *list, const char *host, size_t len)
 {
 	size_t n;
 
@@ -24,29 +23,28 @@ static bool httpguard_listed(const char *list, const char *host, size_t len)
 }
 
 /* A page that made its own name point to 127.0.0.1 sends that name, and is refused. */
-bool httpguard_host(struct httpcall *call)
+void http_access_host(const struct http_access *a, struct http_request *r)
 {
 	static const char local[] = "localhost 127.0.0.1 ::1";
-	const struct control *c = call->control;
-	const char *host = evhttp_request_get_host(call->req);
+	const char *host = http_request_header(r, "Host");
 	size_t len;
 
-	if (c->listen.path[0] != '\0' || host == NULL)
-		return true; /* no browser speaks to a Unix socket, or leaves Host out */
-	len = strlen(host);
-	if (len >= 2 && host[0] == '[' && host[len - 1] == ']') {
+	if (a->host == NULL || host == NULL)
+		return; /* no browser speaks to a Unix socket, or leaves Host out */
+	if (*host == '[') {
 		host++;
-		len -= 2;
+		len = strcspn(host, "]");
+	} else {
+		len = strcspn(host, ":");
 	}
-	if (httpguard_listed(local, host, len) || httpguard_listed(c->listen.host, host, len) ||
-		httpguard_listed(c->env->settings->http_hosts, host, len))
-		return true;
-	httpcall_error(call, 421, "wrong_host",
-		"this server answers to localhost and to the name that it listens on only; http_hosts names more");
-	return false;
+	if (!http_access_lists(local, host, len) && !http_access_lists(a->host, host, len) &&
+		!http_access_lists(a->other_names, host, len))
+		http_request_refuse(r, 421, "wrong_host",
+			"this server answers to localhost and to the name that it listens on only; http_hosts names "
+			"more");
 }
 
-bool httpguard_token_is(const char *token, const char *given)
+bool http_access_token_is(const char *token, const char *given)
 {
 	size_t n = strlen(token), len = strlen(given);
 	unsigned char diff = n != len;
@@ -56,23 +54,24 @@ bool httpguard_token_is(const char *token, const char *given)
 	return n > 0 && diff == 0;
 }
 
-/* Whether the call came with the token. */
-static bool httpguard_authorized(const struct httpcall *call)
+/* Whether the request came with the token. */
+static bool http_access_is_authorized(const struct http_access *a, const struct http_request *r)
 {
 	static const char scheme[] = "Bearer ";
-	const char *token = call->control->env->settings->http_token, *given = httpcall_header(call, "Authorization");
+	const char *given = http_request_header(r, "Authorization");
 
-	if (token == NULL || *token == '\0' || given == NULL || strncasecmp(given, scheme, sizeof scheme - 1) != 0)
+	if (*a->token == '\0' || given == NULL || strncasecmp(given, scheme, sizeof scheme - 1) != 0)
 		return false;
 	given += sizeof scheme - 1;
-	return httpguard_token_is(token, given + strspn(given, " "));
+	return http_access_token_is(a->token, given + strspn(given, " "));
 }
 
-/* Whether a page of another site is behind the call: what a browser says of it names another host than it talks to. */
-static bool httpguard_foreign(const struct httpcall *call)
+/* Whether a page of another site is behind the request: what a browser says of it names another host than it talks to.
+ */
+static bool http_access_is_foreign(const struct http_request *r)
 {
-	const char *origin = httpcall_header(call, "Origin"), *host = httpcall_header(call, "Host");
-	const char *site = httpcall_header(call, "Sec-Fetch-Site"), *name;
+	const char *origin = http_request_header(r, "Origin"), *host = http_request_header(r, "Host");
+	const char *site = http_request_header(r, "Sec-Fetch-Site"), *name;
 
 	if (site != NULL && strcmp(site, "same-origin") != 0 && strcmp(site, "none") != 0)
 		return true;
@@ -82,51 +81,45 @@ static bool httpguard_foreign(const struct httpcall *call)
 	return name == NULL || host == NULL || strcasecmp(name + 3, host) != 0;
 }
 
-/* Whether the body is one that the route takes. */
-static bool httpguard_body(struct httpcall *call)
+/* Refuses a body that the route does not take. */
+static void http_access_body(struct http_request *r)
 {
 	static const char json[] = "application/json";
-	const char *type = httpcall_header(call, "Content-Type");
-	size_t len = evbuffer_get_length(evhttp_request_get_input_buffer(call->req));
+	const char *type = http_request_header(r, "Content-Type");
 
-	if ((call->route->flags & HTTPROUTE_BODY) && len == 0 && httpcall_header(call, "Content-Length") == NULL) {
-		httpcall_error(call, 411, "length_required", "send a body of %s, with its Content-Length", json);
-		return false;
-	}
-	if (len == 0)
-		return true;
-	if (type == NULL || strncasecmp(type, json, sizeof json - 1) != 0 ||
-		strchr("; \t", type[sizeof json - 1]) == NULL) {
-		httpcall_error(call, 415, "unsupported_media_type", "the body has to be of Content-Type: %s", json);
-		return false;
-	}
-	return true;
+	if ((r->route->flags & HTTP_ROUTE_BODY) && !r->head.has_length)
+		http_request_refuse(r, 411, "length_required", "send a body of %s, with its Content-Length", json);
+	else if (r->head.body > 0 && (type == NULL || strncasecmp(type, json, sizeof json - 1) != 0 ||
+					     strchr("; \t", type[sizeof json - 1]) == NULL))
+		http_request_refuse(r, 415, "unsupported_media_type", "the body has to be of Content-Type: %s", json);
 }
 
-bool httpguard_route(struct httpcall *call)
+/* Refuses a request that lacks the token. */
+static void http_access_ask_for_token(const struct http_access *a, struct http_request *r)
 {
-	const struct control *c = call->control;
-	const char *token = c->env->settings->http_token;
-	bool writes = call->route->method != EVHTTP_REQ_GET;
-	bool open = !writes && (call->route->flags & HTTPROUTE_OPEN);
+	if (*a->token == '\0') {
+		http_request_refuse(r, 403, "no_token",
+			"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the environment");
+		return;
+	}
+	http_request_add_header(r, "WWW-Authenticate", "Bearer realm=\"pgmqd\"");
+	http_request_refuse(r, 401, "unauthorized", "send the token: Authorization: Bearer TOKEN");
+}
 
-	if (call->route->flags & HTTPROUTE_PUBLIC)
-		return true;
-	if (writes && httpguard_foreign(call)) {
-		httpcall_error(call, 403, "foreign_origin", "a page of another site may not do this");
-		return false;
+void http_access_route(const struct http_access *a, struct http_request *r)
+{
+	bool writes = r->route->method != HTTP_GET;
+	bool open = !writes && (r->route->flags & (HTTP_ROUTE_OPEN | HTTP_ROUTE_PROBE));
+
+	if (r->route->flags & HTTP_ROUTE_PUBLIC)
+		return;
+	if (writes && http_access_is_foreign(r)) {
+		http_request_refuse(r, 403, "foreign_origin", "a page of another site may not do this");
+		return;
 	}
-	call->authorized = httpguard_authorized(call);
-	if (!call->authorized && !open && (writes || !c->listen.local || (call->route->flags & HTTPROUTE_TOKEN))) {
-		if (token == NULL || *token == '\0') {
-			httpcall_error(call, 403, "no_token",
-				"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the "
-				"environment");
-		} else {
-			httpcall_add_header(call, "WWW-Authenticate", "Bearer realm=\"pgmqd\"");
-			httpcall_error(call, 401, "unauthorized", "send the token: Authorization: Bearer TOKEN");
-		}
-		return false;
-	}
-	return !writes || httpguard_body(call);
+	r->authorized = http_access_is_authorized(a, r);
+	if (!r->authorized && !open && (writes || !a->local || (r->route->flags & HTTP_ROUTE_TOKEN)))
+		http_access_ask_for_token(a, r);
+	else if (writes)
+		http_access_body(r);
 }

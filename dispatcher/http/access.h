@@ -1,17 +1,27 @@
 /* access.h: who may ask for what: the name of this server, the token, and what keeps other sites' pages out. */
-#ifndef HTTPGUARD_H
-#define HTTPGUARD_H
+#ifndef HTTP_ACCESS_H
+#define HTTP_ACCESS_H
 
 #include "http/request.h"
 
-/* Whether the request is meant for this server, by its Host. False: it was answered with 421. */
-bool httpguard_host(struct httpcall *call);
+#include <stdbool.h>
 
-/* Whether the call's route may be used by whoever asks, with the body that came. False: it was answered, with 401, 403,
- * 411, 413 or 415. Sets call->authorized. */
-bool httpguard_route(struct httpcall *call);
+/* What decides about access, out of the settings. */
+struct http_access {
+	const char *token;       /* "": there is none, and what needs one is refused */
+	const char *host;        /* that the server listens on; NULL: a Unix socket, to which no browser speaks */
+	const char *other_names; /* of this server, separated by commas or blanks */
+	bool local;              /* only this machine reaches it */
+};
+
+/* Refuses the request (http_request_refuse) when it is not meant for this server, by its Host: 421. */
+void http_access_host(const struct http_access *a, struct http_request *r);
+
+/* Refuses the request when its route may not be used by this client, with the body that is announced: 401, 403, 411,
+ * 413 or 415. Sets r->authorized. */
+void http_access_route(const struct http_access *a, struct http_request *r);
 
 /* Compares in a time that depends on the length of `given` only. For tests, too. */
-bool httpguard_token_is(const char *token, const char *given);
+bool http_access_token_is(const char *token, const char *given);
 
 #endif

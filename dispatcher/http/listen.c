@@ -18,10 +18,10 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define HTTPLISTEN_BACKLOG 64
+#define HTTP_LISTEN_BACKLOG 64
 
 /* Whether nobody but this machine reaches an address. */
-static bool httplisten_loopback(const struct sockaddr *sa)
+static bool http_listen_loopback(const struct sockaddr *sa)
 {
 	if (sa->sa_family == AF_INET)
 		return (ntohl(((const struct sockaddr_in *)(const void *)sa)->sin_addr.s_addr) >> 24) == 127;
@@ -30,7 +30,7 @@ static bool httplisten_loopback(const struct sockaddr *sa)
 }
 
 /* Cuts HOST:PORT or [V6]:PORT apart. False when it is neither. */
-static bool httplisten_split(const char *text, char *host, size_t size, const char **port)
+static bool http_listen_split(const char *text, char *host, size_t size, const char **port)
 {
 	const char *colon = strrchr(text, ':'), *from = text, *to = colon, *p;
 
@@ -57,13 +57,13 @@ static bool httplisten_split(const char *text, char *host, size_t size, const ch
 }
 
 /* Binds and listens. */
-static int httplisten_bind(int fd, const struct sockaddr *sa, socklen_t len)
+static int http_listen_bind(int fd, const struct sockaddr *sa, socklen_t len)
 {
-	return bind(fd, sa, len) == -1 || listen(fd, HTTPLISTEN_BACKLOG) == -1 ? -1 : 0;
+	return bind(fd, sa, len) == -1 || listen(fd, HTTP_LISTEN_BACKLOG) == -1 ? -1 : 0;
 }
 
 /* Opens unix:/path. A socket file that nobody answers behind is left over from a crash and is replaced. */
-static char *httplisten_unix(struct httplisten *l, const char *text, const char *path)
+static char *http_listen_unix(struct http_listen *l, const char *text, const char *path)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -85,7 +85,7 @@ static char *httplisten_unix(struct httplisten *l, const char *text, const char 
 	if ((l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) == -1)
 		return xasprintf("http_listen %s: %s", text, strerror(errno));
 	mask = umask(0117);
-	r = httplisten_bind(l->fd, (struct sockaddr *)&sun, sizeof sun);
+	r = http_listen_bind(l->fd, (struct sockaddr *)&sun, sizeof sun);
 	umask(mask);
 	if (r == 0) {
 		memcpy(l->path, path, strlen(path) + 1);
@@ -101,7 +101,7 @@ static char *httplisten_unix(struct httplisten *l, const char *text, const char 
 }
 
 /* Opens the socket, see listen.h. */
-char *httplisten_open(struct httplisten *l, const char *text, bool token)
+char *http_listen_open(struct http_listen *l, const char *text, bool token)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV }, *list, *a;
 	const char *port;
@@ -112,8 +112,8 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 	l->fd = -1;
 	l->local = true;
 	if (strncmp(text, "unix:", 5) == 0)
-		return httplisten_unix(l, text, text + 5);
-	if (!httplisten_split(text, l->host, sizeof l->host, &port))
+		return http_listen_unix(l, text, text + 5);
+	if (!http_listen_split(text, l->host, sizeof l->host, &port))
 		return xasprintf("http_listen %s: write HOST:PORT, [ADDRESS]:PORT, unix:/path or off", text);
 	if (l->host[0] == '\0')
 		return xasprintf(
@@ -121,9 +121,9 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 	if ((r = getaddrinfo(l->host, port, &hints, &list)) != 0)
 		return xasprintf("http_listen %s: %s", text, gai_strerror(r));
 	for (a = list; a != NULL && error == NULL; a = a->ai_next)
-		if (!httplisten_loopback(a->ai_addr) && token)
+		if (!http_listen_loopback(a->ai_addr) && token)
 			l->local = false;
-		else if (!httplisten_loopback(a->ai_addr))
+		else if (!http_listen_loopback(a->ai_addr))
 			error = xasprintf(
 				"http_listen %s: not a loopback address: others could read and change the queues; "
 				"set http_token, or write 127.0.0.1:%s and put a proxy in front that asks for a "
@@ -136,7 +136,7 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 		if (l->fd == -1)
 			error = xasprintf("http_listen %s: %s", text, strerror(errno));
 		else if (setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -1 ||
-			 httplisten_bind(l->fd, a->ai_addr, a->ai_addrlen) == -1)
+			 http_listen_bind(l->fd, a->ai_addr, a->ai_addrlen) == -1)
 			error = xasprintf("http_listen %s: %s", text,
 				errno == EADDRINUSE
 					? "the port is in use: stop the other program (ss -ltnp) or choose another"
@@ -151,7 +151,7 @@ char *httplisten_open(struct httplisten *l, const char *text, bool token)
 }
 
 /* Takes the socket file away. */
-void httplisten_unlink(const struct httplisten *l)
+void http_listen_unlink(const struct http_listen *l)
 {
 	if (l->path[0] != '\0')
 		(void)unlink(l->path);

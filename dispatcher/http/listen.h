@@ -1,11 +1,11 @@
 /* listen.h: the listening socket of the control process, out of the text of http_listen. */
-#ifndef HTTPLISTEN_H
-#define HTTPLISTEN_H
+#ifndef HTTP_LISTEN_H
+#define HTTP_LISTEN_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-struct httplisten {
+struct http_listen {
 	int fd;
 	bool local;     /* nobody but this machine reaches it */
 	char host[256]; /* as it was written, without brackets; "" for a Unix socket */
@@ -14,7 +14,7 @@ struct httplisten {
 
 /* Opens HOST:PORT, [V6]:PORT or unix:/path; others than loopback only when there is a `token` to be asked for. NULL, or
  * a malloc'd sentence that says what is wrong and what to do. */
-char *httplisten_open(struct httplisten *l, const char *text, bool token);
-void httplisten_unlink(const struct httplisten *l);
+char *http_listen_open(struct http_listen *l, const char *text, bool token);
+void http_listen_unlink(const struct http_listen *l);
 
 #endif

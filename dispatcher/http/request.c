@@ -1,228 +1,303 @@
-/* request.c: one HTTP request from its arrival to its answer, which may come later, and whose client may be gone by
- * then. */
+/* request.c: one HTTP request, from its head to its answer, which may come later, and whose client may be gone by then.
+ */
 #include "config.h"
 
 #include "http/request.h"
 
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "http/conn.h"
+#include "http/text.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
+#include <time.h>
 
-/* The connection is closed before the answer. The request goes with it, unless it was lost rather than closed: then
- * evhttp leaves it to us. */
-static void httpcall_closed(struct evhttp_connection *conn, void *arg)
+struct evbuffer *http_request_buffer(void)
 {
-	struct httpcall *call = arg;
+	struct evbuffer *b = evbuffer_new();
 
-	(void)conn;
-	if (evhttp_request_get_connection(call->req) == NULL)
-		call->orphan = call->req;
-	call->req = NULL;
-	call->conn = NULL;
-	if (call->gone != NULL)
-		call->gone(call);
-}
-
-struct httpcall *httpcall_new(struct control *c, struct evhttp_request *req)
-{
-	struct httpcall *call = xcalloc(1, sizeof(*call));
-	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(req);
-	const char *query = uri != NULL ? evhttp_uri_get_query(uri) : NULL;
-
-	call->control = c;
-	call->req = req;
-	call->conn = evhttp_request_get_connection(req);
-	TAILQ_INIT(&call->query);
-	if (query != NULL && evhttp_parse_query_str(query, &call->query) == -1)
-		evhttp_clear_headers(&call->query);
-	evhttp_connection_set_closecb(call->conn, httpcall_closed, call);
-	return call;
-}
-
-/* Frees it; whatever was to be sent was handed to evhttp. */
-static void httpcall_free(struct httpcall *call)
-{
-	if (call->free_data != NULL)
-		call->free_data(call->data);
-	if (call->orphan != NULL)
-		evhttp_request_free(call->orphan);
-	evhttp_clear_headers(&call->query);
-	free(call);
-}
-
-/* The request is evhttp's again: from here on nobody wants to hear of its connection's end. */
-static struct evhttp_request *httpcall_release(struct httpcall *call, struct evhttp_connection **conn)
-{
-	struct evhttp_request *req = call->req;
-
-	*conn = call->conn;
-	if (req != NULL)
-		evhttp_connection_set_closecb(call->conn, NULL, NULL);
-	httpcall_free(call);
-	return req;
-}
-
-const char *httpcall_body(struct httpcall *call, size_t *len)
-{
-	struct evbuffer *in = call->req != NULL ? evhttp_request_get_input_buffer(call->req) : NULL;
-
-	if (call->body != NULL) {
-		*len = call->body_len;
-		return call->body;
+	if (b == NULL) {
+		log_error("out of memory");
+		exit(1);
 	}
-	*len = in != NULL ? evbuffer_get_length(in) : 0;
-	if (in == NULL)
-		return "";
-	if (evbuffer_add(in, "", 1) == -1 || (call->body = (const char *)evbuffer_pullup(in, -1)) == NULL) {
-		*len = 0;
-		return "";
-	}
-	call->body_len = *len;
-	return call->body;
+	return b;
 }
 
-cJSON *httpcall_body_object(struct httpcall *call)
+/* Takes the parameters behind the ? apart. */
+static void http_request_parse_query(struct http_request *r)
 {
-	size_t len;
-	const char *text = httpcall_body(call, &len);
-	cJSON *json = memchr(text, '\0', len) == NULL ? cJSON_ParseWithOpts(text, NULL, 1)
-	                                              : NULL; /* a NUL would count as a blank */
+	const char *pair = r->head.query, *end, *equals, *value;
+
+	for (; pair != NULL && *pair != '\0' && r->nquery < HTTP_REQUEST_QUERY_MAX; pair = end + (*end != '\0')) {
+		struct http_request_pair *p = &r->query[r->nquery];
+
+		end = pair + strcspn(pair, "&");
+		equals = memchr(pair, '=', (size_t)(end - pair));
+		value = equals != NULL ? equals + 1 : end;
+		p->name = http_text_decode(pair, (size_t)((equals != NULL ? equals : end) - pair), true);
+		p->value = http_text_decode(value, (size_t)(end - value), true);
+		if (p->name != NULL && p->value != NULL) {
+			r->nquery++;
+			continue;
+		}
+		free(p->name);
+		free(p->value);
+	}
+}
+
+struct http_request *http_request_new(struct http_conn *c, struct http_head *head, void *context)
+{
+	struct http_request *r = xcalloc(1, sizeof *r);
+
+	r->context = context;
+	r->head = *head;
+	r->conn = c;
+	r->body = "";
+	r->headers = http_request_buffer();
+	http_request_parse_query(r);
+	return r;
+}
+
+/* Frees it. */
+static void http_request_free(struct http_request *r)
+{
+	if (r->free_data != NULL)
+		r->free_data(r->data);
+	if (r->body_len > 0)
+		free((void *)r->body);
+	for (size_t i = 0; i < r->nquery; i++) {
+		free(r->query[i].name);
+		free(r->query[i].value);
+	}
+	free(r->refusal_message);
+	evbuffer_free(r->headers);
+	http_head_free(&r->head);
+	free(r);
+}
+
+/* Its answer is complete. */
+static void http_request_end(struct http_request *r)
+{
+	if (r->conn != NULL)
+		http_conn_end(r->conn);
+	http_request_free(r);
+}
+
+void http_request_take_body(struct http_request *r, char *body, size_t len)
+{
+	if (body == NULL)
+		return;
+	r->body = body;
+	r->body_len = len;
+}
+
+/* Only a handler that wants to know takes it for the client's end: one that has sent its last request may read on. */
+void http_request_half_closed(void *request)
+{
+	struct http_request *r = request;
+
+	if (r->gone != NULL)
+		r->gone(r);
+}
+
+void http_request_gone(void *request)
+{
+	struct http_request *r = request;
+
+	r->conn = NULL;
+	if (!r->handled)
+		http_request_free(r); /* its body was still on the way */
+	else if (r->gone != NULL)
+		r->gone(r);
+}
+
+cJSON *http_request_object(struct http_request *r)
+{
+	cJSON *json = memchr(r->body, '\0', r->body_len) == NULL ? cJSON_ParseWithOpts(r->body, NULL, 1)
+	                                                         : NULL; /* a NUL would count as a blank */
 
 	if (cJSON_IsObject(json))
 		return json;
 	cJSON_Delete(json);
-	httpcall_error(call, HTTP_BADREQUEST, "bad_json", "the body has to be a JSON object");
+	http_request_error(r, 400, "bad_json", "the body has to be a JSON object");
 	return NULL;
 }
 
-const char *httpcall_query(const struct httpcall *call, const char *name)
+const char *http_request_query(const struct http_request *r, const char *name)
 {
-	return evhttp_find_header(&call->query, name);
+	for (size_t i = 0; i < r->nquery; i++)
+		if (strcmp(r->query[i].name, name) == 0)
+			return r->query[i].value;
+	return NULL;
 }
 
-const char *httpcall_header(const struct httpcall *call, const char *name)
+const char *http_request_header(const struct http_request *r, const char *name)
 {
-	return call->req != NULL ? evhttp_find_header(evhttp_request_get_input_headers(call->req), name) : NULL;
+	return http_head_find(&r->head, name);
 }
 
-void httpcall_add_header(struct httpcall *call, const char *name, const char *value)
+void http_request_add_header(struct http_request *r, const char *name, const char *value)
 {
-	if (call->req != NULL)
-		evhttp_add_header(evhttp_request_get_output_headers(call->req), name, value);
+	if (strpbrk(value, "\r\n") == NULL)
+		evbuffer_add_printf(r->headers, "%s: %s\r\n", name, value);
 }
 
-struct evbuffer *httpcall_buffer(void)
+/* The words beside a status. */
+static const char *http_request_phrase(int status)
 {
-	struct evbuffer *body = evbuffer_new();
+	static const struct {
+		int status;
+		const char *phrase;
+	} phrases[] = { { 200, "OK" }, { 202, "Accepted" }, { 204, "No Content" }, { 304, "Not Modified" },
+		{ 400, "Bad Request" }, { 401, "Unauthorized" }, { 403, "Forbidden" }, { 404, "Not Found" },
+		{ 405, "Method Not Allowed" }, { 409, "Conflict" }, { 411, "Length Required" },
+		{ 413, "Content Too Large" }, { 415, "Unsupported Media Type" }, { 421, "Misdirected Request" },
+		{ 422, "Unprocessable Content" }, { 429, "Too Many Requests" }, { 500, "Internal Server Error" },
+		{ 503, "Service Unavailable" } };
 
-	if (body == NULL) {
-		log_error("out of memory");
-		exit(PROC_EXIT_RESTART);
-	}
-	return body;
+	for (size_t i = 0; i < sizeof phrases / sizeof *phrases; i++)
+		if (phrases[i].status == status)
+			return phrases[i].phrase;
+	return "Status";
 }
 
-/* Headers that every answer has; a handler's own wins. */
-static void httpcall_common_headers(struct httpcall *call, const char *type)
+/* Whether a header was added to the answer. */
+static bool http_request_has_header(const struct http_request *r, const char *name)
 {
-	httpcall_add_header(call, "Content-Type", type);
-	if (evhttp_find_header(evhttp_request_get_output_headers(call->req), "Cache-Control") == NULL)
-		httpcall_add_header(call, "Cache-Control", "no-store");
-	httpcall_add_header(call, "X-Content-Type-Options", "nosniff");
+	return evbuffer_search(r->headers, name, strlen(name), NULL).pos != -1;
 }
 
-void httpcall_send(struct httpcall *call, int code, const char *type, struct evbuffer *body)
+/* Writes the status line and the headers; a handler's own win. `length` -1: it is a stream. */
+static void http_request_write_head(struct http_request *r, int status, const char *type, long length)
 {
-	struct evhttp_connection *conn;
-	struct evhttp_request *req;
-	char length[32];
+	struct evbuffer *head = http_request_buffer();
+	time_t now = time(NULL);
+	struct tm tm;
+	char date[64];
 
-	if (call->req != NULL) {
-		httpcall_common_headers(call, type);
-		if (evhttp_request_get_command(call->req) == EVHTTP_REQ_HEAD) {
-			snprintf(length, sizeof length, "%zu", evbuffer_get_length(body));
-			httpcall_add_header(call, "Content-Length", length);
-			evbuffer_drain(body, evbuffer_get_length(body));
-		}
-	}
-	if ((req = httpcall_release(call, &conn)) != NULL) {
-		evhttp_send_reply(req, code, NULL, body);
-		httpconn_flush(conn);
+	strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", gmtime_r(&now, &tm));
+	evbuffer_add_printf(head,
+		"HTTP/1.1 %d %s\r\nDate: %s\r\nContent-Type: %s\r\nX-Content-Type-Options: nosniff\r\n", status,
+		http_request_phrase(status), date, type);
+	if (!http_request_has_header(r, "Cache-Control: "))
+		evbuffer_add_printf(head, "Cache-Control: no-store\r\n");
+	evbuffer_add_buffer(head, r->headers);
+	if (length == -1 && !r->head.old)
+		evbuffer_add_printf(head, "Transfer-Encoding: chunked\r\n");
+	else if (length != -1 && status != 204 && status != 304)
+		evbuffer_add_printf(head, "Content-Length: %ld\r\n", length);
+	if (!http_conn_keeps(r->conn))
+		evbuffer_add_printf(head, "Connection: close\r\n");
+	else if (r->head.old)
+		evbuffer_add_printf(head, "Connection: keep-alive\r\n");
+	evbuffer_add_printf(head, "\r\n");
+	http_conn_write_buffer(r->conn, head);
+	evbuffer_free(head);
+}
+
+void http_request_send(struct http_request *r, int status, const char *type, struct evbuffer *body)
+{
+	if (r->conn != NULL) {
+		http_request_write_head(r, status, type, (long)evbuffer_get_length(body));
+		if (r->head.method != HTTP_HEAD && status != 204 && status != 304)
+			http_conn_write_buffer(r->conn, body);
 	}
 	evbuffer_free(body);
+	http_request_end(r);
 }
 
-void httpcall_text(struct httpcall *call, int code, const char *type, const char *text)
+void http_request_text(struct http_request *r, int status, const char *type, const char *text)
 {
-	struct evbuffer *body = httpcall_buffer();
+	struct evbuffer *body = http_request_buffer();
 
 	evbuffer_add(body, text, strlen(text));
-	httpcall_send(call, code, type, body);
+	http_request_send(r, status, type, body);
 }
 
-void httpcall_json(struct httpcall *call, int code, cJSON *json)
+void http_request_json(struct http_request *r, int status, cJSON *json)
 {
-	struct evbuffer *body = httpcall_buffer();
+	struct evbuffer *body = http_request_buffer();
 	char *text = cJSON_PrintUnformatted(json);
 
 	evbuffer_add_printf(body, "%s\n", text != NULL ? text : "{}");
 	cJSON_free(text);
 	cJSON_Delete(json);
-	httpcall_send(call, code, "application/json", body);
+	http_request_send(r, status, "application/json", body);
 }
 
-void httpcall_error(struct httpcall *call, int http, const char *code, const char *fmt, ...)
+/* Answers with an error. */
+static void http_request_fail(struct http_request *r, int status, const char *code, const char *message)
 {
 	cJSON *json = cJSON_CreateObject(), *error = cJSON_AddObjectToObject(json, "error");
+
+	cJSON_AddStringToObject(error, "code", code);
+	cJSON_AddStringToObject(error, "message", message);
+	http_request_json(r, status, json);
+}
+
+void http_request_error(struct http_request *r, int status, const char *code, const char *fmt, ...)
+{
 	va_list ap;
 	char *text;
 
 	va_start(ap, fmt);
 	text = xvasprintf(fmt, ap);
 	va_end(ap);
-	cJSON_AddStringToObject(error, "code", code);
-	cJSON_AddStringToObject(error, "message", text);
+	http_request_fail(r, status, code, text);
 	free(text);
-	httpcall_json(call, http, json);
 }
 
-void httpcall_stream_begin(struct httpcall *call, const char *type)
+void http_request_refuse(struct http_request *r, int status, const char *code, const char *fmt, ...)
 {
-	if (call->req == NULL)
+	va_list ap;
+
+	if (r->refusal != 0)
 		return;
-	httpcall_common_headers(call, type);
-	httpcall_add_header(call, "Connection", "close");
-	evhttp_connection_set_timeout(call->conn, 0); /* it is meant to be silent for long */
-	evhttp_send_reply_start(call->req, HTTP_OK, NULL);
-	httpconn_flush(call->conn);
+	va_start(ap, fmt);
+	r->refusal_message = xvasprintf(fmt, ap);
+	va_end(ap);
+	r->refusal = status;
+	r->refusal_code = code;
 }
 
-void httpcall_stream_write(struct httpcall *call, const char *text, size_t len)
+void http_request_stream_begin(struct http_request *r, const char *type)
 {
-	struct evbuffer *piece;
-
-	if (call->req == NULL || len == 0)
+	r->streaming = true;
+	if (r->conn == NULL)
 		return;
-	piece = httpcall_buffer();
-	evbuffer_add(piece, text, len);
-	evhttp_send_reply_chunk(call->req, piece);
-	httpconn_flush(call->conn);
-	evbuffer_free(piece);
+	http_conn_close_after(r->conn);
+	http_request_write_head(r, 200, type, -1);
 }
 
-void httpcall_stream_end(struct httpcall *call)
+void http_request_stream_write(struct http_request *r, const char *text, size_t len)
 {
-	struct evhttp_connection *conn;
-	struct evhttp_request *req = httpcall_release(call, &conn);
+	char size[32];
 
-	if (req == NULL)
+	if (r->conn == NULL || len == 0)
 		return;
-	evhttp_send_reply_end(req);
-	httpconn_flush(conn);
+	snprintf(size, sizeof size, "%zx\r\n", len);
+	if (!r->head.old)
+		http_conn_write(r->conn, size, strlen(size));
+	http_conn_write(r->conn, text, len);
+	if (!r->head.old)
+		http_conn_write(r->conn, "\r\n", 2);
+}
+
+void http_request_stream_end(struct http_request *r)
+{
+	if (r->conn != NULL && r->streaming && !r->head.old)
+		http_conn_write(r->conn, "0\r\n\r\n", 5);
+	http_request_end(r);
+}
+
+size_t http_request_unread(const struct http_request *r)
+{
+	return r->conn != NULL ? http_conn_unsent(r->conn) : 0;
+}
+
+const char *http_request_peer(const struct http_request *r)
+{
+	return r->conn != NULL ? http_conn_peer(r->conn) : "";
 }

@@ -1,44 +1,38 @@
-/* route.h: which path is answered by what: tables of routes, and the way of a request through them. */
-#ifndef HTTPROUTE_H
-#define HTTPROUTE_H
+/* route.h: which path is answered by what: a table of routes, and what fits a path. */
+#ifndef HTTP_ROUTE_H
+#define HTTP_ROUTE_H
 
 #include "http/request.h"
 
-/* What a route asks for. Whatever is not GET asks for the token by itself, as does all of a server that others than
- * this machine reach. */
-enum httproute_flags {
-	HTTPROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */
-	HTTPROUTE_BODY = 2,  /* has a body, of application/json */
-	HTTPROUTE_OPEN = 4,  /* tells nothing about anybody: never asks for the token */
-	HTTPROUTE_PUBLIC = 8 /* for anybody from anywhere, with a body of any type: what is asked for proves itself */
+/* What a route asks for. A method other than GET asks for the token by itself, as does all of a server that other
+ * machines reach. */
+enum http_route_flags {
+	HTTP_ROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */
+	HTTP_ROUTE_BODY = 2,  /* has a body, of application/json */
+	HTTP_ROUTE_OPEN = 4,  /* says nothing about people or messages: never asks for the token */
+	HTTP_ROUTE_PUBLIC =
+		8, /* for anybody, by any name of the server, with a body of any type: what is asked proves itself */
+	HTTP_ROUTE_PROBE = 16 /* as OPEN, and by whatever name the server is called: probes send an address as Host */
 };
 
 /* One method and path. A segment {name} of the pattern takes any one segment of a path; where several patterns fit,
  * the first one counts. GET answers HEAD, too. */
-struct httproute {
-	enum evhttp_cmd_type method;
+struct http_route {
+	enum http_method method;
 	const char *pattern;
 	unsigned flags;
-	void (*answer)(struct httpcall *call);
+	void (*answer)(struct http_request *r);
+	size_t body_max; /* 0: HTTP_HEAD_BODY_MAX */
 };
 
-/* Finds what answers the request, checks what is to be checked before (access.h), and calls it. */
-void httproute_request(struct control *c, struct evhttp_request *req);
+/* The first route of a table (pattern NULL at its end) whose pattern fits the path, of any method; fills r->param. */
+const struct http_route *http_route_find(const struct http_route *table, struct http_request *r);
+
+/* The route of the same pattern and that method, or NULL; `allow` is filled with the methods that there are. */
+const struct http_route *http_route_method(
+	const struct http_route *table, const char *pattern, enum http_method method, char *allow, size_t size);
 
 /* Whether the path fits the pattern; fills `params` with the decoded segments. For tests, too. */
-bool httproute_match(const char *pattern, const char *path, char params[][HTTPCALL_PARAM_SIZE]);
-
-/* The tables, each with an empty row at its end. */
-extern const struct httproute httphealth_routes[];
-extern const struct httproute httpmetrics_routes[];
-extern const struct httproute httpqueues_routes[];
-extern const struct httproute httpjobs_routes[];
-extern const struct httproute httpstart_routes[];
-extern const struct httproute httpevents_routes[];
-extern const struct httproute httpmail_routes[];
-extern const struct httproute httpstatus_routes[];
-extern const struct httproute httpdead_routes[];
-extern const struct httproute httptemplates_routes[];
-extern const struct httproute httppage_routes[];
+bool http_route_match(const char *pattern, const char *path, char params[][HTTP_REQUEST_PARAM_SIZE]);
 
 #endif

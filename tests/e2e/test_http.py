@@ -119,6 +119,30 @@ def test_client_that_leaves_before_the_answer(rig, http_port):
     assert client("/health")[0] == 200
 
 
+def test_probes_need_neither_name_nor_token(rig, http_port):
+    """A platform's probe sends the address of the container as Host and no token, and is told the status alone."""
+    client = start(rig, http_port, http_listen=f"0.0.0.0:{http_port}")
+    assert client("/ready")[0] == 200
+    stranger = Http(http_port)
+    for host in (f"10.42.0.17:{http_port}", "7c7168a662c1", "healthcheck.example.test"):
+        assert stranger.json("/livez", headers={"Host": host}) == (200, {"status": "ok"})
+        assert stranger.json("/readyz", headers={"Host": host}) == (200, {"status": "ready"})
+        assert stranger("/health", headers={"Host": host})[0] == 421
+    assert stranger("/livez", method="HEAD")[0] == 200
+    assert stranger("/livez", method="POST")[0] == 405
+
+
+def test_alive_without_the_database(own_rig, http_port):
+    """Restarting pgmqd does not bring the database back: a liveness probe stays good, a readiness probe does not."""
+    rig = own_rig
+    client = start(rig, http_port)
+    rig.cluster.stop()
+    client.wait_json("/health", 503)
+    assert client.json("/livez") == (200, {"status": "ok"})
+    rig.cluster.start()
+    client.wait_json("/health", 200)
+
+
 # ---- clients that do not behave ----
 
 class Raw:
@@ -176,6 +200,13 @@ HOST = "Host: localhost\r\n"
     (f"GET /he alth HTTP/1.1\r\n{HOST}\r\n", 400, "bad_request"),
     (f"BREW /health HTTP/1.1\r\n{HOST}\r\n", 501, "unknown_method"),
     ("\x16\x03\x01\x02\x00\x01\x00\n\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}X: a\rContent-Length: 30\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nExpect: x\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}{HOST}\r\n", 400, "bad_header"),
+    (f"POST /health HTTP/1.1\r\n{HOST}Transfer-Encoding\x0b: chunked\r\n\r\n", 400, "bad_header"),
+    (f"GET /health HTTP/1.1\r\n{HOST}Expect: a-miracle\r\n\r\n", 417, "bad_expectation"),
+    ("GET /health HTTP/1.1\r\n\r\n", 400, "bad_header"),
+    (f"GET /api/queues/%ff/dead-letters HTTP/1.1\r\n{HOST}\r\n", 400, "bad_request"),
 ])
 def test_refused_before_it_is_read(http_server, request_text, status, code):
     with Raw(http_server.port) as client:
@@ -277,3 +308,31 @@ def test_slow_clients_are_dropped(http_server):
             assert time.monotonic() < deadline
             drip()
         thread.join()
+
+
+def siege(server, text, n=200):
+    """So many connections that each have sent a text, and the control process that they meet."""
+    stack, clients = contextlib.ExitStack(), []
+    for _ in range(n):
+        client = stack.enter_context(Raw(server.port))
+        with contextlib.suppress(OSError):
+            client.send(text)
+        clients.append(client)
+    return stack, clients
+
+
+@pytest.mark.parametrize("text", [
+    "", "GET /health HT", f"GET /health HTTP/1.1\r\n{HOST}X: ", f"GET /health HTTP/1.1\r\n{HOST}\r\n",
+    f"POST /health HTTP/1.1\r\n{HOST}Authorization: Bearer {TOKEN}\r\nContent-Length: 100000\r\n\r\n{{",
+    f"GET /api/openapi.json HTTP/1.1\r\n{HOST}\r\n" * 40,
+    f"GET /health HTTP/1.1\r\n{HOST}X: a\rb\r\n\r\n", f"GET /health HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nExpect: x\r\n\r\n",
+], ids=["idle", "half a line", "half a head", "kept open", "half a body", "do not read", "bare CR", "two Expect"])
+def test_answers_beside_200_others(http_server, text):
+    """Connections of one client beyond its share make room for its newest: a probe is answered at once, the process stays the same."""
+    before = http_server.daemon.children()
+    stack, _ = siege(http_server, text)
+    with stack:
+        for path in ("/livez", "/health", "/ready"):
+            assert http_server(path)[0] == 200
+    assert http_server("/health")[0] == 200
+    assert http_server.daemon.children() == before

@@ -88,8 +88,8 @@ def test_description(jobs):
             named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
             assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}
             assert all("description" in r or "$ref" in r for r in operation["responses"].values())
-    routes = {(method.lower(), path) for source in (SRCDIR / "dispatcher").glob("http*.c")
-              for method, path in re.findall(r'\{ EVHTTP_REQ_([A-Z]+), "(/[^"]*)"', source.read_text())}
+    routes = {(method.lower(), path) for source in [SRCDIR / "dispatcher" / "control" / "routes.c"]
+              for method, path in re.findall(r'\{ HTTP_([A-Z]+), "(/[^"]*)"', source.read_text())}
     files = {("get", "/")} | {route for route in routes if "." in route[1] and not route[1].startswith("/api/")}  # of the page
     assert {(method, path) for path, methods in spec["paths"].items() for method in methods} == routes - files
 
@@ -287,7 +287,9 @@ def test_watchers_are_limited_and_leave_no_trace(jobs):
     with contextlib.ExitStack() as stack:
         for _ in range(32):
             assert stack.enter_context(contextlib.closing(Events(jobs, f"{API}/events/{job}"))).answer.status == 200
-        assert jobs.code(f"{API}/events/{job}") == (503, "too_many_watchers")
+        for _ in range(200):
+            assert jobs.code(f"{API}/events/{job}") == (503, "too_many_watchers")
+        assert jobs("/health")[0] == 200
     for n in range(1, 60):  # writing to those that left is how it is seen that they did
         jobs.sql("select pgmqd.job_progress(%s, %s)", job, n)
         with contextlib.closing(Events(jobs, f"{API}/events/{job}")) as stream:

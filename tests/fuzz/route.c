@@ -3,58 +3,52 @@
  * or a doubled slash. */
 #include "config.h"
 
-#include "http/route.h"
 #include "base/xalloc.h"
+#include "control/routes.h"
+#include "http/text.h"
 
-#include <event2/http.h>
-#include <event2/keyvalq_struct.h>
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* Checks one table against a path. */
-static void check_table(const struct httproute *table, const char *path)
+/* Checks one route against a path. */
+static void check_route(const struct http_route *r, const char *path)
 {
-	char params[HTTPCALL_PARAMS][HTTPCALL_PARAM_SIZE];
+	char params[HTTP_REQUEST_PARAMS][HTTP_REQUEST_PARAM_SIZE];
+	size_t slashes[2] = { 0 }, n = 0;
 
-	for (const struct httproute *r = table; r->pattern; r++) {
-		size_t slashes[2] = { 0 }, n = 0;
-
-		memset(params, 0x7f, sizeof(params));
-		if (!httproute_match(r->pattern, path, params))
-			continue;
-		for (const char *p = r->pattern; *p; p++) {
-			slashes[0] += *p == '/';
-			n += *p == '{';
-		}
-		for (const char *p = path; *p; p++)
-			slashes[1] += *p == '/';
-		if (slashes[0] != slashes[1])
-			abort();
-		for (size_t i = 0; i < n; i++)
-			if (!memchr(params[i], '\0', HTTPCALL_PARAM_SIZE) || !*params[i])
-				abort();
-		if (n == 0 && strcmp(r->pattern, path) != 0)
-			abort();
+	memset(params, 0x7f, sizeof(params));
+	if (!http_route_match(r->pattern, path, params))
+		return;
+	for (const char *p = r->pattern; *p; p++) {
+		slashes[0] += *p == '/';
+		n += *p == '{';
 	}
+	for (const char *p = path; *p; p++)
+		slashes[1] += *p == '/';
+	if (slashes[0] != slashes[1])
+		abort();
+	for (size_t i = 0; i < n; i++)
+		if (!memchr(params[i], '\0', HTTP_REQUEST_PARAM_SIZE) || !*params[i] ||
+			!http_text_is_utf8(params[i], strlen(params[i])))
+			abort();
+	if (n == 0 && strcmp(r->pattern, path) != 0)
+		abort();
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct httproute *const tables[] = { httphealth_routes, httpqueues_routes, httpstatus_routes,
-		httpdead_routes, httptemplates_routes, httppage_routes };
-	char *text = xstrndup((const char *)data, size);
-	struct evhttp_uri *uri = evhttp_uri_parse_with_flags(text, EVHTTP_URI_NONCONFORMANT);
-	const char *path = uri ? evhttp_uri_get_path(uri) : text, *query = uri ? evhttp_uri_get_query(uri) : NULL;
-	struct evkeyvalq pairs;
+	char *text = xstrndup((const char *)data, size), *query = strchr(text, '?'), *plain;
 
-	for (size_t i = 0; path && i < sizeof(tables) / sizeof(*tables); i++)
-		check_table(tables[i], path);
-	if (query && evhttp_parse_query_str(query, &pairs) == 0)
-		evhttp_clear_headers(&pairs);
-	if (uri)
-		evhttp_uri_free(uri);
+	if (query)
+		*query++ = '\0';
+	for (const struct http_route *r = control_routes; r->pattern; r++)
+		check_route(r, text);
+	plain = query ? http_text_decode(query, strlen(query), true) : NULL;
+	if (plain && !http_text_is_utf8(plain, strlen(plain)))
+		abort();
+	free(plain);
 	free(text);
 	return 0;
 }

@@ -180,7 +180,7 @@ static char *metrics_text(const struct stats *st)
 	char *text;
 
 	assert_non_null(out);
-	metrics_write(st, 5000, out);
+	prometheus_write(st, 5000, out);
 	len = evbuffer_get_length(out);
 	text = malloc(len + 1);
 	assert_non_null(text);

@@ -1,0 +1,62 @@
+/* routes.c: every path that the control process answers, in one table. */
+#include "config.h"
+
+#include "control/routes.h"
+
+#include "control/dead_letters.h"
+#include "control/health.h"
+#include "control/jobs.h"
+#include "control/jobs_events.h"
+#include "control/jobs_start.h"
+#include "control/mail.h"
+#include "control/metrics.h"
+#include "control/page.h"
+#include "control/queues.h"
+#include "control/status.h"
+#include "control/templates.h"
+
+const struct http_route control_routes[] = {
+	{ HTTP_GET, "/livez", HTTP_ROUTE_PROBE, health_live, 0 },
+	{ HTTP_GET, "/readyz", HTTP_ROUTE_PROBE, health_ready, 0 },
+	{ HTTP_GET, "/health", 0, health_get, 0 },
+	{ HTTP_GET, "/ready", 0, health_ready, 0 },
+	{ HTTP_GET, "/metrics", 0, metrics_get, 0 },
+
+	{ HTTP_GET, "/api/queues", 0, queues_get, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/pause", HTTP_ROUTE_BODY, queues_pause, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/resume", HTTP_ROUTE_BODY, queues_resume, 0 },
+	{ HTTP_GET, "/api/status", 0, status_get, 0 },
+	{ HTTP_GET, "/api/schedules", 0, status_schedules, 0 },
+
+	{ HTTP_GET, "/api/failures", 0, dead_letters_failures, 0 },
+	{ HTTP_GET, "/api/queues/{queue}/dead-letters", 0, dead_letters_list, 0 },
+	{ HTTP_GET, "/api/queues/{queue}/dead-letters/{id}", HTTP_ROUTE_TOKEN, dead_letters_show, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/redrive", HTTP_ROUTE_BODY, dead_letters_redrive, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/purge", HTTP_ROUTE_BODY, dead_letters_purge, 0 },
+
+	/* a preview shows sample data, so a frame, which cannot send the token, may have it */
+	{ HTTP_GET, "/api/templates", 0, templates_list, 0 },
+	{ HTTP_GET, "/api/templates/{name}/{lang}", HTTP_ROUTE_OPEN, templates_show, 0 },
+
+	{ HTTP_POST, "/api/mail/events/{provider}", HTTP_ROUTE_PUBLIC, mail_event, MAIL_EVENT_MAX },
+	{ HTTP_GET, "/api/mail/unsubscribe/{token}", HTTP_ROUTE_PUBLIC, mail_unsubscribe_page, 0 },
+	{ HTTP_POST, "/api/mail/unsubscribe/{token}", HTTP_ROUTE_PUBLIC, mail_unsubscribe, MAIL_FORM_MAX },
+
+	{ HTTP_GET, "/api/openapi.json", 0, jobs_openapi, 0 },
+	{ HTTP_GET, "/api/cron/retry-missing-data", 0, jobs_retry_due, 0 },
+	{ HTTP_GET, "/api/{type}/status/{job_id}", 0, jobs_status, 0 },
+	{ HTTP_GET, "/api/{type}/result/{job_id}", HTTP_ROUTE_TOKEN, jobs_result, 0 },
+	{ HTTP_GET, "/api/{type}/missing-sources/{job_id}", 0, jobs_missing, 0 },
+	{ HTTP_GET, "/api/{type}/retry-status/{job_id}", 0, jobs_retry_status, 0 },
+	{ HTTP_POST, "/api/{type}/start", HTTP_ROUTE_BODY, jobs_start_post, 0 },
+	{ HTTP_GET, "/api/{type}/events/{job_id}", 0, jobs_events_get, 0 },
+	{ HTTP_POST, "/api/{type}/retry/{job_id}", 0, jobs_events_retry, 0 },
+
+	{ HTTP_GET, "/", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/page.css", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/page.js", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/charts.js", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/words.js", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/icon.svg", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ 0 },
+};

@@ -1,0 +1,10 @@
+/* status.h: what the status page asks for beside the queues. */
+#ifndef STATUS_H
+#define STATUS_H
+
+#include "http/request.h"
+
+void status_get(struct http_request *req);       /* GET /api/status */
+void status_schedules(struct http_request *req); /* GET /api/schedules */
+
+#endif

@@ -1,0 +1,25 @@
+/* server.h: the HTTP server: accepts clients, and leads each request to its route. */
+#ifndef HTTP_SERVER_H
+#define HTTP_SERVER_H
+
+#include "http/access.h"
+#include "http/listen.h"
+#include "http/route.h"
+
+#include <event2/event.h>
+
+/* What a server works with; all of it outlives the server. */
+struct http_server_config {
+	const struct http_listen *listen;
+	const struct http_route *routes; /* with an empty row at the end */
+	const char *token, *other_names; /* see struct http_access */
+	void *context;                   /* becomes http_request.context */
+};
+
+struct http_server;
+
+/* Serves from now on; the server closes the socket of `config->listen` at its end. NULL with errno on failure. */
+struct http_server *http_server_new(struct event_base *base, const struct http_server_config *config);
+void http_server_free(struct http_server *s);
+
+#endif
