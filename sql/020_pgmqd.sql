@@ -233,28 +233,35 @@ $f$;
 
 -- ---- queues and their dead letters ----
 
--- The queue that takes what another one cannot deliver.
-CREATE OR REPLACE FUNCTION pgmqd.dead_letter_queue(queue text) RETURNS text
+-- The name of a queue's dead-letter queue: NAME_dlq. pgmq takes 47 characters, so the tail of a longer name gives way to a hash of it; we
+-- count in bytes, for tables are named by bytes.
+CREATE OR REPLACE FUNCTION pgmqd.dlq_name(queue text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT queue || '_dlq'
+  SELECT CASE WHEN octet_length(queue) <= 43 THEN queue || '_dlq'
+    ELSE (SELECT left(queue, n) FROM generate_series(34, 0, -1) n WHERE octet_length(left(queue, n)) <= 34 LIMIT 1)
+      || '_' || left(encode(sha256(convert_to(lower(queue), 'UTF8')), 'hex'), 8) || '_dlq' END
 $f$;
 
--- A queue with all that pgmqd wants of it: the queue, its dead-letter queue, and the wake-ups.
+-- The same, under the name that came first.
+CREATE OR REPLACE FUNCTION pgmqd.dead_letter_queue(queue text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.dlq_name(queue)
+$f$;
+
+-- Makes what pgmqd needs of a queue: the queue, its dead-letter queue, and the wake-ups. It takes every name that pgmq takes.
 CREATE OR REPLACE FUNCTION pgmqd.create_queue(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   made text;
 BEGIN
-  -- the daemon takes nothing else, and with _dlq behind it the name must stay within the 47 characters of pgmq
-  IF name !~ '^[a-z_][a-z0-9_]{0,42}$' OR name IS NULL THEN
-    RAISE EXCEPTION 'queue name "%" must be 1 to 43 of a-z, 0-9 and _, and must not begin with a digit', name
-      USING ERRCODE = 'invalid_parameter_value';
+  IF coalesce(name, '') = '' OR octet_length(name) > 47 OR name ~ '[[:cntrl:]]' THEN
+    RAISE EXCEPTION 'queue name "%" must have 1 to 47 bytes, and no control character', name USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  FOREACH made IN ARRAY ARRAY[name, pgmqd.dead_letter_queue(name)] LOOP
-    CONTINUE WHEN pgmqd.stored_name(made) IS NOT NULL;
+  FOREACH made IN ARRAY ARRAY[name, pgmqd.dlq_name(name)] LOOP
+    CONTINUE WHEN pgmqd.stored_name(made) IS NOT NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(made))) IS NOT NULL;
     PERFORM pgmq.create(made);
-    EXECUTE format('REVOKE ALL ON TABLE pgmq.%1$I, pgmq.%2$I, %3$s FROM %4$s', 'q_' || made, 'a_' || made,
-      pg_get_serial_sequence('pgmq.q_' || made, 'msg_id'), pgmqd.strangers());
+    EXECUTE format('REVOKE ALL ON TABLE pgmq.%1$I, pgmq.%2$I, %3$s FROM %4$s', 'q_' || lower(made), 'a_' || lower(made),
+      pg_get_serial_sequence(format('pgmq.%I', 'q_' || lower(made)), 'msg_id'), pgmqd.strangers());
   END LOOP;
   PERFORM pgmqd.attach_queue(name);
 END $f$;
@@ -309,6 +316,6 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dead_letter_queue');
-  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
 END $$;

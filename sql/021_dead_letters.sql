@@ -8,7 +8,7 @@ CREATE OR REPLACE FUNCTION pgmqd.dead_letter_tables(queue text, OUT living regcl
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   living := to_regclass(format('pgmq.%I', 'q_' || lower(queue)));
-  dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(queue))));
+  dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue))));
   IF living IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist', queue USING ERRCODE = 'undefined_object';
   END IF;

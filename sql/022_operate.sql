@@ -77,7 +77,7 @@ DECLARE
 BEGIN
   FOR t IN
     SELECT m.queue_name AS name, to_regclass(format('pgmq.%I', 'a_' || lower(m.queue_name))) AS archive FROM pgmq.meta m
-    WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name)))
+    WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name)))
   LOOP
     queue := t.name;
     archived_1min := NULL; archived_5min := NULL; attempts_avg := NULL; attempts_max := NULL;

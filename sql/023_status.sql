@@ -19,9 +19,9 @@ DECLARE
 BEGIN
   FOR t IN
     SELECT m.queue_name AS name, to_regclass(format('pgmq.%I', 'q_' || lower(m.queue_name))) AS living,
-      to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(m.queue_name)))) AS dead
+      to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(m.queue_name)))) AS dead
     FROM pgmq.meta m
-    WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name)))
+    WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name)))
     ORDER BY m.queue_name
   LOOP
     queue := t.name;

@@ -28,7 +28,7 @@ DECLARE
   part jsonb;
 BEGIN
   FOR q IN SELECT m.queue_name FROM pgmq.meta m ORDER BY 1 LOOP
-    dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(q))));
+    dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(q))));
     CONTINUE WHEN dead IS NULL OR NOT has_table_privilege(dead, 'SELECT');
     EXECUTE format('SELECT coalesce(jsonb_agg(g), ''[]'') FROM (
         SELECT $1 AS queue, class, pgmqd.reason_group(reason) AS reason, (array_agg(reason ORDER BY at DESC))[1] AS example,

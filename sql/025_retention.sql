@@ -70,7 +70,7 @@ BEGIN
     SELECT format('pgmq.%I', 'a_' || lower(m.queue_name)) AS name, 'archived_at' AS at, 'keep_archives' AS setting
       FROM pgmq.meta m
     UNION ALL SELECT format('pgmq.%I', 'q_' || lower(m.queue_name)), 'enqueued_at', 'keep_dead_letters'
-      FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dead_letter_queue(o.queue_name))
+      FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name))
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),

@@ -63,7 +63,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   living regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
   archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(name)));
-  dead regclass := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dead_letter_queue(name))));
+  dead regclass := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(name))));
   figures CONSTANT text[] := ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt', 'last_read_at', 'archived_at'];
   message CONSTANT text[] := ARRAY['vt', 'message', 'headers'];
   t regclass;

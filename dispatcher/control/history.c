@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 /* What a point tells. */
 enum { DONE, RETRIED, FAILED, NCOUNTS };
@@ -78,7 +79,7 @@ static void history_gather(const struct stats *st, const char *queue, struct his
 	for (size_t i = 0; i < st->nslots; i++) {
 		const struct stats_slot *s = &st->slot[i];
 
-		if (atomic_load(&s->role) != ROLE_WORKER || strcmp(s->queue, queue) != 0)
+		if (atomic_load(&s->role) != ROLE_WORKER || strcasecmp(s->queue, queue) != 0)
 			continue;
 		for (int c = 0; c < NCOUNTS; c++)
 			sum->count[c] += atomic_load(&s->counters[counters[c]]);
@@ -137,7 +138,7 @@ static struct history_queue *history_queue(struct history *h, const struct stats
 static bool history_served(const struct stats *st, const char *name)
 {
 	for (size_t i = 0; i < st->nslots; i++)
-		if (atomic_load(&st->slot[i].role) == ROLE_WORKER && strcmp(st->slot[i].queue, name) == 0)
+		if (atomic_load(&st->slot[i].role) == ROLE_WORKER && strcasecmp(st->slot[i].queue, name) == 0)
 			return true;
 	return false;
 }

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <strings.h>
 #include <unistd.h>
 
 #define CANARY_EVERY_MS 60000
@@ -53,10 +54,10 @@ struct listener {
 	char *down_reason;
 };
 
-/* Order of routes. */
+/* Order of routes. Queues whose names differ in case are one queue, as in pgmq. */
 static int route_compare(const void *a, const void *b)
 {
-	return strcmp(((const struct route *)a)->queue, ((const struct route *)b)->queue);
+	return strcasecmp(((const struct route *)a)->queue, ((const struct route *)b)->queue);
 }
 
 /* Writes one word; a full pipe means that the worker has plenty to read already. */
@@ -163,9 +164,9 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 	r = l->nroutes ? bsearch(&key, l->routes, l->nroutes, sizeof(*r), route_compare) : NULL;
 	if (!r)
 		return;
-	while (r > l->routes && strcmp(r[-1].queue, payload) == 0)
+	while (r > l->routes && strcasecmp(r[-1].queue, payload) == 0)
 		r--;
-	for (; r < l->routes + l->nroutes && strcmp(r->queue, payload) == 0; r++)
+	for (; r < l->routes + l->nroutes && strcasecmp(r->queue, payload) == 0; r++)
 		if (!r->woken) {
 			r->woken = true;
 			listener_tell(r->fd, r->index);

@@ -68,15 +68,15 @@ static void load_close_section(struct load *l)
 	l->section = SECTION_BAD;
 }
 
-/* Whether the name is one that pgmq takes and that needs no quoting. */
+/* Whether pgmq takes the name; a double quote, which it takes too, has no place in our settings. */
 static bool queue_name_is_good(const char *name)
 {
 	size_t len = strlen(name);
 
-	if (len == 0 || len > 47 || isdigit((unsigned char)*name))
+	if (len == 0 || len > 47 || strpbrk(name, "\"$;'\\") || strstr(name, "--"))
 		return false;
 	for (; *name; name++)
-		if (!isascii((unsigned char)*name) || (!isalnum((unsigned char)*name) && *name != '_'))
+		if ((unsigned char)*name < ' ' || *name == 0x7f)
 			return false;
 	return true;
 }
@@ -87,9 +87,7 @@ static void load_open_queue(struct load *l, const char *name)
 	struct queue_settings *q;
 
 	if (!queue_name_is_good(name)) {
-		LOAD_ERROR(l,
-			"[queue %s]: not the name of a queue (letters, digits and _, not a digit first, at most 47 "
-			"characters)",
+		LOAD_ERROR(l, "[queue %s]: not the name of a queue (at most 47 bytes, without quotes, $, ;, \\ and --)",
 			name);
 		return;
 	}

@@ -41,6 +41,7 @@ void queue_pg_free(struct queue *base)
 	free(q->horizon);
 	free(q->fence);
 	free(q->table);
+	free(q->dlq);
 	free(q->plugin);
 	free(q->version);
 	free(q->probe_warning);
@@ -123,6 +124,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		q->a_last_read = has_column(cols, "last_read_at");
 	} else if (strcmp(kind, "dlq") == 0) {
 		q->has_dlq = has_column(cols, "headers");
+		free(q->dlq);
+		q->dlq = xstrdup(PQgetvalue(res, row, 7));
 	} else if (strcmp(kind, "refunds") == 0) {
 		q->refunds = has_column(cols, "read_ct");
 	}
@@ -229,9 +232,9 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 		"AND t.tgenabled IN"
 		" ('O', 'A')), c.oid::int4,"
 		" c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(
-			"group") " FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-				 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' || $1::text, 'q_' "
-				 "|| $1::text || '_dlq')"
+			"group") ", c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid ="
+				 " c.relnamespace WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' ||"
+				 " $1::text, 'q_' || pgmqd.dlq_name($1::text))"
 				 " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
 		1, params, probe_looked, q);
 }

@@ -53,6 +53,7 @@ struct queue_pg {
 	unsigned long long fence_xid;
 	int64_t fence_ms, claimed_ms; /* when the last fence was set, and when messages were claimed last */
 	char *table;                  /* lower case, without the q_ */
+	char *dlq;                    /* the table of dead letters, by pgmqd.dlq_name(); NULL: unknown */
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds;

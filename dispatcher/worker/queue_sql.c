@@ -165,7 +165,7 @@ static char *sql_fail(const struct queue_pg *q)
 
 	sql = xasprintf("WITH want AS (SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], "
 			"$5::int[]) w(msg_id, read_ct, reason, class,"
-			" attempts)), %1$s, put AS (INSERT INTO pgmq.\"q_%2$s_dlq\" (vt, message, headers) SELECT "
+			" attempts)), %1$s, put AS (INSERT INTO pgmq.\"%2$s\" (vt, message, headers) SELECT "
 			"pg_catalog.clock_timestamp(), message,"
 			" CASE WHEN jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::jsonb END || "
 			"jsonb_build_object('pgmqd_dead',"
@@ -175,10 +175,10 @@ static char *sql_fail(const struct queue_pg *q)
 			"%5$s::text, 'plugin_version', %6$s::text))"
 			" FROM gone JOIN want USING (msg_id, read_ct) RETURNING 1)"
 			" SELECT msg_id FROM gone UNION ALL SELECT w.msg_id FROM want w WHERE $6::bool AND EXISTS "
-			"(SELECT FROM pgmq.\"q_%2$s_dlq\" d"
+			"(SELECT FROM pgmq.\"%2$s\" d"
 			" WHERE d.headers @> jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', w.msg_id, "
 			"'read_ct', w.read_ct)))",
-		gone, q->table, q->headers ? "headers" : "NULL::jsonb", name, plugin, version);
+		gone, q->dlq ? q->dlq : "", q->headers ? "headers" : "NULL::jsonb", name, plugin, version);
 	free(gone);
 	free(plugin);
 	free(version);

@@ -10,12 +10,12 @@ CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
     'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
         'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',
     'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
     'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
-  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dead_letter_queue', 'pg_cron_lives']);
+  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');
 SELECT cmp_ok(count(*), '>', 60::bigint, '(of more than 60 functions)') FROM ours;

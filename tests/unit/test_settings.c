@@ -189,9 +189,8 @@ static void test_long_names(void **state)
 	assert_int_equal(s->nqueues, 2);
 	settings_free(s);
 	snprintf(text, sizeof(text), "[queue %s7]\nplugin=null\n", name);
-	load_bad(text, "1: [queue q123456789_123456789_123456789_123456789_1234567]: not the name of a queue (letters, "
-		       "digits and _, not a digit "
-		       "first, at most 47 characters)\n");
+	load_bad(text, "1: [queue q123456789_123456789_123456789_123456789_1234567]: not the name of a queue (at most "
+	               "47 bytes, without quotes, $, ;, \\ and --)\n");
 }
 
 static void test_long_lines(void **state)
@@ -287,11 +286,10 @@ static void test_bad_values(void **state)
 		"1: [pgmqd]: default_lang: \"../ru\" is not a language like ru or en\n"
 		"1: [pgmqd]: fallback_poll has to be 10ms or more\n"
 		"1: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off\n");
-	load_bad("[queue 1a]\nplugin = x\nmax_attempts = nonsense\n",
-		"1: [queue 1a]: not the name of a queue (letters, digits and _, not a digit first, at most 47 "
-		"characters)\n");
-	load_bad("[queue]\n", "1: [queue ]: not the name of a queue (letters, digits and _, not a digit first, at most "
-			      "47 characters)\n");
+	load_bad("[queue a;b]\nplugin = x\nmax_attempts = nonsense\n",
+		"1: [queue a;b]: not the name of a queue (at most 47 bytes, without quotes, $, ;, \\ and --)\n");
+	load_bad("[queue]\n",
+		"1: [queue ]: not the name of a queue (at most 47 bytes, without quotes, $, ;, \\ and --)\n");
 	load_bad("[queue a]\n[queue b]\nplugin =\n[queue c]\nplugin = ../x\n",
 		"1: [queue a]: the queue has no plugin (write plugin = email, for instance)\n"
 		"2: [queue b]: the queue has no plugin (write plugin = email, for instance)\n"

@@ -180,7 +180,7 @@ static bool file_is_pending(struct doctor *d, const struct sql_file *f, bool kno
 	if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "f") == 0)
 		doctor_tell(d, PGMQD_CHECK_FAIL, f->name,
 			xstrdup("pgmqd migrate applies it again; it refuses when a newer pgmqd has migrated the "
-		                "database"),
+				"database"),
 			NULL, "it is not the file that was applied");
 	PQclear(res);
 	return pending;
@@ -357,7 +357,7 @@ void doctor_notify(struct doctor *d)
 		" UNION ALL SELECT queue_name, 'SELECT pg_notify(' || quote_literal($2) || ', ' ||"
 		" quote_literal(queue_name) || ')'"
 		" FROM pgmq.meta m WHERE $1 = '{}' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name)"
-		" = lower(o.queue_name) || '_dlq')"
+		" = lower(pgmqd.dlq_name(o.queue_name)))"
 		" ORDER BY 1");
 
 	for (int i = 0; queues && i < PQntuples(queues); i++) {

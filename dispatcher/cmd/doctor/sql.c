@@ -13,7 +13,7 @@
 	"queues AS (SELECT q, lower(q) AS t FROM unnest($1::text[]) q UNION ALL SELECT m.queue_name,"                  \
 	" lower(m.queue_name) FROM pgmq.meta m"                                                                        \
 	" WHERE $1 = '{}' AND m.queue_name NOT LIKE 'pgmqd\\_probe%' AND NOT EXISTS (SELECT FROM pgmq.meta o WHERE"    \
-	" lower(m.queue_name) = lower(o.queue_name) || '_dlq'))"
+	" lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name))))"
 
 /* An ordinary table, or none. */
 #define TABLE(alias, schema, name)                                                                                     \
@@ -44,7 +44,8 @@ const char doctor_sql_grants[] =
 	" ('UPDATE', 'vt,read_ct'), ('INSERT', 'vt,message'), ('DELETE', '')) v (p, c)"
 	" UNION ALL SELECT 'pgmq', 'a_' || t, p, c FROM queues, (VALUES ('SELECT', 'msg_id,read_ct'), ('INSERT',"
 	" 'msg_id,read_ct,enqueued_at,vt,message')) v (p, c)"
-	" UNION ALL SELECT 'pgmq', 'q_' || t || '_dlq', p, c FROM queues, (VALUES ('SELECT', 'headers'), ('INSERT',"
+	" UNION ALL SELECT 'pgmq', 'q_' || pgmqd.dlq_name(t), p, c FROM queues, (VALUES ('SELECT', 'headers'), "
+        "('INSERT',"
 	" 'vt,message,headers')) v (p, c)"
 	" UNION ALL VALUES ('pgmq', 'meta', 'SELECT', 'queue_name'), ('pgmqd', 'refunds', 'SELECT', 'n'), ('pgmqd',"
 	" 'refunds', 'INSERT', 'n'), ('pgmqd', 'refunds', 'UPDATE', 'n'),"
@@ -98,26 +99,28 @@ const char doctor_sql_queues[] =
 	" seen AS (SELECT q, EXISTS (SELECT FROM pgmq.meta m WHERE lower(m.queue_name) = t) AS known, qt.oid AS qt,"
 	" at.oid AS at, dt.oid AS dt"
 	" FROM queues" TABLE("qt", "pgmq", "'q_' || t") TABLE("at", "pgmq", "'a_' || t") TABLE("dt", "pgmq",
-		"'q_' || t || '_dlq'") ")"
-				       " SELECT CASE WHEN qt IS NULL OR at IS NULL OR dt IS NULL OR NOT known THEN 2 "
-				       "ELSE 0 END, q, CASE WHEN qt IS"
-				       " NULL THEN 'the queue does not exist'"
-				       " WHEN NOT known THEN 'pgmq.meta does not know the queue, so pgmq''s own "
-				       "functions do not find it'"
-				       " WHEN at IS NULL THEN 'its archive does not exist, so nothing can be settled' "
-				       "WHEN dt IS NULL THEN 'it has"
-				       " no dead-letter queue: what fails for good is tried for ever'"
-				       " ELSE 'it is there, with its archive and dead-letter queue' END,"
-				       " CASE WHEN qt IS NOT NULL AND known AND at IS NULL THEN format('restore "
-				       "pgmq.%I from a backup, or SELECT"
-				       " pgmq.create(%L), which makes what is missing', 'a_' || lower(q), q) END,"
-				       " CASE WHEN qt IS NULL AND q ~ '^[a-z_][a-z0-9_]{0,42}$' OR dt IS NULL AND at "
-				       "IS NOT NULL AND known THEN"
-				       " format('SELECT pgmqd.create_queue(%L)', q)"
-				       " WHEN qt IS NOT NULL AND NOT known THEN format('INSERT INTO pgmq.meta "
-				       "(queue_name, is_partitioned,"
-				       " is_unlogged) VALUES (%L, false, false)', q)"
-				       " WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
+		"'q_' || pgmqd.dlq_name(t)") ")"
+					     " SELECT CASE WHEN qt IS NULL OR at IS NULL OR dt IS NULL OR NOT known "
+                                             "THEN 2 "
+					     "ELSE 0 END, q, CASE WHEN qt IS"
+					     " NULL THEN 'the queue does not exist'"
+					     " WHEN NOT known THEN 'pgmq.meta does not know the queue, so pgmq''s own "
+					     "functions do not find it'"
+					     " WHEN at IS NULL THEN 'its archive does not exist, so nothing can be "
+                                             "settled' "
+					     "WHEN dt IS NULL THEN 'it has"
+					     " no dead-letter queue: what fails for good is tried for ever'"
+					     " ELSE 'it is there, with its archive and dead-letter queue' END,"
+					     " CASE WHEN qt IS NOT NULL AND known AND at IS NULL THEN format('restore "
+					     "pgmq.%I from a backup, or SELECT"
+					     " pgmq.create(%L), which makes what is missing', 'a_' || lower(q), q) END,"
+					     " CASE WHEN qt IS NULL OR dt IS NULL AND at "
+					     "IS NOT NULL AND known THEN"
+					     " format('SELECT pgmqd.create_queue(%L)', q)"
+					     " WHEN qt IS NOT NULL AND NOT known THEN format('INSERT INTO pgmq.meta "
+					     "(queue_name, is_partitioned,"
+					     " is_unlogged) VALUES (%L, false, false)', q)"
+					     " WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
 
 /* The trigger by which a queue tells of new messages. */
 const char doctor_sql_wakeups[] =
