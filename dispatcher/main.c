@@ -57,12 +57,17 @@ static int refuse_command(const char *name)
 	return 2;
 }
 
+/* Runs before the constructors of the libraries, some of which take milliseconds. */
+static void (*const start_hook)(void) __attribute__((section(".preinit_array"), used)) = proc_hold_signals;
+
 /* Returns the exit status. */
 int main(int argc, char **argv)
 {
 	cJSON_Hooks hooks = { .malloc_fn = xmalloc, .free_fn = free };
 	const char *name;
 
+	if (argc < 2 || strcmp(argv[1], "run") != 0)
+		proc_unhold_signals();
 	proc_std_fds();
 	proc_title(argc, argv);
 	cJSON_InitHooks(&hooks); /* else a message looks like broken JSON when memory is out, and plugins have it

@@ -32,7 +32,7 @@ def table(source, name):
     body = re.search(re.escape(name) + r"\[\] = \{\n(.*?)\n\};", source, re.S)
     rows = []
     for row in re.findall(r"^\t\{ (\".*?) \},$", body.group(1), re.S | re.M):
-        m = re.match(r'"(\w+)", PGMQD_(\w+), (\d), \w+\(\w+\), (NULL|PGMQD_[A-Z]+(?: "[^"]*")?|"[^"]*"),\s*"[^"]*"(?:\s*"[^"]*")*,\s*(NULL|"\w+"),', row)
+        m = re.match(r'"(\w+)", (?:PGMQD|OPTION)_(\w+)(?: \| OPTION_\w+)?,\s*(\d), \w+\(\w+\), (NULL|PGMQD_[A-Z]+(?: "[^"]*")?|"[^"]*"),\s*"[^"]*"(?:\s*"[^"]*")*,\s*(NULL|"\w+"),', row)
         if not m:
             sys.exit(f"check_docs.py does not understand this row of {name}: {row}")
         rows.append((m[1], m[2], m[3] == "1", m[4].strip('"') if m[4].startswith('"') else None,

@@ -6,10 +6,14 @@
 #include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/versions.h"
+#include "control/control.h"
+#include "listener/listener.h"
 #include "process/proc.h"
 #include "settings/settings.h"
 #include "supervisor/supervisor.h"
 #include "worker/plugin.h"
+#include "worker/plugin_check.h"
+#include "worker/worker.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -17,6 +21,11 @@
 #include <string.h>
 
 enum { RUN_EXIT_USAGE = 2, RUN_EXIT_CONFIG = 78 };
+
+/* Which process does what; the supervisor knows the processes only by this table. */
+static const struct proc_roles run_roles = {
+	.listener = listener_main, .worker = worker_main, .control = control_main, .check = check_main
+};
 
 /* What was asked for. */
 struct run_args {
@@ -122,9 +131,10 @@ static void run_print_option(const struct pgmqd_option *row, const void *base, u
 {
 	char *value = option_print(row, base), *source = run_source(row, line), *shown = NULL;
 
-	if (strcmp(row->name, "database") == 0 || (row->type == PGMQD_URL && strchr(value, '@')))
+	if (strcmp(row->name, "database") == 0 || (option_type(row) == PGMQD_URL && strchr(value, '@')))
 		shown = settings_redact_conninfo(value);
-	printf("  %s = %s%s(%s)\n", row->name, shown ? shown : value, *value ? "  " : " ", source);
+	printf("  %s = %s%s(%s%s)\n", row->name, shown ? shown : value, *value ? "  " : " ", source,
+		row->type & OPTION_NEEDS_RESTART ? "; a change needs a restart" : "");
 	free(shown);
 	free(value);
 	free(source);
@@ -242,11 +252,10 @@ int cmd_run(int argc, char **argv)
 		settings_free(s);
 		return status;
 	}
-	log_setup((enum log_level)log_level_parse(s->log_level),
-		strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+	log_setup(s->log_level, s->log_format);
 	log_info("%s", versions_line());
 	run_tell_of_loader();
 	if (!s->core_dumps)
 		proc_no_core();
-	return supervisor_run(s);
+	return supervisor_run(s, &run_roles);
 }

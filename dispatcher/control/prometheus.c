@@ -48,11 +48,11 @@ static int prometheus_compare(const void *a, const void *b)
 /* Collects the taken slots. */
 static void prometheus_collect(struct prometheus_view *v, const struct stats *st)
 {
-	size_t i;
+	size_t i, n = st->nslots; /* it may grow meanwhile */
 
-	v->slots = xcalloc(st->nslots, sizeof *v->slots);
+	v->slots = xcalloc(n, sizeof *v->slots);
 	v->n = 0;
-	for (i = 0; i < st->nslots; i++)
+	for (i = 0; i < n; i++)
 		if (atomic_load(&st->slot[i].role) != ROLE_FREE)
 			v->slots[v->n++] = &st->slot[i];
 	qsort(v->slots, v->n, sizeof *v->slots, prometheus_compare);

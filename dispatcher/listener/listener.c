@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
+#include "listener/listener.h"
 #include "listener/scheduler.h"
 #include "pg/pgconn.h"
 #include "process/proc.h"
@@ -47,7 +48,7 @@ struct listener {
 	struct scheduler *scheduler;
 	struct route *routes;
 	size_t nroutes;
-	struct event *term, *intr, *parent, *beat, *ping, *canary, *round;
+	struct event *term, *parent, *beat, *ping, *canary, *round;
 	bool hearing, told, said_deaf, ping_out, canary_out, was_up;
 	unsigned canary_seq;
 	char canary_payload[48];
@@ -318,7 +319,6 @@ int listener_main(const struct proc_env *env)
 	listener_routes(&l);
 	l.pg = pgconn_new(l.base, env->settings->database, "pgmqd listener", false, &listener_events, &l);
 	l.term = listener_event(&l, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, true);
-	l.intr = listener_event(&l, SIGINT, EV_SIGNAL | EV_PERSIST, listener_stop, true);
 	l.parent = listener_event(&l, env->parent_fd, EV_READ, listener_stop, true);
 	l.beat = listener_event(&l, -1, EV_PERSIST, listener_beat, false);
 	l.ping = listener_event(&l, -1, 0, listener_ping, false);
@@ -335,7 +335,6 @@ int listener_main(const struct proc_env *env)
 		scheduler_free(l.scheduler);
 	pgconn_free(l.pg);
 	event_free(l.term);
-	event_free(l.intr);
 	event_free(l.parent);
 	event_free(l.beat);
 	event_free(l.ping);

@@ -155,6 +155,30 @@ pid_t proc_fork(const int *keep, size_t nkeep)
 	return 0;
 }
 
+/* Blocks or unblocks the signals by which a container is stopped and reloaded, in its first process. */
+static void proc_mask(int how)
+{
+	sigset_t set;
+
+	if (getpid() != 1)
+		return;
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(how, &set, NULL);
+}
+
+void proc_hold_signals(void)
+{
+	proc_mask(SIG_BLOCK);
+}
+
+void proc_unhold_signals(void)
+{
+	proc_mask(SIG_UNBLOCK);
+}
+
 /* Gives a sign of life and winds the timer up anew. */
 void proc_beat(const struct proc_env *env)
 {

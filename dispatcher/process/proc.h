@@ -5,6 +5,7 @@
 #include "process/stats.h"
 #include "settings/settings.h"
 
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -30,18 +31,28 @@ struct proc_env {
 	int parent_fd;    /* readable (end of file) when the supervisor is gone */
 };
 
-/* The children's main functions: each runs its loop and returns the exit status. SIGTERM means drain and leave. */
-int listener_main(const struct proc_env *env);
-int worker_main(const struct proc_env *env);
-int control_main(const struct proc_env *env);
+/* The children's main functions, which the supervisor calls after fork and knows only by this table. Each runs its loop
+ * and returns the exit status. SIGTERM means drain and leave; PROC_STOP_NOW, which comes after it, means leave now. */
+struct proc_roles {
+	int (*listener)(const struct proc_env *env);
+	int (*worker)(const struct proc_env *env);
+	int (*control)(const struct proc_env *env);
+	/* Checks new settings before a reload, in a process of its own, since it loads plugins: 0, or 78 after a log
+	 * line for each thing that is wrong. */
+	int (*check)(const struct settings *settings);
+};
 
-/* Run in a process of its own before a reload, since it loads plugins: are the settings complete for each queue's
- * plugin? 0, or 78 after a log line for each thing that is wrong. */
-int check_main(const struct settings *settings);
+/* A second SIGTERM that comes before the first was taken would be lost in it, so "now" has a signal of its own. */
+#define PROC_STOP_NOW SIGUSR1
 
 /* Exit statuses of children that mean something to the supervisor; after CONFIG a restart cannot help before a
  * reload. */
 enum { PROC_EXIT_OK = 0, PROC_EXIT_RESTART = 1, PROC_EXIT_CONFIG = 78 }; /* 78: see EX_CONFIG */
+
+/* For the start of a program: the first process of a container loses each signal that it neither handles nor blocks, so
+ * SIGTERM, SIGINT and SIGHUP wait until the supervisor takes them. Elsewhere they keep their meaning. */
+void proc_hold_signals(void);
+void proc_unhold_signals(void); /* for what is not the supervisor */
 
 /* Forks with all signals blocked. In the child: SIGTERM ends it (until it sets a handler), INT, HUP, USR1, USR2 and
  * PIPE are ignored, as the supervisor decides; stdin is /dev/null; descriptors other than 0-2 and the `keep` ones

@@ -21,18 +21,18 @@ const uint64_t stats_bounds_us[STATS_NBOUNDS] = { 100, 250, 500, 1000, 2500, 500
 static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
 	"a lock inside an atomic would not work between processes");
 
-/* Maps room for `nslots` slots; pages that no process writes to cost nothing. */
-struct stats *stats_create(size_t nslots)
+/* Maps room for slots; a page costs nothing before somebody reads or writes it. */
+struct stats *stats_create(size_t room)
 {
 	struct stats *st;
-	size_t size = sizeof *st + nslots * sizeof st->slot[0];
+	size_t size = sizeof *st + room * sizeof st->slot[0];
 
-	st = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	st = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (st == MAP_FAILED) {
 		log_error("cannot map %zu bytes for counters: %s", size, strerror(errno));
 		exit(1);
 	}
-	st->nslots = nslots;
+	st->room = room;
 	atomic_store(&st->started_ms, clock_monotonic_ms());
 	atomic_store(&st->generation, 1);
 	return st;
@@ -48,10 +48,12 @@ struct stats_slot *stats_take(
 	for (i = 0; i < st->nslots; i++)
 		if (atomic_load(&st->slot[i].role) == ROLE_FREE)
 			break;
-	if (i == st->nslots)
+	if (i == st->room)
 		return NULL;
 	s = &st->slot[i];
 	memset(s, 0, sizeof *s);
+	if (i == st->nslots)
+		atomic_store(&st->nslots, i + 1);
 	s->lead = 1;
 	snprintf(s->process, sizeof s->process, "%s", process);
 	snprintf(s->queue, sizeof s->queue, "%s", queue != NULL ? queue : "");
@@ -103,7 +105,7 @@ void stats_release(struct stats *st, struct stats_slot *s)
 /* How many slots can still be taken. */
 size_t stats_free_slots(const struct stats *st)
 {
-	size_t i, n = 0;
+	size_t i, n = st->room - st->nslots;
 
 	for (i = 0; i < st->nslots; i++)
 		if (atomic_load_explicit(&st->slot[i].role, RELAXED) == ROLE_FREE)

@@ -114,7 +114,8 @@ struct stats_slot {
 };
 
 struct stats {
-	size_t nslots;
+	size_t room;           /* slots that the mapping has */
+	_Atomic size_t nslots; /* slots that were ever taken: readers stop there, so that the others never get memory */
 	_Atomic int64_t started_ms;
 	_Atomic uint32_t generation; /* of the settings in force: 1, 2, ... */
 	struct stats_slot slot[];
@@ -122,7 +123,7 @@ struct stats {
 
 extern const uint64_t stats_bounds_us[STATS_NBOUNDS];
 
-struct stats *stats_create(size_t nslots); /* MAP_SHARED | MAP_ANONYMOUS, survives fork; dies on failure */
+struct stats *stats_create(size_t room); /* MAP_SHARED | MAP_ANONYMOUS, survives fork; dies on failure */
 
 /* For the supervisor: takes a free slot (NULL when there is none), and gives one back. Counters of a slot that is
  * given back are added to another one of the same queue, so that a reload does not set the queue's counters back. */

@@ -238,9 +238,9 @@ void settings_check_job(const struct settings *s, const struct job_settings *j, 
 		return;
 	}
 	for (size_t i = 0; i < s->nqueues; i++)
-		if (strcasecmp(s->queues[i].name, j->queue) == 0 && strcmp(s->queues[i].on_done, "archive") != 0)
+		if (strcasecmp(s->queues[i].name, j->queue) == 0 && s->queues[i].on_done != ON_DONE_ARCHIVE)
 			settings_error(errors,
-				"%s:%u: [job %s]: the queue %s has on_done = %s; jobs are known to be done by the "
+				"%s:%u: [job %s]: the queue %s has on_done = delete; jobs are known to be done by the "
 				"archive",
-				s->path, j->line, j->name, j->queue, s->queues[i].on_done);
+				s->path, j->line, j->name, j->queue);
 }

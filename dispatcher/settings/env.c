@@ -100,8 +100,8 @@ char *settings_env_value(const struct pgmqd_option *row, char **source, char **e
 
 	if (!path && text && *text)
 		value = xstrdup(text);
-	if (value && row->type == PGMQD_DURATION && len > 3 && strcmp(row->env + len - 3, "_MS") == 0 && *value &&
-		value[strspn(value, "0123456789")] == '\0') {
+	if (value && option_type(row) == PGMQD_DURATION && len > 3 && strcmp(row->env + len - 3, "_MS") == 0 &&
+		*value && value[strspn(value, "0123456789")] == '\0') {
 		text = value;
 		value = xasprintf("%sms", text);
 		free((char *)text);

@@ -28,11 +28,17 @@ static const struct unit duration_units[] = { { "d", 86400000 }, { "h", 3600000 
 static const struct unit bytes_units[] = { { "TB", 1ULL << 40 }, { "GB", 1 << 30 }, { "MB", 1 << 20 },
 	{ "kB", 1 << 10 }, { "B", 1 }, { NULL, 0 } };
 
+uint32_t option_type(const struct pgmqd_option *row)
+{
+	return row->type & OPTION_TYPE_MASK;
+}
+
 /* Whether the row's field is a string. */
 static bool option_is_string(const struct pgmqd_option *row)
 {
-	return row->type == PGMQD_STRING || row->type == PGMQD_SECRET || row->type == PGMQD_URL ||
-	       row->type == PGMQD_ENUM;
+	uint32_t type = option_type(row);
+
+	return type == PGMQD_STRING || type == PGMQD_SECRET || type == PGMQD_URL || type == PGMQD_ENUM;
 }
 
 /* Digits at the front of *text, which moves behind them. False: none, or more than 64 bits. */
@@ -137,17 +143,18 @@ static bool check_url(const char *text)
 	}
 }
 
-/* The choice that `text` names in any case, as a new string in the table's own spelling; NULL when there is none. */
-static char *parse_enum(const char *choices, const char *text)
+/* The place among the choices of the one that `text` names in any case; -1: none. Its own spelling is word[0..len). */
+static int find_choice(const char *choices, const char *text, const char **word, size_t *len)
 {
-	size_t len = strlen(text), n;
+	int place = 0;
 
-	for (const char *c = choices; *c; c += n + (c[n] == '|')) {
-		n = strcspn(c, "|");
-		if (n == len && n > 0 && strncasecmp(c, text, n) == 0)
-			return xstrndup(c, n);
+	for (const char *c = choices; *c; c += *len + (c[*len] == '|'), place++) {
+		*word = c;
+		*len = strcspn(c, "|");
+		if (*len == strlen(text) && *len > 0 && strncasecmp(c, text, *len) == 0)
+			return place;
 	}
-	return NULL;
+	return -1;
 }
 
 /* "a|b|c" as "a, b or c". */
@@ -172,7 +179,7 @@ static char *option_refuse(const struct pgmqd_option *row, const char *text, con
 {
 	if (!*text)
 		return xasprintf("%s: the value is empty, not %s", row->name, what);
-	if (row->type == PGMQD_SECRET || (row->type == PGMQD_URL && strchr(text, '@')))
+	if (option_type(row) == PGMQD_SECRET || (option_type(row) == PGMQD_URL && strchr(text, '@')))
 		return xasprintf("%s: the value is not %s", row->name, what);
 	return xasprintf("%s: \"%.100s%s\" is not %s", row->name, text, strlen(text) > 100 ? "..." : "", what);
 }
@@ -186,14 +193,37 @@ static void option_store(const struct pgmqd_option *row, void *base, char *value
 	*field = value;
 }
 
+/* Parses a word out of a few. */
+static char *option_set_choice(const struct pgmqd_option *row, void *base, const char *text)
+{
+	const char *word;
+	char *choices, *error;
+	size_t len;
+	int place = find_choice(row->choices, text, &word, &len);
+
+	if (place >= 0) {
+		if (option_type(row) == PGMQD_ENUM)
+			option_store(row, base, xstrndup(word, len));
+		else
+			*(int *)(void *)((char *)base + row->offset) = place;
+		return NULL;
+	}
+	choices = list_choices(row->choices);
+	if (*text)
+		error = xasprintf("%s: \"%.100s\" is none of the choices (write %s)", row->name, text, choices);
+	else
+		error = xasprintf("%s: the value is empty (write %s)", row->name, choices);
+	free(choices);
+	return error;
+}
+
 /* Parses a value into its field. */
 char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 {
 	void *field = (char *)base + row->offset;
-	char *choice, *choices, *error;
 	uint64_t n;
 
-	switch (row->type) {
+	switch (option_type(row)) {
 	case PGMQD_STRING:
 	case PGMQD_SECRET:
 		option_store(row, base, xstrdup(text));
@@ -204,18 +234,8 @@ char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 		option_store(row, base, xstrdup(text));
 		return NULL;
 	case PGMQD_ENUM:
-		choice = parse_enum(row->choices, text);
-		if (choice) {
-			option_store(row, base, choice);
-			return NULL;
-		}
-		choices = list_choices(row->choices);
-		if (*text)
-			error = xasprintf("%s: \"%.100s\" is none of the choices (write %s)", row->name, text, choices);
-		else
-			error = xasprintf("%s: the value is empty (write %s)", row->name, choices);
-		free(choices);
-		return error;
+	case OPTION_CHOICE:
+		return option_set_choice(row, base, text);
 	case PGMQD_BOOL:
 		return parse_bool(text, field)
 		               ? NULL
@@ -273,7 +293,9 @@ bool option_equal(const struct pgmqd_option *row, const void *a, const void *b)
 
 		return sa && sb ? strcmp(sa, sb) == 0 : sa == sb;
 	}
-	return memcmp(fa, fb, row->type == PGMQD_BOOL ? sizeof(int) : sizeof(uint64_t)) == 0;
+	if (option_type(row) == PGMQD_BOOL || option_type(row) == OPTION_CHOICE)
+		return *(const int *)fa == *(const int *)fb;
+	return memcmp(fa, fb, sizeof(uint64_t)) == 0;
 }
 
 /* Finds a row. */
@@ -354,13 +376,23 @@ static char *print_with_unit(uint64_t n, const struct unit *units)
 	return xasprintf("%" PRIu64 "%s", n / u->factor, u->factor == 1 && units == bytes_units ? "" : u->name);
 }
 
+/* The word at a place among the choices. */
+static char *print_choice(const char *choices, int place)
+{
+	while (place-- > 0)
+		choices += strcspn(choices, "|") + 1;
+	return xstrndup(choices, strcspn(choices, "|"));
+}
+
 /* Prints a value. */
 char *option_print(const struct pgmqd_option *row, const void *base)
 {
 	const void *field = (const char *)base + row->offset;
 	const char *s = option_is_string(row) ? *(const char *const *)field : NULL;
 
-	switch (row->type) {
+	switch (option_type(row)) {
+	case OPTION_CHOICE:
+		return print_choice(row->choices, *(const int *)field);
 	case PGMQD_SECRET:
 		return xstrdup(s && *s ? "(set)" : "");
 	case PGMQD_BOOL:
@@ -382,5 +414,7 @@ const char *option_type_name(const struct pgmqd_option *row)
 	static const char *const names[] = { "unknown", "string", "secret", "yes/no", "number", "duration", "size",
 		"URL", "choice" };
 
-	return names[row->type < sizeof(names) / sizeof(names[0]) ? row->type : 0];
+	if (option_type(row) == OPTION_CHOICE)
+		return names[PGMQD_ENUM];
+	return names[option_type(row) < sizeof(names) / sizeof(names[0]) ? option_type(row) : 0];
 }

@@ -7,6 +7,19 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+/* The host's own tables use one more type and some flags in a row's `type`. OPTION_CHOICE fills an int field with the
+ * place of the word among `choices`: such tables declare an enum in the same order. The flags say how a changed value
+ * takes effect. */
+enum {
+	OPTION_CHOICE = 64,
+	OPTION_RESTARTS_WORKERS =
+		0,               /* a reload starts the workers concerned anew; so it is for every plugin's options */
+	OPTION_RELOADS = 1 << 8, /* a reload applies it, and workers run on */
+	OPTION_NEEDS_RESTART = 1 << 9, /* pgmqd itself has to be restarted */
+	OPTION_TYPE_MASK = (1 << 8) - 1
+};
+uint32_t option_type(const struct pgmqd_option *row); /* without the flags */
+
 /* Parses `text` by the row's type into base + offset. String values are copied (owned by base, freed by option_free).
  * NULL on success, else a malloc'd sentence such as: visibility_timeout: "30x" is not a duration (write 250ms, 30s,
  * 5min, 3h or 7d). */

@@ -22,25 +22,25 @@ const struct pgmqd_option settings_global_options[] = {
 		NULL },
 	{ "channel", PGMQD_STRING, 0, GLOBAL(channel), "pgmqd", "Notification channel on which the wake-ups arrive.",
 		NULL, NULL },
-	{ "log_level", PGMQD_ENUM, 0, GLOBAL(log_level), "info", "Least important lines that are logged.", "LOG_LEVEL",
-		"error|warn|info|debug" },
-	{ "log_format", PGMQD_ENUM, 0, GLOBAL(log_format), "text",
+	{ "log_level", OPTION_CHOICE, 0, GLOBAL(log_level), "info", "Least important lines that are logged.",
+		"LOG_LEVEL", "error|warn|info|debug" },
+	{ "log_format", OPTION_CHOICE, 0, GLOBAL(log_format), "text",
 		"Form of the log lines: for people, or JSON objects.", NULL, "text|json" },
 	{ "plugin_dir", PGMQD_STRING, 0, GLOBAL(plugin_dir), PGMQD_PLUGINDIR,
 		"Directory of the plugins, pgmqd-NAME-plugin.so.", "PGMQD_PLUGIN_DIR", NULL },
 	{ "template_dir", PGMQD_STRING, 0, GLOBAL(template_dir), PGMQD_DATADIR "/templates",
 		"Directory of the mail templates.", "PGMQD_TEMPLATE_DIR", NULL },
-	{ "sql_dir", PGMQD_STRING, 0, GLOBAL(sql_dir), PGMQD_DATADIR "/sql",
+	{ "sql_dir", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(sql_dir), PGMQD_DATADIR "/sql",
 		"Directory of the SQL files for pgmqd migrate.", "PGMQD_SQL_DIR", NULL },
 	{ "default_lang", PGMQD_STRING, 0, GLOBAL(default_lang), "ru", "Language of messages that name none.", NULL,
 		NULL },
-	{ "http_listen", PGMQD_STRING, 0, GLOBAL(http_listen), "127.0.0.1:8089",
+	{ "http_listen", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(http_listen), "127.0.0.1:8089",
 		"Where health, metrics and the API are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
-	{ "http_token", PGMQD_SECRET, 0, GLOBAL(http_token), "",
+	{ "http_token", PGMQD_SECRET | OPTION_RELOADS, 0, GLOBAL(http_token), "",
 		"Token without which nothing is changed over HTTP, no message is shown, and no address but loopback is "
 		"served.",
 		"PGMQD_HTTP_TOKEN", NULL },
-	{ "http_hosts", PGMQD_STRING, 0, GLOBAL(http_hosts), "",
+	{ "http_hosts", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(http_hosts), "",
 		"More host names that HTTP clients may use for this server, separated by commas: those of a proxy in "
 		"front, say.",
 		NULL, NULL },
@@ -55,11 +55,11 @@ const struct pgmqd_option settings_global_options[] = {
 		"The same for a queue that another worker serves, too: it may have died between a silent enqueue and "
 		"its look.",
 		NULL, NULL },
-	{ "schedules", PGMQD_BOOL, 0, GLOBAL(schedules), "yes", "Run what is due by the clock, where pg_cron does not.",
-		NULL, NULL },
+	{ "schedules", PGMQD_BOOL | OPTION_RELOADS, 0, GLOBAL(schedules), "yes",
+		"Run what is due by the clock, where pg_cron does not.", NULL, NULL },
 	{ "drain_timeout", PGMQD_DURATION, 0, GLOBAL(drain_timeout), "30s",
 		"Time to finish what is in hand when pgmqd is told to stop.", NULL, NULL },
-	{ "core_dumps", PGMQD_BOOL, 0, GLOBAL(core_dumps), "no",
+	{ "core_dumps", PGMQD_BOOL | OPTION_NEEDS_RESTART, 0, GLOBAL(core_dumps), "no",
 		"Leave core dumps and debuggers of the same user as the system has them; they see secrets and "
 		"messages.",
 		NULL, NULL },
@@ -93,14 +93,14 @@ const struct pgmqd_option settings_queue_options[] = {
 	{ "config_retry", PGMQD_DURATION, 0, QUEUE(config_retry), "30s",
 		"First pause of the queue after a configuration error (a wrong password, say); doubles up to 5min.",
 		NULL, NULL },
-	{ "on_done", PGMQD_ENUM, 0, QUEUE(on_done), "archive", "What becomes of a message that was handled.", NULL,
+	{ "on_done", OPTION_CHOICE, 0, QUEUE(on_done), "archive", "What becomes of a message that was handled.", NULL,
 		"archive|delete" },
-	{ "ordered", PGMQD_ENUM, 0, QUEUE(ordered), "no",
+	{ "ordered", OPTION_CHOICE, 0, QUEUE(ordered), "no",
 		"With group, messages with the same group in their headers run one at a time and in order.", NULL,
 		"no|group" },
 	{ "allow_unlogged", PGMQD_BOOL, 0, QUEUE(allow_unlogged), "no",
 		"Serve the queue although it is unlogged: a crash of the server empties it.", NULL, NULL },
-	{ "notify", PGMQD_ENUM, 0, QUEUE(notify), "adaptive",
+	{ "notify", OPTION_CHOICE, 0, QUEUE(notify), "adaptive",
 		"When producers notify: while the worker sleeps (adaptive), always (plain), or never, and the queue is "
 		"polled (off).",
 		NULL, "adaptive|plain|off" },
@@ -179,6 +179,11 @@ static const char *queue_pair(const struct queue_settings *q, const char *key)
 	return NULL;
 }
 
+char *settings_plugin_path(const struct settings *s, const char *plugin)
+{
+	return plugin[0] == '/' ? xstrdup(plugin) : xasprintf("%s/pgmqd-%s-plugin.so", s->plugin_dir, plugin);
+}
+
 /* Compares two sections; neither their place in the file nor the order of the plugin's options matters. */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b)
 {
@@ -251,7 +256,7 @@ char *settings_plugin_options(
 		if (error)
 			settings_error(&errors, "%s:%u: %s", s->path, pair->line, error);
 		free(error);
-		if (row->type == PGMQD_SECRET && *pair->value)
+		if (option_type(row) == PGMQD_SECRET && *pair->value)
 			secret = pair->key;
 	}
 	settings_env_fill(table, handle, given, &errors);
@@ -260,8 +265,8 @@ char *settings_plugin_options(
 
 		if (!row->required || row_is_filled(row, handle, given[i]))
 			continue;
-		if (given[i] && row->type != PGMQD_STRING &&
-			row->type != PGMQD_SECRET) /* it does not parse, and that was told */
+		if (given[i] && option_type(row) != PGMQD_STRING &&
+			option_type(row) != PGMQD_SECRET) /* it does not parse, and that was told */
 			continue;
 		if (row->env)
 			settings_error(&errors,

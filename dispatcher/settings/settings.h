@@ -3,6 +3,7 @@
 #ifndef SETTINGS_H
 #define SETTINGS_H
 
+#include "base/log.h"
 #include "settings/option.h"
 
 #include <stdbool.h>
@@ -17,6 +18,11 @@ struct settings_pair {
 
 #define SETTINGS_ROWS_MAX 64 /* more than either table has */
 
+/* Choices, in the order of their words in the tables. */
+enum on_done { ON_DONE_ARCHIVE, ON_DONE_DELETE };
+enum ordered { ORDERED_NO, ORDERED_GROUP };
+enum notify_mode { NOTIFY_ADAPTIVE, NOTIFY_PLAIN, NOTIFY_OFF };
+
 /* One [queue NAME] section. */
 struct queue_settings {
 	char *name;
@@ -26,10 +32,10 @@ struct queue_settings {
 	uint64_t processes, nice;
 	int64_t visibility_timeout, deadline, backoff_min, backoff_max, config_retry; /* ms */
 	uint64_t max_in_flight, prefetch, max_attempts;
-	const char *on_done; /* "archive" or "delete" */
-	const char *ordered; /* "no" or "group" */
+	enum on_done on_done;
+	enum ordered ordered;
 	int allow_unlogged;
-	const char *notify;    /* "adaptive", "plain" or "off" */
+	enum notify_mode notify;
 	int64_t fallback_poll; /* ms; 0: the global one */
 	struct settings_pair *pairs;
 	size_t npairs;
@@ -52,7 +58,8 @@ struct settings {
 	int require_notify, schedules, allow_insecure, core_dumps;
 	const char *database; /* conninfo or URI; "" leaves everything to PG* variables */
 	const char *channel;  /* NOTIFY channel */
-	const char *log_level, *log_format;
+	enum log_level log_level;
+	enum log_format log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
 	const char *http_token, *http_hosts;
@@ -84,6 +91,9 @@ bool settings_queue_equal(const struct queue_settings *a, const struct queue_set
 
 /* Reads KEY=VALUE lines of a .env file into the environment; what is set already stays. NULL, or one error line. */
 char *settings_env_file(const char *path);
+
+/* The file of a plugin: `plugin` itself when it is a path, else pgmqd-NAME-plugin.so in plugin_dir. Malloc'd. */
+char *settings_plugin_path(const struct settings *s, const char *plugin);
 
 /* Prints the sample file out of the tables, every option commented out at its default under its doc line. */
 void settings_print_sample(void);

@@ -92,7 +92,7 @@ struct child *child_new(enum stats_role role, struct proc_unit *unit, struct sta
 			q != NULL ? plan_plugin_name(q, plugin, sizeof plugin) : NULL);
 		if (s == NULL) {
 			log_error("more than %zu queue processes: put small queues into groups (group = NAME)",
-				stats->nslots);
+				stats->room);
 			child_free(c, stats);
 			return NULL;
 		}
@@ -151,7 +151,8 @@ static void child_set_pid(struct child *c, pid_t pid)
 }
 
 /* What the new process does: never returns. */
-static void __attribute__((noreturn)) child_main(struct child *c, const struct proc_env *common)
+static void __attribute__((noreturn))
+child_main(struct child *c, const struct proc_roles *roles, const struct proc_env *common)
 {
 	struct log_context context = { .process = child_role_name(c) };
 	struct proc_env env = *common;
@@ -167,11 +168,11 @@ static void __attribute__((noreturn)) child_main(struct child *c, const struct p
 	log_context_set(context);
 	switch (c->role) {
 	case ROLE_LISTENER:
-		exit(listener_main(&env));
+		exit(roles->listener(&env));
 	case ROLE_CONTROL:
-		exit(control_main(&env));
+		exit(roles->control(&env));
 	default:
-		exit(worker_main(&env));
+		exit(roles->worker(&env));
 	}
 }
 
@@ -224,7 +225,8 @@ static void child_failed(struct child *c, const char *how, const struct log_fiel
 }
 
 /* Forks, and counts a failed fork as a death. */
-void child_start(struct child *c, const struct proc_env *common, const int *keep, size_t nkeep, int64_t now)
+void child_start(struct child *c, const struct proc_roles *roles, const struct proc_env *common, const int *keep,
+	size_t nkeep, int64_t now)
 {
 	char how[128];
 	pid_t pid;
@@ -237,7 +239,7 @@ void child_start(struct child *c, const struct proc_env *common, const int *keep
 		atomic_fetch_add(&c->slot->restarts, 1);
 	pid = proc_fork(keep, nkeep);
 	if (pid == 0)
-		child_main(c, common);
+		child_main(c, roles, common);
 	if (pid == -1) {
 		snprintf(how, sizeof how, "could not be forked: %s", strerror(errno));
 		child_failed(c, how, NULL, now);
@@ -288,16 +290,17 @@ void child_retry_now(struct child *c, int64_t now)
 	c->start_at = now;
 }
 
-/* Sends another SIGTERM, which means "leave now", and leaves little time for that. */
+/* Says "leave now", and leaves little time for that. */
 void child_hurry(struct child *c, int64_t now, int64_t grace)
 {
-	if (c->phase == CHILD_STOPPING) {
-		(void)kill(c->pid, SIGTERM);
-		c->kill_at = now + grace;
-		c->hurry_at = 0;
-		c->again = false;
-	} else
+	if (c->phase != CHILD_STOPPING) {
 		child_stop(c, now, grace);
+		return;
+	}
+	(void)kill(c->pid, PROC_STOP_NOW);
+	c->kill_at = now + grace;
+	c->hurry_at = 0;
+	c->again = false;
 }
 
 /* "SIGSEGV". */
@@ -402,7 +405,7 @@ bool child_check(struct child *c, int64_t now, int64_t watchdog, int64_t awake_s
 	if (c->phase == CHILD_STOPPING) {
 		if (c->hurry_at != 0 && now >= c->hurry_at) {
 			c->hurry_at = 0;
-			(void)kill(c->pid, SIGTERM); /* its second one: drop everything */
+			(void)kill(c->pid, PROC_STOP_NOW);
 		}
 		if (now >= c->kill_at) {
 			log_warn("%s (process %d) has not left in time: killed", child_title(c, title, sizeof title),

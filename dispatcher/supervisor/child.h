@@ -23,7 +23,7 @@ struct child {
 	enum child_phase phase;
 	pid_t pid;
 	int64_t start_at, started_at, kill_at; /* CLOCK_MONOTONIC ms */
-	int64_t hurry_at;                      /* when one that drains is told a second time; 0: it is not */
+	int64_t hurry_at;                      /* when one that drains is told to leave now; 0: it is not */
 	bool again;                            /* stopping only to be started anew */
 	bool retired;                          /* a reload put another in its place */
 	bool killed;                           /* SIGKILL was sent */
@@ -39,13 +39,14 @@ struct child *child_new(enum stats_role role, struct proc_unit *unit, struct sta
 void child_free(struct child *c, struct stats *stats); /* one that does not run; frees its slots */
 
 /* Forks. In the new process this calls the role's main function and never returns. */
-void child_start(struct child *c, const struct proc_env *common, const int *keep, size_t nkeep, int64_t now);
+void child_start(struct child *c, const struct proc_roles *roles, const struct proc_env *common, const int *keep,
+	size_t nkeep, int64_t now);
 
 /* Asks it to leave, and has it killed after `grace` ms. One that does not run is gone at once; one that was asked
  * before, by settings that gave it longer, is hurried in time. */
 void child_stop(struct child *c, int64_t now, int64_t grace);
 
-/* The second asking: drop everything. */
+/* Says PROC_STOP_NOW: it gives back what it has and leaves. */
 void child_hurry(struct child *c, int64_t now, int64_t grace);
 
 /* As child_stop(), but it is started again as soon as it has left. */

@@ -11,10 +11,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#define FAMILY_GRACE_MS 2000 /* for listener and control process, who have nothing in hand */
+#define CHILDREN_GRACE_MS 2000 /* for listener and control process, who have nothing in hand */
 
 /* Appends a child. */
-static void family_add(struct family *f, struct child *c)
+static void children_add(struct children *f, struct child *c)
 {
 	struct child **p = &f->first;
 
@@ -24,25 +24,25 @@ static void family_add(struct family *f, struct child *c)
 }
 
 /* Makes the listener or the control process. */
-static int family_add_role(struct family *f, enum stats_role role, const char *name)
+static int children_add_role(struct children *f, enum stats_role role, const char *name)
 {
 	struct proc_unit unit = { .name = xstrdup(name), .wake = { -1, -1 } };
 	struct child *c = child_new(role, &unit, f->stats);
 
 	if (c == NULL)
 		return -1;
-	family_add(f, c);
+	children_add(f, c);
 	return 0;
 }
 
 /* Whether the settings want the control process. */
-static bool family_wants_control(const struct settings *s)
+static bool children_wants_control(const struct settings *s)
 {
 	return s->http_listen != NULL && *s->http_listen != '\0' && strcmp(s->http_listen, "off") != 0;
 }
 
 /* The child of a role that is there once; NULL: none. */
-static struct child *family_find_role(struct family *f, enum stats_role role)
+static struct child *children_find_role(struct children *f, enum stats_role role)
 {
 	struct child *c;
 
@@ -53,7 +53,7 @@ static struct child *family_find_role(struct family *f, enum stats_role role)
 }
 
 /* Makes all children of the first settings. */
-int family_init(struct family *f, struct settings *s, struct stats *stats)
+int children_init(struct children *f, struct settings *s, const struct proc_roles *roles, struct stats *stats)
 {
 	struct plan plan;
 	struct child *c;
@@ -62,6 +62,7 @@ int family_init(struct family *f, struct settings *s, struct stats *stats)
 
 	memset(f, 0, sizeof *f);
 	f->settings = s;
+	f->roles = roles;
 	f->stats = stats;
 	f->parent_pipe[0] = f->parent_pipe[1] = -1;
 	plan_make(&plan, s);
@@ -69,14 +70,14 @@ int family_init(struct family *f, struct settings *s, struct stats *stats)
 		log_error("no pipe: %s", strerror(errno));
 		goto out;
 	}
-	if (family_add_role(f, ROLE_LISTENER, "listener") == -1)
+	if (children_add_role(f, ROLE_LISTENER, "listener") == -1)
 		goto out;
 	for (i = 0; i < plan.nunits; i++) {
 		if ((c = child_new(ROLE_WORKER, &plan.units[i], stats)) == NULL)
 			goto out;
-		family_add(f, c);
+		children_add(f, c);
 	}
-	if (family_wants_control(s) && family_add_role(f, ROLE_CONTROL, "control") == -1)
+	if (children_wants_control(s) && children_add_role(f, ROLE_CONTROL, "control") == -1)
 		goto out;
 	result = 0;
 out:
@@ -85,7 +86,7 @@ out:
 }
 
 /* Frees the whole set, of which no process runs any more. */
-void family_free(struct family *f)
+void children_free(struct children *f)
 {
 	struct child *c;
 	int i;
@@ -102,7 +103,7 @@ void family_free(struct family *f)
 }
 
 /* The running (or waiting) worker that does what a unit asks for, or NULL. */
-static struct child *family_find_equal(struct family *f, const struct proc_unit *unit)
+static struct child *children_find_equal(struct children *f, const struct proc_unit *unit)
 {
 	struct child *c;
 
@@ -114,32 +115,32 @@ static struct child *family_find_equal(struct family *f, const struct proc_unit 
 }
 
 /* Puts a worker out of service; its slots stay until it has left. */
-static void family_retire(struct family *f, struct child *c, int64_t now)
+static void children_retire(struct children *f, struct child *c, int64_t now)
 {
 	size_t i;
 
 	c->retired = true;
 	for (i = 0; i < c->unit.nqueues; i++)
 		atomic_store(&c->unit.slots[i]->retired, 1);
-	child_stop(c, now, f->settings->drain_timeout + FAMILY_GRACE_MS);
+	child_stop(c, now, f->settings->drain_timeout + CHILDREN_GRACE_MS);
 	/* Its process has its own copy of the settings; ours are about to be freed, and it is never started again. */
 	free(c->unit.queues);
 	c->unit.queues = NULL;
 }
 
 /* Goes over to new settings, see children.h. */
-int family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_t now)
+int children_adopt(struct children *f, struct settings *s, struct plan *plan, int64_t now)
 {
-	bool same = plan_globals_equal(f->settings, s), had_control = family_find_role(f, ROLE_CONTROL) != NULL;
+	bool same = plan_globals_equal(f->settings, s), had_control = children_find_role(f, ROLE_CONTROL) != NULL;
 	struct child **keep = xcalloc(plan->nunits + 1, sizeof(struct child *)),
 		     **fresh = xcalloc(plan->nunits + 1, sizeof(struct child *)), *c;
-	size_t i, need = family_wants_control(s) && !had_control ? 1 : 0, nfresh = 0;
+	size_t i, need = children_wants_control(s) && !had_control ? 1 : 0, nfresh = 0;
 	const struct queue_settings **queues;
 	int result = -1;
 
 	/* Everything that can fail comes first: new children get their slots and pipes, but no process yet. */
 	for (i = 0; i < plan->nunits; i++)
-		if (!same || (keep[i] = family_find_equal(f, &plan->units[i])) == NULL)
+		if (!same || (keep[i] = children_find_equal(f, &plan->units[i])) == NULL)
 			need += plan->units[i].nqueues;
 	if (need > stats_free_slots(f->stats)) {
 		log_error(
@@ -157,7 +158,7 @@ int family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_
 		if (c->role != ROLE_WORKER || c->retired)
 			continue;
 		if (i == plan->nunits) {
-			family_retire(f, c, now);
+			children_retire(f, c, now);
 			continue;
 		}
 		/* Its process reads its own copy of the old settings; here the same queues are pointed to in the new
@@ -169,20 +170,20 @@ int family_adopt(struct family *f, struct settings *s, struct plan *plan, int64_
 	}
 	for (i = 0; i < nfresh; i++) {
 		fresh[i]->start_at = now;
-		family_add(f, fresh[i]);
+		children_add(f, fresh[i]);
 	}
 	settings_free(f->settings);
 	f->settings = s;
 	s = NULL;
-	if ((c = family_find_role(f, ROLE_LISTENER)) != NULL)
-		child_restart(c, now, FAMILY_GRACE_MS);
-	if ((c = family_find_role(f, ROLE_CONTROL)) != NULL) {
-		if (family_wants_control(f->settings))
-			child_restart(c, now, FAMILY_GRACE_MS);
+	if ((c = children_find_role(f, ROLE_LISTENER)) != NULL)
+		child_restart(c, now, CHILDREN_GRACE_MS);
+	if ((c = children_find_role(f, ROLE_CONTROL)) != NULL) {
+		if (children_wants_control(f->settings))
+			child_restart(c, now, CHILDREN_GRACE_MS);
 		else
-			child_stop(c, now, FAMILY_GRACE_MS);
-	} else if (family_wants_control(f->settings))
-		(void)family_add_role(f, ROLE_CONTROL, "control");
+			child_stop(c, now, CHILDREN_GRACE_MS);
+	} else if (children_wants_control(f->settings))
+		(void)children_add_role(f, ROLE_CONTROL, "control");
 	nfresh = 0;
 	result = 0;
 out:
@@ -198,9 +199,9 @@ out:
 
 /* The units of all workers in service, for the listener and the control process; malloc'd, the units themselves are
  * shared. */
-static struct proc_unit *family_units(const struct family *f, size_t *n)
+static struct proc_unit *children_units(const struct children *f, size_t *n)
 {
-	struct proc_unit *units = xcalloc(family_workers(f, false) + 1, sizeof *units);
+	struct proc_unit *units = xcalloc(children_workers(f, false) + 1, sizeof *units);
 	const struct child *c;
 
 	*n = 0;
@@ -211,10 +212,10 @@ static struct proc_unit *family_units(const struct family *f, size_t *n)
 }
 
 /* Starts one child with the descriptors that its role needs. */
-static void family_start(struct family *f, struct child *c, int64_t now)
+static void children_start(struct children *f, struct child *c, int64_t now)
 {
 	struct proc_env env = { .settings = f->settings, .stats = f->stats, .parent_fd = f->parent_pipe[0] };
-	struct proc_unit *units = family_units(f, &env.nunits);
+	struct proc_unit *units = children_units(f, &env.nunits);
 	int *keep = xcalloc(env.nunits + 2, sizeof *keep);
 	size_t i, n = 0;
 
@@ -225,23 +226,23 @@ static void family_start(struct family *f, struct child *c, int64_t now)
 	else if (c->role == ROLE_LISTENER)
 		for (i = 0; i < env.nunits; i++)
 			keep[n++] = units[i].wake[1];
-	child_start(c, &env, keep, n, now);
+	child_start(c, f->roles, &env, keep, n, now);
 	free(keep);
 	free(units);
 }
 
 /* Starts whose time has come. */
-void family_start_due(struct family *f, int64_t now)
+void children_start_due(struct children *f, int64_t now)
 {
 	struct child *c;
 
 	for (c = f->first; c != NULL; c = c->next)
 		if (c->phase == CHILD_WAITING && c->start_at <= now)
-			family_start(f, c, now);
+			children_start(f, c, now);
 }
 
 /* Looks after each child. */
-size_t family_check(struct family *f, int64_t now, int64_t awake_since)
+size_t children_check(struct children *f, int64_t now, int64_t awake_since)
 {
 	struct child **p = &f->first, *c;
 	size_t killed = 0;
@@ -259,7 +260,7 @@ size_t family_check(struct family *f, int64_t now, int64_t awake_since)
 }
 
 /* Hands the end of a process to its child. */
-bool family_reaped(struct family *f, pid_t pid, int status, int64_t now)
+bool children_reaped(struct children *f, pid_t pid, int status, int64_t now)
 {
 	struct child *c;
 
@@ -272,7 +273,7 @@ bool family_reaped(struct family *f, pid_t pid, int status, int64_t now)
 }
 
 /* Tells all workers to drain. */
-void family_stop_workers(struct family *f, int64_t now, int64_t grace)
+void children_stop_workers(struct children *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -282,7 +283,7 @@ void family_stop_workers(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Tells listener and control process to leave. */
-void family_stop_others(struct family *f, int64_t now, int64_t grace)
+void children_stop_others(struct children *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -292,7 +293,7 @@ void family_stop_others(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Tells everyone to leave now. */
-void family_hurry(struct family *f, int64_t now, int64_t grace)
+void children_hurry(struct children *f, int64_t now, int64_t grace)
 {
 	struct child *c;
 
@@ -301,7 +302,7 @@ void family_hurry(struct family *f, int64_t now, int64_t grace)
 }
 
 /* Counts the processes. */
-size_t family_running(const struct family *f, bool workers_only)
+size_t children_running(const struct children *f, bool workers_only)
 {
 	const struct child *c;
 	size_t n = 0;
@@ -313,7 +314,7 @@ size_t family_running(const struct family *f, bool workers_only)
 }
 
 /* Whether there is no child left to wait for. */
-bool family_settled(const struct family *f)
+bool children_settled(const struct children *f)
 {
 	const struct child *c;
 
@@ -324,7 +325,7 @@ bool family_settled(const struct family *f)
 }
 
 /* Names those who are not ready, and why, as far as they said. */
-void family_report_unready(const struct family *f)
+void children_report_unready(const struct children *f)
 {
 	const struct child *c;
 	char title[128], error[256];
@@ -339,7 +340,7 @@ void family_report_unready(const struct family *f)
 }
 
 /* Counts the workers in service. */
-size_t family_workers(const struct family *f, bool ready)
+size_t children_workers(const struct children *f, bool ready)
 {
 	const struct child *c;
 	size_t n = 0;
@@ -351,7 +352,7 @@ size_t family_workers(const struct family *f, bool ready)
 }
 
 /* Whether everyone who runs gives signs of life. */
-bool family_beats(const struct family *f, int64_t now, int64_t limit)
+bool children_beats(const struct children *f, int64_t now, int64_t limit)
 {
 	const struct child *c;
 
@@ -362,7 +363,7 @@ bool family_beats(const struct family *f, int64_t now, int64_t limit)
 }
 
 /* When something is due. */
-int64_t family_next(const struct family *f)
+int64_t children_next(const struct children *f)
 {
 	const struct child *c;
 	int64_t next = INT64_MAX;

@@ -47,23 +47,15 @@ static uint64_t plan_templates(const struct settings *s)
 	return plan_tree_hash;
 }
 
-/* What stands for a queue's plugin file; 0 when there is none (the worker will say so). */
+/* Stands for a queue's plugin file; 0 when there is none (the worker will say so). */
 static uint64_t plan_plugin_file(const struct settings *s, const struct queue_settings *q)
 {
-	char path[PATH_MAX];
+	char *path = settings_plugin_path(s, q->plugin);
 	struct stat st;
-	int n;
+	uint64_t hash = stat(path, &st) == 0 ? plan_hash_stat(HASH_START, &st) : 0;
 
-	if (q->plugin == NULL)
-		return 0;
-	if (q->plugin[0] == '/')
-		n = snprintf(path, sizeof path, "%s", q->plugin);
-	else
-		n = snprintf(path, sizeof path, "%s/pgmqd-%s-plugin.so", s->plugin_dir != NULL ? s->plugin_dir : "",
-			q->plugin);
-	if (n < 0 || (size_t)n >= sizeof path || stat(path, &st) == -1)
-		return 0;
-	return plan_hash_stat(HASH_START, &st);
+	free(path);
+	return hash;
 }
 
 /* "email" for email as well as for /opt/x/pgmqd-email-plugin.so. */
@@ -195,22 +187,13 @@ bool plan_unit_equal(const struct proc_unit *a, const struct proc_unit *b)
 	return true;
 }
 
-/* Compares two texts of which either may be missing. */
-static bool plan_text_equal(const char *a, const char *b)
-{
-	return strcmp(a != NULL ? a : "", b != NULL ? b : "") == 0;
-}
-
-/* Compares the global settings; where HTTP listens and where the SQL files are is nothing to a worker. */
+/* Compares the global settings that workers read. */
 bool plan_globals_equal(const struct settings *a, const struct settings *b)
 {
-	return plan_text_equal(a->database, b->database) && plan_text_equal(a->channel, b->channel) &&
-	       plan_text_equal(a->log_level, b->log_level) && plan_text_equal(a->log_format, b->log_format) &&
-	       plan_text_equal(a->plugin_dir, b->plugin_dir) && plan_text_equal(a->template_dir, b->template_dir) &&
-	       plan_text_equal(a->default_lang, b->default_lang) && a->fallback_poll == b->fallback_poll &&
-	       a->shared_poll == b->shared_poll && a->require_notify == b->require_notify &&
-	       a->poll_when_deaf == b->poll_when_deaf && a->drain_timeout == b->drain_timeout &&
-	       a->watchdog == b->watchdog;
+	for (const struct pgmqd_option *row = settings_global_options; row->name; row++)
+		if (!(row->type & (OPTION_RELOADS | OPTION_NEEDS_RESTART)) && !option_equal(row, a, b))
+			return false;
+	return true;
 }
 
 /* Lists a unit's queues. */

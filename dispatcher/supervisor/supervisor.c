@@ -8,6 +8,7 @@
 #include "supervisor/supervisor.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,8 +19,7 @@
 #include <unistd.h>
 
 #define SUPERVISOR_SLOTS                                                                                               \
-	1024 /* processes and queues; unused ones cost address space only, and a reload needs the double for a while   \
-	      */
+	16384 /* processes and queues; unused ones cost address space only, a reload needs the double for a while */
 #define SUPERVISOR_TICK_MS 1000 /* the only wake-up when nothing happens */
 #define SUPERVISOR_SETTLE_MS 20 /* between looks while children come up */
 #define SUPERVISOR_SETTLE_MAX_MS 5000
@@ -31,7 +31,7 @@
 enum supervisor_phase { PHASE_RUNNING, PHASE_STOP_WORKERS, PHASE_STOP_OTHERS, PHASE_DONE };
 
 struct supervisor {
-	struct family family;
+	struct children children;
 	struct stats *stats;
 	struct stats_slot *slot;
 	enum supervisor_phase phase;
@@ -50,43 +50,53 @@ struct supervisor {
 	size_t told_ready, told_workers;  /* what STATUS said last */
 };
 
-/* Set by the handlers; the loop compares. */
+/* Set by the handlers; the loop compares. A byte in the pipe ends the loop's sleep. Signals are blocked nowhere: two of
+ * a kind that wait for their turn would be one. */
 static volatile sig_atomic_t supervisor_terms, supervisor_hup, supervisor_chld;
+static int supervisor_pipe[2] = { -1, -1 };
 
-/* Notes a signal; ppoll() returns because of it. */
+/* Notes a signal. */
 static void supervisor_signal(int sig)
 {
+	int saved = errno;
+
 	if (sig == SIGTERM || sig == SIGINT)
 		supervisor_terms++;
 	else if (sig == SIGHUP)
 		supervisor_hup = 1;
 	else
 		supervisor_chld = 1;
+	(void)!write(supervisor_pipe[1], "", 1); /* a full pipe ends the sleep as well */
+	errno = saved;
 }
 
-/* Installs the handlers and blocks their signals, but for the time inside ppoll(), whose mask goes to *during. */
-static void supervisor_signals(sigset_t *during)
+/* Installs the handlers. false: no pipe, which was logged. */
+static bool supervisor_signals(void)
 {
 	static const int handled[] = { SIGTERM, SIGINT, SIGHUP, SIGCHLD }, ignored[] = { SIGPIPE, SIGUSR1, SIGUSR2 };
 	struct sigaction sa;
-	sigset_t block;
+	sigset_t open;
 	size_t i;
 
-	memset(&sa, 0, sizeof sa);
-	sigfillset(&sa.sa_mask);
-	sigemptyset(&block);
-	for (i = 0; i < sizeof handled / sizeof handled[0]; i++)
-		sigaddset(&block, handled[i]);
-	sigprocmask(SIG_BLOCK, &block, during);
-	sa.sa_handler = supervisor_signal;
-	sa.sa_flags = SA_NOCLDSTOP;
-	for (i = 0; i < sizeof handled / sizeof handled[0]; i++) {
-		sigdelset(during, handled[i]); /* whoever started us may have had it blocked */
-		sigaction(handled[i], &sa, NULL);
+	if (pipe2(supervisor_pipe, O_CLOEXEC | O_NONBLOCK) == -1) {
+		log_error("no pipe: %s", strerror(errno));
+		return false;
 	}
+	memset(&sa, 0, sizeof sa);
+	sigemptyset(&open);
+	sigemptyset(&sa.sa_mask);
 	sa.sa_handler = SIG_IGN;
 	for (i = 0; i < sizeof ignored / sizeof ignored[0]; i++)
 		sigaction(ignored[i], &sa, NULL);
+	sa.sa_handler = supervisor_signal;
+	sa.sa_flags = SA_NOCLDSTOP | SA_RESTART;
+	for (i = 0; i < sizeof handled / sizeof handled[0]; i++) {
+		sigaction(handled[i], &sa, NULL);
+		sigaddset(&open, handled[i]);
+	}
+	/* The parent, or proc_hold_signals(), may have blocked them: those that came meanwhile arrive now. */
+	sigprocmask(SIG_UNBLOCK, &open, NULL);
+	return true;
 }
 
 /* Logs each line of a text as an error. */
@@ -102,7 +112,7 @@ static void supervisor_log_lines(char *text)
 /* Tells systemd how many workers are ready, when that has changed. */
 static void supervisor_status(struct supervisor *sup, const char *prefix)
 {
-	size_t ready = family_workers(&sup->family, true), all = family_workers(&sup->family, false);
+	size_t ready = children_workers(&sup->children, true), all = children_workers(&sup->children, false);
 
 	if (*prefix == '\0' && ready == sup->told_ready && all == sup->told_workers)
 		return;
@@ -127,11 +137,11 @@ static void supervisor_settle(struct supervisor *sup)
 	size_t ready, all;
 	char prefix[64];
 
-	if (sup->settling == NULL || (!family_settled(&sup->family) && sup->now < sup->settle_until))
+	if (sup->settling == NULL || (!children_settled(&sup->children) && sup->now < sup->settle_until))
 		return;
-	family_report_unready(&sup->family);
-	ready = family_workers(&sup->family, true);
-	all = family_workers(&sup->family, false);
+	children_report_unready(&sup->children);
+	ready = children_workers(&sup->children, true);
+	all = children_workers(&sup->children, false);
 	fields[0] = LOG_INT("start_ms", sup->now - sup->settle_from);
 	fields[1] = LOG_INT("workers", all);
 	fields[2] = LOG_INT("retrying", all - ready);
@@ -161,9 +171,9 @@ static void supervisor_reload_begin(struct supervisor *sup)
 {
 	char *errors = NULL;
 
-	log_info("reloading %s", sup->family.settings->path);
+	log_info("reloading %s", sup->children.settings->path);
 	(void)sdnotify_send("RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_monotonic_us());
-	sup->next = settings_load(sup->family.settings->path, &errors);
+	sup->next = settings_load(sup->children.settings->path, &errors);
 	if (sup->next == NULL) {
 		if (errors != NULL)
 			supervisor_log_lines(errors);
@@ -175,7 +185,7 @@ static void supervisor_reload_begin(struct supervisor *sup)
 	sup->check_pid = proc_fork(NULL, 0);
 	if (sup->check_pid == 0) {
 		proc_set_title("pgmqd: checking settings");
-		exit(check_main(sup->next));
+		exit(sup->children.roles->check(sup->next));
 	}
 	if (sup->check_pid == -1) {
 		log_error("cannot fork: %s", strerror(errno));
@@ -184,6 +194,15 @@ static void supervisor_reload_begin(struct supervisor *sup)
 		return;
 	}
 	sup->check_until = sup->now + SUPERVISOR_CHECK_MS;
+}
+
+/* Says which of the new settings are not in force before pgmqd itself is started anew. */
+static void supervisor_report_restart(const struct settings *old, const struct settings *s)
+{
+	for (const struct pgmqd_option *row = settings_global_options; row->name; row++)
+		if ((row->type & OPTION_NEEDS_RESTART) && !option_equal(row, old, s))
+			log_warn("%s:%u: %s has changed, and takes effect only when pgmqd is restarted", s->path,
+				s->lines[row - settings_global_options], row->name);
 }
 
 /* Second half: the check is over. */
@@ -205,16 +224,15 @@ static void supervisor_reload_end(struct supervisor *sup, int status)
 		supervisor_reload_refused(sup);
 		return;
 	}
+	supervisor_report_restart(sup->children.settings, s);
 	plan_make(&plan, s);
 	sup->next = NULL; /* the family's now, whatever it says */
-	if (family_adopt(&sup->family, s, &plan, sup->now) == -1) {
+	if (children_adopt(&sup->children, s, &plan, sup->now) == -1) {
 		supervisor_reload_refused(sup);
 		return;
 	}
-	s = sup->family.settings;
-	if (log_level_parse(s->log_level) != -1)
-		log_setup((enum log_level)log_level_parse(s->log_level),
-			strcmp(s->log_format, "json") == 0 ? LOG_FORMAT_JSON : LOG_FORMAT_TEXT);
+	s = sup->children.settings;
+	log_setup(s->log_level, s->log_format);
 	atomic_fetch_add(&sup->stats->generation, 1);
 	/* A reload before the first "ready" is part of the start. */
 	supervisor_settle_begin(sup, sup->settling != NULL ? sup->settling : "reloaded");
@@ -230,13 +248,13 @@ static void supervisor_reap(struct supervisor *sup)
 		if (pid == sup->check_pid)
 			supervisor_reload_end(sup, status);
 		else
-			(void)family_reaped(&sup->family, pid, status, sup->now);
+			(void)children_reaped(&sup->children, pid, status, sup->now);
 }
 
 /* First SIGTERM or SIGINT: workers drain. */
 static void supervisor_stop(struct supervisor *sup)
 {
-	int64_t drain = sup->family.settings->drain_timeout;
+	int64_t drain = sup->children.settings->drain_timeout;
 
 	sup->phase = PHASE_STOP_WORKERS;
 	sup->settling = NULL;
@@ -246,24 +264,24 @@ static void supervisor_stop(struct supervisor *sup)
 	stats_state(sup->slot, STATE_DRAINING);
 	if (sup->check_pid > 0)
 		(void)kill(sup->check_pid, SIGKILL);
-	family_stop_workers(&sup->family, sup->now, drain + SUPERVISOR_DRAIN_GRACE_MS);
+	children_stop_workers(&sup->children, sup->now, drain + SUPERVISOR_DRAIN_GRACE_MS);
 }
 
 /* Second one: everything leaves now. */
 static void supervisor_hurry(struct supervisor *sup)
 {
 	log_warn("stopping at once: what is in hand is given back or claimed again when its time is up");
-	family_hurry(&sup->family, sup->now, SUPERVISOR_HURRY_MS);
+	children_hurry(&sup->children, sup->now, SUPERVISOR_HURRY_MS);
 }
 
 /* Goes through the stages of stopping: the listener and the control process leave when the last worker has. */
 static void supervisor_stop_advance(struct supervisor *sup)
 {
-	if (sup->phase == PHASE_STOP_WORKERS && family_running(&sup->family, true) == 0) {
+	if (sup->phase == PHASE_STOP_WORKERS && children_running(&sup->children, true) == 0) {
 		sup->phase = PHASE_STOP_OTHERS;
-		family_stop_others(&sup->family, sup->now, SUPERVISOR_DRAIN_GRACE_MS);
+		children_stop_others(&sup->children, sup->now, SUPERVISOR_DRAIN_GRACE_MS);
 	}
-	if (sup->phase == PHASE_STOP_OTHERS && family_running(&sup->family, false) == 0 && sup->check_pid == 0)
+	if (sup->phase == PHASE_STOP_OTHERS && children_running(&sup->children, false) == 0 && sup->check_pid == 0)
 		sup->phase = PHASE_DONE;
 }
 
@@ -292,7 +310,7 @@ static void supervisor_handle_signals(struct supervisor *sup, int *terms_seen)
 /* What is done once a second. */
 static void supervisor_tick(struct supervisor *sup)
 {
-	int64_t limit = sup->family.settings->watchdog > 0 ? sup->family.settings->watchdog : sup->watchdog_ms;
+	int64_t limit = sup->children.settings->watchdog > 0 ? sup->children.settings->watchdog : sup->watchdog_ms;
 
 	if (sup->now >= sup->tick_at) {
 		sup->tick_at = sup->now + SUPERVISOR_TICK_MS;
@@ -309,7 +327,7 @@ static void supervisor_tick(struct supervisor *sup)
 	if (sup->watchdog_ms > 0 && sup->now >= sup->watchdog_at) {
 		/* A child that hangs is killed by us first; only when that does not help is systemd left to wait in
 		 * vain. */
-		if (family_beats(&sup->family, sup->now, limit + SUPERVISOR_STALL_MS)) {
+		if (children_beats(&sup->children, sup->now, limit + SUPERVISOR_STALL_MS)) {
 			(void)sdnotify_send("WATCHDOG=1");
 			sup->watchdog_at = sup->now + sup->watchdog_ms / 2;
 		} else
@@ -318,10 +336,10 @@ static void supervisor_tick(struct supervisor *sup)
 }
 
 /* Sleeps until something is due or a signal comes. */
-static void supervisor_sleep(struct supervisor *sup, const sigset_t *during)
+static void supervisor_sleep(struct supervisor *sup)
 {
-	int64_t due = sup->tick_at, next = family_next(&sup->family);
-	struct timespec ts;
+	int64_t due = sup->tick_at, next = children_next(&sup->children);
+	struct pollfd p = { .fd = supervisor_pipe[0], .events = POLLIN };
 
 	if (next < due)
 		due = next;
@@ -334,40 +352,40 @@ static void supervisor_sleep(struct supervisor *sup, const sigset_t *during)
 	due -= clock_monotonic_ms();
 	if (due < 0)
 		due = 0;
-	ts.tv_sec = (time_t)(due / 1000);
-	ts.tv_nsec = (long)(due % 1000) * 1000000;
-	(void)ppoll(NULL, 0, &ts, during); /* EINTR is what signals are waited for with */
+	(void)poll(&p, 1, (int)due);
 }
 
 /* The loop. */
-static void supervisor_loop(struct supervisor *sup, const sigset_t *during)
+static void supervisor_loop(struct supervisor *sup)
 {
+	char noted[64];
 	int terms_seen = 0;
 	int64_t before = sup->now;
 
 	while (sup->phase != PHASE_DONE) {
+		while (read(supervisor_pipe[0], noted, sizeof noted) > 0)
+			;
 		sup->now = clock_monotonic_ms();
 		if (sup->now - before > SUPERVISOR_STALL_MS)
 			sup->awake_since = sup->now;
 		before = sup->now;
 		supervisor_handle_signals(sup, &terms_seen);
-		if (family_check(&sup->family, sup->now, sup->awake_since) > 0)
+		if (children_check(&sup->children, sup->now, sup->awake_since) > 0)
 			sup->killed = true;
 		if (sup->phase == PHASE_RUNNING)
-			family_start_due(&sup->family, sup->now);
+			children_start_due(&sup->children, sup->now);
 		supervisor_settle(sup);
 		supervisor_stop_advance(sup);
 		supervisor_tick(sup);
 		if (sup->phase != PHASE_DONE)
-			supervisor_sleep(sup, during);
+			supervisor_sleep(sup);
 	}
 }
 
 /* Runs pgmqd until SIGTERM or SIGINT. */
-int supervisor_run(struct settings *s)
+int supervisor_run(struct settings *s, const struct proc_roles *roles)
 {
 	struct supervisor sup;
-	sigset_t during;
 	int status = PROC_EXIT_CONFIG;
 
 	memset(&sup, 0, sizeof sup);
@@ -376,7 +394,10 @@ int supervisor_run(struct settings *s)
 	proc_set_title("pgmqd: supervisor");
 	log_context_set((struct log_context){ .process = "supervisor" });
 	sdnotify_init();
-	supervisor_signals(&during);
+	if (!supervisor_signals()) {
+		settings_free(s);
+		return status;
+	}
 	sup.stats = stats_create(SUPERVISOR_SLOTS);
 	sup.slot = stats_take(sup.stats, ROLE_SUPERVISOR, "supervisor", NULL, NULL);
 	atomic_store(&sup.slot->pid, (int)getpid());
@@ -384,12 +405,12 @@ int supervisor_run(struct settings *s)
 	atomic_store(&sup.slot->started_ms, sup.now);
 	sup.watchdog_ms = sdnotify_watchdog_ms();
 	sup.watchdog_at = sup.now;
-	if (family_init(&sup.family, s, sup.stats) == 0) {
+	if (children_init(&sup.children, s, roles, sup.stats) == 0) {
 		supervisor_settle_begin(&sup, "ready");
-		supervisor_loop(&sup, &during);
+		supervisor_loop(&sup);
 		log_info("stopped after %lld ms", (long long)(clock_monotonic_ms() - sup.stop_at));
 		status = sup.killed ? PROC_EXIT_RESTART : PROC_EXIT_OK;
 	}
-	family_free(&sup.family);
+	children_free(&sup.children);
 	return status;
 }

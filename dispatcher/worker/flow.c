@@ -506,7 +506,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		.log = &f->log };
 	f->queue = queue;
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
-	f->notify = wakeup_mode(qs->notify);
+	f->notify = qs->notify;
 	f->due = evtimer_new(base, wakeup_due, f);
 	f->poll = evtimer_new(base, wakeup_poll, f);
 	f->busy = evtimer_new(base, wakeup_busy, f);

@@ -14,8 +14,6 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
-/* How the worker and the producers agree on when to notify; see wakeup.c. */
-enum notify_mode { NOTIFY_ADAPTIVE = 0, NOTIFY_PLAIN, NOTIFY_OFF };
 /* Why and when the worker looks; `us` 0: there was no reason yet. */
 enum wake_cause { WOKE_OTHER = 0, WOKE_NOTIFY, WOKE_DUE, WOKE_POLL };
 struct wake {
@@ -118,7 +116,6 @@ void wakeup_no_room(struct flow *f);
 void wakeup_release(struct flow *f);
 void wakeup_up(struct flow *f);
 void wakeup_down(struct flow *f);
-enum notify_mode wakeup_mode(const char *text);
 void hold_ask(struct flow *f); /* pause.c: asks whether an operator has paused the queue; then the flow is ready */
 void flow_show(struct flow *f);
 void flow_reprobe(struct flow *f);

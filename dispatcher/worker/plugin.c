@@ -24,11 +24,6 @@
 #define DESCRIPTOR_MIN offsetof(struct pgmqd_plugin, stop) + sizeof(void (*)(void *))
 #define OPTION_MIN sizeof(struct pgmqd_option)
 
-char *plugin_path(const struct settings *s, const char *name)
-{
-	return name[0] == '/' ? xstrdup(name) : xasprintf("%s/pgmqd-%s-plugin.so", s->plugin_dir, name);
-}
-
 /* NULL, or who else could change this file or directory. */
 static const char *writable_by(const struct stat *st)
 {
@@ -141,7 +136,7 @@ struct plugin *plugin_open(const struct settings *s, const char *name, char **er
 {
 	struct plugin *p = xcalloc(1, sizeof(*p));
 
-	p->path = plugin_path(s, name);
+	p->path = settings_plugin_path(s, name);
 	if ((*error = open_object(p, name)) != NULL) {
 		plugin_free(p);
 		return NULL;

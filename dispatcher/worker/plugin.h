@@ -20,9 +20,6 @@ struct plugin *plugin_load(const struct settings *s, const struct queue_settings
 struct plugin *plugin_open(const struct settings *s, const char *name, char **error);
 void plugin_free(struct plugin *p); /* the handle and the strings; the object stays mapped */
 
-/* The file of a plugin by name, or the absolute path that was given. Malloc'd. */
-char *plugin_path(const struct settings *s, const char *name);
-
 /* For `pgmqd run --check`: loads in this process. 0, or -1 and *errors. */
 int plugin_check(const struct settings *s, const struct queue_settings *q, char **errors);
 

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "process/proc.h"
 #include "worker/plugin.h"
+#include "worker/plugin_check.h"
 
 #include <errno.h>
 #include <stdlib.h>

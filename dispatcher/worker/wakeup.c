@@ -66,7 +66,7 @@ void wakeup_poll_arm(struct flow *f)
 /* Outcomes are on their way: with groups, the messages that come after them may be claimed by a look behind. */
 void wakeup_next(struct flow *f)
 {
-	if (strcmp(f->qs->ordered, "group") != 0)
+	if (f->qs->ordered != ORDERED_GROUP)
 		return;
 	f->look_again = f->look_again || f->looking;
 	f->look_wanted = f->look_wanted || !f->looking;
@@ -301,9 +301,4 @@ void wakeup_down(struct flow *f)
 	evtimer_del(f->due);
 	evtimer_del(f->poll);
 	evtimer_del(f->busy);
-}
-
-enum notify_mode wakeup_mode(const char *text)
-{
-	return strcmp(text, "plain") == 0 ? NOTIFY_PLAIN : strcmp(text, "off") == 0 ? NOTIFY_OFF : NOTIFY_ADAPTIVE;
 }

@@ -14,6 +14,7 @@
 #include "worker/flow.h"
 #include "worker/plugin.h"
 #include "worker/transfer.h"
+#include "worker/worker.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -35,7 +36,7 @@ struct worker {
 	struct template_set *templates;
 	struct flow **flows;
 	size_t nflows;
-	struct event *wake, *parent, *term, *intr, *hup, *beat, *drain;
+	struct event *wake, *parent, *term, *now, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
 	int64_t beat_us;   /* when the last sign of life was given */
 	int status;        /* to leave with */
@@ -99,14 +100,11 @@ static void worker_drain_over(evutil_socket_t fd, short what, void *arg)
 	loop_timer(w->drain, GIVE_UP_MS);
 }
 
-/* Claims nothing more, finishes what runs, leaves. A second call leaves at once. */
+/* Claims nothing more, finishes what runs, leaves. */
 static void worker_drain(struct worker *w)
 {
-	if (w->draining) {
-		w->gave_up = false;
-		worker_drain_over(-1, 0, w);
+	if (w->draining)
 		return;
-	}
 	w->draining = true;
 	if (worker_in_hand(w))
 		log_info("draining: messages in hand: %u", worker_in_hand(w));
@@ -118,11 +116,22 @@ static void worker_drain(struct worker *w)
 	}
 }
 
-/* SIGTERM or SIGINT. */
-static void worker_signal(evutil_socket_t fd, short what, void *arg)
+/* SIGTERM. SIGINT is the supervisor's: a terminal sends it to the whole group. */
+static void worker_term(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	worker_drain(arg);
+}
+
+/* PROC_STOP_NOW: gives back what runs, and leaves. */
+static void worker_stop_now(evutil_socket_t fd, short what, void *arg)
+{
+	struct worker *w = arg;
+
+	(void)fd, (void)what;
+	worker_drain(w);
+	w->gave_up = false;
+	worker_drain_over(-1, 0, w);
 }
 
 /* SIGHUP: something outside was mended, perhaps: templates are read anew, and paused queues try at once. */
@@ -301,7 +310,7 @@ static struct event *worker_event(struct worker *w, evutil_socket_t fd, short wh
 /* Frees everything, so that leak checkers see only leaks. */
 static void worker_free(struct worker *w)
 {
-	struct event *events[] = { w->wake, w->parent, w->term, w->intr, w->hup, w->beat, w->drain };
+	struct event *events[] = { w->wake, w->parent, w->term, w->now, w->hup, w->beat, w->drain };
 
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_down(w->flows[i]); /* nothing is sent any more */
@@ -341,8 +350,8 @@ int worker_main(const struct proc_env *env)
 	w.http = http_new(w.base);
 	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);
 	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
-	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_signal);
-	w.intr = worker_event(&w, SIGINT, EV_SIGNAL, worker_signal);
+	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_term);
+	w.now = worker_event(&w, PROC_STOP_NOW, EV_SIGNAL, worker_stop_now);
 	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);

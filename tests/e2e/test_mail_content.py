@@ -333,7 +333,7 @@ def test_line_of_a_sent_mail(started):
 def test_manual_page_has_every_option():
     page = (SRCDIR / "plugins/email/pgmqd-email.7").read_text(encoding="utf-8")
     source = (SRCDIR / "plugins/email/options.c").read_text(encoding="utf-8")
-    rows = re.findall(r'\{\s*"(\w+)",\s*PGMQD_\w+,\s*(\d),\s*AT\(\w+\),\s*(NULL|"[^"]*"),\s*"[^"]*",\s*(NULL|"\w+")', source)
+    rows = re.findall(r'\{\s*"(\w+)",\s*PGMQD_\w+,\s*(\d),\s*AT\(\w+\),\s*(NULL|"[^"]*"),\s*(?:"[^"]*"\s*)+,\s*(NULL|"\w+")', source)
     heads = dict(re.findall(r"^\.It Cm (\w+) Pq (.*)$", page, re.M))
     assert len(rows) == source.count("PGMQD_") - source.count("PGMQD_REGISTER") and set(heads) == {row[0] for row in rows}
     for name, required, default, env in rows:

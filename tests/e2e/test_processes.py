@@ -11,6 +11,7 @@ import subprocess
 
 import pytest
 
+from lib.daemon import clean_environment, command_line, conf
 from lib.httpclient import Http, free_port
 from lib.paths import TIMEOUT, make_temp_dir
 from lib.rig import email_queue
@@ -119,6 +120,44 @@ def test_second_sigterm_does_not_wait(rig):
     assert daemon.wait(TIMEOUT) == 0
     gate.release()
     assert [row["msg_id"] for row in rig.rows("q_email_queue")] == [msg_id]
+
+
+def test_interrupt_from_a_terminal(rig, http_port):
+    """^C goes to the whole process group: the supervisor stops all in order, and starts nothing anew."""
+    gate = rig.catcher.hold("DATA")
+    start_with_http(rig, http_port)
+    daemon = rig.daemon
+    msg_id = rig.send("held@example.test")
+    gate.wait_held()
+    children = processes(daemon)
+    for pid in children.values():
+        os.kill(pid, signal.SIGINT)
+    daemon.process.send_signal(signal.SIGINT)
+    daemon.wait_log("stopping")
+    gate.release()
+    daemon.wait_settled(msg_id=msg_id, outcome="done")
+    assert daemon.wait() == 0
+    wait_gone(children.values())
+    assert not [r for r in daemon.records() if r.get("level") in ("warn", "error") and "config" not in r.get("text", "")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes PID namespaces")
+def test_first_process_of_a_container_is_stopped_while_it_starts(rig, tmp_path):
+    """The kernel drops a signal that PID 1 neither handles nor blocks. A settings file that is a pipe holds the start up."""
+    fifo = str(tmp_path / "pgmqd.conf")
+    os.mkfifo(fifo, 0o600)
+    process = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *command_line("run", "-c", fifo)],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=clean_environment())
+    try:
+        with open(fifo, "w", encoding="utf-8") as f:  # opens when pgmqd does
+            with open(f"/proc/{process.pid}/task/{process.pid}/children", encoding="ascii") as children:
+                os.kill(int(children.read().split()[0]), signal.SIGTERM)
+            f.write(conf(rig.login, {"email_queue": NULL}))
+        said, _ = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0 and b"stopped after" in said, said
+    finally:
+        process.kill()
+        process.communicate()
 
 
 # ---- reload ----

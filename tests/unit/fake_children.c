@@ -15,7 +15,7 @@
 
 static volatile sig_atomic_t terms;
 
-/* Counts SIGTERMs. */
+/* Counts SIGTERM and PROC_STOP_NOW. */
 static void on_term(int sig)
 {
 	(void)sig;
@@ -39,7 +39,7 @@ static int open_fds(void)
 	return n;
 }
 
-/* Lives until SIGTERM number `enough` or the end of the supervisor; wake words are logged. */
+/* Lives until the `enough`-th of SIGTERM and PROC_STOP_NOW or the end of the supervisor; wake words are logged. */
 static int live(const struct proc_env *env, int enough)
 {
 	struct pollfd p[2] = { { .fd = env->parent_fd, .events = POLLIN }, { .fd = -1, .events = POLLIN } };
@@ -50,8 +50,10 @@ static int live(const struct proc_env *env, int enough)
 
 	sigemptyset(&block);
 	sigaddset(&block, SIGTERM);
+	sigaddset(&block, PROC_STOP_NOW);
 	sigprocmask(SIG_BLOCK, &block, &during);
 	sigaction(SIGTERM, &sa, NULL);
+	sigaction(PROC_STOP_NOW, &sa, NULL);
 	if (env->unit != NULL)
 		p[1].fd = env->unit->wake[0];
 	while (terms < enough) {
@@ -79,7 +81,7 @@ static void report_up(const char *what)
 	log_write(LOG_LEVEL_INFO, fields, "up");
 }
 
-int listener_main(const struct proc_env *env)
+static int listener_main(const struct proc_env *env)
 {
 	uint16_t word = 0;
 	size_t i;
@@ -92,14 +94,14 @@ int listener_main(const struct proc_env *env)
 	return live(env, 1);
 }
 
-int control_main(const struct proc_env *env)
+static int control_main(const struct proc_env *env)
 {
 	stats_state(env->slot, STATE_READY);
 	report_up("control");
 	return live(env, 1);
 }
 
-int worker_main(const struct proc_env *env)
+static int worker_main(const struct proc_env *env)
 {
 	const char *plugin = env->slot->plugin;
 	size_t i;
@@ -129,7 +131,7 @@ int worker_main(const struct proc_env *env)
 	return live(env, 1);
 }
 
-int check_main(const struct settings *settings)
+static int check_main(const struct settings *settings)
 {
 	size_t i;
 
@@ -138,3 +140,7 @@ int check_main(const struct settings *settings)
 			return PROC_EXIT_CONFIG;
 	return PROC_EXIT_OK;
 }
+
+const struct proc_roles fake_roles = {
+	.listener = listener_main, .worker = worker_main, .control = control_main, .check = check_main
+};

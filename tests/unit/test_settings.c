@@ -126,7 +126,7 @@ static void test_defaults(void **state)
 	assert_string_equal(s->path, path);
 	assert_string_equal(s->database, "");
 	assert_string_equal(s->channel, "pgmqd");
-	assert_string_equal(s->log_level, "info");
+	assert_int_equal(s->log_level, LOG_LEVEL_INFO);
 	assert_string_equal(s->default_lang, "ru");
 	assert_string_equal(s->http_listen, "127.0.0.1:8089");
 	assert_int_equal(s->fallback_poll, 30000);
@@ -142,7 +142,7 @@ static void test_defaults(void **state)
 	assert_int_equal(q->max_attempts, 5);
 	assert_int_equal(q->backoff_min, 5000);
 	assert_int_equal(q->backoff_max, 900000);
-	assert_string_equal(q->on_done, "archive");
+	assert_int_equal(q->on_done, ON_DONE_ARCHIVE);
 	assert_int_equal(q->fallback_poll, 0);
 	assert_int_equal(q->npairs, 0);
 	settings_free(s);
@@ -164,11 +164,11 @@ static void test_syntax(void **state)
 		"on_done: delete");
 
 	(void)state;
-	assert_string_equal(s->log_level, "debug");
+	assert_int_equal(s->log_level, LOG_LEVEL_DEBUG);
 	assert_string_equal(s->channel, "other");
 	assert_string_equal(s->database, "host=/run/pg dbname=app");
 	assert_string_equal(s->queues[0].name, "email_queue");
-	assert_string_equal(s->queues[0].on_done, "delete");
+	assert_int_equal(s->queues[0].on_done, ON_DONE_DELETE);
 	assert_int_equal(s->queues[0].npairs, 1);
 	assert_string_equal(s->queues[0].pairs[0].value, "a;b#c");
 	assert_int_equal(s->queues[0].pairs[0].line, 10);
@@ -361,13 +361,13 @@ static void test_environment(void **state)
 	setenv("MAX_TASKS_PER_CYCLE", "20", 1);
 	s = load(bare);
 	assert_string_equal(s->database, "postgres:///db");
-	assert_string_equal(s->log_level, "debug");
+	assert_int_equal(s->log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(s->fallback_poll, 5000); /* milliseconds, not seconds */
 	assert_int_equal(s->queues[0].fallback_poll, 0);
 	assert_int_equal(s->queues[0].max_in_flight, 20);
 	settings_free(s);
 	s = load(both); /* the file wins */
-	assert_string_equal(s->log_level, "warn");
+	assert_int_equal(s->log_level, LOG_LEVEL_WARN);
 	assert_int_equal(s->queues[0].max_in_flight, 3);
 	assert_int_equal(s->fallback_poll, 5000);
 	settings_free(s);
@@ -383,7 +383,7 @@ static void test_environment(void **state)
 	setenv("MAX_TASKS_PER_CYCLE", "", 1);
 	unsetenv("WORKER_INTERVAL_MS");
 	s = load(bare);
-	assert_string_equal(s->log_level, "info");
+	assert_int_equal(s->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(s->queues[0].max_in_flight, 10);
 	settings_free(s);
 	unsetenv("DATABASE_URL");

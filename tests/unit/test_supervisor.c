@@ -35,6 +35,8 @@
 
 /* ---- the fixture ---- */
 
+extern const struct proc_roles fake_roles; /* fake_children.c */
+
 struct fixture {
 	char dir[64], conf[80], notify[80];
 	pid_t pid;
@@ -81,7 +83,7 @@ static void start(struct fixture *f, const char *global, const char *queues)
 			log_error("%s", errors);
 			_exit(99);
 		}
-		exit(supervisor_run(s));
+		exit(supervisor_run(s, &fake_roles));
 	}
 	close(p[1]);
 	f->log = p[0];
@@ -580,9 +582,10 @@ static void test_reload(void **state)
 
 	/* A global option that workers read replaces all; HTTP alone none. */
 	changed = newest(f, "changed");
-	write_conf(f, "http_listen = off\n",
+	write_conf(f, "http_listen = off\ncore_dumps = yes\n",
 		QUEUE("kept", "twice") QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
 	kill(f->pid, SIGHUP);
+	wait_record(f, "core_dumps has changed", NULL);
 	wait_record(f, "reloaded", NULL);
 	assert_int_equal(newest(f, "changed"), changed);
 	write_conf(f, "channel = other\ndrain_timeout = 100ms\n",

@@ -149,7 +149,7 @@ static void tell_found(struct doctor *d, const struct queue_settings *q, const c
 /* What is to be done about a plugin that does not load; the errors name the way out of most. */
 static char *load_remedy(const struct settings *s, const struct queue_settings *q, const char *error)
 {
-	char *path = plugin_path(s, q->plugin), *text;
+	char *path = settings_plugin_path(s, q->plugin), *text;
 
 	if (strstr(error, "there is no file"))
 		text = xasprintf("install the plugin as %s, or set plugin_dir in %s to where it is", path, s->path);

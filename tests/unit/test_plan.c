@@ -1,0 +1,75 @@
+/* test_plan.c: which changes of the global settings give workers a new start. */
+#include "config.h"
+
+#include "base/xalloc.h"
+#include "supervisor/plan.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+/* A value of the row that is not its default. */
+static char *another_value(const struct pgmqd_option *row, const struct settings *s)
+{
+	char *value = option_print(row, s), *other;
+
+	switch (option_type(row)) {
+	case PGMQD_BOOL:
+		other = xstrdup(strcmp(value, "yes") == 0 ? "no" : "yes");
+		break;
+	case OPTION_CHOICE:
+		other = xstrdup(strrchr(row->choices, '|') + 1);
+		break;
+	case PGMQD_DURATION:
+		other = xstrdup("77s");
+		break;
+	case PGMQD_UINT:
+		other = xstrdup("7");
+		break;
+	default:
+		other = xasprintf("%s.other", value);
+	}
+	free(value);
+	return other;
+}
+
+/* Each option counts, but for those that no worker reads. */
+static void test_globals(void **state)
+{
+	static const char *const not_workers[] = { "sql_dir", "http_listen", "http_token", "http_hosts", "schedules",
+		"core_dumps", NULL };
+	struct settings a, b;
+
+	(void)state;
+	for (const struct pgmqd_option *row = settings_global_options; row->name; row++) {
+		bool read = true;
+		char *value;
+
+		memset(&a, 0, sizeof(a));
+		memset(&b, 0, sizeof(b));
+		option_defaults(settings_global_options, &a);
+		option_defaults(settings_global_options, &b);
+		assert_true(plan_globals_equal(&a, &b));
+		value = another_value(row, &a);
+		assert_null(option_set(row, &b, value));
+		for (size_t i = 0; not_workers[i]; i++)
+			read = read && strcmp(row->name, not_workers[i]) != 0;
+		if (plan_globals_equal(&a, &b) == read)
+			fail_msg("%s = %s: workers are %s", row->name, value, read ? "not replaced" : "replaced");
+		free(value);
+		option_free(settings_global_options, &a);
+		option_free(settings_global_options, &b);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_globals) };
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
