@@ -248,8 +248,8 @@ static struct queue *worker_queue(struct pgconn *pg, const struct queue_settings
 {
 	const struct queue_rules rules = { .lease_ms = qs->visibility_timeout,
 		.max_attempts = (unsigned)qs->max_attempts,
-		.archive = strcmp(qs->on_done, "archive") == 0,
-		.grouped = strcmp(qs->ordered, "group") == 0,
+		.archive = qs->on_done == ON_DONE_ARCHIVE,
+		.grouped = qs->ordered == ORDERED_GROUP,
 		.allow_unlogged = qs->allow_unlogged };
 
 	return queue_new(pg, qs->name, &rules, plugin->d.name, plugin->d.version);
