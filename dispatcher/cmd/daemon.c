@@ -83,143 +83,90 @@ static char *get(const char *where, const char *token, const char *path, char **
 	return a.text ? a.text : xstrdup("");
 }
 
-/* ---- the text of /metrics ---- */
-
-/* The value of a label inside {...}; "" when it has none. `buf` is returned. */
-static char *label(const char *labels, const char *name, char *buf, size_t size)
+/* A number of an object; 0 when it is not there. */
+static double number_of(const cJSON *o, const char *name)
 {
-	size_t n = strlen(name), len = 0;
-	const char *p = labels;
+	const cJSON *item = cJSON_GetObjectItemCaseSensitive(o, name);
 
-	*buf = '\0';
-	while ((p = strstr(p, name)) != NULL && !((p[-1] == '{' || p[-1] == ',') && p[n] == '=' && p[n + 1] == '"'))
-		p += n;
-	if (p == NULL)
-		return buf;
-	for (p += n + 2; *p && *p != '"' && len + 1 < size; p++) {
-		if (*p == '\\' && p[1])
-			p++;
-		buf[len++] = *p;
-	}
-	buf[len] = '\0';
-	return buf;
+	return cJSON_IsNumber(item) ? item->valuedouble : 0;
 }
 
-/* The queue of that name, made when it is new. */
-static struct live_queue *queue_of(struct live *l, const char *name)
+/* A text of an object; "" when it is not there. */
+static const char *text_of(const cJSON *o, const char *name)
 {
-	struct live_queue *q;
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, name));
 
-	for (size_t i = 0; i < l->n; i++)
-		if (strcmp(l->queues[i].name, name) == 0)
-			return &l->queues[i];
-	l->queues = xrealloc(l->queues, l->n + 1, sizeof(*l->queues));
-	q = &l->queues[l->n++];
-	memset(q, 0, sizeof(*q));
-	snprintf(q->name, sizeof(q->name), "%s", name);
-	return q;
+	return text ? text : "";
 }
 
-/* A number that belongs to a field of struct live_queue. */
-static const struct {
-	const char *metric;
-	size_t offset;
-} numbers[] = {
-	{ "pgmqd_running", offsetof(struct live_queue, running) },
-	{ "pgmqd_prefetched", offsetof(struct live_queue, prefetched) },
-	{ "pgmqd_done_total", offsetof(struct live_queue, done) },
-	{ "pgmqd_retried_total", offsetof(struct live_queue, retried) },
-	{ "pgmqd_dead_lettered_total", offsetof(struct live_queue, dead) },
-	{ "pgmqd_lease_lost_total", offsetof(struct live_queue, lost) },
-};
-
-static const char *const buckets[LIVE_NSTAGES] = { "pgmqd_wake_seconds_bucket", "pgmqd_wait_seconds_bucket",
-	"pgmqd_run_seconds_bucket" };
-
-/* One line: NAME{LABELS} VALUE. */
-static void take_line(struct live *l, const char *line)
+/* One histogram, made cumulative. */
+static void take_histogram(struct live_histogram *h, const cJSON *bounds, const cJSON *counts)
 {
-	const char *brace = strchr(line, '{'), *value = strrchr(line, ' ');
-	char name[64], text[64];
-	struct live_queue *q;
-	size_t len;
+	const cJSON *count;
+	double sum = 0;
 
-	if (!brace || !value || *line == '#' || strncmp(line, "pgmqd_queue_", 12) == 0) /* those are the database's */
-		return;
-	len = (size_t)(brace - line);
-	if (*label(brace, "queue", name, sizeof(name)) == '\0')
-		return;
-	q = queue_of(l, name);
-	label(brace, "plugin", text, sizeof(text));
-	if (*text)
-		snprintf(q->plugin, sizeof(q->plugin), "%s", text);
-	for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
-		if (strlen(numbers[i].metric) == len && memcmp(numbers[i].metric, line, len) == 0)
-			*(double *)(void *)((char *)q + numbers[i].offset) += atof(value);
-	if (len == strlen("pgmqd_process_state") && memcmp(line, "pgmqd_process_state", len) == 0 && atof(value) > 0) {
-		label(brace, "state", text, sizeof(text));
-		q->processes++;
-		if (!*q->state || strcmp(text, "ready") != 0) /* of the process that is worst off */
-			snprintf(q->state, sizeof(q->state), "%.23s", text);
-	}
-	for (int s = 0; s < LIVE_NSTAGES; s++)
-		if (strlen(buckets[s]) == len && memcmp(buckets[s], line, len) == 0 &&
-			q->stages[s].size < LIVE_BOUNDS) {
-			struct live_histogram *h = &q->stages[s];
-
-			label(brace, "le", text, sizeof(text));
-			h->le[h->size] = strcmp(text, "+Inf") == 0 ? INFINITY : atof(text);
-			h->n[h->size++] = atof(value);
-		}
-}
-
-/* The errors, the restarts and the plugins' own numbers of /api/queues. */
-static void take_queues(struct live *l, const char *text)
-{
-	cJSON *json = cJSON_Parse(text), *worker;
-	const cJSON *q;
-
-	cJSON_ArrayForEach(q, cJSON_GetObjectItemCaseSensitive(json, "queues"))
+	cJSON_ArrayForEach(count, counts)
 	{
-		const char *name = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(q, "queue")), *error;
-		struct live_queue *mine;
+		const cJSON *bound = cJSON_GetArrayItem(bounds, (int)h->size);
 
-		worker = cJSON_GetObjectItemCaseSensitive(q, "worker");
-		if (!name || !cJSON_IsObject(worker))
-			continue;
-		mine = queue_of(l, name);
-		error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(worker, "last_error"));
-		snprintf(mine->error, sizeof(mine->error), "%s", error ? error : "");
-		if (cJSON_IsNumber(cJSON_GetObjectItemCaseSensitive(worker, "restarts")))
-			mine->restarts = cJSON_GetObjectItemCaseSensitive(worker, "restarts")->valuedouble;
-		if (!mine->numbers)
-			mine->numbers = cJSON_DetachItemFromObjectCaseSensitive(worker, "numbers");
+		if (h->size == LIVE_BOUNDS)
+			break;
+		sum += count->valuedouble;
+		h->le[h->size] = bound ? bound->valuedouble : INFINITY;
+		h->n[h->size++] = sum;
 	}
-	cJSON_Delete(json);
+}
+
+/* One queue of /api/queues that a worker serves. */
+static void take_queue(struct live_queue *q, const cJSON *json, cJSON *worker)
+{
+	static const char *const stages[LIVE_NSTAGES] = { "wake", "wait", "run" };
+	const cJSON *settled = cJSON_GetObjectItemCaseSensitive(worker, "settled");
+	const cJSON *histograms = cJSON_GetObjectItemCaseSensitive(json, "histograms");
+
+	snprintf(q->name, sizeof(q->name), "%s", text_of(json, "queue"));
+	snprintf(q->plugin, sizeof(q->plugin), "%s", text_of(worker, "plugin"));
+	snprintf(q->state, sizeof(q->state), "%s", text_of(worker, "state"));
+	snprintf(q->error, sizeof(q->error), "%s", text_of(worker, "last_error"));
+	q->processes = number_of(worker, "processes");
+	q->restarts = number_of(worker, "restarts");
+	q->in_flight = number_of(json, "in_flight");
+	q->done = number_of(settled, "done");
+	q->retried = number_of(settled, "retried");
+	q->dead = number_of(settled, "failed");
+	q->lost = number_of(settled, "lease_lost");
+	for (int i = 0; i < LIVE_NSTAGES; i++)
+		take_histogram(&q->stages[i], cJSON_GetObjectItemCaseSensitive(histograms, "bounds_seconds"),
+			cJSON_GetObjectItemCaseSensitive(histograms, stages[i]));
+	q->numbers = cJSON_DetachItemFromObjectCaseSensitive(worker, "numbers");
 }
 
 void live_fetch(struct live *l, const char *where, const char *token)
 {
-	char *text, *rest, *line, *ignored = NULL;
+	const cJSON *q;
+	cJSON *json, *worker;
+	char *text;
 
 	memset(l, 0, sizeof(*l));
 	if (strcmp(where, "off") == 0) {
 		l->problem = xstrdup("the daemon has no HTTP (http_listen = off)");
 		return;
 	}
-	text = get(where, token, "/metrics", &l->problem);
+	text = get(where, token, "/api/queues", &l->problem);
 	if (!text)
 		return;
-	rest = text;
-	while ((line = strsep(&rest, "\n")) != NULL)
-		take_line(l, line);
+	json = cJSON_Parse(text);
 	free(text);
-	text = get(where, token, "/api/queues",
-		&ignored); /* it has the last error and the names of numbers, which /metrics has not */
-	if (text)
-		take_queues(l, text);
-	free(text);
-	free(ignored);
+	cJSON_ArrayForEach(q, cJSON_GetObjectItemCaseSensitive(json, "queues"))
+	{
+		worker = cJSON_GetObjectItemCaseSensitive(q, "worker");
+		if (!cJSON_IsObject(worker))
+			continue;
+		l->queues = xrealloc(l->queues, l->n + 1, sizeof(*l->queues));
+		memset(&l->queues[l->n], 0, sizeof(*l->queues));
+		take_queue(&l->queues[l->n++], q, worker);
+	}
+	cJSON_Delete(json);
 }
 
 void live_free(struct live *l)

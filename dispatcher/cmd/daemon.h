@@ -1,4 +1,4 @@
-/* daemon.h: the figures of a running daemon, out of its /metrics and /api/queues, for `pgmqd status`. */
+/* daemon.h: the figures of a running daemon, out of its /api/queues, for `pgmqd status`. */
 #ifndef LIVE_H
 #define LIVE_H
 
@@ -8,7 +8,7 @@
 
 #define LIVE_BOUNDS 40
 
-/* A histogram, cumulative as in the text. */
+/* A histogram: how many took up to so many seconds. */
 struct live_histogram {
 	double le[LIVE_BOUNDS], n[LIVE_BOUNDS];
 	size_t size;
@@ -20,7 +20,7 @@ enum live_stage { LIVE_WAKE, LIVE_START, LIVE_RUN, LIVE_NSTAGES };
 /* One queue. */
 struct live_queue {
 	char name[64], plugin[64], state[24];
-	double processes, restarts, running, prefetched, done, retried, dead, lost;
+	double processes, restarts, in_flight, done, retried, dead, lost;
 	struct live_histogram stages[LIVE_NSTAGES];
 	char error[256];
 	cJSON *numbers; /* an array of those that the plugin keeps, or NULL */

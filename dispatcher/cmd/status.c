@@ -114,7 +114,7 @@ static void add_live(cJSON *o, const struct live_queue *q)
 	cJSON_AddStringToObject(w, "state", q->state);
 	cJSON_AddNumberToObject(w, "processes", q->processes);
 	cJSON_AddNumberToObject(w, "restarts", q->restarts);
-	cJSON_AddNumberToObject(w, "in_flight", q->running + q->prefetched);
+	cJSON_AddNumberToObject(w, "in_flight", q->in_flight);
 	cJSON_AddNumberToObject(w, "done", q->done);
 	cJSON_AddNumberToObject(w, "retried", q->retried);
 	cJSON_AddNumberToObject(w, "dead_lettered", q->dead);
@@ -276,7 +276,7 @@ static void print_text(const struct status *s, const PGresult *res)
 		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
 			continue;
 		if (live)
-			snprintf(in_flight, sizeof(in_flight), "%.0f", live->running + live->prefetched);
+			snprintf(in_flight, sizeof(in_flight), "%.0f", live->in_flight);
 		else
 			snprintf(in_flight, sizeof(in_flight), "%.20s", text_of(res, i, C_LEASED));
 		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f",

@@ -65,7 +65,7 @@ static bool jobs_events_watch(struct jobs_events *e, jobs_watch_cb cb)
 	struct http_request *req = e->req;
 
 	req->gone = jobs_events_gone;
-	e->watch = jobs_watch_add(control_of(req), req->param[0], req->param[1], cb, e);
+	e->watch = jobs_watch_add(control_of(req), http_request_peer(req), req->param[0], req->param[1], cb, e);
 	if (e->watch != NULL)
 		return true;
 	http_request_add_header(req, "Retry-After", "10");

@@ -12,13 +12,14 @@
 #include <strings.h>
 #include <sys/queue.h>
 
-#define JOBS_WATCH_MAX 32    /* at once; each holds a connection */
-#define JOBS_WATCH_TICK_S 10 /* less than the minute for which the database notifies of a job that was asked for */
+#define JOBS_WATCH_MAX 64        /* at once; each holds a connection */
+#define JOBS_WATCH_CLIENT_MAX 32 /* of one client */
+#define JOBS_WATCH_TICK_S 10     /* less than the minute for which the database notifies of a job that was asked for */
 
 struct jobs_watch {
 	LIST_ENTRY(jobs_watch) link;
 	struct jobs_watch_list *list;
-	char *type, *id;
+	char *type, *id, *client;
 	jobs_watch_cb cb;
 	void *arg;
 	bool asking, again; /* a statement is under way; and one more is wanted behind it */
@@ -41,6 +42,7 @@ static void jobs_watch_free(struct jobs_watch *w)
 {
 	free(w->type);
 	free(w->id);
+	free(w->client);
 	free(w);
 }
 
@@ -176,18 +178,31 @@ void jobs_watch_list_free(struct jobs_watch_list *l)
 	free(l);
 }
 
-struct jobs_watch *jobs_watch_add(struct control *c, const char *type, const char *id, jobs_watch_cb cb, void *arg)
+/* The watches of a client. */
+static size_t jobs_watch_count(const struct jobs_watch_list *l, const char *client)
+{
+	const struct jobs_watch *w;
+	size_t n = 0;
+
+	LIST_FOREACH(w, &l->watches, link)
+	n += strcmp(w->client, client) == 0;
+	return n;
+}
+
+struct jobs_watch *jobs_watch_add(
+	struct control *c, const char *client, const char *type, const char *id, jobs_watch_cb cb, void *arg)
 {
 	struct jobs_watch_list *l = c->watches;
 	struct jobs_watch *w;
 
-	if (l->n >= JOBS_WATCH_MAX)
+	if (l->n >= JOBS_WATCH_MAX || jobs_watch_count(l, client) >= JOBS_WATCH_CLIENT_MAX)
 		return NULL;
 	l->n++;
 	w = xcalloc(1, sizeof(*w));
 	w->list = l;
 	w->type = xstrdup(type);
 	w->id = xstrdup(id);
+	w->client = xstrdup(client);
 	w->cb = cb;
 	w->arg = arg;
 	LIST_INSERT_HEAD(&l->watches, w, link);

@@ -27,8 +27,9 @@ typedef void (*jobs_watch_cb)(void *arg, const struct jobs_watch_state *state, c
 struct jobs_watch_list *jobs_watch_list_new(struct control *c); /* connects with the first watch */
 void jobs_watch_list_free(struct jobs_watch_list *l);
 
-/* NULL when there are too many. */
-struct jobs_watch *jobs_watch_add(struct control *c, const char *type, const char *id, jobs_watch_cb cb, void *arg);
+/* Follows a job for a client (http_request_peer). NULL when there are too many, in all or of that client. */
+struct jobs_watch *jobs_watch_add(
+	struct control *c, const char *client, const char *type, const char *id, jobs_watch_cb cb, void *arg);
 void jobs_watch_remove(struct jobs_watch *w);
 
 #endif

@@ -21,7 +21,14 @@ struct queues_worker {
 	size_t processes;
 	char error[256];
 	cJSON *numbers; /* that the plugin keeps */
+	uint64_t hist[STATS_NHISTOGRAMS][STATS_NBOUNDS + 1];
 };
+
+/* The histograms that are shown, and their names. */
+static const struct {
+	enum stats_histogram id;
+	const char *name;
+} queues_histograms[] = { { HIST_WAKE, "wake" }, { HIST_WAIT, "wait" }, { HIST_RUN, "run" } };
 
 /* A number of a row, or null. */
 static void queues_number(cJSON *json, const char *name, const PGresult *res, int row, int col)
@@ -81,6 +88,9 @@ static bool queues_gather(const struct stats *st, const char *queue, struct queu
 			w->counters[c] += atomic_load(&s->counters[c]);
 		w->running += atomic_load(&s->gauges[GAUGE_RUNNING]);
 		w->waiting += atomic_load(&s->gauges[GAUGE_WAITING]);
+		for (int h = 0; h < STATS_NHISTOGRAMS; h++)
+			for (int b = 0; b <= STATS_NBOUNDS; b++)
+				w->hist[h][b] += atomic_load_explicit(&s->hist[h].bucket[b], memory_order_relaxed);
 		queues_numbers(w->numbers, s);
 		if (atomic_load(&s->retired))
 			continue;
@@ -119,6 +129,20 @@ static void queues_add_worker(cJSON *json, const struct queues_worker *w)
 		cJSON_AddNullToObject(worker, "last_error");
 }
 
+/* How long messages took: for each stage the counts between the bounds, and above the last one. */
+static void queues_add_histograms(cJSON *json, const struct queues_worker *w)
+{
+	cJSON *all = cJSON_AddObjectToObject(json, "histograms"), *list = cJSON_AddArrayToObject(all, "bounds_seconds");
+
+	for (int b = 0; b < STATS_NBOUNDS; b++)
+		cJSON_AddItemToArray(list, cJSON_CreateNumber((double)stats_bounds_us[b] / 1e6));
+	for (size_t i = 0; i < sizeof queues_histograms / sizeof *queues_histograms; i++) {
+		list = cJSON_AddArrayToObject(all, queues_histograms[i].name);
+		for (int b = 0; b <= STATS_NBOUNDS; b++)
+			cJSON_AddItemToArray(list, cJSON_CreateNumber((double)w->hist[queues_histograms[i].id][b]));
+	}
+}
+
 /* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next
  * attempt, or is in the hands of another dispatcher. */
 static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
@@ -149,8 +173,10 @@ static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
 	if (served) {
 		queues_add_worker(json, &w);
+		queues_add_histograms(json, &w);
 	} else {
 		cJSON_AddNullToObject(json, "worker");
+		cJSON_AddNullToObject(json, "histograms");
 		cJSON_Delete(w.numbers);
 	}
 	return json;
