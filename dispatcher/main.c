@@ -5,53 +5,35 @@
 #include "cmd/cmd.h"
 #include "cmd/versions.h"
 #include "process/proc.h"
-#include "settings/option.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const struct command {
-	const char *name, *summary;
-	int (*run)(int argc, char **argv);
-} commands[] = {
-	{ "run", "take messages from the queues and hand them to their plugins", cmd_run },
-	{ "migrate", "bring the database up to this version of pgmqd", cmd_migrate },
-	{ "doctor", "look for what is wrong with the settings, the database and the servers, and mend it", cmd_doctor },
-	{ "status", "show how each queue stands, and how its worker does", cmd_status },
-	{ "pause", "start no more messages of a queue, in all dispatchers", cmd_pause },
-	{ "resume", "go on with a queue", cmd_resume },
-	{ "send", "put a message into a queue, and perhaps wait for its end", cmd_send },
-	{ "tail", "show what happens in a queue, as it happens", cmd_tail },
-	{ "dlq", "list, show, put back or throw away what failed for good", cmd_dlq },
-	{ "bounce", "read a mail that came back, and leave its address alone from now on", cmd_bounce },
-	{ "render", "show what a mail template makes of its variables", cmd_render },
-	{ "schedule", "list what runs by the clock, or run one of it now", cmd_schedule },
-	{ "bench", "measure pgmqd on a database, in a queue of its own", cmd_bench },
-	{ "plugin", "show, try or begin a plugin", cmd_plugin },
-	{ 0 },
-};
+/* In the order in which people meet them. */
+static const struct command *const commands[] = { &cmd_run, &cmd_migrate, &cmd_doctor, &cmd_status, &cmd_pause,
+	&cmd_resume, &cmd_send, &cmd_tail, &cmd_dlq, &cmd_bounce, &cmd_render, &cmd_schedule, &cmd_bench, &cmd_plugin,
+	NULL };
 
-/* Prints what there is. */
+/* Prints the commands. */
 static void print_help(FILE *out)
 {
 	fprintf(out, "usage: pgmqd COMMAND [ARGUMENTS]\n\ncommands:\n");
-	for (const struct command *c = commands; c->name; c++)
-		fprintf(out, "  %-10s %s\n", c->name, c->summary);
-	fprintf(out, "\n`pgmqd COMMAND --help` says more, and so do pgmqd(8) and pgmqd.conf(5). `pgmqd --version` "
-		     "names the libraries, too.\n");
+	for (const struct command *const *c = commands; *c; c++)
+		fprintf(out, "  %-10s %s\n", (*c)->name, (*c)->summary);
+	fprintf(out, "\n`pgmqd COMMAND --help` says more; so do the manual pages pgmqd(8) and pgmqd-COMMAND(8), and "
+		     "pgmqd.conf(5) "
+		     "for the settings.\n`pgmqd --version` names the libraries, too.\n");
 }
 
-/* The command is unknown; says what it may have been meant to be. */
+/* Prints that there is no such command, and which one may have been meant. */
 static int refuse_command(const char *name)
 {
-	struct option_guess g = { 0 };
+	const char *guess = cmd_guess(commands, name);
 
-	for (const struct command *c = commands; c->name; c++)
-		option_guess_word(&g, c->name, name);
-	if (g.name)
-		fprintf(stderr, "pgmqd: unknown command \"%s\" (did you mean %s?)\n", name, g.name);
+	if (guess)
+		fprintf(stderr, "pgmqd: unknown command \"%s\" (did you mean %s?)\n", name, guess);
 	else
 		fprintf(stderr, "pgmqd: unknown command \"%s\" (`pgmqd --help` lists them)\n", name);
 	return 2;
@@ -85,10 +67,12 @@ int main(int argc, char **argv)
 		puts(versions_line());
 		return 0;
 	}
-	for (const struct command *c = commands; c->name; c++)
-		if (strcmp(name, c->name) == 0) {
-			argv[1] = xasprintf("pgmqd %s", name); /* in front of getopt's messages */
-			return c->run(argc - 1, argv + 1);
-		}
+	if (strcmp(name, "--table") == 0) {
+		cmd_print_table(commands);
+		return 0;
+	}
+	for (const struct command *const *c = commands; *c; c++)
+		if (strcmp(name, (*c)->name) == 0)
+			return cmd_start(*c, argc - 1, argv + 1);
 	return refuse_command(name);
 }

@@ -78,21 +78,69 @@ def check_table(rows, section, page, sample):
             wrong.append(f"pgmqd run --sample: {section}: {name} is no option")
 
 
-def check_commands(page):
-    commands = re.findall(r"^  (\w+) {2,}\S", between(run("--help"), "commands:\n", "\n\n"), re.M)
-    if not commands:
-        wrong.append("pgmqd --help lists no commands")
-    for command in commands:
-        text = between(page, f".It Cm {command}\n", "\n.It Cm ")
-        if not text or not re.search(rf"^\.Cm {command}$", between(page, ".Sh SYNOPSIS", ".Sh DESCRIPTION"), re.M):
+def commands():
+    """{command: (forms, {option: (letter or None, argument or None)})} as `pgmqd --table` prints them."""
+    found = {}
+    for line in run("--table").splitlines():
+        kind, name, *rest = line.split("\t")
+        forms, options = found.setdefault(name, ([], {}))
+        if kind == "form":
+            forms.append(rest[0])
+        elif kind == "option":
+            options[rest[0][1:]] = (rest[1][1:] or None, None if rest[2] == "-" else rest[2].rstrip("?"))
+    return {name: told for name, told in found.items() if told[1]} or sys.exit("pgmqd --table lists no commands")
+
+
+def check_command(command, forms, options, name, page):
+    """The synopsis has each form and option of a command, and the list of options has a head for each and for no other."""
+    synopsis = " ".join(re.findall(rf"^\.Nm pgmqd\n(\.Cm {command}\n(?:\.(?!Nm).*\n)*)", between(page, ".Sh SYNOPSIS\n", ".Sh DESCRIPTION") + "\n", re.M))
+    if not synopsis:
+        wrong.append(f"{name}: pgmqd {command} is missing in the synopsis")
+    text = page if " " not in command else between(page, f".Ss pgmqd {command}\n", ".Ss pgmqd")
+    heads = set(re.findall(r"^\.It .*?Fl (-[a-z][\w-]*)", text, re.M))
+    for word in {word for form in forms for word in re.findall(r"[A-Za-z]+", form)}:
+        if not re.search(rf"\b{word}\b", synopsis):
+            wrong.append(f"{name}: pgmqd {command}: the synopsis does not have {word}")
+    for option, (letter, arg) in options.items():
+        head = re.search(rf"^\.It {f'Fl {letter} , ' if letter else ''}Fl {option}\b(?!-)(.*)$", text, re.M)
+        if not head and option != "-help":
+            wrong.append(f"{name}: pgmqd {command}: -{option} is missing")
+        elif option != "-help" and not re.search(rf"Fl (?:{letter or option}|{option})\b(?!-)", synopsis):
+            wrong.append(f"{name}: pgmqd {command}: the synopsis does not have -{option}")
+        elif head and arg and re.findall("[A-Z]+", arg) != re.findall(r"(?<=Ar )[A-Z]+", head[1]):
+            wrong.append(f"{name}: pgmqd {command}: the argument of -{option} is {arg}")
+    return heads
+
+
+def check_commands(overview):
+    """Every command has its page, and the overview names it."""
+    pages = {}
+    for command, (forms, options) in commands().items():
+        page = {"resume": "pause"}.get(command, command.split()[0])
+        paths = glob.glob(f"{top}/dispatcher/cmd/**/pgmqd-{page}.8", recursive=True)
+        name = f"pgmqd-{page}.8"
+        if not paths:
+            wrong.append(f"{name} is missing")
+            continue
+        with open(paths[0], encoding="utf-8") as f:
+            heads = check_command(command, forms, options, name, f.read())
+        told, known = pages.setdefault(name, (set(), set()))
+        told.update(heads)
+        known.update(options)
+        if f".It Xr pgmqd-{page} 8\n" not in overview:
             wrong.append(f"pgmqd.8: the command {command} is missing")
-        for option in sorted(set(re.findall(r"--([a-z][a-z-]+)", run(command, "--help"))) - {"help"}):
-            if not re.search(rf"Fl -{option}\b", text):
-                wrong.append(f"pgmqd.8: {command}: --{option} is missing")
-        for option in sorted(set(re.findall(r"Fl -([a-z][a-z-]+)", text)) - {"help"}):
-            done = subprocess.run([pgmqd, command, "--help"], capture_output=True, text=True, timeout=60)
-            if f"--{option}" not in done.stdout and text.find(f"Fl -{option}") < text.find("\nEach command"):
-                wrong.append(f"pgmqd.8: {command}: pgmqd {command} --help does not know --{option}")
+    for name, (told, known) in pages.items():
+        for option in sorted(told - known):
+            wrong.append(f"{name}: there is no option -{option}")
+
+
+def check_quotes():
+    """A double quote at the start of a macro's argument is not printed, so JSON belongs in displays or needs \\(dq."""
+    for path in sorted(glob.glob(f"{top}/dispatcher/**/*.[58]", recursive=True) + glob.glob(f"{top}/plugins/**/*.[37]", recursive=True)):
+        with open(path, encoding="utf-8") as f:
+            for n, line in enumerate(f, 1):
+                if re.match(r"\.(?:Li|Ql|Dl|Pa|Cm|It Li|It Ql|Pq) .*[{\[:,] *\"", line):
+                    wrong.append(f"{os.path.relpath(path, top)}:{n}: double quotes in a macro: {line.strip()}")
 
 
 def check_doctor(page):
@@ -124,6 +172,7 @@ check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".
 check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh THE SECTIONS [job", ".Sh ENVIRONMENT"),
             re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
+check_quotes()
 check_doctor(between(read("dispatcher/cmd/doctor/pgmqd-doctor.8"), ".Sh CHECKS", ".Sh EXIT"))
 for text in wrong:
     print(text)

@@ -108,7 +108,7 @@ def check_options(directory):
         expect(f"--skip-time, deadline {deadline}", kit(so("example"), ['{"text":"a"}', "{}"], "--skip-time", "think=1h", f"deadline={deadline}")[:2],
                (status, [f"1 {outcome}", '2 fail: the message has no "text"']))
     for args, lines, text in ((["--headers"], ["{}"], "a line is HEADERS, a tab, and the message"), (["--answers", "/nonexistent"], [], "cannot read"),
-                              (["--log", "loud"], [], "is none of error, warn"), (["think"], [], "is not KEY=VALUE"), (["--nonsense"], [], "unrecognized")):
+                              (["--log", "loud"], [], "is none of error, warn"), (["think"], [], "is not KEY=VALUE"), (["--nonsense"], [], "unknown option --nonsense")):
         status, _, err = kit(so("example"), lines, *args)
         expect(f"refusal of {args}", (status, text in err), (2, True))
     # under a sanitizer valgrind cannot run

@@ -7,11 +7,11 @@
 #include "cmd/db.h"
 
 #include <ctype.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sysexits.h>
 
 #define BOUNCE_TOKEN_LEN 32
 #define BOUNCE_LINES_MAX 20000
@@ -116,56 +116,60 @@ static void mask(char *text)
 	}
 }
 
-/* Prints how it is used. */
-static int help(void)
-{
-	puts("usage: pgmqd bounce [-d CONNINFO] [-c FILE] [-e FILE] [-r ADDRESS] < MAIL\n"
-	     "Reads a mail that came back to bounce+TOKEN@DOMAIN (bounce_address of the email plugin), and suppresses "
-	     "the address when\n"
-	     "it says that there is no such mailbox. Mails that it does not understand are left alone, with exit "
-	     "status 0.\n\n"
-	     "  -r, --recipient ADDRESS  the address that the mail came to, as the mail server knows "
-	     "it\n" DBCOMMAND_HELP "  -h, --help               this text");
-	return 0;
-}
+/* What the command line says. */
+struct request {
+	struct cmd_db db;
+	const char *recipient;
+};
 
-/* The command. */
-int cmd_bounce(int argc, char **argv)
+/* pgmqd bounce. */
+static int bounce(void *request, int argc, char **argv)
 {
-	static const struct option longs[] = { { "recipient", required_argument, NULL, 'r' }, DBCOMMAND_LONGS,
-		{ NULL, 0, NULL, 0 } };
-	struct dbcommand d = { .name = "pgmqd bounce" };
+	struct request *q = request;
 	struct bounce b = { .token = "" };
 	PGresult *res;
-	int c;
 
-	while ((c = getopt_long(argc, argv, ":r:" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		if (c == 'h')
-			return help();
-		if (c == 'r')
-			find_token(&b, optarg);
-		else if (!dbcommand_option(&d, c, optarg))
-			return dbcommand_bad_option(&d, c, argv[optind - 1]);
-	}
-	if (optind < argc)
-		return dbcommand_usage(&d, "there is nothing to be named");
+	(void)argc;
+	(void)argv;
+	if (q->recipient)
+		find_token(&b, q->recipient);
 	read_mail(&b, stdin);
 	if (b.token[0] == '\0' || b.status[0] == '\0' || strcmp(b.action, "failed") != 0) {
 		printf("%s\n", b.token[0] == '\0' ? "ignored: it did not come to an address of ours with a token"
-						  : "ignored: it is no report of a mail that could not be delivered");
+						  : "ignored: it does not report a mail that could not be delivered");
 		return 0;
 	}
 	mask(b.detail);
-	if (!dbcommand_load(&d) || !dbcommand_connect(&d)) {
-		dbcommand_close(&d);
-		return 75; /* EX_TEMPFAIL: the mail server tries again later */
-	}
+	if (!cmd_db_ready(&q->db))
+		return EX_TEMPFAIL; /* the mail server tries again later */
 	const char *const params[] = { b.token, b.status, b.detail };
 
-	res = dbcommand_run(&d, "the bounce", "SELECT pgmqd.record_bounce($1, $2, $3)", 3, params);
+	res = cmd_db_run(&q->db, "the bounce", "SELECT pgmqd.record_bounce($1, $2, $3)", 3, params);
 	if (res != NULL)
 		printf("%s\n", PQgetvalue(res, 0, 0));
 	PQclear(res);
-	dbcommand_close(&d);
-	return res != NULL ? 0 : 75;
+	return res != NULL ? 0 : EX_TEMPFAIL;
 }
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("recipient", 'r', CMD_TEXT, struct request, recipient, "ADDRESS",
+		"the address that the mail came to, as the mail server knows it"),
+	{ 0 },
+};
+
+const struct command cmd_bounce = {
+	.name = "bounce",
+	.summary = "read a mail that came back, and send no more to its address",
+	.usage = "",
+	.text = "Reads on standard input a mail that came back to bounce+TOKEN@DOMAIN (bounce_address of the email "
+		"plugin). "
+		"When the mail says that there is no such mailbox, pgmqd sends no more mails to the address. A mail of "
+		"another "
+		"kind changes nothing, and the exit status is 0.",
+	.exits = "Exit status: 0 success; 2 usage error; 75 the database cannot be reached, the mail server shall try "
+		 "again.",
+	.options = options,
+	.size = sizeof(struct request),
+	.run = bounce,
+	CMD_DB,
+};

@@ -100,7 +100,7 @@ static const char *text_of(const cJSON *o, const char *name)
 }
 
 /* One histogram, made cumulative. */
-static void take_histogram(struct live_histogram *h, const cJSON *bounds, const cJSON *counts)
+static void take_histogram(struct daemon_histogram *h, const cJSON *bounds, const cJSON *counts)
 {
 	const cJSON *count;
 	double sum = 0;
@@ -109,7 +109,7 @@ static void take_histogram(struct live_histogram *h, const cJSON *bounds, const 
 	{
 		const cJSON *bound = cJSON_GetArrayItem(bounds, (int)h->size);
 
-		if (h->size == LIVE_BOUNDS)
+		if (h->size == DAEMON_BOUNDS)
 			break;
 		sum += count->valuedouble;
 		h->le[h->size] = bound ? bound->valuedouble : INFINITY;
@@ -118,9 +118,9 @@ static void take_histogram(struct live_histogram *h, const cJSON *bounds, const 
 }
 
 /* One queue of /api/queues that a worker serves. */
-static void take_queue(struct live_queue *q, const cJSON *json, cJSON *worker)
+static void take_queue(struct daemon_queue *q, const cJSON *json, cJSON *worker)
 {
-	static const char *const stages[LIVE_NSTAGES] = { "wake", "wait", "run" };
+	static const char *const stages[DAEMON_NSTAGES] = { "wake", "wait", "run" };
 	const cJSON *settled = cJSON_GetObjectItemCaseSensitive(worker, "settled");
 	const cJSON *histograms = cJSON_GetObjectItemCaseSensitive(json, "histograms");
 
@@ -135,13 +135,13 @@ static void take_queue(struct live_queue *q, const cJSON *json, cJSON *worker)
 	q->retried = number_of(settled, "retried");
 	q->dead = number_of(settled, "failed");
 	q->lost = number_of(settled, "lease_lost");
-	for (int i = 0; i < LIVE_NSTAGES; i++)
+	for (int i = 0; i < DAEMON_NSTAGES; i++)
 		take_histogram(&q->stages[i], cJSON_GetObjectItemCaseSensitive(histograms, "bounds_seconds"),
 			cJSON_GetObjectItemCaseSensitive(histograms, stages[i]));
 	q->numbers = cJSON_DetachItemFromObjectCaseSensitive(worker, "numbers");
 }
 
-void live_fetch(struct live *l, const char *where, const char *token)
+void daemon_fetch(struct daemon *l, const char *where, const char *token)
 {
 	const cJSON *q;
 	cJSON *json, *worker;
@@ -169,7 +169,7 @@ void live_fetch(struct live *l, const char *where, const char *token)
 	cJSON_Delete(json);
 }
 
-void live_free(struct live *l)
+void daemon_free(struct daemon *l)
 {
 	for (size_t i = 0; i < l->n; i++)
 		cJSON_Delete(l->queues[i].numbers);
@@ -178,7 +178,7 @@ void live_free(struct live *l)
 	memset(l, 0, sizeof(*l));
 }
 
-const struct live_queue *live_find(const struct live *l, const char *name)
+const struct daemon_queue *daemon_find(const struct daemon *l, const char *name)
 {
 	for (size_t i = 0; i < l->n; i++)
 		if (strcasecmp(l->queues[i].name, name) == 0)
@@ -186,7 +186,7 @@ const struct live_queue *live_find(const struct live *l, const char *name)
 	return NULL;
 }
 
-double live_quantile(const struct live_histogram *h, double q)
+double daemon_quantile(const struct daemon_histogram *h, double q)
 {
 	double total = h->size ? h->n[h->size - 1] : 0, rank = q * total;
 

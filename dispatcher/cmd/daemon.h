@@ -1,43 +1,43 @@
 /* daemon.h: the figures of a running daemon, out of its /api/queues, for `pgmqd status`. */
-#ifndef LIVE_H
-#define LIVE_H
+#ifndef DAEMON_H
+#define DAEMON_H
 
 #include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 
-#define LIVE_BOUNDS 40
+#define DAEMON_BOUNDS 40
 
 /* A histogram: how many took up to so many seconds. */
-struct live_histogram {
-	double le[LIVE_BOUNDS], n[LIVE_BOUNDS];
+struct daemon_histogram {
+	double le[DAEMON_BOUNDS], n[DAEMON_BOUNDS];
 	size_t size;
 };
 
 /* Stages of a message's life whose durations are shown. */
-enum live_stage { LIVE_WAKE, LIVE_START, LIVE_RUN, LIVE_NSTAGES };
+enum daemon_stage { DAEMON_WAKE, DAEMON_START, DAEMON_RUN, DAEMON_NSTAGES };
 
 /* One queue. */
-struct live_queue {
+struct daemon_queue {
 	char name[64], plugin[64], state[24];
 	double processes, restarts, in_flight, done, retried, dead, lost;
-	struct live_histogram stages[LIVE_NSTAGES];
+	struct daemon_histogram stages[DAEMON_NSTAGES];
 	char error[256];
 	cJSON *numbers; /* an array of those that the plugin keeps, or NULL */
 };
 
-struct live {
-	struct live_queue *queues;
+struct daemon {
+	struct daemon_queue *queues;
 	size_t n;
 	char *problem; /* why there are no figures; NULL: there are */
 };
 
 /* Asks the daemon that listens at `where` (as http_listen), with a token where that is not empty. */
-void live_fetch(struct live *l, const char *where, const char *token);
-void live_free(struct live *l);
-const struct live_queue *live_find(const struct live *l, const char *name);
+void daemon_fetch(struct daemon *l, const char *where, const char *token);
+void daemon_free(struct daemon *l);
+const struct daemon_queue *daemon_find(const struct daemon *l, const char *name);
 
 /* A quantile in seconds, by interpolation within its bucket; -1 when nothing was counted. */
-double live_quantile(const struct live_histogram *h, double q);
+double daemon_quantile(const struct daemon_histogram *h, double q);
 
 #endif

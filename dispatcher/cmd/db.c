@@ -13,42 +13,37 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool dbcommand_option(struct dbcommand *d, int c, char *value)
+const struct cmd_option cmd_db_options[] = {
+	CMD_OPTION("database", 'd', CMD_TEXT, struct cmd_db, database, "CONNINFO",
+		"the database, as a connection string or URI (default: the settings file's with -c, else "
+		"$DATABASE_URL, "
+		"else $PGHOST and so on)"),
+	CMD_OPTION("config", 'c', CMD_TEXT, struct cmd_db, conf, "FILE", "the settings file"),
+	CMD_OPTION("env-file", 'e', CMD_TEXT, struct cmd_db, env_file, "FILE",
+		"set the variables of the NAME=value lines of this file that the environment does not have"),
+	{ 0 },
+};
+
+int cmd_db_around(const struct command *c, void *request, int argc, char **argv)
 {
-	if (c == 'c')
-		d->conf = value;
-	else if (c == 'd')
-		d->database = value;
-	else if (c == 'e')
-		d->env_file = value;
-	else
-		return false;
-	return true;
+	struct cmd_db *d = request;
+	int status;
+
+	snprintf(d->name, sizeof(d->name), "pgmqd %s", c->name);
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	status = c->run(request, argc, argv);
+	cmd_db_close(d);
+	return status;
 }
 
-int dbcommand_fail(const struct dbcommand *d, char *error)
+int cmd_db_fail(const struct cmd_db *d, char *error)
 {
 	fprintf(stderr, "%s: %s\n", d->name, error);
 	free(error);
 	return 1;
 }
 
-int dbcommand_usage(const struct dbcommand *d, const char *problem)
-{
-	fprintf(stderr, "%s: %s; see %s --help\n", d->name, problem, d->name);
-	return 2;
-}
-
-int dbcommand_bad_option(const struct dbcommand *d, int c, const char *word)
-{
-	char *problem = xasprintf(c == ':' ? "%s needs a value" : "unknown option %s", word);
-	int status = dbcommand_usage(d, problem);
-
-	free(problem);
-	return status;
-}
-
-char *dbcommand_error(const PGconn *conn, const PGresult *res)
+char *cmd_db_error(const PGconn *conn, const PGresult *res)
 {
 	const char *primary = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
 	char *text = xstrdup(primary ? primary : PQerrorMessage(conn));
@@ -61,8 +56,7 @@ char *dbcommand_error(const PGconn *conn, const PGresult *res)
 	return text;
 }
 
-PGresult *dbcommand_run(
-	const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params)
+PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, int nparams, const char *const *params)
 {
 	PGresult *res = nparams ? PQexecParams(d->conn, sql, nparams, NULL, params, NULL, NULL, 0)
 	                        : PQexec(d->conn, sql);
@@ -70,53 +64,52 @@ PGresult *dbcommand_run(
 
 	if (status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK)
 		return res;
-	char *error = dbcommand_error(d->conn, res);
+	char *error = cmd_db_error(d->conn, res);
 	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
-	dbcommand_fail(d,
+	cmd_db_fail(d,
 		xasprintf("%s%s%s%s%s", what ? what : "", what ? ": " : "", error, hint ? "; " : "", hint ? hint : ""));
 	free(error);
 	PQclear(res);
 	return NULL;
 }
 
-bool dbcommand_run_plain(const struct dbcommand *d, const char *what, const char *sql)
+bool cmd_db_run_plain(const struct cmd_db *d, const char *what, const char *sql)
 {
-	PGresult *res = dbcommand_run(d, what, sql, 0, NULL);
+	PGresult *res = cmd_db_run(d, what, sql, 0, NULL);
 
 	PQclear(res);
 	return res != NULL;
 }
 
-bool dbcommand_load(struct dbcommand *d)
+bool cmd_db_load(struct cmd_db *d)
 {
 	char *error = NULL;
 
 	if (d->env_file && (error = settings_env_file(d->env_file)))
-		dbcommand_fail(d, error);
+		cmd_db_fail(d, error);
 	else if (d->conf && !(d->settings = settings_load(d->conf, &error)))
-		dbcommand_fail(d, error);
+		cmd_db_fail(d, error);
 	else
 		return true;
 	return false;
 }
 
-/* Whether the server can be written to; tells it when not. */
-static bool is_primary(const struct dbcommand *d)
+/* Whether the server can be written to; prints why not. */
+static bool is_primary(const struct cmd_db *d)
 {
-	PGresult *res = dbcommand_run(d, "pg_is_in_recovery()", "SELECT pg_is_in_recovery()", 0, NULL);
+	PGresult *res = cmd_db_run(d, "pg_is_in_recovery()", "SELECT pg_is_in_recovery()", 0, NULL);
 
 	if (!res)
 		return false;
 	bool standby = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
 	PQclear(res);
 	if (standby)
-		dbcommand_fail(
-			d, xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
-				   "target_session_attrs=read-write to the connection string"));
+		cmd_db_fail(d, xstrdup("the server is a standby, which cannot be written to; name the primary, or add "
+				       "target_session_attrs=read-write to the connection string"));
 	return !standby;
 }
 
-void dbcommand_open(struct dbcommand *d)
+void cmd_db_open(struct cmd_db *d)
 {
 	const char *conninfo = d->database ? d->database : d->settings ? d->settings->database : getenv("DATABASE_URL");
 	const char *const keys[] = { "dbname", "client_encoding", "fallback_application_name", NULL };
@@ -125,24 +118,29 @@ void dbcommand_open(struct dbcommand *d)
 	d->conn = PQconnectdbParams(keys, values, 1);
 }
 
-bool dbcommand_connect(struct dbcommand *d)
+bool cmd_db_connect(struct cmd_db *d)
 {
-	dbcommand_open(d);
+	cmd_db_open(d);
 	if (PQstatus(d->conn) != CONNECTION_OK) {
-		char *error = dbcommand_error(d->conn, NULL);
-		dbcommand_fail(d, xasprintf("cannot connect to the database: %s", error));
+		char *error = cmd_db_error(d->conn, NULL);
+		cmd_db_fail(d, xasprintf("cannot connect to the database: %s", error));
 		free(error);
 		return false;
 	}
 	if (PQserverVersion(d->conn) < 140000) {
-		dbcommand_fail(d, xasprintf("the server is PostgreSQL %d, and pgmqd needs 14 or later",
-					  PQserverVersion(d->conn) / 10000));
+		cmd_db_fail(d, xasprintf("the server is PostgreSQL %d, and pgmqd needs 14 or later",
+				       PQserverVersion(d->conn) / 10000));
 		return false;
 	}
 	return is_primary(d);
 }
 
-void dbcommand_close(struct dbcommand *d)
+bool cmd_db_ready(struct cmd_db *d)
+{
+	return cmd_db_load(d) && cmd_db_connect(d);
+}
+
+void cmd_db_close(struct cmd_db *d)
 {
 	PQfinish(d->conn);
 	d->conn = NULL;

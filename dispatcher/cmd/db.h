@@ -1,57 +1,48 @@
 /* db.h: what the commands that talk to a database share: which database, the connection, statements, errors for people.
  */
-#ifndef DBCOMMAND_H
-#define DBCOMMAND_H
+#ifndef CMD_DB_H
+#define CMD_DB_H
+
+#include "cmd/cmd.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
 
 struct settings;
 
-/* For getopt_long: every such command takes -c, -d, -e and -h. */
-#define DBCOMMAND_SHORT "c:d:e:h"
-#define DBCOMMAND_LONGS                                                                                                \
-	{ "config", required_argument, NULL, 'c' }, { "env-file", required_argument, NULL, 'e' },                      \
-		{ "database", required_argument, NULL, 'd' },                                                          \
-	{                                                                                                              \
-		"help", no_argument, NULL, 'h'                                                                         \
-	}
-#define DBCOMMAND_HELP                                                                                                 \
-	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else "     \
-	"PG*)\n"                                                                                                       \
-	"  -c, --config FILE        the settings file\n"                                                               \
-	"  -e, --env-file FILE      take what the environment lacks from KEY=VALUE lines\n"
+/* In the description of a command: it takes -d, -c and -e, and its request begins with a struct cmd_db. */
+#define CMD_DB .shared = cmd_db_options, .around = cmd_db_around
 
-struct dbcommand {
-	const char *name; /* "pgmqd migrate": in front of messages, and the connection's application_name */
+struct cmd_db {
+	char name[40]; /* "pgmqd migrate": in front of messages, and the connection's application_name */
 	const char *conf, *env_file, *database;
 	struct settings *settings; /* NULL without -c */
 	PGconn *conn;
 };
 
-/* Takes one of the options above; false when it is another one. */
-bool dbcommand_option(struct dbcommand *d, int c, char *value);
-/* The answer to an option that getopt refused. */
-int dbcommand_bad_option(const struct dbcommand *d, int c, const char *word);
+extern const struct cmd_option cmd_db_options[];
 
-/* Each says what is wrong in one line. The first returns 1 and frees `error`, the second returns 2. */
-int dbcommand_fail(const struct dbcommand *d, char *error);
-int dbcommand_usage(const struct dbcommand *d, const char *problem);
+/* Runs a command: names its request before, and closes the connection afterwards. */
+int cmd_db_around(const struct command *c, void *request, int argc, char **argv);
 
-/* Reads the files that the options name; false after telling what is wrong. */
-bool dbcommand_load(struct dbcommand *d);
-/* Connects to whatever server there is; d->conn tells how it went. */
-void dbcommand_open(struct dbcommand *d);
-/* Connects to a primary of a version that we know, in UTF-8; false after telling why not. */
-bool dbcommand_connect(struct dbcommand *d);
-void dbcommand_close(struct dbcommand *d);
+/* Prints what went wrong in one line; frees `error` and returns 1. */
+int cmd_db_fail(const struct cmd_db *d, char *error);
 
-/* Runs one statement. NULL after telling what failed; `what`, when there is one, says what was tried. */
-PGresult *dbcommand_run(
-	const struct dbcommand *d, const char *what, const char *sql, int nparams, const char *const *params);
-bool dbcommand_run_plain(const struct dbcommand *d, const char *what, const char *sql);
+/* Reads the settings and connects: most commands begin with it. False after printing what is wrong. */
+bool cmd_db_ready(struct cmd_db *d);
+/* Reads the files that the options name; false after printing what is wrong. */
+bool cmd_db_load(struct cmd_db *d);
+/* Connects to whatever server there is; d->conn says how it went. */
+void cmd_db_open(struct cmd_db *d);
+/* Connects to a primary of a version that we know, in UTF-8; false after printing why not. */
+bool cmd_db_connect(struct cmd_db *d);
+void cmd_db_close(struct cmd_db *d);
+
+/* Runs one statement. NULL after printing what failed; `what`, when there is one, says what was tried. */
+PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, int nparams, const char *const *params);
+bool cmd_db_run_plain(const struct cmd_db *d, const char *what, const char *sql);
 
 /* The server's message in one line, without "ERROR:" before it; malloc'd. */
-char *dbcommand_error(const PGconn *conn, const PGresult *res);
+char *cmd_db_error(const PGconn *conn, const PGresult *res);
 
 #endif

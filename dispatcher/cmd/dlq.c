@@ -1,7 +1,7 @@
-/* dlq.c: the command "pgmqd dlq": lists, shows, puts back and throws away the dead letters of a queue.
+/* dlq.c: the command `pgmqd dlq`: lists, shows, requeues and deletes the dead letters of a queue.
  *
- * What it does is done by the functions of sql/021_dead_letters.sql, each in one statement. Bodies may hold what is
- * nobody's business, so only `show` prints them.
+ * The functions of sql/021_dead_letters.sql do the work, each in one statement. Only `show` prints bodies, because they
+ * may hold personal data.
  */
 #include "config.h"
 
@@ -11,7 +11,6 @@
 #include "cmd/db.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -19,40 +18,18 @@
 #include <string.h>
 #include <unistd.h>
 
-static const char help[] =
-	"Usage: pgmqd dlq list|show|redrive|purge QUEUE [--id N ...] [--where-reason TEXT] [--class C] [--limit N]\n"
-	"                 [--dry-run] [--yes] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Looks after the dead letters of a queue: messages that failed for good.\n"
-	"\n"
-	"  list     one line for each: number, time, class, attempts, reason\n"
-	"  show     all about each, with its body\n"
-	"  redrive  puts them back into the queue, all or none: their attempts start anew, their history goes with "
-	"them\n"
-	"  purge    throws them away for good\n"
-	"\n"
-	"Without a choice all of them are meant; purge, and redrive without a choice, ask first.\n"
-	"\n"
-	"      --id N               this one; may be given more than once\n"
-	"      --where-reason TEXT  those whose reason has TEXT in it, in upper or lower case\n"
-	"      --class C            those of this class: permanent, attempts, crash, malformed, memory, unknown\n"
-	"      --limit N            no more than the oldest N\n"
-	"      --dry-run            say which would be put back or thrown away; change nothing\n"
-	"  -y, --yes                do not ask\n" DBCOMMAND_HELP "  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, with 1 when something failed or an --id was not there, with 2 after a wrong command line.\n";
-
-enum { OPT_ID = 256, OPT_REASON, OPT_CLASS, OPT_LIMIT, OPT_DRY_RUN };
 enum action { LIST, SHOW, REDRIVE, PURGE };
 
 /* What the command line says. */
 struct request {
-	struct dbcommand db;
+	struct cmd_db db;
 	enum action action;
-	const char *queue, *reason, *class, *limit;
+	const char *queue, *reason, *class;
+	int64_t limit; /* 0: none */
+	struct cmd_list given;
 	struct sqltext ids;
-	int64_t *numbers; /* the same, each once */
-	size_t nids;
+	size_t nids; /* in `ids`, each once */
+	char limit_text[24];
 	bool dry_run, yes;
 };
 
@@ -63,7 +40,7 @@ static void make_params(struct request *q, const char *params[5])
 	params[1] = q->nids ? sqltext_end(&q->ids) : NULL;
 	params[2] = q->reason;
 	params[3] = q->class;
-	params[4] = q->limit;
+	params[4] = q->limit ? q->limit_text : NULL;
 }
 
 /* Prints text that came from elsewhere: what a terminal would obey is replaced. */
@@ -100,10 +77,10 @@ static void print_list(const PGresult *res)
 	}
 }
 
-/* All about each. */
+/* Everything about each. */
 static void print_letters(const PGresult *res)
 {
-	static const char *const names[] = { "id", "died (UTC)", "class", "reason", "attempts", "put back before",
+	static const char *const names[] = { "id", "died (UTC)", "class", "reason", "attempts", "requeued before",
 		"original id", "first enqueued (UTC)", "plugin", "plugin version", "headers", "body" };
 
 	for (int i = 0; i < PQntuples(res); i++) {
@@ -117,7 +94,7 @@ static void print_letters(const PGresult *res)
 	}
 }
 
-/* Reads the dead letters that are meant; NULL after telling what failed. */
+/* Reads the chosen dead letters; NULL after printing what failed. */
 static PGresult *select_letters(struct request *q)
 {
 	static const char columns[] =
@@ -129,18 +106,17 @@ static PGresult *select_letters(struct request *q)
 		columns, q->action == SHOW ? ", headers, message" : "");
 
 	make_params(q, params);
-	PGresult *res = dbcommand_run(&q->db, NULL, sql, 5, params);
+	PGresult *res = cmd_db_run(&q->db, NULL, sql, 5, params);
 	free(sql);
 	return res;
 }
 
-/* Tells when fewer were there than were asked for by number. Returns the exit status. */
+/* Prints how many of the numbers do not exist; returns the exit status. */
 static int missing(const struct request *q, size_t found)
 {
 	if (!q->nids || found >= q->nids || q->reason || q->class || q->limit)
 		return 0;
-	fprintf(stderr, "%s: %zu of the %zu dead letters that were asked for %s there\n", q->db.name, q->nids - found,
-		q->nids, q->nids - found == 1 ? "is not" : "are not");
+	fprintf(stderr, "%s: %zu of the %zu dead letters do not exist\n", q->db.name, q->nids - found, q->nids);
 	return 1;
 }
 
@@ -150,7 +126,7 @@ static void print_count(size_t n, const char *after)
 	printf("%zu dead letter%s%s\n", n, n == 1 ? "" : "s", after);
 }
 
-/* list, show, and the other two when they are only tried. */
+/* list and show, and the other two with --dry-run. */
 static int look(struct request *q)
 {
 	PGresult *res = select_letters(q);
@@ -163,15 +139,15 @@ static int look(struct request *q)
 	if (q->action == LIST)
 		print_count(n, "");
 	else if (q->action != SHOW)
-		print_count(n, q->action == REDRIVE ? " would be put back: nothing was changed"
-						    : " would be thrown away: nothing was changed");
+		print_count(n, q->action == REDRIVE ? " would be requeued; nothing was changed"
+						    : " would be deleted; nothing was changed");
 	else if (!n)
 		print_count(n, "");
 	PQclear(res);
 	return missing(q, n);
 }
 
-/* Asks a person; a script that does not say --yes is refused. */
+/* Asks the person at the terminal; without one, --yes is needed. */
 static bool confirmed(struct request *q)
 {
 	bool choice = q->nids || q->reason || q->class;
@@ -180,11 +156,11 @@ static bool confirmed(struct request *q)
 	if (q->yes || (q->action == REDRIVE && choice))
 		return true;
 	if (!isatty(STDIN_FILENO)) {
-		dbcommand_usage(&q->db, q->action == PURGE ? "what purge throws away is gone: say --yes"
-							   : "all dead letters are meant: say --yes");
+		cmd_usage("dlq", q->action == PURGE ? "purge deletes permanently; pass --yes to confirm"
+						    : "this requeues all dead letters; pass --yes to confirm");
 		return false;
 	}
-	printf("%s %s dead letters of %s? [y/N] ", q->action == PURGE ? "Throw away" : "Put back",
+	printf("%s %s dead letters of %s? [y/N] ", q->action == PURGE ? "Permanently delete" : "Requeue",
 		choice ? "these" : "all", q->queue);
 	fflush(stdout);
 	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
@@ -199,7 +175,7 @@ static int act(struct request *q)
 
 	make_params(q, params);
 	if (q->action == REDRIVE) {
-		res = dbcommand_run(&q->db, NULL,
+		res = cmd_db_run(&q->db, NULL,
 			"SELECT dead_id, new_id FROM pgmqd.redrive($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY 1", 5,
 			params);
 		if (!res)
@@ -207,20 +183,20 @@ static int act(struct request *q)
 		n = (size_t)PQntuples(res);
 		for (int i = 0; i < PQntuples(res); i++)
 			printf("%s is now message %s of %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), q->queue);
-		print_count(n, " put back");
+		print_count(n, " requeued");
 	} else {
-		res = dbcommand_run(&q->db, NULL,
-			"SELECT pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4, $5::bigint)", 5, params);
+		res = cmd_db_run(&q->db, NULL, "SELECT pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4, $5::bigint)",
+			5, params);
 		if (!res)
 			return 1;
 		n = (size_t)atoll(PQgetvalue(res, 0, 0));
-		print_count(n, " thrown away");
+		print_count(n, " deleted");
 	}
 	PQclear(res);
 	return missing(q, n);
 }
 
-/* Reads a whole number from 1 on. */
+/* Whether text is a whole number from 1 on. */
 static bool read_number(const char *text, int64_t *n)
 {
 	char *end;
@@ -230,99 +206,86 @@ static bool read_number(const char *text, int64_t *n)
 	return errno == 0 && end != text && !*end && *n > 0;
 }
 
-/* Another --id; one that was given twice counts once. */
-static void add_id(struct request *q, int64_t n)
+/* Reads the numbers of --id; one that was given twice counts once. -1, or the exit status. */
+static int read_ids(struct request *q)
 {
-	for (size_t i = 0; i < q->nids; i++)
-		if (q->numbers[i] == n)
-			return;
-	q->numbers = xrealloc(q->numbers, q->nids + 1, sizeof(*q->numbers));
-	q->numbers[q->nids++] = n;
-	sqltext_int(&q->ids, n);
+	int64_t *numbers = xcalloc(q->given.n + 1, sizeof(*numbers)), n;
+	int status = -1;
+
+	for (size_t i = 0; i < q->given.n && status < 0; i++) {
+		bool again = false;
+
+		if (!read_number(q->given.items[i], &n))
+			status = cmd_usage(
+				"dlq", "--id takes the number of a dead letter, not \"%s\"", q->given.items[i]);
+		for (size_t k = 0; k < q->nids; k++)
+			again = again || numbers[k] == n;
+		if (status >= 0 || again)
+			continue;
+		numbers[q->nids++] = n;
+		sqltext_int(&q->ids, n);
+	}
+	free(numbers);
+	return status;
 }
 
-/* Reads what to do and with which queue. -1, or the exit status. */
-static int read_words(struct request *q, int argc, char **argv)
+/* Does what the command line says; the exit status. */
+static int do_action(struct request *q, const char *action)
 {
 	static const char *const names[] = { "list", "show", "redrive", "purge" };
+	bool only_look;
 
-	if (argc - optind != 2)
-		return dbcommand_usage(&q->db, argc == optind ? "it takes list, show, redrive or purge, and a queue"
-							      : "it takes two words: what to do, and a queue");
-	q->queue = argv[optind + 1];
-	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++)
-		if (strcmp(argv[optind], names[i]) == 0) {
-			q->action = (enum action)i;
-			return -1;
-		}
-	char *problem = xasprintf("unknown action \"%s\": list, show, redrive or purge", argv[optind]);
-	int status = dbcommand_usage(&q->db, problem);
-	free(problem);
-	return status;
+	while (strcmp(names[q->action], action) != 0)
+		q->action++;
+	snprintf(q->limit_text, sizeof(q->limit_text), "%" PRId64, q->limit);
+	only_look = q->action == LIST || q->action == SHOW || q->dry_run;
+	if (!only_look && !confirmed(q))
+		return 2;
+	return !cmd_db_ready(&q->db) ? 1 : only_look ? look(q) : act(q);
 }
 
-/* Reads the command line; -1, or the exit status when there is nothing more to do. */
-static int read_arguments(struct request *q, int argc, char **argv)
+/* pgmqd dlq. */
+static int dlq(void *request, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "id", required_argument, NULL, OPT_ID },
-		{ "where-reason", required_argument, NULL, OPT_REASON },
-		{ "class", required_argument, NULL, OPT_CLASS }, { "limit", required_argument, NULL, OPT_LIMIT },
-		{ "dry-run", no_argument, NULL, OPT_DRY_RUN }, { "yes", no_argument, NULL, 'y' }, { 0 } };
-	int64_t n;
-	int c;
+	struct request *q = request;
+	int status = read_ids(q);
 
-	optind = 0;
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":y" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		switch (c) {
-		case OPT_ID:
-			if (!read_number(optarg, &n))
-				return dbcommand_usage(&q->db, "--id takes the number of a dead letter");
-			add_id(q, n);
-			break;
-		case OPT_REASON:
-			q->reason = optarg;
-			break;
-		case OPT_CLASS:
-			q->class = optarg;
-			break;
-		case OPT_LIMIT:
-			if (!read_number(optarg, &n))
-				return dbcommand_usage(&q->db, "--limit takes a number from 1 on");
-			q->limit = optarg;
-			break;
-		case OPT_DRY_RUN:
-			q->dry_run = true;
-			break;
-		case 'y':
-			q->yes = true;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return 0;
-		default:
-			if (!dbcommand_option(&q->db, c, optarg))
-				return dbcommand_bad_option(&q->db, c, argv[optind - 1]);
-		}
-	}
-	return read_words(q, argc, argv);
-}
-
-/* pgmqd dlq; returns the exit status. */
-int cmd_dlq(int argc, char **argv)
-{
-	struct request q = { .db.name = "pgmqd dlq" };
-	int status = read_arguments(&q, argc, argv);
-
-	bool only_look = q.action == LIST || q.action == SHOW || q.dry_run;
-
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (status < 0 && !only_look && !confirmed(&q))
-		status = 2;
+	(void)argc;
+	q->queue = argv[1];
 	if (status < 0)
-		status = !dbcommand_load(&q.db) || !dbcommand_connect(&q.db) ? 1 : only_look ? look(&q) : act(&q);
-	dbcommand_close(&q.db);
-	sqltext_free(&q.ids);
-	free(q.numbers);
+		status = do_action(q, argv[0]);
+	sqltext_free(&q->ids);
 	return status;
 }
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("id", 0, CMD_LIST, struct request, given, "N", "this one; may be given more than once"),
+	CMD_OPTION("where-reason", 0, CMD_TEXT, struct request, reason, "TEXT",
+		"those whose reason contains TEXT, in upper or lower case"),
+	CMD_OPTION("class", 0, CMD_TEXT, struct request, class, "CLASS",
+		"those of this class: permanent, attempts, crash, malformed, memory, or one of the plugin's own"),
+	CMD_OPTION("limit", 0, CMD_NUMBER, struct request, limit, "N", "the oldest N at most", .least = 1,
+		.most = INT64_MAX),
+	CMD_OPTION("dry-run", 0, CMD_FLAG, struct request, dry_run, NULL,
+		"print which would be requeued or deleted; change nothing"),
+	CMD_OPTION("yes", 'y', CMD_FLAG, struct request, yes, NULL, "do not ask"),
+	{ 0 },
+};
+
+const struct command cmd_dlq = {
+	.name = "dlq",
+	.summary = "list, show, requeue or delete dead letters",
+	.usage = "list|show|redrive|purge QUEUE",
+	.text = "Handles the dead letters of a queue: messages that failed permanently.\n\n"
+		"list prints a line for each: number, time, class, attempts, reason.\n"
+		"show prints everything about each, with its body.\n"
+		"redrive requeues them, all or none; their attempts start anew, and their history stays with them.\n"
+		"purge deletes them permanently.\n\n"
+		"Without --id, --where-reason and --class, all dead letters are meant. purge, and redrive of all, ask "
+		"first.",
+	.exits = "Exit status: 0 success; 1 failure, or an --id does not exist; 2 usage error.",
+	.options = options,
+	.size = sizeof(struct request),
+	.run = dlq,
+	CMD_DB,
+};

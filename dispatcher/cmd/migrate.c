@@ -8,7 +8,6 @@
 #include "cmd/sqlfile.h"
 #include "settings/settings.h"
 
-#include <getopt.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -23,53 +22,14 @@
 /* The two keys of the advisory lock that lets one migrate at a time into a database: "pgmq" in ASCII, and a number. */
 #define LOCK_KEYS "1885826417, 1"
 
-static const char help[] =
-	"Usage: pgmqd migrate [-c FILE] [--env-file FILE] [-d CONNINFO] [--sql-dir DIR] [--demo-app]\n"
-	"                     [--status | --dry-run]\n"
-	"\n"
-	"Makes the queues, functions and triggers in the database, and connects them with the application's tables.\n"
-	"It may be run at any time: it applies the files that are new or have changed, and reports at the end what is\n"
-	"missing. A database that a newer pgmqd has migrated is refused.\n"
-	"\n"
-	"  -d, --database CONNINFO  the database (default: the settings file's with -c, else $DATABASE_URL, else PG*)\n"
-	"  -c, --config FILE        the settings file; only `database` and `sql_dir` of it matter here\n"
-	"  -e, --env-file FILE      take what the environment lacks from KEY=VALUE lines\n"
-	"      --sql-dir DIR        default: $PGMQD_SQL_DIR, else the settings file's with -c,\n"
-	"                           else " PGMQD_DATADIR "/sql\n"
-	"      --demo-app           also make a small application with two sample people, for demos and tests\n"
-	"      --status             show which files were applied, and when; change nothing\n"
-	"      --dry-run            show what would be applied; change nothing\n"
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, with 1 when something failed, with 2 after a wrong command line.\n";
-
-enum { OPT_SQL_DIR = 256, OPT_DEMO, OPT_STATUS, OPT_DRY_RUN };
-
 /* What the command line says. */
 struct request {
+	struct cmd_db db;
 	const char *sql_dir;
 	bool demo, status, dry_run;
 };
 
-static struct dbcommand db = { .name = "pgmqd migrate" };
-
 /* ---- the database ---- */
-
-/* The shared functions, for our one connection. */
-static int fail(char *error)
-{
-	return dbcommand_fail(&db, error);
-}
-
-static PGresult *run(const char *what, const char *sql, int nparams, const char *const *params)
-{
-	return dbcommand_run(&db, what, sql, nparams, params);
-}
-
-static bool run_plain(const char *what, const char *sql)
-{
-	return dbcommand_run_plain(&db, what, sql);
-}
 
 /* Prints the server's notices, but not that it skips what is there already: so the files are meant. */
 static void print_notice(void *arg, const PGresult *res)
@@ -85,21 +45,21 @@ static void print_notice(void *arg, const PGresult *res)
 }
 
 /* A connection with our settings; false after telling why not. */
-static bool connect_primary(void)
+static bool connect_primary(struct cmd_db *db)
 {
-	if (!dbcommand_connect(&db))
+	if (!cmd_db_connect(db))
 		return false;
-	PQsetNoticeReceiver(db.conn, print_notice, NULL);
+	PQsetNoticeReceiver(db->conn, print_notice, NULL);
 	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
-	return run_plain("settings",
+	return cmd_db_run_plain(db, "settings",
 		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
 		" SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
 }
 
 /* Waits until no other migrate is at work in this database; the lock goes with the connection. */
-static bool take_lock(void)
+static bool take_lock(const struct cmd_db *db)
 {
-	PGresult *res = run("lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
+	PGresult *res = cmd_db_run(db, "lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
 
 	if (!res)
 		return false;
@@ -108,14 +68,15 @@ static bool take_lock(void)
 	if (taken)
 		return true;
 	printf("another pgmqd migrate is at work in this database; waiting for it\n");
-	return run_plain(
-		"lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+	return cmd_db_run_plain(
+		db, "lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
 }
 
 /* Learns which files were applied. `known` tells whether the table of them is there. */
-static bool read_versions(struct sql_dir *d, bool *known)
+static bool read_versions(const struct cmd_db *db, struct sql_dir *d, bool *known)
 {
-	PGresult *res = run("schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
+	PGresult *res = cmd_db_run(
+		db, "schema version", "SELECT to_regclass('pgmqd.schema_version') IS NOT NULL", 0, NULL);
 
 	if (!res)
 		return false;
@@ -127,14 +88,14 @@ static bool read_versions(struct sql_dir *d, bool *known)
 		const int lengths[] = { 0, (int)strlen(f->text) }, formats[] = { 0, 1 };
 		const Oid types[] = { 25, 17 }; /* text, bytea */
 
-		res = PQexecParams(db.conn,
+		res = PQexecParams(db->conn,
 			*known ? "SELECT encode(sha256($2), 'hex'), v.checksum, date_trunc('second', v.applied_at)"
 				 " FROM (SELECT) one LEFT JOIN pgmqd.schema_version v ON v.file = $1"
 			       : "SELECT encode(sha256($2), 'hex'), NULL, $1 WHERE $1 IS NOT NULL",
 			2, types, params, lengths, formats, 0);
 		if (PQresultStatus(res) != PGRES_TUPLES_OK) {
-			char *error = dbcommand_error(db.conn, res);
-			fail(xasprintf("%s: cannot tell whether it was applied: %s", f->name, error));
+			char *error = cmd_db_error(db->conn, res);
+			cmd_db_fail(db, xasprintf("%s: cannot tell whether it was applied: %s", f->name, error));
 			free(error);
 			PQclear(res);
 			return false;
@@ -150,9 +111,9 @@ static bool read_versions(struct sql_dir *d, bool *known)
 }
 
 /* Makes the table of what was applied. */
-static bool make_version_table(void)
+static bool make_version_table(const struct cmd_db *db)
 {
-	return run_plain("cannot make schema pgmqd",
+	return cmd_db_run_plain(db, "cannot make schema pgmqd",
 		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
 		"file text PRIMARY KEY, checksum text NOT NULL,"
 		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
@@ -160,10 +121,10 @@ static bool make_version_table(void)
 }
 
 /* Refuses a database that a newer pgmqd has migrated: our files would take its functions back. */
-static bool check_version(void)
+static bool check_version(const struct cmd_db *db)
 {
 	const char *params[] = { PACKAGE_VERSION };
-	PGresult *res = run("schema version",
+	PGresult *res = cmd_db_run(db, "schema version",
 		"SELECT v.version, v.file FROM pgmqd.schema_version v"
 		" WHERE v.version OPERATOR(pg_catalog.~) '^[0-9]+([.][0-9]+)*$'"
 		" AND pg_catalog.string_to_array(v.version, '.')::int[] OPERATOR(pg_catalog.>)"
@@ -174,26 +135,26 @@ static bool check_version(void)
 		return false;
 	bool good = PQntuples(res) == 0;
 	if (!good)
-		fail(xasprintf(
-			"pgmqd %s has applied %s to this database, and this is pgmqd %s: migrate with the newer one",
-			PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PACKAGE_VERSION));
+		cmd_db_fail(db, xasprintf("pgmqd %s has applied %s to this database, and this is pgmqd %s: migrate "
+					  "with the newer one",
+					PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1), PACKAGE_VERSION));
 	PQclear(res);
 	return good;
 }
 
 /* Tells where and why a file failed. */
-static void print_file_error(const struct sql_file *f, const PGresult *res, unsigned statement)
+static void print_file_error(const struct cmd_db *db, const struct sql_file *f, const PGresult *res, unsigned statement)
 {
 	static const struct {
 		int field;
 		const char *name;
 	} more[] = { { PG_DIAG_MESSAGE_DETAIL, "detail" }, { PG_DIAG_MESSAGE_HINT, "hint" },
 		{ PG_DIAG_CONTEXT, "context" } };
-	char *error = dbcommand_error(db.conn, res);
+	char *error = cmd_db_error(db->conn, res);
 	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 
-	fail(xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
-		state ? state : "unknown"));
+	cmd_db_fail(db, xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
+				state ? state : "unknown"));
 	free(error);
 	for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
 		if (PQresultErrorField(res, more[i].field))
@@ -202,65 +163,66 @@ static void print_file_error(const struct sql_file *f, const PGresult *res, unsi
 }
 
 /* Runs a file's statements inside the open transaction. */
-static bool run_file(const struct sql_file *f)
+static bool run_file(const struct cmd_db *db, const struct sql_file *f)
 {
 	unsigned statement = 0;
 	bool good = true;
 	PGresult *res;
 
-	if (!PQsendQuery(db.conn, f->text)) {
-		char *error = dbcommand_error(db.conn, NULL);
-		fail(xasprintf("%s: %s", f->path, error));
+	if (!PQsendQuery(db->conn, f->text)) {
+		char *error = cmd_db_error(db->conn, NULL);
+		cmd_db_fail(db, xasprintf("%s: %s", f->path, error));
 		free(error);
 		return false;
 	}
-	for (; (res = PQgetResult(db.conn)); PQclear(res)) {
+	for (; (res = PQgetResult(db->conn)); PQclear(res)) {
 		ExecStatusType status = PQresultStatus(res);
 
 		if (good && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
-			print_file_error(f, res, statement);
+			print_file_error(db, f, res, statement);
 			good = false;
 		}
 		statement++;
-		if (PQstatus(db.conn) == CONNECTION_BAD)
+		if (PQstatus(db->conn) == CONNECTION_BAD)
 			good = false;
 	}
-	if (good && PQtransactionStatus(db.conn) != PQTRANS_INTRANS) {
-		fail(xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
-			f->path));
+	if (good && PQtransactionStatus(db->conn) != PQTRANS_INTRANS) {
+		cmd_db_fail(db,
+			xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
+				f->path));
 		good = false;
 	}
 	return good;
 }
 
 /* Applies a file and notes that it was, both or neither. */
-static bool apply(const struct sql_file *f)
+static bool apply(const struct cmd_db *db, const struct sql_file *f)
 {
 	const char *params[] = { f->name, f->checksum, PACKAGE_VERSION };
 	PGresult *res = NULL;
 
 	printf("%s%s\n", f->name, f->changed ? " (changed)" : "");
-	if (!run_plain(f->name, "BEGIN"))
+	if (!cmd_db_run_plain(db, f->name, "BEGIN"))
 		return false;
-	if (!run_file(f) ||
-		!(res = run(f->name,
+	if (!run_file(db, f) ||
+		!(res = cmd_db_run(db, f->name,
 			  "INSERT INTO pgmqd.schema_version AS v (file, checksum, version) VALUES ($1, $2, $3)"
 			  " ON CONFLICT (file) DO UPDATE SET checksum = excluded.checksum, version = excluded.version,"
 			  " applied_at = pg_catalog.clock_timestamp()",
 			  3, params))) {
-		if (PQstatus(db.conn) == CONNECTION_OK)
-			PQclear(PQexec(db.conn, "ROLLBACK"));
+		if (PQstatus(db->conn) == CONNECTION_OK)
+			PQclear(PQexec(db->conn, "ROLLBACK"));
 		return false;
 	}
 	PQclear(res);
-	return run_plain(f->name, "COMMIT");
+	return cmd_db_run_plain(db, f->name, "COMMIT");
 }
 
 /* Connects the queues with the application's tables, and tells what is missing of those. */
-static bool connect_application(void)
+static bool connect_application(const struct cmd_db *db)
 {
-	PGresult *res = run(
-		"connecting the application's tables", "SELECT item, problem, remedy FROM pgmqd.connect()", 0, NULL);
+	PGresult *res = cmd_db_run(db, "connecting the application's tables",
+		"SELECT item, problem, remedy FROM pgmqd.connect()", 0, NULL);
 
 	if (!res)
 		return false;
@@ -295,7 +257,7 @@ static bool print_status(const struct request *q, const struct sql_dir *d, bool 
 	}
 	if (!known)
 		return true;
-	PGresult *res = run("schema version",
+	PGresult *res = cmd_db_run(&q->db, "schema version",
 		"SELECT file, date_trunc('second', applied_at) FROM pgmqd.schema_version ORDER BY file", 0, NULL);
 	if (!res)
 		return false;
@@ -315,100 +277,91 @@ static int migrate(const struct request *q, struct sql_dir *d)
 	bool known;
 	size_t applied = 0;
 
-	if (!q->status && !q->dry_run && !take_lock())
+	if (!q->status && !q->dry_run && !take_lock(&q->db))
 		return 1;
-	if (!read_versions(d, &known))
+	if (!read_versions(&q->db, d, &known))
 		return 1;
 	if (q->status)
 		return print_status(q, d, known) ? 0 : 1;
-	if (!q->dry_run && (!make_version_table() || !check_version()))
+	if (!q->dry_run && (!make_version_table(&q->db) || !check_version(&q->db)))
 		return 1;
 	for (size_t i = 0; i < d->n; i++) {
 		if ((d->files[i].applied_at && !d->files[i].changed) || !wanted(q, &d->files[i]))
 			continue;
 		if (q->dry_run)
 			printf("would apply %s%s\n", d->files[i].name, d->files[i].changed ? " (changed)" : "");
-		else if (!apply(&d->files[i]))
+		else if (!apply(&q->db, &d->files[i]))
 			return 1;
 		else
 			applied++;
 	}
 	if (q->dry_run)
 		return 0;
-	if (!connect_application())
+	if (!connect_application(&q->db))
 		return 1;
 	printf("%zu file%s applied; the database is up to date\n", applied, applied == 1 ? "" : "s");
 	return 0;
 }
 
-/* Reads the command line; -1, or the exit status when there is nothing more to do. */
-static int read_arguments(struct request *q, int argc, char **argv)
+/* The directory of the SQL files: --sql-dir, the environment, the settings file, or the one of the installation. */
+static const char *find_sql_dir(const struct request *q)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "sql-dir", required_argument, NULL, OPT_SQL_DIR },
-		{ "demo-app", no_argument, NULL, OPT_DEMO }, { "status", no_argument, NULL, OPT_STATUS },
-		{ "dry-run", no_argument, NULL, OPT_DRY_RUN }, { 0 } };
-	int c;
+	const char *env = getenv("PGMQD_SQL_DIR");
 
-	optind = 0;
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, "+:" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		switch (c) {
-		case 'c':
-		case 'd':
-		case 'e':
-			dbcommand_option(&db, c, optarg);
-			break;
-		case OPT_SQL_DIR:
-			q->sql_dir = optarg;
-			break;
-		case OPT_DEMO:
-			q->demo = true;
-			break;
-		case OPT_STATUS:
-			q->status = true;
-			break;
-		case OPT_DRY_RUN:
-			q->dry_run = true;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return 0;
-		default:
-			return dbcommand_bad_option(&db, c, argv[optind - 1]);
-		}
-	}
-	if (optind < argc)
-		return dbcommand_usage(&db, "it takes no arguments, only options");
-	if (q->status && q->dry_run)
-		return dbcommand_usage(&db, "--status and --dry-run exclude each other");
-	return -1;
+	if (q->sql_dir)
+		return q->sql_dir;
+	if (env && *env)
+		return env;
+	return q->db.settings && *q->db.settings->sql_dir ? q->db.settings->sql_dir : PGMQD_DATADIR "/sql";
 }
 
-/* pgmqd migrate; returns the exit status. */
-int cmd_migrate(int argc, char **argv)
+/* pgmqd migrate. */
+static int run_migrate(void *request, int argc, char **argv)
 {
-	struct request q = { 0 };
+	struct request *q = request;
 	struct sql_dir dir = { 0 };
 	char *error;
-	int status = read_arguments(&q, argc, argv);
+	int status = 1;
 
-	if (status >= 0)
-		return status;
-	status = 1;
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	if (dbcommand_load(&db)) {
-		const char *env_dir = getenv("PGMQD_SQL_DIR");
-		const char *path = q.sql_dir             ? q.sql_dir
-		                   : env_dir && *env_dir ? env_dir
-		                   : db.settings         ? db.settings->sql_dir
-		                                         : NULL;
-
-		if ((error = sql_dir_read(&dir, path && *path ? path : PGMQD_DATADIR "/sql")))
-			fail(error);
-		else if (connect_primary())
-			status = migrate(&q, &dir);
-	}
-	dbcommand_close(&db);
+	(void)argc;
+	(void)argv;
+	if (q->status && q->dry_run)
+		return cmd_usage("migrate", "--status and --dry-run exclude each other");
+	if (!cmd_db_load(&q->db))
+		return 1;
+	if ((error = sql_dir_read(&dir, find_sql_dir(q))))
+		cmd_db_fail(&q->db, error);
+	else if (connect_primary(&q->db))
+		status = migrate(q, &dir);
 	sql_dir_free(&dir);
 	return status;
 }
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("sql-dir", 0, CMD_TEXT, struct request, sql_dir, "DIR",
+		"the directory of the SQL files (default: $PGMQD_SQL_DIR, else the settings file's with -c, "
+		"else " PGMQD_DATADIR "/sql)"),
+	CMD_OPTION("demo-app", 0, CMD_FLAG, struct request, demo, NULL,
+		"also create a small application with two sample people, for demos and tests"),
+	CMD_OPTION("status", 0, CMD_FLAG, struct request, status, NULL,
+		"print which files were applied, and when; change nothing"),
+	CMD_OPTION("dry-run", 0, CMD_FLAG, struct request, dry_run, NULL,
+		"print which files would be applied; change nothing"),
+	{ 0 },
+};
+
+const struct command cmd_migrate = {
+	.name = "migrate",
+	.summary = "bring the database up to this version of pgmqd",
+	.usage = "",
+	.text = "Creates the queues, functions and triggers in the database, and connects them with the application's "
+		"tables. "
+		"It can be run at any time: it applies the files that are new or have changed, and prints at the end "
+		"what "
+		"is missing. It refuses a database that a newer pgmqd has migrated.",
+	.exits = "Exit status: 0 success, 1 failure, 2 usage error.",
+	.options = options,
+	.size = sizeof(struct request),
+	.run = run_migrate,
+	CMD_DB,
+};

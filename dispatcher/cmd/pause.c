@@ -2,44 +2,18 @@
  * on. */
 #include "config.h"
 
+#include "base/log.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char pause_help[] =
-	"Usage: pgmqd pause QUEUE [--reason TEXT] [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Pauses a queue in all dispatchers, until `pgmqd resume`: what runs is finished, and nothing more is started."
-	" It outlasts restarts.\n"
-	"\n"
-	"      --reason TEXT        why, for the others\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, also when it was paused already; with 1 when something failed, with 2 after a wrong command"
-	" line.\n";
-
-static const char resume_help[] =
-	"Usage: pgmqd resume QUEUE [--by NAME] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Ends a pause. A queue that a dispatcher has paused by itself, for a configuration error, is tried at once,"
-	" too.\n"
-	"\n"
-	"      --by NAME            who (default: $SUDO_USER, else $USER)\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, also when it was not paused; with 1 when something failed, with 2 after a wrong command line.\n";
-
-enum { OPT_REASON = 256, OPT_BY };
-
 /* What the command line says. */
 struct request {
-	struct dbcommand db;
-	const char *queue, *reason, *by;
+	struct cmd_db db;
+	const char *reason, *by;
 };
 
 /* Who gives the order. */
@@ -61,71 +35,65 @@ static int print_answer(PGresult *res, const char *yes, const char *no, const ch
 }
 
 /* pgmqd pause. */
-static int do_pause(struct request *q)
+static int pause_queue(void *request, int argc, char **argv)
 {
-	const char *params[] = { q->queue, q->reason, who(q) };
+	struct request *q = request;
+	const char *params[] = { argv[0], q->reason, who(q) };
 
+	(void)argc;
+	if (!cmd_db_ready(&q->db))
+		return 1;
 	return print_answer(
-		dbcommand_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params),
-		"paused", "was paused already; pgmqd status tells by whom", q->queue);
+		cmd_db_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params), "paused",
+		"was paused already; pgmqd status says by whom", argv[0]);
 }
 
 /* pgmqd resume. */
-static int do_resume(struct request *q)
+static int resume_queue(void *request, int argc, char **argv)
 {
-	const char *params[] = { q->queue, who(q) };
+	struct request *q = request;
+	const char *params[] = { argv[0], who(q) };
 
-	return print_answer(
-		dbcommand_run(&q->db, NULL, "SELECT pgmqd.resume($1, coalesce($2, session_user))", 2, params),
-		"resumed", "no operator had paused it; a dispatcher that had paused it by itself tries again",
-		q->queue);
+	(void)argc;
+	if (!cmd_db_ready(&q->db))
+		return 1;
+	return print_answer(cmd_db_run(&q->db, NULL, "SELECT pgmqd.resume($1, coalesce($2, session_user))", 2, params),
+		"resumed", "no operator had paused it; a dispatcher that had paused it by itself tries again", argv[0]);
 }
 
-/* Reads the command line and runs `act`; the exit status. */
-static int run(struct request *q, int argc, char **argv, const struct option *longs, const char *help,
-	int (*act)(struct request *q))
-{
-	int c, status = -1;
+#define BY CMD_OPTION("by", 0, CMD_TEXT, struct request, by, "NAME", "who does it (default: $SUDO_USER, else $USER)")
 
-	optind = 0;
-	opterr = 0;
-	while (status < 0 && (c = getopt_long(argc, argv, ":" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		if (c == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (c == OPT_REASON)
-			q->reason = optarg;
-		else if (c == OPT_BY)
-			q->by = optarg;
-		else if (!dbcommand_option(&q->db, c, optarg))
-			status = dbcommand_bad_option(&q->db, c, argv[optind - 1]);
-	}
-	if (status < 0 && argc - optind != 1)
-		status = dbcommand_usage(&q->db, optind >= argc ? "it takes a queue" : "there is an argument too many");
-	if (status < 0) {
-		q->queue = argv[optind];
-		status = !dbcommand_load(&q->db) || !dbcommand_connect(&q->db) ? 1 : act(q);
-	}
-	dbcommand_close(&q->db);
-	return status;
-}
+static const struct cmd_option pause_options[] = {
+	CMD_OPTION("reason", 0, CMD_TEXT, struct request, reason, "TEXT", "why; the other operators see it"),
+	BY,
+	{ 0 },
+};
 
-/* pgmqd pause; returns the exit status. */
-int cmd_pause(int argc, char **argv)
-{
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "reason", required_argument, NULL, OPT_REASON },
-		{ "by", required_argument, NULL, OPT_BY }, { 0 } };
-	struct request q = { .db.name = "pgmqd pause" };
+static const struct cmd_option resume_options[] = { BY, { 0 } };
 
-	return run(&q, argc, argv, longs, pause_help, do_pause);
-}
+const struct command cmd_pause = {
+	.name = "pause",
+	.summary = "stop starting messages of a queue, in all dispatchers",
+	.usage = "QUEUE",
+	.text = "Pauses a queue in all dispatchers until `pgmqd resume`. Messages that run are finished, and no other "
+		"is "
+		"started. The pause outlasts restarts.",
+	.exits = "Exit status: 0 success, also when the queue was paused before; 1 failure; 2 usage error.",
+	.options = pause_options,
+	.size = sizeof(struct request),
+	.run = pause_queue,
+	CMD_DB,
+};
 
-/* pgmqd resume; returns the exit status. */
-int cmd_resume(int argc, char **argv)
-{
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "by", required_argument, NULL, OPT_BY }, { 0 } };
-	struct request q = { .db.name = "pgmqd resume" };
-
-	return run(&q, argc, argv, longs, resume_help, do_resume);
-}
+const struct command cmd_resume = {
+	.name = "resume",
+	.summary = "end the pause of a queue",
+	.usage = "QUEUE",
+	.text = "Ends a pause. A dispatcher that has paused the queue by itself, after a configuration error, tries it "
+		"again at once.",
+	.exits = "Exit status: 0 success, also when the queue was not paused; 1 failure; 2 usage error.",
+	.options = resume_options,
+	.size = sizeof(struct request),
+	.run = resume_queue,
+	CMD_DB,
+};

@@ -1,4 +1,4 @@
-/* render.c: the command "pgmqd render": shows a mail template, or any Mustache file, filled with data. */
+/* render.c: the command `pgmqd render`: prints a mail template, or any Mustache file, filled with data. */
 #include "config.h"
 
 #include "base/xalloc.h"
@@ -8,7 +8,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -25,33 +24,10 @@
 
 static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
 
-static const char help[] =
-	"Usage: pgmqd render TEMPLATE [--lang LANG] [--data FILE] [--part subject|txt|html] [--open] [--template-dir "
-	"DIR]\n"
-	"       pgmqd render --file FILE [--partials DIR] [--data FILE] [--html|--text]\n"
-	"\n"
-	"Shows what a mail template makes of a message's variables, or renders any Mustache file.\n"
-	"\n"
-	"  -l, --lang LANG          ru, en, ...; ru-RU falls back to ru (default: ru)\n"
-	"  -d, --data FILE          the variables, a JSON object; - reads standard input (default: no variables)\n"
-	"  -p, --part PART          print that part only: subject, txt or html\n"
-	"      --open               write the HTML to a file, tell its name, and show it where there is a desktop\n"
-	"  -t, --template-dir DIR   default: $PGMQD_TEMPLATE_DIR, else " PGMQD_DATADIR "/templates\n"
-	"  -f, --file FILE          a Mustache file of your own; - reads standard input\n"
-	"  -P, --partials DIR       where its partials are, as NAME.mustache\n"
-	"      --html, --text       escape for HTML, or not at all (default: HTML, but not for\n"
-	"                           FILE.txt.mustache and FILE.subject.mustache)\n"
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, with 1 when the template or the data is at fault, with 2 after a wrong command line.\n";
-
-enum { OPT_HTML = 256, OPT_TEXT, OPT_OPEN };
-
 /* What the command line says. */
 struct request {
 	const char *name, *lang, *data, *part, *template_dir, *file, *partials;
-	int escape; /* enum mustache_escape, or -1: by the file's name */
-	bool open;
+	bool html, text, open;
 };
 
 /* The partials of --file mode, compiled when they are first asked for. */
@@ -71,19 +47,6 @@ static int fail(char *error)
 	fprintf(stderr, "pgmqd render: %s\n", error);
 	free(error);
 	return 1;
-}
-
-/* Says what is wrong with the command line and returns the exit status 2. */
-static int __attribute__((format(printf, 1, 2))) usage(const char *fmt, ...)
-{
-	va_list ap;
-
-	va_start(ap, fmt);
-	char *text = xvasprintf(fmt, ap);
-	va_end(ap);
-	fprintf(stderr, "pgmqd render: %s; see pgmqd render --help\n", text);
-	free(text);
-	return 2;
 }
 
 /* Reads a file, or standard input for "-". */
@@ -273,8 +236,7 @@ static bool ends_with(const char *name, const char *end)
 static int render_file(const struct request *q, const cJSON *data)
 {
 	bool plain = ends_with(q->file, ".txt.mustache") || ends_with(q->file, ".subject.mustache");
-	int by_name = plain ? MUSTACHE_ESCAPE_NONE : MUSTACHE_ESCAPE_HTML;
-	enum mustache_escape escape = (enum mustache_escape)(q->escape >= 0 ? q->escape : by_name);
+	enum mustache_escape escape = q->text || (plain && !q->html) ? MUSTACHE_ESCAPE_NONE : MUSTACHE_ESCAPE_HTML;
 	struct shelf shelf = { .dir = q->partials };
 	char *error = NULL, *out = NULL;
 	size_t len;
@@ -305,93 +267,86 @@ static int render_file(const struct request *q, const cJSON *data)
 	return 0;
 }
 
-/* Reads the command line; -1 to go on, else the exit status. */
-static int parse_arguments(int argc, char **argv, struct request *q)
+/* Whether `part` is a part of a mail. */
+static bool is_part(const char *part)
 {
-	static const struct option options[] = { { "lang", required_argument, NULL, 'l' },
-		{ "data", required_argument, NULL, 'd' }, { "part", required_argument, NULL, 'p' },
-		{ "template-dir", required_argument, NULL, 't' }, { "file", required_argument, NULL, 'f' },
-		{ "partials", required_argument, NULL, 'P' }, { "html", no_argument, NULL, OPT_HTML },
-		{ "text", no_argument, NULL, OPT_TEXT }, { "open", no_argument, NULL, OPT_OPEN },
-		{ "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 } };
-	int c, i;
+	for (int i = 0; i < TEMPLATE_NPARTS; i++)
+		if (strcmp(part, part_names[i]) == 0)
+			return true;
+	return false;
+}
 
-	optind = 0; /* main() has looked at the arguments before */
-	while ((c = getopt_long(argc, argv, "l:d:p:t:f:P:h", options, NULL)) != -1) {
-		switch (c) {
-		case 'l':
-			q->lang = optarg;
-			break;
-		case 'd':
-			q->data = optarg;
-			break;
-		case 'p':
-			q->part = optarg;
-			break;
-		case 't':
-			q->template_dir = optarg;
-			break;
-		case 'f':
-			q->file = optarg;
-			break;
-		case 'P':
-			q->partials = optarg;
-			break;
-		case OPT_HTML:
-			q->escape = MUSTACHE_ESCAPE_HTML;
-			break;
-		case OPT_OPEN:
-			q->open = true;
-			break;
-		case OPT_TEXT:
-			q->escape = MUSTACHE_ESCAPE_NONE;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return 0;
-		default:
-			fputs("See pgmqd render --help.\n", stderr);
-			return 2;
-		}
-	}
-	if (argc - optind > 1)
-		return usage("one template at a time, please: \"%s\" is one too many", argv[optind + 1]);
-	q->name = argv[optind];
+/* Looks for options that exclude each other. -1 to go on, or the exit status. */
+static int check_request(const struct request *q)
+{
 	if (!q->name == !q->file)
-		return usage("%s",
-			q->name ? "either a template or --file, not both" : "which template? Give its name, or --file");
+		return cmd_usage("render", q->name ? "name either a template or --file, not both"
+						   : "TEMPLATE is missing; or name a file with --file");
 	if (q->file && (q->part || q->lang || q->template_dir || q->open))
-		return usage("--part, --lang, --template-dir and --open do not go with --file");
+		return cmd_usage("render", "--part, --lang, --template-dir and --open do not go with --file");
 	if (q->part && q->open)
-		return usage("--open shows the HTML; it does not go with --part");
-	if (q->name && (q->partials || q->escape >= 0))
-		return usage("--partials, --html and --text go with --file");
+		return cmd_usage("render", "--open shows the HTML; it does not go with --part");
+	if (q->name && (q->partials || q->html || q->text))
+		return cmd_usage("render", "--partials, --html and --text go with --file");
+	if (q->html && q->text)
+		return cmd_usage("render", "--html and --text exclude each other");
 	if (q->file && q->data && strcmp(q->file, "-") == 0 && strcmp(q->data, "-") == 0)
-		return usage("the template and the data cannot both come from standard input");
-	for (i = 0; q->part && i < TEMPLATE_NPARTS && strcmp(q->part, part_names[i]) != 0; i++)
-		;
-	if (i == TEMPLATE_NPARTS)
-		return usage("--part is subject, txt or html, not \"%s\"", q->part);
+		return cmd_usage("render", "the template and the data cannot both come from standard input");
+	if (q->part && !is_part(q->part))
+		return cmd_usage("render", "--part is subject, txt or html, not \"%s\"", q->part);
 	return -1;
 }
 
 /* pgmqd render. */
-int cmd_render(int argc, char **argv)
+static int render(void *request, int argc, char **argv)
 {
-	struct request q = { .escape = -1 };
+	struct request *q = request;
 	char *error = NULL;
-	int rc = parse_arguments(argc, argv, &q);
+	cJSON *data;
+	int status;
 
-	if (rc >= 0)
-		return rc;
-	cJSON *data = read_data(q.data, &error);
+	q->name = argc ? argv[0] : NULL;
+	status = check_request(q);
+	if (status >= 0)
+		return status;
+	data = read_data(q->data, &error);
 	if (!data)
 		return fail(error);
-	rc = q.file ? render_file(&q, data) : render_template(&q, data);
+	status = q->file ? render_file(q, data) : render_template(q, data);
 	cJSON_Delete(data);
-	if (fflush(stdout) != 0 || ferror(stdout)) {
-		fprintf(stderr, "pgmqd render: standard output: %s\n", strerror(errno));
-		return 1;
-	}
-	return rc;
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return fail(xasprintf("standard output: %s", strerror(errno)));
+	return status;
 }
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("lang", 'l', CMD_TEXT, struct request, lang, "LANG",
+		"the language: ru, en and so on; ru-RU falls back to ru (default: ru)"),
+	CMD_OPTION("data", 'd', CMD_TEXT, struct request, data, "FILE",
+		"the variables, a JSON object; - reads standard input (default: no variables)"),
+	CMD_OPTION("part", 'p', CMD_TEXT, struct request, part, "PART", "print this part only: subject, txt or html"),
+	CMD_OPTION("open", 0, CMD_FLAG, struct request, open, NULL,
+		"write the HTML to a file, print the file's name, and show it where there is a desktop"),
+	CMD_OPTION("template-dir", 't', CMD_TEXT, struct request, template_dir, "DIR",
+		"the directory of the templates (default: $PGMQD_TEMPLATE_DIR, else " PGMQD_DATADIR "/templates)"),
+	CMD_OPTION("file", 'f', CMD_TEXT, struct request, file, "FILE",
+		"render this Mustache file instead of a mail template; - reads standard input"),
+	CMD_OPTION("partials", 'P', CMD_TEXT, struct request, partials, "DIR",
+		"with --file: the directory of its partials, NAME.mustache"),
+	CMD_OPTION("html", 0, CMD_FLAG, struct request, html, NULL,
+		"with --file: escape variables for HTML (default, but for FILE.txt.mustache and "
+		"FILE.subject.mustache)"),
+	CMD_OPTION("text", 0, CMD_FLAG, struct request, text, NULL, "with --file: do not escape variables"),
+	{ 0 },
+};
+
+const struct command cmd_render = {
+	.name = "render",
+	.summary = "print a mail template filled with its variables",
+	.usage = "[TEMPLATE]",
+	.text = "Prints a mail template, or with --file any Mustache file, filled with the variables of a message.",
+	.exits = "Exit status: 0 success, 1 the template or the data is wrong, 2 usage error.",
+	.options = options,
+	.size = sizeof(struct request),
+	.run = render,
+};

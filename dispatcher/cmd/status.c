@@ -1,5 +1,5 @@
-/* status.c: the command `pgmqd status`: how each queue stands in the database, and how its worker does, if a daemon
- * answers. */
+/* status.c: the command `pgmqd status`: the figures of each queue from the database, and those of its worker from the
+ * daemon, if one answers. */
 #include "config.h"
 
 #include "base/xalloc.h"
@@ -9,7 +9,6 @@
 #include "settings/settings.h"
 
 #include <curl/curl.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,32 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char help[] =
-	"Usage: pgmqd status [QUEUE ...] [--watch[=SECONDS]] [--json] [--listen ADDRESS] [-d CONNINFO] [-c FILE] [-e"
-	" FILE]\n"
-	"\n"
-	"Shows for each queue what waits, what is in hand and what is dead, out of the database; and from the running"
-	" daemon how long\n"
-	"messages take, how its workers do, and the last error. Without a daemon that answers the database's part is"
-	" shown.\n"
-	"\n"
-	"      --watch[=SECONDS]    again and again (default: every 2 s), until it is interrupted\n"
-	"      --json               one JSON object, or with --watch one a line\n"
-	"      --listen ADDRESS     the daemon's http_listen, where it is not that of the settings "
-	"file\n" DBCOMMAND_HELP "  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, with 1 when something failed or a QUEUE is not there, with 2 after a wrong command line.\n";
-
-enum { OPT_WATCH = 256, OPT_JSON, OPT_LISTEN };
-
+/* What the command line says, and the daemon's figures. */
 struct status {
-	struct dbcommand db;
+	struct cmd_db db;
 	const char *listen;
-	char **names; /* that were asked for */
+	char **names; /* the queues of the command line */
 	int nnames;
-	long watch; /* seconds; 0: once */
+	int64_t watch; /* seconds; 0: once */
 	bool json;
-	struct live live;
+	struct daemon daemon;
 };
 
 /* What the database tells of each queue. */
@@ -74,7 +56,7 @@ enum {
 	C_NEXT
 };
 
-static const char *const stage_names[LIVE_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
+static const char *const stage_names[DAEMON_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
 
 /* Whether a row is asked for. */
 static bool wanted(const struct status *s, const char *queue)
@@ -106,7 +88,7 @@ static void add_text(cJSON *o, const char *key, const PGresult *res, int row, in
 }
 
 /* The daemon's part. */
-static void add_live(cJSON *o, const struct live_queue *q)
+static void add_worker(cJSON *o, const struct daemon_queue *q)
 {
 	cJSON *w = cJSON_AddObjectToObject(o, "worker"), *stages, *stage;
 
@@ -120,8 +102,8 @@ static void add_live(cJSON *o, const struct live_queue *q)
 	cJSON_AddNumberToObject(w, "dead_lettered", q->dead);
 	cJSON_AddNumberToObject(w, "leases_lost", q->lost);
 	stages = cJSON_AddObjectToObject(w, "seconds");
-	for (int i = 0; i < LIVE_NSTAGES; i++) {
-		double p50 = live_quantile(&q->stages[i], 0.5), p99 = live_quantile(&q->stages[i], 0.99);
+	for (int i = 0; i < DAEMON_NSTAGES; i++) {
+		double p50 = daemon_quantile(&q->stages[i], 0.5), p99 = daemon_quantile(&q->stages[i], 0.99);
 
 		if (p50 < 0)
 			continue;
@@ -143,12 +125,12 @@ static void print_json(const struct status *s, const PGresult *res)
 	cJSON *o = cJSON_CreateObject(), *list, *q, *pause;
 	char *text;
 
-	cJSON_AddBoolToObject(o, "daemon", s->live.problem == NULL);
-	if (s->live.problem)
-		cJSON_AddStringToObject(o, "daemon_problem", s->live.problem);
+	cJSON_AddBoolToObject(o, "daemon", s->daemon.problem == NULL);
+	if (s->daemon.problem)
+		cJSON_AddStringToObject(o, "daemon_problem", s->daemon.problem);
 	list = cJSON_AddArrayToObject(o, "queues");
 	for (int i = 0; i < PQntuples(res); i++) {
-		const struct live_queue *live = live_find(&s->live, PQgetvalue(res, i, C_QUEUE));
+		const struct daemon_queue *worker = daemon_find(&s->daemon, PQgetvalue(res, i, C_QUEUE));
 
 		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
 			continue;
@@ -176,8 +158,8 @@ static void print_json(const struct status *s, const PGresult *res)
 			add_text(pause, "reason", res, i, C_REASON);
 			add_text(pause, "at", res, i, C_AT);
 		}
-		if (live)
-			add_live(q, live);
+		if (worker)
+			add_worker(q, worker);
 		else
 			cJSON_AddNullToObject(q, "worker");
 	}
@@ -208,11 +190,11 @@ static const char *span(double seconds, char buf[16])
 }
 
 /* "p50/p99". `buf` is returned. */
-static const char *quantiles(const struct live_histogram *h, char buf[40])
+static const char *quantiles(const struct daemon_histogram *h, char buf[40])
 {
 	char a[16], b[16];
 
-	snprintf(buf, 40, "%s/%s", span(live_quantile(h, 0.5), a), span(live_quantile(h, 0.99), b));
+	snprintf(buf, 40, "%s/%s", span(daemon_quantile(h, 0.5), a), span(daemon_quantile(h, 0.99), b));
 	return buf;
 }
 
@@ -231,9 +213,9 @@ static const char *field(const cJSON *o, const char *name)
 }
 
 /* What is to be said of a queue below its line. */
-static void print_notes(const PGresult *res, int i, const struct live_queue *live)
+static void print_notes(const PGresult *res, int i, const struct daemon_queue *worker)
 {
-	const cJSON *numbers = live ? live->numbers : NULL, *item;
+	const cJSON *numbers = worker ? worker->numbers : NULL, *item;
 
 	if (!PQgetisnull(res, i, C_BY))
 		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT),
@@ -243,8 +225,8 @@ static void print_notes(const PGresult *res, int i, const struct live_queue *liv
 		printf("    %s\n", PQgetvalue(res, i, C_PROBLEM));
 	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
 		printf("    without wake-ups: it is only polled (pgmqd doctor tells why)\n");
-	if (live && *live->error && strncmp(live->error, "paused by", 9) != 0)
-		printf("    last error: %s\n", live->error);
+	if (worker && *worker->error && strncmp(worker->error, "paused by", 9) != 0)
+		printf("    last error: %s\n", worker->error);
 	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */
 	cJSON_ArrayForEach(item, numbers)
 	{
@@ -267,37 +249,38 @@ static void print_text(const struct status *s, const PGresult *res)
 			width = PQgetlength(res, i, C_QUEUE);
 	printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, "queue", "state", "waiting", "due", "delayed",
 		"in flight", "oldest", "dead", "done/min", "attempts");
-	printf(s->live.problem ? "\n" : "  %-15s %-15s %-15s\n", "wake p50/p99", "start p50/p99", "run p50/p99");
+	printf(s->daemon.problem ? "\n" : "  %-15s %-15s %-15s\n", "wake p50/p99", "start p50/p99", "run p50/p99");
 	for (int i = 0; i < PQntuples(res); i++) {
-		const struct live_queue *live = live_find(&s->live, PQgetvalue(res, i, C_QUEUE));
+		const struct daemon_queue *worker = daemon_find(&s->daemon, PQgetvalue(res, i, C_QUEUE));
 		bool paused = !PQgetisnull(res, i, C_BY);
 		char in_flight[24], attempts[24];
 
 		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
 			continue;
-		if (live)
-			snprintf(in_flight, sizeof(in_flight), "%.0f", live->in_flight);
+		if (worker)
+			snprintf(in_flight, sizeof(in_flight), "%.0f", worker->in_flight);
 		else
 			snprintf(in_flight, sizeof(in_flight), "%.20s", text_of(res, i, C_LEASED));
 		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f",
 			atof(PQgetvalue(res, i, C_ATT_AVG)));
 		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, PQgetvalue(res, i, C_QUEUE),
-			paused ? "paused"
-			: live ? live->state
-			       : "-",
+			paused   ? "paused"
+			: worker ? worker->state
+				 : "-",
 			text_of(res, i, C_WAITING), text_of(res, i, C_DUE), text_of(res, i, C_DELAYED), in_flight,
 			span(PQgetisnull(res, i, C_OLDEST) ? -1 : atof(PQgetvalue(res, i, C_OLDEST)), age),
 			text_of(res, i, C_DEAD), text_of(res, i, C_1MIN), attempts);
-		if (live)
-			printf("  %-15s %-15s %-15s", quantiles(&live->stages[LIVE_WAKE], wake),
-				quantiles(&live->stages[LIVE_START], start), quantiles(&live->stages[LIVE_RUN], done));
+		if (worker)
+			printf("  %-15s %-15s %-15s", quantiles(&worker->stages[DAEMON_WAKE], wake),
+				quantiles(&worker->stages[DAEMON_START], start),
+				quantiles(&worker->stages[DAEMON_RUN], done));
 		putchar('\n');
-		print_notes(res, i, live);
+		print_notes(res, i, worker);
 	}
-	if (s->live.problem)
+	if (s->daemon.problem)
 		printf("\n%s: these are the database's figures alone, and \"in flight\" has what waits for its next "
 		       "attempt in it\n",
-			s->live.problem);
+			s->daemon.problem);
 }
 
 /* ---- the round ---- */
@@ -307,13 +290,13 @@ static int show(struct status *s)
 {
 	const char *where = s->listen ? s->listen : s->db.settings ? s->db.settings->http_listen : "127.0.0.1:8089";
 	const char *env = getenv("PGMQD_HTTP_TOKEN");
-	PGresult *res = dbcommand_run(&s->db, NULL, sql, 0, NULL);
+	PGresult *res = cmd_db_run(&s->db, NULL, sql, 0, NULL);
 	int status = 0;
 
 	if (!res)
 		return 1;
-	live_free(&s->live);
-	live_fetch(&s->live, where, s->db.settings ? s->db.settings->http_token : env ? env : "");
+	daemon_free(&s->daemon);
+	daemon_fetch(&s->daemon, where, s->db.settings ? s->db.settings->http_token : env ? env : "");
 	if (s->watch && !s->json && isatty(STDOUT_FILENO))
 		fputs("\033[H\033[J", stdout);
 	(s->json ? print_json : print_text)(s, res);
@@ -324,66 +307,54 @@ static int show(struct status *s)
 		for (int i = 0; i < PQntuples(res); i++)
 			there = there || strcmp(PQgetvalue(res, i, C_QUEUE), s->names[n]) == 0;
 		if (!there)
-			status = dbcommand_fail(&s->db, xasprintf("there is no queue \"%s\"", s->names[n]));
+			status = cmd_db_fail(&s->db, xasprintf("there is no queue \"%s\"", s->names[n]));
 	}
 	PQclear(res);
 	return status;
 }
 
-/* Reads the command line; -1, or the exit status. */
-static int read_arguments(struct status *s, int argc, char **argv)
+/* pgmqd status. */
+static int status(void *request, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "watch", optional_argument, NULL, OPT_WATCH },
-		{ "json", no_argument, NULL, OPT_JSON }, { "listen", required_argument, NULL, OPT_LISTEN }, { 0 } };
-	char *end;
-	int c;
+	struct status *s = request;
+	int result;
 
-	optind = 0;
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		switch (c) {
-		case OPT_WATCH:
-			s->watch = optarg ? strtol(optarg, &end, 10) : 2;
-			if (s->watch < 1 || s->watch > 86400 || (optarg && *end))
-				return dbcommand_usage(&s->db, "--watch takes a number of seconds from 1 on");
-			break;
-		case OPT_JSON:
-			s->json = true;
-			break;
-		case OPT_LISTEN:
-			s->listen = optarg;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return 0;
-		default:
-			if (!dbcommand_option(&s->db, c, optarg))
-				return dbcommand_bad_option(&s->db, c, argv[optind - 1]);
-		}
+	s->names = argv;
+	s->nnames = argc;
+	if (!cmd_db_ready(&s->db) || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return 1;
+	while ((result = show(s)) == 0 && s->watch) {
+		struct timespec t = { .tv_sec = s->watch };
+
+		nanosleep(&t, NULL);
 	}
-	s->names = argv + optind;
-	s->nnames = argc - optind;
-	return -1;
+	curl_global_cleanup();
+	daemon_free(&s->daemon);
+	return result;
 }
 
-/* pgmqd status; returns the exit status. */
-int cmd_status(int argc, char **argv)
-{
-	struct status s = { .db.name = "pgmqd status" };
-	int status = read_arguments(&s, argc, argv);
+static const struct cmd_option options[] = {
+	CMD_OPTION("watch", 0, CMD_NUMBER, struct status, watch, "SECONDS",
+		"print again every SECONDS (default: 2), until it is interrupted", .least = 1, .most = 86400,
+		.optional = true, .absent = 2),
+	CMD_OPTION("json", 0, CMD_FLAG, struct status, json, NULL, "print one JSON object, or with --watch one a line"),
+	CMD_OPTION("listen", 0, CMD_TEXT, struct status, listen, "ADDRESS",
+		"the daemon's http_listen, if it is not that of the settings file"),
+	{ 0 },
+};
 
-	if (status >= 0)
-		return status;
-	status = 1;
-	if (dbcommand_load(&s.db) && dbcommand_connect(&s.db) && curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK) {
-		while ((status = show(&s)) == 0 && s.watch) {
-			struct timespec t = { .tv_sec = s.watch };
-
-			nanosleep(&t, NULL);
-		}
-		curl_global_cleanup();
-	}
-	live_free(&s.live);
-	dbcommand_close(&s.db);
-	return status;
-}
+const struct command cmd_status = {
+	.name = "status",
+	.summary = "show each queue and its worker",
+	.usage = "[QUEUE ...]",
+	.text = "Shows for each queue how many messages wait, run and are dead; and from the running daemon how long "
+		"messages "
+		"take, the states of its workers, and the last error. When no daemon answers, the figures of the "
+		"database are "
+		"shown alone.",
+	.exits = "Exit status: 0 success; 1 failure, or a QUEUE does not exist; 2 usage error.",
+	.options = options,
+	.size = sizeof(struct status),
+	.run = status,
+	CMD_DB,
+};

@@ -9,7 +9,6 @@
 #include "cmd/cmd.h"
 #include "cmd/db.h"
 
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,25 +18,11 @@
 #define EVERY_MS 200
 #define SEEN_MAX 4096 /* lines that are remembered, so that none comes twice */
 
-static const char help[] =
-	"Usage: pgmqd tail QUEUE [--count N] [-d CONNINFO] [-c FILE] [-e FILE]\n"
-	"\n"
-	"Prints a line for each message of a queue that is claimed, done (archived) or dead, until it is interrupted."
-	" Of a queue that deletes what is\n"
-	"done (on_done = delete) that is not seen, and claims shorter than 0.2 s are not either.\n"
-	"\n"
-	"      --count N            end after so many that were done or are dead\n" DBCOMMAND_HELP
-	"  -h, --help               this text\n"
-	"\n"
-	"Ends with 0, with 1 when something failed, with 2 after a wrong command line.\n";
-
-enum { OPT_COUNT = 256 };
-
 /* What is known so far. */
 struct tail {
-	struct dbcommand db;
+	struct cmd_db db;
+	int64_t count, seen; /* count 0: no end */
 	const char *queue;
-	long count, seen;                           /* 0: no end */
 	char *archived, *dead, *start, *start_dead; /* places to go on from, and to begin at */
 	char *lines[SEEN_MAX];
 	size_t n;
@@ -114,7 +99,7 @@ static int follow(struct tail *t)
 	while (!interrupted && (!t->count || t->seen < t->count)) {
 		const char *params[] = { t->queue, t->archived, t->dead, t->start, t->start_dead };
 		bool began = t->archived != NULL;
-		PGresult *res = dbcommand_run(&t->db, NULL,
+		PGresult *res = cmd_db_run(&t->db, NULL,
 			"SELECT kind, id, attempts, at AT TIME ZONE 'UTC' || 'Z', dead_id, coalesce(class,"
 			" 'unknown'), coalesce(reason, 'no reason')"
 			/* what was begun before and committed after the last look is not to be missed */
@@ -135,57 +120,45 @@ static int follow(struct tail *t)
 	return 0;
 }
 
-/* Reads the command line; -1, or the exit status. */
-static int read_arguments(struct tail *t, int argc, char **argv)
+/* pgmqd tail. */
+static int tail(void *request, int argc, char **argv)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "count", required_argument, NULL, OPT_COUNT },
-		{ 0 } };
-	char *end;
-	int c;
-
-	optind = 0;
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		if (c == 'h') {
-			fputs(help, stdout);
-			return 0;
-		}
-		if (c == OPT_COUNT) {
-			t->count = strtol(optarg, &end, 10);
-			if (*end || t->count < 1)
-				return dbcommand_usage(&t->db, "--count takes a number from 1 on");
-		} else if (!dbcommand_option(&t->db, c, optarg)) {
-			return dbcommand_bad_option(&t->db, c, argv[optind - 1]);
-		}
-	}
-	if (argc - optind != 1)
-		return dbcommand_usage(&t->db, "it takes one queue");
-	t->queue = argv[optind];
-	return -1;
-}
-
-/* pgmqd tail; returns the exit status. */
-int cmd_tail(int argc, char **argv)
-{
-	struct tail *t = xcalloc(1, sizeof(*t));
+	struct tail *t = request;
 	struct sigaction act = { .sa_handler = on_signal };
 	int status;
 
-	t->db.name = "pgmqd tail";
-	status = read_arguments(t, argc, argv);
-	if (status < 0) {
-		setvbuf(stdout, NULL, _IOLBF, 0);
-		sigaction(SIGINT, &act, NULL);
-		sigaction(SIGTERM, &act, NULL);
-		status = !dbcommand_load(&t->db) || !dbcommand_connect(&t->db) ? 1 : follow(t);
-	}
-	dbcommand_close(&t->db);
+	(void)argc;
+	t->queue = argv[0];
+	sigaction(SIGINT, &act, NULL);
+	sigaction(SIGTERM, &act, NULL);
+	status = cmd_db_ready(&t->db) ? follow(t) : 1;
 	for (size_t i = 0; i < SEEN_MAX; i++)
 		free(t->lines[i]);
 	free(t->archived);
 	free(t->dead);
 	free(t->start);
 	free(t->start_dead);
-	free(t);
 	return status;
 }
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("count", 0, CMD_NUMBER, struct tail, count, "N", "end after N messages that were done or are dead",
+		.least = 1, .most = 1000000000),
+	{ 0 },
+};
+
+const struct command cmd_tail = {
+	.name = "tail",
+	.summary = "print what happens in a queue while it happens",
+	.usage = "QUEUE",
+	.text = "Prints a line for each message of a queue that is claimed, done (archived) or dead, until it is "
+		"interrupted. "
+		"Two things are not seen: done messages of a queue that deletes them (on_done = delete), and claims "
+		"shorter "
+		"than 0.2 s.",
+	.exits = "Exit status: 0 success, 1 failure, 2 usage error.",
+	.options = options,
+	.size = sizeof(struct tail),
+	.run = tail,
+	CMD_DB,
+};

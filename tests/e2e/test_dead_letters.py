@@ -38,7 +38,7 @@ def test_from_death_to_archive(rig):
     mark = daemon.mark()
     (letter,) = rig.dead()
     out = dlq(rig, "redrive", "email_queue", "--where-reason", "NO_SUCH")
-    assert "1 dead letter put back" in out
+    assert "1 dead letter requeued" in out
     record = daemon.wait_settled(outcome="fail", start=mark)
     assert record["attempt"] == 1 and record["msg_id"] != msg_id
     (again,) = rig.dead()
@@ -67,14 +67,14 @@ def test_filters(rig):
     assert listed("--limit", "2") == ids[:2]
     assert listed("--id", str(ids[3]), "--id", str(ids[0]), "--id", str(ids[0])) == [ids[0], ids[3]]
     assert "body-text" not in dlq(rig, "list", "analytics_queue")
-    assert "is not there" in dlq(rig, "list", "analytics_queue", "--id", str(ids[0]), "--id", "999", status=1)
+    assert "do not exist" in dlq(rig, "list", "analytics_queue", "--id", str(ids[0]), "--id", "999", status=1)
     assert dlq(rig, "list", "report_generation_queue") == "0 dead letters\n"
 
 
 def test_dry_run_changes_nothing(rig):
     bury(rig, "one"), bury(rig, "two")
-    assert "2 dead letters would be put back: nothing was changed" in dlq(rig, "redrive", "analytics_queue", "--dry-run")
-    assert "1 dead letter would be thrown away" in dlq(rig, "purge", "analytics_queue", "--limit", "1", "--dry-run")
+    assert "2 dead letters would be requeued; nothing was changed" in dlq(rig, "redrive", "analytics_queue", "--dry-run")
+    assert "1 dead letter would be deleted" in dlq(rig, "purge", "analytics_queue", "--limit", "1", "--dry-run")
     assert len(rig.dead("analytics_queue")) == 2 and not rig.rows("q_analytics_queue")
 
 
@@ -104,18 +104,18 @@ def test_redrive_is_atomic(rig):
 
 def test_purge(rig):
     ids = [bury(rig, f"reason {n}") for n in range(3)]
-    assert "say --yes" in dlq(rig, "purge", "analytics_queue", "--id", str(ids[0]), status=2)
-    assert "1 dead letter thrown away" in dlq(rig, "purge", "analytics_queue", "--id", str(ids[0]), "--yes")
+    assert "pass --yes" in dlq(rig, "purge", "analytics_queue", "--id", str(ids[0]), status=2)
+    assert "1 dead letter deleted" in dlq(rig, "purge", "analytics_queue", "--id", str(ids[0]), "--yes")
     assert [r["msg_id"] for r in rig.dead("analytics_queue")] == ids[1:]
-    assert "say --yes" in dlq(rig, "redrive", "analytics_queue", status=2)
-    assert "2 dead letters thrown away" in dlq(rig, "purge", "analytics_queue", "-y")
+    assert "pass --yes" in dlq(rig, "redrive", "analytics_queue", status=2)
+    assert "2 dead letters deleted" in dlq(rig, "purge", "analytics_queue", "-y")
 
 
 @pytest.mark.parametrize("argv, status, text", [
-    (["list"], 2, "and a queue"),
-    (["look", "analytics_queue"], 2, 'unknown action "look"'),
+    (["list"], 2, "QUEUE is missing"),
+    (["look", "analytics_queue"], 2, '"look" is none of list, show, redrive, purge'),
     (["list", "analytics_queue", "--id", "x"], 2, "--id takes the number"),
-    (["list", "analytics_queue", "--limit", "0"], 2, "--limit takes a number"),
+    (["list", "analytics_queue", "--limit", "0"], 2, "--limit takes a whole number"),
     (["list", "analytics_queue", "--nope"], 2, "unknown option --nope"),
     (["list", "no_such"], 1, 'queue "no_such" does not exist'),
     (["list", "analytics_queue_dlq"], 1, "has no dead-letter queue"),

@@ -108,13 +108,13 @@ def test_all_is_well(patient, mail):
     assert not [name for name in os.listdir(patient.dir) if name != "pgmqd.conf"]
     assert patient.sql("select * from pgmq.meta where queue_name like 'pgmqd%'") == []
     text = run("doctor", "-c", patient.dir / "pgmqd.conf", env=patient.env)
-    assert text.returncode == 0 and "FAIL" not in text.stdout and " 0 to look at, 0 broken" in text.stdout
+    assert text.returncode == 0 and "FAIL" not in text.stdout and " 0 warnings, 0 failed" in text.stdout
     assert patient.sql("select count(*) from pgmq.a_email_queue")[0][0] == 0
 
 
 def test_command_line(patient):
     done = run("doctor", "extra")
-    assert (done.returncode, done.stdout) == (2, "") and "takes no arguments" in done.stderr
+    assert (done.returncode, done.stdout) == (2, "") and '"extra" is one argument too many' in done.stderr
     alone = run("doctor", "--json", "-d", patient.conninfo, "--read-only", "--sql-dir", SRCDIR / "sql")
     said = json.loads(alone.stdout)
     assert alone.returncode == 0 and said["skipped"] == ["plugin", "templates"], said

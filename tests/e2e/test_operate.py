@@ -144,4 +144,4 @@ def test_status(rig):
 def test_command_lines(name):
     done = run(name, "--nonsense")
     assert (done.returncode, done.stdout) == (2, "") and f"see pgmqd {name} --help" in done.stderr
-    assert run(name, "--help").stdout.startswith(f"Usage: pgmqd {name} ")
+    assert run(name, "--help").stdout.startswith(f"usage: pgmqd {name} ")

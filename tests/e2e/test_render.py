@@ -171,7 +171,7 @@ def test_wrong_command_lines_end_with_2(args):
 def test_help():
     rc, out, err = run("--help")
     assert (rc, err) == (0, "")
-    assert out.startswith("Usage: pgmqd render TEMPLATE")
+    assert out.startswith("usage: pgmqd render [TEMPLATE] [OPTIONS]")
 
 
 def test_environment_names_the_directory(tmp_path):

@@ -1,9 +1,10 @@
 /* child.c: the processes that `pgmqd bench` starts: a pgmqd of its own from the same binary, bare loops, producers. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
+#include "cmd/bench/child.h"
 
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
 #include "process/proc.h"
 #include "settings/settings.h"
 
@@ -40,7 +41,7 @@ PGresult *bench_must(PGconn *conn, PGresult *res, const char *what)
 	ExecStatusType status = PQresultStatus(res);
 
 	if (status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK) {
-		char *error = dbcommand_error(conn, res);
+		char *error = cmd_db_error(conn, res);
 
 		fprintf(stderr, "pgmqd bench: %s: %s\n", what, error);
 		_exit(1);
@@ -112,7 +113,7 @@ static bool has_room(struct bench *b)
 {
 	if (b->nchildren < BENCH_CHILDREN_MAX)
 		return true;
-	dbcommand_fail(&b->db, xasprintf("no more than %d processes at once", BENCH_CHILDREN_MAX));
+	cmd_db_fail(&b->db, xasprintf("no more than %d processes at once", BENCH_CHILDREN_MAX));
 	return false;
 }
 
@@ -126,7 +127,7 @@ bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 		return false;
 	pid = proc_fork(&out, 1);
 	if (pid < 0) {
-		dbcommand_fail(&b->db, xasprintf("cannot fork: %s", strerror(errno)));
+		cmd_db_fail(&b->db, xasprintf("cannot fork: %s", strerror(errno)));
 		return false;
 	}
 	if (pid > 0) {
@@ -153,8 +154,8 @@ static int daemon_settings(struct bench *b, const char *queue, const char *secti
 			       "[queue %s]\n%s",
 		b->channel, queue, section);
 
-	for (size_t i = 0; i < b->noptions; i++) {
-		char *more = xasprintf("%s%s\n", text, b->options[i]);
+	for (size_t i = 0; i < b->options.n; i++) {
+		char *more = xasprintf("%s%s\n", text, b->options.items[i]);
 
 		free(text);
 		text = more;
@@ -222,7 +223,7 @@ static bool wait_ready(struct bench *b, int fd)
 		status = strstr(text, "STATUS=");
 		if (!status || sscanf(status, "STATUS=%u of %u", &ready, &all) != 2 || ready == all)
 			return true;
-		dbcommand_fail(&b->db, xstrdup("pgmqd runs, but its worker does not; what is wrong stands above"));
+		cmd_db_fail(&b->db, xstrdup("pgmqd runs, but its worker does not; what is wrong stands above"));
 		return false;
 	}
 	return false;
@@ -235,7 +236,7 @@ bool bench_daemon_start(struct bench *b, const char *queue, const char *section)
 	bool ok = false;
 
 	if (settings < 0 || ready < 0) {
-		dbcommand_fail(&b->db, xasprintf("cannot start pgmqd: %s", strerror(errno)));
+		cmd_db_fail(&b->db, xasprintf("cannot start pgmqd: %s", strerror(errno)));
 	} else if (has_room(b) && (b->daemon = proc_fork(&settings, 1)) == 0) {
 		daemon_exec(b, settings, name);
 	} else if (b->daemon > 0) {
@@ -268,10 +269,10 @@ static bool ended(struct bench *b, pid_t pid, int status)
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return true;
 	if (!bench_interrupted)
-		dbcommand_fail(&b->db, xasprintf("%s ended with %s %d",
-					       daemon ? "the pgmqd that was measured" : "a process of the benchmark",
-					       WIFSIGNALED(status) ? "signal" : "status",
-					       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
+		cmd_db_fail(&b->db, xasprintf("%s ended with %s %d",
+					    daemon ? "the pgmqd that was measured" : "a process of the benchmark",
+					    WIFSIGNALED(status) ? "signal" : "status",
+					    WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status)));
 	return false;
 }
 
@@ -300,7 +301,7 @@ bool bench_children_live(struct bench *b)
 		if (!ended(b, pid, status))
 			return false;
 		if (daemon) {
-			dbcommand_fail(&b->db, xstrdup("the pgmqd that was measured has ended by itself"));
+			cmd_db_fail(&b->db, xstrdup("the pgmqd that was measured has ended by itself"));
 			return false;
 		}
 	}
@@ -319,7 +320,7 @@ bool bench_wait(struct bench *b, int fd)
 		if (!bench_children_live(b))
 			return false;
 	}
-	dbcommand_fail(&b->db, xasprintf("nothing has happened for %d s", BENCH_STUCK_MS / 1000));
+	cmd_db_fail(&b->db, xasprintf("nothing has happened for %d s", BENCH_STUCK_MS / 1000));
 	return false;
 }
 

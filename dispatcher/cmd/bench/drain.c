@@ -2,9 +2,11 @@
  * by 500. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
-
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
+#include "cmd/bench/child.h"
+#include "cmd/bench/report.h"
+#include "cmd/bench/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,7 +59,7 @@ static bool floor_start(struct bench *b, const char *queue)
 	bool ok;
 
 	if (pipe2(fds, O_CLOEXEC) != 0)
-		return !dbcommand_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
+		return !cmd_db_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
 	ok = bench_fork(b, floor_main, queue, fds[1]);
 	close(fds[1]);
 	ok = ok && bench_wait(b, fds[0]) && read(fds[0], line, sizeof(line)) > 0;
@@ -104,16 +106,17 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 /* Another session that keeps its snapshot; NULL when that failed. */
 static PGconn *hold_snapshot(struct bench *b)
 {
-	struct dbcommand other = { .name = b->db.name, .database = b->db.database, .settings = b->db.settings };
+	struct cmd_db other = b->db;
 
-	if (dbcommand_connect(&other) && dbcommand_run_plain(&other, NULL, "BEGIN ISOLATION LEVEL REPEATABLE READ") &&
-		dbcommand_run_plain(&other, NULL, "SELECT count(*) FROM pgmq.meta"))
+	if (cmd_db_connect(&other) && cmd_db_run_plain(&other, NULL, "BEGIN ISOLATION LEVEL REPEATABLE READ") &&
+		cmd_db_run_plain(&other, NULL, "SELECT count(*) FROM pgmq.meta"))
 		return other.conn;
 	PQfinish(other.conn);
 	return NULL;
 }
 
-bool bench_drain(struct bench *b)
+/* The benchmark. */
+static bool run(struct bench *b)
 {
 	struct bench_row rows[] = { { .name = "pgmq.read + pgmq.archive by " FLOOR_BATCH }, { .name = "pgmqd" } };
 	const char *queues[2];
@@ -135,3 +138,5 @@ bool bench_drain(struct bench *b)
 	free(rows[1].values);
 	return ok;
 }
+
+const struct bench_kind bench_drain = { .name = "drain", .messages = 50000, .rounds = 3, .run = run };

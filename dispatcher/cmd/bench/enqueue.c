@@ -2,9 +2,11 @@
  * wake it. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
-
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
+#include "cmd/bench/child.h"
+#include "cmd/bench/report.h"
+#include "cmd/bench/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -75,7 +77,7 @@ static int64_t produce(struct bench *b, const char *queue)
 	bool ok = true;
 
 	if (pipe2(fds, O_CLOEXEC) != 0) {
-		dbcommand_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
+		cmd_db_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
 		return -1;
 	}
 	start_ns = bench_now_ns() + (START_MS + START_EACH_MS * b->producers) * 1000000;
@@ -113,7 +115,8 @@ static bool one_round(struct bench *b, struct bench_row *row, const struct way *
 	return true;
 }
 
-bool bench_enqueue(struct bench *b)
+/* The benchmark. */
+static bool run(struct bench *b)
 {
 	struct bench_row rows[NWAYS] = { 0 };
 	char *title = xasprintf("messages/s of %lld producers", (long long)b->producers);
@@ -132,3 +135,5 @@ bool bench_enqueue(struct bench *b)
 	free(title);
 	return ok;
 }
+
+const struct bench_kind bench_enqueue = { .name = "enqueue", .messages = 0, .rounds = 3, .run = run };

@@ -6,9 +6,11 @@
  */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
-
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
+#include "cmd/bench/child.h"
+#include "cmd/bench/report.h"
+#include "cmd/bench/scratch.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -102,11 +104,11 @@ static bool send_all(struct bench *b, struct round *r, const char *queue, int fd
 		PGresult *res = PQexecPrepared(b->db.conn, "bench_send", 1, params, NULL, NULL, 0);
 
 		if (PQresultStatus(res) != PGRES_TUPLES_OK) {
-			char *error = dbcommand_error(b->db.conn, res);
+			char *error = cmd_db_error(b->db.conn, res);
 
 			PQclear(res);
 			if (!bench_interrupted)
-				dbcommand_fail(&b->db, xasprintf("pgmq.send: %s", error));
+				cmd_db_fail(&b->db, xasprintf("pgmq.send: %s", error));
 			free(error);
 			return false;
 		}
@@ -143,7 +145,7 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 	bool ok;
 
 	if (pipe2(fds, O_CLOEXEC) != 0 || fcntl(fds[0], F_SETFL, O_NONBLOCK) != 0)
-		return !dbcommand_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
+		return !cmd_db_fail(&b->db, xasprintf("cannot make a pipe: %s", strerror(errno)));
 	r.sent = xcalloc((size_t)r.count, sizeof(*r.sent));
 	r.started = xcalloc((size_t)r.count, sizeof(*r.started));
 	if (floor) {
@@ -164,7 +166,8 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 	return ok;
 }
 
-bool bench_latency(struct bench *b)
+/* The benchmark. */
+static bool run(struct bench *b)
 {
 	struct bench_row rows[] = { { .name = "bare loop" }, { .name = "pgmqd" } };
 	const char *queues[2];
@@ -188,3 +191,5 @@ bool bench_latency(struct bench *b)
 	free(rows[1].values);
 	return ok;
 }
+
+const struct bench_kind bench_latency = { .name = "latency", .messages = 500, .rounds = 5, .run = run };

@@ -2,9 +2,11 @@
  * other. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
-
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
+#include "cmd/bench/child.h"
+#include "cmd/bench/report.h"
+#include "cmd/bench/scratch.h"
 
 #include <curl/curl.h>
 #include <math.h>
@@ -21,10 +23,10 @@ static const char *value_of(const struct bench *b, const char *key, const char *
 {
 	size_t len = strlen(key);
 
-	for (size_t i = b->noptions; i-- > 0;)
-		if (strncmp(b->options[i], key, len) == 0 &&
-			b->options[i][len + strspn(b->options[i] + len, " ")] == '=') {
-			const char *value = strchr(b->options[i], '=') + 1;
+	for (size_t i = b->options.n; i-- > 0;)
+		if (strncmp(b->options.items[i], key, len) == 0 &&
+			b->options.items[i][len + strspn(b->options.items[i] + len, " ")] == '=') {
+			const char *value = strchr(b->options.items[i], '=') + 1;
 
 			return value + strspn(value, " ");
 		}
@@ -159,7 +161,7 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 		return false;
 	dead = bench_number(b, "SELECT count(*) FROM pgmq.q_%s_dlq", queue);
 	if (dead != 0)
-		return !isnan(dead) && !dbcommand_fail(&b->db, xasprintf("%.0f mails were refused for good", dead));
+		return !isnan(dead) && !cmd_db_fail(&b->db, xasprintf("%.0f mails were refused for good", dead));
 	bench_add(row,
 		bench_number(b,
 			"SELECT (count(*) - 1) / greatest(extract(epoch FROM max(archived_at) - min(archived_at)), "
@@ -169,7 +171,8 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 	return true;
 }
 
-bool bench_mail(struct bench *b)
+/* The benchmark. */
+static bool run(struct bench *b)
 {
 	struct bench_row rows[] = { { .name = "one connection, one by one" }, { .name = "pgmqd" } };
 	const char *queues[2], *port;
@@ -177,13 +180,13 @@ bool bench_mail(struct bench *b)
 	bool ok = true;
 
 	if (!host)
-		return !dbcommand_usage(&b->db, "--smtp takes HOST:PORT");
+		return !cmd_usage("bench", "--smtp takes HOST:PORT");
 	free(host);
 	body = xasprintf("{\"to\": \"%s\", \"subject\": \"pgmqd bench\", \"text\": \"One mail of a benchmark. It says "
 			 "nothing.\"}",
 		b->to);
 	if (strpbrk(b->to, "\"'\\$") || b->messages < 2) {
-		dbcommand_usage(&b->db, "--to takes a bare address, and --messages 2 at the least");
+		cmd_usage("bench", "--to takes a bare address, and --messages 2 at the least");
 		ok = false;
 	}
 	queues[0] = ok ? bench_queue(b, "floor", false) : NULL;
@@ -199,3 +202,5 @@ bool bench_mail(struct bench *b)
 	free(body);
 	return ok;
 }
+
+const struct bench_kind bench_mail = { .name = "mail", .messages = 500, .rounds = 3, .run = run };

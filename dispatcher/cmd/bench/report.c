@@ -1,9 +1,10 @@
 /* report.c: prints what `pgmqd bench` has measured, as a table or as JSON. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
+#include "cmd/bench/report.h"
 
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>

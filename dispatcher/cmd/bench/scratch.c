@@ -1,9 +1,11 @@
 /* scratch.c: the scratch queues of `pgmqd bench`: made, filled, emptied, watched, and removed whatever happens. */
 #include "config.h"
 
-#include "cmd/bench/bench.h"
+#include "cmd/bench/scratch.h"
 
 #include "base/xalloc.h"
+#include "cmd/bench/bench_private.h"
+#include "cmd/bench/child.h"
 
 #include <math.h>
 #include <poll.h>
@@ -25,7 +27,7 @@ bool bench_sql(struct bench *b, const char *fmt, ...)
 	va_start(ap, fmt);
 	sql = xvasprintf(fmt, ap);
 	va_end(ap);
-	ok = !bench_interrupted && dbcommand_run_plain(&b->db, NULL, sql);
+	ok = !bench_interrupted && cmd_db_run_plain(&b->db, NULL, sql);
 	free(sql);
 	return ok && !bench_interrupted;
 }
@@ -41,7 +43,7 @@ double bench_number(struct bench *b, const char *fmt, ...)
 	sql = xvasprintf(fmt, ap);
 	va_end(ap);
 	if (!bench_interrupted)
-		res = dbcommand_run(&b->db, NULL, sql, 0, NULL);
+		res = cmd_db_run(&b->db, NULL, sql, 0, NULL);
 	if (res && PQntuples(res) && !PQgetisnull(res, 0, 0))
 		value = strtod(PQgetvalue(res, 0, 0), NULL);
 	PQclear(res);
@@ -111,7 +113,7 @@ double bench_drained(struct bench *b, const char *queue, int64_t last, double fr
 		if (bench_interrupted || !bench_children_live(b))
 			return NAN;
 		if (waited > BENCH_STUCK_MS) {
-			dbcommand_fail(&b->db, xasprintf("the queue is not empty after %d s", BENCH_STUCK_MS / 1000));
+			cmd_db_fail(&b->db, xasprintf("the queue is not empty after %d s", BENCH_STUCK_MS / 1000));
 			return NAN;
 		}
 		nanosleep(&pause, NULL);
@@ -129,7 +131,7 @@ double bench_drained(struct bench *b, const char *queue, int64_t last, double fr
 /* Runs a statement of the end: what fails is told, and does not keep the others from being run. */
 static void remove_by(struct bench *b, char *sql)
 {
-	dbcommand_run_plain(&b->db, "removing what the benchmark made", sql);
+	cmd_db_run_plain(&b->db, "removing what the benchmark made", sql);
 	free(sql);
 }
 

@@ -3,9 +3,11 @@
 #include "config.h"
 
 #include "base/clock.h"
-#include "cmd/doctor/doctor.h"
+#include "cmd/doctor/db.h"
 
 #include "base/xalloc.h"
+#include "cmd/doctor/finding.h"
+#include "cmd/doctor/sql.h"
 #include "cmd/sqlfile.h"
 #include "process/stats.h"
 #include "settings/settings.h"
@@ -65,20 +67,20 @@ static void tell_connected(struct doctor *d)
 	bool tls = PQsslInUse((PGconn *)c);
 
 	if (version < 140000) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup("upgrade the server to PostgreSQL 14 or later"), NULL,
+		doctor_report(d, PGMQD_CHECK_FAIL, "", xstrdup("upgrade the server to PostgreSQL 14 or later"), NULL,
 			"the server is PostgreSQL %d", version / 10000);
 		return;
 	}
 	d->have |= DOCTOR_DB;
 	if (!tls && !local) {
-		doctor_tell(d, PGMQD_CHECK_WARN, "",
+		doctor_report(d, PGMQD_CHECK_WARN, "",
 			xstrdup("add sslmode=verify-full (and sslrootcert=…) to the connection string"), NULL,
 			"database %s on %s as role %s without TLS: mails and passwords cross the network in the clear",
 			PQdb(c), host, PQuser(c));
 		return;
 	}
-	doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "database %s on %s as role %s, PostgreSQL %d.%d, %s%s", PQdb(c),
-		host ? host : "this machine", PQuser(c), version / 10000, version % 10000,
+	doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "database %s on %s as role %s, PostgreSQL %d.%d, %s%s",
+		PQdb(c), host ? host : "this machine", PQuser(c), version / 10000, version % 10000,
 		tls ? PQsslAttribute((PGconn *)c, "protocol") : "without TLS", tls ? "" : ", on this machine");
 }
 
@@ -86,11 +88,11 @@ static void tell_connected(struct doctor *d)
 void doctor_connect(struct doctor *d)
 {
 	doctor_disconnect(d);
-	dbcommand_open(&d->db);
+	cmd_db_open(&d->db);
 	if (PQstatus(d->db.conn) != CONNECTION_OK) {
-		char *error = dbcommand_error(d->db.conn, NULL), *setting = database_setting(d);
+		char *error = cmd_db_error(d->db.conn, NULL), *setting = database_setting(d);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("start the server, or set %s to the one that is meant; psql tries the same", setting),
 			NULL, "no connection: %s", error);
 		free(error);
@@ -114,19 +116,19 @@ void doctor_standby(struct doctor *d)
 	if (strcmp(PQgetvalue(res, 0, 0), "t") == 0) {
 		char *setting = database_setting(d);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf(
 				"name the primary in %s, or all servers and target_session_attrs=read-write", setting),
 			NULL, "the server is a standby, which cannot be written to");
 		free(setting);
 	} else if (strcmp(PQgetvalue(res, 0, 1), "on") == 0) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("ALTER ROLE %s RESET default_transaction_read_only, or the same for the database",
 				PQuser(d->db.conn)),
 			NULL, "transactions are read only by default (default_transaction_read_only)");
 	} else {
 		d->have |= DOCTOR_PRIMARY;
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "the server is a primary");
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "the server is a primary");
 	}
 	PQclear(res);
 }
@@ -149,11 +151,11 @@ void doctor_clock(struct doctor *d)
 		PQclear(res);
 	}
 	if (llabs(skew) < SKEW_WARN_MS)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
 			"the server's clock is %lld ms from ours, an answer takes %.1f ms", llabs(skew),
 			(double)best / 1000);
 	else
-		doctor_tell(d, llabs(skew) < SKEW_FAIL_MS ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
+		doctor_report(d, llabs(skew) < SKEW_FAIL_MS ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
 			xstrdup("have both machines set their clocks by NTP (timedatectl set-ntp true)"), NULL,
 			"the server's clock is %.1f s %s ours: times in logs, delays and metrics do not fit together",
 			(double)llabs(skew) / 1000, skew > 0 ? "ahead of" : "behind");
@@ -178,7 +180,7 @@ static bool file_is_pending(struct doctor *d, const struct sql_file *f, bool kno
 		2, types, params, lengths, formats, 0);
 	pending = PQntuples(res) == 1 && PQgetisnull(res, 0, 0) && strcmp(f->name, "000_demo_app.sql") != 0;
 	if (PQntuples(res) == 1 && strcmp(PQgetvalue(res, 0, 0), "f") == 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, f->name,
+		doctor_report(d, PGMQD_CHECK_FAIL, f->name,
 			xstrdup("pgmqd migrate applies it again; it refuses when a newer pgmqd has migrated the "
 				"database"),
 			NULL, "it is not the file that was applied");
@@ -201,14 +203,14 @@ static void tell_pending(struct doctor *d, const struct sql_dir *dir, bool known
 			pending = more;
 		}
 	if (pending)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("pgmqd migrate"),
+		doctor_report(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("pgmqd migrate"),
 			known ? "it is older than this pgmqd: %s not applied"
 			      : "schema pgmqd is missing: %s not applied",
 			pending);
 	else if (d->have & DOCTOR_SCHEMA)
 		d->have |= DOCTOR_CURRENT;
 	if (!pending && d->nfindings == before)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "all %zu files are applied", dir->n);
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "all %zu files are applied", dir->n);
 	free(pending);
 }
 
@@ -241,13 +243,13 @@ void doctor_schema(struct doctor *d)
 		PQclear(res);
 	}
 	if (!may) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("GRANT USAGE ON SCHEMA pgmqd, pgmq TO %s", PQuser(d->db.conn)), NULL,
 			"role %s may not use the schemas pgmqd and pgmq", PQuser(d->db.conn));
 		return;
 	}
 	if ((error = sql_dir_read(&dir, doctor_sql_dir(d))) != NULL) {
-		doctor_tell(d, PGMQD_CHECK_WARN, "",
+		doctor_report(d, PGMQD_CHECK_WARN, "",
 			xstrdup("install pgmqd completely, or name the directory by sql_dir or --sql-dir"), NULL,
 			"cannot tell whether the schema is of this version: %s", error);
 		free(error);
@@ -256,7 +258,7 @@ void doctor_schema(struct doctor *d)
 		tell_pending(d, &dir, known);
 	}
 	if (known && may && !(d->have & DOCTOR_SCHEMA))
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xstrdup("restore schema pgmq from a backup, or DELETE FROM pgmqd.schema_version and run pgmqd "
 				"migrate"),
 			NULL, "schema pgmq, with the queues, is gone");
@@ -298,17 +300,17 @@ static bool is_pooled(struct doctor *d)
 /* A second connection that listens; its first notification proves that they come through. */
 static bool listen_here(struct doctor *d, char **error)
 {
-	struct dbcommand second = { .name = "pgmqd doctor", .database = d->db.database, .settings = d->db.settings };
+	struct cmd_db second = d->db;
 	char *name, *sql;
 	PGresult *res;
 
-	dbcommand_open(&second);
+	cmd_db_open(&second);
 	d->ear = second.conn;
 	name = PQescapeIdentifier(d->ear, doctor_channel(d), strlen(doctor_channel(d)));
 	sql = xasprintf("LISTEN %s; SELECT pg_notify('%s', '!doctor %d')", name ? name : "pgmqd", doctor_channel(d),
 		PQbackendPID(d->ear));
 	res = PQexec(d->ear, sql);
-	*error = PQresultStatus(res) == PGRES_TUPLES_OK ? NULL : dbcommand_error(d->ear, res);
+	*error = PQresultStatus(res) == PGRES_TUPLES_OK ? NULL : cmd_db_error(d->ear, res);
 	PQclear(res);
 	PQfreemem(name);
 	free(sql);
@@ -326,7 +328,7 @@ void doctor_pooler(struct doctor *d)
 	bool needed = d->db.settings && d->db.settings->require_notify;
 
 	if (is_pooled(d)) {
-		doctor_tell(d, needed ? PGMQD_CHECK_FAIL : PGMQD_CHECK_WARN, "",
+		doctor_report(d, needed ? PGMQD_CHECK_FAIL : PGMQD_CHECK_WARN, "",
 			xasprintf("set %s to the server itself (its own port, 5432 as a rule), or to a pool in session"
 				  " mode",
 				setting),
@@ -335,7 +337,7 @@ void doctor_pooler(struct doctor *d)
 			" every %" PRId64 " ms",
 			d->db.settings ? d->db.settings->poll_when_deaf : 1000);
 	} else if (!listen_here(d, &error)) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("set %s to the server itself; see the check \"notify queue\" as well, and the"
 				  " server's log",
 				setting),
@@ -343,7 +345,7 @@ void doctor_pooler(struct doctor *d)
 			error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
 	} else {
 		d->have |= DOCTOR_HEARING;
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "there is none, and notifications come back");
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "there is none, and notifications come back");
 	}
 	free(error);
 	free(setting);
@@ -368,10 +370,10 @@ void doctor_notify(struct doctor *d)
 
 		PQclear(res);
 		if (ms >= 0)
-			doctor_tell(
+			doctor_report(
 				d, PGMQD_CHECK_OK, queue, NULL, NULL, "a notification took %.2f ms there and back", ms);
 		else
-			doctor_tell(d, PGMQD_CHECK_FAIL, queue,
+			doctor_report(d, PGMQD_CHECK_FAIL, queue,
 				xstrdup("see the check \"notify queue\" and the server's log"), NULL,
 				"a notification did not come within 2 s");
 	}
@@ -390,9 +392,9 @@ static bool step(struct doctor *d, const char *what, const char *remedy, const c
 		*value = xstrdup(PQgetvalue(res, 0, 0));
 	if (!good) {
 		char *error = PQresultStatus(res) == PGRES_TUPLES_OK ? xstrdup("there was no answer")
-		                                                     : dbcommand_error(d->db.conn, res);
+		                                                     : cmd_db_error(d->db.conn, res);
 
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", xstrdup(remedy), NULL, "a message of ours could not be %s: %s",
+		doctor_report(d, PGMQD_CHECK_FAIL, "", xstrdup(remedy), NULL, "a message of ours could not be %s: %s",
 			what, error);
 		free(error);
 	}
@@ -412,7 +414,7 @@ static void probe_message(struct doctor *d)
 		return;
 	ms = wait_notify(d, PROBE, began);
 	if (ms < 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("psql -f %s/020_pgmqd.sql makes pgmqd.wakeup() anew; SELECT pgmqd.setting('channel')"
 				  " must be \"%s\", the channel of pgmqd.conf",
 				doctor_sql_dir(d), doctor_channel(d)),
@@ -424,7 +426,7 @@ static void probe_message(struct doctor *d)
 		free(sql);
 		sql = xasprintf("SELECT CASE WHEN pgmq.archive('" PROBE "', %s::bigint) THEN 1 END", id);
 		if (step(d, "archived", again, sql, NULL) && ms >= 0)
-			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+			doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
 				"one of ours was sent, heard of, claimed and archived in %.1f ms",
 				(double)(clock_monotonic_us() - began) / 1000);
 	}
@@ -440,11 +442,11 @@ void doctor_probe(struct doctor *d)
 	     alone = res && strcmp(PQgetvalue(res, 0, 1), "t") == 0;
 
 	PQclear(res);
-	if (!d->writes || !may || !alone) {
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "none of ours was sent: %s",
-			!d->writes ? "--read-only"
-			: !may     ? "this role may not make a queue; the owner of schema pgmq may"
-				   : "another pgmqd doctor is at it");
+	if (d->read_only || !may || !alone) {
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "none of ours was sent: %s",
+			d->read_only ? "--read-only"
+			: !may       ? "this role may not make a queue; the owner of schema pgmq may"
+				     : "another pgmqd doctor is at it");
 		return;
 	}
 	if (step(d, "sent, since no queue can be made", "see the checks \"pgmq\", \"function\" and \"grants\"",
@@ -471,12 +473,14 @@ void doctor_cron(struct doctor *d)
 	if (strcmp(PQgetvalue(res, 0, 0), "t") == 0)
 		doctor_rows(d, doctor_sql_cron);
 	else if (strcmp(PQgetvalue(res, 0, 1), "t") != 0)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "it is not in this database; pgmqd runs the schedules");
+		doctor_report(
+			d, PGMQD_CHECK_OK, "", NULL, NULL, "it is not in this database; pgmqd runs the schedules");
 	else if (strcmp(PQgetvalue(res, 0, 2), "t") == 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("SELECT * FROM pgmqd.connect_schedules()"),
+		doctor_report(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("SELECT * FROM pgmqd.connect_schedules()"),
 			"schedules are left to it, but it is not in this database any more: nobody runs them");
 	else
-		doctor_tell(d, PGMQD_CHECK_WARN, "", xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)),
-			NULL, "role %s may not look into it", PQuser(d->db.conn));
+		doctor_report(d, PGMQD_CHECK_WARN, "",
+			xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)), NULL,
+			"role %s may not look into it", PQuser(d->db.conn));
 	PQclear(res);
 }

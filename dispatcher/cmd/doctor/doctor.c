@@ -1,48 +1,25 @@
-/* doctor.c: the command `pgmqd doctor`: goes through one table of checks, and mends what is safe to mend.
+/* doctor.c: the command `pgmqd doctor`: goes through one table of checks, and repairs what is safe to repair.
  *
- * Each finding says what was seen, and when it is not well, exactly what to do about it. A check that needs what
- * another one found missing is left out, so that one fault is told once.
+ * A finding says what a check saw, and for a fault exactly what to do. A check is skipped when another one has found
+ * that something it needs is missing, so that one fault gives one finding.
  */
 #include "config.h"
 
-#include "cmd/doctor/doctor.h"
-
 #include "base/log.h"
-#include "base/sqltext.h"
 #include "base/xalloc.h"
-#include "cmd/cmd.h"
+#include "cmd/doctor/db.h"
+#include "cmd/doctor/finding.h"
+#include "cmd/doctor/local.h"
+#include "cmd/doctor/print.h"
+#include "cmd/doctor/sql.h"
 #include "process/proc.h"
 #include "settings/settings.h"
 
-#include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-static const char help[] =
-	"Usage: pgmqd doctor [-c FILE] [-e FILE] [-d CONNINFO] [--fix] [--json] [--read-only] [--sql-dir DIR] "
-	"[--snapshot-age AGE]\n"
-	"\n"
-	"Looks at everything that pgmqd needs, and tells what is wrong and what to do about it: settings, plugins, "
-	"mail server, templates,\n"
-	"connection, roles, queues, triggers, functions, notifications, schedules, vacuum, clocks.\n"
-	"\n"
-	"      --fix                print a plan of what can be mended safely, apply it, and look again\n"
-	"      --json               print one JSON object instead of text\n"
-	"      --read-only          do without the message through a queue made for it, pgmqd_probe\n"
-	"      --sql-dir DIR        the files of pgmqd migrate (default: $PGMQD_SQL_DIR, else the settings file's)\n"
-	"      --snapshot-age AGE   tell of transactions that have kept vacuum from its work for so long, as "
-	"PostgreSQL writes it\n"
-	"                           (default: 5min)\n" DBCOMMAND_HELP "  -h, --help               this text\n"
-	"\n"
-	"Without -c the settings are those of `pgmqd run`; with -d alone none are read. Ends with 0 when all is well, "
-	"with 1 when\n"
-	"there is something to look at, with 2 when something is broken, and after a wrong command line.\n";
-
-enum { OPT_FIX = 256, OPT_JSON, OPT_READ_ONLY, OPT_SQL_DIR, OPT_AGE };
 
 /* The checks, in the order in which one builds on another. A row has a function or a statement. */
 static const struct doctor_check {
@@ -78,106 +55,12 @@ static const struct doctor_check {
 	{ "dispatcher", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_dispatcher },
 };
 
-/* ---- findings ---- */
-
-void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
-{
-	struct doctor_finding *f;
-	char *seen;
-	va_list ap;
-
-	va_start(ap, fmt);
-	seen = xvasprintf(fmt, ap);
-	va_end(ap);
-	d->findings = xrealloc(d->findings, d->nfindings + 1, sizeof(*d->findings));
-	f = &d->findings[d->nfindings++];
-	*f = (struct doctor_finding){
-		.check = d->now, .status = status, .remedy = remedy ? remedy : xstrdup(fix), .fix = fix
-	};
-	f->subject = xstrdup(subject ? subject : "");
-	f->seen = xoneline(seen);
-	free(seen);
-}
-
-/* Forgets all findings. */
-static void forget(struct doctor *d)
-{
-	for (size_t i = 0; i < d->nfindings; i++) {
-		free(d->findings[i].subject);
-		free(d->findings[i].seen);
-		free(d->findings[i].remedy);
-		free(d->findings[i].fix);
-	}
-	free(d->findings);
-	free(d->skipped);
-	d->findings = NULL;
-	d->skipped = NULL;
-	d->nfindings = d->nskipped = 0;
-}
-
-const char *doctor_channel(const struct doctor *d)
-{
-	return d->db.settings ? d->db.settings->channel : "pgmqd";
-}
-
-const char *doctor_sql_dir(const struct doctor *d)
-{
-	const char *env = getenv("PGMQD_SQL_DIR");
-
-	if (d->sql_dir)
-		return d->sql_dir;
-	if (env && *env)
-		return env;
-	return d->db.settings && *d->db.settings->sql_dir ? d->db.settings->sql_dir : PGMQD_DATADIR "/sql";
-}
-
-/* ---- statements ---- */
-
-PGresult *doctor_query(struct doctor *d, const char *sql)
-{
-	const Oid types[] = { 25, 25, 25, 25 }; /* text: a statement need not use all of them */
-	const char *params[] = { d->queues ? d->queues : "{}", doctor_channel(d), d->old, d->role };
-	PGresult *res = PQexecParams(d->db.conn, sql, 4, types, params, NULL, NULL, 0);
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
-	bool denied = state && strcmp(state, "42501") == 0;
-	char *error;
-
-	if (PQresultStatus(res) == PGRES_TUPLES_OK)
-		return res;
-	error = dbcommand_error(d->db.conn, res);
-	doctor_tell(d, denied ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
-		xstrdup(denied ? "look as the owner of schema pgmqd: name its connection with -d, beside -c"
-			       : "see the check \"schema\"; when that is well, tell the authors of pgmqd"),
-		NULL, "cannot look: %s", error);
-	free(error);
-	PQclear(res);
-	if (PQstatus(d->db.conn) != CONNECTION_OK)
-		d->have &= ~(unsigned)(DOCTOR_DB | DOCTOR_PRIMARY | DOCTOR_SCHEMA | DOCTOR_CURRENT | DOCTOR_HEARING);
-	return NULL;
-}
-
-/* A value, copied; NULL for null. */
-static char *copied(const PGresult *res, int row, int col)
-{
-	return PQgetisnull(res, row, col) ? NULL : xstrdup(PQgetvalue(res, row, col));
-}
-
-void doctor_rows(struct doctor *d, const char *sql)
-{
-	PGresult *res = doctor_query(d, sql);
-
-	for (int i = 0; res && i < PQntuples(res); i++)
-		doctor_tell(d, atoi(PQgetvalue(res, i, 0)), PQgetvalue(res, i, 1), copied(res, i, 3), copied(res, i, 4),
-			"%s", PQgetvalue(res, i, 2));
-	PQclear(res);
-}
-
 /* ---- the round ---- */
 
 /* All checks, once. */
 static void examine(struct doctor *d)
 {
-	forget(d);
+	doctor_forget(d);
 	d->have = 0;
 	for (size_t i = 0; i < sizeof(checks) / sizeof(*checks); i++) {
 		const struct doctor_check *c = &checks[i];
@@ -194,7 +77,7 @@ static void examine(struct doctor *d)
 	}
 }
 
-/* Runs `pgmqd migrate` with our own database. NULL, or what it said. */
+/* Runs `pgmqd migrate` on our database. NULL, or its output when it failed. */
 static char *run_migrate(struct doctor *d)
 {
 	char name[] = "pgmqd", command[] = "migrate";
@@ -252,7 +135,7 @@ static char *run_migrate(struct doctor *d)
 	return text;
 }
 
-/* Applies one fix, unless another finding has brought it already. */
+/* Applies one fix, unless another finding has had it applied already. */
 static void apply(struct doctor *d, const char *text)
 {
 	struct doctor_fix *f;
@@ -270,12 +153,12 @@ static void apply(struct doctor *d, const char *text)
 	}
 	res = PQexec(d->db.conn, text); /* several statements are one transaction */
 	if (PQresultStatus(res) != PGRES_TUPLES_OK && PQresultStatus(res) != PGRES_COMMAND_OK)
-		f->error = dbcommand_error(d->db.conn, res);
+		f->error = cmd_db_error(d->db.conn, res);
 	PQclear(res);
 }
 
-/* --fix: applies what can be, and looks again. */
-static void mend(struct doctor *d)
+/* --fix: applies the safe repairs, and checks again. */
+static void repair(struct doctor *d)
 {
 	for (size_t i = 0; i < d->nfindings; i++)
 		if (d->findings[i].fix)
@@ -286,77 +169,75 @@ static void mend(struct doctor *d)
 		examine(d);
 }
 
-/* Reads the command line; -1, or the exit status. */
-static int read_arguments(struct doctor *d, int argc, char **argv)
+/* Frees the findings, and what the checks have learnt. */
+static void forget_all(struct doctor *d)
 {
-	static const struct option longs[] = { DBCOMMAND_LONGS, { "fix", no_argument, NULL, OPT_FIX },
-		{ "json", no_argument, NULL, OPT_JSON }, { "read-only", no_argument, NULL, OPT_READ_ONLY },
-		{ "sql-dir", required_argument, NULL, OPT_SQL_DIR },
-		{ "snapshot-age", required_argument, NULL, OPT_AGE }, { 0 } };
-	int c;
-
-	optind = 0;
-	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":" DBCOMMAND_SHORT, longs, NULL)) != -1) {
-		switch (c) {
-		case OPT_FIX:
-			d->fix = true;
-			break;
-		case OPT_JSON:
-			d->json = true;
-			break;
-		case OPT_READ_ONLY:
-			d->writes = false;
-			break;
-		case OPT_SQL_DIR:
-			d->sql_dir = optarg;
-			break;
-		case OPT_AGE:
-			d->old = optarg;
-			break;
-		case 'h':
-			fputs(help, stdout);
-			return 0;
-		default:
-			if (!dbcommand_option(&d->db, c, optarg))
-				return dbcommand_bad_option(&d->db, c, argv[optind - 1]);
-		}
+	doctor_forget(d);
+	for (size_t i = 0; i < d->nfixes; i++) {
+		free(d->fixes[i].text);
+		free(d->fixes[i].error);
 	}
-	return optind < argc ? dbcommand_usage(&d->db, "it takes no arguments, only options") : -1;
+	free(d->fixes);
+	free(d->queues);
+	free(d->role);
+	doctor_disconnect(d);
 }
 
-/* pgmqd doctor; returns the exit status. */
-int cmd_doctor(int argc, char **argv)
+/* pgmqd doctor. */
+static int doctor(void *request, int argc, char **argv)
 {
-	struct doctor d = { .db.name = "pgmqd doctor", .writes = true, .old = "5min" };
-	int status = read_arguments(&d, argc, argv);
+	struct doctor *d = request;
+	int status;
 
-	if (status >= 0)
-		return status;
+	(void)argc;
+	(void)argv;
 	log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
-	setvbuf(stdout, NULL, _IOLBF, 0);
-	examine(&d);
-	if (d.fix && !d.json)
-		doctor_print(&d, true);
-	if (d.fix)
-		mend(&d);
-	if (d.json) {
-		doctor_print_json(&d);
+	examine(d);
+	if (d->fix && !d->json)
+		doctor_print(d, true);
+	if (d->fix)
+		repair(d);
+	if (d->json) {
+		doctor_print_json(d);
 	} else {
-		if (!d.fix || d.nfixes)
-			doctor_print(&d, !d.fix);
-		doctor_print_summary(&d);
+		if (!d->fix || d->nfixes)
+			doctor_print(d, !d->fix);
+		doctor_print_summary(d);
 	}
-	status = doctor_worst(&d);
-	forget(&d);
-	for (size_t i = 0; i < d.nfixes; i++) {
-		free(d.fixes[i].text);
-		free(d.fixes[i].error);
-	}
-	free(d.fixes);
-	free(d.queues);
-	free(d.role);
-	doctor_disconnect(&d);
-	dbcommand_close(&d.db);
+	status = doctor_worst(d);
+	forget_all(d);
 	return status;
 }
+
+static const struct doctor defaults = { .old = "5min" };
+
+static const struct cmd_option options[] = {
+	CMD_OPTION("fix", 0, CMD_FLAG, struct doctor, fix, NULL,
+		"print the repairs that are safe, apply them, and check again"),
+	CMD_OPTION("json", 0, CMD_FLAG, struct doctor, json, NULL, "print one JSON object"),
+	CMD_OPTION("read-only", 0, CMD_FLAG, struct doctor, read_only, NULL,
+		"do not send a message through the queue pgmqd_probe, which is made for it"),
+	CMD_OPTION("sql-dir", 0, CMD_TEXT, struct doctor, sql_dir, "DIR",
+		"the files of pgmqd migrate (default: $PGMQD_SQL_DIR, else the settings file's)"),
+	CMD_OPTION("snapshot-age", 0, CMD_TEXT, struct doctor, old, "AGE",
+		"report transactions that have held back vacuum for this time, as PostgreSQL writes it (default: "
+		"5min)"),
+	{ 0 },
+};
+
+const struct command cmd_doctor = {
+	.name = "doctor",
+	.summary = "check the settings, the database and the servers, and say how to repair what is wrong",
+	.usage = "",
+	.text = "Checks everything that pgmqd needs, and prints for each fault what to do: settings, plugins, mail "
+		"server, "
+		"templates, connection, roles, queues, triggers, functions, notifications, schedules, vacuum, "
+		"clocks.\n\n"
+		"Without -c it reads the settings file of `pgmqd run`; with -d alone it reads none.",
+	.exits = "Exit status: 0 no fault; 1 warnings; 2 failures, or a usage error.",
+	.options = options,
+	.size = sizeof(struct doctor),
+	.defaults = &defaults,
+	.run = doctor,
+	CMD_DB,
+};

@@ -2,10 +2,11 @@
 #include "config.h"
 
 #include "base/clock.h"
-#include "cmd/doctor/doctor.h"
+#include "cmd/doctor/local.h"
 
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "cmd/doctor/finding.h"
 #include "process/stats.h"
 #include "settings/settings.h"
 #include "template/template.h"
@@ -33,7 +34,7 @@ static void tell_errors(struct doctor *d, char *errors)
 
 	while ((line = strsep(&rest, "\n")) != NULL)
 		if (*line)
-			doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			doctor_report(d, PGMQD_CHECK_FAIL, "",
 				xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
 	free(errors);
 }
@@ -52,7 +53,7 @@ void doctor_settings(struct doctor *d)
 		return;
 	}
 	if (!d->db.conf && d->db.database) {
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
 			"none are read (-d without -c): queues are those of the database, plugins are not looked at");
 		return;
 	}
@@ -67,14 +68,14 @@ void doctor_settings(struct doctor *d)
 	sqltext_free(&names);
 	d->have |= DOCTOR_SETTINGS;
 	if (d->db.settings->nqueues == 0)
-		doctor_tell(d, PGMQD_CHECK_FAIL, "",
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xstrdup("add a section [queue NAME] for each queue; pgmqd run --sample shows one"), NULL,
 			"%s names no queue, so there is nothing to do", d->db.settings->path);
 	else
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path,
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path,
 			d->db.settings->nqueues, d->db.settings->nqueues == 1 ? "" : "s");
 	if (d->db.settings->world_readable)
-		doctor_tell(d, PGMQD_CHECK_WARN, "", xasprintf("chmod o-r %s", d->db.settings->path), NULL,
+		doctor_report(d, PGMQD_CHECK_WARN, "", xasprintf("chmod o-r %s", d->db.settings->path), NULL,
 			"everybody on this machine can read %s", d->db.settings->path);
 }
 
@@ -142,7 +143,7 @@ static void tell_found(struct doctor *d, const struct queue_settings *q, const c
 	const char *remedy = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "remedy"));
 
 	if (cJSON_IsNumber(status) && seen)
-		doctor_tell(d, status->valueint, q->name, xstrdup(remedy), NULL, "%s", seen);
+		doctor_report(d, status->valueint, q->name, xstrdup(remedy), NULL, "%s", seen);
 	cJSON_Delete(o);
 }
 
@@ -178,8 +179,8 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 
 	fflush(NULL);
 	if (pipe(fds) != 0 || (pid = fork()) < 0) {
-		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("raise the limits of processes and open files"), NULL,
-			"no process can be made: %s", strerror(errno));
+		doctor_report(d, PGMQD_CHECK_FAIL, q->name, xstrdup("raise the limits of processes and open files"),
+			NULL, "no process can be made: %s", strerror(errno));
 		return;
 	}
 	if (pid == 0) {
@@ -190,12 +191,12 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 	text = rest = collect(pid, fds[0], &status);
 	while ((line = strsep(&rest, "\n")) != NULL) {
 		if (*line == '+') {
-			doctor_tell(d, PGMQD_CHECK_OK, q->name, NULL, NULL, "%s", line + 1);
+			doctor_report(d, PGMQD_CHECK_OK, q->name, NULL, NULL, "%s", line + 1);
 			told = true;
 		} else if (*line == '{') {
 			tell_found(d, q, line);
 		} else if (*line == '!') {
-			doctor_tell(d, PGMQD_CHECK_FAIL, q->name, load_remedy(s, q, line), NULL, "%s%s%s", line + 1,
+			doctor_report(d, PGMQD_CHECK_FAIL, q->name, load_remedy(s, q, line), NULL, "%s%s%s", line + 1,
 				last ? "; " : "", last ? last : "");
 			told = true;
 		} else if (*line) {
@@ -203,13 +204,13 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 		}
 	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("tell the plugin's author"), NULL,
+		doctor_report(d, PGMQD_CHECK_FAIL, q->name, xstrdup("tell the plugin's author"), NULL,
 			"the plugin \"%s\" crashed (%s) when it was %s", q->plugin, strsignal(WTERMSIG(status)),
 			told ? "asked what it needs" : "loaded");
 	else if (WIFSIGNALED(status))
-		doctor_tell(d, PGMQD_CHECK_FAIL, q->name, xstrdup("see whether what the plugin talks to answers"), NULL,
-			"the plugin \"%s\" was still %s after %d s", q->plugin, told ? "looking round" : "loading",
-			PLUGIN_MS / 1000);
+		doctor_report(d, PGMQD_CHECK_FAIL, q->name, xstrdup("see whether what the plugin talks to answers"),
+			NULL, "the plugin \"%s\" was still %s after %d s", q->plugin,
+			told ? "looking round" : "loading", PLUGIN_MS / 1000);
 	free(text);
 }
 
@@ -267,10 +268,10 @@ static void try_template(void *arg, const char *name, const char *lang)
 	if (!vars) {
 		t->without++;
 	} else if (!cJSON_IsObject(vars)) {
-		doctor_tell(t->d, PGMQD_CHECK_WARN, subject, xasprintf("mend %s", path), NULL,
+		doctor_report(t->d, PGMQD_CHECK_WARN, subject, xasprintf("mend %s", path), NULL,
 			"%s is no JSON object, so the template was not tried", path);
 	} else if (template_render(t->set, name, lang, vars, &r) != 0) {
-		doctor_tell(t->d, PGMQD_CHECK_FAIL, subject,
+		doctor_report(t->d, PGMQD_CHECK_FAIL, subject,
 			xasprintf("mend the template, or its sample %s; pgmqd render %s --lang %s --data %s"
 				  " --template-dir %s shows it",
 				path, name, lang, path, t->dir),
@@ -298,22 +299,22 @@ void doctor_templates(struct doctor *d)
 	t.set = template_load(t.dir, s->default_lang, &error);
 	if (!t.set) {
 		if (mails || access(t.dir, F_OK) == 0)
-			doctor_tell(d, PGMQD_CHECK_FAIL, "",
+			doctor_report(d, PGMQD_CHECK_FAIL, "",
 				xasprintf(
 					"mend the file, or set template_dir in %s to where the templates are", s->path),
 				NULL, "%s", error);
 		else
-			doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL, "there are none, and no queue sends mails");
+			doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "there are none, and no queue sends mails");
 		free(error);
 		return;
 	}
 	template_each(t.set, try_template, &t);
 	if (t.good + t.without == 0 && d->nfindings == before)
-		doctor_tell(d, mails ? PGMQD_CHECK_WARN : PGMQD_CHECK_OK, "",
+		doctor_report(d, mails ? PGMQD_CHECK_WARN : PGMQD_CHECK_OK, "",
 			mails ? xstrdup("set template_dir to where the templates are") : NULL, NULL,
 			"there is no template in %s", t.dir);
 	else if (t.good + t.without)
-		doctor_tell(d, PGMQD_CHECK_OK, "", NULL, NULL,
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
 			"%zu rendered with their sample data, %zu have none, in %s", t.good, t.without, t.dir);
 	template_free(t.set);
 }

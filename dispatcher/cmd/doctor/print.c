@@ -1,7 +1,9 @@
 /* print.c: the findings of `pgmqd doctor` as text and as JSON. */
 #include "config.h"
 
-#include "cmd/doctor/doctor.h"
+#include "cmd/doctor/print.h"
+
+#include "cmd/doctor/finding.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -41,15 +43,15 @@ void doctor_print(const struct doctor *d, bool all)
 
 void doctor_print_fixes(const struct doctor *d)
 {
-	puts(d->nfixes ? "\nplan, and what became of it:" : "\nthere is nothing that can be mended safely without you");
+	puts(d->nfixes ? "\nrepairs:" : "\nno fault can be repaired automatically");
 	for (size_t i = 0; i < d->nfixes; i++)
 		printf("%-6s  %s%s%s\n", d->fixes[i].error ? "failed" : "done", d->fixes[i].text,
 			d->fixes[i].error ? "\n        " : "", d->fixes[i].error ? d->fixes[i].error : "");
 	if (d->nfixes)
-		puts("\nafter that:");
+		puts("\nafter the repairs:");
 }
 
-/* How many findings are of a status; of those that --fix would mend, when `fixable`. */
+/* How many findings are of a status; with `fixable` only those that --fix repairs. */
 static size_t count(const struct doctor *d, int status, bool fixable)
 {
 	size_t n = 0;
@@ -62,14 +64,15 @@ static size_t count(const struct doctor *d, int status, bool fixable)
 void doctor_print_summary(const struct doctor *d)
 {
 	size_t fixable = count(d, PGMQD_CHECK_WARN, true) + count(d, PGMQD_CHECK_FAIL, true);
+	size_t warnings = count(d, PGMQD_CHECK_WARN, false);
 
-	printf("\n%zu ok, %zu to look at, %zu broken", count(d, PGMQD_CHECK_OK, false),
-		count(d, PGMQD_CHECK_WARN, false), count(d, PGMQD_CHECK_FAIL, false));
+	printf("\n%zu ok, %zu warning%s, %zu failed", count(d, PGMQD_CHECK_OK, false), warnings,
+		warnings == 1 ? "" : "s", count(d, PGMQD_CHECK_FAIL, false));
 	if (fixable && !d->fix)
-		printf("; pgmqd doctor --fix mends %zu of it", fixable);
+		printf("; pgmqd doctor --fix repairs %zu of them", fixable);
 	putchar('\n');
 	if (d->nskipped) {
-		printf("not looked at, because of what is broken:");
+		printf("skipped because of the failures above:");
 		for (size_t i = 0; i < d->nskipped; i++)
 			printf("%s %s", i ? "," : "", d->skipped[i]);
 		putchar('\n');

@@ -6,7 +6,7 @@
  */
 #include "config.h"
 
-#include "cmd/doctor/doctor.h"
+#include "cmd/doctor/sql.h"
 
 /* The queues that are meant, as a table "queues": q, the name, and t, the name in tables. */
 #define QUEUES                                                                                                         \

@@ -1,9 +1,8 @@
-/* plugin.c: `pgmqd plugin info | test | new`: what a plugin's author needs and an operator wants to know. */
+/* plugin.c: the commands `pgmqd plugin info`, `test` and `new`, for those who write plugins and those who use them. */
 #include "config.h"
 
-#include "cmd/cmd.h"
-
 #include "base/xalloc.h"
+#include "cmd/cmd.h"
 #include "cmd/plugin/test.h"
 #include "worker/plugin.h"
 
@@ -15,24 +14,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
-#define EXIT_USAGE 2
-#define EXIT_CONFIG 78
 #define NAME_MAX_LEN 40
 
-static const char usage[] =
-	"usage: pgmqd plugin info NAME|FILE [--plugin-dir DIR]\n"
-	"       pgmqd plugin test NAME|FILE [KEY=VALUE ...] [OPTIONS] < messages.ndjson\n"
-	"       pgmqd plugin new NAME DIR\n"
-	"\n"
-	"info  prints a plugin's version and its options\n"
-	"test  runs a plugin on messages from standard input, without a database (`pgmqd plugin test --help`)\n"
-	"new   makes a directory with the source of a plugin, a makefile, a test and a README; builds as it is\n"
-	"\n"
-	"      --plugin-dir DIR  look for plugins there (default: " PGMQD_PLUGINDIR ")\n"
-	"Of test alone: --headers, --attempts N, --answers FILE, --skip-time, --json, --log LEVEL, --template-dir DIR, "
-	"--valgrind\n";
+/* What the command line of `plugin info` says. */
+struct info_request {
+	const char *dir;
+};
 
 /* The files of a skeleton, and what they are called in the new directory; %s is the plugin's name. */
 static const struct {
@@ -70,23 +60,26 @@ static void info_option(const struct pgmqd_option *o)
 }
 
 /* pgmqd plugin info. */
-static int info(const char *name, const char *dir)
+static int info(void *request, int argc, char **argv)
 {
+	const struct info_request *q = request;
+	const char *name = argv[0];
 	const char *from_env = getenv("PGMQD_PLUGIN_DIR");
 	struct settings s = { 0 };
 	char *error = NULL, *real = NULL;
 	struct plugin *p;
 
 	if (strchr(name, '/') && !(real = realpath(name, NULL)))
-		return refuse(EXIT_CONFIG, xasprintf("%s: %s", name, strerror(errno)));
-	s.plugin_dir = dir ? dir : from_env && *from_env ? from_env : PGMQD_PLUGINDIR;
+		return refuse(EX_CONFIG, xasprintf("%s: %s", name, strerror(errno)));
+	(void)argc;
+	s.plugin_dir = q->dir ? q->dir : from_env && *from_env ? from_env : PGMQD_PLUGINDIR;
 	p = plugin_open(&s, real ? real : name, &error);
 	free(real);
 	if (!p) {
 		char *text = xasprintf("\"%s\": %s", name, error);
 
 		free(error);
-		return refuse(EXIT_CONFIG, text);
+		return refuse(EX_CONFIG, text);
 	}
 	printf("name: %s\nversion: %s\nsummary: %s\nfile: %s\napi: %u (this pgmqd speaks 1 to %u)\nmax_in_flight: ",
 		p->d.name, p->d.version, p->d.summary ? p->d.summary : "", p->path, p->d._api_version,
@@ -101,40 +94,52 @@ static int info(const char *name, const char *dir)
 
 /* ---- test ---- */
 
-/* Becomes this program once more, under valgrind and without the option --valgrind. */
-static int test_under_valgrind(int argc, char **argv)
+/* Becomes this program once more, under valgrind and without --valgrind. */
+static int test_under_valgrind(const struct test_options *o, int argc, char **argv)
 {
-	static char valgrind[] = "valgrind", quiet[] = "-q", status[] = "--error-exitcode=99",
-		    leaks[] = "--leak-check=full", kinds[] = "--show-leak-kinds=definite",
-		    errors[] = "--errors-for-leak-kinds=definite", /* no other kind is shown, so no other may fail */
-		children[] = "--child-silent-after-fork=yes", plugin[] = "plugin", command[] = "test";
-	char *first[] = { valgrind, quiet, status, leaks, kinds, errors, children, NULL, plugin, command };
-	size_t n = sizeof(first) / sizeof(*first);
-	char self[PATH_MAX], **args = xcalloc((size_t)argc + n + 1, sizeof(*args));
+	/* memcheck shows no other kind of leak, so no other may fail */
+	static const char *const memcheck[] = { "valgrind", "-q", "--error-exitcode=99", "--leak-check=full",
+		"--show-leak-kinds=definite", "--errors-for-leak-kinds=definite", "--child-silent-after-fork=yes" };
+	char attempts[24], self[PATH_MAX];
+	const char *const given[][2] = { { "--attempts", attempts }, { "--answers", o->answers }, { "--log", o->log },
+		{ "--plugin-dir", o->plugin_dir }, { "--template-dir", o->template_dir } };
+	const char **args = xcalloc((size_t)argc + 32, sizeof(*args));
 	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int n = 0;
 
 	if (len < 0)
 		return refuse(1, xasprintf("cannot find this program: %s", strerror(errno)));
 	self[len] = 0;
-	memcpy(args, first, sizeof(first));
-	args[n - 3] = self;
-	for (int i = 1; i < argc; i++)
-		if (strcmp(argv[i], "--valgrind") != 0)
-			args[n++] = argv[i];
-	execvp(args[0], args);
+	snprintf(attempts, sizeof(attempts), "%lld", (long long)o->attempts);
+	for (size_t i = 0; i < sizeof(memcheck) / sizeof(*memcheck); i++)
+		args[n++] = memcheck[i];
+	args[n++] = self;
+	args[n++] = "plugin";
+	args[n++] = "test";
+	for (size_t i = 0; i < sizeof(given) / sizeof(*given); i++)
+		if (given[i][1]) {
+			args[n++] = given[i][0];
+			args[n++] = given[i][1];
+		}
+	if (o->headers)
+		args[n++] = "--headers";
+	if (o->json)
+		args[n++] = "--json";
+	if (o->skip_time)
+		args[n++] = "--skip-time";
+	args[n++] = "--";
+	for (int i = 0; i < argc; i++)
+		args[n++] = argv[i];
+	execvp(args[0], (char **)(void *)args);
 	return refuse(1, xasprintf("cannot run %s: %s", args[0], strerror(errno)));
 }
 
 /* pgmqd plugin test. */
-static int test(int argc, char **argv)
+static int test(void *request, int argc, char **argv)
 {
-	static char program[] = "pgmqd plugin test";
+	const struct test_options *o = request;
 
-	for (int i = 1; i < argc; i++)
-		if (strcmp(argv[i], "--valgrind") == 0)
-			return test_under_valgrind(argc, argv);
-	argv[0] = program;
-	return test_main(argc, argv);
+	return o->valgrind ? test_under_valgrind(o, argc, argv) : test_main(o, argc, argv);
 }
 
 /* ---- new ---- */
@@ -187,11 +192,14 @@ static char *copy_file(const char *from, const char *to, mode_t mode, const char
 }
 
 /* pgmqd plugin new. */
-static int new (const char *name, const char *dir)
+static int new (void *request, int argc, char **argv)
 {
+	const char *name = argv[0], *dir = argv[1];
 	const char *data = getenv("PGMQD_SKELETON_DIR");
 	char *error = NULL, *sub = xasprintf("%s/autotools", dir);
 
+	(void)request;
+	(void)argc;
 	if (!name_is_good(name))
 		error = xasprintf("\"%s\" cannot name a plugin (lower case letters, digits and dashes, up to %d)", name,
 			NAME_MAX_LEN);
@@ -217,23 +225,82 @@ static int new (const char *name, const char *dir)
 	return 0;
 }
 
-/* pgmqd plugin. */
-int cmd_plugin(int argc, char **argv)
-{
-	const char *what = argc > 1 ? argv[1] : "", *dir = NULL;
+static const struct cmd_option info_options[] = {
+	CMD_OPTION("plugin-dir", 0, CMD_TEXT, struct info_request, dir, "DIR",
+		"the directory of the plugins (default: $PGMQD_PLUGIN_DIR, else " PGMQD_PLUGINDIR ")"),
+	{ 0 },
+};
 
-	if (strcmp(what, "test") == 0)
-		return test(argc - 1, argv + 1);
-	if (strcmp(what, "--help") == 0 || strcmp(what, "-h") == 0 || (argc == 3 && strcmp(argv[2], "--help") == 0)) {
-		fputs(usage, stdout);
-		return 0;
-	}
-	if (strcmp(what, "info") == 0 && argc == 5 && strcmp(argv[3], "--plugin-dir") == 0)
-		dir = argv[4];
-	if (strcmp(what, "info") == 0 && (argc == 3 || dir))
-		return info(argv[2], dir);
-	if (strcmp(what, "new") == 0 && argc == 4)
-		return new (argv[2], argv[3]);
-	fputs(usage, stderr);
-	return EXIT_USAGE;
-}
+static const struct command plugin_info = {
+	.name = "plugin info",
+	.summary = "print a plugin's version and its options",
+	.usage = "NAME|FILE",
+	.text = "Prints a plugin's version and its options, with types and defaults. A NAME with a slash in it is a "
+		"file.",
+	.exits = "Exit status: 0 success, 2 usage error, 78 the plugin cannot be loaded.",
+	.options = info_options,
+	.size = sizeof(struct info_request),
+	.run = info,
+};
+
+static const struct test_options test_defaults = { .attempts = 1, .log = "error" };
+
+static const struct cmd_option test_options[] = {
+	CMD_OPTION("headers", 0, CMD_FLAG, struct test_options, headers, NULL,
+		"each line is the message's headers, a tab, and the message"),
+	CMD_OPTION("attempts", 0, CMD_NUMBER, struct test_options, attempts, "N",
+		"deliver a message that is retried up to N times, at once (default 1)", .least = 1, .most = 1000000),
+	CMD_OPTION("answers", 0, CMD_TEXT, struct test_options, answers, "FILE",
+		"the answers of the database, lines {\"match\": \"part of the statement\", \"rows\": [[...]], "
+		"\"affected\": 1} "
+		"or {\"match\": ..., \"error\": \"...\"}"),
+	CMD_OPTION("json", 0, CMD_FLAG, struct test_options, json, NULL, "print the outcomes as JSON"),
+	CMD_OPTION("skip-time", 0, CMD_FLAG, struct test_options, skip_time, NULL,
+		"put the clock forward to the next timer whenever only timers are waited for"),
+	CMD_OPTION("log", 0, CMD_TEXT, struct test_options, log, "LEVEL",
+		"log to standard error: error (default), warn, info, debug"),
+	CMD_OPTION("plugin-dir", 0, CMD_TEXT, struct test_options, plugin_dir, "DIR",
+		"the directory of the plugins (default: $PGMQD_PLUGIN_DIR, else " PGMQD_PLUGINDIR ")"),
+	CMD_OPTION("template-dir", 0, CMD_TEXT, struct test_options, template_dir, "DIR",
+		"the directory of the mail templates (default: $PGMQD_TEMPLATE_DIR, else " PGMQD_DATADIR "/templates)"),
+	CMD_OPTION("valgrind", 0, CMD_FLAG, struct test_options, valgrind, NULL, "run under valgrind"),
+	{ 0 },
+};
+
+static const struct command plugin_test = {
+	.name = "plugin test",
+	.summary = "run a plugin on messages from standard input, without a database",
+	.usage = "NAME|FILE [KEY=VALUE ...]",
+	.text = "Runs a plugin on the messages of standard input, one JSON value a line, without a database, and "
+		"prints the "
+		"outcome of each, in their order. KEY=VALUE is an option of the plugin, or one of a [queue] section "
+		"(max_in_flight, deadline and so on).",
+	.exits = "Exit status: 0 every message got its outcome from the plugin; 1 one did not, or the plugin broke a "
+		 "rule; 2 "
+		 "usage error; 78 wrong options.",
+	.options = test_options,
+	.size = sizeof(struct test_options),
+	.defaults = &test_defaults,
+	.run = test,
+};
+
+static const struct command plugin_new = {
+	.name = "plugin new",
+	.summary = "make a directory with the source of a new plugin",
+	.usage = "NAME DIR",
+	.text = "Makes the directory DIR with the source of a plugin, a makefile, a test and a README. It builds as it "
+		"is.",
+	.exits = "Exit status: 0 success, 1 failure, 2 usage error.",
+	.size = 1,
+	.run = new,
+};
+
+static const struct command *const parts[] = { &plugin_info, &plugin_test, &plugin_new, NULL };
+
+const struct command cmd_plugin = {
+	.name = "plugin",
+	.summary = "show, test or start a plugin",
+	.usage = "info|test|new ...",
+	.text = "For those who write plugins, and those who use them. `pgmqd plugin info --help` and so on say more.",
+	.parts = parts,
+};

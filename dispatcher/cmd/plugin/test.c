@@ -16,7 +16,6 @@
 #include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,29 +36,6 @@ struct test {
 	bool skip_time;
 	cJSON *answers;
 };
-
-static const char usage[] =
-	"usage: pgmqd plugin test NAME|FILE [KEY=VALUE ...] [--headers] [--attempts N] [--answers FILE] [--json]\n"
-	"                         [--skip-time] [--log LEVEL] [--plugin-dir DIR] [--template-dir DIR] [--valgrind] < "
-	"messages.ndjson\n"
-	"\n"
-	"Runs a plugin on messages, one JSON value a line, without a database, and prints what became of each, in "
-	"their order.\n"
-	"KEY=VALUE is an option of the plugin, or one of a [queue] section (max_in_flight, deadline, ...).\n"
-	"\n"
-	"      --headers       a line is HEADERS, a tab, and the message\n"
-	"      --attempts N    deliver a message that is retried up to N times, at once (default 1)\n"
-	"      --answers FILE  what the database answers: lines {\"match\": \"part of the statement\", \"rows\": "
-	"[[...]], \"affected\": 1}\n"
-	"                      or {\"match\": ..., \"error\": \"...\"}\n"
-	"      --json          print JSON\n"
-	"      --skip-time     when there is nothing to do but wait for a timer, put the clock forward to it\n"
-	"      --log LEVEL     log lines on standard error: error (default), warn, info, debug\n"
-	"      --plugin-dir DIR, --template-dir DIR  instead of the built-in ones\n"
-	"      --valgrind      run under valgrind\n"
-	"\n"
-	"Exit status: 0 every message got its outcome from the plugin; 1 it did not, or the plugin broke a rule; 78 "
-	"the options are wrong.\n";
 
 /* ---- messages ---- */
 
@@ -409,76 +385,53 @@ static _Noreturn void test_refuse(char *error)
 	exit(EXIT_USAGE);
 }
 
-int test_main(int argc, char **argv)
+/* Fills in the settings of the host and of the queue; NULL, or what is wrong with KEY=VALUE. */
+static char *test_settings(
+	struct settings *s, struct queue_settings *q, const struct test_options *o, int argc, char **argv)
 {
-	enum { HEADERS = 256, ATTEMPTS, ANSWERS, JSON, SKIP_TIME, LOG, PLUGIN_DIR, TEMPLATE_DIR, HELP };
-	static const struct option longs[] = { { "headers", no_argument, NULL, HEADERS },
-		{ "attempts", required_argument, NULL, ATTEMPTS }, { "answers", required_argument, NULL, ANSWERS },
-		{ "json", no_argument, NULL, JSON }, { "log", required_argument, NULL, LOG },
-		{ "plugin-dir", required_argument, NULL, PLUGIN_DIR },
-		{ "template-dir", required_argument, NULL, TEMPLATE_DIR },
-		{ "skip-time", no_argument, NULL, SKIP_TIME }, { "help", no_argument, NULL, HELP },
-		{ NULL, 0, NULL, 0 } };
-	static char name[] = "test";
-	struct test t = { .attempts = 1 };
-	struct settings s = { 0 };
-	struct queue_settings q = { .name = name };
-	int c, level = LOG_LEVEL_ERROR, status;
+	const struct pgmqd_option *plugin_dir = option_find(settings_global_options, "plugin_dir");
+	const struct pgmqd_option *template_dir = option_find(settings_global_options, "template_dir");
+	const char *dirs[] = { o->plugin_dir ? o->plugin_dir : getenv(plugin_dir->env),
+		o->template_dir ? o->template_dir : getenv(template_dir->env) };
 	char *error = NULL;
 
-	option_defaults(settings_global_options, &s);
-	option_defaults(settings_queue_options, &q);
-	for (const struct pgmqd_option *o = settings_global_options; o->name; o++)
-		if (strcmp(o->name, "plugin_dir") == 0 || strcmp(o->name, "template_dir") == 0) {
-			const char *value = getenv(o->env);
+	option_defaults(settings_global_options, s);
+	option_defaults(settings_queue_options, q);
+	for (int i = 0; i < 2; i++)
+		if (dirs[i] && *dirs[i])
+			free(option_set(i ? template_dir : plugin_dir, s, dirs[i]));
+	free(option_set(option_find(settings_queue_options, "plugin"), q, argv[0]));
+	free(option_set(option_find(settings_queue_options, "max_attempts"), q, "1000000"));
+	free(option_set(option_find(settings_queue_options, "deadline"), q, "10s"));
+	q->backoff_min = q->backoff_max = 0; /* a delay that the plugin leaves to the queue is not printed */
+	q->config_retry = 10;
+	s->path = xstrdup("command line");
+	for (int i = 1; i < argc && !error; i++)
+		error = test_option(q, argv[i], (unsigned)i);
+	return error;
+}
 
-			if (value && *value)
-				free(option_set(o, &s, value));
-		}
-	free(option_set(option_find(settings_queue_options, "max_attempts"), &q, "1000000"));
-	free(option_set(option_find(settings_queue_options, "deadline"), &q, "10s"));
-	q.backoff_min = q.backoff_max = 0; /* a delay that the plugin leaves to the queue is not to be seen */
-	q.config_retry = 10;
-	s.path = xstrdup("command line");
-	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
-		if (c == HEADERS) {
-			t.headers = true;
-		} else if (c == ATTEMPTS) {
-			t.attempts = (unsigned)strtoul(optarg, NULL, 10);
-		} else if (c == ANSWERS) {
-			if ((error = test_read_answers(&t, optarg)) != NULL)
-				test_refuse(error);
-		} else if (c == JSON) {
-			t.json = true;
-		} else if (c == SKIP_TIME) {
-			t.skip_time = true;
-		} else if (c == LOG) {
-			if ((level = log_level_parse(optarg)) < 0)
-				test_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", optarg));
-		} else if (c == PLUGIN_DIR) {
-			free(option_set(option_find(settings_global_options, "plugin_dir"), &s, optarg));
-		} else if (c == TEMPLATE_DIR) {
-			free(option_set(option_find(settings_global_options, "template_dir"), &s, optarg));
-		} else if (c == HELP) {
-			fputs(usage, stdout);
-			return 0;
-		} else {
-			exit(EXIT_USAGE);
-		}
-	}
-	if (optind == argc)
-		test_refuse(xstrdup("which plugin? (`pgmqd plugin test --help`)"));
-	if (strchr(argv[optind], '/')) {
-		char *real = realpath(argv[optind], NULL);
+int test_main(const struct test_options *o, int argc, char **argv)
+{
+	static char name[] = "test";
+	struct test t = {
+		.attempts = (unsigned)o->attempts, .headers = o->headers, .json = o->json, .skip_time = o->skip_time
+	};
+	struct settings s = { 0 };
+	struct queue_settings q = { .name = name };
+	char *error, *real = NULL;
+	int level = log_level_parse(o->log), status;
 
+	if (level < 0)
+		test_refuse(xasprintf("--log: \"%s\" is none of error, warn, info, debug", o->log));
+	if (strchr(argv[0], '/')) {
+		real = realpath(argv[0], NULL);
 		if (!real)
-			test_refuse(xasprintf("%s: %s", argv[optind], strerror(errno)));
-		argv[optind] = real;
+			test_refuse(xasprintf("%s: %s", argv[0], strerror(errno)));
+		argv[0] = real;
 	}
-	free(option_set(option_find(settings_queue_options, "plugin"), &q, argv[optind]));
-	for (int i = optind + 1; i < argc && !error; i++)
-		error = test_option(&q, argv[i], (unsigned)(i - optind));
-	if (error || (error = test_read(&t)) != NULL)
+	if ((o->answers && (error = test_read_answers(&t, o->answers)) != NULL) ||
+		(error = test_settings(&s, &q, o, argc, argv)) != NULL || (error = test_read(&t)) != NULL)
 		test_refuse(error);
 	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
 	status = test_run(&t, &s, &q);
@@ -493,5 +446,6 @@ int test_main(int argc, char **argv)
 	option_free(settings_global_options, &s);
 	free(q.pairs);
 	free(s.path);
+	free(real);
 	return status;
 }

@@ -1,6 +1,6 @@
-/* doctor.h: what the files of `pgmqd doctor` share: the findings, and what the checks work with. */
-#ifndef DOCTOR_H
-#define DOCTOR_H
+/* finding.h: the findings of `pgmqd doctor`, and the statements that its checks run. */
+#ifndef DOCTOR_FINDING_H
+#define DOCTOR_FINDING_H
 
 #include "cmd/db.h"
 #include "pgmqd-plugin.h"
@@ -8,7 +8,6 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 /* What a check needs; what is there so far. */
 enum doctor_need {
@@ -33,8 +32,8 @@ struct doctor_fix {
 };
 
 struct doctor {
-	struct dbcommand db;
-	bool fix, json, writes;    /* writes: a probe queue may be made */
+	struct cmd_db db;
+	bool fix, json, read_only; /* read_only: no probe queue is made */
 	const char *sql_dir, *old; /* old: age of a transaction that is worth a word */
 	PGconn *ear;               /* listens; NULL where that is of no use */
 	unsigned have;             /* enum doctor_need */
@@ -50,7 +49,7 @@ struct doctor {
 };
 
 /* Notes a finding. Takes over `remedy` and `fix`; without a remedy the fix is the remedy. */
-void doctor_tell(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
+void doctor_report(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
 /* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the
@@ -61,34 +60,7 @@ void doctor_rows(struct doctor *d, const char *sql);
 const char *doctor_channel(const struct doctor *d);
 /* The directory of the SQL files. */
 const char *doctor_sql_dir(const struct doctor *d);
-
-/* local.c: what can be seen without the database. */
-void doctor_settings(struct doctor *d);
-void doctor_plugins(struct doctor *d);
-void doctor_templates(struct doctor *d);
-
-/* db.c: what takes more than a look into the catalogue. */
-void doctor_connect(struct doctor *d);
-void doctor_disconnect(struct doctor *d);
-void doctor_standby(struct doctor *d);
-void doctor_pooler(struct doctor *d);
-void doctor_clock(struct doctor *d);
-void doctor_schema(struct doctor *d);
-void doctor_notify(struct doctor *d);
-void doctor_probe(struct doctor *d);
-void doctor_cron(struct doctor *d);
-
-/* sql.c: the texts of the checks that are one statement. */
-extern const char doctor_sql_role[], doctor_sql_grants[], doctor_sql_pgmq[], doctor_sql_queues[], doctor_sql_wakeups[],
-	doctor_sql_triggers[], doctor_sql_trigger_errors[], doctor_sql_functions[], doctor_sql_access[],
-	doctor_sql_schedules[], doctor_sql_cron[], doctor_sql_vacuum[], doctor_sql_snapshots[], doctor_sql_usage[],
-	doctor_sql_dispatcher[];
-
-/* print.c: for people and for programs. */
-void doctor_print(const struct doctor *d, bool all);
-void doctor_print_fixes(const struct doctor *d);
-void doctor_print_summary(const struct doctor *d);
-void doctor_print_json(const struct doctor *d);
-int doctor_worst(const struct doctor *d); /* the worst status of all */
+/* Forgets all findings. */
+void doctor_forget(struct doctor *d);
 
 #endif
