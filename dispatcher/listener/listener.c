@@ -15,7 +15,6 @@
 #include "pg/pgconn.h"
 #include "process/proc.h"
 #include "process/wakepipe.h"
-#include "worker/flow.h"
 #include "worker/queue.h"
 
 #include <event2/event.h>

@@ -14,9 +14,10 @@
 #include "base/cron.h"
 #include "base/loop.h"
 #include "base/sqltext.h"
+#include "base/log.h"
 #include "base/xalloc.h"
 #include "pg/pgconn.h"
-#include "worker/flow.h"
+#include "pg/sqlstate.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -276,8 +277,8 @@ static void scheduler_looked(void *arg, const struct pgresult *r)
 	if (r->error) {
 		if (!*r->sqlstate)
 			return;
-		if (!queue_is_stale(r->sqlstate)) /* else there is no such table, or an older one: pgmqd migrate has not
-		                                     been here */
+		if (sqlstate_class(r->sqlstate) != SQLSTATE_STALE) /* else there is no such table, or an older one:
+		                                     pgmqd migrate has not been here */
 			scheduler_complain(
 				s, xasprintf("cannot look at the schedules: %s (%s)", r->error, r->sqlstate));
 		scheduler_rest(s, NO_TABLE_MS);

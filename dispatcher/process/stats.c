@@ -163,6 +163,14 @@ struct stats_extra *stats_extra(
 	return NULL;
 }
 
+bool stats_listener_hears(const struct stats *st)
+{
+	for (size_t i = 0; i < st->nslots; i++)
+		if (st->slot[i].role == ROLE_LISTENER)
+			return st->slot[i].gauges[GAUGE_HEARING] != 0;
+	return false;
+}
+
 /* Gives a sign of life. */
 void stats_beat(struct stats_slot *s)
 {

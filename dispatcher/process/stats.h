@@ -2,6 +2,8 @@
 #ifndef STATS_H
 #define STATS_H
 
+#include "process/hand.h"
+
 #include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -111,6 +113,7 @@ struct stats_slot {
 		_Atomic uint64_t count, sum_us;
 	} hist[STATS_NHISTOGRAMS];
 	struct stats_extra extra[STATS_NEXTRA];
+	struct hand hand; /* messages in hand */
 };
 
 struct stats {
@@ -138,6 +141,8 @@ void stats_observe(struct stats_slot *s, enum stats_histogram h, int64_t us);
 /* The plugin's number of that name and value of its label, made at the first call; NULL when there is no room. */
 struct stats_extra *stats_extra(
 	struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value);
+/* Whether the listener is known to receive notifications; a worker that was restarted does not get that word again. */
+bool stats_listener_hears(const struct stats *st);
 void stats_beat(struct stats_slot *s);
 void stats_state(struct stats_slot *s, enum stats_state state);
 void stats_error(struct stats_slot *s, const char *text);                  /* cut to fit */

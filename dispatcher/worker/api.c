@@ -25,9 +25,9 @@ bool api_may_start(const struct pgmqd_msg *m, const char *function)
 	if (m && m->state == MSG_RUNNING && !m->cancelling)
 		return true;
 	if (!m)
-		host_misuse(NULL, 0, "%s() without a message", function);
+		plugin_call_misuse(NULL, 0, "%s() without a message", function);
 	else
-		host_misuse(m->flow ? &m->flow->host : NULL, m->id, "%s() for a message that is %s: ignored", function,
+		plugin_call_misuse(m->worker, m->id, "%s() for a message that is %s: ignored", function,
 			m->state == MSG_FREE            ? "gone"
 			: m->cancelling || m->cancelled ? "cancelled"
 							: "settled");
@@ -38,13 +38,12 @@ bool api_may_start(const struct pgmqd_msg *m, const char *function)
 static bool api_may_read(const struct pgmqd_msg *m, const char *function)
 {
 	if (m && (m->state == MSG_RUNNING || m->state == MSG_WAITING ||
-			 (m->state != MSG_FREE && m->settled_in == host_serial)))
+			 (m->state != MSG_FREE && m->settled_in == plugin_call_serial)))
 		return true;
 	if (!m)
-		host_misuse(NULL, 0, "%s() without a message", function);
+		plugin_call_misuse(NULL, 0, "%s() without a message", function);
 	else
-		host_misuse(m->flow ? &m->flow->host : NULL, m->id,
-			"%s() of a message that is %s: it is not valid any more", function,
+		plugin_call_misuse(m->worker, m->id, "%s() of a message that is %s: it is not valid any more", function,
 			m->state == MSG_FREE ? "gone"
 			: m->cancelled       ? "cancelled"
 					     : "settled");
@@ -55,7 +54,7 @@ static bool api_may_read(const struct pgmqd_msg *m, const char *function)
 static bool api_may_settle(const struct pgmqd_msg *m, const char *function)
 {
 	if (!m)
-		host_misuse(NULL, 0, "%s() without a message", function);
+		plugin_call_misuse(NULL, 0, "%s() without a message", function);
 	return m != NULL;
 }
 
@@ -180,7 +179,7 @@ PGMQD_EXPORT int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m)
 
 PGMQD_EXPORT const char *pgmqd_msg_queue(const struct pgmqd_msg *m)
 {
-	return api_may_read(m, "pgmqd_msg_queue") && m->flow ? m->flow->qs->name : "";
+	return api_may_read(m, "pgmqd_msg_queue") && m->worker ? m->worker->qs->name : "";
 }
 
 PGMQD_EXPORT const char *pgmqd_msg_text(const struct pgmqd_msg *m, size_t *len)
@@ -274,14 +273,14 @@ PGMQD_EXPORT void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char
 	struct log_context former;
 	va_list ap;
 
-	if (!api_may_read(m, "pgmqd_msg_log") || !m->flow || (int)log_threshold < level)
+	if (!api_may_read(m, "pgmqd_msg_log") || !m->worker || (int)log_threshold < level)
 		return;
 	level = level < PGMQD_ERROR ? PGMQD_ERROR : level > PGMQD_DEBUG ? PGMQD_DEBUG : level;
-	former = host_enter_msg(m);
+	former = plugin_call_enter_msg(m);
 	va_start(ap, fmt);
 	log_vwrite((enum log_level)level, NULL, fmt, ap);
 	va_end(ap);
-	host_leave(former);
+	plugin_call_leave(former);
 }
 
 /* ---- templates ---- */
@@ -294,7 +293,7 @@ PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const ch
 	int rc;
 
 	memset(out, 0, sizeof(*out));
-	if ((set = host_templates(w, &out->error)) == NULL)
+	if ((set = plugin_call_templates(w, &out->error)) == NULL)
 		return -2;
 	rc = template_render(set, name, lang, vars, &r);
 	out->subject = r.part[TEMPLATE_SUBJECT];

@@ -5,6 +5,7 @@
 
 #include "base/xalloc.h"
 #include "pg/pgconn.h"
+#include "worker/queue.h"
 
 #include <stdlib.h>
 
@@ -37,13 +38,13 @@ static void query_answered(void *arg, const struct pgresult *r)
 	if (q->cb) {
 		struct pgmqd_msg *m = q->res.msg;
 		struct pgmqd_result *result = &results[nresults++ % RESULTS];
-		struct host_call call = host_call_msg(m);
+		struct plugin_call call = plugin_call_begin_msg(m);
 
 		result->r = r;
 		TAILQ_REMOVE(&m->resources, &q->res, link);
 		q->cb(q->arg, result);
 		result->r = NULL;
-		host_return(call);
+		plugin_call_end(call);
 	}
 	free(q);
 }
@@ -57,12 +58,13 @@ PGMQD_EXPORT int pgmqd_query(
 		return -1;
 	if (!sql || nparams < 0 || (nparams && !params)) {
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): api_may_start() is false without a message */
-		host_misuse(&m->flow->host, m->id, "pgmqd_query() without a statement, or with %d parameters", nparams);
+		plugin_call_misuse(
+			m->worker, m->id, "pgmqd_query() without a statement, or with %d parameters", nparams);
 		return -1;
 	}
 	if (!cb) { /* nobody waits for the answer: allowed from cancel(), too */
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
-		queue_query(m->flow->queue, sql, nparams, params, NULL, NULL);
+		queue_query(m->worker->queue, sql, nparams, params, NULL, NULL);
 		return 0;
 	}
 	q = xcalloc(1, sizeof(*q));
@@ -71,7 +73,7 @@ PGMQD_EXPORT int pgmqd_query(
 	q->cb = cb;
 	q->arg = arg;
 	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
-	queue_query(m->flow->queue, sql, nparams, params, query_answered, q);
+	queue_query(m->worker->queue, sql, nparams, params, query_answered, q);
 	return 0;
 }
 
@@ -80,7 +82,7 @@ static bool result_is_there(const struct pgmqd_result *r, const char *function)
 {
 	if (r && r->r)
 		return true;
-	host_misuse(NULL, 0, "%s() of a result whose callback has returned", function);
+	plugin_call_misuse(NULL, 0, "%s() of a result whose callback has returned", function);
 	return false;
 }
 

@@ -25,12 +25,12 @@ struct raw {
 static void raw_done(void *arg, CURL *easy, CURLcode code)
 {
 	struct raw *r = arg, mine = *r;
-	struct host_call call = host_call(mine.w, 0);
+	struct plugin_call call = plugin_call_begin(mine.w, 0);
 
 	(void)easy;
 	free(r);
 	mine.cb(mine.arg, (int)code);
-	host_return(call);
+	plugin_call_end(call);
 }
 
 PGMQD_EXPORT int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg)
@@ -40,8 +40,8 @@ PGMQD_EXPORT int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_c
 	r->w = w;
 	r->cb = cb;
 	r->arg = arg;
-	if (http_add(w->http, easy, raw_done, r) == 0) {
-		w->transfers++;
+	if (transfer_add(w->transfers, easy, raw_done, r) == 0) {
+		w->handles++;
 		return 0;
 	}
 	free(r);
@@ -55,11 +55,11 @@ PGMQD_EXPORT void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy)
 	if (easy)
 		curl_easy_getinfo((CURL *)easy, CURLINFO_PRIVATE, &ours);
 	if (!ours) {
-		host_misuse(w, 0, "pgmqd_curl_remove() of a handle that was not added: ignored");
+		plugin_call_misuse(w, 0, "pgmqd_curl_remove() of a handle that was not added: ignored");
 		return;
 	}
-	w->transfers--;
-	free(http_remove(w->http, easy)); /* the raw record, if its callback has not run */
+	w->handles--;
+	free(transfer_remove(w->transfers, easy)); /* the raw record, if its callback has not run */
 }
 
 /* ---- HTTP for a message ---- */
@@ -67,7 +67,7 @@ PGMQD_EXPORT void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy)
 struct request {
 	struct msg_resource res; /* must be first */
 	TAILQ_ENTRY(request) fresh;
-	struct http *http;
+	struct transfers *http;
 	CURL *easy;
 	pgmqd_http_cb cb;
 	void *arg;
@@ -104,7 +104,7 @@ static void request_end(struct msg_resource *r)
 	struct request *q = (struct request *)(void *)r;
 
 	TAILQ_REMOVE(&r->msg->resources, r, link);
-	http_remove(q->http, q->easy);
+	transfer_remove(q->http, q->easy);
 	request_free(q);
 }
 
@@ -148,7 +148,7 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 	struct pgmqd_http_answer a = {
 		.curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused
 	};
-	struct host_call call;
+	struct plugin_call call;
 	curl_off_t retry = 0;
 
 	curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &a.status);
@@ -159,10 +159,10 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 		a.error = request_error(q, code);
 	/* out of the message's list first, so that a settling inside the callback does not end it under our feet */
 	TAILQ_REMOVE(&m->resources, &q->res, link);
-	http_remove(q->http, easy);
-	call = host_call_msg(m);
+	transfer_remove(q->http, easy);
+	call = plugin_call_begin_msg(m);
 	q->cb(q->arg, &a);
-	host_return(call);
+	plugin_call_end(call);
 	request_free(q);
 }
 
@@ -249,7 +249,7 @@ PGMQD_EXPORT void pgmqd_http_discard(void *easy)
 	struct request *q = request_find(easy);
 
 	if (!q) {
-		host_misuse(NULL, 0, "pgmqd_http_discard() of a handle that is not fresh: ignored");
+		plugin_call_misuse(NULL, 0, "pgmqd_http_discard() of a handle that is not fresh: ignored");
 		return;
 	}
 	TAILQ_REMOVE(&fresh, q, fresh);
@@ -263,7 +263,8 @@ PGMQD_EXPORT void pgmqd_http_public_only(void *easy)
 	if (q)
 		q->public_only = true;
 	else
-		host_misuse(NULL, 0, "pgmqd_http_public_only() of a handle that is not from pgmqd_http_new(): ignored");
+		plugin_call_misuse(
+			NULL, 0, "pgmqd_http_public_only() of a handle that is not from pgmqd_http_new(): ignored");
 }
 
 PGMQD_EXPORT void pgmqd_http_body_max(void *easy, size_t bytes)
@@ -273,7 +274,8 @@ PGMQD_EXPORT void pgmqd_http_body_max(void *easy, size_t bytes)
 	if (q)
 		q->max = bytes;
 	else
-		host_misuse(NULL, 0, "pgmqd_http_body_max() of a handle that is not from pgmqd_http_new(): ignored");
+		plugin_call_misuse(
+			NULL, 0, "pgmqd_http_body_max() of a handle that is not from pgmqd_http_new(): ignored");
 }
 
 PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg)
@@ -282,7 +284,7 @@ PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_c
 	bool ok = true;
 
 	if (!easy || !cb) {
-		host_misuse(NULL, m ? m->id : 0, "pgmqd_http_submit() without a handle or a callback");
+		plugin_call_misuse(NULL, m ? m->id : 0, "pgmqd_http_submit() without a handle or a callback");
 		return -1;
 	}
 	if (q) {
@@ -299,10 +301,10 @@ PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_c
 	}
 	q->res.end = request_end;
 	q->res.msg = m;
-	q->http = m->flow->host.http;
+	q->http = m->worker->transfers;
 	q->cb = cb;
 	q->arg = arg;
-	if (!ok || !request_setup(q) || http_add(q->http, easy, request_done, q) != 0) {
+	if (!ok || !request_setup(q) || transfer_add(q->http, easy, request_done, q) != 0) {
 		request_free(q);
 		return -1;
 	}

@@ -49,12 +49,12 @@ static void timer_fired(evutil_socket_t fd, short what, void *arg)
 	struct pgmqd_timer *t = arg;
 	pgmqd_timer_cb cb = t->cb;
 	void *cb_arg = t->arg;
-	struct host_call call = t->res.msg ? host_call_msg(t->res.msg) : host_call(t->w, 0);
+	struct plugin_call call = t->res.msg ? plugin_call_begin_msg(t->res.msg) : plugin_call_begin(t->w, 0);
 
 	(void)fd, (void)what;
 	timer_end(&t->res);
 	cb(cb_arg);
-	host_return(call);
+	plugin_call_end(call);
 }
 
 /* Makes a timer. */
@@ -93,7 +93,7 @@ PGMQD_EXPORT struct pgmqd_timer *pgmqd_msg_timer(struct pgmqd_msg *m, int64_t ms
 {
 	if (!api_may_start(m, "pgmqd_msg_timer"))
 		return NULL;
-	return timer_new(&m->flow->host, m, ms, cb, arg);
+	return timer_new(m->worker, m, ms, cb, arg);
 }
 
 PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
@@ -103,7 +103,7 @@ PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
 	if (t->ev)
 		timer_end(&t->res);
 	else
-		host_misuse(t->w, 0, "pgmqd_timer_cancel() of a timer that has ended: ignored");
+		plugin_call_misuse(t->w, 0, "pgmqd_timer_cancel() of a timer that has ended: ignored");
 }
 
 /* ---- numbers ---- */
@@ -111,7 +111,7 @@ PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
 PGMQD_EXPORT struct pgmqd_metric *pgmqd_metric(
 	struct pgmqd_worker *w, int kind, const char *name, const char *help, const char *label, const char *value)
 {
-	return (struct pgmqd_metric *)(void *)stats_extra(w->flow->slot, kind, name, help, label, value);
+	return (struct pgmqd_metric *)(void *)stats_extra(w->slot, kind, name, help, label, value);
 }
 
 PGMQD_EXPORT void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n)

@@ -206,7 +206,7 @@ static void child_reap(struct pgmqd_worker *w)
 static void child_ended(evutil_socket_t fd, short what, void *arg)
 {
 	struct pgmqd_child *c = arg, mine = *c;
-	struct host_call call;
+	struct plugin_call call;
 	int status = 0;
 
 	(void)fd, (void)what;
@@ -220,9 +220,9 @@ static void child_ended(evutil_socket_t fd, short what, void *arg)
 	if (!mine.cb)
 		return;
 	mine.w->children--;
-	call = host_call(mine.w, 0);
+	call = plugin_call_begin(mine.w, 0);
 	mine.cb(mine.arg, status);
-	host_return(call);
+	plugin_call_end(call);
 }
 
 PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
@@ -237,7 +237,7 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
 
 	memcpy(&c, command, command->size < sizeof(c) ? command->size : sizeof(c));
 	if (!c.argv || !c.argv[0] || !cb) {
-		host_misuse(w, 0, "pgmqd_spawn() without a program or a callback");
+		plugin_call_misuse(w, 0, "pgmqd_spawn() without a program or a callback");
 		errno = EINVAL;
 		return NULL;
 	}
@@ -267,7 +267,7 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
 	else if (event_add(child->ev, NULL) != 0)
 		abort();
 	TAILQ_INSERT_TAIL(&children, child, link);
-	host_reap = child_reap;
+	plugin_call_reap = child_reap;
 	w->children++;
 	return child;
 }

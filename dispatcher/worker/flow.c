@@ -1,161 +1,108 @@
-/* flow.c: the message path of one queue: look, claim, deliver, settle.
+/* flow.c: the message path of one queue: claim, deliver, settle.
  *
- *   wake-up, due timer, poll -> flow_look -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> settle.c -> SENT ->
+ *   wake-up, due timer, poll -> claim -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> settle.c -> SENT ->
  * gone
  *
- * A look is one claim statement, and one at a time: a wake-up that comes meanwhile leads to another look. Nothing here
- * waits: flow_kick() does what can be done now, and every event that changes what can be done calls it.
+ * One claim is under way at a time: a wake-up that comes meanwhile leads to another one. Nothing here waits:
+ * flow_kick() does what can be done now, and every event that changes what can be done calls it. What belongs together
+ * is in a file of its own, with its own state: when to claim (wakeup), outcomes (settle), leases, pauses, what follows
+ * a crash (quarantine).
  */
 #include "config.h"
 
 #include "worker/flow.h"
 
-#include "base/backoff.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
+#include "pg/sqlstate.h"
+#include "worker/lease.h"
+#include "worker/pause.h"
+#include "worker/plugin_call.h"
+#include "worker/quarantine.h"
+#include "worker/queue.h"
+#include "worker/settle.h"
+#include "worker/wakeup.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_FAILED_MS 1000 /* after a claim that failed for another reason than the connection */
-#define PROBE_AGAIN_MS 5000 /* a queue that does not exist (yet) is looked for again */
-#define PAUSE_MAX_MS 300000 /* longest pause after configuration errors in a row */
-#define FEED_US 2000        /* deliveries in one round of the loop; then timers and connections have their turn */
-#define LOOK_MAX 1000       /* messages in one look: while they are handled, the database works on the next ones */
-#define BACKLOG_MAX 2000    /* outcomes that may wait for the database before claiming pauses */
+#define CLAIM_FAILED_MS 1000 /* after a claim that failed for another reason than the connection */
+#define PROBE_AGAIN_MS 5000  /* a queue that does not exist (yet) is looked for again */
+#define FEED_US 2000         /* deliveries in one round of the loop; then timers and connections have their turn */
+#define CLAIM_MAX 1000       /* messages in one claim: while they are handled, the database works on the next ones */
+#define BACKLOG_MAX 2000     /* outcomes that may wait for the database before claiming pauses */
 
-/* Puts a message onto the list of its new state: the only place where a state changes. What waits does so by priority.
- */
-void flow_move(struct pgmqd_msg *m, enum msg_state to)
-{
-	struct flow *f = m->flow;
-	struct pgmqd_msg *before;
+struct flow {
+	struct pgmqd_worker worker; /* what the plugin sees of us, and the parts share */
+	struct log_context log;
+	struct messages messages;
+	struct wakeup wakeup;
+	struct settle settle;
+	struct lease lease;
+	struct pause pause;
+	struct quarantine quarantine;
+	unsigned limit;     /* messages in the plugin's hands at once */
+	unsigned asked;     /* how many messages the claim under way asks for */
+	int64_t claimed_ms; /* boottime when it was sent */
+	bool started;       /* the plugin's start() has run */
+	bool draining;
+	bool probing;               /* the catalogue is being looked at */
+	bool probe_failed, warned;  /* said once */
+	int64_t probed_ms;          /* boottime of the last good probe */
+	struct event *tick;         /* the end of this round of the loop */
+	struct event *probe;        /* the next look at the catalogue */
+	void (*on_idle)(void *arg); /* draining, and nothing is left */
+	void *on_idle_arg;
+};
 
-	if (m->state != MSG_FREE) {
-		TAILQ_REMOVE(&f->list[m->state], m, link);
-		f->count[m->state]--;
-	}
-	m->state = to;
-	if (to != MSG_FREE) {
-		before = to == MSG_WAITING ? TAILQ_LAST(&f->list[to], msg_list) : NULL;
-		while (before && before->priority < m->priority)
-			before = TAILQ_PREV(before, msg_list, link);
-		if (before)
-			TAILQ_INSERT_AFTER(&f->list[to], before, m, link);
-		else if (to == MSG_WAITING)
-			TAILQ_INSERT_HEAD(&f->list[to], m, link);
-		else
-			TAILQ_INSERT_TAIL(&f->list[to], m, link);
-		f->count[to]++;
-	}
-	stats_gauge(f->slot, GAUGE_RUNNING, f->count[MSG_RUNNING]);
-	stats_gauge(f->slot, GAUGE_WAITING, f->count[MSG_WAITING]);
-}
-
-void flow_forget(struct pgmqd_msg *m)
-{
-	flow_move(m, MSG_FREE);
-	message_free(m);
-}
+static void flow_kick(struct flow *f);
 
 bool flow_is_idle(const struct flow *f)
 {
-	return !f->looking && !f->count[MSG_WAITING] && !f->count[MSG_RUNNING] && !f->count[MSG_SETTLED] &&
-	       !f->count[MSG_SENT];
+	return !f->wakeup.claiming && messages_are_none(&f->messages);
 }
 
-/* Shows in the slot what the flow is up to. */
-void flow_show(struct flow *f)
+unsigned flow_begun(const struct flow *f)
 {
-	stats_state(f->slot, f->draining                            ? STATE_DRAINING
-			     : !f->ready                            ? STATE_CONNECTING
-			     : f->held || f->paused || f->probation ? STATE_PAUSED
-								    : STATE_READY);
-	stats_gauge(f->slot, GAUGE_PAUSED, f->held || f->paused || f->probation);
-	stats_gauge(f->slot, GAUGE_HELD, f->held);
-	stats_gauge(f->slot, GAUGE_CONNECTED, f->ready);
+	return f->messages.count[MSG_RUNNING] + f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT];
+}
+
+unsigned flow_children(const struct flow *f)
+{
+	return f->worker.children;
+}
+
+/* Shows in the slot what the flow is doing. */
+static void flow_show(struct flow *f)
+{
+	struct stats_slot *slot = f->worker.slot;
+	bool known = f->worker.up && f->pause.state != PAUSE_UNKNOWN, paused = f->pause.state != PAUSE_NONE && known;
+
+	stats_state(slot, f->draining ? STATE_DRAINING
+			  : !known    ? STATE_CONNECTING
+			  : paused    ? STATE_PAUSED
+				      : STATE_READY);
+	stats_gauge(slot, GAUGE_PAUSED, paused);
+	stats_gauge(slot, GAUGE_HELD, f->pause.state == PAUSE_OPERATOR);
+	stats_gauge(slot, GAUGE_CONNECTED, known);
+}
+
+/* At the end of this round of the loop: what was settled in it goes out together. */
+static void flow_tick(struct flow *f)
+{
+	event_active(f->tick, 0, 0);
 }
 
 /* ---- outcomes ---- */
 
-/* Decides a message's outcome and hands it to settle.c. Takes over `reason`. */
-void flow_end(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms, char *reason)
-{
-	struct flow *f = m->flow;
-	const struct queue_settings *qs = f->qs;
-
-	free(m->reason);
-	m->reason = reason;
-	m->class = class;
-	if (outcome == OUT_RETRY && m->attempt >= qs->max_attempts) {
-		outcome = OUT_FAIL;
-		m->class = class ? class : "attempts";
-	} else if (outcome == OUT_RETRY && delay_ms <= 0) {
-		delay_ms = backoff_delay(m->attempt, qs->backoff_min, qs->backoff_max, backoff_random());
-	}
-	if (outcome == OUT_FAIL && !m->class)
-		m->class = "permanent";
-	m->outcome = outcome;
-	m->delay_ms = delay_ms;
-	m->ended_us = clock_realtime_us();
-	m->settled_in = host_serial;
-	if (m->started_us)
-		stats_observe(f->slot, HIST_RUN, m->ended_us - m->started_us);
-	message_end_resources(m);
-	flow_move(m, MSG_SETTLED);
-	flow_tick(f);
-}
-
-/* Ends a pause after a configuration error: one message shows whether it is mended. */
-void flow_resume(struct flow *f)
-{
-	if (!f->paused)
-		return;
-	evtimer_del(f->pause);
-	f->paused = false;
-	f->probation = true;
-	f->look_wanted = true;
-	flow_show(f);
-	flow_kick(f);
-}
-
-/* The pause is over. */
-static void flow_pause_over(evutil_socket_t fd, short what, void *arg)
-{
-	(void)fd, (void)what;
-	flow_resume(arg);
-}
-
-/* A configuration error: the queue pauses, and says so once per pause. Its messages go back at once: when the pause
- * ends is not theirs to know, a reload may end it early. */
-static void flow_pause(struct flow *f, const char *reason)
-{
-	int64_t ms = f->qs->config_retry;
-
-	if (f->paused)
-		return;
-	for (unsigned i = 0; i < f->pauses && ms < PAUSE_MAX_MS; i++)
-		ms *= 2;
-	if (ms > PAUSE_MAX_MS && PAUSE_MAX_MS > f->qs->config_retry)
-		ms = PAUSE_MAX_MS;
-	f->pauses++;
-	f->paused = true;
-	f->probation = false;
-	stats_error(f->slot, reason);
-	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason,
-		(long long)((ms + 999) / 1000));
-	loop_timer(f->pause, ms);
-	flow_show(f);
-	wakeup_release(f);
-}
-
 bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms, char *reason)
 {
-	struct flow *f = m->flow;
+	struct flow *f = m->worker ? m->worker->flow : NULL;
 
 	if (m->state != MSG_RUNNING || m->cancelling) {
-		host_misuse(f ? &f->host : NULL, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
+		plugin_call_misuse(m->worker, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
 			m->state == MSG_FREE ? "a message that is gone"
 			: m->cancelling      ? "a message that is being cancelled"
 			: m->cancelled       ? "a message that was cancelled before"
@@ -164,81 +111,68 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		return false;
 	}
 	if (outcome == OUT_CONFIG) {
-		stats_add(f->slot, STAT_CONFIG_ERRORS, 1);
-		flow_pause(f, reason);
+		stats_add(f->worker.slot, STAT_CONFIG_ERRORS, 1);
+		pause_error(&f->pause, reason);
 	} else if (outcome == OUT_DONE || outcome == OUT_DONE_WITH || outcome == OUT_REPLACE) {
-		if (f->probation)
-			log_info("the configuration error is mended, the queue goes on");
-		f->probation = false;
-		f->pauses = 0;
-		flow_show(f);
+		pause_success(&f->pause);
 	}
-	flow_end(m, outcome, outcome == OUT_FAIL && *m->own_class ? m->own_class : NULL, delay_ms, reason);
+	settle_end(
+		&f->settle, m, outcome, outcome == OUT_FAIL && *m->own_class ? m->own_class : NULL, delay_ms, reason);
 	return true;
-}
-
-/* Takes a running message back from its plugin. */
-void flow_cancel(struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason)
-{
-	struct flow *f = m->flow;
-
-	m->cancelling = true;
-	message_end_resources(m);
-	if (f->plugin->d.cancel) {
-		struct host_call call = host_call_msg(m);
-
-		f->plugin->d.cancel(f->plugin->handle, m);
-		host_return(call);
-	}
-	m->cancelling = false;
-	m->cancelled = true;
-	flow_end(m, outcome, class, 0, xstrdup(reason));
 }
 
 /* ---- delivery ---- */
 
-/* Hands one message to the plugin. */
-static void flow_deliver(struct pgmqd_msg *m)
+/* Why a waiting message cannot be delivered: it gets its outcome here. False when it can. */
+static bool flow_rejects(struct flow *f, struct pgmqd_msg *m)
 {
-	struct flow *f = m->flow;
-	struct host_call call;
-
-	if (clock_boottime_ms() + f->lease_ms / 10 >= m->lease_ms) { /* its lease ran down while it waited */
-		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
-		return;
+	if (lease_is_short(&f->lease, m->lease_ms)) { /* it ran down while the message waited */
+		settle_end(
+			&f->settle, m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
+		return true;
 	}
 	m->started_us = clock_realtime_us();
-	if (m->attempt > f->qs->max_attempts) {
-		flow_end(m, OUT_FAIL, "crash", 0,
+	if (m->attempt > f->worker.qs->max_attempts)
+		settle_end(&f->settle, m, OUT_FAIL, "crash", 0,
 			xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the "
 				  "message is too large for its memory",
 				m->attempt - 1));
-		return;
-	}
-	if (!m->text && m->text_len) {
-		caution_large(f);
-		flow_end(m, OUT_RETRY, "memory", 0,
+	else if (!m->text && m->text_len) {
+		quarantine_withheld(&f->quarantine);
+		settle_end(&f->settle, m, OUT_RETRY, "memory", 0,
 			xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
+	} else if (!m->text)
+		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0, xstrdup("the message is an SQL null"));
+	else
+		return false;
+	return true;
+}
+
+/* Hands one message to the plugin. */
+static void flow_deliver(struct flow *f, struct pgmqd_msg *m)
+{
+	if (flow_rejects(f, m))
 		return;
-	}
-	if (!m->text) {
-		flow_end(m, OUT_FAIL, "malformed", 0, xstrdup("the message is an SQL null"));
-		return;
-	}
-	stats_observe(f->slot, HIST_WAIT, m->started_us - m->due_us);
+	stats_observe(f->worker.slot, HIST_WAIT, m->started_us - m->due_us);
 	m->run_ms = clock_boottime_ms();
-	flow_move(m, MSG_RUNNING);
-	if (f->count[MSG_RUNNING] == 1)
-		lease_deadline_arm(f);
-	call = host_call_msg(m);
-	f->plugin->d.deliver(f->plugin->handle, m);
-	host_return(call);
+	message_move(m, MSG_RUNNING);
+	lease_started(&f->lease);
+	plugin_call_deliver(m);
 }
 
 /* How many messages the plugin may have at once now. */
 static unsigned flow_window(const struct flow *f)
 {
-	return f->probation ? 1 : f->limit;
+	return f->pause.state == PAUSE_TRIAL ? 1 : f->limit;
+}
+
+/* Gives back at once what was claimed and cannot run now: a reload may end the pause early, and others may take it. */
+static void flow_return(struct flow *f)
+{
+	struct pgmqd_msg *m;
+
+	while ((m = TAILQ_FIRST(&f->messages.list[MSG_WAITING])) != NULL)
+		settle_end(&f->settle, m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
 
 /* Delivers what waits while there are free slots. */
@@ -248,125 +182,133 @@ static void flow_feed(struct flow *f)
 	struct timeval now = { 0, 0 };
 	struct pgmqd_msg *m;
 
-	while (f->started && !f->held && !f->paused && !f->draining && f->count[MSG_RUNNING] < flow_window(f) &&
-		(m = caution_next(f)) != NULL) {
-		flow_deliver(m);
+	while (f->started && !pause_holds(&f->pause) && !f->draining &&
+		f->messages.count[MSG_RUNNING] < flow_window(f) &&
+		(m = quarantine_next(&f->quarantine, f->wakeup.claiming)) != NULL) {
+		flow_deliver(f, m);
 		if (clock_monotonic_us() >= until) {
-			evtimer_add(
-				f->tick, &now); /* unlike event_active(), this comes after a look at the connections */
+			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after the connections' turn */
 			break;
 		}
 	}
-	if (f->held || f->paused || f->draining) /* what was claimed and cannot run now goes back at once */
-		while ((m = TAILQ_FIRST(&f->list[MSG_WAITING])) != NULL)
-			flow_end(m, OUT_RELEASE, NULL, 0, xstrdup(f->draining ? "stopping" : "the queue pauses"));
+	if (pause_holds(&f->pause) || f->draining)
+		flow_return(f);
 }
 
-/* ---- looking ---- */
+/* ---- claims ---- */
 
 /* How many messages may be in hand now. */
 static unsigned flow_room(const struct flow *f)
 {
-	return caution_room(f, flow_window(f) + (f->probation ? 0 : (unsigned)f->qs->prefetch));
+	unsigned prefetch = f->pause.state == PAUSE_TRIAL ? 0 : (unsigned)f->worker.qs->prefetch;
+
+	return quarantine_room(&f->quarantine, flow_window(f) + prefetch);
 }
 
-/* The answer to a claim. */
-static void flow_looked(void *arg, const struct queue_claim *claim)
-{
-	struct flow *f = arg;
-	int64_t until = f->looked_ms + f->lease_ms;
-	bool again = f->look_again, late = clock_boottime_ms() + f->lease_ms / 10 >= until;
+static void flow_claimed(void *arg, const struct queue_claim *claim);
 
-	f->looking = f->look_again = false;
-	if (claim->error) {
-		f->look_wanted = true;
-		if (!*claim->sqlstate || !queue_is_stale(claim->sqlstate))
-			caution_claim_lost(f);
-		if (*claim->sqlstate) { /* else flow_down() follows */
-			if (queue_is_stale(claim->sqlstate)) {
-				flow_stale(f);
-			} else {
-				stats_error(f->slot, claim->error);
-				log_error(
-					"cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
-				f->look_wanted = false;
-				wakeup_due_in(f, LOOK_FAILED_MS);
-			}
-		}
+/* Claims for the free slots, if a claim is wanted, there are any and it makes sense now. */
+static void flow_claim(struct flow *f)
+{
+	unsigned in_hand = messages_in_hand(&f->messages), room = flow_room(f), free_slots;
+	struct wakeup_claim c;
+	struct queue_look look;
+
+	if (!wakeup_wants(&f->wakeup) || !f->worker.up || !f->started || pause_holds(&f->pause) || f->draining)
+		return;
+	if (in_hand >= room) {
+		wakeup_no_room(&f->wakeup);
 		return;
 	}
-	for (int i = 0; i < claim->rows; i++) {
-		struct pgmqd_msg *m = message_new();
+	if (f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT] > BACKLOG_MAX)
+		return;
+	free_slots = room - in_hand;
+	f->asked = quarantine_ask(&f->quarantine, free_slots < CLAIM_MAX ? free_slots : CLAIM_MAX);
+	f->claimed_ms = clock_boottime_ms();
+	stats_add(f->worker.slot, STAT_LOOKS, 1);
+	c = wakeup_claim(&f->wakeup);
+	look = (struct queue_look){ .n = f->asked,
+		.full = c.full,
+		.ask_shared = c.ask_share,
+		.ask_due = c.ask_due,
+		.small = quarantine_withholds(&f->quarantine) };
+	queue_claim(f->worker.queue, &look, flow_claimed, f);
+}
 
-		m->flow = f;
-		queue_claim_row(f->queue, claim, i, m);
+static void flow_stale(void *arg);
+static void flow_read_only(void *arg);
+
+/* A claim failed. When the connection is lost, flow_down() follows. */
+static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
+{
+	enum sqlstate_class class = sqlstate_class(claim->sqlstate);
+
+	wakeup_claim_failed(&f->wakeup, sqlstate_passes(class) && class <= SQLSTATE_STALE ? 0 : CLAIM_FAILED_MS);
+	if (!*claim->sqlstate) {
+		quarantine_claim_lost(&f->quarantine, f->asked);
+	} else if (class == SQLSTATE_STALE) {
+		flow_stale(f);
+	} else if (class != SQLSTATE_CONNECTION) {
+		stats_error(f->worker.slot, claim->error);
+		log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
+		if (class == SQLSTATE_READ_ONLY)
+			flow_read_only(f);
+	}
+}
+
+/* Takes the rows of a claim: they wait for the plugin from here. */
+static void flow_take(struct flow *f, const struct queue_claim *claim)
+{
+	int64_t until = f->claimed_ms + f->lease.ms;
+	bool late = lease_is_short(&f->lease, until);
+
+	for (int i = 0; i < claim->rows; i++) {
+		struct pgmqd_msg *m = message_new(&f->messages, &f->worker);
+
+		queue_claim_row(f->worker.queue, claim, i, m);
 		m->lease_ms = until;
 		trace_read(&m->trace, m->headers);
-		wakeup_observe(f, m, !f->deaf && !f->shared && f->notify != NOTIFY_OFF);
-		flow_move(m, MSG_WAITING);
+		wakeup_observe(&f->wakeup, m);
+		message_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */
-			flow_end(m, OUT_RETRY, NULL, 0,
+			settle_end(&f->settle, m, OUT_RETRY, NULL, 0,
 				xstrdup("its way from the database took longer than its lease; raise "
 					"visibility_timeout"));
 	}
-	stats_add(f->slot, STAT_CLAIMED, (uint64_t)claim->rows);
-	f->woke = f->woke_again;
-	f->woke_again = (struct wake){ 0 };
-	caution_looked(f, (unsigned)claim->rows, f->asked);
-	f->look_wanted = again || (unsigned)claim->rows == f->asked; /* all that was asked for: there may be more */
-	if (!f->look_wanted && claim->due_ms < 86400000)
-		wakeup_due_in(f, claim->due_ms + 1);
-	wakeup_shared(f, claim->shared);
-	wakeup_poll_arm(f);
+	stats_add(f->worker.slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	if (claim->rows)
-		lease_arm(f);
-	if (f->look_wanted && f->count[MSG_WAITING] + f->count[MSG_RUNNING] < flow_room(f))
-		flow_look(f); /* the database gathers the next ones while the plugin has these */
+		lease_arm(&f->lease);
+	quarantine_claimed(&f->quarantine);
+}
+
+static void flow_reprobe(struct flow *f);
+
+/* The answer to a claim. */
+static void flow_claimed(void *arg, const struct queue_claim *claim)
+{
+	struct flow *f = arg;
+
+	if (claim->error) {
+		flow_claim_failed(f, claim);
+		return;
+	}
+	flow_take(f, claim);
+	wakeup_claimed(&f->wakeup, (unsigned)claim->rows == f->asked, claim->due_ms, claim->shared);
+	if (messages_in_hand(&f->messages) < flow_room(f))
+		flow_claim(f); /* the database gathers the next ones while the plugin has these */
 	flow_feed(f);
-	wakeup_looked(f, claim->rows);
+	wakeup_fed(&f->wakeup, claim->rows);
 	if (claim->changed)
 		flow_reprobe(f);
 	flow_kick(f);
 }
 
-/* Claims for the free slots, if there are any and it makes sense now. */
-void flow_look(struct flow *f)
-{
-	unsigned held = f->count[MSG_WAITING] + f->count[MSG_RUNNING], n;
-	unsigned room = flow_room(f);
-	struct queue_look look;
-
-	if (!f->look_wanted || f->looking || !f->ready || !f->started || f->held || f->paused || f->draining)
-		return;
-	if (held >= room) {
-		wakeup_no_room(f);
-		return;
-	}
-	if (f->count[MSG_SETTLED] + f->count[MSG_SENT] > BACKLOG_MAX)
-		return;
-	n = caution_ask(f, room - held < LOOK_MAX ? room - held : LOOK_MAX);
-	f->look_wanted = false;
-	f->looking = true;
-	f->looked_ms = clock_boottime_ms();
-	if (!f->woke.us)
-		f->woke.us = clock_realtime_us();
-	f->asked = n;
-	stats_add(f->slot, STAT_LOOKS, 1);
-	evtimer_del(f->due);
-	look = (struct queue_look){ .n = n,
-		.full = f->full_look,
-		.ask_shared = f->full_look || f->wake == WAKE_ASLEEP,
-		.ask_due = wakeup_wants_due(f),
-		.small = caution_small(f) };
-	queue_claim(f->queue, &look, flow_looked, f);
-	f->full_look = false;
-}
-
-void flow_kick(struct flow *f)
+/* Does what can be done now. */
+static void flow_kick(struct flow *f)
 {
 	flow_feed(f);
-	settle_send(f);
-	flow_look(f);
+	settle_send(&f->settle);
+	flow_claim(f);
 	if (f->draining && f->on_idle && flow_is_idle(f)) {
 		void (*cb)(void *) = f->on_idle;
 
@@ -375,19 +317,96 @@ void flow_kick(struct flow *f)
 	}
 }
 
-/* The end of this round of the loop: what was settled in it goes out together. */
+/* The end of this round of the loop. */
 static void flow_ticked(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
 	flow_kick(arg);
 }
 
-void flow_tick(struct flow *f)
+/* ---- what the parts report ---- */
+
+/* Something can be done now. */
+static void flow_may_go_on(void *arg)
 {
-	event_active(f->tick, 0, 0);
+	flow_kick(arg);
+}
+
+/* Something can be done at the end of this round of the loop. */
+static void flow_has_outcome(void *arg)
+{
+	flow_tick(arg);
+}
+
+/* Outcomes are on their way. */
+static void flow_outcomes_sent(void *arg)
+{
+	wakeup_next(&((struct flow *)arg)->wakeup);
+}
+
+/* A message is visible again after `ms`. */
+static void flow_due(void *arg, int64_t ms)
+{
+	wakeup_due_by(&((struct flow *)arg)->wakeup, ms);
+}
+
+/* The session cannot write: it began on a standby, or the server was told so. */
+static void flow_read_only(void *arg)
+{
+	struct flow *f = arg;
+
+	queue_reconnect(f->worker.queue, "the session is read-only");
+}
+
+static const struct settle_events settle_events = { .kick = flow_has_outcome,
+	.sent = flow_outcomes_sent,
+	.due = flow_due,
+	.stale = flow_stale,
+	.read_only = flow_read_only };
+
+/* There may be something to claim. */
+static void flow_may_claim(void *arg)
+{
+	flow_claim(arg);
+}
+
+/* A poll has come because notifications do not arrive: that of a pause may have been missed, too. */
+static void flow_polled(void *arg)
+{
+	struct flow *f = arg;
+
+	if (f->worker.up)
+		pause_ask(&f->pause);
+}
+
+static const struct wakeup_events wakeup_events = { .claim = flow_may_claim, .polled = flow_polled };
+
+/* The queue pauses, or goes on. */
+static void flow_paused(void *arg)
+{
+	struct flow *f = arg;
+
+	flow_show(f);
+	if (pause_holds(&f->pause))
+		wakeup_release(&f->wakeup);
+	else
+		wakeup_want(&f->wakeup);
+	flow_tick(f);
 }
 
 /* ---- the connection ---- */
+
+/* The tables are known: what is known of messages is stored first, then new ones are claimed. */
+static void flow_ready(struct flow *f)
+{
+	f->worker.up = true;
+	f->probed_ms = clock_boottime_ms();
+	settle_send(&f->settle);
+	wakeup_up(&f->wakeup);
+	pause_ask(&f->pause);
+	flow_show(f);
+	flow_kick(f);
+}
 
 /* The catalogue was looked at. */
 static void flow_probed(void *arg, const char *error, const char *warning)
@@ -395,14 +414,14 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 	struct flow *f = arg;
 
 	f->probing = false;
-	if (!queue_is_up(f->queue))
+	if (!queue_is_up(f->worker.queue))
 		return; /* flow_down() comes or has come */
 	if (error) {
 		if (!f->probe_failed)
 			log_error("%s; looking again every %d s", error, PROBE_AGAIN_MS / 1000);
-		stats_error(f->slot, error);
+		stats_error(f->worker.slot, error);
 		f->probe_failed = true;
-		loop_timer(f->again, PROBE_AGAIN_MS);
+		loop_timer(f->probe, PROBE_AGAIN_MS);
 		return;
 	}
 	if (f->probe_failed)
@@ -411,45 +430,44 @@ static void flow_probed(void *arg, const char *error, const char *warning)
 		log_warn("%s", warning);
 	f->warned = warning != NULL;
 	f->probe_failed = false;
-	log_debug("claims go %s", queue_order(f->queue));
-	f->probed_ms = clock_boottime_ms();
-	f->probed = true;
-	hold_ask(f); /* makes it ready */
+	log_debug("claims go %s", queue_order(f->worker.queue));
+	flow_ready(f);
 }
 
-void flow_reprobe(struct flow *f)
+/* Looks at the catalogue; until it is known, no statement is sent. */
+static void flow_reprobe(struct flow *f)
 {
-	if (f->probing || !queue_is_up(f->queue))
+	if (f->probing || !queue_is_up(f->worker.queue))
 		return;
-	f->ready = f->probed = false;
+	f->worker.up = false;
 	f->probing = true;
 	flow_show(f);
-	queue_probe(f->queue, flow_probed, f);
+	queue_probe(f->worker.queue, flow_probed, f);
 }
 
-/* Probes again, but not in a circle when the tables are as they should be and something behind them is not (a trigger,
- * say). */
-void flow_stale(struct flow *f)
+/* A statement says that the tables have changed. Probes again, but not in a circle when the tables are as they should
+ * be and something behind them is not (a trigger, say). */
+static void flow_stale(void *arg)
 {
-	if (clock_boottime_ms() - f->probed_ms >= LOOK_FAILED_MS) {
+	struct flow *f = arg;
+
+	if (clock_boottime_ms() - f->probed_ms >= CLAIM_FAILED_MS) {
 		flow_reprobe(f);
 		return;
 	}
-	f->ready = false;
+	f->worker.up = false;
 	flow_show(f);
-	loop_timer(f->again, LOOK_FAILED_MS);
+	loop_timer(f->probe, CLAIM_FAILED_MS);
 }
 
-/* A queue that was not there is looked for again, or outcomes that were refused for a passing reason go out again. */
-static void flow_again(evutil_socket_t fd, short what, void *arg)
+/* A queue that was not there is looked for again. */
+static void flow_probe_again(evutil_socket_t fd, short what, void *arg)
 {
 	struct flow *f = arg;
 
 	(void)fd, (void)what;
-	if (!f->ready)
+	if (!f->worker.up)
 		flow_reprobe(f);
-	else
-		flow_kick(f);
 }
 
 void flow_up(struct flow *f)
@@ -460,109 +478,118 @@ void flow_up(struct flow *f)
 
 void flow_down(struct flow *f)
 {
-	f->ready = f->probed = f->probing = f->looking = false;
-	f->look_wanted = f->full_look = true;
-	wakeup_down(f);
-	evtimer_del(f->again);
+	f->worker.up = f->probing = false;
+	wakeup_down(&f->wakeup);
+	pause_down(&f->pause);
+	evtimer_del(f->probe);
 	flow_show(f);
+}
+
+void flow_wake(struct flow *f)
+{
+	wakeup_notified(&f->wakeup);
+}
+
+void flow_hearing(struct flow *f, bool hearing)
+{
+	if (f->worker.up)
+		pause_ask(&f->pause); /* the notification of a pause may have been missed */
+	wakeup_hearing(&f->wakeup, hearing);
+}
+
+void flow_resume(struct flow *f)
+{
+	pause_resume(&f->pause);
+}
+
+void flow_operated(struct flow *f)
+{
+	pause_operated(&f->pause);
 }
 
 /* ---- life ---- */
 
-/* Whether the listener is known to hear: a worker that was restarted is not told again. */
-bool flow_listener_hears(const struct stats *st)
+/* What the plugin and the parts share. */
+static void flow_worker_init(struct flow *f, const struct proc_env *env, const struct queue_settings *qs)
 {
-	for (size_t i = 0; i < st->nslots; i++)
-		if (st->slot[i].role == ROLE_LISTENER)
-			return st->slot[i].gauges[GAUGE_HEARING] != 0;
-	return false;
+	const struct settings *s = env->settings;
+
+	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = f->worker.plugin->d.name };
+	f->worker.flow = f;
+	f->worker.settings = s;
+	f->worker.qs = qs;
+	f->worker.messages = &f->messages;
+	f->worker.template_dir = s->template_dir;
+	f->worker.default_lang = s->default_lang;
+	f->worker.log = &f->log;
 }
 
 struct flow *flow_new(const struct proc_env *env, const struct queue_settings *qs, struct stats_slot *slot,
-	struct plugin *plugin, struct event_base *base, struct queue *queue, struct http *http,
+	struct plugin *plugin, struct event_base *base, struct queue *queue, struct transfers *transfers,
 	struct template_set **templates)
 {
-	const struct settings *s = env->settings;
 	struct flow *f = xcalloc(1, sizeof(*f));
 
-	f->settings = s;
-	f->qs = qs;
-	f->slot = slot;
-	f->plugin = plugin;
-	f->lease_ms = qs->visibility_timeout;
-	f->deadline_ms = qs->deadline ? qs->deadline : 10 * qs->visibility_timeout;
+	f->worker = (struct pgmqd_worker){ .slot = slot,
+		.plugin = plugin,
+		.base = base,
+		.queue = queue,
+		.transfers = transfers,
+		.templates = templates };
+	flow_worker_init(f, env, qs);
 	f->limit = (unsigned)qs->max_in_flight;
 	if (plugin->d.max_in_flight && plugin->d.max_in_flight < f->limit)
 		f->limit = plugin->d.max_in_flight;
-	for (int i = 0; i < MSG_NSTATES; i++)
-		TAILQ_INIT(&f->list[i]);
-	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = plugin->d.name };
-	f->host = (struct pgmqd_worker){ .flow = f,
-		.base = base,
-		.http = http,
-		.templates = templates,
-		.template_dir = s->template_dir,
-		.default_lang = s->default_lang,
-		.log = &f->log };
-	f->queue = queue;
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
-	f->notify = qs->notify;
-	f->due = evtimer_new(base, wakeup_due, f);
-	f->poll = evtimer_new(base, wakeup_poll, f);
-	f->busy = evtimer_new(base, wakeup_busy, f);
-	f->pause = evtimer_new(base, flow_pause_over, f);
-	f->again = evtimer_new(base, flow_again, f);
-	f->lease = lease_event(f);
-	f->deadline = lease_deadline_event(f);
-	if (!f->tick || !f->due || !f->poll || !f->busy || !f->pause || !f->again || !f->lease || !f->deadline)
+	f->probe = evtimer_new(base, flow_probe_again, f);
+	if (!f->tick || !f->probe)
 		abort();
-	f->deaf = !flow_listener_hears(env->stats); /* until the listener says otherwise */
-	stats_gauge(slot, GAUGE_HEARING, !f->deaf);
-	if (env->after_crash)
-		caution_begin(f);
+	messages_init(&f->messages, slot);
+	settle_init(&f->settle, &f->worker, &settle_events, f);
+	lease_init(&f->lease, &f->worker, &f->settle, flow_may_go_on, f);
+	pause_init(&f->pause, &f->worker, flow_paused, f);
+	wakeup_init(&f->wakeup, &f->worker, &wakeup_events, f);
+	quarantine_init(&f->quarantine, &f->worker, &f->settle, env->after_crash);
+	wakeup_listener(&f->wakeup, stats_listener_hears(env->stats)); /* until the listener says otherwise */
 	flow_show(f);
 	return f;
 }
 
 bool flow_start(struct flow *f)
 {
-	struct host_call call = host_call(&f->host, 0);
-	int rc = f->plugin->d.start ? f->plugin->d.start(f->plugin->handle, &f->host) : 0;
-
-	host_return(call);
-	f->started = rc == 0;
+	f->started = plugin_call_start(&f->worker);
 	return f->started;
 }
 
 void flow_free(struct flow *f)
 {
-	struct event *events[] = { f->tick, f->due, f->poll, f->busy, f->pause, f->again, f->lease, f->deadline };
 	struct pgmqd_msg *m;
 
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
-		while ((m = TAILQ_FIRST(&f->list[s])) != NULL)
-			flow_forget(m);
-	if (f->started && f->plugin->d.stop) {
-		struct host_call call = host_call(&f->host, 0);
-
-		f->plugin->d.stop(f->plugin->handle);
-		host_return(call);
-	}
-	host_check_left(&f->host);
-	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
-		event_free(events[i]);
-	queue_free(f->queue);
-	plugin_free(f->plugin);
+		while ((m = TAILQ_FIRST(&f->messages.list[s])) != NULL)
+			message_forget(m);
+	if (f->started)
+		plugin_call_stop(&f->worker);
+	plugin_call_check_left(&f->worker);
+	quarantine_close(&f->quarantine);
+	wakeup_close(&f->wakeup);
+	pause_close(&f->pause);
+	lease_close(&f->lease);
+	settle_close(&f->settle);
+	event_free(f->tick);
+	event_free(f->probe);
+	queue_free(f->worker.queue);
+	plugin_free(f->worker.plugin);
 	free(f);
 }
 
-void flow_drain(struct flow *f)
+void flow_drain(struct flow *f, void (*on_idle)(void *arg), void *arg)
 {
-	f->draining = true;
-	wakeup_release(f);
-	evtimer_del(f->due);
-	evtimer_del(f->poll);
-	evtimer_del(f->pause);
+	f->draining = f->settle.draining = true;
+	f->on_idle = on_idle;
+	f->on_idle_arg = arg;
+	wakeup_drain(&f->wakeup);
+	pause_drain(&f->pause);
 	flow_show(f);
 	flow_tick(f);
 }
@@ -571,7 +598,7 @@ void flow_give_up(struct flow *f)
 {
 	struct pgmqd_msg *m;
 
-	while ((m = TAILQ_FIRST(&f->list[MSG_RUNNING])) != NULL)
-		flow_cancel(m, OUT_RELEASE, NULL, "stopping");
+	while ((m = TAILQ_FIRST(&f->messages.list[MSG_RUNNING])) != NULL)
+		settle_cancel(&f->settle, m, OUT_RELEASE, NULL, "stopping");
 	flow_tick(f);
 }

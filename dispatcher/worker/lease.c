@@ -1,13 +1,18 @@
-/* lease.c: leases while a plugin works: extended at a third of the visibility timeout, ended before they run out, and
- * never beyond the handler's deadline.
+/* lease.c: leases of the messages in hand: extended from a third of the visibility timeout on, until the outcome is
+ * stored. A message whose lease cannot be extended in time, or that overruns the deadline, is taken from the plugin.
  */
 #include "config.h"
 
-#include "base/clock.h"
-#include "base/loop.h"
-#include "worker/flow.h"
+#include "worker/lease.h"
 
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
+#include "process/stats.h"
+#include "settings/settings.h"
+#include "worker/queue.h"
+#include "worker/settle.h"
 
 #include <stdlib.h>
 
@@ -15,63 +20,70 @@
 
 /* Leases that are being extended. */
 struct extension {
-	struct flow *flow;
+	struct lease *lease;
 	int64_t sent_ms;
 	size_t n;
 	int64_t ids[BATCH_MAX];
 	int counts[BATCH_MAX];
 };
 
-/* The next look at the leases. */
-void lease_arm(struct flow *f)
+bool lease_is_short(const struct lease *l, int64_t until_ms)
 {
-	if (!evtimer_pending(f->lease, NULL))
-		loop_timer(f->lease, f->lease_ms / 3);
+	return clock_boottime_ms() + l->ms / 10 >= until_ms;
 }
 
-/* The message of that lease if it still waits or runs. */
-static struct pgmqd_msg *lease_find(struct flow *f, int64_t id, int count)
+void lease_arm(struct lease *l)
+{
+	if (!evtimer_pending(l->extend, NULL))
+		loop_timer(l->extend, l->ms / 3);
+}
+
+/* The message of that claim, if it is still here. */
+static struct pgmqd_msg *lease_find(struct lease *l, int64_t id, int count)
 {
 	struct pgmqd_msg *m;
 
-	for (int s = MSG_WAITING; s <= MSG_RUNNING; s++)
-		TAILQ_FOREACH(m, &f->list[s], link)
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		TAILQ_FOREACH(m, &l->worker->messages->list[s], link)
 	if (m->id == id && m->read_ct == count)
 		return m;
 	return NULL;
 }
 
-/* A lease went to somebody else while we held the message: drop it without an outcome. */
-static void lease_lost(struct pgmqd_msg *m)
+/* Another worker has the message while we hold it: drop it without an outcome. One that has its outcome is left to the
+ * answer of its settling, since it may have been stored already. */
+static void lease_lost(struct lease *l, struct pgmqd_msg *m)
 {
-	struct flow *f = m->flow;
-	struct log_context former = host_enter_msg(m);
+	struct log_context former;
 
-	stats_add(f->slot, STAT_LEASE_LOST, 1);
+	if (m->state != MSG_WAITING && m->state != MSG_RUNNING)
+		return;
+	former = plugin_call_enter_msg(m);
+	stats_add(l->worker->slot, STAT_LEASE_LOST, 1);
 	log_warn("lease lost while the message was %s: dropped here",
 		m->state == MSG_RUNNING ? "being handled" : "waiting");
-	host_leave(former);
+	plugin_call_leave(former);
 	if (m->state == MSG_RUNNING)
-		flow_cancel(m, OUT_RELEASE, NULL, "lease lost");
-	flow_forget(m);
+		settle_cancel(l->settle, m, OUT_RELEASE, NULL, "lease lost");
+	message_forget(m);
 }
 
 /* The answer to an extension. */
 static void lease_extended(void *arg, const struct queue_settled *s)
 {
 	struct extension *x = arg;
-	struct flow *f = x->flow;
+	struct lease *l = x->lease;
 
 	if (!s->error) {
 		for (size_t k = 0; k < x->n; k++) {
-			struct pgmqd_msg *m = lease_find(f, x->ids[k], x->counts[k]);
+			struct pgmqd_msg *m = lease_find(l, x->ids[k], x->counts[k]);
 
 			if (m && s->fate[k] == QUEUE_SETTLED)
-				m->lease_ms = x->sent_ms + f->lease_ms;
+				m->lease_ms = x->sent_ms + l->ms;
 			else if (m && s->fate[k] == QUEUE_LOST)
-				lease_lost(m);
+				lease_lost(l, m);
 		}
-		flow_kick(f);
+		l->kick(l->arg);
 	} else if (*s->sqlstate) {
 		log_error("cannot extend leases: %s (%s)", s->error, s->sqlstate);
 	}
@@ -79,94 +91,120 @@ static void lease_extended(void *arg, const struct queue_settled *s)
 }
 
 /* Sends one extension. */
-static void lease_extend(struct flow *f, struct pgmqd_msg *const *batch, size_t n, int64_t now)
+static void lease_send(struct lease *l, struct pgmqd_msg *const *batch, size_t n, int64_t now)
 {
 	struct extension *x = xcalloc(1, sizeof(*x));
 
-	x->flow = f;
+	x->lease = l;
 	x->sent_ms = now;
 	x->n = n;
 	for (size_t i = 0; i < n; i++) {
 		x->ids[i] = batch[i]->id;
 		x->counts[i] = batch[i]->read_ct;
 	}
-	queue_extend(f->queue, batch, n, lease_extended, x);
+	queue_extend(l->worker->queue, batch, n, lease_extended, x);
 }
 
-/* Extends what is older than a third of its lease; cancels what could not be extended in time. */
-static void lease_due(evutil_socket_t fd, short what, void *arg)
+/* Extends what is older than a third of its lease, whatever its state. */
+static void lease_extend(struct lease *l, int64_t now)
 {
-	struct flow *f = arg;
-	int64_t now = clock_boottime_ms();
-	struct pgmqd_msg *m, *next, *batch[BATCH_MAX];
+	struct pgmqd_msg *m, *batch[BATCH_MAX];
 	size_t n = 0;
 
-	(void)fd, (void)what;
-	for (m = TAILQ_FIRST(&f->list[MSG_RUNNING]); m && m->state == MSG_RUNNING; m = next) {
-		next = TAILQ_NEXT(m, link);
-		if (now + f->lease_ms / 10 >= m->lease_ms)
-			flow_cancel(m, OUT_RETRY, NULL, "the lease could not be extended in time");
-	}
-	for (int s = MSG_WAITING; s <= MSG_RUNNING; s++)
-		TAILQ_FOREACH(m, &f->list[s], link)
-	if (f->ready && m->lease_ms - now <= f->lease_ms * 3 / 4) {
-		batch[n++] = m;
-		if (n == BATCH_MAX) {
-			lease_extend(f, batch, n, now);
-			n = 0;
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		TAILQ_FOREACH(m, &l->worker->messages->list[s], link)
+		{
+			if (m->lease_ms - now > l->ms * 3 / 4)
+				continue;
+			batch[n++] = m;
+			if (n == BATCH_MAX) {
+				lease_send(l, batch, n, now);
+				n = 0;
+			}
 		}
-	}
 	if (n)
-		lease_extend(f, batch, n, now);
-	if (f->count[MSG_WAITING] || f->count[MSG_RUNNING])
-		loop_timer(f->lease, f->lease_ms / 4);
-	flow_kick(f);
+		lease_send(l, batch, n, now);
 }
 
-/* A timer that comes before all others: after a stop (SIGSTOP, suspend) leases are looked at before a plugin's timers
- * go on. */
-static struct event *lease_timer(struct flow *f, event_callback_fn cb)
+/* The care of the leases: cancels what could not be extended in time, extends the others. */
+static void lease_due(evutil_socket_t fd, short what, void *arg)
 {
-	struct event *e = evtimer_new(f->host.base, cb, f);
+	struct lease *l = arg;
+	struct messages *all = l->worker->messages;
+	int64_t now = clock_boottime_ms();
+	struct pgmqd_msg *m, *next;
 
-	if (e)
-		event_priority_set(e, 0);
-	return e;
+	(void)fd, (void)what;
+	for (m = TAILQ_FIRST(&all->list[MSG_RUNNING]); m && m->state == MSG_RUNNING; m = next) {
+		next = TAILQ_NEXT(m, link);
+		if (lease_is_short(l, m->lease_ms))
+			settle_cancel(l->settle, m, OUT_RETRY, NULL, "the lease could not be extended in time");
+	}
+	if (l->worker->up)
+		lease_extend(l, now);
+	if (!messages_are_none(all))
+		loop_timer(l->extend, l->ms / 4);
+	l->kick(l->arg);
 }
 
-struct event *lease_event(struct flow *f)
+/* Arms the deadline of the message that has been running longest: the first of the list. */
+static void lease_deadline_arm(struct lease *l)
 {
-	return lease_timer(f, lease_due);
+	struct pgmqd_msg *m = TAILQ_FIRST(&l->worker->messages->list[MSG_RUNNING]);
+
+	if (m)
+		loop_timer(l->deadline, m->run_ms + l->deadline_ms - clock_boottime_ms());
 }
 
-/* Takes back what has been with the plugin for longer than the deadline; the list is in order of starting. */
+/* Takes back what has been with the plugin for longer than the deadline. */
 static void lease_overrun(evutil_socket_t fd, short what, void *arg)
 {
-	struct flow *f = arg;
+	struct lease *l = arg;
 	int64_t now = clock_boottime_ms();
 	struct pgmqd_msg *m;
 
 	(void)fd, (void)what;
-	while ((m = TAILQ_FIRST(&f->list[MSG_RUNNING])) != NULL && now - m->run_ms >= f->deadline_ms) {
-		char *reason = xasprintf("no outcome within the deadline of %lld ms", (long long)f->deadline_ms);
+	while ((m = TAILQ_FIRST(&l->worker->messages->list[MSG_RUNNING])) != NULL &&
+		now - m->run_ms >= l->deadline_ms) {
+		char *reason = xasprintf("no outcome within the deadline of %lld ms", (long long)l->deadline_ms);
 
-		flow_cancel(m, OUT_RETRY, NULL, reason);
+		settle_cancel(l->settle, m, OUT_RETRY, NULL, reason);
 		free(reason);
 	}
-	lease_deadline_arm(f);
-	flow_kick(f);
+	lease_deadline_arm(l);
+	l->kick(l->arg);
 }
 
-struct event *lease_deadline_event(struct flow *f)
+void lease_started(struct lease *l)
 {
-	return lease_timer(f, lease_overrun);
+	if (l->worker->messages->count[MSG_RUNNING] == 1)
+		lease_deadline_arm(l);
 }
 
-/* Arms the deadline of the message that has been running longest. */
-void lease_deadline_arm(struct flow *f)
+/* A timer that comes before all others: after a stop (SIGSTOP, suspend) leases have their turn before a plugin's timers
+ * go on. */
+static struct event *lease_timer(struct lease *l, event_callback_fn cb)
 {
-	struct pgmqd_msg *m = TAILQ_FIRST(&f->list[MSG_RUNNING]);
+	struct event *e = evtimer_new(l->worker->base, cb, l);
 
-	if (m)
-		loop_timer(f->deadline, m->run_ms + f->deadline_ms - clock_boottime_ms());
+	if (!e)
+		abort();
+	event_priority_set(e, 0);
+	return e;
+}
+
+void lease_init(struct lease *l, struct pgmqd_worker *w, struct settle *settle, void (*kick)(void *arg), void *arg)
+{
+	const struct queue_settings *qs = w->qs;
+
+	*l = (struct lease){ .worker = w, .settle = settle, .kick = kick, .arg = arg, .ms = qs->visibility_timeout };
+	l->deadline_ms = qs->deadline ? qs->deadline : 10 * l->ms;
+	l->extend = lease_timer(l, lease_due);
+	l->deadline = lease_timer(l, lease_overrun);
+}
+
+void lease_close(struct lease *l)
+{
+	event_free(l->extend);
+	event_free(l->deadline);
 }

@@ -1,9 +1,10 @@
-/* message.c: one claimed message: its memory, its lazily parsed JSON, and what a plugin started for it. */
+/* message.c: one claimed message: its memory, its state, its lazily parsed JSON, and the resources of its plugin. */
 #include "config.h"
 
 #include "worker/message.h"
 
 #include "base/xalloc.h"
+#include "process/stats.h"
 
 #include <cjson/cJSON.h>
 #include <stdlib.h>
@@ -16,7 +17,24 @@
 static struct msg_list pool = TAILQ_HEAD_INITIALIZER(pool);
 static unsigned pooled;
 
-struct pgmqd_msg *message_new(void)
+void messages_init(struct messages *all, struct stats_slot *slot)
+{
+	*all = (struct messages){ .slot = slot };
+	for (int i = 0; i < MSG_NSTATES; i++)
+		TAILQ_INIT(&all->list[i]);
+}
+
+unsigned messages_in_hand(const struct messages *all)
+{
+	return all->count[MSG_WAITING] + all->count[MSG_RUNNING];
+}
+
+bool messages_are_none(const struct messages *all)
+{
+	return !messages_in_hand(all) && !all->count[MSG_SETTLED] && !all->count[MSG_SENT];
+}
+
+struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker)
 {
 	struct pgmqd_msg *m;
 
@@ -29,7 +47,51 @@ struct pgmqd_msg *message_new(void)
 		m = xcalloc(1, sizeof(*m));
 	}
 	TAILQ_INIT(&m->resources);
+	m->all = all;
+	m->worker = worker;
 	return m;
+}
+
+/* Puts a message into a list: behind those of the same or a higher priority where it waits, else at the end. */
+static void message_insert(struct msg_list *list, struct pgmqd_msg *m, bool by_priority)
+{
+	struct pgmqd_msg *before = TAILQ_LAST(list, msg_list);
+
+	while (by_priority && before && before->priority < m->priority)
+		before = TAILQ_PREV(before, msg_list, link);
+	if (before)
+		TAILQ_INSERT_AFTER(list, before, m, link);
+	else
+		TAILQ_INSERT_HEAD(list, m, link);
+}
+
+/* Whether a message of that state would be suspected if the process died now. */
+static bool is_in_hand(enum msg_state s)
+{
+	return s == MSG_WAITING || s == MSG_RUNNING;
+}
+
+/* Moves a message to the list of its new state: the only place where a state changes. */
+void message_move(struct pgmqd_msg *m, enum msg_state to)
+{
+	struct messages *all = m->all;
+	bool was_in_hand = is_in_hand(m->state);
+
+	if (m->state != MSG_FREE) {
+		TAILQ_REMOVE(&all->list[m->state], m, link);
+		all->count[m->state]--;
+	}
+	m->state = to;
+	if (to != MSG_FREE) {
+		message_insert(&all->list[to], m, to == MSG_WAITING);
+		all->count[to]++;
+	}
+	if (is_in_hand(to) && !was_in_hand)
+		m->hand = hand_add(&all->slot->hand, m->id);
+	else if (was_in_hand && !is_in_hand(to))
+		hand_remove(&all->slot->hand, m->hand);
+	stats_gauge(all->slot, GAUGE_RUNNING, all->count[MSG_RUNNING]);
+	stats_gauge(all->slot, GAUGE_WAITING, all->count[MSG_WAITING]);
 }
 
 void message_end_resources(struct pgmqd_msg *m)
@@ -40,8 +102,9 @@ void message_end_resources(struct pgmqd_msg *m)
 		r->end(r); /* unlinks itself */
 }
 
-void message_free(struct pgmqd_msg *m)
+void message_forget(struct pgmqd_msg *m)
 {
+	message_move(m, MSG_FREE);
 	message_end_resources(m);
 	free(m->text);
 	free(m->headers);
@@ -54,8 +117,7 @@ void message_free(struct pgmqd_msg *m)
 	m->text = m->headers = m->reason = m->sql = NULL;
 	m->json = NULL;
 	m->params = NULL;
-	m->nparams = 0;
-	m->state = MSG_FREE; /* id and flow stay, for a report of misuse */
+	m->nparams = 0; /* id and worker stay, for a report of misuse */
 	TAILQ_INSERT_TAIL(&pool, m, link);
 	pooled++;
 }

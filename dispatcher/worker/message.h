@@ -1,4 +1,4 @@
-/* message.h: one claimed message and the four states it goes through; each state is a list of its flow. */
+/* message.h: one claimed message and the four states it goes through; each state is a list of its queue's messages. */
 #ifndef MESSAGE_H
 #define MESSAGE_H
 
@@ -10,15 +10,16 @@
 #include <sys/queue.h>
 
 struct cJSON;
-struct flow;
+struct pgmqd_worker;
+struct stats_slot;
 
-/* flow_move() is the only function that changes it. */
+/* message_move() is the only function that changes it. */
 enum msg_state {
 	MSG_FREE = 0, /* in the pool */
 	MSG_WAITING,  /* claimed, for a free slot of the plugin */
 	MSG_RUNNING,  /* in the plugin's hands */
 	MSG_SETTLED,  /* has its outcome, which the database does not know yet */
-	MSG_SENT,     /* the statement that says so is under way */
+	MSG_SENT,     /* the statement that stores the outcome is under way */
 	MSG_NSTATES
 };
 
@@ -44,7 +45,8 @@ struct msg_resource {
 struct pgmqd_msg {
 	TAILQ_ENTRY(pgmqd_msg) link;
 	enum msg_state state;
-	struct flow *flow;
+	struct messages *all;        /* the lists it is on */
+	struct pgmqd_worker *worker; /* whose message it is; NULL only before it is claimed */
 	int64_t id;
 	int read_ct;      /* with id, the lease's fencing token */
 	unsigned attempt; /* claims that count */
@@ -62,13 +64,17 @@ struct pgmqd_msg {
 	int64_t run_ms;               /* boottime at which it was given to the plugin */
 	int64_t started_us, ended_us; /* real time */
 	TAILQ_HEAD(, msg_resource) resources;
-	void *data; /* the plugin's own */
+	unsigned hand; /* its place among the messages in hand, for the next process */
+	void *data;    /* the plugin's own */
 	bool cancelling, cancelled;
-	uint64_t settled_in; /* the call into the plugin (host_serial) in which it got its outcome */
+	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */
 	enum msg_outcome outcome;
-	bool again; /* its settling was sent once and the answer was lost */
-	bool alone; /* not in a batch: one of the batch that it was in was refused */
+	bool again;         /* its settling was sent once and the answer was lost */
+	bool stuck;         /* the database refuses it for good: kept in memory */
+	unsigned refused;   /* how often in a row, for a passing reason */
+	unsigned batch_max; /* messages in its statement, after a larger batch with it was refused; 0: any number */
+	int64_t send_at_ms; /* boottime before which it is not sent again */
 	char *reason;
 	const char *class;  /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
 	char own_class[32]; /* given by the plugin */
@@ -80,9 +86,22 @@ struct pgmqd_msg {
 };
 TAILQ_HEAD(msg_list, pgmqd_msg);
 
-struct pgmqd_msg *message_new(void); /* zeroed, from the pool, state MSG_FREE */
-void message_free(
-	struct pgmqd_msg *m); /* ends its resources; the memory is reused late, so that a stale pointer is noticed */
+/* The messages of one queue: a list and a count for each state, in order of arrival; MSG_WAITING goes by priority. */
+struct messages {
+	struct msg_list list[MSG_NSTATES];
+	unsigned count[MSG_NSTATES];
+	struct stats_slot *slot; /* shows the counts, and the numbers in hand */
+};
+
+void messages_init(struct messages *all, struct stats_slot *slot);
+unsigned messages_in_hand(const struct messages *all); /* claimed and without an outcome */
+bool messages_are_none(const struct messages *all);
+
+/* A new message, zeroed, MSG_FREE. message_move() puts it onto the list of its new state; no other function does. */
+struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker);
+void message_move(struct pgmqd_msg *m, enum msg_state to);
+/* Takes it off its list and ends its resources. Its memory is reused late, so that a stale pointer is noticed. */
+void message_forget(struct pgmqd_msg *m);
 void message_end_resources(struct pgmqd_msg *m);
 const struct cJSON *message_json(struct pgmqd_msg *m);
 const char *outcome_name(enum msg_outcome o);

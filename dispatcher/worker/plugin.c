@@ -9,12 +9,12 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "worker/plugin_call.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>

@@ -1,24 +1,25 @@
-/* plugin_call.c: the doors between host and plugin: context and stopwatch round every call, reports of misuse, the
- * templates of the process. */
+/* plugin_call.c: the doors through which the host calls a plugin: context and stopwatch round every call, reports of
+ * misuse, the templates of the process. */
 #include "config.h"
 
 #include "worker/plugin_call.h"
 
 #include "base/clock.h"
 #include "base/xalloc.h"
-#include "worker/flow.h"
+#include "process/stats.h"
+#include "worker/plugin.h"
 
 #include <stdlib.h>
 
-#define STALL_MS 50          /* a callback that takes so long holds everybody up and is told of */
+#define STALL_MS 50          /* a callback that takes so long delays all other messages and is reported */
 #define STALL_EVERY_MS 10000 /* at most this often */
 
-struct pgmqd_worker *host_current;
-uint64_t host_serial;
-unsigned host_misuses;
-void (*host_reap)(struct pgmqd_worker *w);
+struct pgmqd_worker *plugin_call_current;
+uint64_t plugin_call_serial;
+unsigned plugin_call_misuses;
+void (*plugin_call_reap)(struct pgmqd_worker *w);
 
-struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id)
+struct log_context plugin_call_enter(const struct pgmqd_worker *w, int64_t msg_id)
 {
 	struct log_context c = *w->log;
 
@@ -26,51 +27,51 @@ struct log_context host_enter(const struct pgmqd_worker *w, int64_t msg_id)
 	return log_context_set(c);
 }
 
-struct log_context host_enter_msg(const struct pgmqd_msg *m)
+struct log_context plugin_call_enter_msg(const struct pgmqd_msg *m)
 {
-	struct log_context c = m->flow ? *m->flow->host.log : (struct log_context){ 0 };
+	struct log_context c = m->worker ? *m->worker->log : (struct log_context){ 0 };
 
 	c.msg_id = m->id;
 	c.trace_id = m->trace.id;
 	return log_context_set(c);
 }
 
-void host_leave(struct log_context former)
+void plugin_call_leave(struct log_context former)
 {
 	log_context_set(former);
 }
 
-struct host_call host_call(struct pgmqd_worker *w, int64_t msg_id)
+struct plugin_call plugin_call_begin(struct pgmqd_worker *w, int64_t msg_id)
 {
-	struct host_call c = { .former = host_enter(w, msg_id), .outer = host_current };
+	struct plugin_call c = { .former = plugin_call_enter(w, msg_id), .outer = plugin_call_current };
 
 	if (!c.outer) { /* calls inside calls are part of the outer one */
-		host_serial++;
+		plugin_call_serial++;
 		c.began_us = clock_monotonic_us();
 	}
-	host_current = w;
+	plugin_call_current = w;
 	return c;
 }
 
-struct host_call host_call_msg(const struct pgmqd_msg *m)
+struct plugin_call plugin_call_begin_msg(const struct pgmqd_msg *m)
 {
-	struct host_call c = host_call(&m->flow->host, m->id);
+	struct plugin_call c = plugin_call_begin(m->worker, m->id);
 
-	host_enter_msg(m); /* what the former context was is in c already */
+	plugin_call_enter_msg(m); /* what the former context was is in c already */
 	return c;
 }
 
 /* Keeps how long the loop stood still in a plugin. */
-static void host_measure(struct pgmqd_worker *w, int64_t us)
+static void plugin_call_measure(struct pgmqd_worker *w, int64_t us)
 {
 	int64_t now = clock_monotonic_ms();
 
-	if (!w->flow)
+	if (!w->slot)
 		return;
-	stats_observe(w->flow->slot, HIST_CALLBACK, us);
+	stats_observe(w->slot, HIST_CALLBACK, us);
 	if (us > w->worst_us) {
 		w->worst_us = us;
-		stats_gauge(w->flow->slot, GAUGE_STALL, us);
+		stats_gauge(w->slot, GAUGE_STALL, us);
 	}
 	if (us >= STALL_MS * 1000 && (!w->warned_ms || now - w->warned_ms >= STALL_EVERY_MS)) {
 		w->warned_ms = now;
@@ -79,17 +80,61 @@ static void host_measure(struct pgmqd_worker *w, int64_t us)
 	}
 }
 
-void host_return(struct host_call c)
+void plugin_call_end(struct plugin_call c)
 {
-	struct pgmqd_worker *w = host_current;
+	struct pgmqd_worker *w = plugin_call_current;
 
-	host_current = c.outer;
+	plugin_call_current = c.outer;
 	if (!c.outer)
-		host_measure(w, clock_monotonic_us() - c.began_us);
+		plugin_call_measure(w, clock_monotonic_us() - c.began_us);
 	log_context_set(c.former);
 }
 
-void host_misuse(struct pgmqd_worker *w, int64_t msg_id, const char *fmt, ...)
+bool plugin_call_start(struct pgmqd_worker *w)
+{
+	struct plugin_call call = plugin_call_begin(w, 0);
+	int rc = w->plugin->d.start ? w->plugin->d.start(w->plugin->handle, w) : 0;
+
+	plugin_call_end(call);
+	return rc == 0;
+}
+
+void plugin_call_deliver(struct pgmqd_msg *m)
+{
+	struct plugin *p = m->worker->plugin;
+	struct plugin_call call = plugin_call_begin_msg(m);
+
+	p->d.deliver(p->handle, m);
+	plugin_call_end(call);
+}
+
+void plugin_call_cancel(struct pgmqd_msg *m)
+{
+	struct plugin *p = m->worker->plugin;
+
+	m->cancelling = true;
+	message_end_resources(m);
+	if (p->d.cancel) {
+		struct plugin_call call = plugin_call_begin_msg(m);
+
+		p->d.cancel(p->handle, m);
+		plugin_call_end(call);
+	}
+	m->cancelling = false;
+	m->cancelled = true;
+}
+
+void plugin_call_stop(struct pgmqd_worker *w)
+{
+	if (w->plugin->d.stop) {
+		struct plugin_call call = plugin_call_begin(w, 0);
+
+		w->plugin->d.stop(w->plugin->handle);
+		plugin_call_end(call);
+	}
+}
+
+void plugin_call_misuse(struct pgmqd_worker *w, int64_t msg_id, const char *fmt, ...)
 {
 	struct log_context former;
 	va_list ap;
@@ -99,35 +144,36 @@ void host_misuse(struct pgmqd_worker *w, int64_t msg_id, const char *fmt, ...)
 	text = xvasprintf(fmt, ap);
 	va_end(ap);
 	if (!w)
-		w = host_current;
-	host_misuses++;
+		w = plugin_call_current;
+	plugin_call_misuses++;
 	if (w) {
-		if (w->flow)
-			stats_add(w->flow->slot, STAT_MISUSE, 1);
-		former = host_enter(w, msg_id);
+		if (w->slot)
+			stats_add(w->slot, STAT_MISUSE, 1);
+		former = plugin_call_enter(w, msg_id);
 		log_error("misuse by plugin \"%s\": %s", w->log->plugin ? w->log->plugin : "?", text);
-		host_leave(former);
+		plugin_call_leave(former);
 	} else {
 		log_error("misuse by a plugin: %s", text);
 	}
 	free(text);
 }
 
-void host_check_left(struct pgmqd_worker *w)
+void plugin_call_check_left(struct pgmqd_worker *w)
 {
 	if (w->timers)
-		host_misuse(w, 0, "%u timers are left after stop(); pgmqd_timer_cancel() ends one", w->timers);
-	if (w->transfers)
-		host_misuse(w, 0,
+		plugin_call_misuse(w, 0, "%u timers are left after stop(); pgmqd_timer_cancel() ends one", w->timers);
+	if (w->handles)
+		plugin_call_misuse(w, 0,
 			"%u easy handles are left in the multi after stop(); pgmqd_curl_remove() takes one out",
-			w->transfers);
+			w->handles);
 	if (w->children)
-		host_misuse(w, 0, "%u programs are left running after stop(); pgmqd_child_end() ends one", w->children);
-	if (host_reap)
-		host_reap(w);
+		plugin_call_misuse(
+			w, 0, "%u programs are left running after stop(); pgmqd_child_end() ends one", w->children);
+	if (plugin_call_reap)
+		plugin_call_reap(w);
 }
 
-struct template_set *host_templates(struct pgmqd_worker *w, char **error)
+struct template_set *plugin_call_templates(struct pgmqd_worker *w, char **error)
 {
 	*error = NULL;
 	if (!*w->templates)

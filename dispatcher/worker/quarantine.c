@@ -1,141 +1,238 @@
-/* quarantine.c: after a crash: messages that may have caused it run alone, so that a poison message takes the blame by
+/* quarantine.c: after a crash: the messages that were in hand run alone, so that a poison message takes the blame by
  * itself.
  *
- * What was in hand when the process died comes back as messages that were claimed before (suspects) when their leases
- * end. Until then and until they are through, messages are claimed one by one, since one that is too large for the
- * memory does its harm on the way here, and a suspect is delivered only when nothing else is in hand, not even claimed,
- * and nothing is claimed while it runs. Fresh messages run beside each other meanwhile. Two claims in a short time that
- * were never answered are a crash in this sense, too.
+ * The numbers of the messages in hand stand in the shared statistics, which outlive the process. The next process finds
+ * them there: they are the suspects. When its lease has ended, a suspect is claimed and waits; it is delivered when
+ * nothing else is in hand, not even claimed, and nothing is claimed while it runs. Between two suspects the others have
+ * their turn, so that they pass. No other message is delayed, whether it is new or a retry.
  *
- * When claims of one message are lost again and again, though the connection is made and other statements are answered
- * between them, the message may be one that libpq cannot take in: the server never commits such a claim, so that no
- * attempt is counted. The next claim withholds what is large, and a message that comes so has had an attempt. It is
- * claimed whole the next time, for memory may come back.
+ * Until the leases of the process that died have ended, messages are claimed one by one, since one that is too large
+ * for the memory does its harm on the way here. Two claims in a short time that were never answered count as a crash in
+ * this sense, too. When claims of one message are lost again and again, though the connection is made and other
+ * statements are answered between them, libpq may not be able to take the message in: the server never commits such a
+ * claim, so that no attempt is counted. The next claim withholds what is large, and a message that comes so has had an
+ * attempt. It is claimed whole the next time, for memory may come back.
  */
 #include "config.h"
 
-#include "base/clock.h"
-#include "worker/flow.h"
+#include "worker/quarantine.h"
 
+#include "base/clock.h"
+#include "base/log.h"
 #include "base/xalloc.h"
+#include "process/stats.h"
+#include "settings/settings.h"
+#include "worker/settle.h"
+
+#include <stdlib.h>
 
 #define LOST_AGAIN_LEASES 4 /* a second unanswered claim within so many leases is no accident */
 #define LOST_ALONE 3        /* claims of one message, after which what is large is withheld */
+#define OTHERS_MIN_MS 200   /* least time for the others between two suspects */
+#define OTHERS_MAX_MS 5000
+#define SUSPECT_AGAIN_MS 1000 /* a suspect that has to wait for another one is claimed again so much later */
 
-/* Whether it was claimed before: a retry looks the same as one whose process died. */
-static bool is_suspect(const struct pgmqd_msg *m)
+/* ---- the suspects ---- */
+
+/* Where a number stands among the suspects; n when it is none of them. */
+static size_t suspect_at(const struct quarantine *q, int64_t id)
 {
-	return m->attempt > 1;
+	size_t i = 0;
+
+	while (i < q->n && q->suspects[i] != id)
+		i++;
+	return i;
 }
 
-/* The first suspect of a list. */
-static struct pgmqd_msg *find_suspect(const struct flow *f, enum msg_state s)
+/* Whether a message that waits was in hand at the crash. */
+static bool is_suspect(const struct quarantine *q, const struct pgmqd_msg *m)
 {
-	struct pgmqd_msg *m;
-
-	TAILQ_FOREACH(m, &f->list[s], link)
-	if (is_suspect(m))
-		return m;
-	return NULL;
+	return (q->n && suspect_at(q, m->id) < q->n) || (q->all && m->attempt > 1);
 }
 
-/* The process before this one died: be careful until its leases have ended. */
-void caution_begin(struct flow *f)
+/* The first suspect that waits, behind `after` if that is not NULL. */
+static struct pgmqd_msg *find_suspect(const struct quarantine *q, struct pgmqd_msg *after)
 {
-	f->cautious = true;
-	f->cautious_until = clock_boottime_ms() + f->lease_ms;
+	struct pgmqd_msg *m = after ? TAILQ_NEXT(after, link) : TAILQ_FIRST(&q->worker->messages->list[MSG_WAITING]);
+
+	while (m && !is_suspect(q, m))
+		m = TAILQ_NEXT(m, link);
+	return m;
+}
+
+/* A suspect is delivered: from here on it stands among the messages in hand again. */
+static void suspect_begins(struct quarantine *q, const struct pgmqd_msg *m)
+{
+	size_t at = suspect_at(q, m->id);
+
+	if (at < q->n) {
+		q->suspects[at] = q->suspects[--q->n];
+		hand_forget(&q->worker->slot->hand, m->id, m->hand);
+	}
+	q->began_ms = clock_boottime_ms();
+}
+
+/* Whether the suspect that was delivered last is still in the plugin's hands; when it has ended, the others have a turn
+ * as long as it took. */
+static bool suspect_runs(struct quarantine *q)
+{
+	int64_t took;
+
+	if (!q->began_ms)
+		return false;
+	if (q->worker->messages->count[MSG_RUNNING])
+		return true;
+	took = clock_boottime_ms() - q->began_ms;
+	q->began_ms = 0;
+	took = took < OTHERS_MIN_MS ? OTHERS_MIN_MS : took > OTHERS_MAX_MS ? OTHERS_MAX_MS : took;
+	q->others_ms = clock_boottime_ms() + took;
+	return false;
+}
+
+/* ---- claims ---- */
+
+/* From now on, and until the leases that began before have ended, messages are claimed one by one. */
+static void careful_begin(struct quarantine *q)
+{
+	q->careful = true;
+	q->until_ms = clock_boottime_ms() + q->lease_ms;
 }
 
 /* Whether a claim was lost a short time ago. */
-static bool lost_lately(const struct flow *f)
+static bool lost_lately(const struct quarantine *q)
 {
-	return f->claim_lost_ms && clock_boottime_ms() - f->claim_lost_ms < LOST_AGAIN_LEASES * f->lease_ms;
+	return q->claim_lost_ms && clock_boottime_ms() - q->claim_lost_ms < LOST_AGAIN_LEASES * q->lease_ms;
 }
 
-/* A claim was never answered. Once is the network's affair. Answers to others in between prove nothing: they pass the
- * lost one's message over until the server has noticed that its connection is gone. */
-void caution_claim_lost(struct flow *f)
+/* One lost claim may be a network fault. A later successful claim does not clear the suspicion: it skips the locked
+ * message until the server drops the dead session. */
+void quarantine_claim_lost(struct quarantine *q, unsigned asked)
 {
-	if (lost_lately(f)) {
-		f->lost_alone += f->asked == 1;
-		caution_begin(f);
+	if (lost_lately(q)) {
+		q->lost_alone += asked == 1;
+		if (!q->careful)
+			log_warn("two claims were never answered: messages are claimed one by one for %lld s",
+				(long long)q->lease_ms / 1000);
+		careful_begin(q);
 	} else {
-		f->lost_alone = 0;
+		q->lost_alone = 0;
 	}
-	f->claim_lost_ms = clock_boottime_ms();
+	q->claim_lost_ms = clock_boottime_ms();
 }
 
-/* Whether the next claim is to withhold what is large. */
-bool caution_small(const struct flow *f)
+bool quarantine_withholds(const struct quarantine *q)
 {
-	return f->lost_alone >= LOST_ALONE && lost_lately(f);
+	return q->lost_alone >= LOST_ALONE && lost_lately(q);
 }
 
-/* A large message came without its text, and loses an attempt: that takes as many lost claims anew. */
-void caution_large(struct flow *f)
+/* The message loses an attempt: that takes as many lost claims anew. */
+void quarantine_withheld(struct quarantine *q)
 {
-	f->lost_alone = 0;
+	q->lost_alone = 0;
 }
 
-/* How many messages to ask for, given how many it would be else. */
-unsigned caution_ask(const struct flow *f, unsigned n)
+unsigned quarantine_ask(const struct quarantine *q, unsigned n)
 {
-	return f->cautious && n > 1 ? 1 : n;
+	return q->careful && n > 1 ? 1 : n;
 }
 
-/* How many messages may be in hand, claimed ones included, given how many it would be else. */
-unsigned caution_room(const struct flow *f, unsigned room)
+unsigned quarantine_room(const struct quarantine *q, unsigned room)
 {
-	if (!f->cautious)
-		return room;
-	if (find_suspect(f, MSG_WAITING) || find_suspect(f, MSG_RUNNING))
+	bool others = clock_boottime_ms() < q->others_ms;
+
+	if (q->began_ms && q->worker->messages->count[MSG_RUNNING])
 		return 0;
-	return f->one_by_one ? 1 : room;
+	return find_suspect(q, NULL) && !others ? 0 : room;
 }
 
-/* Whether the claim that has just come in shows that no suspect is behind it: claims go by the time at which messages
- * fall due, so a fresh one that is younger than the leases in question comes after all of them. */
-static bool no_suspect_left(const struct flow *f, unsigned rows, unsigned asked)
+/* Ends the care when its time is over. Suspects that another dispatcher has taken never come: they are forgotten a
+ * lease later. */
+void quarantine_claimed(struct quarantine *q)
 {
-	const struct pgmqd_msg *m = TAILQ_LAST(&f->list[MSG_WAITING], msg_list);
-	int64_t since = clock_boottime_ms() - f->cautious_until;
+	int64_t now = clock_boottime_ms();
 
-	if (since <= 0 || f->one_by_one || find_suspect(f, MSG_RUNNING))
-		return false;
-	return rows < asked || (m && m->read_ct == 1 && m->enqueued_us > clock_realtime_us() - since * 1000);
-}
-
-/* The claim that has just come in, of `rows` of the `asked` messages: suspects come one by one from here, or it is
- * over. */
-void caution_looked(struct flow *f, unsigned rows, unsigned asked)
-{
-	if (!f->cautious)
+	if (!q->careful || now < q->until_ms || find_suspect(q, NULL))
 		return;
-	f->one_by_one = find_suspect(f, MSG_WAITING) != NULL;
-	if (no_suspect_left(f, rows, asked)) {
-		f->cautious = false;
+	if ((q->n || q->all) && now < q->until_ms + 2 * q->lease_ms)
+		return;
+	if (q->n)
+		log_info("%zu of the messages that were in hand at the crash did not come back here", q->n);
+	else
 		log_info("nothing is left of what was in hand at the crash before");
-	}
+	for (size_t i = 0; i < q->n; i++)
+		hand_forget(&q->worker->slot->hand, q->suspects[i], HAND_MAX);
+	q->n = 0;
+	q->careful = q->all = false;
 }
 
-/* The waiting message that may be delivered now; NULL when none may. */
-struct pgmqd_msg *caution_next(struct flow *f)
-{
-	struct pgmqd_msg *m, *next, *first = TAILQ_FIRST(&f->list[MSG_WAITING]);
+/* ---- deliveries ---- */
 
-	if (!f->cautious || !first)
-		return first;
-	if (find_suspect(f, MSG_RUNNING))
+/* Whether anything but this message is in hand, or settled and not stored: it would be handled again if this one takes
+ * the process down. What the database refuses again and again does not count. */
+static bool others_in_hand(const struct quarantine *q, const struct pgmqd_msg *alone)
+{
+	const struct messages *all = q->worker->messages;
+	const struct pgmqd_msg *m;
+
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		TAILQ_FOREACH(m, &all->list[s], link)
+	if (m != alone && !m->refused)
+		return true;
+	return false;
+}
+
+/* Gives the suspects behind the first one back; they are claimed again when it is through. */
+static void quarantine_release(struct quarantine *q, struct pgmqd_msg *first)
+{
+	struct pgmqd_msg *m;
+
+	while ((m = find_suspect(q, first)) != NULL)
+		settle_end(q->settle, m, OUT_RELEASE, NULL, SUSPECT_AGAIN_MS,
+			xstrdup("another message runs alone after a crash"));
+}
+
+struct pgmqd_msg *quarantine_next(struct quarantine *q, bool claiming)
+{
+	struct pgmqd_msg *m = TAILQ_FIRST(&q->worker->messages->list[MSG_WAITING]), *suspect;
+
+	if (suspect_runs(q))
 		return NULL;
-	TAILQ_FOREACH(m, &f->list[MSG_WAITING], link)
-	if (!is_suspect(m))
+	if (!m || (!q->n && !q->all) || (suspect = find_suspect(q, NULL)) == NULL)
 		return m;
-	for (m = TAILQ_NEXT(first, link); m; m = next) {
-		next = TAILQ_NEXT(m, link);
-		flow_end(m, OUT_RELEASE, NULL, 0, xstrdup("another message runs alone after a crash"));
-	}
-	/* what is settled but not told would be handled again if this one takes the process down */
-	if (f->looking || f->count[MSG_RUNNING] || f->count[MSG_SETTLED] || f->count[MSG_SENT])
+	quarantine_release(q, suspect);
+	for (; m; m = TAILQ_NEXT(m, link))
+		if (m != suspect)
+			return m;
+	if (claiming || others_in_hand(q, suspect))
 		return NULL;
-	return first;
+	suspect_begins(q, suspect);
+	return suspect;
+}
+
+/* ---- life ---- */
+
+void quarantine_init(struct quarantine *q, struct pgmqd_worker *w, struct settle *settle, bool after_crash)
+{
+	*q = (struct quarantine){ .worker = w, .settle = settle, .lease_ms = w->qs->visibility_timeout };
+	if (!after_crash) {
+		hand_clear(&w->slot->hand);
+		return;
+	}
+	q->suspects = xcalloc(HAND_MAX, sizeof(*q->suspects));
+	q->n = hand_left(&w->slot->hand, q->suspects, &q->all);
+	careful_begin(q);
+	if (q->all)
+		log_warn("the process before this one died with many messages in hand: each message that was claimed "
+			 "before "
+			 "runs alone");
+	else if (q->n)
+		log_warn("the process before this one died with %zu messages in hand: each runs alone when its lease "
+			 "has ended",
+			q->n);
+}
+
+void quarantine_close(struct quarantine *q)
+{
+	hand_clear(&q->worker->slot->hand);
+	free(q->suspects);
 }

@@ -6,6 +6,7 @@
 #include "worker/queue_private.h"
 
 #include "base/xalloc.h"
+#include "pg/sqlstate.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -52,12 +53,7 @@ void queue_pg_free(struct queue *base)
 
 bool queue_is_stale(const char *sqlstate)
 {
-	static const char *const codes[] = { "42883", "42703", "42804", "42725", "42P01", "0A000", "26000", "3F000" };
-
-	for (size_t i = 0; i < sizeof(codes) / sizeof(*codes); i++)
-		if (strcmp(sqlstate, codes[i]) == 0)
-			return true;
-	return false;
+	return sqlstate_class(sqlstate) == SQLSTATE_STALE;
 }
 
 /* ---- the probe ---- */

@@ -48,8 +48,8 @@ typedef void (*queue_probe_cb)(void *arg, const char *error, const char *warning
 typedef void (*queue_claim_cb)(void *arg, const struct queue_claim *claim);
 typedef void (*queue_lock_cb)(void *arg, bool ok);
 typedef void (*queue_settled_cb)(void *arg, const struct queue_settled *s);
-/* `why` is NULL when the queue is not paused, and when the database could not tell (`error`). */
-typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error);
+/* `why` is NULL when the queue is not paused, and when the database could not say (`error`). */
+typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error, const char *sqlstate);
 
 /* The first member of every kind of queue. */
 struct queue {
@@ -72,6 +72,7 @@ struct queue_ops {
 	void (*extend)(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
 	void (*ask_pause)(struct queue *q, queue_pause_cb cb, void *arg);
 	void (*announce)(struct queue *q, const char *channel);
+	void (*reconnect)(struct queue *q, const char *reason);
 	void (*query)(struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb,
 		void *arg);
 };
@@ -171,6 +172,12 @@ static inline void queue_ask_pause(struct queue *q, queue_pause_cb cb, void *arg
 static inline void queue_announce(struct queue *q, const char *channel)
 {
 	q->ops->announce(q, channel);
+}
+
+/* Drops the session, which is of no use, and makes a new one. */
+static inline void queue_reconnect(struct queue *q, const char *reason)
+{
+	q->ops->reconnect(q, reason);
 }
 
 /* Runs a plugin's own statement; cb may be NULL. */

@@ -206,7 +206,8 @@ static void pause_answer(void *arg, const struct pgresult *r)
 {
 	struct pause_call *call = arg;
 
-	call->cb(call->arg, !r->error && !PQgetisnull(r->res, 0, 0) ? PQgetvalue(r->res, 0, 0) : NULL, r->error);
+	call->cb(call->arg, !r->error && !PQgetisnull(r->res, 0, 0) ? PQgetvalue(r->res, 0, 0) : NULL, r->error,
+		r->sqlstate);
 	free(call);
 }
 
@@ -499,6 +500,12 @@ static void run_announce(struct queue *base, const char *channel)
 	queue_notify(q->pg, channel, q->name, NULL, NULL);
 }
 
+/* Makes a new session. */
+static void run_reconnect(struct queue *base, const char *reason)
+{
+	pgconn_restart(queue_pg(base)->pg, reason);
+}
+
 /* A plugin's statement. */
 static void run_query(
 	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
@@ -520,5 +527,6 @@ const struct queue_ops queue_run_ops = {
 	.extend = run_extend,
 	.ask_pause = run_ask_pause,
 	.announce = run_announce,
+	.reconnect = run_reconnect,
 	.query = run_query,
 };

@@ -1,32 +1,88 @@
-/* settle.c: outcomes to the database: batched, fenced, and told again when the answer was lost.
+/* settle.c: outcomes and their way to the database: decided, batched, fenced, kept until they are stored.
  *
  * One round of statements at a time, one statement per kind of outcome: what is settled while a round is under way goes
  * with the next one, so a busy queue settles in batches and an idle one without delay.
+ *
+ * An outcome that is known is never lost, and its message is never run again because of an error of the database: an
+ * error that passes sends it again; an error of its content is narrowed down to the one message, which is then
+ * dead-lettered with the cause; and if that is refused, too, the outcome stays in memory, its lease is extended, and
+ * the log says so.
  */
 #include "config.h"
 
-#include "base/clock.h"
-#include "base/loop.h"
-#include "worker/flow.h"
+#include "worker/settle.h"
 
+#include "base/backoff.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
+#include "pg/sqlstate.h"
+#include "process/stats.h"
+#include "settings/settings.h"
+#include "worker/plugin.h"
+#include "worker/queue.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #define BATCH_MAX 1000
-#define SHARED_MAX 500 /* messages that share a plugin's own statement */
-#define AGAIN_MS 1000  /* after an error that passes */
+#define SHARED_MAX 500      /* messages that share a plugin's own statement */
+#define AGAIN_MS 1000       /* after an error that passes */
+#define AGAIN_MAX_MS 30000  /* after many of them in a row, and for what is kept in memory */
+#define TOLD_EVERY_MS 10000 /* the same refusal is logged so often */
 
 /* One statement under way. */
 struct batch {
-	struct flow *flow;
+	struct settle *settle;
 	enum msg_outcome outcome;
+	enum settle_lane lane;
 	bool again;
 	size_t n;
 	struct pgmqd_msg *msgs[];
 };
+
+/* ---- the decision ---- */
+
+void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms,
+	char *reason)
+{
+	const struct queue_settings *qs = s->worker->qs;
+
+	free(m->reason);
+	m->reason = reason;
+	m->class = class;
+	if (outcome == OUT_RETRY && m->attempt >= qs->max_attempts) {
+		outcome = OUT_FAIL;
+		m->class = class ? class : "attempts";
+	} else if (outcome == OUT_RETRY && delay_ms <= 0) {
+		delay_ms = backoff_delay(m->attempt, qs->backoff_min, qs->backoff_max, backoff_random());
+	}
+	if (outcome == OUT_FAIL && !m->class)
+		m->class = "permanent";
+	m->outcome = outcome;
+	m->delay_ms = delay_ms;
+	m->again = false;
+	m->batch_max = m->refused = 0;
+	m->send_at_ms = 0;
+	m->ended_us = clock_realtime_us();
+	m->settled_in = plugin_call_serial;
+	if (m->started_us)
+		stats_observe(s->worker->slot, HIST_RUN, m->ended_us - m->started_us);
+	message_end_resources(m);
+	message_move(m, MSG_SETTLED);
+	s->events->kick(s->arg);
+}
+
+void settle_cancel(
+	struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason)
+{
+	plugin_call_cancel(m);
+	settle_end(s, m, outcome, class, 0, xstrdup(reason));
+}
+
+/* ---- what became of it ---- */
 
 /* Which counter an outcome goes to. */
 static enum stats_counter counter_of(enum msg_outcome o)
@@ -71,7 +127,7 @@ static void settle_log(const struct pgmqd_msg *m)
 
 	if (log_threshold < level)
 		return;
-	former = host_enter_msg(m);
+	former = plugin_call_enter_msg(m);
 	fields[n++] = LOG_STR("outcome", outcome_name(m->outcome));
 	fields[n++] = LOG_INT("attempt", m->attempt);
 	if (m->started_us) {
@@ -85,177 +141,333 @@ static void settle_log(const struct pgmqd_msg *m)
 		fields[n++] = LOG_INT("delay_ms", m->delay_ms);
 	fields[n] = LOG_END;
 	log_write(level, fields, "settled");
-	host_leave(former);
+	plugin_call_leave(former);
 }
 
 /* The database has it: one message is through. */
-static void settle_done(struct pgmqd_msg *m)
+static void settle_done(struct settle *s, struct pgmqd_msg *m)
 {
+	struct stats_slot *slot = s->worker->slot;
+
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
-		wakeup_due_by(m->flow, m->delay_ms + 1);
-	stats_add(m->flow->slot, counter_of(m->outcome), 1);
-	stats_observe(m->flow->slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
+		s->events->due(s->arg, m->delay_ms + 1);
+	stats_add(slot, counter_of(m->outcome), 1);
+	stats_observe(slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
 	settle_log(m);
-	flow_forget(m);
+	message_forget(m);
 }
 
-/* Somebody else holds the message now, or has settled it: nothing of ours was accepted. */
-static void settle_lost(struct pgmqd_msg *m)
+/* Another worker holds the message now, or has settled it: nothing of ours was accepted. */
+static void settle_lost(struct settle *s, struct pgmqd_msg *m)
 {
-	struct log_context former = host_enter_msg(m);
+	struct log_context former = plugin_call_enter_msg(m);
 
-	stats_add(m->flow->slot, STAT_LEASE_LOST, 1);
-	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to somebody else",
+	stats_add(s->worker->slot, STAT_LEASE_LOST, 1);
+	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to another worker",
 		outcome_name(m->outcome), m->attempt);
-	host_leave(former);
-	flow_forget(m);
+	plugin_call_leave(former);
+	message_forget(m);
 }
 
-/* A single message whose outcome the database refuses for a reason of its own. */
-static void settle_refused(struct pgmqd_msg *m, const struct queue_settled *s)
+/* ---- errors ---- */
+
+/* Lets a message wait before its outcome is sent again: longer after each refusal in a row. */
+static void settle_wait(struct settle *s, struct pgmqd_msg *m)
 {
-	struct flow *f = m->flow;
-	struct log_context former = host_enter_msg(m);
+	int64_t ms = AGAIN_MS;
 
-	if (m->outcome == OUT_DONE_WITH || m->outcome == OUT_REPLACE) { /* the plugin's own text is at fault */
-		char *reason = xasprintf("the database refused the plugin's statement: %s (%s)", s->error, s->sqlstate);
-
-		log_error("%s", reason);
-		flow_end(m, OUT_RETRY, NULL, 0, reason);
-	} else {
-		stats_error(f->slot, s->error);
-		log_error("cannot settle as \"%s\": %s (%s); trying again", outcome_name(m->outcome), s->error,
-			s->sqlstate);
-		flow_move(m, MSG_SETTLED);
-		loop_timer(f->again, AGAIN_MS);
-	}
-	host_leave(former);
+	for (unsigned i = 0; i < m->refused && ms < AGAIN_MAX_MS; i++)
+		ms *= 2;
+	if (m->refused < 16)
+		m->refused++;
+	if (m->stuck || ms > AGAIN_MAX_MS)
+		ms = AGAIN_MAX_MS;
+	m->send_at_ms = clock_boottime_ms() + ms;
+	if (!evtimer_pending(s->again, NULL))
+		loop_timer(s->again, AGAIN_MS);
 }
 
-/* Puts a batch back to be sent later. */
-static void settle_back(struct batch *b, bool again, bool alone)
+/* Puts a batch back to be sent later: in parts of `batch_max` messages at most (0: any number), after a pause if
+ * `wait`. */
+static void settle_back(struct batch *b, bool again, size_t batch_max, bool wait)
 {
 	for (size_t i = 0; i < b->n; i++) {
-		b->msgs[i]->again = b->msgs[i]->again || again;
-		b->msgs[i]->alone = alone;
-		flow_move(b->msgs[i], MSG_SETTLED);
+		struct pgmqd_msg *m = b->msgs[i];
+
+		m->again = m->again || again;
+		if (batch_max)
+			m->batch_max = (unsigned)batch_max;
+		message_move(m, MSG_SETTLED);
+		if (wait)
+			settle_wait(b->settle, m);
 	}
 }
 
+/* Logs a refusal, but not each time when it comes again and again. */
+static void settle_refused(struct settle *s, const struct batch *b, const struct queue_settled *a, const char *follows)
+{
+	int64_t now = clock_boottime_ms();
+
+	stats_error(s->worker->slot, a->error);
+	if (s->told_ms && now - s->told_ms < TOLD_EVERY_MS)
+		return;
+	s->told_ms = now;
+	log_error("cannot settle %zu messages as \"%s\": %s (%s); %s", b->n, outcome_name(b->outcome), a->error,
+		a->sqlstate, follows);
+}
+
+/* The plugin's own text is at fault: its attempt is over. */
+static void settle_blame_plugin(struct settle *s, struct pgmqd_msg *m, const struct queue_settled *a)
+{
+	struct log_context former = plugin_call_enter_msg(m);
+	char *reason = xasprintf("the database refused the plugin's statement: %s (%s)", a->error, a->sqlstate);
+
+	log_error("%s", reason);
+	settle_end(s, m, OUT_RETRY, NULL, 0, reason);
+	plugin_call_leave(former);
+}
+
+/* The outcome of this one message cannot be stored because of its content: it is dead-lettered with the cause; and if
+ * that cannot be stored either, it stays in memory, where its lease is extended. It is never run again. */
+static void settle_isolate(struct settle *s, struct pgmqd_msg *m, const struct queue_settled *a)
+{
+	struct log_context former = plugin_call_enter_msg(m);
+
+	if (!m->stuck && m->outcome != OUT_FAIL && queue_has_dlq(s->worker->queue)) {
+		char *reason = xasprintf("the outcome \"%s\" could not be stored: %s (%s)", outcome_name(m->outcome),
+			a->error, a->sqlstate);
+
+		log_error("%s; it becomes a dead letter", reason);
+		settle_end(s, m, OUT_FAIL, "unstored", 0, reason);
+	} else {
+		if (!m->stuck)
+			log_error("cannot settle as \"%s\": %s (%s); the outcome is kept in memory and the message is "
+				  "not run again "
+				  "while this process lives",
+				outcome_name(m->outcome), a->error, a->sqlstate);
+		m->stuck = true;
+		stats_error(s->worker->slot, a->error);
+		message_move(m, MSG_SETTLED);
+		settle_wait(s, m);
+	}
+	plugin_call_leave(former);
+}
+
+/* What an error of this batch means. */
+static enum sqlstate_class settle_class(const struct batch *b, const struct queue_settled *a)
+{
+	enum sqlstate_class c = b->lane == SETTLE_PLUGINS ? sqlstate_class_plugin(a->sqlstate)
+	                                                  : sqlstate_class(a->sqlstate);
+
+	return b->outcome == OUT_REPLACE && sqlstate_blames_row(c) ? SQLSTATE_PLUGIN : c;
+}
+
+/* The database has refused a batch. */
+static void settle_failed(struct settle *s, struct batch *b, const struct queue_settled *a)
+{
+	enum sqlstate_class class = settle_class(b, a);
+
+	if (class == SQLSTATE_CONNECTION) {
+		settle_back(b, true, 0, false); /* it may have been done or not */
+	} else if (class == SQLSTATE_READ_ONLY) {
+		settle_refused(s, b, a, "connecting anew");
+		settle_back(b, false, 0, false);
+		s->events->read_only(s->arg);
+	} else if (class == SQLSTATE_STALE) {
+		if (s->worker->up)
+			settle_refused(s, b, a, "looking at the queue's tables again");
+		settle_back(b, false, 0, false);
+		s->events->stale(s->arg);
+	} else if (class == SQLSTATE_LOCK && b->n > 1) {
+		settle_back(b, false, (b->n + 1) / 2, false); /* what is locked is not to hold up the others */
+	} else if (sqlstate_passes(class)) {
+		settle_refused(s, b, a, "trying again");
+		settle_back(b, false, 0, true);
+	} else if (b->n > 1) {
+		settle_back(b, false, (b->n + 1) / 2, false); /* one of them spoils it for the others */
+	} else if (class == SQLSTATE_PLUGIN) {
+		settle_blame_plugin(s, b->msgs[0], a);
+	} else {
+		settle_isolate(s, b->msgs[0], a);
+	}
+}
+
+/* ---- answers ---- */
+
 /* What became of one message of a batch. */
-static void settle_fate(struct pgmqd_msg *m, enum queue_fate fate)
+static void settle_fate(struct settle *s, struct pgmqd_msg *m, enum queue_fate fate)
 {
 	if (fate == QUEUE_SETTLED) {
-		settle_done(m);
+		settle_done(s, m);
 	} else if (fate == QUEUE_LOCKED) {
-		flow_move(m, MSG_SETTLED);
-		loop_timer(m->flow->again, AGAIN_MS);
+		message_move(m, MSG_SETTLED);
+		settle_wait(s, m);
 	} else if (m->outcome == OUT_DONE_WITH) {
-		m->again = false; /* the first try did not commit: as if for the first time */
-		flow_move(m, MSG_SETTLED);
+		m->again = false; /* the first try did not commit: it is sent as if for the first time */
+		message_move(m, MSG_SETTLED);
 	} else {
-		settle_lost(m);
+		settle_lost(s, m);
 	}
+}
+
+/* The plugin's statement and the archive were committed together, or a lease of the batch was lost. */
+static void settle_done_with(struct settle *s, struct batch *b, const struct queue_settled *a)
+{
+	if (a->lost && b->n > 1) {
+		settle_back(b, false, (b->n + 1) / 2, false); /* the parts tell whose it was */
+		return;
+	}
+	for (size_t i = 0; i < b->n; i++)
+		(a->lost ? settle_lost : settle_done)(s, b->msgs[i]);
 }
 
 /* The answer for one batch. */
-static void settle_answered(void *arg, const struct queue_settled *s)
+static void settle_answered(void *arg, const struct queue_settled *a)
 {
 	struct batch *b = arg;
-	struct flow *f = b->flow;
+	struct settle *s = b->settle;
 
-	f->settling--;
-	if (s->error && !*s->sqlstate) {
-		settle_back(b, true, false); /* the connection is gone: it may have been done or not */
-	} else if (s->error && queue_is_stale(s->sqlstate) && b->outcome != OUT_DONE_WITH) {
-		if (f->ready) {
-			stats_error(f->slot, s->error);
-			log_error("cannot settle as \"%s\": %s (%s); looking at the queue's tables again",
-				outcome_name(b->outcome), s->error, s->sqlstate);
-		}
-		settle_back(b, false, false);
-		flow_stale(f);
-	} else if (s->error && b->n > 1) {
-		settle_back(b, false, true); /* one of them spoils it for the others: one by one */
-	} else if (s->error) {
-		settle_refused(b->msgs[0], s);
+	s->under_way[b->lane]--;
+	if (a->error) {
+		settle_failed(s, b, a);
 	} else if (b->outcome == OUT_DONE_WITH && !b->again) {
-		if (s->lost && b->n > 1)
-			settle_back(b, false, true); /* one by one will tell whose it was */
-		else
-			for (size_t i = 0; i < b->n; i++)
-				(s->lost ? settle_lost : settle_done)(b->msgs[i]);
+		settle_done_with(s, b, a);
 	} else {
 		for (size_t i = 0; i < b->n; i++)
-			settle_fate(b->msgs[i], s->fate[i]);
+			settle_fate(s, b->msgs[i], a->fate[i]);
 	}
 	free(b);
-	flow_tick(f);
+	s->events->kick(s->arg);
 }
 
-/* Without a dead-letter queue a failed message is kept and tried again, seldom. */
-static void settle_without_dlq(struct flow *f)
+/* ---- sending ---- */
+
+/* Without a dead-letter queue a failed message is kept and tried again, seldom; but not one that has had its effect. */
+static void settle_without_dlq(struct settle *s)
 {
 	struct pgmqd_msg *m;
 
-	TAILQ_FOREACH(m, &f->list[MSG_SETTLED], link)
-	if (m->outcome == OUT_FAIL && !queue_has_dlq(f->queue)) {
-		struct log_context former = host_enter_msg(m);
+	TAILQ_FOREACH(m, &s->worker->messages->list[MSG_SETTLED], link)
+	{
+		if (m->outcome == OUT_FAIL && !m->stuck) {
+			struct log_context former = plugin_call_enter_msg(m);
+			int64_t delay = (int64_t)s->worker->qs->backoff_max;
 
-		log_error("failed for good, but the queue has no dead-letter queue: kept, seen again in %lld s (%s)",
-			(long long)f->qs->backoff_max / 1000, m->reason ? m->reason : "no reason");
-		host_leave(former);
-		m->outcome = OUT_RETRY;
-		m->delay_ms = f->qs->backoff_max;
+			log_error("failed for good, but the queue has no dead-letter queue: kept, seen again in %lld s "
+				  "(%s)",
+				(long long)delay / 1000, m->reason ? m->reason : "no reason");
+			plugin_call_leave(former);
+			m->outcome = OUT_RETRY;
+			m->delay_ms = delay;
+		}
 	}
 }
 
-/* Sends one statement for as many settled messages as can share it; false when there are none. */
-static bool settle_batch(struct flow *f, enum msg_outcome outcome, bool again)
+/* Whether a message can go with a batch: the same kind, and for a plugin's statement the same text. */
+static bool batch_takes(const struct batch *b, const struct pgmqd_msg *m)
 {
-	bool by_text = outcome == OUT_DONE_WITH && !again;
+	const struct pgmqd_msg *first = b->msgs[0];
+
+	if (m->batch_max && b->n >= m->batch_max)
+		return false;
+	if (first->batch_max && b->n >= first->batch_max)
+		return false;
+	if (b->outcome == OUT_REPLACE)
+		return false;
+	if (b->outcome != OUT_DONE_WITH || b->again)
+		return b->n < BATCH_MAX;
+	return b->n < SHARED_MAX && first->shared && m->shared && m->nparams == first->nparams &&
+	       strcmp(m->sql, first->sql) == 0;
+}
+
+/* Gathers settled messages that can share a statement; NULL when there are none. */
+static struct batch *batch_gather(struct settle *s, enum msg_outcome outcome, bool again)
+{
+	int64_t now = clock_boottime_ms();
 	struct batch *b = NULL;
 	struct pgmqd_msg *m, *next;
 
-	for (m = TAILQ_FIRST(&f->list[MSG_SETTLED]); m; m = next) {
+	for (m = TAILQ_FIRST(&s->worker->messages->list[MSG_SETTLED]); m; m = next) {
 		next = TAILQ_NEXT(m, link);
-		if (m->outcome != outcome || m->again != again || (m->alone && b))
-			continue;
-		if (b && by_text &&
-			(!m->shared || m->nparams != b->msgs[0]->nparams || strcmp(m->sql, b->msgs[0]->sql) != 0))
+		if (m->outcome != outcome || m->again != again || m->send_at_ms > now || (b && !batch_takes(b, m)))
 			continue;
 		if (!b) {
 			b = xcalloc(1, sizeof(*b) + BATCH_MAX * sizeof(b->msgs[0]));
-			b->flow = f;
+			b->settle = s;
 			b->outcome = outcome;
+			b->lane = outcome == OUT_DONE_WITH && !again ? SETTLE_PLUGINS : SETTLE_OURS;
 			b->again = again;
 		}
 		b->msgs[b->n++] = m;
-		flow_move(m, MSG_SENT);
-		if (b->n == (by_text ? SHARED_MAX : BATCH_MAX) || m->alone || outcome == OUT_REPLACE ||
-			(by_text && !m->shared))
-			break;
+		message_move(m, MSG_SENT);
 	}
+	return b;
+}
+
+/* Sends one statement for as many settled messages as can share it; false when there are none. */
+static bool settle_batch(struct settle *s, enum msg_outcome outcome, bool again)
+{
+	struct batch *b = batch_gather(s, outcome, again);
+	struct pgmqd_worker *w = s->worker;
+
 	if (!b)
 		return false;
-	f->settling++;
-	queue_settle(f->queue, outcome, b->msgs, b->n, again, settle_answered, b);
-	wakeup_next(f);
+	s->under_way[b->lane]++;
+	queue_settle(w->queue, outcome, b->msgs, b->n, again, settle_answered, b);
+	s->events->sent(s->arg);
 	if (outcome == OUT_RELEASE &&
-		f->draining) /* other dispatchers of this queue need not wait for their next poll */
-		queue_announce(f->queue, f->settings->channel);
+		s->draining) /* other dispatchers of this queue need not wait for their next poll */
+		queue_announce(w->queue, w->settings->channel);
 	return true;
 }
 
-void settle_send(struct flow *f)
+/* Sends the batches of one kind, as long as the lane is open. */
+static void settle_kind(struct settle *s, enum msg_outcome outcome, bool again)
 {
-	if (!f->ready || f->settling || !f->count[MSG_SETTLED] || evtimer_pending(f->again, NULL))
+	for (unsigned rounds = 0; rounds < BATCH_MAX && s->worker->up && settle_batch(s, outcome, again); rounds++)
+		;
+}
+
+void settle_send(struct settle *s)
+{
+	bool busy[SETTLE_NLANES] = { s->under_way[SETTLE_OURS] > 0, s->under_way[SETTLE_PLUGINS] > 0 };
+
+	if (!s->worker->up || !s->worker->messages->count[MSG_SETTLED])
 		return;
-	settle_without_dlq(f);
+	if (!queue_has_dlq(s->worker->queue))
+		settle_without_dlq(s);
 	for (int o = OUT_DONE; o < OUT_NOUTCOMES; o++)
 		for (int again = 0; again < 2; again++)
-			for (unsigned rounds = 0; rounds < BATCH_MAX && settle_batch(f, (enum msg_outcome)o, again);
-				rounds++)
-				if (!f->ready)
-					return;
+			if (!busy[o == OUT_DONE_WITH && !again ? SETTLE_PLUGINS : SETTLE_OURS])
+				settle_kind(s, (enum msg_outcome)o, again);
+}
+
+/* Outcomes that had to wait are due; the timer goes on as long as there are any. */
+static void settle_due(evutil_socket_t fd, short what, void *arg)
+{
+	struct settle *s = arg;
+	struct pgmqd_msg *m;
+
+	(void)fd, (void)what;
+	TAILQ_FOREACH(m, &s->worker->messages->list[MSG_SETTLED], link)
+	if (m->send_at_ms > clock_boottime_ms()) {
+		loop_timer(s->again, AGAIN_MS);
+		break;
+	}
+	s->events->kick(s->arg);
+}
+
+/* ---- life ---- */
+
+void settle_init(struct settle *s, struct pgmqd_worker *w, const struct settle_events *events, void *arg)
+{
+	*s = (struct settle){ .worker = w, .events = events, .arg = arg };
+	s->again = evtimer_new(w->base, settle_due, s);
+	if (!s->again)
+		abort();
+}
+
+void settle_close(struct settle *s)
+{
+	event_free(s->again);
 }

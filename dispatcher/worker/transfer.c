@@ -21,17 +21,17 @@ _Static_assert(LIBCURL_VERSION_NUM >= 0x075500, "libcurl 7.85 or newer");
 struct transfer {
 	TAILQ_ENTRY(transfer) link;
 	CURL *easy;
-	http_done_cb cb; /* NULL once it was called */
+	transfer_done_cb cb; /* NULL once it was called */
 	void *arg;
 };
 
 /* A socket that libcurl watches. */
 struct sock {
-	struct http *http;
+	struct transfers *http;
 	struct event *ev;
 };
 
-struct http {
+struct transfers {
 	struct event_base *base;
 	CURLM *multi;
 	struct event *timer;
@@ -39,7 +39,7 @@ struct http {
 };
 
 /* Runs the callbacks of all transfers that are through. */
-static void http_finish(struct http *h)
+static void transfer_finish(struct transfers *h)
 {
 	CURLMsg *msg;
 	int left;
@@ -47,7 +47,7 @@ static void http_finish(struct http *h)
 	while ((msg = curl_multi_info_read(h->multi, &left)) != NULL) {
 		struct transfer *t = NULL;
 		CURLcode code = msg->data.result;
-		http_done_cb cb;
+		transfer_done_cb cb;
 
 		if (msg->msg != CURLMSG_DONE)
 			continue;
@@ -61,35 +61,36 @@ static void http_finish(struct http *h)
 }
 
 /* Tells libcurl what happened on a socket, or that its time is up. */
-static void http_action(struct http *h, curl_socket_t s, int what)
+static void transfer_action(struct transfers *h, curl_socket_t s, int what)
 {
 	int running;
 	CURLMcode rc = curl_multi_socket_action(h->multi, s, what, &running);
 
 	if (rc != CURLM_OK)
 		log_error("libcurl: %s", curl_multi_strerror(rc));
-	http_finish(h);
+	transfer_finish(h);
 }
 
 /* A socket is ready. */
-static void http_ready(evutil_socket_t fd, short what, void *arg)
+static void transfer_ready(evutil_socket_t fd, short what, void *arg)
 {
 	struct sock *s = arg;
 
-	http_action(s->http, fd, ((what & EV_READ) ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
+	transfer_action(
+		s->http, fd, ((what & EV_READ) ? CURL_CSELECT_IN : 0) | ((what & EV_WRITE) ? CURL_CSELECT_OUT : 0));
 }
 
 /* libcurl's timeout is up. */
-static void http_timeout(evutil_socket_t fd, short what, void *arg)
+static void transfer_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
-	http_action(arg, CURL_SOCKET_TIMEOUT, 0);
+	transfer_action(arg, CURL_SOCKET_TIMEOUT, 0);
 }
 
 /* libcurl wants a socket watched, differently or no longer. */
-static int http_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *mine)
+static int transfer_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *mine)
 {
-	struct http *h = user;
+	struct transfers *h = user;
 	struct sock *s = mine;
 	short events = (short)(EV_PERSIST | ((what & CURL_POLL_IN) ? EV_READ : 0) |
 			       ((what & CURL_POLL_OUT) ? EV_WRITE : 0));
@@ -110,16 +111,16 @@ static int http_socket(CURL *easy, curl_socket_t fd, int what, void *user, void 
 	} else {
 		event_free(s->ev);
 	}
-	s->ev = event_new(h->base, fd, events, http_ready, s);
+	s->ev = event_new(h->base, fd, events, transfer_ready, s);
 	if (!s->ev || event_add(s->ev, NULL) != 0)
 		return -1;
 	return 0;
 }
 
 /* libcurl wants to be called in `ms`. */
-static int http_timer(CURLM *multi, long ms, void *user)
+static int transfer_timer(CURLM *multi, long ms, void *user)
 {
-	struct http *h = user;
+	struct transfers *h = user;
 	struct timeval tv = { .tv_sec = ms / 1000, .tv_usec = (ms % 1000) * 1000 };
 
 	(void)multi;
@@ -140,25 +141,25 @@ static void multi_set(CURLMcode rc, const char *option)
 }
 #define MULTI_SET(m, opt, value) multi_set(curl_multi_setopt(m, opt, value), #opt)
 
-struct http *http_new(struct event_base *base)
+struct transfers *transfer_new(struct event_base *base)
 {
-	struct http *h = xcalloc(1, sizeof(*h));
+	struct transfers *h = xcalloc(1, sizeof(*h));
 
 	h->base = base;
 	TAILQ_INIT(&h->transfers);
 	h->multi = curl_multi_init();
-	h->timer = evtimer_new(base, http_timeout, h);
+	h->timer = evtimer_new(base, transfer_timeout, h);
 	if (!h->multi || !h->timer)
 		abort();
-	MULTI_SET(h->multi, CURLMOPT_SOCKETFUNCTION, http_socket);
+	MULTI_SET(h->multi, CURLMOPT_SOCKETFUNCTION, transfer_socket);
 	MULTI_SET(h->multi, CURLMOPT_SOCKETDATA, h);
-	MULTI_SET(h->multi, CURLMOPT_TIMERFUNCTION, http_timer);
+	MULTI_SET(h->multi, CURLMOPT_TIMERFUNCTION, transfer_timer);
 	MULTI_SET(h->multi, CURLMOPT_TIMERDATA, h);
 	MULTI_SET(h->multi, CURLMOPT_MAXCONNECTS, (long)IDLE_MAX);
 	return h;
 }
 
-int http_add(struct http *h, CURL *easy, http_done_cb cb, void *arg)
+int transfer_add(struct transfers *h, CURL *easy, transfer_done_cb cb, void *arg)
 {
 	struct transfer *t = xcalloc(1, sizeof(*t));
 
@@ -175,7 +176,7 @@ int http_add(struct http *h, CURL *easy, http_done_cb cb, void *arg)
 	return 0;
 }
 
-void *http_remove(struct http *h, CURL *easy)
+void *transfer_remove(struct transfers *h, CURL *easy)
 {
 	struct transfer *t = NULL;
 	void *arg;
@@ -191,7 +192,7 @@ void *http_remove(struct http *h, CURL *easy)
 	return arg;
 }
 
-void http_free(struct http *h)
+void transfer_free(struct transfers *h)
 {
 	struct transfer *t;
 

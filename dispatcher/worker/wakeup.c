@@ -1,216 +1,282 @@
-/* wakeup.c: interrupts when idle, polling when busy: when a queue's worker looks, and when its producers may stay
- * silent.
+/* wakeup.c: interrupts when idle, polling when busy: when a queue's worker claims, and when its producers may stay
+ * silent. It alone owns whether a claim is wanted.
  *
  *   ASLEEP   producers notify; the worker waits for a notification, a due timer or the fallback poll
  *   WAKING   many messages in a short time: the lock "awake" is being asked for
- *   AWAKE    it is held: producers are silent, and the worker looks every 1, 2, 4 ... 8 ms while messages come, then up
- * to 20 ms CLOSING  "awake" is given up; until "in flight" was once had exclusively and a look after that has come
- * back, the worker goes on looking, so that whoever was silent because it saw us awake is seen by us; many messages
- * lead back to WAKING, since producers that follow each other closely may never leave "in flight" free
+ *   AWAKE    it is held: producers are silent, and the worker claims every 1, 2, 4 ... 8 ms while messages come, then
+ *            up to 20 ms
+ *   CLOSING  "awake" is given up. Until "in flight" was once had exclusively, and a claim after that has come back, the
+ *            worker goes on claiming: so it sees the messages of every producer that was silent because it saw the
+ * worker awake. Many messages lead back to WAKING, since producers that follow each other closely may never leave "in
+ * flight" free.
  *
- * The other half is pgmqd.wakeup() in sql/020_pgmqd.sql; tests/model/wakeup.pml is the proof of the pair.
+ * The other half is pgmqd.wakeup() in the SQL files; tests/model/wakeup.pml is the proof of the pair.
  */
 #include "config.h"
 
-#include "base/clock.h"
-#include "base/loop.h"
-#include "worker/flow.h"
+#include "worker/wakeup.h"
 
 #include "base/backoff.h"
+#include "base/clock.h"
+#include "base/loop.h"
+#include "process/stats.h"
+#include "settings/settings.h"
+#include "worker/queue.h"
 
-#include <string.h>
+#include <stdlib.h>
 
-#define BURST_MS 100 /* so many messages ... */
-#define BURST_MESSAGES                                                                                                 \
-	15 /* ... in this time make it worth while; with slow disks a notifying commit takes some ms, one after the    \
-	      other */
+/* So many messages in this time make it worth while to hold "awake": with slow disks a notifying commit takes some ms,
+ * one after the other. */
+#define BURST_MS 100
+#define BURST_MESSAGES 15
 #define CALM_MESSAGES 12 /* fewer than that in the same time, and it is not worth while any more */
 #define POLL_MAX_MS 20
 #define POLL_BUSY_MAX_MS 8 /* while messages come */
-#define POLL_BUSY_MIN_MS 4 /* while many come: what waits meanwhile makes the next look worth its cost */
-#define POLL_ROWS 50       /* so many in one look are many */
+#define POLL_BUSY_MIN_MS 4 /* while many come: what waits meanwhile makes the next claim worth its cost */
+#define POLL_ROWS 50       /* so many in one claim are many */
 #define MISSED_US 1000000  /* a notification that took longer was missed */
-#define EMPTY_LOOKS 4      /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
+#define EMPTY_CLAIMS 4     /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
+#define DUE_MAX_MS 86400000
 
-void wakeup_due_in(struct flow *f, int64_t ms)
+void wakeup_due_in(struct wakeup *u, int64_t ms)
 {
-	f->due_at_ms = clock_boottime_ms() + ms;
-	loop_timer(f->due, ms);
+	u->due_at_ms = clock_boottime_ms() + ms;
+	loop_timer(u->due, ms);
 }
 
-void wakeup_due_by(struct flow *f, int64_t ms)
+void wakeup_due_by(struct wakeup *u, int64_t ms)
 {
-	if (!evtimer_pending(f->due, NULL) || f->due_at_ms > clock_boottime_ms() + ms)
-		wakeup_due_in(f, ms);
-}
-
-/* While awake the next look comes soon enough for whatever falls due, and the walk to it is over all that was settled
- * lately. */
-bool wakeup_wants_due(const struct flow *f)
-{
-	return f->wake != WAKE_AWAKE || f->notify == NOTIFY_OFF;
+	if (!evtimer_pending(u->due, NULL) || u->due_at_ms > clock_boottime_ms() + ms)
+		wakeup_due_in(u, ms);
 }
 
 /* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
-void wakeup_poll_arm(struct flow *f)
+static void wakeup_poll_arm(struct wakeup *u)
 {
-	int64_t ms = f->qs->fallback_poll ? f->qs->fallback_poll : f->settings->fallback_poll;
+	const struct settings *set = u->worker->settings;
+	int64_t ms = u->worker->qs->fallback_poll ? u->worker->qs->fallback_poll : set->fallback_poll;
 
-	if (f->deaf || f->notify == NOTIFY_OFF)
-		ms = f->settings->poll_when_deaf < ms ? f->settings->poll_when_deaf : ms;
-	if (f->shared && f->settings->shared_poll < ms)
-		ms = f->settings->shared_poll;
-	loop_timer(f->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
+	if (u->deaf || u->worker->qs->notify == NOTIFY_OFF)
+		ms = set->poll_when_deaf < ms ? set->poll_when_deaf : ms;
+	if (u->shared && set->shared_poll < ms)
+		ms = set->shared_poll;
+	loop_timer(u->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
 }
 
-/* Outcomes are on their way: with groups, the messages that come after them may be claimed by a look behind. */
-void wakeup_next(struct flow *f)
+/* ---- whether a claim is wanted ---- */
+
+void wakeup_want(struct wakeup *u)
 {
-	if (f->qs->ordered != ORDERED_GROUP)
-		return;
-	f->look_again = f->look_again || f->looking;
-	f->look_wanted = f->look_wanted || !f->looking;
+	if (u->claiming)
+		u->wanted_again = true; /* the one under way may be ahead of it */
+	else
+		u->wanted = true;
 }
 
-/* Whether another worker has the queue, too (-1: as before). One that comes tells those that believed to be alone:
- * until they know, nobody but the fallback poll looks at what was enqueued silently for one that then died. */
-void wakeup_shared(struct flow *f, int shared)
+bool wakeup_wants(const struct wakeup *u)
 {
-	if (shared > 0 && !f->shared && f->notify != NOTIFY_OFF)
-		queue_announce(f->queue, f->settings->channel);
-	f->shared = shared > 0 || (shared < 0 && f->shared);
+	return u->wanted && !u->claiming;
 }
 
-/* There may be something to claim; the first reason for a look counts. */
-static void wakeup_look(struct flow *f, enum wake_cause cause)
+/* With groups, a message may be claimed as soon as the one before it is settled. */
+void wakeup_next(struct wakeup *u)
 {
-	struct wake *w = f->looking ? &f->woke_again : &f->woke;
+	if (u->worker->qs->ordered == ORDERED_GROUP)
+		wakeup_want(u);
+}
+
+/* There may be something to claim; the first reason for a claim counts. */
+static void wakeup_claim_for(struct wakeup *u, enum wake_cause cause)
+{
+	struct wake *w = u->claiming ? &u->woke_again : &u->woke;
 
 	if (!w->us)
 		*w = (struct wake){ .cause = cause, .us = clock_realtime_us() };
-	if (f->looking)
-		f->look_again = true;
-	else
-		f->look_wanted = true;
-	flow_look(f);
+	wakeup_want(u);
+	u->events->claim(u->arg);
 }
 
-void wakeup_observe(struct flow *f, const struct pgmqd_msg *m, bool missed)
-{
-	int64_t woke = f->woke.us;
+/* ---- round a claim ---- */
 
-	if (m->read_ct != 1 || f->woke.cause == WOKE_DUE) /* it was seen before, or has had a delay */
+/* While awake we claim every few ms, so the next due time is not needed, and finding it would scan recently settled
+ * rows. */
+struct wakeup_claim wakeup_claim(struct wakeup *u)
+{
+	struct wakeup_claim c = { .full = u->full,
+		.ask_share = u->full || u->state == WAKE_ASLEEP,
+		.ask_due = u->state != WAKE_AWAKE || u->worker->qs->notify == NOTIFY_OFF };
+
+	u->wanted = u->full = false;
+	u->claiming = true;
+	if (!u->woke.us)
+		u->woke.us = clock_realtime_us();
+	evtimer_del(u->due);
+	return c;
+}
+
+void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m)
+{
+	struct stats_slot *slot = u->worker->slot;
+	bool may_miss = !u->deaf && !u->shared &&
+	                u->worker->qs->notify != NOTIFY_OFF; /* a message found by a poll was missed */
+	int64_t woke = u->woke.us;
+
+	if (m->read_ct != 1 || u->woke.cause == WOKE_DUE) /* it was seen before, or has had a delay */
 		return;
-	stats_observe(f->slot, HIST_WAKE, woke - m->due_us);
-	stats_observe(f->slot, HIST_CLAIM, clock_realtime_us() - (woke > m->due_us ? woke : m->due_us));
-	if (missed && f->woke.cause == WOKE_POLL && woke - m->due_us > MISSED_US)
-		stats_add(f->slot, STAT_MISSED, 1);
+	stats_observe(slot, HIST_WAKE, woke - m->due_us);
+	stats_observe(slot, HIST_CLAIM, clock_realtime_us() - (woke > m->due_us ? woke : m->due_us));
+	if (may_miss && u->woke.cause == WOKE_POLL && woke - m->due_us > MISSED_US)
+		stats_add(slot, STAT_MISSED, 1);
 }
 
-void wakeup_due(evutil_socket_t fd, short what, void *arg)
+/* Whether another worker has the queue, too (-1: as before). When a second worker appears, it notifies the others: if
+ * it dies after a silent enqueue, only shared_poll finds that message, and they must know to poll so often. */
+static void wakeup_share(struct wakeup *u, int shared)
+{
+	if (shared > 0 && !u->shared && u->worker->qs->notify != NOTIFY_OFF)
+		queue_announce(u->worker->queue, u->worker->settings->channel);
+	u->shared = shared > 0 || (shared < 0 && u->shared);
+}
+
+void wakeup_claimed(struct wakeup *u, bool more, int64_t due_ms, int shared)
+{
+	u->claiming = false;
+	u->woke = u->woke_again;
+	u->woke_again = (struct wake){ 0 };
+	u->wanted = u->wanted_again || more;
+	u->wanted_again = false;
+	if (!u->wanted && due_ms < DUE_MAX_MS)
+		wakeup_due_in(u, due_ms + 1);
+	wakeup_share(u, shared);
+	wakeup_poll_arm(u);
+}
+
+void wakeup_claim_failed(struct wakeup *u, int64_t again_ms)
+{
+	u->claiming = u->wanted_again = false;
+	u->wanted = again_ms == 0;
+	if (again_ms)
+		wakeup_due_in(u, again_ms);
+}
+
+/* ---- the events ---- */
+
+/* A message falls due. */
+static void wakeup_due(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;
-	wakeup_look(arg, WOKE_DUE);
+	wakeup_claim_for(arg, WOKE_DUE);
 }
 
-void wakeup_poll(evutil_socket_t fd, short what, void *arg)
+/* The fallback poll. */
+static void wakeup_poll(evutil_socket_t fd, short what, void *arg)
 {
-	struct flow *f = arg;
+	struct wakeup *u = arg;
 
 	(void)fd, (void)what;
-	f->full_look = true; /* also at what lies below the mark */
-	if (f->ready && (f->deaf || f->notify == NOTIFY_OFF))
-		hold_ask(f); /* the notification of a pause may have been missed */
-	wakeup_poll_arm(f);
-	wakeup_look(f, WOKE_POLL);
+	u->full = true;
+	if (u->deaf || u->worker->qs->notify == NOTIFY_OFF)
+		u->events->polled(u->arg);
+	wakeup_poll_arm(u);
+	wakeup_claim_for(u, WOKE_POLL);
 }
 
-void flow_wake(struct flow *f)
+void wakeup_notified(struct wakeup *u)
 {
-	stats_add(f->slot, STAT_WAKEUPS, 1);
-	if (f->notify != NOTIFY_OFF)
-		wakeup_look(f, WOKE_NOTIFY);
+	stats_add(u->worker->slot, STAT_WAKEUPS, 1);
+	if (u->worker->qs->notify != NOTIFY_OFF)
+		wakeup_claim_for(u, WOKE_NOTIFY);
 }
 
-void flow_hearing(struct flow *f, bool hearing)
+void wakeup_listener(struct wakeup *u, bool hearing)
 {
-	f->deaf = !hearing;
-	stats_gauge(f->slot, GAUGE_HEARING, hearing);
-	if (f->ready)
-		hold_ask(f);
-	f->full_look = true;
-	wakeup_look(f, WOKE_OTHER);
-	wakeup_poll_arm(f);
+	u->deaf = !hearing;
+	stats_gauge(u->worker->slot, GAUGE_HEARING, hearing);
 }
+
+void wakeup_hearing(struct wakeup *u, bool hearing)
+{
+	wakeup_listener(u, hearing);
+	u->full = true;
+	wakeup_claim_for(u, WOKE_OTHER);
+	wakeup_poll_arm(u);
+}
+
+/* ---- the handshake ---- */
+
+static void wakeup_give_up(struct wakeup *u);
 
 /* "awake" was asked for. */
 static void wakeup_awake(void *arg, bool ok)
 {
-	struct flow *f = arg;
+	struct wakeup *u = arg;
 
-	if (f->wake != WAKE_WAKING) { /* the connection was lost meanwhile, or the queue pauses */
-		if (ok)
-			wakeup_close(f);
+	if (u->state != WAKE_WAKING) { /* the connection was lost meanwhile, or the queue pauses */
+		if (ok) {
+			wakeup_give_up(u);
+			u->events->claim(u->arg);
+		}
 		return;
 	}
-	f->wake = ok ? WAKE_AWAKE : WAKE_ASLEEP;
-	f->burst = 0;
-	f->burst_ms = clock_boottime_ms();
-	f->empty_looks = 0;
-	f->poll_ms = 1;
-	if (ok)
-		loop_timer(f->busy, f->poll_ms);
-	else if (!f->closed)
-		wakeup_close(f); /* it was not asleep when it asked */
+	u->state = ok ? WAKE_AWAKE : WAKE_ASLEEP;
+	u->burst = 0;
+	u->burst_ms = clock_boottime_ms();
+	u->empty_claims = 0;
+	u->poll_ms = 1;
+	if (ok) {
+		loop_timer(u->busy, u->poll_ms);
+	} else if (!u->closed) { /* it was not asleep when it asked */
+		wakeup_give_up(u);
+		u->events->claim(u->arg);
+	}
 }
 
 /* "awake" was given up, and "in flight" tried. */
-static void wakeup_closed(void *arg, bool ok)
+static void wakeup_tried(void *arg, bool ok)
 {
-	struct flow *f = arg;
+	struct wakeup *u = arg;
 
-	if (f->wake != WAKE_CLOSING)
+	if (u->state != WAKE_CLOSING)
 		return;
-	f->closed = ok;
-	if (!f->looking && ok)
-		f->wake = WAKE_ASLEEP; /* there is no room for a look; look_wanted stays, and the look comes with the
-		                          room */
-	else if (!f->looking)
-		loop_timer(f->busy, f->poll_ms);
+	u->closed = ok;
+	if (!u->claiming && ok)
+		u->state = WAKE_ASLEEP; /* there is no room for a claim; it stays wanted, and comes with the room */
+	else if (!u->claiming)
+		loop_timer(u->busy, u->poll_ms);
 }
 
-void wakeup_close(struct flow *f)
+/* Gives "awake" up and tries to have "in flight" once. The claim that is wanted from here on goes out behind the tries
+ * on the same connection, so it comes after them; its caller sends it. */
+static void wakeup_give_up(struct wakeup *u)
 {
-	bool held = f->wake == WAKE_AWAKE || f->wake == WAKE_WAKING;
+	bool held = u->state == WAKE_AWAKE || u->state == WAKE_WAKING;
 
-	if (f->wake != WAKE_CLOSING)
-		f->poll_ms = 2;
-	f->wake = WAKE_CLOSING;
-	f->closed = false;
-	queue_release_awake(f->queue, held, wakeup_closed, f);
-	if (f->looking)
-		f->look_again = true; /* the one under way is ahead of the tries and does not count */
-	else
-		f->look_wanted = true;
-	flow_look(f); /* behind the tries on the same connection, so it comes after them */
+	if (u->state != WAKE_CLOSING)
+		u->poll_ms = 2;
+	u->state = WAKE_CLOSING;
+	u->closed = false;
+	queue_release_awake(u->worker->queue, held, wakeup_tried, u);
+	wakeup_want(u);
 }
 
-/* Busy: the next look, or the next try to close. */
-void wakeup_busy(evutil_socket_t fd, short what, void *arg)
+/* Busy: the next claim, or the next try to close. */
+static void wakeup_busy(evutil_socket_t fd, short what, void *arg)
 {
-	struct flow *f = arg;
+	struct wakeup *u = arg;
 
 	(void)fd, (void)what;
-	if (!f->ready)
+	if (!u->worker->up)
 		return;
-	if (f->wake == WAKE_CLOSING && !f->looking)
-		wakeup_close(f);
-	else if (f->wake == WAKE_AWAKE || f->wake == WAKE_CLOSING)
-		wakeup_look(f, WOKE_OTHER);
+	if (u->state == WAKE_CLOSING && !u->claiming) {
+		wakeup_give_up(u);
+		u->events->claim(u->arg);
+	} else if (u->state == WAKE_AWAKE || u->state == WAKE_CLOSING) {
+		wakeup_claim_for(u, WOKE_OTHER);
+	}
 }
 
-/* When to look next while awake. Each look is a statement or two and a commit, which the producers pay for, too: so a
- * look that brought little is followed by a longer pause, which is short all the same while there was anything at all.
+/* When to claim next while awake. Each claim is a statement or two and a commit, which the producers pay for, too: so a
+ * claim that brought little is followed by a longer pause, which is short all the same while there was anything at all.
  */
 static int64_t wakeup_busy_poll(int64_t ms, int rows)
 {
@@ -221,84 +287,118 @@ static int64_t wakeup_busy_poll(int64_t ms, int rows)
 }
 
 /* Counts messages while "awake" is not held; asks for it, and says so, when there are many in a short time. */
-static bool wakeup_burst(struct flow *f, int64_t now, int rows)
+static bool wakeup_burst(struct wakeup *u, int64_t now, int rows)
 {
-	if (now - f->burst_ms > BURST_MS) {
-		f->burst_ms = now;
-		f->burst = 0;
+	if (now - u->burst_ms > BURST_MS) {
+		u->burst_ms = now;
+		u->burst = 0;
 	}
-	f->burst += (unsigned)rows;
-	if (f->notify == NOTIFY_PLAIN || (f->notify == NOTIFY_ADAPTIVE && f->burst < BURST_MESSAGES))
+	u->burst += (unsigned)rows;
+	if (u->worker->qs->notify == NOTIFY_PLAIN ||
+		(u->worker->qs->notify == NOTIFY_ADAPTIVE && u->burst < BURST_MESSAGES))
 		return false;
-	f->wake = WAKE_WAKING;
-	queue_awake(f->queue, wakeup_awake, f);
+	u->state = WAKE_WAKING;
+	queue_awake(u->worker->queue, wakeup_awake, u);
 	return true;
 }
 
-/* A look came back with `rows`. */
-void wakeup_looked(struct flow *f, int rows)
+/* A claim came back while "awake" is held: claim again soon, or let go because it has become calm. */
+static void wakeup_stay(struct wakeup *u, int64_t now, int rows)
 {
-	int64_t now = clock_boottime_ms();
 	bool calm;
 
-	switch (f->wake) {
+	if (u->worker->qs->notify == NOTIFY_OFF)
+		return; /* always awake, and polled as if notifications did not arrive */
+	u->empty_claims = rows ? 0 : u->empty_claims + 1;
+	u->burst += (unsigned)rows;
+	calm = now - u->burst_ms > BURST_MS && u->burst < CALM_MESSAGES;
+	if (now - u->burst_ms > BURST_MS) {
+		u->burst_ms = now;
+		u->burst = 0;
+	}
+	u->poll_ms = wakeup_busy_poll(u->poll_ms, rows);
+	if (calm || u->empty_claims >= EMPTY_CLAIMS)
+		wakeup_give_up(u); /* the caller claims behind it */
+	else
+		loop_timer(u->busy, u->poll_ms);
+}
+
+void wakeup_fed(struct wakeup *u, int rows)
+{
+	int64_t now = clock_boottime_ms();
+
+	switch (u->state) {
 	case WAKE_ASLEEP:
-		wakeup_burst(f, now, rows);
+		wakeup_burst(u, now, rows);
 		break;
 	case WAKE_WAKING:
 		break;
 	case WAKE_AWAKE:
-		if (f->notify == NOTIFY_OFF)
-			break; /* always awake, and polled as if deaf */
-		f->empty_looks = rows ? 0 : f->empty_looks + 1;
-		f->burst += (unsigned)rows;
-		calm = now - f->burst_ms > BURST_MS && f->burst < CALM_MESSAGES;
-		if (now - f->burst_ms > BURST_MS) {
-			f->burst_ms = now;
-			f->burst = 0;
-		}
-		f->poll_ms = wakeup_busy_poll(f->poll_ms, rows);
-		if (calm || f->empty_looks >= EMPTY_LOOKS)
-			wakeup_close(f);
-		else
-			loop_timer(f->busy, f->poll_ms);
+		wakeup_stay(u, now, rows);
 		break;
 	case WAKE_CLOSING:
-		if (f->closed) {
-			f->wake = WAKE_ASLEEP;
-		} else if (!wakeup_burst(f, now, rows)) {
-			f->poll_ms = f->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : f->poll_ms * 2;
-			loop_timer(f->busy, f->poll_ms);
+		if (u->closed) {
+			u->state = WAKE_ASLEEP;
+		} else if (!wakeup_burst(u, now, rows)) {
+			u->poll_ms = u->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : u->poll_ms * 2;
+			loop_timer(u->busy, u->poll_ms);
 		}
 		break;
 	}
 }
 
-/* Nobody looks here for now: the producers notify, so that other dispatchers hear of new work. */
-void wakeup_release(struct flow *f)
+void wakeup_release(struct wakeup *u)
 {
-	if (f->wake == WAKE_AWAKE)
-		wakeup_close(f);
+	if (u->state == WAKE_AWAKE || u->state == WAKE_WAKING)
+		wakeup_give_up(u);
 }
 
-/* A new session: whoever was silent because our former one was awake may not have committed yet, so it begins like a
- * worker that is about to sleep. */
-void wakeup_up(struct flow *f)
+void wakeup_no_room(struct wakeup *u)
 {
-	f->full_look = true;
-	wakeup_close(f);
+	if (u->worker->qs->notify != NOTIFY_OFF && u->state == WAKE_AWAKE)
+		wakeup_give_up(u);
 }
 
-void wakeup_no_room(struct flow *f)
+/* ---- life ---- */
+
+/* A new session: a producer that was silent because our former session was awake may not have committed yet, so the
+ * worker begins like one that is about to sleep. */
+void wakeup_up(struct wakeup *u)
 {
-	if (f->notify != NOTIFY_OFF)
-		wakeup_release(f);
+	u->full = true;
+	wakeup_give_up(u);
 }
 
-void wakeup_down(struct flow *f)
+void wakeup_down(struct wakeup *u)
 {
-	f->wake = WAKE_ASLEEP; /* the locks went with the session */
-	evtimer_del(f->due);
-	evtimer_del(f->poll);
-	evtimer_del(f->busy);
+	u->state = WAKE_ASLEEP; /* the locks went with the session */
+	u->claiming = u->wanted_again = false;
+	u->wanted = u->full = true;
+	evtimer_del(u->due);
+	evtimer_del(u->poll);
+	evtimer_del(u->busy);
+}
+
+void wakeup_drain(struct wakeup *u)
+{
+	wakeup_release(u);
+	evtimer_del(u->due);
+	evtimer_del(u->poll);
+}
+
+void wakeup_init(struct wakeup *u, struct pgmqd_worker *w, const struct wakeup_events *events, void *arg)
+{
+	*u = (struct wakeup){ .worker = w, .events = events, .arg = arg };
+	u->due = evtimer_new(w->base, wakeup_due, u);
+	u->poll = evtimer_new(w->base, wakeup_poll, u);
+	u->busy = evtimer_new(w->base, wakeup_busy, u);
+	if (!u->due || !u->poll || !u->busy)
+		abort();
+}
+
+void wakeup_close(struct wakeup *u)
+{
+	event_free(u->due);
+	event_free(u->poll);
+	event_free(u->busy);
 }

@@ -13,6 +13,7 @@
 #include "template/template.h"
 #include "worker/flow.h"
 #include "worker/plugin.h"
+#include "worker/queue.h"
 #include "worker/transfer.h"
 #include "worker/worker.h"
 
@@ -32,7 +33,7 @@ struct worker {
 	const struct proc_env *env;
 	struct event_base *base;
 	struct pgconn *pg;
-	struct http *http;
+	struct transfers *transfers;
 	struct template_set *templates;
 	struct flow **flows;
 	size_t nflows;
@@ -74,7 +75,7 @@ static unsigned worker_in_hand(const struct worker *w)
 	unsigned n = 0;
 
 	for (size_t i = 0; i < w->nflows; i++)
-		n += w->flows[i]->count[MSG_RUNNING] + w->flows[i]->count[MSG_SETTLED] + w->flows[i]->count[MSG_SENT];
+		n += flow_begun(w->flows[i]);
 	return n;
 }
 
@@ -109,11 +110,8 @@ static void worker_drain(struct worker *w)
 	if (worker_in_hand(w))
 		log_info("draining: messages in hand: %u", worker_in_hand(w));
 	loop_timer(w->drain, w->env->settings->drain_timeout);
-	for (size_t i = 0; i < w->nflows; i++) {
-		w->flows[i]->on_idle = worker_idle;
-		w->flows[i]->on_idle_arg = w;
-		flow_drain(w->flows[i]);
-	}
+	for (size_t i = 0; i < w->nflows; i++)
+		flow_drain(w->flows[i], worker_idle, w);
 }
 
 /* SIGTERM. SIGINT is the supervisor's: a terminal sends it to the whole group. */
@@ -179,7 +177,7 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			}
 	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */
 		for (size_t k = 0; k < w->nflows; k++)
-			flow_hearing(w->flows[k], flow_listener_hears(w->env->stats));
+			flow_hearing(w->flows[k], stats_listener_hears(w->env->stats));
 }
 
 /* Whether the settings forbid this connection: then the process ends, and comes back later. */
@@ -273,7 +271,7 @@ static int worker_load(struct worker *w)
 			return PROC_EXIT_CONFIG;
 		}
 		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base,
-			worker_queue(w->pg, unit->queues[i], p), w->http, &w->templates);
+			worker_queue(w->pg, unit->queues[i], p), w->transfers, &w->templates);
 		w->flows[w->nflows++] = f;
 		if (!flow_start(f)) {
 			stats_error(unit->slots[i], "the plugin did not start");
@@ -319,7 +317,7 @@ static void worker_free(struct worker *w)
 		flow_free(w->flows[i]);
 	free(w->flows);
 	pgconn_free(w->pg);
-	http_free(w->http);
+	transfer_free(w->transfers);
 	template_free(w->templates);
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
 		if (events[i])
@@ -347,7 +345,7 @@ int worker_main(const struct proc_env *env)
 	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
 	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
 	free(name);
-	w.http = http_new(w.base);
+	w.transfers = transfer_new(w.base);
 	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);
 	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
 	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_term);

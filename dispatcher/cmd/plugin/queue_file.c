@@ -260,13 +260,19 @@ static void file_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n
 static void file_ask_pause(struct queue *q, queue_pause_cb cb, void *arg)
 {
 	(void)q;
-	cb(arg, NULL, NULL);
+	cb(arg, NULL, NULL, "00000");
 }
 
 /* There are no other workers. */
 static void file_announce(struct queue *q, const char *channel)
 {
 	(void)q, (void)channel;
+}
+
+/* There is no session. */
+static void file_reconnect(struct queue *q, const char *reason)
+{
+	(void)q, (void)reason;
 }
 
 static const struct queue_ops file_ops = {
@@ -283,6 +289,7 @@ static const struct queue_ops file_ops = {
 	.extend = file_extend,
 	.ask_pause = file_ask_pause,
 	.announce = file_announce,
+	.reconnect = file_reconnect,
 	.query = file_query,
 };
 

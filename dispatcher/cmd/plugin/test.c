@@ -10,6 +10,7 @@
 #include "base/xalloc.h"
 #include "cmd/plugin/queue_file.h"
 #include "worker/flow.h"
+#include "worker/plugin_call.h"
 #include "worker/transfer.h"
 
 #include <cjson/cJSON.h>
@@ -39,6 +40,15 @@ struct test {
 
 /* ---- messages ---- */
 
+/* Everything is settled. */
+static void test_idle(void *arg)
+{
+	struct test *t = arg;
+
+	t->idle = true;
+	event_base_loopbreak(t->base);
+}
+
 /* Prints what is through, in the order of the input; when everything is, the flow is drained. */
 static void test_print(struct test *t)
 {
@@ -48,7 +58,7 @@ static void test_print(struct test *t)
 	}
 	fflush(stdout);
 	if (t->printed == t->n)
-		flow_drain(t->flow);
+		flow_drain(t->flow, test_idle, t);
 }
 
 /* The next message to deliver. */
@@ -258,15 +268,6 @@ static char *test_option(struct queue_settings *q, char *text, unsigned number)
 
 /* ---- running ---- */
 
-/* Everything is settled. */
-static void test_idle(void *arg)
-{
-	struct test *t = arg;
-
-	t->idle = true;
-	event_base_loopbreak(t->base);
-}
-
 /* Timers that wait, and whether anything else is waited for. */
 struct waits {
 	struct event **timers;
@@ -323,7 +324,7 @@ static void test_loop(struct test *t)
 		if (event_base_get_num_events(t->base, EVENT_BASE_COUNT_ACTIVE) > 0)
 			continue;
 		event_base_foreach_event(t->base, test_collect, &w);
-		if (w.others || t->flow->host.children)
+		if (w.others || flow_children(t->flow))
 			event_base_loop(t->base, EVLOOP_ONCE);
 		else if (w.n)
 			test_skip(&w);
@@ -341,7 +342,7 @@ static int test_run(struct test *t, struct settings *s, struct queue_settings *q
 		.next = test_next, .outcome = test_outcome, .answer = test_answer
 	};
 	struct template_set *templates = NULL;
-	struct http *http;
+	struct transfers *transfers;
 	struct plugin *p;
 	char *errors;
 
@@ -352,12 +353,10 @@ static int test_run(struct test *t, struct settings *s, struct queue_settings *q
 	}
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(t->base = event_base_new()))
 		abort();
-	http = http_new(t->base);
+	transfers = transfer_new(t->base);
 	t->again = event_new(t->base, -1, 0, test_again, t);
-	t->flow = flow_new(&env, q, slot, p, t->base, queue_file_new(t->base, &source, t), http, &templates);
+	t->flow = flow_new(&env, q, slot, p, t->base, queue_file_new(t->base, &source, t), transfers, &templates);
 	if (flow_start(t->flow)) {
-		t->flow->on_idle = test_idle;
-		t->flow->on_idle_arg = t;
 		flow_up(t->flow);
 		test_print(t);
 		test_loop(t);
@@ -366,15 +365,15 @@ static int test_run(struct test *t, struct settings *s, struct queue_settings *q
 		t->bad = true;
 	}
 	flow_free(t->flow);
-	http_free(http);
+	transfer_free(transfers);
 	template_free(templates);
 	event_free(t->again);
 	event_base_free(t->base);
 	curl_global_cleanup();
 	libevent_global_shutdown();
-	if (host_misuses)
-		fprintf(stderr, "pgmqd plugin test: the plugin broke a rule %u times\n", host_misuses);
-	return t->bad || host_misuses ? EXIT_BAD : 0;
+	if (plugin_call_misuses)
+		fprintf(stderr, "pgmqd plugin test: the plugin broke a rule %u times\n", plugin_call_misuses);
+	return t->bad || plugin_call_misuses ? EXIT_BAD : 0;
 }
 
 /* Prints an error and ends the program. */
