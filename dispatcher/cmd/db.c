@@ -7,6 +7,8 @@
 #include "cmd/db.h"
 
 #include "base/xalloc.h"
+#include "settings/env.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 
 #include <stdio.h>

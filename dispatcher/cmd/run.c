@@ -8,6 +8,8 @@
 #include "control/control.h"
 #include "listener/listener.h"
 #include "process/proc.h"
+#include "settings/env.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 #include "supervisor/supervisor.h"
 #include "worker/plugin.h"

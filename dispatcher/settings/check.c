@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/xalloc.h"
+#include "settings/check.h"
 #include "settings/settings.h"
 
 #include <ctype.h>

@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/env.h"
 #include "settings/settings.h"
 
 #include <ctype.h>

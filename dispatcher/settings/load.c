@@ -3,6 +3,9 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/check.h"
+#include "settings/env.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 
 #include <ctype.h>

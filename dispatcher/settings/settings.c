@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/env.h"
 #include "settings/settings.h"
 
 #include <stdio.h>

@@ -8,7 +8,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/stat.h>
 
 /* key = value of a [queue] section that is none of the host's options: the plugin's. */
 struct settings_pair {
@@ -75,9 +74,6 @@ extern const struct pgmqd_option settings_global_options[]; /* the one table: [p
 extern const struct pgmqd_option settings_queue_options[];  /* the one table: [queue NAME] */
 extern const struct pgmqd_option settings_job_options[];    /* the one table: [job TYPE] */
 
-/* Reads `path` (NULL: the built-in place). NULL on failure after the errors were written to *errors (malloc'd, one per
- * line, each "FILE:LINE: what is wrong and what to do"); every error of the file is told, not only the first. */
-struct settings *settings_load(const char *path, char **errors);
 void settings_free(struct settings *s);
 
 /* The rest of the loading that needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what is
@@ -89,9 +85,6 @@ char *settings_plugin_options(
 /* Whether two queue sections ask for the same worker (a reload leaves it alone then). */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b);
 
-/* Reads KEY=VALUE lines of a .env file into the environment; what is set already stays. NULL, or one error line. */
-char *settings_env_file(const char *path);
-
 /* The file of a plugin: `plugin` itself when it is a path, else pgmqd-NAME-plugin.so in plugin_dir. Malloc'd. */
 char *settings_plugin_path(const struct settings *s, const char *plugin);
 
@@ -101,25 +94,7 @@ void settings_print_sample(void);
 /* A connection string or URI that can be shown: its passwords are replaced by ***. Malloc'd. */
 char *settings_redact_conninfo(const char *conninfo);
 
-/* Between settings*.c. Adds a line to *errors, unless it is there already. */
+/* Between the files of this folder: adds a line to *errors, unless it is there already. */
 void settings_error(char **errors, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The value that a row whose variable is NAME takes from outside, as it would stand in the file (a bare number in a
- * variable named
- * ..._MS is in milliseconds): from the file that NAME_FILE names, from the file NAME in $CREDENTIALS_DIRECTORY, or from
- * the variable itself. Malloc'd; NULL when there is none, or when it is empty. `source` and `error` (either may be
- * NULL) get a malloc'd text or NULL: where it is from, and what is wrong with it. */
-char *settings_env_value(const struct pgmqd_option *row, char **source, char **error);
-/* A number that changes when a file that values come from does. */
-uint64_t settings_env_files(void);
-/* Warns of a file that others than its owner can change, or, when it `holds` secrets, that everybody can read. */
-void settings_env_warn_of_mode(const char *path, const struct stat *st, bool holds);
-/* Fills those rows from the environment that the file left open: given[i] tells whether it gave row i; filled ones are
- * marked. */
-void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given, char **errors);
-/* Checks what a table cannot say; adds to *errors. */
-void settings_check_global(const struct settings *s, unsigned line, char **errors);
-void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors);
-void settings_check_job(
-	const struct settings *s, const struct job_settings *j, char **errors); /* when all sections were read */
 
 #endif

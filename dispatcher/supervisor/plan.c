@@ -3,6 +3,7 @@
 
 #include "base/hash.h"
 #include "base/xalloc.h"
+#include "settings/check.h"
 #include "supervisor/plan.h"
 
 #include <ftw.h>

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sdnotify.h"
+#include "settings/load.h"
 #include "supervisor/children.h"
 #include "supervisor/supervisor.h"
 

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "base/log.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 
 #include <stddef.h>

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/log.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 
 #include <fcntl.h>
@@ -190,7 +191,7 @@ static void test_long_names(void **state)
 	settings_free(s);
 	snprintf(text, sizeof(text), "[queue %s7]\nplugin=null\n", name);
 	load_bad(text, "1: [queue q123456789_123456789_123456789_123456789_1234567]: not the name of a queue (at most "
-	               "47 bytes, without quotes, $, ;, \\ and --)\n");
+		       "47 bytes, without quotes, $, ;, \\ and --)\n");
 }
 
 static void test_long_lines(void **state)

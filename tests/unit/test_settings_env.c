@@ -3,6 +3,8 @@
 #include "config.h"
 
 #include "process/proc.h"
+#include "settings/env.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 
 #include <setjmp.h>

@@ -8,6 +8,8 @@
 #include "base/xalloc.h"
 #include "cmd/doctor/finding.h"
 #include "process/stats.h"
+#include "settings/env.h"
+#include "settings/load.h"
 #include "settings/settings.h"
 #include "template/template.h"
 #include "worker/plugin.h"
