@@ -286,6 +286,12 @@ int pgmqd_render(struct pgmqd_worker *w, const char *name, const char *lang, con
 	struct pgmqd_rendered *out);
 void pgmqd_rendered_free(struct pgmqd_rendered *r);
 
+/* 1 when there is a template of that name, in any language; 0 when there is none, or templates cannot be loaded. */
+int pgmqd_has_template(struct pgmqd_worker *w, const char *name);
+
+/* A setting brand_* of pgmqd.conf, "brand_name" say, for documents of a plugin's own. NULL when it is not given. */
+const char *pgmqd_brand(struct pgmqd_worker *w, const char *name);
+
 #ifdef __cplusplus
 }
 #endif

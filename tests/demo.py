@@ -70,7 +70,8 @@ class Demo:
         http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{http}"
         self.daemon = Daemon(
-            conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http),
+            conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http, brand_name="Balansity", brand_team="Little Otter",
+                 brand_about="the health check-up service"),
             env={**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]},
             log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()

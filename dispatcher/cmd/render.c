@@ -3,7 +3,7 @@
 
 #include "base/xalloc.h"
 #include "cmd/cmd.h"
-#include "template/mustache.h"
+#include "template/render.h"
 #include "template/template.h"
 
 #include <errno.h>
@@ -164,13 +164,15 @@ static int open_html(const struct request *q, const char *html)
 /* Renders a template of the set. */
 static int render_template(const struct request *q, const cJSON *data)
 {
-	const char *env = getenv("PGMQD_TEMPLATE_DIR");
-	const char *dir = q->template_dir ? q->template_dir : env && *env ? env : PGMQD_DATADIR "/templates";
 	struct template_result r;
 	char *error;
 
 	/* A language that was asked for is not replaced by another here: a preview should show what it says. */
-	struct template_set *set = template_load(dir, q->lang ? NULL : "ru", &error);
+	struct template_set *set = template_load(
+		&(struct template_source){ .dir = q->template_dir ? q->template_dir : template_shipped(),
+			.below = template_shipped(),
+			.default_lang = q->lang ? NULL : "ru" },
+		&error);
 	if (!set)
 		return fail(error);
 	int rc = template_render(set, q->name, q->lang, data, &r);
@@ -236,7 +238,7 @@ static bool ends_with(const char *name, const char *end)
 static int render_file(const struct request *q, const cJSON *data)
 {
 	bool plain = ends_with(q->file, ".txt.mustache") || ends_with(q->file, ".subject.mustache");
-	enum mustache_escape escape = q->text || (plain && !q->html) ? MUSTACHE_ESCAPE_NONE : MUSTACHE_ESCAPE_HTML;
+	enum render_escape escape = q->text || (plain && !q->html) ? RENDER_PLAIN : RENDER_HTML;
 	struct shelf shelf = { .dir = q->partials };
 	char *error = NULL, *out = NULL;
 	size_t len;
@@ -247,7 +249,7 @@ static int render_file(const struct request *q, const cJSON *data)
 	struct mustache *m = mustache_parse(text, len, q->file, &error);
 	free(text);
 	if (m)
-		out = mustache_render(m, data, escape, shelf_find, &shelf, &len, &error);
+		out = render_mustache(m, data, escape, shelf_find, &shelf, &len, &error);
 	mustache_free(m);
 	for (size_t i = 0; i < shelf.n; i++) {
 		free(shelf.entries[i].name);

@@ -28,8 +28,14 @@ static struct template_set *templates_load(struct http_request *req)
 {
 	const struct settings *s = control_of(req)->env->settings;
 	char *error = NULL;
-	struct template_set *set = template_load(s->template_dir, s->default_lang, &error);
+	cJSON *brand = settings_brand(s);
+	struct template_set *set = template_load(&(struct template_source){ .dir = s->template_dir,
+							 .below = template_shipped(),
+							 .default_lang = s->default_lang,
+							 .brand = brand },
+		&error);
 
+	cJSON_Delete(brand);
 	if (set == NULL)
 		http_request_error(req, 500, "bad_template", "%s", error);
 	free(error);

@@ -142,6 +142,14 @@ static void check_tls(const struct settings *s, unsigned line, char **errors)
 	PQconninfoFree(defaults);
 }
 
+/* Checks an address of the brand. */
+static void check_address(const struct settings *s, unsigned line, const char *name, const char *text, char **errors)
+{
+	if (*text && strncmp(text, "https://", 8) != 0 && strncmp(text, "http://", 7) != 0)
+		settings_error(errors, "%s:%u: [pgmqd]: %s: \"%.100s\" does not start with https:// or http://",
+			s->path, line, name, text);
+}
+
 /* Checks [pgmqd]; `line` is its section's. */
 void settings_check_global(const struct settings *s, unsigned line, char **errors)
 {
@@ -162,6 +170,12 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 	if (!is_word(s->default_lang, 15, "-_"))
 		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en",
 			s->path, line, s->default_lang);
+	check_address(s, line, "brand_logo_url", s->brand_logo_url, errors);
+	check_address(s, line, "brand_app_url", s->brand_app_url, errors);
+	if (*s->brand_colour && (strlen(s->brand_colour) != 7 || s->brand_colour[0] != '#' ||
+					strspn(s->brand_colour + 1, "0123456789abcdefABCDEF") != 6))
+		settings_error(errors, "%s:%u: [pgmqd]: brand_colour: \"%.100s\" is not a colour like #0f6e64", s->path,
+			line, s->brand_colour);
 	if (s->fallback_poll < CHECK_POLL_MIN)
 		settings_error(errors, "%s:%u: [pgmqd]: fallback_poll%s has to be %dms or more", s->path, line,
 			getenv("WORKER_INTERVAL_MS") ? " (or WORKER_INTERVAL_MS in the environment)" : "",

@@ -6,6 +6,7 @@
 #include "settings/env.h"
 #include "settings/settings.h"
 
+#include <cjson/cJSON.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,20 @@ const struct pgmqd_option settings_global_options[] = {
 		"Directory of the SQL files for pgmqd migrate.", "PGMQD_SQL_DIR", NULL },
 	{ "default_lang", PGMQD_STRING, 0, GLOBAL(default_lang), "ru", "Language of messages that name none.", NULL,
 		NULL },
+	{ "brand_name", PGMQD_STRING, 0, GLOBAL(brand_name), "",
+		"Name of the product or company, for mails and reports.", NULL, NULL },
+	{ "brand_team", PGMQD_STRING, 0, GLOBAL(brand_team), "", "Name that mails are signed with; else brand_name.",
+		NULL, NULL },
+	{ "brand_about", PGMQD_STRING, 0, GLOBAL(brand_about), "", "A few words on the brand, for the end of mails.",
+		NULL, NULL },
+	{ "brand_logo_url", PGMQD_STRING, 0, GLOBAL(brand_logo_url), "",
+		"Address of a logo for mails, shown 42 pixels high; none: the name's first letter.", NULL, NULL },
+	{ "brand_colour", PGMQD_STRING, 0, GLOBAL(brand_colour), "",
+		"Colour of buttons, links and charts, like #0f6e64.", NULL, NULL },
+	{ "brand_app_url", PGMQD_STRING, 0, GLOBAL(brand_app_url), "",
+		"Address of the application, for the links of mails that bring none.", NULL, NULL },
+	{ "brand_support_email", PGMQD_STRING, 0, GLOBAL(brand_support_email), "",
+		"Address for questions, for mails that bring none.", NULL, NULL },
 	{ "http_listen", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(http_listen), "127.0.0.1:8089",
 		"Where health, metrics and the API are served: HOST:PORT, unix:/PATH, or off.", NULL, NULL },
 	{ "http_token", PGMQD_SECRET | OPTION_RELOADS, 0, GLOBAL(http_token), "",
@@ -142,6 +157,32 @@ void settings_error(char **errors, const char *fmt, ...)
 		*errors = all;
 	}
 	free(line);
+}
+
+/* A brand_* setting that is given. */
+const char *settings_brand_value(const struct settings *s, const char *name)
+{
+	const struct pgmqd_option *row = strncmp(name, "brand_", 6) == 0 ? option_find(settings_global_options, name)
+	                                                                 : NULL;
+	const char *text = NULL;
+
+	if (row)
+		memcpy(&text, (const char *)s + row->offset, sizeof(text));
+	return text && *text ? text : NULL;
+}
+
+/* The brand_* settings that are given. */
+struct cJSON *settings_brand(const struct settings *s)
+{
+	struct cJSON *brand = cJSON_CreateObject();
+
+	for (const struct pgmqd_option *row = settings_global_options; row->name; row++) {
+		const char *text = settings_brand_value(s, row->name);
+
+		if (text)
+			cJSON_AddStringToObject(brand, row->name, text);
+	}
+	return brand;
 }
 
 /* Frees all of it. */

@@ -60,7 +60,9 @@ struct settings {
 	enum log_level log_level;
 	enum log_format log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
-	const char *http_listen; /* HOST:PORT, unix:/path, or "off" */
+	const char *brand_name, *brand_team, *brand_about, *brand_logo_url, *brand_colour, *brand_app_url,
+		*brand_support_email; /* "": not given */
+	const char *http_listen;      /* HOST:PORT, unix:/path, or "off" */
 	const char *http_token, *http_hosts;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
@@ -75,6 +77,11 @@ extern const struct pgmqd_option settings_queue_options[];  /* the one table: [q
 extern const struct pgmqd_option settings_job_options[];    /* the one table: [job TYPE] */
 
 void settings_free(struct settings *s);
+
+/* The brand_* settings that are given, as an object; the caller deletes it. */
+struct cJSON *settings_brand(const struct settings *s);
+/* One of them; NULL when it is not given, or is no brand_* setting. */
+const char *settings_brand_value(const struct settings *s, const char *name);
 
 /* The rest of the loading that needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what is
  * open from the environment and the defaults, and checks what is required. `handle` starts zeroed; whoever gave it

@@ -1,7 +1,7 @@
-/* mustache_private.h: a compiled template as mustache.c writes it and render.c reads it; nobody else includes
- * this. */
-#ifndef MUSTACHE_NODE_H
-#define MUSTACHE_NODE_H
+/* mustache_private.h: a compiled template as mustache.c writes it and render.c reads it; only these two include this.
+ */
+#ifndef MUSTACHE_PRIVATE_H
+#define MUSTACHE_PRIVATE_H
 
 #include "template/mustache.h"
 

@@ -2,7 +2,9 @@
 #include "config.h"
 
 #include "base/xalloc.h"
+#include "template/href.h"
 #include "template/mustache_private.h"
+#include "template/render.h"
 
 #include <math.h>
 #include <stdint.h>
@@ -16,7 +18,7 @@ struct buffer {
 	size_t len, room;
 };
 
-/* The context stack: the values that the sections round the present place have opened. */
+/* The context stack: the values that the enclosing sections have opened. */
 struct frame {
 	const cJSON *value;
 	const char *name; /* of the section, so that {{.}} inside {{#a_url}} is judged as a_url */
@@ -24,19 +26,21 @@ struct frame {
 };
 
 struct rendering {
-	enum mustache_escape escape;
-	mustache_lookup lookup;
+	enum render_escape escape;
+	render_lookup lookup;
 	void *arg;
 	struct buffer out;
+	struct href href; /* where in the HTML the output is */
+	char *link;       /* the variable whose value the link under way begins with */
 	unsigned partials;
 	unsigned long steps;
 	char **error;
 };
 
-/* Appends bytes to the output; -1 when it has grown too long, for which the caller reports its own line. */
+/* Appends bytes to the output. Returns -1 when it has grown too long; the caller reports its own line. */
 static int put(struct buffer *b, const char *text, size_t len)
 {
-	if (len > MUSTACHE_MAX_OUTPUT - b->len)
+	if (len > RENDER_MAX_OUTPUT - b->len)
 		return -1;
 	if (!b->data || b->len + len + 1 > b->room) {
 		b->room = (b->len + len + 1) * 2;
@@ -104,7 +108,7 @@ static int put_text(struct buffer *b, const struct node *n, const char *indent, 
 	return 0;
 }
 
-/* Finds what a name stands for: its first part up the stack, the others strictly below that. *name is for messages. */
+/* Finds the value of a name: its first part up the stack, the others strictly below that. *name is for messages. */
 static const cJSON *resolve(const struct node *n, const struct frame *f, const char **name)
 {
 	const char *part = n->path;
@@ -126,7 +130,7 @@ static const cJSON *resolve(const struct node *n, const struct frame *f, const c
 	return v;
 }
 
-/* True for what opens a section. */
+/* True for a value that opens a section. */
 static bool is_true(const cJSON *v)
 {
 	if (!v || cJSON_IsNull(v) || cJSON_IsFalse(v))
@@ -136,7 +140,8 @@ static bool is_true(const cJSON *v)
 	return !cJSON_IsArray(v) || v->child;
 }
 
-/* Prints a number as a person would write it: whole ones without exponent, others as short as they can be read back. */
+/* Prints a number as a person would write it: whole numbers without exponent, others as short as they can be read
+ * back. */
 static void format_number(double d, char *buf, size_t size)
 {
 	if (fabs(d) < 9007199254740992.0 && d == (double)(int64_t)d) {
@@ -156,6 +161,21 @@ static bool is_url_name(const char *name)
 	size_t len = strlen(name);
 
 	return len >= 4 && strcmp(name + len - 4, "_url") == 0;
+}
+
+/* Reports that the output has grown too long. */
+static int too_long(struct rendering *r, const struct mustache *m, const struct node *n)
+{
+	return mustache_error(r->error, m, n->line, "the result is longer than %d bytes", RENDER_MAX_OUTPUT);
+}
+
+/* Follows the HTML that was written from `from` on, and refuses a link that a variable leads elsewhere. */
+static int check_links(struct rendering *r, const struct mustache *m, const struct node *n, size_t from)
+{
+	if (r->escape != RENDER_HTML || href_feed(&r->href, r->out.data + from, r->out.len - from))
+		return 0;
+	return mustache_error(r->error, m, n->line,
+		"the value of %s is in a link and must start with https://, http://, mailto: or tel:", r->link);
 }
 
 /* Renders one variable. */
@@ -181,14 +201,30 @@ static int render_variable(struct rendering *r, const struct mustache *m, const 
 			r->error, m, n->line, "the value of %s is a list or an object and cannot be printed", name);
 	}
 	/* Escaping does not stop javascript:, so links are let through by their scheme. */
-	if (r->escape == MUSTACHE_ESCAPE_HTML && is_url_name(name) && *text && strncasecmp(text, "https://", 8) != 0 &&
+	if (r->escape == RENDER_HTML && is_url_name(name) && *text && strncasecmp(text, "https://", 8) != 0 &&
 		strncasecmp(text, "http://", 7) != 0 && strncasecmp(text, "mailto:", 7) != 0)
 		return mustache_error(
 			r->error, m, n->line, "the value of %s must start with https://, http:// or mailto:", name);
-	if (r->escape == MUSTACHE_ESCAPE_HTML && n->type == NODE_VARIABLE ? put_html(&r->out, text)
-									  : put(&r->out, text, strlen(text)))
-		return mustache_error(r->error, m, n->line, "the result is longer than %d bytes", MUSTACHE_MAX_OUTPUT);
-	return 0;
+	if (r->escape == RENDER_HTML && href_variable(&r->href)) {
+		free(r->link);
+		r->link = xstrdup(name);
+	}
+	size_t from = r->out.len;
+	if (r->escape == RENDER_HTML && n->type == NODE_VARIABLE ? put_html(&r->out, text)
+								 : put(&r->out, text, strlen(text)))
+		return too_long(r, m, n);
+	return check_links(r, m, n, from);
+}
+
+/* Renders the template's own text. */
+static int render_text(
+	struct rendering *r, const struct mustache *m, const struct node *n, const char *indent, size_t indent_len)
+{
+	size_t from = r->out.len;
+
+	if (put_text(&r->out, n, indent, indent_len) != 0)
+		return too_long(r, m, n);
+	return check_links(r, m, n, from);
 }
 
 static int render_nodes(struct rendering *r, const struct mustache *m, size_t from, size_t to, const struct frame *f,
@@ -204,11 +240,11 @@ static int render_partial(struct rendering *r, const struct mustache *m, const s
 
 	if (!partial)
 		return 0;
-	if (r->partials == MUSTACHE_MAX_PARTIALS)
+	if (r->partials == RENDER_MAX_PARTIALS)
 		return mustache_error(
-			r->error, m, n->line, "more than %d partials inside each other", MUSTACHE_MAX_PARTIALS);
-	if (len > MUSTACHE_MAX_OUTPUT)
-		return mustache_error(r->error, m, n->line, "the result is longer than %d bytes", MUSTACHE_MAX_OUTPUT);
+			r->error, m, n->line, "more than %d partials inside each other", RENDER_MAX_PARTIALS);
+	if (len > RENDER_MAX_OUTPUT)
+		return too_long(r, m, n);
 	if (len > 0) {
 		sum = xmalloc(len);
 		if (indent_len > 0)
@@ -249,20 +285,18 @@ static int render_section(struct rendering *r, const struct mustache *m, const s
 static int render_nodes(struct rendering *r, const struct mustache *m, size_t from, size_t to, const struct frame *f,
 	const char *indent, size_t indent_len)
 {
-	/* A section without a body still costs, or lists in lists could keep the process busy for ever. */
+	/* An empty section counts as well: lists in lists could keep the process busy for ever. */
 	r->steps++;
 	for (size_t i = from; i < to; i++) {
 		const struct node *n = &m->nodes[i];
 		int rc = 0;
 
-		if (++r->steps > MUSTACHE_MAX_STEPS)
+		if (++r->steps > RENDER_MAX_STEPS)
 			return mustache_error(
-				r->error, m, n->line, "the template takes more than %d steps", MUSTACHE_MAX_STEPS);
+				r->error, m, n->line, "the template takes more than %d steps", RENDER_MAX_STEPS);
 		switch (n->type) {
 		case NODE_TEXT:
-			if (put_text(&r->out, n, indent, indent_len) != 0)
-				return mustache_error(r->error, m, n->line, "the result is longer than %d bytes",
-					MUSTACHE_MAX_OUTPUT);
+			rc = render_text(r, m, n, indent, indent_len);
 			break;
 		case NODE_VARIABLE:
 		case NODE_RAW:
@@ -299,22 +333,24 @@ static bool is_too_deep(const cJSON *v, unsigned left)
 }
 
 /* Renders a template over data. */
-char *mustache_render(const struct mustache *m, const cJSON *data, enum mustache_escape escape, mustache_lookup lookup,
+char *render_mustache(const struct mustache *m, const cJSON *data, enum render_escape escape, render_lookup lookup,
 	void *arg, size_t *len, char **error)
 {
 	struct rendering r = { .escape = escape, .lookup = lookup, .arg = arg, .error = error };
 	struct frame root = { .value = data };
 
 	*error = NULL;
-	if (is_too_deep(data, MUSTACHE_MAX_JSON)) {
-		*error = xasprintf("%s: the data nests deeper than %d levels", m->name, MUSTACHE_MAX_JSON);
+	if (is_too_deep(data, RENDER_MAX_JSON)) {
+		*error = xasprintf("%s: the data nests deeper than %d levels", m->name, RENDER_MAX_JSON);
 		return NULL;
 	}
-	if (render_nodes(&r, m, 0, m->nnodes, &root, NULL, 0) != 0) {
+	int rc = render_nodes(&r, m, 0, m->nnodes, &root, NULL, 0);
+	free(r.link);
+	if (rc != 0) {
 		free(r.out.data);
 		return NULL;
 	}
-	put(&r.out, "", 0); /* an empty result is a string, too */
+	put(&r.out, "", 0); /* makes an empty result a string */
 	r.out.data[r.out.len] = '\0';
 	if (len)
 		*len = r.out.len;

@@ -1,97 +1,29 @@
-/* template.c: the set of mail templates: read and compiled from a directory once, then found by name and language. */
+/* template.c: the set of mail templates: found by name and language, and rendered. */
 #include "config.h"
 
 #include "base/xalloc.h"
-#include "template/mustache.h"
-#include "template/template.h"
+#include "template/brand.h"
+#include "template/template_private.h"
 
-#include <ctype.h>
-#include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-#define NAME_MAX_LEN 64
-#define LANG_MAX_LEN 35 /* the longest that RFC 5646 asks one to take */
-#define FILE_MAX_LEN (1024 * 1024)
-#define SUFFIX ".mustache"
-
-static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
-
-struct partial {
-	char *name, *path;
-	struct mustache *compiled;
-};
-
-/* One folder of a language, with what its templates share. */
-struct language {
-	char *name;
-	const struct language *common; /* the partials of all languages; its own come first */
-	struct partial *partials;
-	size_t npartials;
-};
-
-struct template
-{
-	char *name;
-	const struct language *lang;
-	char *path[TEMPLATE_NPARTS];
-	struct mustache *part[TEMPLATE_NPARTS];
-	char **required;
-	size_t nrequired;
-};
-
-struct template_set {
-	char *default_lang;
-	struct language **langs; /* pointers, since templates point to them; the first one holds what all share */
-	size_t nlangs;
-	struct template *templates; /* sorted by name, then language, once loaded */
-	size_t ntemplates;
-};
-
-/* What the walks over a template's tags need. */
-struct check {
-	struct template *template; /* NULL: a partial is looked at */
-	const struct language *lang;
-	const char *path;
-	char **error;
-};
+#define LANG_MAX_LEN 35 /* RFC 5646 asks for at least so many */
 
 /* ------------------------------------------------------------------ names */
 
 /* True for ^[a-z0-9_]{1,64}$. */
-static bool name_ok(const char *s, size_t len)
+bool template_name_ok(const char *s, size_t len)
 {
-	return len >= 1 && len <= NAME_MAX_LEN && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") >= len;
+	return len >= 1 && len <= TEMPLATE_NAME_MAX && strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_") >= len;
 }
 
-/* True for a language tag such as ru, en or pt-BR: two or three letters, then shorter and longer words behind hyphens.
- */
-static bool lang_ok(const char *s)
-{
-	size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyz");
-
-	if (n < 2 || n > 3)
-		return false;
-	for (s += n; *s == '-'; s += n) {
-		for (n = 0, s++; isalnum((unsigned char)s[n]); n++)
-			;
-		if (n < 2 || n > 8)
-			return false;
-	}
-	return *s == '\0';
-}
-
-/* A name out of a message, fit for an error text: no control characters, not endless. */
+/* Makes a name out of a message fit for an error text: no control characters, cut to fit. */
 static char *name_for_people(const char *name)
 {
-	char *s = xstrndup(name, strnlen(name, NAME_MAX_LEN));
+	char *s = xstrndup(name, strnlen(name, TEMPLATE_NAME_MAX));
 
 	for (char *p = s; *p; p++)
 		if ((unsigned char)*p < 0x20 || (unsigned char)*p >= 0x7f)
@@ -111,7 +43,7 @@ static int template_cmp(const void *a, const void *b)
 }
 
 /* The template of exactly that name and language, or NULL. */
-static struct template *template_find(struct template_set *t, const char *name, const char *lang)
+struct template *template_find(struct template_set *t, const char *name, const char *lang)
 {
 	for (size_t i = 0; i < t->ntemplates; i++)
 		if (strcmp(t->templates[i].name, name) == 0 && strcasecmp(t->templates[i].lang->name, lang) == 0)
@@ -119,7 +51,7 @@ static struct template *template_find(struct template_set *t, const char *name, 
 	return NULL;
 }
 
-/* The template in a language or, one subtag after the other left off, in what that is a kind of. */
+/* The template in a language, or in a more general one: ru-RU, then ru. */
 static struct template *template_find_kin(struct template_set *t, const char *name, const char *lang)
 {
 	char *tag = xstrdup(lang), *cut;
@@ -134,295 +66,51 @@ static struct template *template_find_kin(struct template_set *t, const char *na
 	return found;
 }
 
-/* The partial of that name, for the renderer. */
-static const struct mustache *partial_find(void *arg, const char *name)
+/* The partial of that name: the language's own, else the shared one. */
+const struct mustache *template_partial(const struct language *lang, const char *name)
 {
-	const struct language *lang;
-
-	for (lang = arg; lang; lang = lang->common)
+	for (; lang; lang = lang->common)
 		for (size_t i = 0; i < lang->npartials; i++)
 			if (strcmp(lang->partials[i].name, name) == 0)
 				return lang->partials[i].compiled;
 	return NULL;
 }
 
+/* The same for the renderer. */
+static const struct mustache *find_partial(void *arg, const char *name)
+{
+	return template_partial(arg, name);
+}
+
 /* ------------------------------------------------------------------ loading */
 
-/* Reads a whole file; NULL and *error when that is not possible. */
-static char *file_read(const char *path, size_t *len, char **error)
+/* The directory of the templates that came with pgmqd. */
+const char *template_shipped(void)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a fifo in the folder must not hang the start */
-	struct stat st;
-	char *text = NULL;
-	size_t got = 0;
-	ssize_t n = 0;
+	const char *dir = getenv("PGMQD_TEMPLATE_DIR");
 
-	if (fd < 0 || fstat(fd, &st) != 0) {
-		*error = xasprintf("%s: %s", path, strerror(errno));
-	} else if (!S_ISREG(st.st_mode)) {
-		*error = xasprintf("%s: not a file", path);
-	} else if (st.st_size > FILE_MAX_LEN) {
-		*error = xasprintf("%s: larger than %d bytes", path, FILE_MAX_LEN);
-	} else {
-		text = xmalloc((size_t)st.st_size + 1);
-		while (got < (size_t)st.st_size && (n = read(fd, text + got, (size_t)st.st_size - got)) > 0)
-			got += (size_t)n;
-		if (n < 0) {
-			*error = xasprintf("%s: %s", path, strerror(errno));
-			free(text);
-			text = NULL;
-		}
-	}
-	if (fd >= 0)
-		close(fd);
-	*len = got;
-	return text;
+	return dir && *dir ? dir : PGMQD_DATADIR "/templates";
 }
 
-/* Reads and compiles one file. */
-static struct mustache *file_compile(const char *path, char **error)
-{
-	struct mustache *m;
-	size_t len;
-	char *text = file_read(path, &len, error);
-
-	if (!text)
-		return NULL;
-	m = mustache_parse(text, len, path, error);
-	free(text);
-	return m;
-}
-
-/* Takes hidden files and editors' backups out of a listing. */
-static int entry_wanted(const struct dirent *e)
-{
-	size_t len = strlen(e->d_name);
-
-	return e->d_name[0] != '.' && e->d_name[len - 1] != '~';
-}
-
-/* True when a path is a directory. */
-static bool is_dir(const char *path)
-{
-	struct stat st;
-
-	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
-/* Calls cb for each entry of a directory in alphabetical order, until it fails. */
-static int dir_each(const char *dir, int (*cb)(void *arg, const char *path, const char *name, char **error), void *arg,
-	char **error)
-{
-	struct dirent **list = NULL;
-	int n = scandir(dir, &list, entry_wanted, alphasort), rc = 0;
-
-	if (n < 0) {
-		*error = xasprintf("%s: %s", dir, strerror(errno));
-		return -1;
-	}
-	for (int i = 0; i < n; i++) {
-		char *path = xasprintf("%s/%s", dir, list[i]->d_name);
-		if (rc == 0)
-			rc = cb(arg, path, list[i]->d_name, error);
-		free(path);
-		free(list[i]);
-	}
-	free(list);
-	return rc;
-}
-
-/* Loads one file of a partials folder. */
-static int load_partial(void *arg, const char *path, const char *name, char **error)
-{
-	struct language *lang = arg;
-	size_t len = strlen(name), suffix = strlen(SUFFIX);
-
-	if (len < suffix || strcmp(name + len - suffix, SUFFIX) != 0)
-		return 0;
-	if (!name_ok(name, len - suffix)) {
-		*error = xasprintf("%s: a partial is called NAME" SUFFIX ", with a-z, 0-9 and _ in NAME", path);
-		return -1;
-	}
-	struct mustache *m = file_compile(path, error);
-	if (!m)
-		return -1;
-	lang->partials = xrealloc(lang->partials, lang->npartials + 1, sizeof *lang->partials);
-	lang->partials[lang->npartials++] = (struct partial){
-		.name = xstrndup(name, len - suffix), .path = xstrdup(path), .compiled = m
-	};
-	return 0;
-}
-
-/* Where load_part puts what it finds. */
-struct load {
-	struct template_set *set;
-	struct language *lang;
-};
-
-/* Loads one file of a language's folder: NAME.PART.mustache. */
-static int load_part(void *arg, const char *path, const char *file, char **error)
-{
-	struct load *l = arg;
-	size_t len = strlen(file), suffix = strlen(SUFFIX), name_len = strcspn(file, ".");
-	const char *dot = file + name_len;
-	int part;
-
-	if (len < suffix || strcmp(file + len - suffix, SUFFIX) != 0)
-		return 0;
-	for (part = 0; part < TEMPLATE_NPARTS; part++)
-		if (strncmp(dot + 1, part_names[part], strlen(part_names[part])) == 0 &&
-			strcmp(dot + 1 + strlen(part_names[part]), SUFFIX) == 0)
-			break;
-	if (part == TEMPLATE_NPARTS || !name_ok(file, name_len)) {
-		*error = xasprintf("%s: a template is called NAME.subject" SUFFIX ", NAME.txt" SUFFIX
-				   " or NAME.html" SUFFIX ", with a-z, 0-9 and _ in NAME",
-			path);
-		return -1;
-	}
-	struct mustache *m = file_compile(path, error);
-	if (!m)
-		return -1;
-	char *name = xstrndup(file, name_len);
-	struct template *t = template_find(l->set, name, l->lang->name);
-	if (!t) {
-		l->set->templates = xrealloc(l->set->templates, l->set->ntemplates + 1, sizeof *l->set->templates);
-		t = &l->set->templates[l->set->ntemplates++];
-		*t = (struct template){ .name = xstrdup(name), .lang = l->lang };
-	}
-	free(name);
-	t->part[part] = m;
-	t->path[part] = xstrdup(path);
-	return 0;
-}
-
-/* Adds a language to the set. */
-static struct language *language_new(struct template_set *t, const char *name)
-{
-	struct language *lang = xcalloc(1, sizeof *lang);
-
-	lang->name = xstrdup(name);
-	t->langs = xrealloc(t->langs, t->nlangs + 1, sizeof *t->langs);
-	t->langs[t->nlangs++] = lang;
-	return lang;
-}
-
-/* Loads one entry of the templates directory, when it is a language's folder. */
-static int load_language(void *arg, const char *path, const char *name, char **error)
-{
-	struct template_set *t = arg;
-	struct load l = { .set = t };
-
-	if (!lang_ok(name) || !is_dir(path))
-		return 0;
-	l.lang = language_new(t, name);
-	l.lang->common = t->langs[0];
-
-	char *partials = xasprintf("%s/partials", path);
-	int rc = is_dir(partials) ? dir_each(partials, load_partial, l.lang, error) : 0;
-	free(partials);
-	return rc == 0 ? dir_each(path, load_part, &l, error) : -1;
-}
-
-/* A partial that does not exist renders as nothing by the specification; in a mail that would be a hole, so it is an
- * error. */
-static int check_partial(void *arg, const char *name, unsigned line)
-{
-	struct check *c = arg;
-
-	if (partial_find((void *)c->lang, name))
-		return 0;
-	*c->error = xasprintf("%s:%u: there is no partial \"%s\" (%s/partials/%s.mustache or partials/%s.mustache)",
-		c->path, line, name, c->lang->name, name, name);
-	return -1;
-}
-
-/* Takes the variables out of a comment that reads "required: a b.c". */
-static int check_comment(void *arg, const char *text, size_t len, unsigned line)
-{
-	static const char word[] = "required:", separators[] = " \t\r\n,";
-	struct check *c = arg;
-	struct template *t = c->template;
-	size_t n = strlen(word);
-
-	if (len < n || memcmp(text, word, n) != 0)
-		return 0;
-	char *list = xstrndup(text + n, len - n), *save, *name;
-	int rc = 0;
-	for (name = strtok_r(list, separators, &save); name && rc == 0; name = strtok_r(NULL, separators, &save)) {
-		size_t i = 0;
-		if (name[0] == '.' || name[strlen(name) - 1] == '.' || strstr(name, "..")) {
-			*c->error = xasprintf("%s:%u: \"%s\" is not the name of a variable", c->path, line, name);
-			rc = -1;
-			break;
-		}
-		while (i < t->nrequired && strcmp(t->required[i], name) != 0)
-			i++;
-		if (i < t->nrequired)
-			continue;
-		t->required = xrealloc(t->required, t->nrequired + 1, sizeof *t->required);
-		t->required[t->nrequired++] = xstrdup(name);
-	}
-	free(list);
-	return rc;
-}
-
-/* Looks whether everything that the templates name exists, and gathers their required variables. */
-static int template_check(struct template_set *t, char **error)
-{
-	/* What all languages share may ask for partials of a language's own, so it is looked at through each language.
-	 */
-	for (size_t i = 1; i < t->nlangs; i++) {
-		for (const struct language *from = t->langs[i]; from; from = from->common) {
-			for (size_t k = 0; k < from->npartials; k++) {
-				struct check c = {
-					.lang = t->langs[i], .path = from->partials[k].path, .error = error
-				};
-				if (mustache_each_partial(from->partials[k].compiled, check_partial, &c) != 0)
-					return -1;
-			}
-		}
-	}
-	for (size_t i = 0; i < t->ntemplates; i++) {
-		struct template *x = &t->templates[i];
-		for (int part = 0; part < TEMPLATE_NPARTS; part++) {
-			struct check c = { .template = x, .lang = x->lang, .path = x->path[part], .error = error };
-			if (!x->part[part]) {
-				const char *other = x->path[0] ? x->path[0] : x->path[1] ? x->path[1] : x->path[2];
-				int dir = (int)(strrchr(other, '/') - other);
-				*error = xasprintf("%.*s/%s.%s" SUFFIX
-						   ": missing; a template needs subject, txt and html",
-					dir, other, x->name, part_names[part]);
-				return -1;
-			}
-			if (mustache_each_partial(x->part[part], check_partial, &c) != 0 ||
-				mustache_each_comment(x->part[part], check_comment, &c) != 0)
-				return -1;
-		}
-	}
-	return 0;
-}
-
-/* Reads a directory of templates. */
-struct template_set *template_load(const char *dir, const char *default_lang, char **error)
+/* Reads the directory below, then the user's own over it. */
+struct template_set *template_load(const struct template_source *source, char **error)
 {
 	struct template_set *t = xcalloc(1, sizeof *t);
-	int rc;
+	struct stat own, below;
+	bool two = source->below && stat(source->below, &below) == 0 && stat(source->dir, &own) == 0 &&
+	           (own.st_dev != below.st_dev || own.st_ino != below.st_ino);
 
 	*error = NULL;
-	t->default_lang = xstrdup(default_lang);
-	struct language *common = language_new(t, "");
-	char *partials = xasprintf("%s/partials", dir);
-	rc = is_dir(partials) ? dir_each(partials, load_partial, common, error) : 0;
-	free(partials);
-	if (rc == 0)
-		rc = dir_each(dir, load_language, t, error);
-	if (rc == 0)
-		rc = template_check(t, error);
-	if (rc == 0 && t->ntemplates == 0) {
-		*error = xasprintf("%s: no templates in it (LANG/NAME.subject" SUFFIX " and so on)", dir);
-		rc = -1;
+	t->default_lang = xstrdup(source->default_lang);
+	t->dir = xstrdup(source->dir);
+	t->brand = brand_variables(source->brand);
+	if ((two && template_read(t, source->below, error) != 0) || template_read(t, source->dir, error) != 0 ||
+		template_check(t, error) != 0) {
+		template_free(t);
+		return NULL;
 	}
-	if (rc != 0) {
+	if (t->ntemplates == 0) {
+		*error = xasprintf("%s: no templates in it (LANG/NAME.subject.mustache and so on)", source->dir);
 		template_free(t);
 		return NULL;
 	}
@@ -443,6 +131,11 @@ void template_free(struct template_set *t)
 		}
 		for (size_t k = 0; k < x->nrequired; k++)
 			free(x->required[k]);
+		for (size_t k = 0; k < x->nfallbacks; k++) {
+			free(x->fallbacks[k].name);
+			free(x->fallbacks[k].text);
+		}
+		free(x->fallbacks);
 		free(x->required);
 		free(x->name);
 	}
@@ -459,6 +152,8 @@ void template_free(struct template_set *t)
 	free(t->langs);
 	free(t->templates);
 	free(t->default_lang);
+	free(t->dir);
+	cJSON_Delete(t->brand);
 	free(t);
 }
 
@@ -469,34 +164,16 @@ void template_each(struct template_set *t, void (*cb)(void *arg, const char *nam
 		cb(arg, t->templates[i].name, t->templates[i].lang->name);
 }
 
+/* True when there is a template of that name, in any language. */
+bool template_exists(const struct template_set *t, const char *name)
+{
+	for (size_t i = 0; i < t->ntemplates; i++)
+		if (strcmp(t->templates[i].name, name) == 0)
+			return true;
+	return false;
+}
+
 /* ------------------------------------------------------------------ rendering */
-
-/* True when a required variable is there and says something. */
-static bool is_given(const cJSON *vars, const char *name)
-{
-	char *copy = xstrdup(name), *save, *part;
-	const cJSON *v = vars;
-
-	for (part = strtok_r(copy, ".", &save); part && v; part = strtok_r(NULL, ".", &save))
-		v = cJSON_IsObject(v) ? cJSON_GetObjectItemCaseSensitive(v, part) : NULL;
-	free(copy);
-	return v && !cJSON_IsNull(v) && !(cJSON_IsString(v) && v->valuestring[0] == '\0');
-}
-
-/* The required variables that are not given, as "a, b", or NULL. */
-static char *missing_variables(const struct template *x, const cJSON *vars)
-{
-	char *list = NULL;
-
-	for (size_t i = 0; i < x->nrequired; i++) {
-		if (is_given(vars, x->required[i]))
-			continue;
-		char *longer = list ? xasprintf("%s, %s", list, x->required[i]) : xstrdup(x->required[i]);
-		free(list);
-		list = longer;
-	}
-	return list;
-}
 
 /* Takes the blanks off both ends of a subject, in place. NULL, or what is wrong with the rest. */
 static const char *subject_trim(char *s)
@@ -520,7 +197,7 @@ static const char *subject_trim(char *s)
 /* Renders the parts of a template that was found. */
 static void render_parts(struct template *x, const cJSON *vars, struct template_result *r)
 {
-	char *missing = missing_variables(x, vars);
+	char *missing = template_missing(x, vars);
 
 	if (missing) {
 		r->error = xasprintf("template \"%s\" (%s): required variables are missing or empty: %s", x->name,
@@ -529,9 +206,9 @@ static void render_parts(struct template *x, const cJSON *vars, struct template_
 		return;
 	}
 	for (int part = 0; part < TEMPLATE_NPARTS; part++) {
-		enum mustache_escape escape = part == TEMPLATE_HTML ? MUSTACHE_ESCAPE_HTML : MUSTACHE_ESCAPE_NONE;
+		enum render_escape escape = part == TEMPLATE_HTML ? RENDER_HTML : RENDER_PLAIN;
 		char *why = NULL;
-		r->part[part] = mustache_render(x->part[part], vars, escape, partial_find, (void *)x->lang, NULL, &why);
+		r->part[part] = render_mustache(x->part[part], vars, escape, find_partial, (void *)x->lang, NULL, &why);
 		if (!r->part[part]) {
 			r->error = xasprintf("template \"%s\" (%s): %s", x->name, x->lang->name, why);
 			free(why);
@@ -551,9 +228,10 @@ int template_render(
 	struct template *x = NULL;
 
 	*result = (struct template_result){ 0 };
-	if (!name_ok(name,
+	if (!template_name_ok(name,
 		    strlen(name))) { /* it is not repeated: there may be anything in it, an address for instance */
-		result->error = xasprintf("template: not a template's name (1 to %d of a-z, 0-9 and _)", NAME_MAX_LEN);
+		result->error = xasprintf(
+			"template: not a template's name (1 to %d of a-z, 0-9 and _)", TEMPLATE_NAME_MAX);
 		return -1;
 	}
 	if (vars && !cJSON_IsObject(vars)) {
@@ -565,12 +243,15 @@ int template_render(
 	if (!x && t->default_lang)
 		x = template_find_kin(t, name, t->default_lang);
 	if (!x) {
-		char *shown = name_for_people(lang ? lang : t->default_lang ? t->default_lang : "no language given");
-		result->error = xasprintf("template \"%s\": there is none of that name (%s)", name, shown);
+		char *shown = lang || t->default_lang ? name_for_people(lang ? lang : t->default_lang) : NULL;
+		result->error = xasprintf("no template \"%s\"%s%s (looked in %s)", name, shown ? " in language " : "",
+			shown ? shown : "", t->dir);
 		free(shown);
 		return -1;
 	}
-	render_parts(x, vars, result);
+	cJSON *all = template_variables(t, x, vars);
+	render_parts(x, all, result);
+	cJSON_Delete(all);
 	if (!result->error) {
 		result->lang = xstrdup(x->lang->name);
 		return 0;

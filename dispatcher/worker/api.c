@@ -4,6 +4,7 @@
 
 #include "base/xalloc.h"
 #include "template/template.h"
+#include "settings/settings.h"
 #include "worker/api.h"
 
 #include <cjson/cJSON.h>
@@ -302,6 +303,20 @@ PGMQD_EXPORT int pgmqd_render(struct pgmqd_worker *w, const char *name, const ch
 	out->lang = r.lang;
 	out->error = r.error;
 	return rc;
+}
+
+PGMQD_EXPORT int pgmqd_has_template(struct pgmqd_worker *w, const char *name)
+{
+	char *error;
+	struct template_set *set = plugin_call_templates(w, &error);
+
+	free(error);
+	return set && template_exists(set, name);
+}
+
+PGMQD_EXPORT const char *pgmqd_brand(struct pgmqd_worker *w, const char *name)
+{
+	return settings_brand_value(w->settings, name);
 }
 
 PGMQD_EXPORT void pgmqd_rendered_free(struct pgmqd_rendered *r)

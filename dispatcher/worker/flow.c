@@ -519,8 +519,6 @@ static void flow_worker_init(struct flow *f, const struct proc_env *env, const s
 	f->worker.settings = s;
 	f->worker.qs = qs;
 	f->worker.messages = &f->messages;
-	f->worker.template_dir = s->template_dir;
-	f->worker.default_lang = s->default_lang;
 	f->worker.log = &f->log;
 }
 

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/xalloc.h"
 #include "process/stats.h"
+#include "settings/settings.h"
 #include "worker/plugin.h"
 
 #include <stdlib.h>
@@ -175,8 +176,17 @@ void plugin_call_check_left(struct pgmqd_worker *w)
 
 struct template_set *plugin_call_templates(struct pgmqd_worker *w, char **error)
 {
+	cJSON *brand;
+
 	*error = NULL;
-	if (!*w->templates)
-		*w->templates = template_load(w->template_dir, w->default_lang, error);
+	if (*w->templates)
+		return *w->templates;
+	brand = settings_brand(w->settings);
+	*w->templates = template_load(&(struct template_source){ .dir = w->settings->template_dir,
+					      .below = template_shipped(),
+					      .default_lang = w->settings->default_lang,
+					      .brand = brand },
+		error);
+	cJSON_Delete(brand);
 	return *w->templates;
 }

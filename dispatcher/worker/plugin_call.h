@@ -33,7 +33,6 @@ struct pgmqd_worker {
 	struct transfers *transfers;     /* the process's curl multi */
 	bool up;                         /* connected, and the queue's tables are known: statements may be sent */
 	struct template_set **templates; /* loaded at the first use */
-	const char *template_dir, *default_lang;
 	const struct log_context *log;
 	unsigned timers, handles, children; /* that the plugin has and has to give back before its stop() returns */
 	int64_t worst_us, warned_ms;        /* longest callback so far; when a long one was last reported */

@@ -156,6 +156,33 @@ char *compose_unsubscribe_token(const struct sending *s)
 	return digest;
 }
 
+/* A text of the variables, as queue_email_task() puts it there; NULL when it is none. */
+static char *text_of_variables(const struct email_message *m, const char *name)
+{
+	const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(m->variables, name));
+
+	return text != NULL && text[0] != '\0' ? g_strdup(text) : NULL;
+}
+
+/* A template that does not exist, beside a text or HTML of the message's own: that is the mail then. */
+static bool use_own_text(struct sending *s)
+{
+	struct email_message *m = &s->parsed;
+
+	if (pgmqd_has_template(s->email->worker, m->template))
+		return false;
+	if (m->text == NULL && m->html == NULL) {
+		m->text = text_of_variables(m, "text");
+		m->html = text_of_variables(m, "html");
+	}
+	if (m->text == NULL && m->html == NULL)
+		return false;
+	pgmqd_msg_log(s->msg, PGMQD_DEBUG, "no such template: the message's own text is sent");
+	pgmqd_rendered_free(&s->rendered);
+	g_clear_pointer(&m->template, g_free);
+	return true;
+}
+
 char *compose_end(struct sending *s, bool *config)
 {
 	struct email *h = s->email;
@@ -166,7 +193,7 @@ char *compose_end(struct sending *s, bool *config)
 		int rc = pgmqd_render(h->worker, s->parsed.template, s->parsed.lang, s->parsed.variables, &s->rendered);
 
 		*config = rc == -2;
-		if (rc != 0)
+		if (rc != 0 && (rc == -2 || !use_own_text(s)))
 			return g_strdup(
 				s->rendered.error != NULL ? s->rendered.error : "the template cannot be rendered");
 	}

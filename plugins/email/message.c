@@ -281,8 +281,6 @@ static char *take_content(const cJSON *json, struct email_message *m)
 		return reason;
 	if (m->lang == NULL && variables != NULL && (reason = take_lang(variables, "variables.", &m->lang)) != NULL)
 		return reason;
-	if (m->template != NULL && (m->text != NULL || m->html != NULL))
-		return g_strdup("template: give either a template or text and html, not both");
 	if (m->template == NULL && m->text == NULL && m->html == NULL)
 		return g_strdup("template: it is missing, and there is no text or html instead");
 	if (m->template == NULL && m->subject == NULL)

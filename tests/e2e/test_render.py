@@ -75,9 +75,9 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("lang", ["ru", "en"])
 @pytest.mark.parametrize("name", NAMES)
 def test_html_is_sound(name, lang):
-    rc, html, err = run(name, "--lang", lang, "--data", sample(name, lang), "--part", "html")
+    data = json.loads(sample(name, lang).read_text()) | {"brand_name": "Balansity", "brand_team": "Little Otter"}
+    rc, html, err = run(name, "--lang", lang, "--data", "-", "--part", "html", stdin=json.dumps(data))
     assert (rc, err) == (0, "")
-    data = json.loads(sample(name, lang).read_text())
 
     page = Page()
     page.feed(html)
@@ -130,9 +130,9 @@ def test_data_from_standard_input_and_default_language():
 @pytest.mark.parametrize(
     "args, data, message",
     [
-        (["nothing_like_it", "-l", "ru"], "{}", 'template "nothing_like_it": there is none of that name (ru)'),
+        (["nothing_like_it", "-l", "ru"], "{}", 'no template "nothing_like_it" in language ru (looked in '),
         (["../ru/report_ready"], "{}", "not a template's name"),
-        (["report_ready"], "{}", "required variables are missing or empty: report_url"),
+        (["appointment_reminder"], "{}", "required variables are missing or empty: appointment_date, appointment_time"),
         (["report_ready"], "[]", "the variables are not a JSON object"),
         (["report_ready"], '{"a": 1,\n\n  b}', "-:3: this is not valid JSON"),
         (["report_ready"], '{"a": "x\\u0000y"}', "-:1: \\u0000 cannot be part of a text"),

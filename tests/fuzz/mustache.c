@@ -2,7 +2,7 @@
  * partial; a value never becomes a tag or, escaped, markup. */
 #include "config.h"
 
-#include "template/mustache.h"
+#include "template/render.h"
 #include "base/xalloc.h"
 
 #include <stdint.h>
@@ -32,18 +32,18 @@ static int see_comment(void *arg, const char *text, size_t len, unsigned line)
 }
 
 /* Renders; the length and the bounds hold, and an error is one line that names the template. */
-static void render(const struct mustache *m, const cJSON *json, enum mustache_escape escape, const char *from)
+static void render(const struct mustache *m, const cJSON *json, enum render_escape escape, const char *from)
 {
 	char *error = NULL, *out;
 	size_t len = 0;
 
-	out = mustache_render(m, json, escape, lookup, (void *)(uintptr_t)m, &len, &error);
+	out = render_mustache(m, json, escape, lookup, (void *)(uintptr_t)m, &len, &error);
 	if ((out == NULL) != (error != NULL) || (error && strncmp(error, "fuzz", 4) != 0))
 		abort();
-	if (out && (strlen(out) > len || len > MUSTACHE_MAX_OUTPUT))
+	if (out && (strlen(out) > len || len > RENDER_MAX_OUTPUT))
 		abort();
 	/* no < in the template: then none comes out of a value that is escaped */
-	if (out && escape == MUSTACHE_ESCAPE_HTML && !strchr(from, '<') && !strstr(from, "{{{") && !strchr(from, '&') &&
+	if (out && escape == RENDER_HTML && !strchr(from, '<') && !strstr(from, "{{{") && !strchr(from, '&') &&
 		!strchr(from, '=') && strchr(out, '<'))
 		abort();
 	free(out);
@@ -64,8 +64,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			*mark = '\0';
 		mustache_each_partial(m, see_partial, NULL);
 		mustache_each_comment(m, see_comment, NULL);
-		render(m, json, MUSTACHE_ESCAPE_NONE, text);
-		render(m, json, MUSTACHE_ESCAPE_HTML, text);
+		render(m, json, RENDER_PLAIN, text);
+		render(m, json, RENDER_HTML, text);
 	}
 	free(error);
 	mustache_free(m);

@@ -25,10 +25,14 @@ static const char *top; /* the source tree */
 static struct template_set *load_own(void)
 {
 	char *dir = xasprintf("%s/templates", top), *error;
-	struct template_set *t = template_load(dir, "ru", &error);
+	cJSON *brand = cJSON_Parse(
+		"{\"brand_name\":\"Balansity\",\"brand_team\":\"Little Otter\",\"brand_colour\":\"#0f6e64\"}");
+	struct template_set *t = template_load(
+		&(struct template_source){ .dir = dir, .default_lang = "ru", .brand = brand }, &error);
 
 	if (!t)
 		fail_msg("%s", error);
+	cJSON_Delete(brand);
 	free(dir);
 	return t;
 }
@@ -139,23 +143,70 @@ static void own_set(void **state)
 	template_free(t);
 }
 
-/* A mail without its link would be useless: each template refuses to be one. */
-static void own_links_are_required(void **state)
+/* What a mail is made of when a message brings little: the link follows from app_url and the id, else it is left out.
+ */
+static void own_links_are_made(void **state)
 {
-	static const char *const links[NNAMES] = { "appointment_url", "appointment_url", "results_url", "receipt_url",
-		"retry_url", "report_url" };
+	static const struct {
+		const char *link, *id, *path;
+	} links[NNAMES] = { { "appointment_url", "appointment_id", "appointments/7" },
+		{ "appointment_url", "appointment_id", "appointments/7" },
+		{ "results_url", "assessment_id", "assessments/7" },
+		{ "receipt_url", "payment_id", "payments/7/receipt" },
+		{ "retry_url", "payment_id", "payments/7/retry" }, { "report_url", "assessment_id", "assessments/7" } };
 	struct template_set *t = load_own();
 
 	(void)state;
-	for (size_t i = 0; i < NNAMES; i++) {
-		cJSON *vars = sample(names[i], "ru");
+	for (size_t i = 0; i < 2 * NNAMES; i++) {
+		const char *lang = i % 2 ? "en" : "ru", *name = names[i / 2];
+		char *url = xasprintf("https://x.test/%s", links[i / 2].path), *href = xasprintf("href=\"%s\"", url);
+		cJSON *vars = cJSON_CreateObject();
 		struct template_result r;
-		cJSON_DeleteItemFromObjectCaseSensitive(vars, links[i]);
-		assert_int_equal(template_render(t, names[i], "ru", vars, &r), -1);
-		char *expected = xasprintf(
-			"template \"%s\" (ru): required variables are missing or empty: %s", names[i], links[i]);
-		assert_string_equal(r.error, expected);
-		free(expected);
+
+		cJSON_AddStringToObject(vars, "name", "Ирина");
+		cJSON_AddStringToObject(vars, "appointment_date", "6.05.2026");
+		cJSON_AddStringToObject(vars, "appointment_time", "14:30");
+		cJSON_AddStringToObject(vars, links[i / 2].id, "7");
+		if (template_render(t, name, lang, vars, &r) != 0)
+			fail_msg("%s", r.error);
+		check_mail(&r, vars, lang);
+		assert_non_null(strstr(r.part[TEMPLATE_TEXT], "Ирина"));
+		assert_null(strstr(r.part[TEMPLATE_HTML], "href="));
+		assert_null(strstr(r.part[TEMPLATE_TEXT], ":\n\n"));
+		assert_null(strstr(r.part[TEMPLATE_TEXT], "://"));
+		template_result_free(&r);
+		cJSON_AddStringToObject(vars, "app_url", "https://x.test/");
+		if (template_render(t, name, lang, vars, &r) != 0)
+			fail_msg("%s", r.error);
+		assert_non_null(strstr(r.part[TEMPLATE_TEXT], url));
+		assert_non_null(strstr(r.part[TEMPLATE_HTML], href));
+		template_result_free(&r);
+		cJSON_Delete(vars);
+		free(href);
+		free(url);
+	}
+	template_free(t);
+}
+
+/* Without a brand no name of another one is in a mail, and its sentences end well. */
+static void own_mails_without_a_brand(void **state)
+{
+	char *dir = xasprintf("%s/templates", top), *error;
+	struct template_set *t = template_load(&(struct template_source){ .dir = dir, .default_lang = "ru" }, &error);
+
+	(void)state;
+	free(dir);
+	for (size_t i = 0; i < 2 * NNAMES; i++) {
+		cJSON *vars = sample(names[i / 2], i % 2 ? "en" : "ru");
+		struct template_result r;
+		if (template_render(t, names[i / 2], i % 2 ? "en" : "ru", vars, &r) != 0)
+			fail_msg("%s", r.error);
+		for (int part = 0; part < TEMPLATE_NPARTS; part++) {
+			assert_null(strstr(r.part[part], "Balansity"));
+			assert_null(strstr(r.part[part], "Otter"));
+			if (part != TEMPLATE_HTML)
+				assert_null(strstr(r.part[part], " ."));
+		}
 		template_result_free(&r);
 		cJSON_Delete(vars);
 	}
@@ -211,8 +262,8 @@ static void own_html_is_safe(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(own_set), cmocka_unit_test(own_templates),
-		cmocka_unit_test(own_links_are_required), cmocka_unit_test(own_reminder),
-		cmocka_unit_test(own_html_is_safe) };
+		cmocka_unit_test(own_links_are_made), cmocka_unit_test(own_mails_without_a_brand),
+		cmocka_unit_test(own_reminder), cmocka_unit_test(own_html_is_safe) };
 
 	top = getenv("TOP_SRCDIR");
 	if (!top)

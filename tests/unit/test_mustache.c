@@ -1,7 +1,7 @@
 /* test_mustache.c: the Mustache engine against the public specification, our own cases and its limits. */
 #include "config.h"
 
-#include "template/mustache.h"
+#include "template/render.h"
 #include "base/xalloc.h"
 
 #include <dirent.h>
@@ -56,8 +56,7 @@ static void run_case(void **state)
 	const cJSON *template = cJSON_GetObjectItemCaseSensitive(c, "template");
 	const cJSON *expected = cJSON_GetObjectItemCaseSensitive(c, "expected");
 	const cJSON *wrong = cJSON_GetObjectItemCaseSensitive(c, "error");
-	enum mustache_escape escape = cJSON_GetObjectItemCaseSensitive(c, "escape") ? MUSTACHE_ESCAPE_NONE
-	                                                                            : MUSTACHE_ESCAPE_HTML;
+	enum render_escape escape = cJSON_GetObjectItemCaseSensitive(c, "escape") ? RENDER_PLAIN : RENDER_HTML;
 	struct partials partials = { .sources = cJSON_GetObjectItemCaseSensitive(c, "partials") };
 	char *error = NULL, *out = NULL;
 	size_t len = 0;
@@ -69,7 +68,7 @@ static void run_case(void **state)
 	for (int i = 0; m && i < 2; i++) {
 		free(out);
 		free(error);
-		out = mustache_render(m, cJSON_GetObjectItemCaseSensitive(c, "data"), escape, partial_lookup, &partials,
+		out = render_mustache(m, cJSON_GetObjectItemCaseSensitive(c, "data"), escape, partial_lookup, &partials,
 			&len, &error);
 	}
 	if (expected) {
@@ -164,7 +163,7 @@ static char *attempt(const char *template, const char *json)
 
 	assert_non_null(data);
 	if (m)
-		out = mustache_render(m, data, MUSTACHE_ESCAPE_HTML, NULL, NULL, NULL, &error);
+		out = render_mustache(m, data, RENDER_HTML, NULL, NULL, NULL, &error);
 	mustache_free(m);
 	cJSON_Delete(data);
 	assert_true(!out != !error);
@@ -222,18 +221,18 @@ static void limit_partials(void **state)
 
 	(void)state;
 	struct mustache *m = mustache_parse(endless, strlen(endless), "p", &error);
-	assert_null(mustache_render(m, NULL, MUSTACHE_ESCAPE_HTML, lookup_itself, m, NULL, &error));
+	assert_null(render_mustache(m, NULL, RENDER_HTML, lookup_itself, m, NULL, &error));
 	assert_string_equal(error, "p:2: more than 16 partials inside each other");
 	free(error);
 	mustache_free(m);
 
 	m = mustache_parse(deep, strlen(deep), "p", &error);
-	for (size_t n = MUSTACHE_MAX_PARTIALS; n <= MUSTACHE_MAX_PARTIALS + 1; n++) {
+	for (size_t n = RENDER_MAX_PARTIALS; n <= RENDER_MAX_PARTIALS + 1; n++) {
 		char *open = repeat("{\"v\":1,\"n\":", n), *close = repeat("}", n), *ones = repeat("1", n);
 		char *json = xasprintf("{\"n\":%sfalse%s}", open, close);
 		data = cJSON_Parse(json);
-		out = mustache_render(m, data, MUSTACHE_ESCAPE_HTML, lookup_itself, m, NULL, &error);
-		if (n <= MUSTACHE_MAX_PARTIALS)
+		out = render_mustache(m, data, RENDER_HTML, lookup_itself, m, NULL, &error);
+		if (n <= RENDER_MAX_PARTIALS)
 			assert_string_equal(out, ones);
 		else
 			assert_string_equal(error, "p:1: more than 16 partials inside each other");
@@ -251,12 +250,12 @@ static void limit_partials(void **state)
 /* 1 MiB comes out, one byte more does not, whichever kind of node brings it. */
 static void limit_output(void **state)
 {
-	char *most = repeat("x", MUSTACHE_MAX_OUTPUT), *more = xasprintf("{{! }}%sy", most);
+	char *most = repeat("x", RENDER_MAX_OUTPUT), *more = xasprintf("{{! }}%sy", most);
 	char *json = xasprintf("{\"a\":\"%s\",\"amp\":\"&\"}", most), *got;
 
 	(void)state;
 	got = attempt(most, "{}");
-	assert_int_equal(strlen(got), MUSTACHE_MAX_OUTPUT);
+	assert_int_equal(strlen(got), RENDER_MAX_OUTPUT);
 	free(got);
 	expect(more, "{}", "t:1: the result is longer than 1048576 bytes");
 	expect("\n{{a}}", json, "t:2: the result is longer than 1048576 bytes");
@@ -285,10 +284,10 @@ static void limit_steps(void **state)
 static void limit_data(void **state)
 {
 	(void)state;
-	for (size_t n = MUSTACHE_MAX_JSON; n <= MUSTACHE_MAX_JSON + 1; n++) {
+	for (size_t n = RENDER_MAX_JSON; n <= RENDER_MAX_JSON + 1; n++) {
 		char *open = repeat("[", n - 1), *close = repeat("]", n - 1),
 		     *json = xasprintf("{\"a\":%s%s}", open, close);
-		expect("x", json, n <= MUSTACHE_MAX_JSON ? "x" : "t: the data nests deeper than 32 levels");
+		expect("x", json, n <= RENDER_MAX_JSON ? "x" : "t: the data nests deeper than 32 levels");
 		free(open);
 		free(close);
 		free(json);
@@ -323,13 +322,13 @@ static void nothing(void **state)
 
 	(void)state;
 	struct mustache *m = mustache_parse("", 0, "t", &error);
-	out = mustache_render(m, NULL, MUSTACHE_ESCAPE_NONE, NULL, NULL, &len, &error);
+	out = render_mustache(m, NULL, RENDER_PLAIN, NULL, NULL, &len, &error);
 	assert_string_equal(out, "");
 	assert_int_equal(len, 0);
 	free(out);
 	mustache_free(m);
 	m = mustache_parse("[{{a}}{{.}}{{#a}}x{{/a}}{{>p}}]", 31, "t", &error);
-	out = mustache_render(m, NULL, MUSTACHE_ESCAPE_NONE, NULL, NULL, &len, &error);
+	out = render_mustache(m, NULL, RENDER_PLAIN, NULL, NULL, &len, &error);
 	assert_string_equal(out, "[]");
 	free(out);
 	mustache_free(m);
@@ -389,7 +388,7 @@ static void mangled(void **state)
 			struct mustache *m = mustache_parse(
 				exact, len < strlen(copy) ? len : strlen(copy), "t", &error);
 			if (m)
-				out = mustache_render(m, data, MUSTACHE_ESCAPE_HTML, lookup_itself, m, NULL, &error);
+				out = render_mustache(m, data, RENDER_HTML, lookup_itself, m, NULL, &error);
 			assert_true(!out != !error);
 			mustache_free(m);
 			free(exact);

@@ -77,7 +77,8 @@ static int teardown(void **state)
 static struct template_set *load(const char *default_lang)
 {
 	char *error;
-	struct template_set *t = template_load(scratch, default_lang, &error);
+	struct template_set *t = template_load(
+		&(struct template_source){ .dir = scratch, .default_lang = default_lang }, &error);
 
 	if (!t)
 		fail_msg("%s", error);
@@ -91,7 +92,7 @@ static void load_fails(const char *end)
 	char *error;
 	size_t skip;
 
-	assert_null(template_load(scratch, "ru", &error));
+	assert_null(template_load(&(struct template_source){ .dir = scratch, .default_lang = "ru" }, &error));
 	assert_non_null(error);
 	assert_memory_equal(error, scratch, strlen(scratch));
 	skip = strlen(scratch);
@@ -134,6 +135,15 @@ static void expect(struct template_set *t, const char *name, const char *lang, c
 	free(got);
 }
 
+/* Checks that there is no such template, and that the error says where it was looked for. */
+static void expect_none(struct template_set *t, const char *name, const char *lang, const char *where)
+{
+	char *result = xasprintf("no template \"%s\"%s (looked in %s)", name, where, scratch);
+
+	expect(t, name, lang, NULL, result);
+	free(result);
+}
+
 /* Only the HTML part is escaped. */
 static void escapes_by_part(void **state)
 {
@@ -167,11 +177,11 @@ static void language_falls_back(void **state)
 	template_free(t);
 	t = load("en-US");
 	expect(t, "a", NULL, NULL, "en|s|en|en");
-	expect(t, "only_ru", "en", NULL, "template \"only_ru\": there is none of that name (en)");
+	expect_none(t, "only_ru", "en", " in language en");
 	template_free(t);
 	t = load(NULL);
-	expect(t, "a", "de", NULL, "template \"a\": there is none of that name (de)");
-	expect(t, "a", NULL, NULL, "template \"a\": there is none of that name (no language given)");
+	expect_none(t, "a", "de", " in language de");
+	expect_none(t, "a", NULL, "");
 	template_free(t);
 }
 
@@ -207,10 +217,8 @@ static void names_are_checked(void **state)
 	got = render(t, long_name, "ru", NULL);
 	assert_non_null(strstr(got, "not a template's name"));
 	free(got);
-	expect(t, long_name + 1, "ru", NULL,
-		"template \"0000000000000000000000000000000000000000000000000000000000000000\": there is none of that "
-		"name (ru)");
-	expect(t, "b", "ru\x1b[31m", NULL, "template \"b\": there is none of that name (ru?[31m)");
+	expect_none(t, long_name + 1, "ru", " in language ru");
+	expect_none(t, "b", "ru\x1b[31m", " in language ru?[31m");
 	template_free(t);
 	free(long_name);
 }
@@ -384,6 +392,105 @@ static void broken_required(void **state)
 	load_fails("ru/a.txt.mustache:2: \".b\" is not the name of a variable");
 }
 
+/* A default with nonsense in it. */
+static void broken_default(void **state)
+{
+	static const char *const bad[] = { "default: a", "default: = x", "default: a.b = x", "default: a =" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		char *text = xasprintf("\n{{! %s }}", bad[i]);
+		put_template("ru", "a", "s", text);
+		load_fails("ru/a.txt.mustache:2: a default is written \"default: name = text with $variables\"");
+		free(text);
+	}
+}
+
+/* A variable that is not given is made of others, in their order, and only when all of those are given. */
+static void default_variables(void **state)
+{
+	(void)state;
+	put_file("ru/partials/hello.mustache", "{{! default: customer = $name }}{{customer}}");
+	put_template("ru", "a", "s",
+		"{{! default: link_url = $base_url/a/$id/x }}{{! default: link_url = $base_url/b/$other }}"
+		"{{! default: base_url = https://$host }}{{> hello}}|{{link_url}}");
+	struct template_set *t = load("ru");
+	struct {
+		const char *json, *result;
+	} cases[] = {
+		{ NULL, "|" },
+		{ "{\"name\":\"Anna\"}", "Anna|" },
+		{ "{\"name\":\"Anna\",\"customer\":\"Eva\",\"id\":\"7\"}", "Eva|" },
+		{ "{\"base_url\":\"https://x.test/\",\"id\":\"7\"}", "|https://x.test/a/7/x" },
+		{ "{\"base_url\":\"https://x.test/app\",\"id\":7}", "|https://x.test/app/a/7/x" },
+		{ "{\"base_url\":\"https://x.test\",\"other\":\"a/b c?\"}", "|https://x.test/b/a%2Fb%20c%3F" },
+		{ "{\"host\":\"x.test\",\"id\":\"7\"}", "|https://x.test/a/7/x" },
+		{ "{\"base_url\":\"https://x.test\",\"id\":\"\",\"other\":null}", "|" },
+		{ "{\"base_url\":\"https://x.test\",\"id\":{}}", "|" },
+		{ "{\"base_url\":\"https://x.test\",\"id\":\"7\",\"link_url\":\"https://y.test\"}", "|https://y.test" },
+	};
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		char *result = xasprintf("ru|s|%s|%s", cases[i].result, cases[i].result);
+		expect(t, "a", "ru", cases[i].json, result);
+		free(result);
+	}
+	char *wrong = render(t, "a", "ru", "{\"base_url\":\"javascript:\",\"id\":\"7\"}");
+	assert_non_null(strstr(wrong, "the value of link_url must start with https://"));
+	free(wrong);
+	template_free(t);
+}
+
+/* The user's directory lies over the one below, file by file: parts, partials, templates and languages of either. */
+static void own_over_shipped(void **state)
+{
+	char *below = xasprintf("%s/shipped", scratch), *own = xasprintf("%s/own", scratch), *error;
+
+	(void)state;
+	put_template("shipped/ru", "a", "subject", "{{> p}}{{> q}}");
+	put_template("shipped/ru", "b", "s", "shipped");
+	put_file("shipped/partials/p.mustache", "P");
+	put_file("shipped/partials/q.mustache", "Q");
+	put_file("own/ru/a.html.mustache", "own {{> p}}{{> q}}");
+	put_file("own/partials/p.mustache", "mine ");
+	put_template("own/en", "c", "s", "{{> q}}");
+	struct template_set *t = template_load(
+		&(struct template_source){ .dir = own, .below = below, .default_lang = "ru" }, &error);
+	assert_non_null(t);
+	expect(t, "a", "ru", NULL, "ru|subject|mine Q|own mine Q");
+	expect(t, "b", "ru", NULL, "ru|s|shipped|shipped");
+	expect(t, "c", "en", NULL, "en|s|Q|Q");
+	assert_true(template_exists(t, "c") && !template_exists(t, "d"));
+	template_free(t);
+	assert_null(template_load(&(struct template_source){ .dir = own, .default_lang = "ru" }, &error));
+	free(error);
+	t = template_load(&(struct template_source){ .dir = below, .below = below, .default_lang = "ru" }, &error);
+	assert_non_null(t);
+	template_free(t);
+	free(own);
+	free(below);
+}
+
+/* The brand is there for every template, with its shades; a message's own variables win. */
+static void brand_is_a_variable(void **state)
+{
+	char *error;
+	cJSON *brand = cJSON_Parse(
+		"{\"brand_name\":\"Ярмарка\",\"brand_colour\":\"#ffee00\",\"brand_app_url\":\"https://a.test\"}");
+
+	(void)state;
+	put_template(
+		"ru", "a", "s", "{{brand_initial}} {{brand_name}} {{brand_on_colour}} {{brand_colour}} {{app_url}}");
+	struct template_set *t = template_load(
+		&(struct template_source){ .dir = scratch, .default_lang = "ru", .brand = brand }, &error);
+	assert_non_null(t);
+	expect(t, "a", "ru", NULL,
+		"ru|s|Я Ярмарка #14211f #ffee00 https://a.test|Я Ярмарка #14211f #ffee00 https://a.test");
+	expect(t, "a", "ru", "{\"app_url\":\"https://b.test\",\"brand_name\":\"\"}",
+		"ru|s|Я Ярмарка #14211f #ffee00 https://b.test|Я Ярмарка #14211f #ffee00 https://b.test");
+	template_free(t);
+	cJSON_Delete(brand);
+}
+
 /* Neither an empty directory nor a missing one passes for a set of templates. */
 static void broken_empty(void **state)
 {
@@ -392,7 +499,7 @@ static void broken_empty(void **state)
 	(void)state;
 	load_fails(": no templates in it (LANG/NAME.subject.mustache and so on)");
 	path = xasprintf("%s/nowhere", scratch);
-	assert_null(template_load(path, "ru", &error));
+	assert_null(template_load(&(struct template_source){ .dir = path, .default_lang = "ru" }, &error));
 	assert_non_null(strstr(error, "/nowhere: No such file or directory"));
 	free(error);
 	free(path);
@@ -428,7 +535,9 @@ int main(void)
 		SCRATCH(subject_is_one_line), SCRATCH(bad_link), SCRATCH(partials), SCRATCH(files_are_read_once),
 		SCRATCH(other_files), SCRATCH(broken_syntax), SCRATCH(broken_partial), SCRATCH(broken_missing_part),
 		SCRATCH(broken_missing_partial), SCRATCH(broken_file_name), SCRATCH(broken_partial_name),
-		SCRATCH(broken_required), SCRATCH(broken_empty), SCRATCH(each_is_sorted) };
+		SCRATCH(broken_required), SCRATCH(broken_default), SCRATCH(default_variables),
+		SCRATCH(own_over_shipped), SCRATCH(brand_is_a_variable), SCRATCH(broken_empty),
+		SCRATCH(each_is_sorted) };
 
 	return cmocka_run_group_tests_name("template", tests, NULL, NULL);
 }

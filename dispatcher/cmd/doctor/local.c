@@ -292,13 +292,19 @@ void doctor_templates(struct doctor *d)
 {
 	const struct settings *s = d->db.settings;
 	struct trial t = { .d = d, .dir = s->template_dir };
+	cJSON *brand;
 	size_t before = d->nfindings;
 	bool mails = false;
 	char *error = NULL;
 
 	for (size_t i = 0; i < s->nqueues; i++)
 		mails = mails || strcmp(s->queues[i].plugin, "email") == 0;
-	t.set = template_load(t.dir, s->default_lang, &error);
+	brand = settings_brand(s);
+	t.set = template_load(
+		&(struct template_source){
+			.dir = t.dir, .below = template_shipped(), .default_lang = s->default_lang, .brand = brand },
+		&error);
+	cJSON_Delete(brand);
 	if (!t.set) {
 		if (mails || access(t.dir, F_OK) == 0)
 			doctor_report(d, PGMQD_CHECK_FAIL, "",
