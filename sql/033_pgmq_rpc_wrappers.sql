@@ -27,12 +27,20 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- By name, because the number and order of these columns differ between versions of pgmq.
+DO $$
+BEGIN
+  -- the columns of a function cannot be changed in place
+  IF pg_get_function_result(to_regprocedure('public.pgmq_metrics(text)')) NOT LIKE 'TABLE(queue_name text,%' THEN
+    DROP FUNCTION public.pgmq_metrics(text);
+  END IF;
+END $$;
+
 CREATE OR REPLACE FUNCTION public.pgmq_metrics(queue_name text)
-RETURNS TABLE (queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer, total_messages bigint,
+RETURNS TABLE (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer, total_messages bigint,
   scrape_time timestamptz, queue_visible_length bigint)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT r.* FROM to_jsonb(pgmq.metrics(queue_name)) m,
-    jsonb_to_record(m) AS r (queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer,
+  SELECT r.* FROM to_jsonb(pgmq.metrics($1)) m,
+    jsonb_to_record(m) AS r (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer,
       total_messages bigint, scrape_time timestamptz, queue_visible_length bigint)
 $f$;
 
