@@ -56,7 +56,7 @@ static void health_examine(const struct control *c, cJSON *problems, cJSON *paus
 		if (atomic_load(&s->pid) == 0) {
 			snprintf(text, sizeof text, "not running (%s)", stats_state_name(state));
 			health_note(problems, s, text, true);
-		} else if (!prometheus_process_up(s, c->beat_limit_ms)) {
+		} else if (!prometheus_process_up(st, s, c->beat_limit_ms)) {
 			snprintf(text, sizeof text, "no sign of life for %lld ms",
 				(long long)(clock_monotonic_ms() - atomic_load(&s->beat_ms)));
 			health_note(problems, s, text, false);

@@ -197,10 +197,15 @@ static void prometheus_histogram(struct evbuffer *out, const struct prometheus_v
 	}
 }
 
-/* Whether a slot's process is alive and well. */
-bool prometheus_process_up(const struct stats_slot *s, int64_t beat_limit_ms)
+/* Only the first slot of a process beats; the other queues of a group have its word. */
+bool prometheus_process_up(const struct stats *st, const struct stats_slot *s, int64_t beat_limit_ms)
 {
-	return atomic_load(&s->pid) != 0 && clock_monotonic_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
+	int pid = atomic_load(&s->pid);
+
+	for (size_t i = 0; i < st->nslots && !s->lead; i++)
+		if (st->slot[i].lead && pid != 0 && atomic_load(&st->slot[i].pid) == pid)
+			s = &st->slot[i];
+	return pid != 0 && clock_monotonic_ms() - atomic_load(&s->beat_ms) <= beat_limit_ms;
 }
 
 /* Writes one value per process that is in service, and what comes in front of it. */
@@ -214,7 +219,8 @@ static void prometheus_process_line(struct evbuffer *out, const struct stats_slo
 }
 
 /* Writes what is known of processes rather than queues. */
-static void prometheus_processes(struct evbuffer *out, const struct prometheus_view *v, int64_t beat_limit_ms)
+static void prometheus_processes(
+	struct evbuffer *out, const struct stats *st, const struct prometheus_view *v, int64_t beat_limit_ms)
 {
 	size_t i;
 	int state, is;
@@ -223,7 +229,8 @@ static void prometheus_processes(struct evbuffer *out, const struct prometheus_v
 	for (i = 0; i < v->n; i++)
 		if (v->slots[i]->lead && !atomic_load(&v->slots[i]->retired)) {
 			prometheus_process_line(out, v->slots[i], "process_up");
-			evbuffer_add_printf(out, "} %d\n", prometheus_process_up(v->slots[i], beat_limit_ms) ? 1 : 0);
+			evbuffer_add_printf(
+				out, "} %d\n", prometheus_process_up(st, v->slots[i], beat_limit_ms) ? 1 : 0);
 		}
 	prometheus_head(out, "process_restarts_total", "counter", "Starts of the process after it died.");
 	for (i = 0; i < v->n; i++)
@@ -330,7 +337,7 @@ void prometheus_write(const struct stats *st, int64_t beat_limit_ms, struct evbu
 			(double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1e3);
 	prometheus_head(out, "settings_generation", "gauge", "How many times settings were put in force.");
 	evbuffer_add_printf(out, "pgmqd_settings_generation %" PRIu32 "\n", atomic_load(&st->generation));
-	prometheus_processes(out, &v, beat_limit_ms);
+	prometheus_processes(out, st, &v, beat_limit_ms);
 #define PROMETHEUS_COUNTER(id, name, help) prometheus_counter(out, &v, id, name, help);
 	STATS_COUNTERS(PROMETHEUS_COUNTER)
 #undef PROMETHEUS_COUNTER

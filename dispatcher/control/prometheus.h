@@ -17,7 +17,7 @@ void prometheus_write(const struct stats *st, int64_t beat_limit_ms, struct evbu
 void prometheus_head(struct evbuffer *out, const char *name, const char *type, const char *help);
 void prometheus_label(struct evbuffer *out, const char *name, const char *value, const char *separator);
 
-/* Whether a slot's process runs and has given a sign of life within the limit. */
-bool prometheus_process_up(const struct stats_slot *s, int64_t beat_limit_ms);
+/* Whether a slot's process runs and has responded within the limit. */
+bool prometheus_process_up(const struct stats *st, const struct stats_slot *s, int64_t beat_limit_ms);
 
 #endif

@@ -38,7 +38,7 @@ static cJSON *status_process(const struct control *c, const struct stats_slot *s
 	status_text(json, "plugin_version", s->plugin_version);
 	cJSON_AddNumberToObject(json, "pid", atomic_load(&s->pid));
 	cJSON_AddStringToObject(json, "state", stats_state_name(atomic_load(&s->state)));
-	cJSON_AddBoolToObject(json, "up", prometheus_process_up(s, c->beat_limit_ms));
+	cJSON_AddBoolToObject(json, "up", prometheus_process_up(c->env->stats, s, c->beat_limit_ms));
 	cJSON_AddBoolToObject(json, "retired", atomic_load(&s->retired));
 	cJSON_AddBoolToObject(json, "connected", atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0);
 	cJSON_AddNumberToObject(json, "restarts", atomic_load(&s->restarts));

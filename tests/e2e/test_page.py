@@ -133,7 +133,7 @@ def test_everything_is_described(page):
     """Each route of operators answers as the description says, also where it refuses; that none is missing is seen in test_jobs.py."""
     letters = "/api/queues/email_queue/dead-letters"
     newest = page.json(letters)[1]["letters"][0]["id"]
-    for path in ("/ready", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
+    for path in ("/ready", "/readyz", "/livez", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
                  f"{letters}/{newest}", "/api/templates", f"/api/templates/{NAMES[0]}/en?part=txt"):
         assert page(path)[0] == 200, path
     assert page(f"{letters}?before=x")[0] == 400
@@ -213,6 +213,11 @@ return [...document.querySelectorAll("button, a, input, select, iframe, [role=im
   return !(el.getAttribute("aria-label") || el.title || label || el.textContent || "").trim();
 }).map(el => el.outerHTML)"""
 
+MISMATCH = """
+const letters = s => s.toLowerCase().replace(/[^\\p{L}\\p{N} ]/gu, "").replace(/\\s+/g, " ").trim();
+return [...document.querySelectorAll("button[aria-label], a[aria-label]")].filter(el => el.checkVisibility() && !letters(el.getAttribute("aria-label")).includes(letters(el.textContent)))
+  .map(el => el.outerHTML)"""
+
 FAINT = """
 const lum = c => { const [r, g, b] = c.map(v => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
 const parse = s => (s.match(/[0-9.]+/g) ?? []).map(Number);
@@ -225,7 +230,7 @@ return [...document.querySelectorAll("main *, header *, footer *")].filter(el =>
 
 
 def test_in_the_browser(page, rig):
-    """What an operator does: looks around, in each language, size and colour; reads a body, puts it back, throws one away, pauses."""
+    """What an operator does: looks around, in each language, size and colour; reads a body, deletes one letter, requeues the others, pauses."""
     if not (CHROMIUM and DRIVER):
         pytest.skip("chromium and chromium-driver are not installed")
     with Browser(page) as b:
@@ -247,10 +252,13 @@ def test_in_the_browser(page, rig):
                 b.shot(f"{view}-{lang}-{'phone' if width < 500 else 'desktop'}-{'dark' if dark else 'light'}")
                 b.until(lambda: b.js("return document.documentElement.scrollWidth <= innerWidth"), f"{view} is wider than {width}")
                 b.until(lambda: b.js("return [...document.querySelectorAll('.card')].every(c => c.scrollWidth <= c.clientWidth)"), f"a card of {view} hides its right end at {width} in {lang}")
+                b.until(lambda: b.js("const r = document.querySelector('#tabs [aria-current]').getBoundingClientRect(); return r.left >= 0 && r.right <= innerWidth"), f"the tab of {view} is off the screen")
                 assert b.js(UNNAMED) == [], view
                 assert b.js(FAINT) == [], (view, lang, dark)
         b.screen(1280, 900)
         b.language("en")
+        # what is seen of a button is in its name; the active tab is on the screen, however small that is
+        assert b.js(MISMATCH) == []
         # a queue opens by the keyboard, and stays open
         b.view("queues")
         button = b.until(lambda: b.one("[data-queue=email_queue] button[aria-expanded]"))
@@ -271,14 +279,14 @@ def test_in_the_browser(page, rig):
         assert b.js("return document.querySelectorAll('#body-text b').length") == 0
         b.shot("body-en-desktop-light")
         b.one("#body-dialog").send_keys(Keys.ESCAPE)
-        # one is thrown away, the others are put back
+        # one is deleted, the others are requeued
         for word, box, left in (("purge", "tbody tr:first-child input", 2), ("redrive", "#letters-all", 0)):
             b.click(f"#letter-table {box}")
             b.click(f"#{word}")
             b.until(lambda: b.one("#ask-dialog").is_displayed())
             b.shot(f"{word}-en-desktop-light")
             b.click("#ask-yes")
-            b.until(lambda: b.text("#toast").startswith("1 thrown away" if word == "purge" else "2 put back"))
+            b.until(lambda: b.text("#toast").startswith("1 deleted" if word == "purge" else "2 requeued"))
         wait_dead(page, 2)
         # pause, and resume
         b.view("queues")
@@ -295,5 +303,6 @@ def test_in_the_browser(page, rig):
         rig.daemon.stop()
         b.until(lambda: b.text("#pulse") == "pgmqd does not answer")
         b.shot("unreachable-en-desktop-light")
+        assert {badge.text for badge in b.all("#queue-table .badge")} == {"unknown"}
         errors = [line["message"] for line in b.driver.get_log("browser") if line["level"] == "SEVERE"]
         assert [e for e in errors if "401" not in e and "ERR_CONNECTION" not in e] == []

@@ -30,11 +30,11 @@ function path(values, x, y) {
   return d;
 }
 
-// A line without axes, for a row of a table.
-export function spark(values, kind) {
-  const w = 120, h = 28, top = Math.max(...values, 1), x = i => values.length < 2 ? w : i * w / (values.length - 1), y = v => h - 2 - v / top * (h - 5);
+// A line without axes, for a row of a table; what is known of `points` values stands at the right end.
+export function spark(values, kind, points) {
+  const w = 120, h = 28, top = Math.max(...values, 1), x = i => (i + points - values.length) * w / (points - 1), y = v => h - 2 - v / top * (h - 5);
   const line = path(values, x, y), el = svg("svg", { viewBox: `0 0 ${w} ${h}`, class: `spark ${kind}`, "aria-hidden": "true", preserveAspectRatio: "none" });
-  if (values.some(v => v > 0)) el.append(svg("path", { d: `${line}L${w} ${h}L0 ${h}Z`, class: "area" }));
+  if (values.some(v => v > 0)) el.append(svg("path", { d: `${line}L${w} ${h}L${x(0)} ${h}Z`, class: "area" }));
   el.append(svg("path", { d: line, class: "line" }));
   return el;
 }

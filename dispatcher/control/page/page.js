@@ -8,7 +8,7 @@ const STEP = 5, POINTS = 120, PACE = 2000;
 const COUNTS = ["done", "retried", "failed"], TIMES = ["wait_p50_ms", "wait_p99_ms"];
 
 const state = { token: sessionStorage.getItem("token") ?? "", status: null, queues: null, queuesAt: null, queuesError: null, silent: false, locked: false,
-  after: 0, history: {}, open: new Set(), rows: new Map(), letters: [], chosen: new Set(), view: "queues" };
+  statusAt: null, viewError: null, older: false, after: 0, history: {}, open: new Set(), rows: new Map(), letters: [], chosen: new Set(), view: "queues" };
 
 // ---- small helpers ----
 
@@ -32,6 +32,28 @@ function refill(el, made, ...children) {
   el.replaceChildren(...children.map(c => c()));
 }
 
+// Brings the children in step with a list. An item's element is kept as long as the item is, and drawn anew only when the
+// item has changed: the focus stays where it is, and so does what somebody is about to click.
+function keep(host, list, key, draw) {
+  const have = host.kept ?? new Map(), next = new Map();
+  for (const el of [...host.children]) if (!host.kept) el.remove();
+  let at = host.firstElementChild;
+  for (const item of list) {
+    const id = key(item), made = JSON.stringify([lang, item]);
+    let el = have.get(id);
+    if (!el || el.dataset.made !== made) {
+      const fresh = draw(item);
+      fresh.dataset.made = made;
+      if (el) { if (at === el) at = fresh; el.replaceWith(fresh); }
+      el = fresh;
+    }
+    next.set(id, el);
+    if (at === el) at = el.nextElementSibling; else host.insertBefore(el, at);
+  }
+  for (const [id, el] of have) if (!next.has(id)) el.remove();
+  host.kept = next;
+}
+
 const set = (el, text) => { if (el.textContent !== text) el.textContent = text; };
 const sum = list => list.reduce((a, b) => a + (b ?? 0), 0);
 
@@ -48,9 +70,9 @@ class Refused extends Error {
   constructor(status, code, message) { super(message); Object.assign(this, { status, code }); }
 }
 
-async function ask(path, body) {
+async function ask(path, body, token = state.token) {
   const headers = {};
-  if (state.token) headers.Authorization = `Bearer ${state.token}`;
+  if (token) headers.Authorization = `Bearer ${token}`;
   if (body) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, { headers, method: body ? "POST" : "GET", body: body && JSON.stringify(body), cache: "no-store", signal: AbortSignal.timeout(15000) });
   const json = await answer.json().catch(() => ({}));
@@ -79,20 +101,32 @@ function openDialog(dialog) {
   });
 }
 
+// Why a token is not the one of this pgmqd; "" when it is.
+async function tokenProblem(token) {
+  try {
+    const status = await ask("api/status?after=999999999", undefined, token);
+    return !status.token_set ? t("token_unset") : status.authorized ? "" : t("token_wrong");
+  } catch (e) {
+    return e.status === 401 ? t("token_wrong") : e.code === "no_token" ? t("token_unset") : t("unreachable");
+  }
+}
+
 async function askToken(error = "") {
-  $("token-input").value = "";
-  set($("token-error"), error);
-  $("token-forget").hidden = !state.token;
-  $("token-save").value = "ok";
-  const answer = await openDialog($("token-dialog")), given = $("token-input").value.trim();
-  if (answer === "ok" && given) state.token = given;
-  else if (answer === "forget") state.token = "";
-  else return false;
-  if (state.token) sessionStorage.setItem("token", state.token); else sessionStorage.removeItem("token");
-  $("token-input").value = "";
-  words();
-  look();
-  return Boolean(state.token);
+  for (;;) {
+    $("token-input").value = "";
+    set($("token-error"), error);
+    $("token-forget").hidden = !state.token;
+    $("token-save").value = "ok";
+    const answer = await openDialog($("token-dialog")), given = $("token-input").value.trim();
+    $("token-input").value = "";
+    if (answer !== "forget" && !(answer === "ok" && given)) return false;
+    if (answer === "ok" && (error = await tokenProblem(given))) continue;
+    state.token = answer === "ok" ? given : "";
+    if (state.token) sessionStorage.setItem("token", state.token); else sessionStorage.removeItem("token");
+    words();
+    look();
+    return Boolean(state.token);
+  }
 }
 
 // Asks whether to go on; resolves to null, or to { why }.
@@ -129,6 +163,7 @@ async function look() {
     if (turn !== look.turn) return;
     if (status.history.last < state.after) { state.after = 0; state.history = {}; } // pgmqd was restarted
     state.status = status;
+    state.statusAt = new Date();
     state.silent = state.locked = false;
     remember(status.history);
     try {
@@ -138,8 +173,13 @@ async function look() {
     } catch (e) {
       state.queuesError = e;
     }
-    if (state.view === "failures") await lookFailures();
-    if (state.view === "schedules") await lookSchedules();
+    state.viewError = null;
+    try {
+      if (state.view === "failures") await lookFailures();
+      if (state.view === "schedules") await lookSchedules();
+    } catch (e) {
+      state.viewError = e;
+    }
   } catch (e) {
     if (turn !== look.turn) return;
     state.locked = e.status === 401 || e.code === "no_token";
@@ -158,42 +198,54 @@ function draw() {
     drawTiles();
     drawQueues();
     drawProcesses();
+    words.token();
+    document.querySelectorAll("main time[datetime]").forEach(el => set(el, ago(el.dateTime)));
     set($("version"), t("version", { version: state.status.version, uptime: duration(state.status.uptime_seconds) }));
   }
 }
 
 // ---- what is wrong ----
 
+// One outage is one problem: with the database away, no process is reported for having lost it.
 function problems() {
   const list = [];
-  if (state.silent) return [{ bad: true, text: t("unreachable") }];
+  if (state.silent) return [{ bad: true, text: state.statusAt ? t("unreachable_since", { time: clock(state.statusAt) }) : t("unreachable") }];
   if (state.locked) return [{ text: t("needs_token"), token: true }];
   if (!state.status) return [];
-  if (state.queuesError)
-    list.push({ bad: true, text: state.queuesError.code === "database_unavailable" ? state.queuesAt ? t("db_down", { time: clock(state.queuesAt) }) : t("db_down_new") : state.queuesError.message });
-  if (state.status.hearing === false) list.push({ text: t("deaf") });
+  const away = [state.queuesError, state.viewError].find(e => e?.code === "database_unavailable");
+  if (away) list.push({ bad: true, text: state.queuesAt ? t("db_down", { time: clock(state.queuesAt) }) : t("db_down_new") });
+  for (const e of new Set([state.queuesError, state.viewError].filter(e => e && e.code !== "database_unavailable").map(e => e.message))) list.push({ bad: true, text: e });
+  if (state.status.hearing === false && !away) list.push({ text: t("deaf") });
   const told = new Set();
   for (const p of state.status.processes) {
     if (p.retired || told.has(p.process)) continue;
     const name = `${t(`role_${p.role}`)} ${p.role === "worker" ? p.process : ""}`.trim(), why = p.last_error ? ` ${p.last_error}` : "";
     const word = p.state === "crash_loop" ? "crash" : p.state === "config_error" ? "config" : p.pid === 0 ? "process_down" : !p.up ? "process_silent"
       : ["worker", "listener"].includes(p.role) && !p.connected && p.state !== "starting" && p.state !== "draining" ? "process_unconnected" : null;
-    if (!word || p.role === "supervisor") continue;
+    if (!word || p.role === "supervisor" || (away && word === "process_unconnected")) continue;
     told.add(p.process);
     list.push({ bad: true, text: t(word, { name, state: t(`state_${p.state}`) }) + why });
   }
   for (const q of state.queues ?? []) {
     if (q.problem) list.push({ bad: true, text: `${q.queue}: ${q.problem}` });
     else if (q.attached === false && q.worker) list.push({ text: t("not_attached", { queue: q.queue }) });
-    if (q.paused || q.worker?.state === "paused") list.push({ text: `${q.queue}: ${t("state_paused")}. ${q.paused ?? q.worker.last_error ?? ""}` });
+    if (q.paused || q.worker?.state === "paused") list.push({ bad: !q.paused, text: pauseText(q) });
   }
   return list;
 }
 
+// "email_queue: paused (maria): mail server moves"; without an operator it is an error that stopped the queue.
+function pauseText(q) {
+  const [, by, why] = /^by (.*?)(?:: ([^]*))?$/.exec(q.paused ?? "") ?? [];
+  if (!by) return `${t("paused_note", { queue: q.queue })}${q.worker?.last_error ? `: ${q.worker.last_error}` : ""}`;
+  return t(why ? "paused_why" : "paused_by", { queue: q.queue, by, why });
+}
+
 function drawNotes() {
   const list = problems(), pulse = $("pulse");
-  set(pulse, !state.status && !list.length ? t("loading") : list.length ? t(state.silent ? "unreachable" : "problems", { n: list.length }) : t("all_well"));
+  set(pulse, !state.status && !list.length ? t("loading") : list.length ? t(state.silent ? "unreachable" : list.length === 1 ? "problem" : "problems", { n: list.length }) : t("all_well"));
   pulse.className = `pulse ${list.some(p => p.bad) ? "bad" : list.length ? "warn" : state.status ? "good" : ""}`;
+  document.body.classList.toggle("old", state.silent);
   refill($("notes"), list, ...list.map(p => () => h("p", { class: `note ${p.bad ? "bad" : "warn"}` }, p.text,
     p.token ? h("button", { type: "button", class: "main", onclick: () => askToken() }, t("give_token")) : null)));
   document.title = list.length && !state.locked ? `(${list.length}) pgmqd` : "pgmqd";
@@ -233,8 +285,9 @@ function drawTiles() {
   charts.latency.draw([["p50", "wait_p50_ms", median], ["p99", "wait_p99_ms", worst]].map(([kind, key, how]) => ({ name: t(kind), kind, values: together(key, how) })));
 }
 
-function badge(name) {
-  const kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
+// With pgmqd away nobody knows the state of anything.
+function badge(known) {
+  const name = state.silent ? "unknown" : known, kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
   return h("span", { class: `badge ${kind}` }, t(`state_${name}`));
 }
 
@@ -257,8 +310,8 @@ function drawQueue(q) {
   if (!row) state.rows.set(q.queue, row = queueRow(q.queue));
   const past = state.history[q.queue] ?? {}, open = state.open.has(q.queue), w = q.worker;
   set(row.plugin, w ? w.plugin : "");
-  refill(row.state, [w?.state ?? "none"], () => badge(w?.state ?? "none"));
-  refill(row.spark, past.done ?? [], () => spark(past.done ?? [], "done"));
+  refill(row.state, [w?.state ?? "none", state.silent], () => badge(w?.state ?? "none"));
+  refill(row.spark, past.done ?? [], () => spark(past.done ?? [], "done", POINTS));
   set(row.rate, w ? number(minute(past.done)) : "–");
   set(row.waiting, q.waiting == null ? "–" : q.delayed ? `${number(q.due)} + ${number(q.delayed)}` : number(q.due));
   row.waiting.title = q.delayed ? t("sub_delayed", { n: number(q.delayed) }) : "";
@@ -292,7 +345,7 @@ function drawDetails(row, q, past) {
     row.charts = [new Chart(settled, { step: STEP, points: POINTS }), new Chart(latency, { step: STEP, points: POINTS, log: true, format: v => duration(v / 1000) })];
   }
   refill(row.facts, facts, ...facts.map(([name, value]) => () => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
-  set(row.error, w?.last_error ? `${t("last_error")}: ${w.last_error}` : "");
+  set(row.error, w?.last_error && !q.paused ? `${t("last_error")}: ${w.last_error}` : "");
   row.pause.dataset.act = q.paused || w?.state === "paused" ? "resume" : "pause";
   set(row.pause, t(row.pause.dataset.act));
   row.charts[0].draw(COUNTS.map(key => ({ name: t(key), kind: key, area: key === "done", values: (past[key] ?? []).map(v => v * 60 / STEP) })));
@@ -305,6 +358,7 @@ function drawQueues() {
   const bodies = shown.map(drawQueue), table = $("queue-table"), have = [...table.tBodies];
   if (bodies.length !== have.length || bodies.some((b, i) => b !== have[i])) { have.forEach(b => b.remove()); table.append(...bodies); }
   $("filter-bar").hidden = state.queues.length < 8;
+  table.classList.toggle("dense", state.queues.length > 15);
   $("queues-empty").hidden = shown.length > 0;
   table.hidden = shown.length === 0;
   set($("queues-empty"), t(state.queues.length ? "no_match" : "no_queues"));
@@ -321,16 +375,22 @@ async function pause(queue, act) {
 
 async function lookFailures() {
   const { groups } = await ask("api/failures");
-  refill($("groups"), groups, ...(groups.length ? groups.map(g => () => groupCard(g)) : [() => h("p", { class: "card empty good" }, t("no_failures"))]));
+  groups.sort((a, b) => b.count - a.count);
+  keep($("groups"), groups.length ? groups : [null], g => g && JSON.stringify([g.queue, g.class, g.reason]), g => (g ? groupCard(g) : h("p", { class: "card empty good" }, t("no_failures"))));
   $("letters").hidden = !state.queues?.length;
+  fillQueues();
+  await refreshLetters();
 }
 
 // The longest piece of a group's reason that all its reasons share.
 const fragment = reason => reason.split("…").map(s => s.trim()).sort((a, b) => b.length - a.length)[0] ?? "";
 
+// What a class of failures is called; one of a plugin's own comes by its name.
+const className = c => (c == null ? "–" : t(`class_${c}`) === `class_${c}` ? c : t(`class_${c}`));
+
 function groupCard(g) {
   return h("article", { class: "card group" }, h("p", { class: "count", "aria-hidden": "true" }, number(g.count)), h("div", { class: "grow" },
-    h("h2", {}, g.reason || g.class || "–"), h("p", { class: "meta" }, h("strong", {}, g.queue), ` · ${g.class ?? "–"} · × ${number(g.count)} · `,
+    h("h2", {}, g.reason || g.class || "–"), h("p", { class: "meta" }, h("strong", {}, g.queue), ` · ${className(g.class)} · × ${number(g.count)} · `,
       h("time", { datetime: g.last, title: time(g.last) }, ago(g.last)), g.plugin ? ` · ${g.plugin}` : "")),
     h("button", { type: "button", onclick: () => showLetters(g.queue, fragment(g.reason), true) }, t("show_letters")));
 }
@@ -350,30 +410,50 @@ function fillQueues() {
   select.value = names.includes(now) ? now : (state.queues ?? []).find(q => q.dead_letters)?.queue ?? names[0] ?? "";
 }
 
-async function loadLetters(before) {
+const letterPage = before => {
   const queue = $("letters-queue").value, reason = $("letters-reason").value.trim();
+  return ask(`api/queues/${encodeURIComponent(queue)}/dead-letters?${new URLSearchParams({ ...(reason && { reason }), ...(before && { before }) })}`);
+};
+
+async function loadLetters(before) {
+  const queue = $("letters-queue").value;
   if (!queue) return;
   const turn = loadLetters.turn = (loadLetters.turn ?? 0) + 1;
+  if (!before) state.chosen.clear();
   try {
-    const page = await ask(`api/queues/${encodeURIComponent(queue)}/dead-letters?${new URLSearchParams({ ...(reason && { reason }), ...(before && { before }) })}`);
+    const page = await letterPage(before);
     if (turn !== loadLetters.turn) return;
     state.letters = before ? [...state.letters, ...page.letters] : page.letters;
-    if (!before) state.chosen.clear();
-    $("letters-more-bar").hidden = !page.more;
+    state.older = page.more;
     set($("letters-title"), t("letters_of", { queue }));
     drawLetters();
   } catch (e) {
-    toast(t("error", { message: e.message }));
+    if (e.code !== "database_unavailable") toast(t("error", { message: e.message }));
   }
 }
 
+// Brings what is shown in step with the newest page: letters that were deleted or requeued elsewhere disappear.
+async function refreshLetters() {
+  const turn = loadLetters.turn;
+  if (!$("letters-queue").value || !turn) return;
+  const page = await letterPage();
+  if (turn !== loadLetters.turn) return;
+  const last = page.more ? page.letters.at(-1).id : 0;
+  state.letters = [...page.letters, ...state.letters.filter(l => l.id < last)];
+  if (!page.more) state.older = false;
+  drawLetters();
+}
+
 function drawLetters() {
-  const queue = $("letters-queue").value;
-  $("letter-table").tBodies[0].replaceChildren(...state.letters.map(l => h("tr", {},
+  const queue = $("letters-queue").value, shown = new Set(state.letters.map(l => l.id));
+  for (const id of state.chosen) if (!shown.has(id)) state.chosen.delete(id); // only what is shown can be chosen
+  keep($("letter-table").tBodies[0], state.letters.map(l => ({ ...l, queue })), l => `${l.queue} ${l.id}`, l => h("tr", {},
     h("td", {}, h("input", { type: "checkbox", "aria-label": t("select_one", { id: l.id }), onchange: e => { state.chosen[e.target.checked ? "add" : "delete"](l.id); drawChosen(); } })),
     h("td", { class: "n", "data-name": t("id") }, String(l.id)), h("td", { "data-name": t("died") }, h("time", { datetime: l.died_at, title: time(l.died_at) }, ago(l.died_at))),
-    h("td", { "data-name": t("class") }, l.class ?? "–"), h("td", { class: "n", "data-name": t("attempts") }, number(l.attempts)), h("td", { class: "wide", "data-name": t("reason") }, l.reason ?? "–"),
-    h("td", { class: "more" }, h("button", { type: "button", class: "quiet", "aria-label": `${t("body")}: ${l.id}`, onclick: () => showBody(queue, l.id) }, t("body"))))));
+    h("td", { "data-name": t("class") }, className(l.class)), h("td", { class: "n", "data-name": t("attempts") }, number(l.attempts)), h("td", { class: "wide", "data-name": t("reason") }, l.reason ?? "–"),
+    h("td", { class: "more" }, h("button", { type: "button", class: "quiet", "aria-label": `${t("body")}: ${l.id}`, onclick: () => showBody(queue, l.id) }, t("body")))));
+  document.querySelectorAll("#letter-table tbody tr").forEach((row, i) => { row.querySelector("input").checked = state.chosen.has(state.letters[i].id); });
+  $("letters-more-bar").hidden = !state.older;
   $("letters-empty").hidden = state.letters.length > 0;
   $("letter-table").hidden = state.letters.length === 0;
   drawChosen();
@@ -390,7 +470,7 @@ function drawChosen() {
 
 async function act(word, done, danger) {
   const queue = $("letters-queue").value, ids = [...state.chosen], n = number(ids.length);
-  if (!await confirmed(t(`${word}_title`, { n, queue }), t(`${word}_text`), { yes: t(word), danger })) return;
+  if (!await confirmed(t(ids.length === 1 ? `${word}_title_1` : `${word}_title`, { n, queue }), t(`${word}_text`), { yes: t(word), danger })) return;
   const answer = await withToken(() => ask(`api/queues/${encodeURIComponent(queue)}/${word}`, { ids }));
   if (!answer) return;
   toast(t(done, { n: number(answer.purged ?? answer.redriven.length) }));
@@ -401,7 +481,7 @@ async function act(word, done, danger) {
 async function showBody(queue, id) {
   const l = await withToken(() => ask(`api/queues/${encodeURIComponent(queue)}/dead-letters/${id}`));
   if (!l) return;
-  const facts = [["reason", l.reason], ["class", l.class], ["attempts", number(l.attempts)], ["died", time(l.died_at)], ["first_enqueued", time(l.first_enqueued_at)], ["original_id", l.original_id ?? "–"],
+  const facts = [["reason", l.reason], ["class", className(l.class)], ["attempts", number(l.attempts)], ["died", time(l.died_at)], ["first_enqueued", time(l.first_enqueued_at)], ["original_id", l.original_id ?? "–"],
     ["redrives", number(l.redrives)], ["plugin", [l.plugin, l.plugin_version].filter(Boolean).join(" ") || "–"]];
   set($("body-title"), t("body_of", { id, queue }));
   $("body-facts").replaceChildren(...facts.map(([name, value]) => h("div", {}, h("dt", {}, t(name)), h("dd", {}, String(value ?? "–")))));
@@ -416,24 +496,24 @@ async function showBody(queue, id) {
 async function lookSchedules() {
   const { schedules } = await ask("api/schedules");
   const tick = r => h("span", { class: `tick ${r.status === "ok" ? "good" : r.status === "skipped" ? "warn" : "bad"}`, title: `${time(r.started_at)}: ${t(`run_${r.status}`)}${r.ms == null ? "" : `, ${duration(r.ms / 1000)}`}${r.error ? `. ${r.error}` : ""}` });
-  refill($("schedule-table").tBodies[0], [schedules, Math.floor(Date.now() / 30000)], ...schedules.map(s => () => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, s.name), s.enabled ? null : h("small", {}, t("disabled"))),
+  keep($("schedule-table").tBodies[0], schedules, s => s.name, s => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, s.name), s.enabled ? null : h("small", {}, t("disabled"))),
     h("td", { "data-name": t("when") }, h("code", {}, s.cron), h("small", {}, s.tz)), h("td", { "data-name": t("runner") }, s.runner, s.taken_over ? h("small", { class: "bad" }, t("taken_over")) : null),
     h("td", { "data-name": t("next_due") }, s.next_due ? h("time", { datetime: s.next_due, title: time(s.next_due) }, ago(s.next_due)) : "–"),
     h("td", { "data-name": t("last_run") }, s.runs[0] ? h("span", {}, h("time", { datetime: s.runs[0].started_at, title: time(s.runs[0].started_at) }, ago(s.runs[0].started_at)), `, ${t(`run_${s.runs[0].status}`)}`) : t("never"),
       s.runs[0]?.error ? h("small", { class: "bad" }, s.runs[0].error) : null),
-    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...(s.runs.length ? [...s.runs].reverse().map(tick) : ["–"])))));
+    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...(s.runs.length ? [...s.runs].reverse().map(tick) : ["–"]))));
   $("schedules-empty").hidden = schedules.length > 0;
   $("schedule-table").hidden = schedules.length === 0;
 }
 
 function drawProcesses() {
   const list = state.status.processes.filter(p => p.role !== "supervisor" || p.pid);
-  refill($("process-table").tBodies[0], list.map(p => ({ ...p, uptime_seconds: Math.floor(p.uptime_seconds / 10) })), ...list.map(p => () => h("tr", {},
+  keep($("process-table").tBodies[0], list.map(p => ({ ...p, uptime_seconds: Math.floor(p.uptime_seconds / 10) * 10, silent: state.silent })), p => `${p.role} ${p.process} ${p.queue} ${p.pid}`, p => h("tr", {},
     h("th", { scope: "row" }, h("span", { class: "name" }, p.role === "worker" ? p.queue ?? p.process : t(`role_${p.role}`)), h("small", {}, p.role === "worker" ? p.process === p.queue ? t("role_worker") : p.process : "")),
     h("td", { "data-name": t("plugin") }, p.plugin ?? "–", p.plugin_version ? h("small", {}, p.plugin_version) : null),
     h("td", { "data-name": t("state") }, badge(p.pid && !p.up ? "silent" : p.retired ? "draining" : p.state), p.last_error ? h("small", { class: "bad" }, p.last_error) : null),
     h("td", { class: "n", "data-name": t("pid") }, p.pid ? String(p.pid) : "–"), h("td", { class: "n", "data-name": t("uptime") }, p.pid ? duration(p.uptime_seconds) : "–"),
-    h("td", { class: "n", "data-name": t("restarts") }, number(p.restarts)), h("td", { class: "n", "data-name": t("stall") }, p.role === "worker" ? duration(p.longest_callback_ms / 1000) : "–"))));
+    h("td", { class: "n", "data-name": t("restarts") }, number(p.restarts)), h("td", { class: "n", "data-name": t("stall") }, p.role === "worker" ? duration(p.longest_callback_ms / 1000) : "–")));
 }
 
 // ---- mails ----
@@ -480,6 +560,9 @@ async function drawMail() {
 
 // ---- the frame: words, theme, views ----
 
+// Whether there is a token, and whether it is the right one.
+words.token = () => set($("token"), t(!state.token ? "token" : state.status?.authorized === false ? "token_bad" : "token_on"));
+
 const themes = ["auto", "light", "dark"];
 let theme = themes.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto";
 
@@ -489,13 +572,13 @@ function words() {
   document.querySelectorAll("[data-word]").forEach(el => set(el, t(el.dataset.word)));
   document.querySelectorAll("[data-hint]").forEach(el => { el.placeholder = t(el.dataset.hint); });
   document.querySelectorAll("[data-label]").forEach(el => el.setAttribute("aria-label", t(el.dataset.label)));
-  set($("token"), t(state.token ? "token_on" : "token"));
+  words.token();
   set($("theme"), { auto: "◐", light: "☀", dark: "☾" }[theme]);
   $("theme").title = t(`theme_${theme}`);
   $("theme").setAttribute("aria-label", t(`theme_${theme}`));
   set($("lang"), lang === "ru" ? "EN" : "RU");
   $("lang").title = lang === "ru" ? "English" : "Русский";
-  $("lang").setAttribute("aria-label", $("lang").title);
+  $("lang").setAttribute("aria-label", `${$("lang").textContent}: ${$("lang").title}`); // a label has the text in it that is seen
   $("lang").lang = lang === "ru" ? "en" : "ru";
 }
 
@@ -504,7 +587,7 @@ function show() {
   state.view = known.includes(view) ? view : "queues";
   for (const name of known) $(name).hidden = name !== state.view;
   document.querySelectorAll("#tabs a").forEach(a => a.toggleAttribute("aria-current", a.getAttribute("href") === `#${state.view}`));
-  document.querySelectorAll("#tabs a[aria-current]").forEach(a => a.setAttribute("aria-current", "page"));
+  document.querySelectorAll("#tabs a[aria-current]").forEach(a => { a.setAttribute("aria-current", "page"); a.scrollIntoView({ block: "nearest", inline: "center" }); });
   if (state.view === "mails") lookMails();
   look().then(() => { if (state.view === "failures") { fillQueues(); queue ? showLetters(queue, "", false) : loadLetters(); } });
 }
@@ -531,8 +614,7 @@ $("letters-reason").addEventListener("input", () => { clearTimeout(loadLetters.t
 $("letters-more").addEventListener("click", () => loadLetters(state.letters.at(-1)?.id));
 $("letters-all").addEventListener("change", e => {
   state.chosen = new Set(e.target.checked ? state.letters.map(l => l.id) : []);
-  document.querySelectorAll("#letter-table tbody input").forEach(box => { box.checked = e.target.checked; });
-  drawChosen();
+  drawLetters();
 });
 $("redrive").addEventListener("click", () => act("redrive", "redriven", false));
 $("purge").addEventListener("click", () => act("purge", "purged", true));
