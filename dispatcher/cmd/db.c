@@ -10,6 +10,7 @@
 #include "settings/env.h"
 #include "settings/load.h"
 #include "settings/settings.h"
+#include "worker/plugin_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -90,6 +91,8 @@ bool cmd_db_load(struct cmd_db *d)
 	if (d->env_file && (error = settings_env_file(d->env_file)))
 		cmd_db_fail(d, error);
 	else if (d->conf && !(d->settings = settings_load(d->conf, &error)))
+		cmd_db_fail(d, error);
+	else if (!d->database && d->settings && (error = check_database(d->settings)))
 		cmd_db_fail(d, error);
 	else
 		return true;

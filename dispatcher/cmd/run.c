@@ -161,7 +161,10 @@ static struct settings *load(const struct request *q)
 		print_errors(errors, q->check);
 		return NULL;
 	}
-	if (has_queues(s, q->check))
+	errors = check_database(s);
+	if (errors)
+		print_errors(errors, q->check);
+	else if (has_queues(s, q->check))
 		return s;
 	settings_free(s);
 	return NULL;

@@ -7,7 +7,6 @@
 
 #include <ctype.h>
 #include <inttypes.h>
-#include <libpq-fe.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -52,96 +51,6 @@ static bool listen_is_good(const char *text)
 	return !memchr(text, ':', (size_t)(colon - text)); /* an IPv6 address stands in brackets */
 }
 
-/* A parameter's value in what the connection string says; NULL when it is not in there, or empty. */
-static const char *conninfo_value(const PQconninfoOption *options, const char *key)
-{
-	for (; options && options->keyword; options++)
-		if (strcmp(options->keyword, key) == 0)
-			return options->val && *options->val ? options->val : NULL;
-	return NULL;
-}
-
-/* libpq's defaults, with those of a service, which it takes from the environment only. */
-static PQconninfoOption *conninfo_defaults(const char *service)
-{
-	const char *env = getenv("PGSERVICE");
-	char *old = env ? xstrdup(env) : NULL;
-	PQconninfoOption *defaults;
-
-	if (service)
-		setenv("PGSERVICE", service, 1);
-	defaults = PQconndefaults();
-	if (service && old)
-		setenv("PGSERVICE", old, 1);
-	else if (service)
-		unsetenv("PGSERVICE");
-	free(old);
-	return defaults;
-}
-
-/* Whether one host of a list, `len` bytes of it, is this machine: a socket's directory, or an address of the loopback.
- */
-static bool host_is_local(const char *host, size_t len)
-{
-	static const char localhost[] = "localhost";
-	size_t n = sizeof(localhost) - 1;
-
-	if (len == 0 || *host == '/' || *host == '@')
-		return true;
-	if (len >= n && strncasecmp(host + len - n, localhost, n) == 0 && (len == n || host[len - n - 1] == '.'))
-		return true;
-	return (len == 3 && strncmp(host, "::1", 3) == 0) ||
-	       (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len);
-}
-
-/* The first host of a list that is not this machine, with its length; NULL when all are. */
-static const char *host_find_remote(const char *list, size_t *len)
-{
-	for (;; list += *len + 1) {
-		*len = strcspn(list, ",");
-		if (!host_is_local(list, *len))
-			return list;
-		if (!list[*len])
-			return NULL;
-	}
-}
-
-/* The database is elsewhere: then its certificate is checked, unless that was waived. libpq's own default asks for no
- * encryption at all. */
-static void check_tls(const struct settings *s, unsigned line, char **errors)
-{
-	PQconninfoOption *given, *defaults;
-	const char *host, *mode, *roots;
-	char *wrong = NULL;
-	size_t len;
-
-	if (s->allow_insecure)
-		return;
-	given = PQconninfoParse(*s->database ? s->database : "dbname=postgres", &wrong);
-	PQfreemem(wrong); /* whoever connects will tell of it */
-	if (!given)
-		return;
-	defaults = conninfo_defaults(conninfo_value(given, "service"));
-#define EITHER(key) (conninfo_value(given, key) ? conninfo_value(given, key) : conninfo_value(defaults, key))
-	host = EITHER("hostaddr");
-	if (!host)
-		host = EITHER("host");
-	mode = EITHER("sslmode");
-	roots = EITHER("sslrootcert");
-#undef EITHER
-	host = host ? host_find_remote(host, &len) : NULL;
-	if (host && !(mode && strcmp(mode, "verify-full") == 0) &&
-		!(roots && strcmp(roots, "system") == 0 && PQlibVersion() >= 160000))
-		settings_error(errors,
-			"%s:%u: [pgmqd]: the database is on another machine (%.*s), and with sslmode=%s passwords and "
-			"messages could be read or "
-			"taken on the way: add sslmode=verify-full and sslrootcert=FILE to the connection string, or "
-			"write allow_insecure = yes",
-			s->path, line, (int)len, host, mode ? mode : "prefer");
-	PQconninfoFree(given);
-	PQconninfoFree(defaults);
-}
-
 /* Checks an address of the brand. */
 static void check_address(const struct settings *s, unsigned line, const char *name, const char *text, char **errors)
 {
@@ -157,7 +66,6 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 
 	if (channel == 0 || channel > 63)
 		settings_error(errors, "%s:%u: [pgmqd]: channel has to be a name of 1 to 63 bytes", s->path, line);
-	check_tls(s, line, errors);
 	if (!listen_is_good(s->http_listen))
 		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off",
 			s->path, line, s->http_listen);

@@ -3,7 +3,6 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "settings/env.h"
 #include "settings/settings.h"
 
 #include <cjson/cJSON.h>
@@ -241,89 +240,6 @@ bool settings_queue_equal(const struct queue_settings *a, const struct queue_set
 			return false;
 	}
 	return true;
-}
-
-/* Tells of a key that nobody knows, and what it may have been meant to be. */
-static void refuse_pair(const struct settings *s, const struct queue_settings *q, const struct settings_pair *pair,
-	const struct pgmqd_option *table, char **errors)
-{
-	struct option_guess g = { 0 };
-
-	option_guess(&g, table, pair->key);
-	option_guess(&g, settings_queue_options, pair->key);
-	if (option_find(settings_global_options, pair->key))
-		settings_error(errors, "%s:%u: %s: this option belongs into the section [pgmqd]", s->path, pair->line,
-			pair->key);
-	else if (g.name)
-		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s (did you mean %s?)",
-			s->path, pair->line, pair->key, q->plugin, g.name);
-	else
-		settings_error(errors, "%s:%u: %s: unknown option of a queue with the plugin %s", s->path, pair->line,
-			pair->key, q->plugin);
-}
-
-/* Whether a required row has its value. */
-static bool row_is_filled(const struct pgmqd_option *row, const void *base, bool given)
-{
-	char *text = option_print(row, base);
-	bool filled = *text && (given || row->def);
-
-	free(text);
-	return filled;
-}
-
-/* Fills a plugin's options in. */
-char *settings_plugin_options(
-	const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle)
-{
-	const char *secret = NULL;
-	char *errors = NULL, *error;
-	size_t n = 0;
-	bool *given;
-
-	while (table && table[n].name)
-		n++;
-	given = xcalloc(n, sizeof(*given));
-	option_defaults(table, handle);
-	for (size_t i = 0; i < q->npairs; i++) {
-		const struct settings_pair *pair = &q->pairs[i];
-		const struct pgmqd_option *row = option_find(table, pair->key);
-
-		if (!row) {
-			refuse_pair(s, q, pair, table, &errors);
-			continue;
-		}
-		given[row - table] = true;
-		error = option_set(row, handle, pair->value);
-		if (error)
-			settings_error(&errors, "%s:%u: %s", s->path, pair->line, error);
-		free(error);
-		if (option_type(row) == PGMQD_SECRET && *pair->value)
-			secret = pair->key;
-	}
-	settings_env_fill(table, handle, given, &errors);
-	for (size_t i = 0; i < n; i++) {
-		const struct pgmqd_option *row = &table[i];
-
-		if (!row->required || row_is_filled(row, handle, given[i]))
-			continue;
-		if (given[i] && option_type(row) != PGMQD_STRING &&
-			option_type(row) != PGMQD_SECRET) /* it does not parse, and that was told */
-			continue;
-		if (row->env)
-			settings_error(&errors,
-				"%s:%u: [queue %s]: %s is missing (write %s = ... here, or set %s in the environment)",
-				s->path, q->line, q->name, row->name, row->name, row->env);
-		else
-			settings_error(&errors, "%s:%u: [queue %s]: %s is missing (write %s = ... here)", s->path,
-				q->line, q->name, row->name, row->name);
-	}
-	if (secret && s->world_readable)
-		log_warn("%s holds %s of [queue %s] and can be read by everybody: chmod o= it, or move the secret to "
-			 "the environment",
-			s->path, secret, q->name);
-	free(given);
-	return errors;
 }
 
 /* The end of a value of a key = value connection string: quoted, or up to a blank. */

@@ -83,12 +83,6 @@ struct cJSON *settings_brand(const struct settings *s);
 /* One of them; NULL when it is not given, or is no brand_* setting. */
 const char *settings_brand_value(const struct settings *s, const char *name);
 
-/* The rest of the loading that needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what is
- * open from the environment and the defaults, and checks what is required. `handle` starts zeroed; whoever gave it
- * calls option_free() on it, after errors too. NULL, or the errors, one a line. */
-char *settings_plugin_options(
-	const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle);
-
 /* Whether two queue sections ask for the same worker (a reload leaves it alone then). */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b);
 

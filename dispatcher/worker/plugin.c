@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "settings/load.h"
 #include "worker/plugin.h"
 
 #include "base/log.h"

@@ -1,8 +1,10 @@
-/* plugin_check.c: the part of checking settings that needs the plugins, each loaded in a process that ends afterwards.
- */
+/* plugin_check.c: the part of checking settings that needs libpq or the plugins, each loaded in a process that ends
+ * afterwards. */
 #include "config.h"
 
 #include "base/log.h"
+#include "base/xalloc.h"
+#include "pg/conncheck.h"
 #include "process/proc.h"
 #include "worker/plugin.h"
 #include "worker/plugin_check.h"
@@ -26,15 +28,32 @@ static int check_queue(const struct settings *settings, const struct queue_setti
 	return PROC_EXIT_CONFIG;
 }
 
+char *check_database(const struct settings *s)
+{
+	unsigned line = s->lines[option_find(settings_global_options, "database") - settings_global_options];
+	char *problem = conncheck(s->database, s->allow_insecure), *text;
+
+	if (!problem)
+		return NULL;
+	text = line ? xasprintf("%s:%u: database: %s", s->path, line, problem)
+	            : xasprintf("%s: database (or DATABASE_URL in the environment): %s", s->path, problem);
+	free(problem);
+	return text;
+}
+
 /* Checks all queues, each in a process as its worker would be one: a plugin that crashes is named, and the others
  * are still checked. */
 int check_main(const struct settings *settings)
 {
 	const struct queue_settings *q;
-	int result = PROC_EXIT_OK, status;
+	char *problem = check_database(settings);
+	int result = problem ? PROC_EXIT_CONFIG : PROC_EXIT_OK, status;
 	pid_t pid;
 	size_t i;
 
+	if (problem)
+		log_error("%s", problem);
+	free(problem);
 	for (i = 0; i < settings->nqueues; i++) {
 		q = &settings->queues[i];
 		if ((pid = proc_fork(NULL, 0)) == 0)

@@ -30,8 +30,9 @@ static const struct words words[] = {
 		.more = "И ещё {1} — в вашем личном кабинете.",
 		.page = "стр. {1} из {2}",
 		.other_area = "Другие ответы",
-		.note = "Отчёт составлен по вашим ответам и измерениям. Он помогает подготовиться к разговору с врачом, "
-			"но не заменяет консультацию и не является диагнозом. Если самочувствие ухудшилось, обратитесь к врачу.",
+		.note = "Отчёт составлен по вашим ответам и измерениям. Он помогает подготовиться "
+			"к разговору с врачом, но не заменяет консультацию и не является диагнозом. "
+			"Если самочувствие ухудшилось, обратитесь к врачу.",
 		.comprehensive = "Комплексное обследование",
 	},
 	[LANG_EN] = {
@@ -58,8 +59,9 @@ static const struct words words[] = {
 		.more = "And {1} more, in your account.",
 		.page = "page {1} of {2}",
 		.other_area = "Other answers",
-		.note = "This report is based on your answers and measurements. It helps you prepare for a talk with your doctor; "
-			"it is no diagnosis and does not replace one. If you feel worse, see a doctor.",
+		.note = "This report is based on your answers and measurements. It helps you prepare "
+			"for a talk with your doctor; it is no diagnosis and does not replace one. "
+			"If you feel worse, see a doctor.",
 		.comprehensive = "Comprehensive check-up",
 	},
 };

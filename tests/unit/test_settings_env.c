@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "process/proc.h"
+#include "pg/conncheck.h"
 #include "settings/env.h"
 #include "settings/load.h"
 #include "settings/settings.h"
@@ -175,20 +176,14 @@ static void test_value_files(void **state)
 	rmdir(dir);
 }
 
-/* Whether a settings file with this database is refused for its lack of TLS. */
-static bool tls_refused(const char *database, const char *more)
+/* Whether this connection string is refused for its lack of TLS. */
+static bool tls_refused(const char *database, bool allow_insecure)
 {
-	char text[1000], *errors = NULL;
-	struct settings *s;
-	bool refused;
+	char *problem = conncheck(database, allow_insecure);
+	bool refused = problem && strstr(problem, "sslmode=verify-full");
 
-	snprintf(text, sizeof(text), "[pgmqd]\ndatabase = %s\n%s", database, more);
-	write_file(env_path, text, strlen(text), 0600);
-	s = settings_load(env_path, &errors);
-	refused = errors && strstr(errors, "sslmode=verify-full");
-	assert_true(refused == !s);
-	settings_free(s);
-	free(errors);
+	assert_true(refused || !problem);
+	free(problem);
 	return refused;
 }
 
@@ -213,19 +208,19 @@ static void test_tls(void **state)
 	unsetenv("PGHOST");
 	unsetenv("DATABASE_URL");
 	for (size_t i = 0; i < sizeof(local) / sizeof(*local); i++)
-		if (tls_refused(local[i], ""))
+		if (tls_refused(local[i], false))
 			fail_msg("refused: %s", local[i]);
 	for (size_t i = 0; i < sizeof(remote) / sizeof(*remote); i++) {
-		if (!tls_refused(remote[i], ""))
+		if (!tls_refused(remote[i], false))
 			fail_msg("taken: %s", remote[i]);
-		assert_false(tls_refused(remote[i], "allow_insecure = yes\n"));
+		assert_false(tls_refused(remote[i], true));
 	}
-	assert_false(tls_refused("host=db sslmode=verify-full", ""));
-	assert_false(tls_refused("postgresql://u:p@db/d?sslmode=verify-full", ""));
+	assert_false(tls_refused("host=db sslmode=verify-full", false));
+	assert_false(tls_refused("postgresql://u:p@db/d?sslmode=verify-full", false));
 	setenv("PGHOST", "db.example.test", 1);
-	assert_true(tls_refused("dbname=a", ""));
+	assert_true(tls_refused("dbname=a", false));
 	setenv("PGSSLMODE", "verify-full", 1);
-	assert_false(tls_refused("dbname=a", ""));
+	assert_false(tls_refused("dbname=a", false));
 	unsetenv("PGHOST");
 	unsetenv("PGSSLMODE");
 	unsetenv("PGSERVICEFILE");

@@ -14,6 +14,7 @@
 #include "template/template.h"
 #include "worker/plugin.h"
 #include "worker/plugin_call.h"
+#include "worker/plugin_check.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>
@@ -69,6 +70,8 @@ void doctor_settings(struct doctor *d)
 	d->queues = xstrdup(sqltext_end(&names));
 	sqltext_free(&names);
 	d->have |= DOCTOR_SETTINGS;
+	if (!d->db.database && (error = check_database(d->db.settings)))
+		tell_errors(d, error);
 	if (d->db.settings->nqueues == 0)
 		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xstrdup("add a section [queue NAME] for each queue; pgmqd run --sample shows one"), NULL,
