@@ -80,3 +80,18 @@ char *sqltext_literal(const char *s)
 	*p = 0;
 	return out;
 }
+
+char *sqltext_identifier(const char *s)
+{
+	char *out = xmalloc(2 * strlen(s) + 3), *p = out;
+
+	*p++ = '"';
+	for (; *s; s++) {
+		if (*s == '"')
+			*p++ = *s;
+		*p++ = *s;
+	}
+	*p++ = '"';
+	*p = 0;
+	return out;
+}

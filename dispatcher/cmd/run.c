@@ -1,6 +1,7 @@
 /* run.c: the command `pgmqd run`: reads the settings, and starts the daemon or only checks them. */
 #include "config.h"
 
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "cmd/cmd.h"
@@ -37,7 +38,7 @@ static void print_errors(char *errors, bool checking)
 {
 	char *rest = errors, *line;
 
-	while ((line = strsep(&rest, "\n")) != NULL) {
+	while ((line = lines_next(&rest)) != NULL) {
 		if (checking)
 			fprintf(stderr, "%s\n", line);
 		else

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "control/db.h"
+#include "pg/notify.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -116,10 +117,7 @@ static void jobs_watch_up(void *arg)
 {
 	struct jobs_watch_list *l = arg;
 
-	char *sql = xasprintf("LISTEN \"%s\"", l->channel);
-
-	pgconn_query(l->pg, NULL, sql, 0, NULL, jobs_watch_listening, l);
-	free(sql);
+	notify_listen(l->pg, l->channel, jobs_watch_listening, l);
 }
 
 /* A job has changed. */

@@ -12,10 +12,10 @@
 #include "base/xalloc.h"
 #include "listener/listener.h"
 #include "listener/scheduler.h"
+#include "pg/notify.h"
 #include "pg/pgconn.h"
 #include "process/proc.h"
 #include "process/wakepipe.h"
-#include "worker/queue.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -100,7 +100,7 @@ static void listener_canary(struct listener *l)
 {
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary %d %u", (int)getpid(), ++l->canary_seq);
 	l->canary_out = true;
-	queue_notify(l->pg, l->env->settings->channel, l->canary_payload, NULL, NULL);
+	notify_send(l->pg, l->env->settings->channel, l->canary_payload, NULL, NULL);
 	loop_timer(l->canary, CANARY_WAIT_MS);
 }
 
@@ -202,7 +202,7 @@ static void listener_up(void *arg)
 	l->was_up = true;
 	free(l->down_reason);
 	l->down_reason = NULL;
-	queue_listen(l->pg, l->env->settings->channel, listener_listening, l);
+	notify_listen(l->pg, l->env->settings->channel, listener_listening, l);
 	loop_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
 }
 

@@ -12,9 +12,9 @@
 
 #include "base/clock.h"
 #include "base/cron.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/sqltext.h"
-#include "base/log.h"
 #include "base/xalloc.h"
 #include "pg/pgconn.h"
 #include "pg/sqlstate.h"
@@ -277,8 +277,7 @@ static void scheduler_looked(void *arg, const struct pgresult *r)
 	if (r->error) {
 		if (!*r->sqlstate)
 			return;
-		if (sqlstate_class(r->sqlstate) != SQLSTATE_STALE) /* else there is no such table, or an older one:
-		                                     pgmqd migrate has not been here */
+		if (sqlstate_class(r->sqlstate) != SQLSTATE_STALE) /* else pgmqd migrate has not been here */
 			scheduler_complain(
 				s, xasprintf("cannot look at the schedules: %s (%s)", r->error, r->sqlstate));
 		scheduler_rest(s, NO_TABLE_MS);

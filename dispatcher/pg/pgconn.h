@@ -3,22 +3,13 @@
 #ifndef PGCONN_H
 #define PGCONN_H
 
+#include "pg/pgresult.h"
+
 #include <event2/event.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 
 struct pgconn;
-
-/* What became of a statement. `res` is NULL when the connection was lost (the outcome is unknown then if it was sent).
- */
-struct pgresult {
-	PGresult *res;
-	const char *error;    /* one line; NULL when it succeeded and its transaction was committed */
-	const char *sqlstate; /* "" when the connection was lost */
-	int affected;         /* rows changed, when `res` was not made by a server and cannot say */
-};
-
-typedef void (*pgconn_result_cb)(void *arg, const struct pgresult *r);
 
 struct pgconn_events {
 	void (*up)(void *arg);                         /* connected, not a standby; statements may be sent */
@@ -31,9 +22,10 @@ struct pgconn_events {
  * use it, since notifications would wait between results. Nothing happens before pgconn_start(). */
 struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const char *application_name, bool pipeline,
 	const struct pgconn_events *events, void *arg);
+void pgconn_set_statement_timeout(struct pgconn *c, unsigned seconds); /* before pgconn_start(); 60 if not called */
 void pgconn_start(struct pgconn *c);
-void pgconn_hang_up(
-	struct pgconn *c); /* closes it, and answers all statements under way as lost; only pgconn_free() may follow */
+/* Closes it, and answers all statements under way as lost; only pgconn_free() may follow. */
+void pgconn_hang_up(struct pgconn *c);
 void pgconn_free(struct pgconn *c); /* not from a callback of its own; statements under way get no callback */
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
 
@@ -42,10 +34,11 @@ unsigned pgconn_session(const struct pgconn *c); /* another number after each co
 /* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be
  * relied upon or left behind, no prepared statement, no session lock, no setting. */
 bool pgconn_is_pooled(const struct pgconn *c);
+int pgconn_backend_pid(const struct pgconn *c); /* of the server process that answered first */
 
 /* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this
  * connection (sql is ignored). The callback always comes, after this has returned, unless the connection object is
- * freed; cb may be NULL. */
+ * freed; cb may be NULL. A statement that begins or ends a transaction fails with 2D000. */
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
 	pgconn_result_cb cb, void *arg);
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg);

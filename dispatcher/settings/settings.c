@@ -1,6 +1,7 @@
 /* settings.c: the tables of pgmqd's own options, and what is done with settings once they are read. */
 #include "config.h"
 
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "settings/settings.h"
@@ -130,31 +131,16 @@ const struct pgmqd_option settings_job_options[] = {
 	{ 0 },
 };
 
-/* Whether `line` is one of the lines of `text`. */
-static bool has_line(const char *text, const char *line)
-{
-	size_t len = strlen(line);
-
-	for (const char *s = text; s && *s; s += strcspn(s, "\n"), s += *s == '\n')
-		if (strncmp(s, line, len) == 0 && (s[len] == '\n' || !s[len]))
-			return true;
-	return false;
-}
-
 /* Adds a line: a variable that is wrong for five queues is one error. */
 void settings_error(char **errors, const char *fmt, ...)
 {
-	char *line, *all;
+	char *line;
 	va_list ap;
 
 	va_start(ap, fmt);
 	line = xvasprintf(fmt, ap);
 	va_end(ap);
-	if (!has_line(*errors, line)) {
-		all = *errors ? xasprintf("%s\n%s", *errors, line) : xstrdup(line);
-		free(*errors);
-		*errors = all;
-	}
+	lines_add(errors, line);
 	free(line);
 }
 

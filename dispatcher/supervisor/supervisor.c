@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/clock.h"
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/sdnotify.h"
 #include "settings/load.h"
@@ -105,9 +106,8 @@ static void supervisor_log_lines(char *text)
 {
 	char *line, *rest = text;
 
-	while ((line = strsep(&rest, "\n")) != NULL)
-		if (*line != '\0')
-			log_error("%s", line);
+	while ((line = lines_next(&rest)) != NULL)
+		log_error("%s", line);
 }
 
 /* Tells systemd how many workers are ready, when that has changed. */

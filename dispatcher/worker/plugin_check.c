@@ -2,6 +2,7 @@
  * afterwards. */
 #include "config.h"
 
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/xalloc.h"
 #include "pg/conncheck.h"
@@ -21,9 +22,8 @@ static int check_queue(const struct settings *settings, const struct queue_setti
 
 	if (plugin_check(settings, q, &errors) == 0)
 		return PROC_EXIT_OK;
-	for (rest = errors; (line = strsep(&rest, "\n")) != NULL;)
-		if (*line != '\0')
-			log_error("%s", line);
+	for (rest = errors; (line = lines_next(&rest)) != NULL;)
+		log_error("%s", line);
 	free(errors);
 	return PROC_EXIT_CONFIG;
 }

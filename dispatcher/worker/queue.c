@@ -234,20 +234,3 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 				 " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
 		1, params, probe_looked, q);
 }
-
-/* ---- the listener's ---- */
-
-void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg)
-{
-	char *sql = xasprintf("LISTEN \"%s\"", channel);
-
-	pgconn_query(c, NULL, sql, 0, NULL, cb, arg);
-	free(sql);
-}
-
-void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg)
-{
-	const char *params[2] = { channel, payload };
-
-	pgconn_query(c, NULL, "SELECT pg_catalog.pg_notify($1, $2)", 2, params, cb, arg);
-}

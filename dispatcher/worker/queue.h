@@ -190,8 +190,4 @@ static inline void queue_query(
 /* Whether an SQLSTATE means that the tables have changed under us and must be probed again. */
 bool queue_is_stale(const char *sqlstate);
 
-/* The listener's statements, here because they name the channel: LISTEN, and a notification to oneself. */
-void queue_listen(struct pgconn *c, const char *channel, pgconn_result_cb cb, void *arg);
-void queue_notify(struct pgconn *c, const char *channel, const char *payload, pgconn_result_cb cb, void *arg);
-
 #endif

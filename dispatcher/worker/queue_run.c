@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "pg/notify.h"
 #include "process/stats.h"
 
 #include <stdio.h>
@@ -497,7 +498,7 @@ static void run_announce(struct queue *base, const char *channel)
 {
 	struct queue_pg *q = queue_pg(base);
 
-	queue_notify(q->pg, channel, q->name, NULL, NULL);
+	notify_send(q->pg, channel, q->name, NULL, NULL);
 }
 
 /* Makes a new session. */

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/clock.h"
+#include "base/lines.h"
 #include "cmd/doctor/local.h"
 
 #include "base/sqltext.h"
@@ -35,10 +36,9 @@ static void tell_errors(struct doctor *d, char *errors)
 {
 	char *rest = errors, *line;
 
-	while ((line = strsep(&rest, "\n")) != NULL)
-		if (*line)
-			doctor_report(d, PGMQD_CHECK_FAIL, "",
-				xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
+	while ((line = lines_next(&rest)) != NULL)
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
+			xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
 	free(errors);
 }
 
@@ -194,7 +194,7 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 	}
 	close(fds[1]);
 	text = rest = collect(pid, fds[0], &status);
-	while ((line = strsep(&rest, "\n")) != NULL) {
+	while ((line = lines_next(&rest)) != NULL) {
 		if (*line == '+') {
 			doctor_report(d, PGMQD_CHECK_OK, q->name, NULL, NULL, "%s", line + 1);
 			told = true;
@@ -204,7 +204,7 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 			doctor_report(d, PGMQD_CHECK_FAIL, q->name, load_remedy(s, q, line), NULL, "%s%s%s", line + 1,
 				last ? "; " : "", last ? last : "");
 			told = true;
-		} else if (*line) {
+		} else {
 			last = line;
 		}
 	}
