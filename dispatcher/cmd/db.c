@@ -7,6 +7,7 @@
 #include "cmd/db.h"
 
 #include "base/xalloc.h"
+#include "pg/pgstart.h"
 #include "settings/env.h"
 #include "settings/load.h"
 #include "settings/settings.h"
@@ -102,7 +103,7 @@ bool cmd_db_load(struct cmd_db *d)
 /* Whether the server can be written to; prints why not. */
 static bool is_primary(const struct cmd_db *d)
 {
-	PGresult *res = cmd_db_run(d, "pg_is_in_recovery()", "SELECT pg_is_in_recovery()", 0, NULL);
+	PGresult *res = cmd_db_run(d, "pg_is_in_recovery()", "SELECT pg_catalog.pg_is_in_recovery()", 0, NULL);
 
 	if (!res)
 		return false;
@@ -114,20 +115,20 @@ static bool is_primary(const struct cmd_db *d)
 	return !standby;
 }
 
-void cmd_db_open(struct cmd_db *d)
+char *cmd_db_open(struct cmd_db *d)
 {
 	const char *conninfo = d->database ? d->database : d->settings ? d->settings->database : getenv("DATABASE_URL");
-	const char *const keys[] = { "dbname", "client_encoding", "fallback_application_name", NULL };
-	const char *const values[] = { conninfo ? conninfo : "", "UTF8", d->name, NULL };
+	char *error = NULL;
 
-	d->conn = PQconnectdbParams(keys, values, 1);
+	d->conn = pgstart_wait(conninfo ? conninfo : "", d->name, &error);
+	return error;
 }
 
 bool cmd_db_connect(struct cmd_db *d)
 {
-	cmd_db_open(d);
-	if (PQstatus(d->conn) != CONNECTION_OK) {
-		char *error = cmd_db_error(d->conn, NULL);
+	char *error = cmd_db_open(d);
+
+	if (error) {
 		cmd_db_fail(d, xasprintf("cannot connect to the database: %s", error));
 		free(error);
 		return false;

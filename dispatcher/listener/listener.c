@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
+#include "listener/canary.h"
 #include "listener/listener.h"
 #include "listener/scheduler.h"
 #include "pg/notify.h"
@@ -21,7 +22,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <strings.h>
 #include <unistd.h>
 
@@ -45,9 +45,10 @@ struct listener {
 	struct event_base *base;
 	struct pgconn *pg;
 	struct scheduler *scheduler;
+	struct canary *canary;
 	struct route *routes;
 	size_t nroutes;
-	struct event *term, *parent, *beat, *ping, *canary, *round;
+	struct event *term, *parent, *beat, *ping, *canary_timer, *round;
 	bool hearing, told, said_deaf, ping_out, canary_out, was_up;
 	unsigned canary_seq;
 	char canary_payload[48];
@@ -95,13 +96,41 @@ static void listener_hearing(struct listener *l, bool hearing, const char *why)
 	listener_tell_all(l, hearing ? WAKE_HEARING : WAKE_DEAF);
 }
 
-/* Sends a notification to ourselves. */
+/* Has a notification sent to us from another session. */
 static void listener_canary(struct listener *l)
 {
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary %d %u", (int)getpid(), ++l->canary_seq);
 	l->canary_out = true;
-	notify_send(l->pg, l->env->settings->channel, l->canary_payload, NULL, NULL);
-	loop_timer(l->canary, CANARY_WAIT_MS);
+	canary_send(l->canary, l->canary_payload);
+}
+
+/* It is sent, or could not be: a full server says nothing about notifications. */
+static void listener_canary_sent(void *arg, const char *error)
+{
+	struct listener *l = arg;
+
+	if (!l->canary_out)
+		return; /* it has arrived already */
+	if (!error) {
+		loop_timer(l->canary_timer, CANARY_WAIT_MS);
+		return;
+	}
+	l->canary_out = false;
+	log_debug("cannot test whether notifications arrive: %s", error);
+	if (!l->told)
+		listener_hearing(l, false, error);
+	loop_timer(l->canary_timer, CANARY_DEAF_MS);
+}
+
+/* LISTEN has answered, on a connection that was not receiving notifications. */
+static void listener_listening_again(void *arg, const struct pgresult *r)
+{
+	struct listener *l = arg;
+
+	if (!r->error)
+		listener_canary(l);
+	else if (*r->sqlstate)
+		loop_timer(l->canary_timer, CANARY_DEAF_MS);
 }
 
 /* The canary is due, or it did not come back. */
@@ -117,7 +146,13 @@ static void listener_canary_due(evutil_socket_t fd, short what, void *arg)
 		listener_hearing(l, false,
 			"a notification to ourselves did not come back; is there a transaction pooler in between? "
 			"Use a direct or session-mode connection");
-		loop_timer(l->canary, CANARY_DEAF_MS);
+		if (pgconn_is_pooled(l->pg)) /* other clients of the pool would get what we listen for */
+			pgconn_query(l->pg, NULL, "UNLISTEN *", 0, NULL, NULL, NULL);
+		loop_timer(l->canary_timer, CANARY_DEAF_MS);
+	} else if (l->ping_out) { /* it has to be the only one */
+		loop_timer(l->canary_timer, PING_WAIT_MS);
+	} else if (!l->hearing) {
+		notify_listen(l->pg, l->env->settings->channel, listener_listening_again, l);
 	} else {
 		listener_canary(l);
 	}
@@ -156,7 +191,7 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 		if (strcmp(payload, l->canary_payload) == 0) {
 			l->canary_out = false;
 			listener_hearing(l, true, "");
-			loop_timer(l->canary, CANARY_EVERY_MS);
+			loop_timer(l->canary_timer, CANARY_EVERY_MS);
 		}
 		return;
 	}
@@ -180,8 +215,11 @@ static void listener_listening(void *arg, const struct pgresult *r)
 	struct listener *l = arg;
 
 	if (r->error) {
-		if (*r->sqlstate)
+		if (*r->sqlstate) {
 			log_error("cannot listen: %s", r->error);
+			listener_hearing(l, false, r->error);
+			loop_timer(l->canary_timer, CANARY_DEAF_MS);
+		}
 		return;
 	}
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 1);
@@ -211,8 +249,9 @@ static void listener_down(void *arg, const char *reason)
 {
 	struct listener *l = arg;
 
-	evtimer_del(l->canary);
+	evtimer_del(l->canary_timer);
 	evtimer_del(l->ping);
+	canary_cancel(l->canary);
 	l->ping_out = l->canary_out = false;
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 0);
 	stats_error(l->env->slot, reason);
@@ -257,12 +296,16 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (!pgconn_is_up(l->pg))
 		return;
+	if (l->canary_out) { /* nothing else goes over the connection then: see canary.c */
+		loop_timer(l->ping, CANARY_WAIT_MS);
+		return;
+	}
 	if (l->ping_out) {
 		pgconn_restart(l->pg, "no answer to a ping within 5 s");
 		return;
 	}
 	l->ping_out = true;
-	pgconn_query(l->pg, NULL, "SELECT 1", 0, NULL, listener_pinged, l);
+	pgconn_query(l->pg, NULL, "SELECT pg_catalog.pg_backend_pid()", 0, NULL, listener_pinged, l);
 	loop_timer(l->ping, PING_WAIT_MS);
 }
 
@@ -321,7 +364,8 @@ int listener_main(const struct proc_env *env)
 	l.parent = listener_event(&l, env->parent_fd, EV_READ, listener_stop, true);
 	l.beat = listener_event(&l, -1, EV_PERSIST, listener_beat, false);
 	l.ping = listener_event(&l, -1, 0, listener_ping, false);
-	l.canary = listener_event(&l, -1, 0, listener_canary_due, false);
+	l.canary_timer = listener_event(&l, -1, 0, listener_canary_due, false);
+	l.canary = canary_new(l.base, env->settings->database, env->settings->channel, listener_canary_sent, &l);
 	l.round = listener_event(&l, -1, 0, listener_round, false);
 	event_add(l.beat, &second);
 	proc_beat(env);
@@ -337,7 +381,8 @@ int listener_main(const struct proc_env *env)
 	event_free(l.parent);
 	event_free(l.beat);
 	event_free(l.ping);
-	event_free(l.canary);
+	event_free(l.canary_timer);
+	canary_free(l.canary);
 	event_free(l.round);
 	event_base_free(l.base);
 	free(l.routes);

@@ -28,7 +28,7 @@
 #define LOOK_AGAIN_MS 2000  /* before what concerns pg_cron is believed */
 #define NO_TABLE_MS 60000   /* a database without schedules */
 #define CLOCK_BACK_S 60     /* who ran later than now by this much ran by a clock that was wrong */
-#define COMMAND_TIMEOUT "600s"
+#define COMMAND_TIMEOUT_S 600
 
 /* One row as the last look saw it. */
 struct row {
@@ -49,12 +49,18 @@ struct scheduler {
 	int64_t now_ms;   /* ours, at the same time */
 	int dead, alive;  /* looks in a row that said so of pg_cron */
 	size_t theirs, taken;
-	int64_t again_ms; /* when the next look is due */
-	char *told;       /* the newest complaint, said once */
-	int64_t run_ms;
+	int64_t again_ms;                      /* when the next look is due */
+	char *told;                            /* the newest complaint, said once */
+	int64_t run_ms;                        /* when the run under way began */
+	struct {                               /* the last run during which the connection was lost */
+		char *name, *due_text, *error; /* error: NULL when it is written down */
+		char next[40];
+		bool again; /* its due time stays */
+	} cut;
 };
 
 static void scheduler_next(struct scheduler *s);
+static void scheduler_ask_security(struct scheduler *s);
 
 /* Frees the rows of a look. */
 static void scheduler_clear(struct scheduler *s)
@@ -103,6 +109,56 @@ static void next_text(const struct row *r, double after, char *buf, size_t size,
 		snprintf(buf, size, "epoch %lld", (long long)due);
 }
 
+/* Forgets the run that was cut. */
+static void scheduler_forget_cut(struct scheduler *s)
+{
+	free(s->cut.name);
+	free(s->cut.due_text);
+	free(s->cut.error);
+	memset(&s->cut, 0, sizeof(s->cut));
+}
+
+/* The connection is lost in the middle of a run: what it did is rolled back, unless its commit was under way. */
+static void scheduler_cut(struct scheduler *s, const struct row *row, const char *error)
+{
+	long long ms = clock_boottime_ms() - s->run_ms;
+	double due;
+
+	stats_add(s->env->slot, STAT_SCHEDULED, 1);
+	stats_add(s->env->slot, STAT_SCHEDULE_FAILED, 1);
+	log_warn("schedule %s: failed: cut off after %lld ms: %s", row->name, ms, error);
+	s->cut.again = !s->cut.name || strcmp(s->cut.name, row->name) != 0 ||
+	               strcmp(s->cut.due_text, row->due_text) != 0;
+	if (s->cut.again) {
+		scheduler_forget_cut(s);
+		s->cut.again = true;
+		s->cut.name = xstrdup(row->name);
+		s->cut.due_text = xstrdup(row->due_text);
+	}
+	free(s->cut.error);
+	s->cut.error = xasprintf("cut off after %lld ms: %s", ms, error);
+	next_text(row, s->now, s->cut.next, sizeof(s->cut.next), &due);
+}
+
+/* Connected again: writes down that a run was cut. The first time it is due as before, and so runs again; the second
+ * time the schedule goes on with its next time. The server answers "taken" when the run was committed, or goes on yet.
+ */
+static void scheduler_record_cut(struct scheduler *s)
+{
+	const char *params[] = { s->cut.name, s->cut.due_text, s->cut.again ? NULL : s->cut.next, s->cut.error };
+
+	if (!s->cut.error)
+		return;
+	pgconn_query(s->pg, NULL,
+		"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 IS NULL THEN $2::timestamptz WHEN $3 LIKE "
+		"'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE 'infinity' END, clock_timestamp(), $4)",
+		4, params, NULL, NULL);
+	free(s->cut.error);
+	s->cut.error = NULL;
+	if (!s->cut.again)
+		scheduler_forget_cut(s);
+}
+
 /* A run has ended. */
 static void scheduler_ran(void *arg, const struct pgresult *r)
 {
@@ -113,9 +169,10 @@ static void scheduler_ran(void *arg, const struct pgresult *r)
 		LOG_MS("late_ms", (s->now - row->due) * 1000), LOG_INT("run_ms", clock_boottime_ms() - s->run_ms),
 		LOG_END };
 
-	if (r->error && !*r->sqlstate) /* the connection is lost, and with it what was done, unless it was committed:
-	                                  the next look tells */
+	if (r->error && !*r->sqlstate) {
+		scheduler_cut(s, row, r->error);
 		return;
+	}
 	if (strcmp(status, "taken") != 0) {
 		stats_add(s->env->slot, STAT_SCHEDULED, 1);
 		if (strcmp(status, "failed") == 0)
@@ -298,8 +355,33 @@ static void scheduler_looked(void *arg, const struct pgresult *r)
 		scheduler_read(s, &s->rows[s->nrows++], r->res, i);
 	}
 	stats_gauge(s->env->slot, GAUGE_TAKEN_OVER, (int64_t)s->taken);
+	if (PQntuples(r->res) == 0)
+		scheduler_ask_security(s);
 	scheduler_judge_pg_cron(s, lives);
 	scheduler_next(s);
+}
+
+/* Whether row security may be why there is no schedule. */
+static void scheduler_asked_security(void *arg, const struct pgresult *r)
+{
+	if (!r->error && *PQgetvalue(r->res, 0, 0) == 't')
+		scheduler_complain(arg,
+			xstrdup("row security hides the table pgmqd.schedule from this role, so no schedule runs; run "
+				"pgmqd migrate, or write a policy on it for the role"));
+}
+
+/* There is no schedule, or none that this role may see. */
+static void scheduler_ask_security(struct scheduler *s)
+{
+	pgconn_query(s->pg, NULL,
+		"SELECT pg_catalog.row_security_active('pgmqd.schedule'::pg_catalog.regclass) AND NOT EXISTS (SELECT "
+		"FROM "
+		"pg_catalog.pg_policy p WHERE p.polrelid = 'pgmqd.schedule'::pg_catalog.regclass AND p.polpermissive "
+		"AND "
+		"p.polcmd IN ('r', '*') AND EXISTS (SELECT FROM pg_catalog.unnest(p.polroles) AS role WHERE role = 0 "
+		"OR "
+		"pg_catalog.pg_has_role(role, 'USAGE')))",
+		0, NULL, scheduler_asked_security, s);
 }
 
 /* Looks. */
@@ -324,10 +406,7 @@ static void scheduler_up(void *arg)
 	struct scheduler *s = arg;
 
 	s->dead = s->alive = 0;
-	pgconn_query(s->pg, NULL,
-		"SELECT pg_catalog.set_config('statement_timeout', '" COMMAND_TIMEOUT
-		"', false), pg_catalog.set_config('datestyle', 'ISO', false)",
-		0, NULL, NULL, NULL);
+	scheduler_record_cut(s);
 	scheduler_look(-1, 0, s);
 }
 
@@ -351,7 +430,8 @@ struct scheduler *scheduler_new(struct event_base *base, const struct proc_env *
 	s->timer = evtimer_new(base, scheduler_look, s);
 	if (!s->timer)
 		abort();
-	s->pg = pgconn_new(base, env->settings->database, "pgmqd scheduler", false, &scheduler_events, s);
+	s->pg = pgconn_new(base, env->settings->database, "pgmqd scheduler", true, &scheduler_events, s);
+	pgconn_set_statement_timeout(s->pg, COMMAND_TIMEOUT_S);
 	pgconn_start(s->pg);
 	return s;
 }
@@ -361,6 +441,7 @@ void scheduler_free(struct scheduler *s)
 	pgconn_free(s->pg);
 	scheduler_clear(s);
 	event_free(s->timer);
+	scheduler_forget_cut(s);
 	free(s->told);
 	free(s);
 }

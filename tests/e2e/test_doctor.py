@@ -146,7 +146,7 @@ STATEMENTS = {
     "a function that anybody may execute": ("grant execute on function public.queue_email_task to anon, public", dict(
         check="function", subject="queue_email_task", seen="PUBLIC, anon", remedy="REVOKE ALL ON FUNCTION queue_email_task", fix=True)),
     "a function without its search_path": ("alter function public.pgmq_read reset search_path", dict(
-        check="function", subject="pgmq_read", seen="search_path", remedy="ALTER FUNCTION pgmq_read(text,integer) SET search_path", fix=True)),
+        check="function", subject="pgmq_read", seen="search_path", remedy="ALTER FUNCTION public.pgmq_read(text,integer) SET search_path", fix=True)),
     "a function missing": ("drop function public.pgmq_metrics", dict(
         check="function", subject="public.pgmq_metrics", seen="missing", remedy="033_pgmq_rpc_wrappers.sql")),
     "messages open to anon": ("grant select on pgmq.a_email_queue to anon", dict(

@@ -27,7 +27,7 @@ static void make(struct listener *l, struct proc_env *env, struct stats *st, int
 		};
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 	l->round = listener_event(l, -1, 0, listener_round, false);
-	l->canary = listener_event(l, -1, 0, listener_canary_due, false);
+	l->canary_timer = listener_event(l, -1, 0, listener_canary_due, false);
 	l->told = l->hearing = true;
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary 1 1");
 }
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		seen[0][5] != paused)
 		abort();
 	event_free(l.round);
-	event_free(l.canary);
+	event_free(l.canary_timer);
 	event_base_free(l.base);
 	free(l.routes);
 	free(text);

@@ -5,6 +5,7 @@
 
 #include "base/xalloc.h"
 #include "cmd/bench/bench_private.h"
+#include "pg/pgstart.h"
 #include "process/proc.h"
 #include "settings/settings.h"
 
@@ -119,8 +120,7 @@ static bool has_room(struct bench *b)
 
 bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 {
-	const char *const keys[] = { "dbname", "fallback_application_name", NULL };
-	const char *const values[] = { conninfo(b) ? conninfo(b) : "", "pgmqd bench", NULL };
+	char *error;
 	pid_t pid;
 
 	if (!has_room(b))
@@ -134,10 +134,10 @@ bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 		b->children[b->nchildren++] = pid;
 		return true;
 	}
-	PGconn *conn = PQconnectdbParams(keys, values, 1);
+	PGconn *conn = pgstart_wait(conninfo(b) ? conninfo(b) : "", "pgmqd bench", &error);
 
-	if (PQstatus(conn) != CONNECTION_OK) {
-		fprintf(stderr, "pgmqd bench: cannot connect to the database: %s", PQerrorMessage(conn));
+	if (error) {
+		fprintf(stderr, "pgmqd bench: cannot connect to the database: %s\n", error);
 		_exit(1);
 	}
 	int status = fn(b, conn, out, queue);

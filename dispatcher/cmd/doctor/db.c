@@ -88,9 +88,10 @@ static void tell_connected(struct doctor *d)
 void doctor_connect(struct doctor *d)
 {
 	doctor_disconnect(d);
-	cmd_db_open(&d->db);
-	if (PQstatus(d->db.conn) != CONNECTION_OK) {
-		char *error = cmd_db_error(d->db.conn, NULL), *setting = database_setting(d);
+	char *error = cmd_db_open(&d->db);
+
+	if (error) {
+		char *setting = database_setting(d);
 
 		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("start the server, or set %s to the one that is meant; psql tries the same", setting),
@@ -304,8 +305,10 @@ static bool listen_here(struct doctor *d, char **error)
 	char *name, *sql;
 	PGresult *res;
 
-	cmd_db_open(&second);
+	*error = cmd_db_open(&second);
 	d->ear = second.conn;
+	if (*error)
+		return false;
 	name = PQescapeIdentifier(d->ear, doctor_channel(d), strlen(doctor_channel(d)));
 	sql = xasprintf("LISTEN %s; SELECT pg_notify('%s', '!doctor %d')", name ? name : "pgmqd", doctor_channel(d),
 		PQbackendPID(d->ear));
