@@ -13,6 +13,7 @@ import time
 
 CHUNK = 65536
 FULL = 1 << 20  # what a direction may hold before it stops reading
+BOUND = b"2\0\0\0\4"  # BindComplete
 
 
 class Plan:
@@ -132,12 +133,12 @@ class Link(threading.Thread):
         """What came in, less what is to be lost."""
         proxy = self.proxy
         if direction in proxy.dropped or (direction == "down" and self.lost):
-            if self.lost:
+            if self.lost and BOUND in data:  # the answer to Parse alone may come before it
+                proxy.replies_lost += 1
                 self.close("rst")
             return
         if direction == "up" and proxy.lose_reply and proxy.lose_reply.search(data):
             self.lost, proxy.lose_reply = True, None
-            proxy.replies_lost += 1
         if direction == "down" and proxy.keep is not None:
             self.frames += data
             data = self.filtered()
