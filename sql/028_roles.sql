@@ -74,7 +74,7 @@ BEGIN
     pgmqd.grant_missing(living, 'pgmqd', 'UPDATE', ARRAY['vt', 'read_ct', 'last_read_at']),
     pgmqd.grant_missing(living, 'pgmqd', 'INSERT', message), -- what replaces a message
     pgmqd.grant_missing(archive, 'pgmqd', 'INSERT', figures || message),
-    pgmqd.grant_missing(archive, 'pgmqd', 'SELECT', ARRAY['msg_id', 'read_ct']),
+    pgmqd.grant_missing(archive, 'pgmqd', 'SELECT', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt']),
     pgmqd.grant_missing(dead, 'pgmqd', 'INSERT', message),
     pgmqd.grant_missing(dead, 'pgmqd', 'SELECT', figures || ARRAY['headers']);
   FOREACH t IN ARRAY ARRAY[living, archive, dead] LOOP

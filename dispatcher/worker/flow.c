@@ -137,6 +137,9 @@ static bool flow_rejects(struct flow *f, struct pgmqd_msg *m)
 			xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the "
 				  "message is too large for its memory",
 				m->attempt - 1));
+	else if (m->unreadable)
+		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0,
+			xasprintf("the database cannot read the message: %s", m->unreadable));
 	else if (!m->text && m->text_len) {
 		quarantine_withheld(&f->quarantine);
 		settle_end(&f->settle, m, OUT_RETRY, "memory", 0,

@@ -107,6 +107,7 @@ void message_forget(struct pgmqd_msg *m)
 	message_move(m, MSG_FREE);
 	message_end_resources(m);
 	free(m->text);
+	free(m->unreadable);
 	free(m->headers);
 	cJSON_Delete(m->json);
 	free(m->reason);

@@ -48,7 +48,9 @@ struct pgmqd_msg {
 	struct messages *all;        /* the lists it is on */
 	struct pgmqd_worker *worker; /* whose message it is; NULL only before it is claimed */
 	int64_t id;
-	int read_ct;      /* with id, the lease's fencing token */
+	int read_ct, nonce; /* with id and born_us, what identifies the claim; see queue_sql.c */
+	int64_t born_us;
+	char *unreadable; /* why the database cannot print the message, which then has no text: a dead letter */
 	unsigned attempt; /* claims that count */
 	int64_t enqueued_us;
 	int64_t due_us; /* when it could be claimed: enqueued, or at the end of its delay, of the pause before a retry,

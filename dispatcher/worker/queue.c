@@ -8,7 +8,6 @@
 #include "base/xalloc.h"
 #include "pg/sqlstate.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,9 +22,6 @@ struct queue *queue_new(
 	q->serial = serial++;
 	q->pg = c;
 	q->name = xstrdup(name);
-	q->table = xstrdup(name);
-	for (char *p = q->table; *p; p++)
-		*p = (char)tolower((unsigned char)*p);
 	q->plugin = xstrdup(plugin);
 	q->version = xstrdup(version ? version : "");
 	q->rules = *rules;
@@ -38,11 +34,13 @@ void queue_pg_free(struct queue *base)
 
 	free(q->name);
 	free(q->oid);
-	free(q->mark);
-	free(q->horizon);
-	free(q->fence);
+	free(q->present);
 	free(q->table);
-	free(q->dlq);
+	free(q->queue_table);
+	free(q->archive_table);
+	free(q->dlq_table);
+	free(q->index);
+	free(q->unreadable);
 	free(q->plugin);
 	free(q->version);
 	free(q->probe_warning);
@@ -99,29 +97,39 @@ struct found {
 	bool queue, archive, trigger, unlogged, group_index;
 };
 
+/* Replaces a text by another one. */
+static void replace(char **text, const char *by)
+{
+	free(*text);
+	*text = xstrdup(by);
+}
+
 /* Takes one row of the catalogue's answer. */
 static void probe_row(struct queue_pg *q, struct found *found, const PGresult *res, int row)
 {
-	const char *kind = PQgetvalue(res, row, 0), *cols = PQgetvalue(res, row, 1);
+	const char *kind = PQgetvalue(res, row, 0), *table = PQgetvalue(res, row, 1), *cols = PQgetvalue(res, row, 2);
 
 	if (strcmp(kind, "queue") == 0) {
 		found->queue = true;
+		replace(&q->queue_table, table);
 		q->headers = has_column(cols, "headers");
 		q->last_read = has_column(cols, "last_read_at");
-		found->trigger = PQgetvalue(res, row, 2)[0] == 't';
+		found->trigger = PQgetvalue(res, row, 3)[0] == 't';
 		free(q->oid);
-		q->oid = xasprintf("(%s)", PQgetvalue(res, row, 3));
-		found->unlogged = PQgetvalue(res, row, 4)[0] == 't';
-		q->priority = PQgetvalue(res, row, 5)[0] == 't';
-		found->group_index = PQgetvalue(res, row, 6)[0] == 't';
+		q->oid = xasprintf("(%s)", PQgetvalue(res, row, 4));
+		found->unlogged = PQgetvalue(res, row, 5)[0] == 't';
+		q->priority = PQgetvalue(res, row, 6)[0] == 't';
+		found->group_index = PQgetvalue(res, row, 7)[0] == 't';
+		replace(&q->index, PQgetvalue(res, row, 8));
+		replace(&q->table, PQgetvalue(res, row, 9));
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
+		replace(&q->archive_table, table);
 		q->a_headers = has_column(cols, "headers");
 		q->a_last_read = has_column(cols, "last_read_at");
 	} else if (strcmp(kind, "dlq") == 0) {
+		replace(&q->dlq_table, table);
 		q->has_dlq = has_column(cols, "headers");
-		free(q->dlq);
-		q->dlq = xstrdup(PQgetvalue(res, row, 7));
 	} else if (strcmp(kind, "refunds") == 0) {
 		q->refunds = has_column(cols, "read_ct");
 	}
@@ -136,13 +144,13 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 			q->name, q->name, q->name);
 	if (q->rules.archive && !found->archive)
 		return xasprintf(
-			"queue \"%s\" has no archive table pgmq.a_%s; set on_done = delete or create the queue anew",
-			q->name, q->table);
+			"queue \"%s\" has no archive table beside %s; set on_done = delete or create the queue anew",
+			q->name, q->queue_table);
 	if (found->unlogged && !q->rules.allow_unlogged)
 		return xasprintf(
 			"queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE"
-			" pgmq.\"q_%s\" SET LOGGED, or set allow_unlogged = yes if its messages may be lost",
-			q->name, q->table);
+			" %s SET LOGGED, or set allow_unlogged = yes if its messages may be lost",
+			q->name, q->queue_table);
 	if (q->rules.grouped && !q->headers)
 		return xasprintf(
 			"queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take"
@@ -169,18 +177,34 @@ static char *probe_warning(const struct queue_pg *q, const struct found *found)
 	return NULL;
 }
 
+/* Holds "present" for the table as long as the session lasts, and lets the locks on a former table of that name go. */
+static void probe_locks(struct queue_pg *q)
+{
+	char *sql;
+
+	if (q->pooled || (q->present && strcmp(q->present, q->oid) == 0))
+		return;
+	if (q->present) {
+		sql = xasprintf("SELECT pg_catalog.pg_advisory_unlock_shared(%1$s, -3), "
+				"pg_catalog.pg_advisory_unlock(%1$s, -2)",
+			q->present);
+		pgconn_query(q->pg, NULL, sql, 0, NULL, NULL, NULL);
+		free(sql);
+	}
+	sql = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
+	pgconn_query(q->pg, NULL, sql, 0, NULL, NULL, NULL);
+	free(sql);
+	replace(&q->present, q->oid);
+}
+
 /* The catalogue has answered. */
 static void probe_looked(void *arg, const struct pgresult *r)
 {
 	struct queue_pg *q = arg;
 	struct found found = { 0 };
-	char *present, *error;
+	char *error;
 
-	free(q->mark);
-	free(q->horizon);
-	free(q->fence);
-	q->mark = q->horizon = q->fence = NULL;
-	q->fence_ms = 0;
+	q->mark_us = q->full_ms = 0;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->priority = false;
 	for (int i = 0; !r->error && i < PQntuples(r->res); i++)
 		probe_row(q, &found, r->res, i);
@@ -192,45 +216,58 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	free(q->probe_warning);
 	q->probe_warning = probe_warning(q, &found);
 	queue_prepare(q, ST_CLAIM, probe_prepared, q);
-	present = xasprintf("SELECT pg_catalog.pg_advisory_lock_shared(%s, -3)", q->oid);
-	if (!q->pooled)
-		pgconn_query(q->pg, NULL, present, 0, NULL, NULL, NULL);
-	free(present);
+	probe_locks(q);
 }
 
 /* Whether the table has a valid index of that name; made by pgmqd.prioritize_queue() and pgmqd.group_queue(). */
 #define HAS_INDEX(what)                                                                                                \
 	"EXISTS (SELECT FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE "          \
-	"i.indrelid = c.oid AND i.indisvalid"                                                                          \
-	" AND x.relname = c.relname || '_" what "_idx')"
+	"i.indrelid = c.oid AND i.indisvalid AND x.relname = (c.relname::text || '_" what "_idx'::text))"
+
+/* Settings of the session: the statements must go by the indexes on vt and msg_id even while the planner believes the
+ * tables to be empty; a lock that another session holds must not stall everything behind it; and the second trigger of
+ * pgmqd.attach_queue() knows by pgmqd.worker that it is the dispatcher itself that brings a message forward. */
+#define SESSION                                                                                                        \
+	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('lock_timeout', "         \
+	"'" LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)"
+#define LOCK_TIMEOUT_MS "250"
+
+/* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
+#define TABLES                                                                                                         \
+	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                         \
+	"pg_catalog.octet_length(name) <= 43 THEN name ELSE pg_catalog.concat((SELECT pg_catalog.left(name, n) FROM "  \
+	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT " \
+	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "  \
+	"8)) END || '_dlq'::text AS name FROM names)"                                                                  \
+	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = ('q_'::text || q.name) THEN 'queue'"    \
+	" WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                                      \
+	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                           \
+	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "      \
+	"c.oid AND a.attnum > 0 AND NOT a.attisdropped),"                                                              \
+	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
+	" AND t.tgenabled IN ('O', 'A')), c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX( \
+		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
+			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
+			 "c.relnamespace"                                                                              \
+			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \
+			 "'q_'::text || d.name)"                                                                       \
+			 " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'"
 
 void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 {
 	struct queue_pg *q = queue_pg(base);
-	const char *params[1] = { q->table };
+	const char *params[1] = { q->name };
 
 	queue_forget(q);
 	q->probe_cb = cb;
 	q->probe_arg = arg;
+	if (q->session != pgconn_session(q->pg)) {
+		free(q->present);
+		q->present = NULL;
+	}
 	q->session = pgconn_session(q->pg);
 	q->pooled = pgconn_is_pooled(q->pg);
-	/* the statements must go by the vt and msg_id indexes even while the planner believes the tables to be empty */
 	if (!q->pooled)
-		pgconn_query(q->pg, NULL, "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)", 0, NULL, NULL,
-			NULL);
-	pgconn_query(q->pg, NULL,
-		"SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = 'q_' || $1::text THEN 'queue'"
-		" WHEN c.relname = 'a_' || $1::text THEN 'archive' ELSE 'dlq' END,"
-		" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid "
-		"= c.oid AND a.attnum > 0"
-		" AND NOT a.attisdropped),"
-		" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup' "
-		"AND t.tgenabled IN"
-		" ('O', 'A')), c.oid::int4,"
-		" c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(
-			"group") ", c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid ="
-				 " c.relnamespace WHERE n.nspname = 'pgmq' AND c.relname IN ('q_' || $1::text, 'a_' ||"
-				 " $1::text, 'q_' || pgmqd.dlq_name($1::text))"
-				 " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'",
-		1, params, probe_looked, q);
+		pgconn_query(q->pg, NULL, SESSION, 0, NULL, NULL, NULL);
+	pgconn_query(q->pg, NULL, TABLES, 1, params, probe_looked, q);
 }

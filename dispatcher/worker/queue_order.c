@@ -25,42 +25,41 @@
 /* Due rows that are tried one after the other before the groups are looked through: enough that a few slow groups do
  * not matter. */
 #define CANDIDATES "1000"
-#define GROUP "(headers ->> 'group')"
+#define GROUP "(headers ->> 'group'::text)"
 #define CLAIMED "least(read_ct, 1)" /* 0: fresh, 1: claimed before */
 #define NOW "(SELECT now FROM clock)"
+#define MARK "pg_catalog.to_timestamp($3::pg_catalog.float8)"
 
 /* Due rows by the vt index from the mark on. */
 static char *pick_by_time(const struct queue_pg *q)
 {
 	return xasprintf(
-		"picked AS MATERIALIZED (SELECT msg_id, vt FROM pgmq.\"q_%s\" WHERE vt >= $3::timestamptz"
+		"picked AS MATERIALIZED (SELECT msg_id, vt FROM %s WHERE vt >= " MARK ""
 		" AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT $1::int FOR UPDATE SKIP LOCKED)",
-		q->table);
+		q->queue_table);
 }
 
 /* One range of ranks, in order. */
 static char *pick_ranks(const struct queue_pg *q, const char *condition)
 {
-	return xasprintf("SELECT r.msg_id FROM (SELECT msg_id FROM pgmq.\"q_%s\" WHERE " QUEUE_RANK
-			 " %s AND vt >= $3::timestamptz AND vt <= " NOW " ORDER BY " QUEUE_RANK
-			 ", vt LIMIT $1::int FOR UPDATE SKIP LOCKED) r",
-		q->table, condition);
+	return xasprintf("SELECT r.msg_id FROM (SELECT msg_id FROM %s WHERE " QUEUE_RANK " %s AND vt >= " MARK
+			 " AND vt <= " NOW " ORDER BY " QUEUE_RANK ", vt LIMIT $1::int FOR UPDATE SKIP LOCKED) r",
+		q->queue_table, condition);
 }
 
 /* The levels from the highest to the lowest. A comparison of rows, because only the index on both can answer it. */
 static char *pick_by_priority(const struct queue_pg *q)
 {
-	char *above = pick_ranks(q, "< -" LEVELS), *below = pick_ranks(q, "> " LEVELS), *sql;
+	char *above = pick_ranks(q, "< -" LEVELS "::numeric"), *below = pick_ranks(q, "> " LEVELS "::numeric"), *sql;
 
 	sql = xasprintf("clock AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now), picked AS MATERIALIZED "
 			"(SELECT msg_id FROM ("
 			"%1$s UNION ALL SELECT l.msg_id FROM pg_catalog.generate_series(-" LEVELS ", " LEVELS ") rank,"
-			" LATERAL (SELECT msg_id FROM pgmq.\"q_%2$s\" WHERE (" QUEUE_RANK
-			", vt) >= (rank::numeric, $3::timestamptz)"
+			" LATERAL (SELECT msg_id FROM %2$s WHERE (" QUEUE_RANK ", vt) >= (rank::numeric, " MARK ")"
 			" AND (" QUEUE_RANK ", vt) <= (rank::numeric, " NOW ") ORDER BY " QUEUE_RANK
 			", vt LIMIT $1::int FOR UPDATE SKIP LOCKED) l"
 			" UNION ALL %3$s) x LIMIT $1::int)",
-		above, q->table, below);
+		above, q->queue_table, below);
 	free(above);
 	free(below);
 	return sql;
@@ -69,12 +68,12 @@ static char *pick_by_priority(const struct queue_pg *q)
 /* A condition that is true when no message of the same group has to come before r, or runs. */
 static char *group_is_free(const struct queue_pg *q, const char *r)
 {
-	return xasprintf("NOT EXISTS (SELECT FROM pgmq.\"q_%1$s\" WHERE " GROUP " = %2$s.g AND " CLAIMED
+	return xasprintf("NOT EXISTS (SELECT FROM %1$s WHERE " GROUP " = %2$s.g AND " CLAIMED
 			 " = 0 AND msg_id < %2$s.msg_id)"
-			 " AND NOT EXISTS (SELECT FROM pgmq.\"q_%1$s\" WHERE " GROUP " = %2$s.g AND " CLAIMED
+			 " AND NOT EXISTS (SELECT FROM %1$s WHERE " GROUP " = %2$s.g AND " CLAIMED
 			 " = 1 AND msg_id <> %2$s.msg_id"
 			 " AND (msg_id < %2$s.msg_id OR vt > " NOW "))",
-		q->table, r);
+		q->queue_table, r);
 }
 
 /* The heads of groups that are free: of those among the due messages, in their order; and where all that were tried
@@ -86,32 +85,30 @@ static char *pick_by_group(const struct queue_pg *q)
 
 	sql = xasprintf(
 		"RECURSIVE clock AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now),"
-		" due AS MATERIALIZED (SELECT msg_id, " GROUP
-		" AS g FROM pgmq.\"q_%1$s\" WHERE vt >= $3::timestamptz AND vt <= " NOW " ORDER BY vt LIMIT " CANDIDATES
-		"),"
+		" due AS MATERIALIZED (SELECT msg_id, " GROUP " AS g FROM %1$s WHERE vt >= " MARK " AND vt <= " NOW
+		" ORDER BY vt LIMIT " CANDIDATES "),"
 		" tried AS MATERIALIZED (SELECT c.msg_id FROM due c WHERE c.g IS NULL OR %2$s LIMIT $1::int),"
-		" groups(g) AS (SELECT u.g FROM (SELECT (SELECT " GROUP " FROM pgmq.\"q_%1$s\" WHERE " GROUP
+		" groups(g) AS (SELECT u.g FROM (SELECT (SELECT " GROUP " FROM %1$s WHERE " GROUP
 		" IS NOT NULL ORDER BY " GROUP " LIMIT 1) AS g"
-		" UNION ALL SELECT (SELECT " GROUP
-		" FROM pgmq.\"q_%1$s\" WHERE msg_id >= (SELECT min(msg_id) + floor(pg_catalog.random() * (max(msg_id) -"
-		" min(msg_id) + 1)) FROM pgmq.\"q_%1$s\")::bigint ORDER BY msg_id LIMIT 1)) u WHERE u.g IS NOT NULL"
-		" UNION SELECT n.g FROM groups w, LATERAL (SELECT " GROUP " AS g FROM pgmq.\"q_%1$s\" WHERE " GROUP
+		" UNION ALL SELECT (SELECT " GROUP " FROM %1$s WHERE msg_id >= (SELECT pg_catalog.min(msg_id) + "
+		"pg_catalog.floor(pg_catalog.random() * (pg_catalog.max(msg_id) -"
+		" pg_catalog.min(msg_id) + 1)) FROM %1$s)::bigint ORDER BY msg_id LIMIT 1)) u WHERE u.g IS NOT NULL"
+		" UNION SELECT n.g FROM groups w, LATERAL (SELECT " GROUP " AS g FROM %1$s WHERE " GROUP
 		" > w.g ORDER BY " GROUP " LIMIT 1) n),"
 		" others AS (SELECT h.msg_id FROM groups w, LATERAL (SELECT o.msg_id, o.vt, w.g FROM ("
-		"(SELECT msg_id, vt FROM pgmq.\"q_%1$s\" WHERE " GROUP " = w.g AND " CLAIMED
+		"(SELECT msg_id, vt FROM %1$s WHERE " GROUP " = w.g AND " CLAIMED
 		" = 0 ORDER BY msg_id LIMIT 1) UNION ALL"
-		" (SELECT msg_id, vt FROM pgmq.\"q_%1$s\" WHERE " GROUP " = w.g AND " CLAIMED
+		" (SELECT msg_id, vt FROM %1$s WHERE " GROUP " = w.g AND " CLAIMED
 		" = 1 ORDER BY msg_id LIMIT 1)) o ORDER BY o.msg_id LIMIT 1) h"
 		" WHERE h.vt <= " NOW " AND %3$s UNION ALL"
-		" (SELECT msg_id FROM pgmq.\"q_%1$s\" WHERE " GROUP " IS NULL AND vt <= " NOW
-		" ORDER BY msg_id LIMIT $1::int)),"
-		" picked AS MATERIALIZED (SELECT msg_id FROM pgmq.\"q_%1$s\" WHERE msg_id = ANY (ARRAY(SELECT p.msg_id "
+		" (SELECT msg_id FROM %1$s WHERE " GROUP " IS NULL AND vt <= " NOW " ORDER BY msg_id LIMIT $1::int)),"
+		" picked AS MATERIALIZED (SELECT msg_id FROM %1$s WHERE msg_id = ANY (ARRAY(SELECT p.msg_id "
 		"FROM (SELECT t.msg_id FROM tried t"
-		" UNION ALL SELECT o.msg_id FROM others o WHERE (SELECT count(*) FROM due) = " CANDIDATES
-		" AND (SELECT count(*) FROM tried) < $1::int"
+		" UNION ALL SELECT o.msg_id FROM others o WHERE (SELECT pg_catalog.count(*) FROM due) = " CANDIDATES
+		" AND (SELECT pg_catalog.count(*) FROM tried) < $1::int"
 		" AND o.msg_id <> ALL (ARRAY(SELECT t.msg_id FROM tried t))) p LIMIT $1::int)) AND vt <= " NOW
 		" FOR UPDATE SKIP LOCKED)",
-		q->table, tried, head);
+		q->queue_table, tried, head);
 	free(tried);
 	free(head);
 	return sql;
@@ -120,18 +117,6 @@ static char *pick_by_group(const struct queue_pg *q)
 char *queue_pick_sql(const struct queue_pg *q)
 {
 	return q->rules.grouped ? pick_by_group(q) : q->priority ? pick_by_priority(q) : pick_by_time(q);
-}
-
-/* Where claims go by time: the vt of the last row. The row itself may be newer than the snapshot, by an update that has
- * just been committed, and then says nothing of the rows between; what the snapshot has of it does. */
-char *queue_seen_sql(const struct queue_pg *q, bool many)
-{
-	if (q->rules.grouped || q->priority || !many)
-		return xstrdup("CASE WHEN $7::timestamptz IS NULL THEN NULL::text END");
-	return xasprintf("least($7::timestamptz, CASE WHEN $7::timestamptz IS NOT NULL THEN (SELECT s.vt FROM "
-			 "pgmq.\"q_%s\" s WHERE s.msg_id ="
-			 " (SELECT p.msg_id FROM picked p ORDER BY p.vt DESC LIMIT 1)) END)::text",
-		q->table);
 }
 
 const char *queue_pg_order(const struct queue *base)

@@ -4,21 +4,21 @@
 
 #include "worker/queue.h"
 
+#define NONCES 1000000U                /* a nonce is below it: the microseconds of a second */
 #define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
 #define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
 
 /* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
  * expression. */
 #define QUEUE_RANK                                                                                                     \
-	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority') = 'number' THEN - pg_catalog.floor((message -> "    \
-	"'priority')::numeric) ELSE 0 END)"
+	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority'::text) = 'number' THEN - pg_catalog.floor((message " \
+	"-> 'priority'::text)::numeric) ELSE 0 END)"
 
 /* The statements that the queue runs; each is prepared when it is first needed. */
 enum stmt {
 	ST_CLAIM,
-	ST_CLAIM_MANY, /* after a look that got all it asked for */
 	ST_DONE,
-	ST_DONE_AGAIN,
+	ST_DONE_CAREFUL, /* when ST_DONE was refused, or its answer was lost */
 	ST_RETRY,
 	ST_RELEASE,
 	ST_FAIL,
@@ -45,19 +45,18 @@ struct queue_pg {
 	unsigned serial;  /* makes the names of its prepared statements its own */
 	unsigned session; /* the connection's, at the last probe */
 	char *name;       /* as configured and as in notifications */
-	char *oid;  /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present,
-	               -4 turns) */
-	char *mark; /* low-water mark: a time below which no visible row can be that was not seen */
-	char *horizon; /* a time below which no transaction that still runs can bring a row: the mark's limit */
-	char *fence;   /* the horizon to be, once all transactions up to fence_xid are over */
-	unsigned long long fence_xid;
-	int64_t fence_ms, claimed_ms; /* when the last fence was set, and when messages were claimed last */
-	char *table;                  /* lower case, without the q_ */
-	char *dlq;                    /* the table of dead letters, by pgmqd.dlq_name(); NULL: unknown */
+	char *present;    /* the oid under which this session holds "present" */
+	char *oid; /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present,
+	              -4 turns) */
+	char *table; /* the name of its table behind the q_: the queue's name in one spelling */
+	char *queue_table, *archive_table, *dlq_table, *index; /* as they are written in a statement */
+	int64_t mark_us;                                       /* low-water mark; 0: none */
+	int64_t full_ms;                                       /* when the next full look is within the budget */
+	unsigned claim_max; /* after a claim that failed on a row's data: no more at once; 0: any number */
+	char *unreadable;   /* claim one message without reading it, since reading it fails with this error */
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds;
-	bool many;     /* the last look got all it asked for */
 	bool priority; /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
 	struct statement statement[ST_COUNT];
@@ -79,8 +78,6 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg);
 char *queue_sql(const struct queue_pg *q, enum stmt st);
 char *queue_pick_sql(
 	const struct queue_pg *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
-char *queue_seen_sql(
-	const struct queue_pg *q, bool many); /* the time below which such a claim, $7 at most, has left nothing due */
 const char *queue_pg_order(const struct queue *base);
 
 /* queue_run.c */

@@ -5,12 +5,14 @@
 #include "base/clock.h"
 #include "worker/queue_private.h"
 
+#include "base/backoff.h"
 #include "base/log.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
 #include "pg/notify.h"
 #include "process/stats.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,9 +22,8 @@
 /* What a statement does, as the end of the name under which it is prepared. */
 static const char *const words[ST_COUNT] = {
 	[ST_CLAIM] = "claim",
-	[ST_CLAIM_MANY] = "claim_many",
 	[ST_DONE] = "done",
-	[ST_DONE_AGAIN] = "done_again",
+	[ST_DONE_CAREFUL] = "done_careful",
 	[ST_RETRY] = "retry",
 	[ST_RELEASE] = "release",
 	[ST_FAIL] = "fail",
@@ -44,6 +45,13 @@ static const char *statement_name(const struct queue_pg *q, enum stmt st, char *
 	return buf;
 }
 
+/* A statement was prepared, or not; the one that needs it then fails and has the tables looked at again. */
+static void prepare_answer(void *arg, const struct pgresult *r)
+{
+	if (r->error && *r->sqlstate)
+		log_warn("cannot prepare the statement \"%s\": %s (%s)", (const char *)arg, r->error, r->sqlstate);
+}
+
 void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg)
 {
 	struct statement *s = &q->statement[st];
@@ -52,7 +60,8 @@ void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *
 	if (!s->text)
 		s->text = queue_sql(q, st);
 	/* behind a pooler only checked: the next statement may meet another session */
-	pgconn_prepare(q->pg, q->pooled ? "" : statement_name(q, st, name), s->text, cb, arg);
+	pgconn_prepare(q->pg, q->pooled ? "" : statement_name(q, st, name), s->text, cb ? cb : prepare_answer,
+		cb ? arg : (void *)(uintptr_t)words[st]);
 	s->prepared = true;
 }
 
@@ -86,67 +95,89 @@ static void queue_run(
 /* ---- claims ---- */
 
 #define CLAIM_COLUMNS 14
-
-#define FENCE_MS 1000
+#define CLAIM_LIMITED 1024 /* more than a claim asks for */
+#define FULL_SHARE 10      /* full looks may take one in so many parts of the time */
 
 struct claim_call {
 	struct queue_pg *queue;
-	unsigned asked;
-	bool ask;
+	struct queue_look look;
+	unsigned asked; /* of the server, which is less than look.n after a claim that failed on a row */
+	bool full;
+	int nonce;
 	queue_claim_cb cb;
 	void *arg;
 };
 
-/* Moves the low-water mark. `clock` is a second before this look began; `xids` is xmin of its snapshot and, where it
- * has one, its own xid. A row that is not visible now and has a vt before that clock belongs to a transaction that has
- * an xid already, so a smaller one than ours (the snapshot's xmax would not do: the newest transactions that run are
- * not below it). Once all those are over, that clock is the horizon, and a look that found less than it asked for has
- * seen all there was below. One that got all it asked for has seen what was below its last row: `seen` is that row's
- * vt, or the horizon where that is earlier; NULL when looks do not go by vt alone, or there was no row, or the look
- * before had found less than it asked for. */
-static void claim_mark(struct queue_pg *q, const char *clock, const char *xids, const char *seen, bool all)
+/* Whether a claim may have failed because of one row's data: a number that overflows, a text that is too long to print,
+ * a page that cannot be read, a trigger of somebody else's that refuses. */
+static bool claim_is_row_error(const char *sqlstate)
 {
-	unsigned long long xmin, own;
-	bool passed;
-	int n = sscanf(xids, "%llu:%llu", &xmin, &own);
+	static const char *const classes[] = { "21", "22", "23", "38", "39", "44", "54", "P0", "XX" };
 
-	if (n < 1)
-		return;
-	passed = q->fence && xmin >= q->fence_xid;
-	if (passed) {
-		free(q->horizon);
-		q->horizon = q->fence;
-		q->fence = NULL;
-	}
-	if (all ? q->horizon != NULL : seen != NULL) {
-		free(q->mark);
-		q->mark = xstrdup(all ? q->horizon : seen);
-	}
-	if (!q->fence && n == 2) {
-		q->fence = xstrdup(clock);
-		q->fence_xid = own;
-		q->fence_ms = clock_monotonic_ms();
-	}
+	for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
+		if (strncmp(sqlstate, classes[i], 2) == 0)
+			return true;
+	return strcmp(sqlstate, "53200") == 0; /* out of memory */
 }
 
-/* Whether a look that may claim nothing takes an xid all the same, for a fence: as long as the last messages claimed
- * leave dead rows at the ends of their leases, and not more than one a second. */
-static bool claim_fences(const struct queue_pg *q)
+/* Halves what is claimed at once until the row that cannot be read is alone; that one is claimed without reading it.
+ * False: even that has failed. */
+static bool claim_isolate(struct queue_pg *q, const struct claim_call *call, const char *error)
 {
-	int64_t now = clock_monotonic_ms();
-
-	return !q->rules.grouped && !q->fence &&
-	       (!q->fence_ms || (now - q->fence_ms >= FENCE_MS &&
-					q->fence_ms < q->claimed_ms + q->rules.lease_ms + 2 * FENCE_MS));
+	if (call->asked > 1) {
+		q->claim_max = call->asked / 2;
+		return true;
+	}
+	if (q->unreadable)
+		return false;
+	q->claim_max = 1;
+	q->unreadable = xstrdup(error);
+	return true;
 }
+
+/* A claim has succeeded: the next one may be larger again. */
+static void claim_grow(struct queue_pg *q)
+{
+	free(q->unreadable);
+	q->unreadable = NULL;
+	q->claim_max = q->claim_max && q->claim_max < UINT_MAX / 2 ? q->claim_max * 2 : 0;
+	if (q->claim_max > CLAIM_LIMITED)
+		q->claim_max = 0;
+}
+
+/* Moves the low-water mark, and says when the next full look may be.
+ *
+ * Claimed and settled rows leave dead entries at the lower end of the index on vt, and while an old snapshot is open,
+ * each look from there walks over all of them. So a look begins at the mark: what the last one has left nothing below.
+ * That is a shortcut and no promise, since a row may appear below it at any time. Full looks keep the promise. They are
+ * made whenever they cost no more than a share of the time, which is nearly always; and a look that was not full is
+ * followed by one that is, as soon as that share allows. */
+static void claim_mark(struct queue_pg *q, const struct claim_call *call, const PGresult *res, int last)
+{
+	int64_t mark_us = atoll(PQgetvalue(res, last, 7)), took_us = atoll(PQgetvalue(res, last, 8));
+
+	if (mark_us > 0)
+		q->mark_us = mark_us;
+	if (call->full)
+		q->full_ms = clock_monotonic_ms() + FULL_SHARE * took_us / 1000;
+}
+
+static void claim_send(struct claim_call *call);
 
 /* The claim's answer: rows, and one last row about the queue. */
 static void claim_answer(void *arg, const struct pgresult *r)
 {
 	struct claim_call *call = arg;
-	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .shared = -1 };
+	struct queue_pg *q = call->queue;
+	struct queue_claim claim = {
+		.error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .nonce = call->nonce, .shared = -1
+	};
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
+	if (r->error && claim_is_row_error(r->sqlstate) && claim_isolate(q, call, r->error)) {
+		claim_send(call);
+		return;
+	}
 	if (last >= 0) {
 		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all
 			                                     belong to others */
@@ -154,45 +185,66 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			abort();
 		}
 		claim.rows = last;
-		call->queue->many = (unsigned)last == call->asked;
-		if (last > 0)
-			call->queue->claimed_ms = clock_monotonic_ms();
+		claim.unreadable = q->unreadable;
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
-		if (call->ask)
+		if (call->look.ask_shared)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
-		if (!call->queue->rules.grouped) /* else rows are passed over because others come before them */
-			claim_mark(call->queue, PQgetvalue(r->res, last, 7), PQgetvalue(r->res, last, 8),
-				PQgetisnull(r->res, last, 12) ? NULL : PQgetvalue(r->res, last, 12),
-				(unsigned)last < call->asked);
+		claim.silent = PQgetvalue(r->res, last, 12)[0] == 't';
+		if (!q->rules.grouped) /* else rows are passed over because others come before them */
+			claim_mark(q, call, r->res, last);
+		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())
+			claim.due_ms = q->full_ms > clock_monotonic_ms() ? q->full_ms - clock_monotonic_ms() : 0;
+		if ((unsigned)last == call->asked && call->asked < call->look.n)
+			claim.due_ms = 0;
 	}
 	call->cb(call->arg, &claim);
+	if (last >= 0)
+		claim_grow(q);
 	free(call);
+}
+
+/* Sends the claim's statement. */
+static void claim_send(struct claim_call *call)
+{
+	struct queue_pg *q = call->queue;
+	const struct queue_look *look = &call->look;
+	char count[16], mark[32] = "-Infinity", nonce[16];
+	const char *params[8] = { count, q->table, mark, look->full ? "t" : "f", look->ask_shared ? "t" : "f",
+		look->ask_due ? "t" : "f", nonce,
+		q->unreadable ? "2"
+		: look->small ? "1"
+			      : "0" };
+
+	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
+	call->full = look->full || q->rules.grouped || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
+	call->nonce = (int)(backoff_random() % NONCES);
+	snprintf(count, sizeof(count), "%u", call->asked);
+	snprintf(nonce, sizeof(nonce), "0.%06d", call->nonce);
+	if (!call->full)
+		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
+			(long long)(q->mark_us % 1000000));
+	if (q->rules.grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
+		if (!q->statement[ST_CLAIM].prepared)
+			queue_prepare(q, ST_CLAIM, NULL, NULL);
+		pgconn_group_begin(q->pg);
+		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
+	}
+	queue_run(q, ST_CLAIM, 8, params, claim_answer, call);
+	if (q->rules.grouped)
+		pgconn_group_end(q->pg);
 }
 
 /* Claims. */
 static void run_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg)
 {
-	struct queue_pg *q = queue_pg(base);
 	struct claim_call *call = xcalloc(1, sizeof(*call));
-	char count[16];
-	const char *params[9] = { count, q->name, look->full || !q->mark ? "-infinity" : q->mark,
-		look->full ? "t" : "f", look->ask_shared ? "t" : "f", look->ask_due ? "t" : "f", q->horizon,
-		claim_fences(q) ? "t" : "f", look->small ? "t" : "f" };
 
-	snprintf(count, sizeof(count), "%u", look->n);
-	call->queue = q;
-	call->asked = look->n;
-	call->ask = look->ask_shared;
+	call->queue = queue_pg(base);
+	call->look = *look;
 	call->cb = cb;
 	call->arg = arg;
-	if (q->rules.grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
-		pgconn_group_begin(q->pg);
-		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
-	}
-	queue_run(q, q->many ? ST_CLAIM_MANY : ST_CLAIM, 9, params, claim_answer, call);
-	if (q->rules.grouped)
-		pgconn_group_end(q->pg);
+	claim_send(call);
 }
 
 /* ---- pauses ---- */
@@ -285,8 +337,12 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 	(void)base;
 	m->id = atoll(PQgetvalue(res, row, 0));
 	m->read_ct = atoi(PQgetvalue(res, row, 1));
+	m->nonce = claim->nonce;
+	m->born_us = atoll(PQgetvalue(res, row, 3));
+	m->enqueued_us = m->born_us < clock_realtime_us() ? m->born_us : clock_realtime_us();
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
-	m->enqueued_us = atoll(PQgetvalue(res, row, 3));
+	if (claim->unreadable)
+		m->unreadable = xstrdup(claim->unreadable);
 	m->due_us = atoll(PQgetvalue(res, row, 13));
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
@@ -306,24 +362,45 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 /* ---- settling ---- */
 
 struct settle_call {
+	struct queue_pg *queue;
 	queue_settled_cb cb;
 	void *arg;
 	bool fence; /* the first of done_with's two statements: only the second one answers */
+	bool plain; /* ST_DONE, which ST_DONE_CAREFUL may follow */
+	struct sqltext ids, tokens, born;
 	size_t n;
-	int64_t ids[]; /* of the messages, in their order */
+	int64_t wanted[]; /* numbers of the messages, in their order */
 };
 
-/* A call for these messages. */
-static struct settle_call *settle_call(struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
+/* A call for these messages; its first parameters are their claims. */
+static struct settle_call *settle_call(struct queue *base, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb,
+	void *arg, const char **params)
 {
-	struct settle_call *call = xcalloc(1, sizeof(*call) + n * sizeof(call->ids[0]));
+	struct settle_call *call = xcalloc(1, sizeof(*call) + n * sizeof(call->wanted[0]));
 
+	call->queue = queue_pg(base);
 	call->cb = cb;
 	call->arg = arg;
 	call->n = n;
-	for (size_t i = 0; i < n; i++)
-		call->ids[i] = msgs[i]->id;
+	for (size_t i = 0; i < n; i++) {
+		call->wanted[i] = msgs[i]->id;
+		sqltext_int(&call->ids, msgs[i]->id);
+		sqltext_int(&call->tokens, (int64_t)msgs[i]->read_ct * NONCES + msgs[i]->nonce);
+		sqltext_int(&call->born, msgs[i]->born_us);
+	}
+	params[0] = sqltext_end(&call->ids);
+	params[1] = sqltext_end(&call->tokens);
+	params[2] = sqltext_end(&call->born);
 	return call;
+}
+
+/* Frees it. */
+static void settle_call_free(struct settle_call *call)
+{
+	sqltext_free(&call->ids);
+	sqltext_free(&call->tokens);
+	sqltext_free(&call->born);
+	free(call);
 }
 
 /* Sets the fate of each message that the answer names; the answers mostly come in the order of the messages. */
@@ -337,21 +414,35 @@ static void settle_fates(const struct settle_call *call, const PGresult *res, en
 		for (size_t tried = 0; tried < call->n; tried++, at++) {
 			if (at >= call->n)
 				at = 0;
-			if (fate[at] == QUEUE_LOST && call->ids[at] == id) {
-				fate[at++] = QUEUE_SETTLED;
+			if (fate[at] == QUEUE_LOST && call->wanted[at] == id) {
+				fate[at++] = PQgetvalue(res, i, 1)[0] == 't' ? QUEUE_LOCKED : QUEUE_SETTLED;
 				break;
 			}
 		}
 	}
 }
 
+/* Whether something stood in the way that ST_DONE_CAREFUL goes round: a row that another session has locked, or a
+ * number that the archive has given to another message. */
+static bool settle_is_blocked(const char *sqlstate)
+{
+	return strcmp(sqlstate, "55P03") == 0 || strcmp(sqlstate, "23505") == 0;
+}
+
+static void settle_carefully(struct settle_call *call, bool again);
+
 /* The answer to a settling or an extension. */
 static void settle_answer(void *arg, const struct pgresult *r)
 {
 	struct settle_call *call = arg;
 	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .n = call->n };
-	enum queue_fate *fate = xcalloc(call->n + 1, sizeof(*fate));
+	enum queue_fate *fate;
 
+	if (call->plain && r->error && settle_is_blocked(r->sqlstate)) {
+		settle_carefully(call, false);
+		return;
+	}
+	fate = xcalloc(call->n + 1, sizeof(*fate));
 	if (call->fence && r->error && strcmp(r->sqlstate, "22P02") == 0 && strstr(r->error, FENCE_MARK)) {
 		s.error = NULL;
 		s.lost = true;
@@ -364,7 +455,16 @@ static void settle_answer(void *arg, const struct pgresult *r)
 	s.fate = s.error ? NULL : fate;
 	call->cb(call->arg, &s);
 	free(fate);
-	free(call);
+	settle_call_free(call);
+}
+
+/* Archives what can be archived, whatever stands in the way of the rest; `again`: it may be archived already. */
+static void settle_carefully(struct settle_call *call, bool again)
+{
+	const char *params[4] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f" };
+
+	call->plain = false;
+	queue_run(call->queue, ST_DONE_CAREFUL, 4, params, settle_answer, call);
 }
 
 /* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its
@@ -381,8 +481,10 @@ static void settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, 
 			sqltext_str(&arrays[p], msgs[i]->params[p]);
 		values[p] = first->shared ? sqltext_end(&arrays[p]) : first->params[p];
 	}
+	if (!q->statement[ST_FENCE].prepared)
+		queue_prepare(q, ST_FENCE, NULL, NULL);
 	pgconn_group_begin(q->pg);
-	queue_run(q, ST_FENCE, 2, params, NULL, NULL);
+	queue_run(q, ST_FENCE, 3, params, NULL, NULL);
 	call->fence = true;
 	pgconn_query(q->pg, NULL, first->sql, first->nparams, values, settle_answer, call);
 	pgconn_group_end(q->pg);
@@ -392,91 +494,96 @@ static void settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, 
 	free(values);
 }
 
+/* The parameters of a retry or a release behind the claims. */
+static void settle_retry(
+	struct queue_pg *q, enum stmt st, struct pgmqd_msg *const *msgs, const char **params, struct settle_call *call)
+{
+	struct sqltext delays = { 0 };
+
+	for (size_t i = 0; i < call->n; i++)
+		sqltext_int(&delays, msgs[i]->delay_ms);
+	params[3] = sqltext_end(&delays);
+	params[5] = q->table;
+	queue_run(q, st, st == ST_RELEASE ? 6 : 5, params, settle_answer, call);
+	sqltext_free(&delays);
+}
+
+/* The parameters of a dead-lettering behind the claims. */
+static void settle_fail(
+	struct queue_pg *q, struct pgmqd_msg *const *msgs, const char **params, struct settle_call *call)
+{
+	struct sqltext reasons = { 0 }, classes = { 0 }, attempts = { 0 };
+
+	for (size_t i = 0; i < call->n; i++) {
+		sqltext_str(&reasons, msgs[i]->reason ? msgs[i]->reason : "");
+		sqltext_str(&classes, msgs[i]->class ? msgs[i]->class : "permanent");
+		sqltext_int(&attempts, msgs[i]->attempt);
+	}
+	params[3] = sqltext_end(&reasons);
+	params[4] = sqltext_end(&classes);
+	params[5] = sqltext_end(&attempts);
+	queue_run(q, ST_FAIL, 7, params, settle_answer, call);
+	sqltext_free(&reasons);
+	sqltext_free(&classes);
+	sqltext_free(&attempts);
+}
+
 /* Settles. */
 static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmqd_msg *const *msgs, size_t n,
 	bool again, queue_settled_cb cb, void *arg)
 {
 	struct queue_pg *q = queue_pg(base);
-	struct settle_call *call = settle_call(msgs, n, cb, arg);
-	struct sqltext ids = { 0 }, counts = { 0 }, third = { 0 }, classes = { 0 }, attempts = { 0 };
-	const char *params[6] = { NULL }, *flag = again ? "t" : "f";
+	const char *params[7] = { NULL }, *flag = again ? "t" : "f";
+	struct settle_call *call = settle_call(base, msgs, n, cb, arg, params);
 	char delay[24];
 
-	for (size_t i = 0; i < n; i++) {
-		sqltext_int(&ids, msgs[i]->id);
-		sqltext_int(&counts, msgs[i]->read_ct);
-		if (outcome == OUT_FAIL) {
-			sqltext_str(&third, msgs[i]->reason ? msgs[i]->reason : "");
-			sqltext_str(&classes, msgs[i]->class ? msgs[i]->class : "permanent");
-			sqltext_int(&attempts, msgs[i]->attempt);
-		} else {
-			sqltext_int(&third, msgs[i]->delay_ms);
-		}
-	}
-	params[0] = sqltext_end(&ids);
-	params[1] = sqltext_end(&counts);
 	switch (outcome) {
 	case OUT_DONE:
-		queue_run(q, again ? ST_DONE_AGAIN : ST_DONE, 2, params, settle_answer, call);
+		call->plain = !again;
+		if (again)
+			settle_carefully(call, true);
+		else
+			queue_run(q, ST_DONE, 3, params, settle_answer, call);
 		break;
 	case OUT_RETRY:
-		params[2] = sqltext_end(&third);
-		queue_run(q, ST_RETRY, 3, params, settle_answer, call);
+		params[4] = flag;
+		settle_retry(q, ST_RETRY, msgs, params, call);
 		break;
 	case OUT_CONFIG:
 	case OUT_RELEASE:
-		params[2] = sqltext_end(&third);
-		params[3] = q->name;
-		queue_run(q, ST_RELEASE, 4, params, settle_answer, call);
+		params[4] = flag;
+		settle_retry(q, ST_RELEASE, msgs, params, call);
 		break;
 	case OUT_FAIL:
-		params[2] = sqltext_end(&third);
-		params[3] = sqltext_end(&classes);
-		params[4] = sqltext_end(&attempts);
-		params[5] = flag;
-		queue_run(q, ST_FAIL, 6, params, settle_answer, call);
+		params[6] = flag;
+		settle_fail(q, msgs, params, call);
 		break;
 	case OUT_REPLACE:
 		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
-		params[2] = msgs[0]->sql;
-		params[3] = delay;
-		params[4] = flag;
-		queue_run(q, ST_REPLACE, 5, params, settle_answer, call);
+		params[3] = msgs[0]->sql;
+		params[4] = delay;
+		params[5] = flag;
+		queue_run(q, ST_REPLACE, 6, params, settle_answer, call);
 		break;
 	case OUT_DONE_WITH:
 		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the
 		              first time */
-			queue_run(q, ST_KNOWN, 2, params, settle_answer, call);
+			queue_run(q, ST_KNOWN, 3, params, settle_answer, call);
 		else
 			settle_done_with(q, msgs, n, params, call);
 		break;
 	default:
 		abort();
 	}
-	sqltext_free(&ids);
-	sqltext_free(&counts);
-	sqltext_free(&third);
-	sqltext_free(&classes);
-	sqltext_free(&attempts);
 }
 
 /* Extends. */
 static void run_extend(struct queue *base, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
 {
-	struct queue_pg *q = queue_pg(base);
-	struct settle_call *call = settle_call(msgs, n, cb, arg);
-	struct sqltext ids = { 0 }, counts = { 0 };
-	const char *params[2];
+	const char *params[3];
+	struct settle_call *call = settle_call(base, msgs, n, cb, arg, params);
 
-	for (size_t i = 0; i < n; i++) {
-		sqltext_int(&ids, msgs[i]->id);
-		sqltext_int(&counts, msgs[i]->read_ct);
-	}
-	params[0] = sqltext_end(&ids);
-	params[1] = sqltext_end(&counts);
-	queue_run(q, ST_EXTEND, 2, params, settle_answer, call);
-	sqltext_free(&ids);
-	sqltext_free(&counts);
+	queue_run(call->queue, ST_EXTEND, 3, params, settle_answer, call);
 }
 
 /* ---- the rest of the table ---- */

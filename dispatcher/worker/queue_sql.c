@@ -2,7 +2,17 @@
  *
  * pgmq's own functions are not used: read() walks over every delayed row, and archive(), delete() and set_vt() take a
  * message from the session that holds it. The statements here do to the tables what those functions do, find due rows
- * by the index on vt, and are fenced by (msg_id, read_ct): a claim that has lost its message cannot settle it.
+ * by the index on vt, and accept only the claim that holds the message:
+ *
+ *   msg_id    may begin again at 1: after a failover with a lost tail, a restore, drop and create, a crash of an
+ *             unlogged table
+ *   token     read_ct * 1000000 + nonce. The worker draws the nonce for each claim statement and writes it as the
+ *             microseconds of vt; an extension keeps it, and whatever else moves vt (pgmq.set_vt, pgmq.read, a retry)
+ *             takes the message away from the claim
+ *   born      enqueued_at in microseconds
+ *
+ * Names of functions and types are qualified, and operators are used with the very types that pg_catalog has them for,
+ * so that no other schema can offer a better match.
  */
 #include "config.h"
 
@@ -13,197 +23,646 @@
 
 #include <stdlib.h>
 
-/* The claim: the rows that queue_order.c picks, due and from the mark $3 on, then one row about the queue: with $6,
- * when that is not all there are, the time until the next that falls due, what the mark is made of (clock, oldest
- * running transaction and this one's own, which $8 asks for where nothing is claimed; and, with `many`, the last row's
- * vt as it was in this look's snapshot, up to the horizon $7), with $5 whether another worker holds the lock "present",
- * and with $4 whether the index for priorities has come or gone. A message that waits for its wake-up pays for every
- * table that the statement opens, also for what is then not asked: hence no join of the catalogue, and `seen` only
- * where the last look got all it asked for. A message that has had its attempts comes without its text, which may be
- * what none of them survived; with $9, a large one comes with its size instead. Where RETURNING asks the table itself,
- * it sees what was there before: the time at which the message fell due. A large claim asks only for those claimed
- * before, since that costs something for each. */
-static char *sql_claim(const struct queue_pg *q, bool many)
+/* A time as microseconds; what lies far off becomes one of two bounds. */
+#define MICROSECONDS(t)                                                                                                \
+	"(pg_catalog.date_part('epoch', least(greatest(" t                                                             \
+	", '1900-01-01Z'::pg_catalog.timestamptz), '2200-01-01Z'::pg_catalog.timestamptz)) * "                         \
+	"1000000::pg_catalog.float8)::bigint"
+#define BORN(row) MICROSECONDS(row ".enqueued_at")
+#define TOKEN(row)                                                                                                     \
+	"(" row ".read_ct::bigint * 1000000 + pg_catalog.date_part('microseconds', " row                               \
+	".vt)::bigint %% 1000000::bigint)"
+
+/* The end of a lease that begins now: at least `seconds` long, and with the nonce (a fraction of a second) as its
+ * microseconds. */
+#define LEASE(seconds, nonce)                                                                                          \
+	"pg_catalog.to_timestamp(pg_catalog.ceil(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) "         \
+	"+ " seconds " - " nonce ") + " nonce ")"
+
+/* Arrays $1 (ids), $2 (tokens) and $3 (births). As subqueries, so that a plan for these values is no cheaper than one
+ * for all, which the server then keeps: making one takes longer than a small batch. */
+#define WANT                                                                                                           \
+	"want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT $3::bigint[])) "          \
+	"w(msg_id, "                                                                                                   \
+	"token, born))"
+#define WANTED "ANY (ARRAY(SELECT w.msg_id FROM want w))"
+/* Whether a claim that is wanted holds the row. */
+#define HELD(row)                                                                                                      \
+	"((" row ".msg_id, " TOKEN(row) ", " BORN(row) ") IN (SELECT w.msg_id, w.token, w.born FROM want w)) IS TRUE"
+
+/* ---- claims ---- */
+
+/* The claim: the rows that queue_order.c picks, due and from the mark $3 on (seconds), then one row about the queue:
+ * with $6, when that is not all there are, the time until the next that falls due; the low-water mark for the next
+ * look; how long this one took; with $5, whether another worker holds the lock "present"; whether the table is another
+ * one now, or, with $4, whether its index for priorities has come or gone; and, with $4, whether the notification queue
+ * is so full that producers stay silent. $7 is the claim's nonce.
+ *
+ * A message that waits for its wake-up pays for every table that the statement opens, also for what is then not asked:
+ * hence no join of the catalogue. A message that has had its attempts comes without its text, which may be the reason
+ * why none of them ended; so does a large one with $8 = 1, which comes with its size instead, and every one with
+ * $8 = 2, which reads nothing that may not be readable. Where RETURNING asks the table itself, it sees what was there
+ * before: the time at which the message fell due. A large claim asks only for those claimed before, since that costs
+ * something for each. */
+static char *sql_claim(const struct queue_pg *q)
 {
-	char *pick = queue_pick_sql(q), *seen = queue_seen_sql(q, many), *sql;
+	char *pick = queue_pick_sql(q), *table = sqltext_literal(q->queue_table), *index = sqltext_literal(q->index),
+	     *sql;
 
 	sql = xasprintf(
-		"WITH %7$s, claimed AS (UPDATE pgmq.\"q_%1$s\" q SET vt = pg_catalog.clock_timestamp() + interval "
-		"'%2$lld milliseconds',"
-		" read_ct = q.read_ct + 1%3$s WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
-		" RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s,"
-		" CASE WHEN q.read_ct > 1 OR (SELECT count(*) FROM picked) <= 32 THEN (SELECT was.vt FROM "
-		"pgmq.\"q_%1$s\" was WHERE was.msg_id = q.msg_id) END AS due)"
-		" SELECT c.msg_id, c.read_ct, x.refunds,"
-		" (pg_catalog.date_part('epoch', least(greatest(c.enqueued_at, '1900-01-01Z'::timestamptz), "
-		"pg_catalog.clock_timestamp())) * 1000000)::bigint,"
-		" CASE WHEN c.read_ct - x.refunds <= %10$u AND x.large IS NULL THEN c.message::text END, CASE WHEN "
-		"x.large IS NULL THEN c.headers::text END,"
-		" x.large::bigint, NULL::text, NULL::text, NULL::bool,"
-		" %8$s, NULL::bool, NULL::text, (pg_catalog.date_part('epoch', least(greatest(c.enqueued_at, c.due, "
-		"'1900-01-01Z'::timestamptz),"
-		" pg_catalog.clock_timestamp())) * 1000000)::bigint FROM claimed c, LATERAL (SELECT %5$s AS refunds, "
-		"CASE WHEN $9::bool"
-		" AND octet_length(concat(c.message, c.headers)) >= %12$u THEN octet_length(concat(c.message, "
-		"c.headers)) END AS large) x"
-		" UNION ALL SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT count(*) FROM "
-		"picked) < $1::int THEN"
-		" (extract(epoch FROM least((SELECT min(vt) FROM pgmq.\"q_%1$s\" WHERE vt > (SELECT "
-		"pg_catalog.clock_timestamp())),"
-		" pg_catalog.clock_timestamp() + interval '1 day') - pg_catalog.clock_timestamp()) * 1000)::bigint "
-		"END, (pg_catalog.now() - interval '1 second')::text,"
-		" concat_ws(':', pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()),"
-		" CASE WHEN $8::bool OR (SELECT count(*) FROM picked) > 0 THEN pg_catalog.pg_current_xact_id() END),"
-		" CASE WHEN $5::bool THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN "
-		"pg_catalog.pg_advisory_unlock(%6$s, -3)"
-		" ELSE false END END, NULL, CASE WHEN $4::bool THEN "
-		"pg_catalog.to_regclass('pgmq.\"q_%1$s_priority_idx\"') IS %9$s NULL END, %11$s, NULL",
-		q->table, (long long)q->rules.lease_ms,
+		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT " LEASE("%2$lld.%13$03d::pg_catalog.float8",
+			"$7::pg_catalog.float8") "), read_ct = CASE WHEN q.read_ct < 2147483647 THEN q.read_ct + 1 "
+						 "ELSE q.read_ct END%3$s"
+						 " WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
+						 " RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s,"
+						 " CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) "
+						 "<= 32 THEN (SELECT was.vt FROM %1$s was"
+						 " WHERE was.msg_id = q.msg_id) END AS due)"
+						 " SELECT c.msg_id, c.read_ct, x.refunds, " BORN(
+							 "c") ","
+							      " CASE WHEN c.read_ct - x.refunds <= %10$u AND $8::int < "
+							      "2 AND x.large IS NULL THEN c.message::text END,"
+							      " CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
+							      "c.headers::text END,"
+							      " x.large::bigint, NULL::bigint, NULL::bigint, "
+							      "NULL::bool, %8$s, NULL::bool, NULL::bool, " MICROSECONDS(
+								      "least(greatest(c.enqueued_at, c.due), "
+								      "pg_catalog.clock_timestamp())") " FROM claimed "
+												       "c, LATERAL "
+												       "(SELECT %5$s "
+												       "AS refunds, "
+												       "CASE WHEN "
+												       "$8::int = 2 "
+												       "THEN "
+												       "pg_catalog.pg_"
+												       "column_size(c."
+												       "message)"
+												       " WHEN $8::int "
+												       "= 1 AND "
+												       "pg_catalog."
+												       "octet_length("
+												       "pg_catalog."
+												       "concat(c."
+												       "message, "
+												       "c.headers)) >= "
+												       "%11$u"
+												       " THEN "
+												       "pg_catalog."
+												       "octet_length("
+												       "pg_catalog."
+												       "concat(c."
+												       "message, "
+												       "c.headers)) "
+												       "END AS large) x"
+												       " UNION ALL "
+												       "SELECT NULL, "
+												       "NULL, NULL, "
+												       "NULL, NULL, "
+												       "NULL,"
+												       " CASE WHEN "
+												       "$6::bool AND "
+												       "(SELECT "
+												       "pg_catalog."
+												       "count(*) FROM "
+												       "picked) < "
+												       "$1::int THEN"
+												       " pg_catalog."
+												       "ceil(pg_"
+												       "catalog.date_"
+												       "part('epoch', "
+												       "least((SELECT "
+												       "pg_catalog.min("
+												       "vt) FROM %1$s "
+												       "WHERE vt > "
+												       "(SELECT "
+												       "pg_catalog."
+												       "clock_"
+												       "timestamp())), "
+												       "pg_catalog."
+												       "clock_"
+												       "timestamp() + "
+												       "interval '1 "
+												       "day') - "
+												       "pg_catalog."
+												       "clock_"
+												       "timestamp())"
+												       " * "
+												       "1000::pg_"
+												       "catalog.float8)"
+												       "::bigint "
+												       "END,"
+												       " " MICROSECONDS(
+													       "least(%"
+													       "9$s, "
+													       "pg_"
+													       "catalog"
+													       ".statem"
+													       "ent_"
+													       "timesta"
+													       "mp() - "
+													       "interva"
+													       "l '1 "
+													       "second'"
+													       ")") ","
+														    " ("
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".d"
+														    "at"
+														    "e_"
+														    "pa"
+														    "rt"
+														    "('"
+														    "ep"
+														    "oc"
+														    "h'"
+														    ", "
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".c"
+														    "lo"
+														    "ck"
+														    "_t"
+														    "im"
+														    "es"
+														    "ta"
+														    "mp"
+														    "()"
+														    " -"
+														    " p"
+														    "g_"
+														    "ca"
+														    "ta"
+														    "lo"
+														    "g."
+														    "st"
+														    "at"
+														    "em"
+														    "en"
+														    "t_"
+														    "ti"
+														    "me"
+														    "st"
+														    "am"
+														    "p("
+														    "))"
+														    " *"
+														    " "
+														    "10"
+														    "00"
+														    "00"
+														    "0:"
+														    ":p"
+														    "g_"
+														    "ca"
+														    "ta"
+														    "lo"
+														    "g."
+														    "fl"
+														    "oa"
+														    "t8"
+														    "):"
+														    ":b"
+														    "ig"
+														    "in"
+														    "t,"
+														    " C"
+														    "AS"
+														    "E "
+														    "WH"
+														    "EN"
+														    " $"
+														    "5:"
+														    ":b"
+														    "oo"
+														    "l "
+														    "TH"
+														    "EN"
+														    " N"
+														    "OT"
+														    " C"
+														    "AS"
+														    "E "
+														    "WH"
+														    "EN"
+														    " p"
+														    "g_"
+														    "ca"
+														    "ta"
+														    "lo"
+														    "g."
+														    "pg"
+														    "_t"
+														    "ry"
+														    "_a"
+														    "dv"
+														    "is"
+														    "or"
+														    "y_"
+														    "lo"
+														    "ck"
+														    "(%"
+														    "6$"
+														    "s,"
+														    " -"
+														    "3)"
+														    " T"
+														    "HE"
+														    "N "
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".p"
+														    "g_"
+														    "ad"
+														    "vi"
+														    "so"
+														    "ry"
+														    "_u"
+														    "nl"
+														    "oc"
+														    "k("
+														    "%6"
+														    "$s"
+														    ", "
+														    "-3"
+														    ") "
+														    "EL"
+														    "SE"
+														    " f"
+														    "al"
+														    "se"
+														    " E"
+														    "ND"
+														    " E"
+														    "ND"
+														    ", "
+														    "NU"
+														    "LL"
+														    ","
+														    " ("
+														    "%1"
+														    "2$"
+														    "s:"
+														    ":p"
+														    "g_"
+														    "ca"
+														    "ta"
+														    "lo"
+														    "g."
+														    "re"
+														    "gc"
+														    "la"
+														    "ss"
+														    "::"
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".o"
+														    "id"
+														    "::"
+														    "in"
+														    "t4"
+														    " <"
+														    "> "
+														    "%6"
+														    "$s"
+														    ") "
+														    "OR"
+														    " C"
+														    "AS"
+														    "E "
+														    "WH"
+														    "EN"
+														    " $"
+														    "4:"
+														    ":b"
+														    "oo"
+														    "l "
+														    "TH"
+														    "EN"
+														    " ("
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".t"
+														    "o_"
+														    "re"
+														    "gc"
+														    "la"
+														    "ss"
+														    "(%"
+														    "14"
+														    "$s"
+														    ")"
+														    " I"
+														    "S "
+														    "NU"
+														    "LL"
+														    ") "
+														    "= "
+														    "%1"
+														    "5$"
+														    "s "
+														    "EL"
+														    "SE"
+														    " f"
+														    "al"
+														    "se"
+														    " E"
+														    "ND"
+														    ","
+														    " C"
+														    "AS"
+														    "E "
+														    "WH"
+														    "EN"
+														    " $"
+														    "4:"
+														    ":b"
+														    "oo"
+														    "l "
+														    "TH"
+														    "EN"
+														    " p"
+														    "g_"
+														    "ca"
+														    "ta"
+														    "lo"
+														    "g."
+														    "pg"
+														    "_n"
+														    "ot"
+														    "if"
+														    "ic"
+														    "at"
+														    "io"
+														    "n_"
+														    "qu"
+														    "eu"
+														    "e_"
+														    "us"
+														    "ag"
+														    "e("
+														    ") "
+														    ">="
+														    " 0"
+														    ".5"
+														    "::"
+														    "pg"
+														    "_c"
+														    "at"
+														    "al"
+														    "og"
+														    ".f"
+														    "lo"
+														    "at"
+														    "8 "
+														    "EN"
+														    "D,"
+														    " N"
+														    "UL"
+														    "L",
+		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
-		q->headers ? "q.headers" : "NULL::jsonb AS headers",
+		q->headers ? "q.headers" : "NULL::pg_catalog.jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = "
-			     "$2::text AND "
-			     "r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
-			   : "0 * length($2::text)",
-		q->oid, pick, q->priority && !q->rules.grouped ? "- " QUEUE_RANK "::float8" : "NULL::float8",
-		q->priority ? "" : "NOT", q->rules.max_attempts, seen, QUEUE_LARGE);
+			     "$2::text"
+			     " AND r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
+			   : "0 * pg_catalog.length($2::text)",
+		q->oid, pick,
+		q->priority && !q->rules.grouped
+			? "CASE WHEN $8::int < 2 THEN least(greatest(- " QUEUE_RANK
+			  ", -1000000000::numeric), 1000000000::numeric)::pg_catalog.float8 END"
+			: "NULL::pg_catalog.float8",
+		q->rules.grouped || q->priority ? "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
+						  "'-infinity'::pg_catalog.timestamptz END"
+						: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
+						  "(SELECT pg_catalog.max(p.vt) FROM picked p) END",
+		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
+		q->priority ? "true" : "false");
 	free(pick);
-	free(seen);
+	free(table);
+	free(index);
 	return sql;
 }
 
-/* The rows of `want` whose lease still holds, deleted. By the key, and no join: its plan could be quadratic, where the
+/* ---- settling ---- */
+
+/* The rows of `want` that their claims hold, deleted. By the key, and no join: its plan could be quadratic, where the
  * queue was nearly empty when it was made. */
 static char *sql_gone(const struct queue_pg *q)
 {
-	return xasprintf(
-		"gone AS (DELETE FROM pgmq.\"q_%s\" q WHERE q.msg_id = ANY (ARRAY(SELECT w.msg_id FROM want w))"
-		" AND ((q.msg_id, q.read_ct) IN (SELECT w.msg_id, w.read_ct FROM want w)) IS TRUE RETURNING q.*)",
-		q->table);
+	return xasprintf("gone AS (DELETE FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q") " RETURNING q.*)",
+		q->queue_table);
 }
 
-/* What is copied into the archive. */
-static char *sql_kept(const struct queue_pg *q)
+/* The rows of `want` that their claims hold, locked, but for those that another session has locked. */
+static char *sql_held(const struct queue_pg *q)
 {
-	const char *more = q->headers && q->a_headers ? ", headers" : "",
-		   *read = q->last_read && q->a_last_read ? ", last_read_at" : "";
+	return xasprintf("held AS MATERIALIZED (SELECT q.msg_id FROM %s q WHERE q.msg_id = " WANTED
+			 " AND " HELD("q") " FOR UPDATE SKIP LOCKED)",
+		q->queue_table);
+}
+
+#define OF_HELD "ANY (ARRAY(SELECT h.msg_id FROM held h))"
+
+/* The rows of `held`, deleted. */
+static char *sql_held_gone(const struct queue_pg *q)
+{
+	char *held = sql_held(q), *sql;
+
+	sql = xasprintf(
+		"%s, gone AS (DELETE FROM %s q WHERE q.msg_id = " OF_HELD " RETURNING q.*)", held, q->queue_table);
+	free(held);
+	return sql;
+}
+
+/* What their claims hold, and another session has locked. */
+static char *sql_locked(const struct queue_pg *q)
+{
+	return xasprintf("SELECT q.msg_id, true FROM %s q WHERE q.msg_id = " WANTED
+			 " AND " HELD("q") " AND q.msg_id <> ALL (ARRAY(SELECT h.msg_id FROM held h))",
+		q->queue_table);
+}
+
+/* What is copied into the archive. `aside`: a message whose number the archive has given to another one goes in under a
+ * number below zero, and says so in its headers. */
+static char *sql_kept(const struct queue_pg *q, bool aside)
+{
+	bool headers = q->headers && q->a_headers;
+	const char *read = q->last_read && q->a_last_read ? ", last_read_at" : "";
 
 	if (!q->rules.archive)
 		return xstrdup("kept AS (SELECT msg_id FROM gone)");
-	return xasprintf("kept AS (INSERT INTO pgmq.\"a_%1$s\" (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
-			 " SELECT msg_id, read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
-		q->table, more, read);
+	if (!aside)
+		return xasprintf(
+			"kept AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
+			" SELECT msg_id, read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
+			q->archive_table, headers ? ", headers" : "", read);
+	return xasprintf(
+		"put AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
+		" SELECT CASE WHEN g.taken THEN (SELECT least(pg_catalog.min(a.msg_id), 0::bigint) FROM %1$s a) - "
+		"pg_catalog.row_number() OVER (ORDER BY g.taken DESC, g.msg_id) ELSE g.msg_id END,"
+		" read_ct, enqueued_at, vt, message%4$s%3$s FROM (SELECT g.*, EXISTS (SELECT FROM %1$s a WHERE "
+		"a.msg_id = "
+		"g.msg_id) AS taken FROM gone g) g RETURNING 1), kept AS (SELECT msg_id FROM gone WHERE (SELECT "
+		"pg_catalog.count(*) FROM put) >= 0)",
+		q->archive_table, headers ? ", headers" : "", read,
+		headers ? ", CASE WHEN g.taken THEN CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers "
+			  "ELSE '{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_msg_id', g.msg_id) "
+			  "ELSE "
+			  "headers END"
+			: "");
 }
 
-/* Arrays $1 (ids) and $2 (read counts). As subqueries, so that a plan for these values is no cheaper than one for all,
- * which the server then keeps: making one takes longer than a small batch. */
-#define WANT "want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::int[])) w(msg_id, read_ct))"
-
-/* Done: into the archive. Said `again`, also what the earlier, unanswered try has archived under the same lease counts.
- */
-static char *sql_done(const struct queue_pg *q, bool again)
+/* Which of the claims are known to be through: an earlier try has archived the message, or deleted it. Where it was
+ * deleted, nothing is left but that the message is not there any more. */
+static char *sql_known(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
+	if (!q->rules.archive)
+		return xasprintf(
+			"SELECT w.msg_id, false FROM want w WHERE NOT EXISTS (SELECT FROM %s q WHERE q.msg_id = "
+			"w.msg_id AND " BORN("q") " = w.born)",
+			q->queue_table);
+	return xasprintf("SELECT a.msg_id, false FROM %1$s a WHERE a.msg_id = " WANTED
+			 " AND " HELD("a") " UNION ALL SELECT w.msg_id, false FROM %1$s a JOIN want w ON " TOKEN(
+				 "a") " = w.token AND " BORN("a") " = w.born WHERE a.msg_id < 0",
+		q->archive_table);
+}
 
-	if (!again)
-		sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id FROM kept", gone, kept);
-	else if (q->rules.archive)
-		sql = xasprintf(
-			"WITH " WANT
-			", %s, %s SELECT msg_id FROM kept UNION ALL SELECT a.msg_id FROM pgmq.\"a_%s\" a JOIN want w"
-			" ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[])",
-			gone, kept, q->table);
-	else /* a deleted row leaves no trace: only the holder of the lease can have deleted it */
-		sql = xasprintf("WITH " WANT
-				", %s, %s SELECT msg_id FROM kept UNION ALL SELECT w.msg_id FROM want w WHERE NOT"
-				" EXISTS (SELECT FROM pgmq.\"q_%s\" q WHERE q.msg_id = w.msg_id)",
-			gone, kept, q->table);
+/* Done, when nothing stands in the way: into the archive. */
+static char *sql_done(const struct queue_pg *q)
+{
+	char *gone = sql_gone(q), *kept = sql_kept(q, false), *sql;
+
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id, false FROM kept", gone, kept);
 	free(gone);
 	free(kept);
 	return sql;
 }
 
-/* Retry: visible again after $3 (milliseconds, an array). */
-static char *sql_retry(const struct queue_pg *q)
+/* Done, when something does: rows that are locked, numbers that the archive has given to other messages; $4: an earlier
+ * try may have done it. */
+static char *sql_done_careful(const struct queue_pg *q)
 {
-	return xasprintf(
-		"UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + w.delay * interval '1 millisecond'"
-		" FROM unnest($1::bigint[], $2::int[], $3::bigint[]) w(msg_id, read_ct, delay)"
-		" WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct RETURNING "
-		"q.msg_id, q.read_ct",
-		q->table);
-}
+	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
 
-/* Release: like a retry, and the claim is written down as one that does not count; once, however often it is said. What
- * was written of a later claim is of another message, in a queue of the same name before this one. $4 is the queue's
- * name. */
-static char *sql_release(const struct queue_pg *q)
-{
-	char *retry = sql_retry(q), *sql;
-
-	if (q->refunds)
-		sql = xasprintf("WITH back AS (%s), note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct)"
-				" SELECT $4::text, msg_id, 1, read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE "
-				"SET read_ct = excluded.read_ct,"
-				" n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE r.read_ct "
-				"<> excluded.read_ct)"
-				" SELECT msg_id FROM back",
-			retry);
-	else
-		sql = xasprintf("WITH back AS (%s) SELECT msg_id FROM back WHERE $4::text IS NOT NULL", retry);
-	free(retry);
+	sql = xasprintf("WITH " WANT ", %s, %s, known AS (%s) SELECT msg_id, false FROM kept UNION ALL %s"
+			" UNION ALL SELECT * FROM known WHERE $4::bool",
+		gone, kept, known, locked);
+	free(gone);
+	free(kept);
+	free(locked);
+	free(known);
 	return sql;
 }
 
-/* Fail: into the dead-letter queue, body untouched, the history in the headers. $3 reasons, $4 classes, $5 attempts, $6
- * again. */
+/* Retry: visible again after $4 (milliseconds, an array). $5: an earlier try may have done it, and then vt has lost the
+ * nonce. With `refund`, the claim is also written down as one that does not count, once; an entry of a later claim is
+ * of another message, in a queue of the same name before this one. $6 is the queue's name. */
+static char *sql_retry(const struct queue_pg *q, bool refund)
+{
+	char *held = sql_held(q), *locked = sql_locked(q), *sql;
+
+	sql = xasprintf(
+		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
+		"$3::bigint[]),"
+		" (SELECT $4::bigint[])) w(msg_id, token, born, delay)), %2$s,"
+		" back AS (UPDATE %1$s q SET vt = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
+		"w.delay::pg_catalog.float8 / 1000::pg_catalog.float8)"
+		" FROM want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN(
+			"q") " = w.token RETURNING q.msg_id, q.read_ct)%4$s SELECT msg_id, false FROM back UNION ALL "
+			     "%3$s"
+			     " UNION ALL SELECT q.msg_id, false FROM %1$s q JOIN want w ON q.msg_id = w.msg_id WHERE "
+			     "$5::bool AND q.msg_id = " WANTED " AND q.read_ct = w.token / 1000000 AND " BORN(
+				     "q") " = w.born AND " TOKEN("q") " <> w.token%5$s",
+		q->queue_table, held, locked,
+		refund && q->refunds
+			? ", note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct) SELECT $6::text, "
+			  "msg_id, 1, "
+			  "read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = excluded.read_ct,"
+			  " n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE r.read_ct <> "
+			  "excluded.read_ct)"
+			: "",
+		refund && !q->refunds ? " AND $6::text IS NOT NULL" : "");
+	free(held);
+	free(locked);
+	return sql;
+}
+
+/* Fail: into the dead-letter queue, body untouched, the history in the headers. $4 reasons, $5 classes, $6 attempts,
+ * $7: an earlier try may have done it. */
 static char *sql_fail(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *sql;
-	char *plugin = sqltext_literal(q->plugin), *version = sqltext_literal(q->version),
-	     *name = sqltext_literal(q->name);
+	char *gone = sql_held_gone(q), *locked = sql_locked(q), *plugin = sqltext_literal(q->plugin),
+	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *sql;
 
-	sql = xasprintf("WITH want AS (SELECT * FROM unnest($1::bigint[], $2::int[], $3::text[], $4::text[], "
-			"$5::int[]) w(msg_id, read_ct, reason, class,"
-			" attempts)), %1$s, put AS (INSERT INTO pgmq.\"%2$s\" (vt, message, headers) SELECT "
-			"pg_catalog.clock_timestamp(), message,"
-			" CASE WHEN jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::jsonb END || "
-			"jsonb_build_object('pgmqd_dead',"
-			" jsonb_build_object('queue', %4$s::text, 'msg_id', msg_id, 'read_ct', read_ct, 'attempts', "
-			"attempts, 'enqueued_at', enqueued_at,"
-			" 'died_at', pg_catalog.clock_timestamp(), 'class', class, 'reason', reason, 'plugin', "
-			"%5$s::text, 'plugin_version', %6$s::text))"
-			" FROM gone JOIN want USING (msg_id, read_ct) RETURNING 1)"
-			" SELECT msg_id FROM gone UNION ALL SELECT w.msg_id FROM want w WHERE $6::bool AND EXISTS "
-			"(SELECT FROM pgmq.\"%2$s\" d"
-			" WHERE d.headers @> jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', w.msg_id, "
-			"'read_ct', w.read_ct)))",
-		gone, q->dlq ? q->dlq : "", q->headers ? "headers" : "NULL::jsonb", name, plugin, version);
+	sql = xasprintf(
+		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
+		"$3::bigint[]),"
+		" (SELECT $4::text[]), (SELECT $5::text[]), (SELECT $6::int[])) w(msg_id, token, born, reason, class, "
+		"attempts)),"
+		" %1$s, put AS (INSERT INTO %2$s (vt, message, headers) SELECT pg_catalog.clock_timestamp(), message,"
+		" CASE WHEN pg_catalog.jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::pg_catalog.jsonb END || "
+		"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object('queue', %4$s::text, "
+		"'msg_id', "
+		"g.msg_id, 'read_ct', g.read_ct, 'claim', pg_catalog.concat(w.token, '/', w.born), 'attempts', "
+		"w.attempts, "
+		"'enqueued_at', g.enqueued_at, 'died_at', pg_catalog.clock_timestamp(), 'class', w.class, 'reason', "
+		"w.reason, "
+		"'plugin', %5$s::text, 'plugin_version', %6$s::text))"
+		" FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN(
+			"g") " = w.token RETURNING 1)"
+			     " SELECT msg_id, false FROM gone UNION ALL %7$s UNION ALL SELECT w.msg_id, false FROM "
+			     "want w WHERE $7::bool AND"
+			     " EXISTS (SELECT FROM %2$s d WHERE d.headers @> "
+			     "pg_catalog.jsonb_build_object('pgmqd_dead', "
+			     "pg_catalog.jsonb_build_object('msg_id', w.msg_id, 'claim', pg_catalog.concat(w.token, "
+			     "'/', w.born))))",
+		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked);
 	free(gone);
+	free(locked);
 	free(plugin);
 	free(version);
 	free(name);
 	return sql;
 }
 
-/* Replace: the remainder $3 goes out after $4 ms, the original into the archive. */
+/* Replace: the remainder $4 goes out after $5 ms, the original into the archive. $6: an earlier try may have done it.
+ */
 static char *sql_replace(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
-	const char *col = q->headers ? ", headers" : "";
+	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
 
-	sql = xasprintf("WITH " WANT ", %1$s, %2$s, sent AS (INSERT INTO pgmq.\"q_%3$s\" (vt, message%4$s) SELECT "
-			"pg_catalog.clock_timestamp()"
-			" + $4::bigint * interval '1 millisecond', $3::jsonb%5$s FROM gone RETURNING 1)"
-			" SELECT msg_id FROM kept UNION ALL SELECT a.msg_id FROM pgmq.\"a_%3$s\" a JOIN want w ON "
-			"a.msg_id = w.msg_id AND"
-			" a.read_ct = w.read_ct WHERE $5::bool",
-		gone, kept, q->table, col,
-		q->headers ? ", CASE WHEN jsonb_typeof(headers) = 'object' THEN headers ELSE '{}'::jsonb END || "
-			     "jsonb_build_object('pgmqd_root', coalesce(headers -> 'pgmqd_root', to_jsonb(msg_id)))"
-			   : "");
+	sql = xasprintf(
+		"WITH " WANT ", %1$s, %2$s, known AS (%7$s), sent AS (INSERT INTO %3$s (vt, message%4$s) SELECT "
+		"pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $5::bigint::pg_catalog.float8 / "
+		"1000::pg_catalog.float8), $4::pg_catalog.jsonb%5$s FROM gone RETURNING 1)"
+		" SELECT msg_id, false FROM kept UNION ALL %6$s UNION ALL SELECT * FROM known WHERE $6::bool",
+		gone, kept, q->queue_table, q->headers ? ", headers" : "",
+		q->headers ? ", CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE "
+			     "'{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_root', "
+			     "coalesce(headers -> "
+			     "'pgmqd_root'::text, pg_catalog.to_jsonb(msg_id)))"
+			   : "",
+		locked, known);
 	free(gone);
 	free(kept);
+	free(locked);
+	free(known);
 	return sql;
 }
 
@@ -211,40 +670,42 @@ static char *sql_replace(const struct queue_pg *q)
  * tells this failure from one of the plugin's statement. */
 static char *sql_fence(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q, true), *sql;
 
 	sql = xasprintf("WITH " WANT
-			", %s, %s SELECT CASE WHEN count(*) = cardinality($1::bigint[]) THEN 1 ELSE ('" FENCE_MARK
-			" ' || count(*))::int"
-			" END FROM kept",
+			", %s, %s SELECT CASE WHEN pg_catalog.count(*) = pg_catalog.cardinality($1::bigint[]) "
+			"THEN 1 ELSE pg_catalog.concat('" FENCE_MARK " ', pg_catalog.count(*))::int END FROM kept",
 		gone, kept);
 	free(gone);
 	free(kept);
 	return sql;
 }
 
-/* Which of the rows were settled under the lease in question, by a statement whose answer was lost. */
-static char *sql_known(const struct queue_pg *q)
-{
-	if (q->rules.archive)
-		return xasprintf(
-			"SELECT a.msg_id FROM pgmq.\"a_%s\" a JOIN unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
-			" ON a.msg_id = w.msg_id AND a.read_ct = w.read_ct WHERE a.msg_id = ANY ($1::bigint[])",
-			q->table);
-	return xasprintf("SELECT w.msg_id FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
-			 " WHERE NOT EXISTS (SELECT FROM pgmq.\"q_%s\" q WHERE q.msg_id = w.msg_id)",
-		q->table);
-}
-
-/* Extend: the leases begin anew. */
+/* Extend: the leases begin anew, and keep their nonces. */
 static char *sql_extend(const struct queue_pg *q)
 {
-	return xasprintf("UPDATE pgmq.\"q_%s\" q SET vt = pg_catalog.clock_timestamp() + interval '%lld milliseconds'"
-			 " FROM unnest($1::bigint[], $2::int[]) w(msg_id, read_ct)"
-			 " WHERE q.msg_id = ANY ($1::bigint[]) AND q.msg_id = w.msg_id AND q.read_ct = w.read_ct "
-			 "RETURNING q.msg_id",
-		q->table, (long long)q->rules.lease_ms);
+	char *held = sql_held(q), *locked = sql_locked(q), *sql;
+
+	sql = xasprintf("WITH " WANT
+			", %2$s, more AS (UPDATE %1$s q SET vt = " LEASE("%4$lld.%5$03d::pg_catalog.float8",
+				"((w.token %% 1000000::bigint)::pg_catalog.float8 / "
+				"1000000::pg_catalog.float8)") " FROM want w WHERE "
+							       "q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id "
+							       "AND " TOKEN("q") " = w.token "
+										 "RETURNING "
+										 "q.msg_id) "
+										 "SELECT "
+										 "msg_id, false "
+										 "FROM more "
+										 "UNION ALL "
+										 "%3$s",
+		q->queue_table, held, locked, (long long)(q->rules.lease_ms / 1000), (int)(q->rules.lease_ms % 1000));
+	free(held);
+	free(locked);
+	return sql;
 }
+
+/* ---- locks ---- */
 
 /* The handshake's locks; -1 is "in flight", -2 "awake", -3 "present", -4 the turns of claims by group. */
 static char *sql_lock(const struct queue_pg *q, enum stmt st)
@@ -260,19 +721,28 @@ static char *sql_lock(const struct queue_pg *q, enum stmt st)
 	return xasprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s, -4)", q->oid);
 }
 
+/* Which claims are known to be through, and nothing else. */
+static char *sql_ask_known(const struct queue_pg *q)
+{
+	char *known = sql_known(q), *sql = xasprintf("WITH " WANT " %s", known);
+
+	free(known);
+	return sql;
+}
+
 char *queue_sql(const struct queue_pg *q, enum stmt st)
 {
 	switch (st) {
 	case ST_CLAIM:
-	case ST_CLAIM_MANY:
-		return sql_claim(q, st == ST_CLAIM_MANY);
+		return sql_claim(q);
 	case ST_DONE:
-	case ST_DONE_AGAIN:
-		return sql_done(q, st == ST_DONE_AGAIN);
+		return sql_done(q);
+	case ST_DONE_CAREFUL:
+		return sql_done_careful(q);
 	case ST_RETRY:
-		return sql_retry(q);
+		return sql_retry(q, false);
 	case ST_RELEASE:
-		return sql_release(q);
+		return sql_retry(q, true);
 	case ST_FAIL:
 		return sql_fail(q);
 	case ST_REPLACE:
@@ -280,7 +750,7 @@ char *queue_sql(const struct queue_pg *q, enum stmt st)
 	case ST_FENCE:
 		return sql_fence(q);
 	case ST_KNOWN:
-		return sql_known(q);
+		return sql_ask_known(q);
 	case ST_EXTEND:
 		return sql_extend(q);
 	default:
