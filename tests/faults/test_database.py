@@ -102,7 +102,7 @@ def test_failover_to_a_standby(stand, cluster, standby):
         cluster.stop("immediate")
         db.execute("select pg_promote()")
     try:
-        stand.reconnected()
+        stand.disconnect()
         stand.cluster = standby
         daemon.wait_log("connected to the database again")
         stand.effect_of(stand.send(20), 60)
@@ -111,7 +111,7 @@ def test_failover_to_a_standby(stand, cluster, standby):
         stand.verdict().check(doubled=50)
         stand.stop(daemon)
     finally:
-        stand.reconnected()
+        stand.disconnect()
         stand.cluster = cluster
         cluster.start()
 

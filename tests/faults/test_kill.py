@@ -82,7 +82,7 @@ def test_sigterm_while_the_database_is_away(stand, cluster):
         status = daemon.stop(timeout=20 * SLOW)
     finally:
         cluster.start()
-        stand.reconnected()
+        stand.disconnect()
     assert status in (0, 75)
     stand.db.execute("update pgmq.q_work set message = message || '{\"sleep_ms\": 0}'")
     stand.start()

@@ -5,6 +5,7 @@ The demo of ./quickstart and the end-to-end tests both use it.
 
 from . import app
 from .daemon import Daemon, conf, run
+from .harness import Harness
 from .paths import directories
 
 MAIL_FROM = "noreply@example.test"
@@ -38,26 +39,16 @@ def email_environment(catcher, **more):
     return {key: value for key, value in env.items() if value is not None}
 
 
-class Rig:
+class Rig(Harness):
     """A migrated database of `cluster`, `catcher`, and pgmqd once start() was called. Ends with a check of the exit status.
 
     pgmqd logs in as the role pgmqd of sql/028_roles.sql, which owns nothing; the test's own connections are a superuser's."""
 
     def __init__(self, cluster, dbname, catcher):
-        self.cluster, self.dbname, self.catcher = cluster, dbname, catcher
-        self.conninfo = cluster.conninfo(dbname)
+        super().__init__(cluster, dbname)
+        self.catcher = catcher
         self.login = cluster.conninfo(dbname, user="pgmqd")
-        self.daemon = self._db = None
-
-    @property
-    def db(self):
-        """A connection of the test's own, autocommit; a new one after the server was restarted."""
-        if self._db is None or self._db.closed or self._db.broken:
-            self._db = self.connect()
-        return self._db
-
-    def connect(self, **more):
-        return self.cluster.connect(self.dbname, **more)
+        self.daemon = None
 
     def start(self, queues=None, env=None, ready=True, argv=(), jobs=None, **settings):
         """Starts pgmqd. `queues` replaces the sections (default: email_queue), `env` adds to the environment, the rest goes
@@ -70,12 +61,6 @@ class Rig:
         if ready:
             self.daemon.wait_ready()
         return self.daemon
-
-    def backends(self):
-        """{pid: application_name} of pgmqd's sessions."""
-        rows = self.db.execute("select pid, application_name from pg_stat_activity where datname = %s and"
-                               " pid <> pg_backend_pid() and application_name like 'pgmqd%%'", [self.dbname])
-        return dict(rows.fetchall())
 
     def send(self, to, template="report_ready", variables=None, **more):
         """Calls queue_email_task(), by default with what the template needs; returns the message's id."""
@@ -97,8 +82,7 @@ class Rig:
         return self
 
     def __exit__(self, *exc):
-        if self._db and not self._db.closed:
-            self._db.close()
+        self.disconnect()
         if self.daemon:
             status = self.daemon.stop() if self.daemon.process.poll() is None else 0
             self.daemon.close()

@@ -6,6 +6,7 @@ import signal
 import time
 
 from .daemon import Daemon, conf
+from .harness import Harness
 from .oracle import Ledger, Producer, Verdict, steps
 from .paths import BUILDDIR, TIMEOUT, make_temp_dir, sanitized
 from .valgrind import SLOW, active
@@ -44,42 +45,21 @@ def memory_kb(pid):
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
 
 
-class Stand:
+class Stand(Harness):
     """With the queues "work" and "other". Everything that was started is stopped at the end, and must stop in order."""
 
     def __init__(self, cluster, dbname):
-        self.cluster, self.dbname = cluster, dbname
-        self.conninfo = cluster.conninfo(dbname)
+        super().__init__(cluster, dbname)
         self.dir = make_temp_dir("pgmqd-faults-")
         self.effects = self.dir / "effects"
         self.ledger = Ledger(self.dir / "produced")
-        self.daemons, self.producers, self._db = [], [], None
+        self.daemons, self.producers = [], []
 
     # ---- the database ----
-
-    @property
-    def db(self):
-        """A connection of the test's own, autocommit; a new one when the old one broke."""
-        if self._db is None or self._db.closed or self._db.broken:
-            self._db = self.cluster.connect(self.dbname)
-        return self._db
-
-    def reconnected(self):
-        """After a restart of the server, which the test's own connection has not noticed yet."""
-        if self._db is not None:
-            self._db.close()
-
-    def value(self, sql, params=None):
-        return self.db.execute(sql, params).fetchone()[0]
 
     def sessions(self):
         """The names of pgmqd's sessions, sorted: twice the same means that none was left over."""
         return sorted(self.backends().values())
-
-    def backends(self, like="pgmqd%"):
-        """{pid: application_name} of pgmqd's sessions."""
-        return dict(self.db.execute("select pid, application_name from pg_stat_activity where datname = %s and application_name like %s",
-                                    [self.dbname, like]).fetchall())
 
     def tcp(self, port=None, **more):
         """A connection string by TCP, through a proxy if `port` is one's."""
@@ -165,8 +145,7 @@ class Stand:
         finally:
             for d in self.daemons:
                 d.close()
-            if self._db and not self._db.closed:
-                self._db.close()
+            self.disconnect()
             shutil.rmtree(self.dir, ignore_errors=True)
         reports = [r["raw"] for d in self.daemons for r in d.records() if "raw" in r and r["raw"] != "pgmqd: out of memory" and "Cannot allocate memory" not in r["raw"]]
         assert kind or not reports, "not from pgmqd's log:\n" + "\n".join(reports[:40])
