@@ -10,7 +10,7 @@
 #include "base/sqltext.h"
 #include "base/xalloc.h"
 #include "pg/notify.h"
-#include "process/stats.h"
+#include "pg/sqlstate.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -108,18 +108,6 @@ struct claim_call {
 	void *arg;
 };
 
-/* Whether a claim may have failed because of one row's data: a number that overflows, a text that is too long to print,
- * a page that cannot be read, a trigger of somebody else's that refuses. */
-static bool claim_is_row_error(const char *sqlstate)
-{
-	static const char *const classes[] = { "21", "22", "23", "38", "39", "44", "54", "P0", "XX" };
-
-	for (size_t i = 0; i < sizeof(classes) / sizeof(*classes); i++)
-		if (strncmp(sqlstate, classes[i], 2) == 0)
-			return true;
-	return strcmp(sqlstate, "53200") == 0; /* out of memory */
-}
-
 /* Halves what is claimed at once until the row that cannot be read is alone; that one is claimed without reading it.
  * False: even that has failed. */
 static bool claim_isolate(struct queue_pg *q, const struct claim_call *call, const char *error)
@@ -174,7 +162,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	};
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
-	if (r->error && claim_is_row_error(r->sqlstate) && claim_isolate(q, call, r->error)) {
+	if (r->error && sqlstate_blames_row(sqlstate_class(r->sqlstate)) && claim_isolate(q, call, r->error)) {
 		claim_send(call);
 		return;
 	}
