@@ -12,6 +12,7 @@
 #define STATS_COUNTERS(X)                                                                                              \
 	X(STAT_WAKEUPS, "wakeups_total", "Wake-ups that reached a worker by notification.")                            \
 	X(STAT_LOOKS, "looks_total", "Claim statements sent.")                                                         \
+	X(STAT_CLAIMS_FAILED, "claims_failed_total", "Claim statements that the database refused or never answered.")  \
 	X(STAT_CLAIMED, "claimed_total", "Messages claimed.")                                                          \
 	X(STAT_DONE, "done_total", "Messages handled and archived or deleted.")                                        \
 	X(STAT_RETRIED, "retried_total", "Attempts that ended in a retry.")                                            \
@@ -37,6 +38,8 @@
 	X(GAUGE_HEARING, "hearing", "1 while notifications are known to arrive.")                                      \
 	X(GAUGE_PAUSED, "paused", "1 while the queue pauses, after a configuration error or by an operator.")          \
 	X(GAUGE_HELD, "held", "1 while an operator has paused the queue.")                                             \
+	X(GAUGE_CLAIM_OK, "last_claim_timestamp_seconds",                                                              \
+		"When the last claim statement succeeded, with or without messages, in seconds since 1970.")           \
 	X(GAUGE_TAKEN_OVER, "schedules_taken_over",                                                                    \
 		"Schedules of pg_cron's that are run here, since its launcher is dead.")                               \
 	X(GAUGE_STALL, "callback_longest_seconds",                                                                     \

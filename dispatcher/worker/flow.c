@@ -33,6 +33,7 @@
 #define FEED_US 2000         /* deliveries in one round of the loop; then timers and connections have their turn */
 #define CLAIM_MAX 1000       /* messages in one claim: while they are handled, the database works on the next ones */
 #define BACKLOG_MAX 2000     /* outcomes that may wait for the database before claiming pauses */
+#define CLAIMS_FAILED_MAX 3  /* so many in a row, and the queue does not count as ready */
 
 struct flow {
 	struct pgmqd_worker worker; /* what the plugin sees of us, and the parts share */
@@ -43,10 +44,11 @@ struct flow {
 	struct lease lease;
 	struct pause pause;
 	struct quarantine quarantine;
-	unsigned limit;     /* messages in the plugin's hands at once */
-	unsigned asked;     /* how many messages the claim under way asks for */
-	int64_t claimed_ms; /* boottime when it was sent */
-	bool started;       /* the plugin's start() has run */
+	unsigned limit;         /* messages in the plugin's hands at once */
+	unsigned asked;         /* how many messages the claim under way asks for */
+	int64_t claimed_ms;     /* boottime when it was sent */
+	unsigned claims_failed; /* in a row */
+	bool started;           /* the plugin's start() has run */
 	bool draining;
 	bool probing;               /* the catalogue is being looked at */
 	bool probe_failed, warned;  /* said once */
@@ -78,7 +80,8 @@ unsigned flow_children(const struct flow *f)
 static void flow_show(struct flow *f)
 {
 	struct stats_slot *slot = f->worker.slot;
-	bool known = f->worker.up && f->pause.state != PAUSE_UNKNOWN, paused = f->pause.state != PAUSE_NONE && known;
+	bool known = f->worker.up && f->pause.state != PAUSE_UNKNOWN && f->claims_failed < CLAIMS_FAILED_MAX;
+	bool paused = known && f->pause.state != PAUSE_NONE;
 
 	stats_state(slot, f->draining ? STATE_DRAINING
 			  : !known    ? STATE_CONNECTING
@@ -86,7 +89,7 @@ static void flow_show(struct flow *f)
 				      : STATE_READY);
 	stats_gauge(slot, GAUGE_PAUSED, paused);
 	stats_gauge(slot, GAUGE_HELD, f->pause.state == PAUSE_OPERATOR);
-	stats_gauge(slot, GAUGE_CONNECTED, known);
+	stats_gauge(slot, GAUGE_CONNECTED, f->worker.up && f->pause.state != PAUSE_UNKNOWN);
 }
 
 /* At the end of this round of the loop: what was settled in it goes out together. */
@@ -208,6 +211,12 @@ static unsigned flow_room(const struct flow *f)
 	return quarantine_room(&f->quarantine, flow_window(f) + prefetch);
 }
 
+/* Whether so many outcomes wait for the database that nothing more is claimed. */
+static bool flow_has_backlog(const struct flow *f)
+{
+	return f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT] > BACKLOG_MAX;
+}
+
 static void flow_claimed(void *arg, const struct queue_claim *claim);
 
 /* Claims for the free slots, if a claim is wanted, there are any and it makes sense now. */
@@ -217,14 +226,12 @@ static void flow_claim(struct flow *f)
 	struct wakeup_claim c;
 	struct queue_look look;
 
-	if (!wakeup_wants(&f->wakeup) || !f->worker.up || !f->started || pause_holds(&f->pause) || f->draining)
+	if (!wakeup_wants(&f->wakeup) || !f->worker.up || !f->started)
 		return;
-	if (in_hand >= room) {
+	if (pause_holds(&f->pause) || f->draining || in_hand >= room || flow_has_backlog(f)) {
 		wakeup_no_room(&f->wakeup);
 		return;
 	}
-	if (f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT] > BACKLOG_MAX)
-		return;
 	free_slots = room - in_hand;
 	f->asked = quarantine_ask(&f->quarantine, free_slots < CLAIM_MAX ? free_slots : CLAIM_MAX);
 	f->claimed_ms = clock_boottime_ms();
@@ -246,6 +253,9 @@ static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 {
 	enum sqlstate_class class = sqlstate_class(claim->sqlstate);
 
+	stats_add(f->worker.slot, STAT_CLAIMS_FAILED, 1);
+	if (++f->claims_failed == CLAIMS_FAILED_MAX)
+		flow_show(f);
 	wakeup_claim_failed(&f->wakeup, sqlstate_passes(class) && class <= SQLSTATE_STALE ? 0 : CLAIM_FAILED_MS);
 	if (!*claim->sqlstate) {
 		quarantine_claim_lost(&f->quarantine, f->asked);
@@ -259,6 +269,24 @@ static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 	}
 }
 
+/* A row is a message that is in hand already: its lease ended, and this worker claimed it anew. The new claim is that
+ * message's from here on, whatever its state; it is not delivered again. */
+static bool flow_is_ours(struct flow *f, const struct pgmqd_msg *row, int64_t until)
+{
+	struct pgmqd_msg *m;
+
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		TAILQ_FOREACH(m, &f->messages.list[s], link)
+		{
+			if (m->id != row->id || m->enqueued_us != row->enqueued_us)
+				continue;
+			message_adopt(m, row);
+			m->lease_ms = until;
+			return true;
+		}
+	return false;
+}
+
 /* Takes the rows of a claim: they wait for the plugin from here. */
 static void flow_take(struct flow *f, const struct queue_claim *claim)
 {
@@ -269,6 +297,10 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 		struct pgmqd_msg *m = message_new(&f->messages, &f->worker);
 
 		queue_claim_row(f->worker.queue, claim, i, m);
+		if (m->read_ct > 1 && flow_is_ours(f, m, until)) {
+			message_forget(m);
+			continue;
+		}
 		m->lease_ms = until;
 		trace_read(&m->trace, m->headers);
 		wakeup_observe(&f->wakeup, m);
@@ -286,6 +318,17 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 
 static void flow_reprobe(struct flow *f);
 
+/* The queue is served: claims succeed. */
+static void flow_claim_worked(struct flow *f)
+{
+	bool failed = f->claims_failed >= CLAIMS_FAILED_MAX;
+
+	f->claims_failed = 0;
+	stats_gauge(f->worker.slot, GAUGE_CLAIM_OK, clock_realtime_us() / 1000000);
+	if (failed)
+		flow_show(f);
+}
+
 /* The answer to a claim. */
 static void flow_claimed(void *arg, const struct queue_claim *claim)
 {
@@ -295,6 +338,7 @@ static void flow_claimed(void *arg, const struct queue_claim *claim)
 		flow_claim_failed(f, claim);
 		return;
 	}
+	flow_claim_worked(f);
 	flow_take(f, claim);
 	wakeup_claimed(&f->wakeup, (unsigned)claim->rows == f->asked, claim->due_ms, claim->shared);
 	if (messages_in_hand(&f->messages) < flow_room(f))

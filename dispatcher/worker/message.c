@@ -102,6 +102,12 @@ void message_end_resources(struct pgmqd_msg *m)
 		r->end(r); /* unlinks itself */
 }
 
+void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other)
+{
+	m->read_ct = other->read_ct;
+	m->adopted = m->state == MSG_SENT;
+}
+
 void message_forget(struct pgmqd_msg *m)
 {
 	message_move(m, MSG_FREE);

@@ -72,6 +72,7 @@ struct pgmqd_msg {
 	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */
 	enum msg_outcome outcome;
+	bool adopted;       /* another claim holds it since its outcome was sent */
 	bool again;         /* its settling was sent once and the answer was lost */
 	bool stuck;         /* the database refuses it for good: kept in memory */
 	unsigned refused;   /* how often in a row, for a passing reason */
@@ -102,6 +103,8 @@ bool messages_are_none(const struct messages *all);
 /* A new message, zeroed, MSG_FREE. message_move() puts it onto the list of its new state; no other function does. */
 struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker);
 void message_move(struct pgmqd_msg *m, enum msg_state to);
+/* The claim of `other`, of the same message, holds it now; the attempt stays. */
+void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 /* Takes it off its list and ends its resources. Its memory is reused late, so that a stale pointer is noticed. */
 void message_forget(struct pgmqd_msg *m);
 void message_end_resources(struct pgmqd_msg *m);

@@ -157,11 +157,18 @@ static void settle_done(struct settle *s, struct pgmqd_msg *m)
 	message_forget(m);
 }
 
-/* Another worker holds the message now, or has settled it: nothing of ours was accepted. */
+/* The claim under which the outcome was sent does not hold the message any more: nothing of it was accepted. Where this
+ * worker has claimed the message anew meanwhile, the outcome goes out under that claim; else another worker has it. */
 static void settle_lost(struct settle *s, struct pgmqd_msg *m)
 {
-	struct log_context former = plugin_call_enter_msg(m);
+	struct log_context former;
 
+	if (m->adopted) {
+		m->again = true;
+		message_move(m, MSG_SETTLED);
+		return;
+	}
+	former = plugin_call_enter_msg(m);
 	stats_add(s->worker->slot, STAT_LEASE_LOST, 1);
 	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to another worker",
 		outcome_name(m->outcome), m->attempt);
@@ -399,6 +406,7 @@ static struct batch *batch_gather(struct settle *s, enum msg_outcome outcome, bo
 			b->again = again;
 		}
 		b->msgs[b->n++] = m;
+		m->adopted = false;
 		message_move(m, MSG_SENT);
 	}
 	return b;

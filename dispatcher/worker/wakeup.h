@@ -58,7 +58,7 @@ void wakeup_next(struct wakeup *u);                   /* the same, for a claim b
 void wakeup_due_in(struct wakeup *u, int64_t ms);     /* the next claim is due in `ms` */
 void wakeup_due_by(struct wakeup *u, int64_t ms);     /* or sooner, if it is due sooner already */
 void wakeup_release(struct wakeup *u);                /* nothing is claimed here for now: the producers notify */
-void wakeup_no_room(struct wakeup *u);                /* the same, because there is no free slot */
+void wakeup_no_room(struct wakeup *u);                /* the same, because a claim that is wanted cannot be made now */
 
 /* Round a claim. wakeup_wants() says whether one is wanted and none is under way. */
 bool wakeup_wants(const struct wakeup *u);

@@ -1,0 +1,128 @@
+/* test_lease.c: leases are kept until the outcome is stored, and end with the deadline. */
+#include "config.h"
+
+#include "fake_queue.h"
+
+#include "worker/lease.h"
+#include "worker/settle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static struct fake *fake;
+static struct pgmqd_worker worker;
+static struct messages all;
+static struct settle settle;
+static struct lease lease;
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+static const struct settle_events events = { .kick = nothing, .sent = nothing };
+
+static int setup(void **state)
+{
+	(void)state;
+	fake = fake_new();
+	fake->qs.visibility_timeout = 9000;
+	fake->qs.deadline = 20000;
+	fake_worker(fake, &worker, &all);
+	settle_init(&settle, &worker, &events, NULL);
+	lease_init(&lease, &worker, &settle, nothing, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		while ((m = TAILQ_FIRST(&all.list[s])) != NULL)
+			message_forget(m);
+	lease_close(&lease);
+	settle_close(&settle);
+	fake_free(fake);
+	return 0;
+}
+
+/* Whatever the state, the lease of a message that is here is extended in time. */
+static void test_all_states(void **state)
+{
+	(void)state;
+	fake_message(&worker, 1, MSG_WAITING);
+	fake_message(&worker, 2, MSG_RUNNING);
+	fake_message(&worker, 3, MSG_SETTLED);
+	fake_message(&worker, 4, MSG_SENT);
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->n, 4);
+	fake_answer_extend(fake, QUEUE_SETTLED);
+	fake_advance(fake, 2000);
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 0);
+	fake_advance(fake, 400);
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 1);
+}
+
+/* A lease that another worker has: what runs is taken back, what has its outcome is left to its settling. */
+static void test_lost(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	fake_message(&worker, 2, MSG_RUNNING);
+	m = fake_message(&worker, 3, MSG_SETTLED);
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	fake_answer_extend(fake, QUEUE_LOST);
+	assert_int_equal(fake->cancelled, 1);
+	assert_int_equal(all.count[MSG_RUNNING], 0);
+	assert_ptr_equal(TAILQ_FIRST(&all.list[MSG_SETTLED]), m);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 1);
+}
+
+/* Without the database a lease cannot be extended: what runs is taken back before it ends; an outcome is kept. */
+static void test_no_database(void **state)
+{
+	(void)state;
+	fake_message(&worker, 2, MSG_RUNNING);
+	fake_message(&worker, 3, MSG_SETTLED);
+	worker.up = false;
+	lease_arm(&lease);
+	for (int i = 0; i < 6; i++)
+		fake_advance(fake, 3100);
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 0);
+	assert_int_equal(fake->cancelled, 1);
+	assert_int_equal(all.count[MSG_SETTLED], 2);
+}
+
+/* What overruns the deadline is taken back, however well its lease is kept. */
+static void test_deadline(void **state)
+{
+	(void)state;
+	fake_message(&worker, 2, MSG_RUNNING);
+	lease_started(&lease);
+	fake_advance(fake, 19000);
+	assert_int_equal(fake->cancelled, 0);
+	fake_advance(fake, 1100);
+	assert_int_equal(fake->cancelled, 1);
+	assert_int_equal(TAILQ_FIRST(&all.list[MSG_SETTLED])->outcome, OUT_RETRY);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_all_states, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

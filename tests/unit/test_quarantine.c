@@ -1,0 +1,219 @@
+/* test_quarantine.c: after a crash only what was in hand runs alone, and the others pass it. */
+#include "config.h"
+
+#include "fake_queue.h"
+
+#include "base/clock.h"
+#include "worker/quarantine.h"
+#include "worker/settle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+static struct fake *fake;
+static struct pgmqd_worker worker;
+static struct messages all;
+static struct settle settle;
+static struct quarantine quarantine;
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void nothing_due(void *arg, int64_t ms)
+{
+	(void)arg, (void)ms;
+}
+
+static const struct settle_events events = { .kick = nothing, .sent = nothing, .due = nothing_due };
+
+static int setup(void **state)
+{
+	(void)state;
+	fake = fake_new();
+	fake->qs.visibility_timeout = 10000;
+	fake_worker(fake, &worker, &all);
+	settle_init(&settle, &worker, &events, NULL);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		while ((m = TAILQ_FIRST(&all.list[s])) != NULL)
+			message_forget(m);
+	quarantine_close(&quarantine);
+	settle_close(&settle);
+	fake_free(fake);
+	return 0;
+}
+
+/* The process before had these messages in hand, and died. */
+static void crash(int from, int to)
+{
+	for (int i = from; i <= to; i++)
+		hand_add(&fake->slot->hand, i);
+	quarantine_init(&quarantine, &worker, &settle, true);
+}
+
+/* A message that the plugin has got and ended. */
+static void run(struct pgmqd_msg *m, int64_t ms)
+{
+	message_move(m, MSG_RUNNING);
+	clock_skip_ms(ms);
+	message_forget(m);
+}
+
+/* Without a crash nothing is held back. */
+static void test_no_crash(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, false);
+	m = fake_message(&worker, 1, MSG_WAITING);
+	m->attempt = 3;
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+	assert_int_equal(quarantine_room(&quarantine, 10), 10);
+	assert_ptr_equal(quarantine_next(&quarantine, false), m);
+}
+
+/* A retry that was not in hand when the process died is no suspect. */
+static void test_retries_pass(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	crash(1, 1);
+	for (int i = 10; i < 15; i++) {
+		m = fake_message(&worker, i, MSG_WAITING);
+		m->attempt = 2;
+		assert_int_equal(quarantine_room(&quarantine, 10), 10);
+		assert_ptr_equal(quarantine_next(&quarantine, false), m);
+		message_move(m, MSG_RUNNING);
+	}
+}
+
+/* A suspect waits until nothing else is in hand, runs alone, and nothing is claimed meanwhile. */
+static void test_suspect_runs_alone(void **state)
+{
+	struct pgmqd_msg *suspect, *other;
+
+	(void)state;
+	crash(1, 1);
+	other = fake_message(&worker, 5, MSG_RUNNING);
+	suspect = fake_message(&worker, 1, MSG_WAITING);
+	assert_int_equal(quarantine_room(&quarantine, 10), 0);
+	assert_null(quarantine_next(&quarantine, false));
+	message_forget(other);
+	assert_null(quarantine_next(&quarantine, true));
+	assert_ptr_equal(quarantine_next(&quarantine, false), suspect);
+	message_move(suspect, MSG_RUNNING);
+	fake_message(&worker, 6, MSG_WAITING);
+	assert_int_equal(quarantine_room(&quarantine, 10), 0);
+	assert_null(quarantine_next(&quarantine, false));
+}
+
+/* Between two suspects the others have their turn; the second suspect goes back meanwhile. */
+static void test_others_have_their_turn(void **state)
+{
+	struct pgmqd_msg *first, *second, *other;
+
+	(void)state;
+	crash(1, 2);
+	first = fake_message(&worker, 1, MSG_WAITING);
+	second = fake_message(&worker, 2, MSG_WAITING);
+	assert_null(quarantine_next(&quarantine, false)); /* the second one is given back first */
+	assert_int_equal(second->outcome, OUT_RELEASE);
+	message_forget(second);
+	assert_ptr_equal(quarantine_next(&quarantine, false), first);
+	run(first, 400);
+	second = fake_message(&worker, 2, MSG_WAITING);
+	other = fake_message(&worker, 5, MSG_WAITING);
+	assert_ptr_equal(quarantine_next(&quarantine, false), other);
+	message_move(other, MSG_RUNNING);
+	assert_int_equal(quarantine_room(&quarantine, 10), 10);
+	clock_skip_ms(500);
+	assert_int_equal(quarantine_room(&quarantine, 10), 0);
+	message_forget(other);
+	assert_ptr_equal(quarantine_next(&quarantine, false), second);
+}
+
+/* A crash during the care: what was not delivered yet is suspected by the next process, too. */
+static void test_second_crash(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	crash(1, 3);
+	m = fake_message(&worker, 2, MSG_WAITING);
+	assert_ptr_equal(quarantine_next(&quarantine, false), m);
+	message_move(m, MSG_RUNNING); /* and here the process dies */
+	free(quarantine.suspects);
+	quarantine_init(&quarantine, &worker, &settle, true);
+	assert_int_equal(quarantine.n, 3);
+	message_forget(m);
+}
+
+/* Claims go one by one until the leases of the process that died have ended. */
+static void test_care_ends(void **state)
+{
+	(void)state;
+	crash(1, 1);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	fake_message(&worker, 1, MSG_WAITING);
+	run(quarantine_next(&quarantine, false), 0);
+	quarantine_claimed(&quarantine);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	clock_skip_ms(31000);
+	quarantine_claimed(&quarantine);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+}
+
+/* Claims that are never answered: one by one, then without what is large; no message runs alone because of it. */
+static void test_lost_claims(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, false);
+	quarantine_claim_lost(&quarantine, 10);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+	quarantine_claim_lost(&quarantine, 10);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	m = fake_message(&worker, 1, MSG_WAITING);
+	m->attempt = 2;
+	assert_int_equal(quarantine_room(&quarantine, 10), 10);
+	assert_ptr_equal(quarantine_next(&quarantine, false), m);
+	for (int i = 0; i < 3; i++) {
+		assert_false(quarantine_withholds(&quarantine));
+		quarantine_claim_lost(&quarantine, 1);
+	}
+	assert_true(quarantine_withholds(&quarantine));
+	quarantine_withheld(&quarantine);
+	assert_false(quarantine_withholds(&quarantine));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(test_no_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_retries_pass, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_suspect_runs_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_others_have_their_turn, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_second_crash, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_care_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lost_claims, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
