@@ -275,10 +275,21 @@ def test_in_the_browser(page, rig):
             b.until(lambda: b.one("#token-dialog").is_displayed())
             b.until(lambda: given != TOKEN or b.text("#token-error"))
             b.one("#token-input").send_keys(given + Keys.ENTER)
+            assert given == TOKEN or b.text("#token") == "Token", "a wrong token is not kept"
         b.until(lambda: "only for operators 2" in b.text("#body-text"))
         assert b.js("return document.querySelectorAll('#body-text b').length") == 0
         b.shot("body-en-desktop-light")
         b.one("#body-dialog").send_keys(Keys.ESCAPE)
+        # only what is shown can be chosen
+        b.click("#letter-table tbody tr:first-child input")
+        b.until(lambda: b.one("#purge").is_enabled())
+        b.language("ru")
+        b.until(lambda: b.one("#letter-table tbody tr:first-child input").is_selected())
+        b.one("#letters-reason").send_keys("no such reason")
+        b.until(lambda: b.one("#letters-empty").is_displayed() and not b.one("#purge").is_enabled())
+        b.one("#letters-reason").clear()
+        b.language("en")
+        b.until(lambda: len(b.all("#letter-table tbody tr")) == 3 and not b.one("#purge").is_enabled())
         # one is deleted, the others are requeued
         for word, box, left in (("purge", "tbody tr:first-child input", 2), ("redrive", "#letters-all", 0)):
             b.click(f"#letter-table {box}")

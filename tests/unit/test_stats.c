@@ -206,6 +206,26 @@ static void assert_line(const char *text, const char *line)
 		fail_msg("%d times in the metrics: %s", found, line);
 }
 
+/* Only the first slot of a process beats: a group's other queues are as alive as that one. */
+static void test_group_is_up(void **state)
+{
+	struct stats *st = stats_create(2);
+	struct stats_slot *first = stats_take(st, ROLE_WORKER, "group:g", "one", "null");
+	struct stats_slot *second = stats_take(st, ROLE_WORKER, "group:g", "two", "null");
+
+	(void)state;
+	first->lead = 1;
+	second->lead = 0;
+	assert_false(prometheus_process_up(st, second, 5000));
+	atomic_store(&first->pid, 7);
+	atomic_store(&second->pid, 7);
+	stats_beat(first);
+	atomic_store(&second->beat_ms, clock_monotonic_ms() - 60000);
+	assert_true(prometheus_process_up(st, second, 5000));
+	atomic_store(&first->beat_ms, clock_monotonic_ms() - 60000);
+	assert_false(prometheus_process_up(st, second, 5000));
+}
+
 static void test_metrics(void **state)
 {
 	struct stats *st = stats_create(8);
@@ -276,6 +296,7 @@ int main(void)
 		cmocka_unit_test(test_error_text),
 		cmocka_unit_test(test_state_names),
 		cmocka_unit_test(test_metrics),
+		cmocka_unit_test(test_group_is_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -600,6 +600,7 @@ $("lang").addEventListener("click", () => {
   state.rows.clear();
   [...$("queue-table").tBodies].forEach(b => b.remove());
   words();
+  mail.lang = lang;
   if (state.view === "mails") drawMail();
   if (state.view === "failures") drawLetters();
   look();
