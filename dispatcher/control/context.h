@@ -13,6 +13,7 @@ struct control_db;
 struct history;
 struct jobs_start;
 struct jobs_watch_list;
+struct mail;
 
 struct control {
 	const struct proc_env *env;
@@ -22,6 +23,7 @@ struct control {
 	struct history *history;         /* for the status page */
 	struct jobs_start *starts;       /* jobs that wait to be started */
 	struct jobs_watch_list *watches; /* jobs that clients follow */
+	struct mail *mail;               /* events of mail services */
 	int64_t beat_limit_ms;           /* a process that has not beaten for longer counts as hanging */
 };
 

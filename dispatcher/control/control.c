@@ -10,6 +10,7 @@
 #include "control/jobs.h"
 #include "control/jobs_start.h"
 #include "control/jobs_watch.h"
+#include "control/mail.h"
 #include "control/routes.h"
 #include "http/server.h"
 
@@ -102,6 +103,7 @@ static bool control_start(struct control_process *p)
 	c->history = history_new();
 	c->starts = jobs_start_new(c);
 	c->watches = jobs_watch_list_new(c);
+	c->mail = mail_new(c);
 	c->db = control_db_new(c, jobs_attach);
 	return (p->server = http_server_new(c->base, &config)) != NULL;
 }
@@ -116,6 +118,7 @@ static void control_stop(struct control_process *p)
 	control_db_free(c->db);
 	history_free(c->history);
 	jobs_start_free(c->starts);
+	mail_free(c->mail);
 	http_listen_unlink(&c->listen);
 	if (p->term != NULL)
 		event_free(p->term);

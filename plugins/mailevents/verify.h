@@ -1,21 +1,39 @@
-/* verify.h: whether an event comes from the mail service that it names: signatures of four services. */
+/* verify.h: whether an event comes from the mail service that it names. The HTTP server asks before it stores anything,
+ * and the plugin asks again, since a message can be put into its queue by other ways: this file is a part of both, and
+ * needs neither. */
 #ifndef MAILEVENTS_VERIFY_H
 #define MAILEVENTS_VERIFY_H
 
-#include <glib.h>
+#include "pgmqd-plugin.h"
+
+#include <cjson/cJSON.h>
 #include <stdbool.h>
+#include <stdint.h>
 
-/* Resend (Svix, Standard Webhooks): `secret` is whsec_BASE64; `signatures` "v1,BASE64 v1,BASE64". */
-bool verify_svix(const char *secret, const char *id, const char *timestamp, const char *body, const char *signatures);
-/* SendGrid: ECDSA over the timestamp and the body; `key` is the public key, DER in base64. */
-bool verify_sendgrid(const char *key, const char *timestamp, const char *body, const char *signature);
-/* Mailgun: HMAC over the timestamp and a token, in hex. */
-bool verify_mailgun(const char *key, const char *timestamp, const char *token, const char *signature);
-/* Amazon SNS: RSA over `text` by a certificate (PEM); version "1" is SHA-1, "2" SHA-256. */
-bool verify_sns(const char *pem, const char *version, const char *text, const char *signature);
+/* What the events of each service are verified by; the plugin's options, and the beginning of its handle. */
+struct verify_keys {
+	const char *resend_secret, *sendgrid_key, *mailgun_key, *ses_topic, *sns_url;
+};
+extern const struct pgmqd_option verify_options[];
 
-/* Whether a key of the settings can be one at all. */
-bool verify_svix_secret_ok(const char *secret);
-bool verify_sendgrid_key_ok(const char *key);
+/* NULL, or what is wrong with a key: it can be none at all. */
+const char *verify_keys_wrong(const struct verify_keys *k);
+
+enum verify_result {
+	VERIFY_GOOD,
+	VERIFY_NO_KEY,      /* the settings have nothing to verify this service's events by */
+	VERIFY_FORGED,      /* it is not from that service, or is too old */
+	VERIFY_CERTIFICATE, /* the certificate at the address *why has to be fetched first */
+};
+
+/* An event of a service (resend, sendgrid, mailgun, ses) that came at `came_s` (seconds since 1970) with these headers.
+ * `certificate` returns the PEM that is at an address, or NULL when it was not fetched yet. *why is malloc'd: the
+ * reason unless it is good. */
+enum verify_result verify_event(const struct verify_keys *k, const char *service, const cJSON *headers,
+	const char *body, int64_t came_s, const char *(*certificate)(void *arg, const char *url), void *arg,
+	char **why);
+
+/* Whether an address is Amazon's SNS, or below sns_url. */
+bool verify_is_sns(const struct verify_keys *k, const char *url);
 
 #endif

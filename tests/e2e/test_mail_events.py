@@ -71,6 +71,24 @@ def world(rig, keys):
                 assert status == 200, answer
                 return rig.daemon.wait_settled(queue="mail_events_queue", start=mark, outcome=outcome)
 
+            def stored(self):
+                """How many events have been stored in all: waiting, archived, dead."""
+                return sum(len(rig.rows(f"{t}_mail_events_queue")) for t in "qa") + len(rig.dead("mail_events_queue"))
+
+            def refused(self, service, body, headers, code="forged", status=403):
+                """It is refused, nothing of it is stored, and the reason."""
+                before = self.stored()
+                text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+                got, answer = self.http.json(f"/api/mail/events/{service}", method="POST", headers=headers, body=text)
+                assert (got, answer["error"]["code"]) == (status, code) and self.stored() == before
+                return answer["error"]["message"]
+
+            def put(self, service, body, headers):
+                """Puts an event into the queue without the HTTP server; the reason why the plugin does not believe it."""
+                mark = rig.daemon.mark()
+                rig.enqueue({"provider": service, "headers": headers, "body": body if isinstance(body, str) else json.dumps(body)}, "mail_events_queue")
+                return rig.daemon.wait_settled(queue="mail_events_queue", start=mark, outcome="fail")["reason"]
+
         made = World()
         made.rig, made.smtp, made.sns, made.keys = rig, smtp, sns, keys
         yield made
@@ -117,7 +135,9 @@ def test_event_of_resend(world):
     (row,) = app.rows(world.rig.db, "select * from pgmqd.mail_events")
     assert (row["kind"], row["detail"]) == ("hard_bounce", "550 5.1.1 [address] unknown") and "ivan" not in str(row)
     for headers in (svix(body + " "), svix(body, at=time.time() - 3600), svix(body, secret="whsec_" + base64.b64encode(b"x" * 24).decode())):
-        world.event("resend", body, headers, "fail")
+        world.refused("resend", body, headers)
+        assert "signature" in world.put("resend", body, headers)
+    world.refused("resend", body, {**svix(body), "svix-timestamp": "0"})
     assert {row["headers"]["pgmqd_dead"]["class"] for row in world.rig.dead("mail_events_queue")} == {"forged"}
 
 
@@ -137,7 +157,8 @@ def test_events_of_sendgrid(world):
     assert [(r["event_id"], r["kind"]) for r in kinds] == [("e1", "delivered"), ("e2", "soft_bounce"), ("e3", "complaint")]
     assert world.suppressed() == [{"reason": "complaint", "source": "sendgrid", "for_ever": True}]
     assert world.mail() == ("done", 0)
-    world.event("sendgrid", body.replace("e1", "e9"), headers, "fail")
+    world.refused("sendgrid", body.replace("e1", "e9"), headers)
+    assert "signature" in world.put("sendgrid", body.replace("e1", "e9"), headers)
 
 
 def test_event_of_mailgun(world):
@@ -149,7 +170,21 @@ def test_event_of_mailgun(world):
             "delivery-status": {"code": 550, "message": "5.1.1 no"}}
     world.event("mailgun", {"signature": signed, "event-data": data}, {})
     assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
-    world.event("mailgun", {"signature": {**signed, "token": "b" * 50}, "event-data": data}, {}, "fail")
+    world.refused("mailgun", {"signature": {**signed, "token": "b" * 50}, "event-data": data}, {})
+    world.refused("mailgun", {"event-data": data}, {})
+
+
+def test_late_retry_of_mailgun(world):
+    """A service that could not reach pgmqd for hours signs its retry with the time of the first attempt."""
+    world.start()
+    for age, good in ((8 * 3600, True), (10 * 3600, False), (-3600, False)):
+        at, token = str(int(time.time() - age)), f"{age:050}"
+        signed = {"timestamp": at, "token": token, "signature": hmac.new(MAILGUN.encode(), (at + token).encode(), hashlib.sha256).hexdigest()}
+        event = {"signature": signed, "event-data": {"event": "delivered", "id": f"e{age}", "timestamp": 1780000000.5, "recipient": IVAN}}
+        if good:
+            world.event("mailgun", event, {})
+        else:
+            assert "time" in world.refused("mailgun", event, {})
 
 
 @pytest.mark.parametrize("version", ["1", "2"])
@@ -176,9 +211,36 @@ def test_event_of_ses(world, version):
         "bounceType": "Permanent", "bouncedRecipients": [{"emailAddress": IVAN, "diagnosticCode": "smtp; 550 5.1.1 no"}]}})
     world.event("ses", signed(Message=event), headers)
     assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
-    assert "another topic" in world.event("ses", signed(Message=event, TopicArn=TOPIC + "2"), headers, "fail")["reason"]
-    assert "signature" in world.event("ses", {**signed(Message=event), "MessageId": "m2"}, headers, "fail")["reason"]
-    assert "certificate's address" in world.event("ses", signed(Message=event, SigningCertURL="http://127.0.0.1:1/x.pem"), headers, "fail")["reason"]
+    for bad, reason in ((signed(Message=event, TopicArn=TOPIC + "2"), "another topic"), ({**signed(Message=event), "MessageId": "m2"}, "signature"),
+                        (signed(Message=event, SigningCertURL="http://127.0.0.1:1/x.pem"), "certificate's address"),
+                        (signed(Message=event, SigningCertURL=world.sns.url + "/upload/SimpleNotificationService-1.pem"), "certificate's address")):
+        assert reason in world.refused("ses", bad, headers) and reason in world.put("ses", bad, headers)
+    gone = signed(Message=event, SigningCertURL=world.sns.url + "/SimpleNotificationService-2.pem")
+    world.sns.answer("/SimpleNotificationService-2.pem", 404, b"")
+    world.refused("ses", gone, headers, "no_certificate", 503)
+    assert world.http.headers["Retry-After"] == "5"
+
+
+def test_without_a_key_nothing_is_believed(rig):
+    """And nothing that is too long is read."""
+    port = free_port()
+    rig.start({"mail_events_queue": {"plugin": "mailevents"}}, http_listen=f"127.0.0.1:{port}")
+    http = Described(port)
+    http.describe()
+    for service, headers in (("resend", svix("{}")), ("mailgun", {}), ("ses", {"x-amz-sns-message-type": "Notification"}),
+                             ("sendgrid", {"X-Twilio-Email-Event-Webhook-Signature": "AAAA", "X-Twilio-Email-Event-Webhook-Timestamp": "1"})):
+        status, answer = http.json(f"/api/mail/events/{service}", method="POST", headers=headers, body="{}")
+        assert (status, answer["error"]["code"]) == (403, "no_key"), service
+        status, answer = http.json(f"/api/mail/events/{service}", method="POST", headers=headers, body="x" * (256 * 1024 + 1))
+        assert (status, answer["error"]["code"]) == (413, "too_large"), service
+    assert rig.rows("q_mail_events_queue") == []
+
+
+def test_a_flood_of_events_is_slowed_down(world):
+    world.start()
+    answers = {world.http("/api/mail/events/mailgun", method="POST", body="{}")[0] for _ in range(1000)}
+    assert answers == {403, 429} and world.http.headers.get("Retry-After") in (None, "1")
+    assert world.stored() == 0
 
 
 def test_nobody_else_may_put_events(world):
