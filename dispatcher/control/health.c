@@ -34,6 +34,13 @@ static void health_note(cJSON *list, const struct stats_slot *s, const char *wha
 	free(text);
 }
 
+/* A worker that has failed several claims in a row shows itself as connecting; at a start it has failed none yet. */
+bool health_claims_fail(const struct stats_slot *s)
+{
+	return atomic_load(&s->role) == ROLE_WORKER && atomic_load(&s->state) == STATE_CONNECTING &&
+	       atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0 && atomic_load(&s->counters[STAT_CLAIMS_FAILED]) != 0;
+}
+
 /* Lists what is wrong with the processes in service, and which queues are paused. */
 static void health_examine(const struct control *c, cJSON *problems, cJSON *paused)
 {
@@ -51,6 +58,8 @@ static void health_examine(const struct control *c, cJSON *problems, cJSON *paus
 			continue;
 		if (state == STATE_PAUSED)
 			health_note(paused, s, s->queue, true);
+		if (health_claims_fail(s))
+			health_note(problems, s, "cannot claim messages", true);
 		if (!s->lead)
 			continue;
 		if (atomic_load(&s->pid) == 0) {
@@ -111,7 +120,10 @@ void health_ready(struct http_request *req)
 			continue;
 		if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0)
 			continue; /* connected but deaf (a pooler in between): the workers poll */
-		health_note(waiting, s, stats_state_name(state), false);
+		if (health_claims_fail(s))
+			health_note(waiting, s, "cannot claim messages", true);
+		else
+			health_note(waiting, s, stats_state_name(state), false);
 		ready = false;
 	}
 	cJSON_AddStringToObject(json, "status", ready ? "ready" : "not ready");

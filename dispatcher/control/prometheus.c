@@ -149,7 +149,7 @@ static void prometheus_gauge(
 		if (!prometheus_has_gauge(atomic_load(&v->slots[i]->role), g))
 			continue;
 		for (sum = 0, j = i; j < end; j++)
-			if (g != GAUGE_STALL)
+			if (g != GAUGE_STALL && g != GAUGE_CLAIM_OK)
 				sum += atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);
 			else if (atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed) > sum)
 				sum = atomic_load_explicit(&v->slots[j]->gauges[g], memory_order_relaxed);

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "control/context.h"
 #include "control/db.h"
+#include "control/health.h"
 #include "control/history.h"
 #include "control/prometheus.h"
 
@@ -41,6 +42,11 @@ static cJSON *status_process(const struct control *c, const struct stats_slot *s
 	cJSON_AddBoolToObject(json, "up", prometheus_process_up(c->env->stats, s, c->beat_limit_ms));
 	cJSON_AddBoolToObject(json, "retired", atomic_load(&s->retired));
 	cJSON_AddBoolToObject(json, "connected", atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0);
+	cJSON_AddBoolToObject(json, "claims_fail", health_claims_fail(s));
+	if (atomic_load(&s->gauges[GAUGE_CLAIM_OK]) != 0)
+		cJSON_AddNumberToObject(json, "last_claim", (double)atomic_load(&s->gauges[GAUGE_CLAIM_OK]));
+	else
+		cJSON_AddNullToObject(json, "last_claim");
 	cJSON_AddNumberToObject(json, "restarts", atomic_load(&s->restarts));
 	cJSON_AddNumberToObject(
 		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&s->started_ms)) / 1000);

@@ -143,6 +143,29 @@ def test_alive_without_the_database(own_rig, http_port):
     client.wait_json("/health", 200)
 
 
+def test_claims_that_fail(rig, http_port):
+    """A worker that is connected and cannot claim is not ready; each of the places says why, and when it is over."""
+    client = start(rig, http_port, queues={"analytics_queue": {"plugin": "null"}})
+    client.wait_json("/ready", 200)
+    before = client.wait_json("/api/status", 200, lambda a: any(p["last_claim"] for p in a["processes"]))
+    assert not any(p["claims_fail"] for p in before["processes"])
+    rig.db.execute("create function public.refuse() returns trigger language plpgsql as $$ begin raise 'not allowed' using errcode = '42501'; end $$")
+    rig.db.execute("create trigger refuse before update on pgmq.q_analytics_queue for each statement execute function public.refuse()")
+    rig.db.execute("select pg_notify('pgmqd', 'analytics_queue')")
+    answer = client.wait_json("/ready", 503, lambda a: "cannot claim messages" in str(a["waiting_for"]))
+    assert "analytics_queue" in str(answer)
+    assert "not allowed" in str(client.wait_json("/health", 503, lambda a: "cannot claim messages" in str(a["problems"])))
+    [worker] = [p for p in client.json("/api/status")[1]["processes"] if p["role"] == "worker"]
+    assert worker["claims_fail"] and worker["connected"]
+    assert client.json("/livez")[0] == 200
+    metrics = client("/metrics")[2]
+    assert 'pgmqd_claims_failed_total{queue="analytics_queue",plugin="null"} 0' not in metrics
+    assert 'pgmqd_last_claim_timestamp_seconds{queue="analytics_queue",plugin="null"} ' in metrics
+    rig.db.execute("drop trigger refuse on pgmq.q_analytics_queue")
+    client.wait_json("/ready", 200)
+    client.wait_json("/health", 200)
+
+
 # ---- clients that do not behave ----
 
 class Raw:

@@ -221,7 +221,7 @@ function problems() {
     if (p.retired || told.has(p.process)) continue;
     const name = `${t(`role_${p.role}`)} ${p.role === "worker" ? p.process : ""}`.trim(), why = p.last_error ? ` ${p.last_error}` : "";
     const word = p.state === "crash_loop" ? "crash" : p.state === "config_error" ? "config" : p.pid === 0 ? "process_down" : !p.up ? "process_silent"
-      : ["worker", "listener"].includes(p.role) && !p.connected && p.state !== "starting" && p.state !== "draining" ? "process_unconnected" : null;
+      : ["worker", "listener"].includes(p.role) && !p.connected && p.state !== "starting" && p.state !== "draining" ? "process_unconnected" : p.claims_fail ? "claims_fail" : null;
     if (!word || p.role === "supervisor" || (away && word === "process_unconnected")) continue;
     told.add(p.process);
     list.push({ bad: true, text: t(word, { name, state: t(`state_${p.state}`) }) + why });
@@ -287,7 +287,7 @@ function drawTiles() {
 
 // With pgmqd away nobody knows the state of anything.
 function badge(known) {
-  const name = state.silent ? "unknown" : known, kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
+  const name = state.silent ? "unknown" : known, kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", claims_fail: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
   return h("span", { class: `badge ${kind}` }, t(`state_${name}`));
 }
 
@@ -511,7 +511,7 @@ function drawProcesses() {
   keep($("process-table").tBodies[0], list.map(p => ({ ...p, uptime_seconds: Math.floor(p.uptime_seconds / 10) * 10, silent: state.silent })), p => `${p.role} ${p.process} ${p.queue} ${p.pid}`, p => h("tr", {},
     h("th", { scope: "row" }, h("span", { class: "name" }, p.role === "worker" ? p.queue ?? p.process : t(`role_${p.role}`)), h("small", {}, p.role === "worker" ? p.process === p.queue ? t("role_worker") : p.process : "")),
     h("td", { "data-name": t("plugin") }, p.plugin ?? "–", p.plugin_version ? h("small", {}, p.plugin_version) : null),
-    h("td", { "data-name": t("state") }, badge(p.pid && !p.up ? "silent" : p.retired ? "draining" : p.state), p.last_error ? h("small", { class: "bad" }, p.last_error) : null),
+    h("td", { "data-name": t("state") }, badge(p.pid && !p.up ? "silent" : p.retired ? "draining" : p.claims_fail ? "claims_fail" : p.state), p.last_error ? h("small", { class: "bad" }, p.last_error) : null),
     h("td", { class: "n", "data-name": t("pid") }, p.pid ? String(p.pid) : "–"), h("td", { class: "n", "data-name": t("uptime") }, p.pid ? duration(p.uptime_seconds) : "–"),
     h("td", { class: "n", "data-name": t("restarts") }, number(p.restarts)), h("td", { class: "n", "data-name": t("stall") }, p.role === "worker" ? duration(p.longest_callback_ms / 1000) : "–")));
 }
