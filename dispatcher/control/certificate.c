@@ -1,7 +1,7 @@
 /* certificate.c: certificates by which events of mail services are verified, fetched once from where they are.
  *
- * A short-lived child process fetches, by a blocking libcurl: that is rare, and the control process does without a
- * client of its own for it.
+ * A short-lived child process fetches with a blocking libcurl. Fetches are rare, so the control process needs no
+ * HTTP client in its own loop.
  */
 #include "config.h"
 
@@ -48,7 +48,7 @@ struct certificates *certificates_new(struct event_base *base)
 	return c;
 }
 
-/* Lets go of the child that fetches; it ends by itself. */
+/* Forgets the fetch under way; its child process ends by itself. */
 static void certificates_forget(struct certificates *c)
 {
 	if (c->url == NULL)
@@ -124,7 +124,7 @@ static void certificate_end(struct certificates *c)
 	done(arg);
 }
 
-/* The child has sent something, or is gone. */
+/* The child has sent something, or has ended. */
 static void certificate_readable(evutil_socket_t fd, short what, void *arg)
 {
 	struct certificates *c = arg;

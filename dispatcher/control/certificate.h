@@ -13,8 +13,8 @@ void certificates_free(struct certificates *c);
 /* The PEM text that was fetched from an address; NULL: none was. */
 const char *certificates_find(const struct certificates *c, const char *url);
 
-/* Fetches one, and calls `done` when it is there or cannot be had. False: another one is on its way; nothing is called.
- * The address is believed: check it first. */
+/* Fetches one, and calls `done` when it is there or cannot be had. False: another fetch is under way, and `done` is not
+ * called. The address is not checked here. */
 bool certificates_fetch(struct certificates *c, const char *url, void (*done)(void *arg), void *arg);
 
 #endif

@@ -24,7 +24,7 @@ struct control {
 	struct jobs_start *starts;       /* jobs that wait to be started */
 	struct jobs_watch_list *watches; /* jobs that clients follow */
 	struct mail *mail;               /* events of mail services */
-	int64_t beat_limit_ms;           /* a process that has not beaten for longer counts as hanging */
+	int64_t beat_limit_ms;           /* a process that has sent no heartbeat for longer counts as hanging */
 };
 
 /* The control process that serves a request. */

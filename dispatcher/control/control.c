@@ -31,7 +31,7 @@ struct control_process {
 	struct http_server *server;
 };
 
-/* SIGTERM, or the end of the pipe that the supervisor holds: leave. */
+/* Stops: on SIGTERM, or when the supervisor's end of the pipe is closed. */
 static void control_leave(evutil_socket_t fd, short what, void *arg)
 {
 	struct control_process *p = arg;
@@ -41,7 +41,7 @@ static void control_leave(evutil_socket_t fd, short what, void *arg)
 	event_base_loopexit(p->control.base, NULL);
 }
 
-/* Once a second. */
+/* Runs once a second: sends the heartbeat, and takes a point of the history now and then. */
 static void control_beat(evutil_socket_t fd, short what, void *arg)
 {
 	struct control_process *p = arg;
@@ -52,13 +52,13 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 		history_take(p->control.history, p->control.env->stats);
 }
 
-/* libevent's own messages go where ours go. */
+/* Writes libevent's messages into our log. */
 static void control_libevent_log(int severity, const char *text)
 {
 	log_write(severity >= EVENT_LOG_WARN ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, NULL, "libevent: %s", text);
 }
 
-/* How long a process may give no sign of life. */
+/* How long a process may go without a heartbeat. */
 static int64_t control_beat_limit(const struct settings *s)
 {
 	int64_t ms = s->watchdog > 0 ? s->watchdog : CONTROL_BEAT_LIMIT_MS;

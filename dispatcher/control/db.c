@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CONTROL_DB_UNDER_WAY_MAX 256 /* statements; more wait for nothing but a time-out */
+#define CONTROL_DB_UNDER_WAY_MAX 256 /* statements; more would only time out */
 
 struct control_db {
 	struct control *control;
@@ -19,14 +19,14 @@ struct control_db {
 	size_t under_way;
 };
 
-/* A statement, and who wants to know. */
+/* A statement, and the callback that gets its result. */
 struct control_db_query {
 	struct control_db *db;
 	pgconn_result_cb cb;
 	void *arg;
 };
 
-/* One for one req. */
+/* A statement for one request. */
 struct control_db_answer {
 	struct http_request *req;
 	control_db_answer_cb answer;
@@ -54,7 +54,7 @@ static void control_db_down(void *arg, const char *reason)
 	log_warn("lost the database: %s", reason);
 }
 
-/* One more try that failed; the workers' log lines say it loudly enough. */
+/* A connection attempt failed. The workers log the same at a higher level. */
 static void control_db_failed(void *arg, const char *reason)
 {
 	(void)arg;
@@ -84,7 +84,7 @@ void control_db_free(struct control_db *db)
 	free(db);
 }
 
-/* Hands a result on. */
+/* Passes a result to its callback. */
 static void control_db_result(void *arg, const struct pgresult *r)
 {
 	struct control_db_query *q = arg;
@@ -97,7 +97,7 @@ static void control_db_result(void *arg, const struct pgresult *r)
 void control_db_send(
 	struct control_db *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
-	static const struct pgresult busy = { .error = "too many statements are under way", .sqlstate = "" };
+	static const struct pgresult busy = { .error = "too many statements in progress", .sqlstate = "" };
 	struct control_db_query *q;
 
 	if (db->under_way >= CONTROL_DB_UNDER_WAY_MAX) {
@@ -130,16 +130,16 @@ void control_db_refuse(struct http_request *req, const struct pgresult *r)
 		}
 		return;
 	}
-	/* no connection, or a server that goes down or is full: later is better */
+	/* not connected, or the server is shutting down or full: the client may retry */
 	if (*r->sqlstate == '\0' || strncmp(r->sqlstate, "57P", 3) == 0 || strncmp(r->sqlstate, "53", 2) == 0) {
 		http_request_add_header(req, "Retry-After", "1");
-		http_request_error(req, 503, "database_unavailable", "the database cannot be asked now; try again");
+		http_request_error(req, 503, "database_unavailable", "database unreachable; try again");
 		return;
 	}
 	if (strcmp(r->sqlstate, "42883") == 0 || strcmp(r->sqlstate, "42P01") == 0 ||
 		strcmp(r->sqlstate, "3F000") == 0) {
-		log_error("the database lacks what this needs: %s; run pgmqd migrate", r->error);
-		http_request_error(req, 500, "not_migrated", "the database is not up to date: run pgmqd migrate");
+		log_error("the database schema is out of date: %s; run pgmqd migrate", r->error);
+		http_request_error(req, 500, "not_migrated", "the database schema is out of date; run pgmqd migrate");
 		return;
 	}
 	if (strcmp(r->sqlstate, "42704") == 0) {
@@ -151,7 +151,7 @@ void control_db_refuse(struct http_request *req, const struct pgresult *r)
 		req, 500, "database_error", "the database refused (SQLSTATE %s); the log says more", r->sqlstate);
 }
 
-/* Has the handler answer, or refuses. */
+/* Calls the handler's callback, or answers with an error. */
 static void control_db_answered(void *arg, const struct pgresult *r)
 {
 	struct control_db_answer *a = arg;

@@ -7,7 +7,7 @@
 
 struct control_db;
 
-/* Connects by itself, again and again, and calls `up` each time. */
+/* Connects, reconnects after each loss, and calls `up` each time. */
 struct control_db *control_db_new(struct control *c, void (*up)(struct control *c));
 void control_db_free(struct control_db *db);
 

@@ -1,6 +1,5 @@
 /* dead_letters.c: dead letters over HTTP: GET /api/failures (grouped by reason), GET /api/queues/QUEUE/dead-letters and
- * one of them with its body, POST …/redrive and …/purge. What they do is done by sql/021_dead_letters.sql and
- * 023_status.sql. */
+ * one of them with its body, POST …/redrive and …/purge. The work is done by functions in sql/. */
 #include "config.h"
 
 #include "control/dead_letters.h"
@@ -15,12 +14,12 @@
 
 #define DEAD_LETTERS_LIMIT "100" /* letters in one answer */
 
-/* Hands on the JSON that the database made. */
+/* Answers with the JSON that the database made. */
 static void dead_letters_answer(struct http_request *req, const struct pgresult *r)
 {
 	if (PQntuples(r->res) == 0 || PQgetisnull(r->res, 0, 0))
-		http_request_error(req, 404, "not_found",
-			"there is no such dead letter; it may have been put back or thrown away");
+		http_request_error(
+			req, 404, "not_found", "there is no such dead letter; it may have been requeued or deleted");
 	else
 		http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
 }
@@ -77,14 +76,14 @@ static bool dead_letters_choice(struct http_request *req, struct sqltext *ids, c
 		*reason = xstrdup(text);
 	if ((text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "class"))) != NULL && *text != '\0')
 		*class = xstrdup(text);
-	/* an empty object is no choice: whoever means all of them says so */
+	/* an empty object selects nothing: a client that means all of them sends "all" */
 	if (good && cJSON_GetArraySize(list) == 0 && *reason == NULL && *class == NULL &&
 		!cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "all")))
 		good = false;
 	cJSON_Delete(json);
 	if (!good)
 		http_request_error(req, 400, "bad_choice",
-			"say which are meant: {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, "
+			"select dead letters by {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, "
 			"or {\"all\": true}");
 	return good;
 }
@@ -107,7 +106,7 @@ static void dead_letters_act(struct http_request *req, const char *sql)
 	free(class);
 }
 
-/* Puts them back into the queue. */
+/* Requeues them. */
 void dead_letters_redrive(struct http_request *req)
 {
 	dead_letters_act(req,
@@ -116,7 +115,7 @@ void dead_letters_redrive(struct http_request *req)
 		" FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
 }
 
-/* Throws them away for good. */
+/* Deletes them permanently. */
 void dead_letters_purge(struct http_request *req)
 {
 	dead_letters_act(

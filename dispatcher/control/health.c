@@ -22,7 +22,7 @@ static const char *health_name(const struct stats_slot *s, char *buf, size_t siz
 	return buf;
 }
 
-/* Appends "NAME: WHAT", with the newest error of the process behind it where that may explain it. */
+/* Appends "NAME: WHAT", and the newest error of the process where that may explain it. */
 static void health_note(cJSON *list, const struct stats_slot *s, const char *what, bool with_error)
 {
 	char name[128], error[256] = "", *text;
@@ -66,7 +66,7 @@ static void health_examine(const struct control *c, cJSON *problems, cJSON *paus
 			snprintf(text, sizeof text, "not running (%s)", stats_state_name(state));
 			health_note(problems, s, text, true);
 		} else if (!prometheus_process_up(st, s, c->beat_limit_ms)) {
-			snprintf(text, sizeof text, "no sign of life for %lld ms",
+			snprintf(text, sizeof text, "not responding for %lld ms",
 				(long long)(clock_monotonic_ms() - atomic_load(&s->beat_ms)));
 			health_note(problems, s, text, false);
 		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) &&
@@ -75,13 +75,13 @@ static void health_examine(const struct control *c, cJSON *problems, cJSON *paus
 	}
 }
 
-/* GET /livez: this process answers. A platform that restarts what does not answer asks here, so nothing else counts. */
+/* GET /livez: this process answers. A platform restarts pgmqd when it does not, so nothing else is checked here. */
 void health_live(struct http_request *req)
 {
 	http_request_text(req, 200, "application/json", "{\"status\":\"ok\"}\n");
 }
 
-/* GET /health: are all processes alive, and connected. A paused queue is told, but is no reason to be restarted for. */
+/* GET /health: are all processes alive, and connected. A paused queue is listed, but is not a problem. */
 void health_get(struct http_request *req)
 {
 	cJSON *json = cJSON_CreateObject(), *problems = cJSON_CreateArray(), *paused = cJSON_CreateArray();
@@ -101,7 +101,7 @@ void health_get(struct http_request *req)
 	http_request_json(req, good ? 200 : 503, json);
 }
 
-/* GET /ready and /readyz: has the start come to its end, is every queue served, and is pgmqd not about to leave. */
+/* GET /ready and /readyz: has every process started, is every queue served, and is pgmqd not shutting down. */
 void health_ready(struct http_request *req)
 {
 	const struct stats *st = control_of(req)->env->stats;
@@ -119,7 +119,8 @@ void health_ready(struct http_request *req)
 			(state == STATE_PAUSED && role == ROLE_WORKER))
 			continue;
 		if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0)
-			continue; /* connected but deaf (a pooler in between): the workers poll */
+			continue; /* connected, but not receiving notifications (a pooler in between): the workers poll
+			           */
 		if (health_claims_fail(s))
 			health_note(waiting, s, "cannot claim messages", true);
 		else
@@ -127,7 +128,7 @@ void health_ready(struct http_request *req)
 		ready = false;
 	}
 	cJSON_AddStringToObject(json, "status", ready ? "ready" : "not ready");
-	/* anybody may ask at /readyz, but the names of queues are not for anybody */
+	/* /readyz answers anybody, so it names queues only to clients with the token */
 	if (ready || ((req->route->flags & HTTP_ROUTE_PROBE) && !req->authorized))
 		cJSON_Delete(waiting);
 	else

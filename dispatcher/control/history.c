@@ -10,7 +10,7 @@
 #include <string.h>
 #include <strings.h>
 
-/* What a point tells. */
+/* The fields of a point. */
 enum { DONE, RETRIED, FAILED, NCOUNTS };
 enum { WAIT_P50, WAIT_P99, RUN_P50, RUN_P99, NTIMES };
 
@@ -67,7 +67,7 @@ double history_quantile(const uint64_t bucket[STATS_NBOUNDS + 1], double q)
 			return low + ((double)stats_bounds_us[i] - low) * (wanted - (double)below) / (double)bucket[i];
 		below += bucket[i];
 	}
-	return (double)stats_bounds_us[STATS_NBOUNDS - 1]; /* above the last bound nothing is known but that */
+	return (double)stats_bounds_us[STATS_NBOUNDS - 1]; /* values above the last bound are not told apart */
 }
 
 /* Adds up what the processes of a queue have counted. */
@@ -90,7 +90,7 @@ static void history_gather(const struct stats *st, const char *queue, struct his
 	}
 }
 
-/* What was added since; a counter that went back began anew. */
+/* What was added since; a counter that is smaller than before was restarted. */
 static uint64_t history_since(uint64_t now, uint64_t before)
 {
 	return now >= before ? now - before : now;
@@ -154,7 +154,7 @@ void history_take(struct history *h, const struct stats *st)
 	for (size_t i = 0; i < h->nqueues;) {
 		struct history_queue *q = &h->queue[i];
 
-		if (!history_served(st, q->name)) { /* a reload took it away */
+		if (!history_served(st, q->name)) { /* a reload has removed it */
 			*q = h->queue[--h->nqueues];
 			continue;
 		}
@@ -165,7 +165,7 @@ void history_take(struct history *h, const struct stats *st)
 	}
 }
 
-/* A number, or null for what is not known. */
+/* Adds a number; null when it is negative, which means unknown. */
 static void history_number(cJSON *list, double value, double scale)
 {
 	cJSON_AddItemToArray(

@@ -1,4 +1,4 @@
-/* jobs.c: asking after jobs over HTTP, and trying again what is due. */
+/* jobs.c: jobs over HTTP: how they stand, and retrying those that are due. */
 #include "config.h"
 
 #include "control/jobs.h"
@@ -57,7 +57,7 @@ static void jobs_answer(struct http_request *req, const struct pgresult *r)
 	http_request_send(req, 200, "application/json", body);
 }
 
-/* Asks for one side of a job. */
+/* Answers with one view of a job. */
 static void jobs_info(struct http_request *req, const char *what)
 {
 	const char *params[3] = { req->param[0], req->param[1], what };
@@ -90,7 +90,7 @@ void jobs_retry_status(struct http_request *req)
 	jobs_info(req, "retry");
 }
 
-/* GET /api/cron/retry-missing-data: brings nothing about that is not due anyway, and may be called by whoever likes. */
+/* GET /api/cron/retry-missing-data: retries only jobs that are due; safe for anyone to call. */
 void jobs_retry_due(struct http_request *req)
 {
 	control_db_query(req,

@@ -1,4 +1,4 @@
-/* jobs_events.c: what waits for a job to change: server-sent events, and trying again with the outcome as the answer.
+/* jobs_events.c: requests that wait for a job to change: server-sent events, and a retry that answers with its outcome.
  */
 #include "config.h"
 
@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define JOBS_EVENTS_UNREAD_MAX 65536 /* a client that does not read gets no more */
+#define JOBS_EVENTS_UNREAD_MAX 65536 /* a client with more unread bytes is disconnected */
 #define JOBS_EVENTS_WAIT_S 10        /* for the outcome of a retry */
 #define JOBS_EVENTS_WAIT_MAX_S 60
 
@@ -31,7 +31,7 @@ struct jobs_events {
 	int wait_s;
 };
 
-/* Frees it with its req. */
+/* Frees it with its request. */
 static void jobs_events_free(void *data)
 {
 	struct jobs_events *e = data;
@@ -75,7 +75,7 @@ static bool jobs_events_watch(struct jobs_events *e, jobs_watch_cb cb)
 
 /* ---- server-sent events ---- */
 
-/* The job was looked at. */
+/* The state of the job has come. */
 static void jobs_events_state(void *arg, const struct jobs_watch_state *s, const struct pgresult *error)
 {
 	struct jobs_events *e = arg;
@@ -85,10 +85,10 @@ static void jobs_events_state(void *arg, const struct jobs_watch_state *s, const
 	if (s == NULL) {
 		if (!e->streaming)
 			control_db_refuse(req, error);
-		return; /* a stream goes on when the database is back */
+		return; /* the stream continues when the database is back */
 	}
 	if (!e->streaming && s->finished && e->version >= s->version) {
-		http_request_text(req, 204, "text/event-stream", ""); /* an EventSource asks no more */
+		http_request_text(req, 204, "text/event-stream", ""); /* tells an EventSource not to reconnect */
 		return;
 	}
 	if (!e->streaming) {
@@ -130,9 +130,9 @@ void jobs_events_get(struct http_request *req)
 	jobs_events_watch(e, jobs_events_state);
 }
 
-/* ---- trying again ---- */
+/* ---- retries ---- */
 
-/* Answers a retry: how many of the missing came, and how many did not. */
+/* Answers a retry: how many of the missing parts have come, and how many have not. */
 static void jobs_events_retried(struct jobs_events *e, const struct jobs_watch_state *s, bool done)
 {
 	cJSON *json = cJSON_Parse(s->info), *retry = cJSON_AddObjectToObject(json, "retry_result"), *missing;
@@ -147,7 +147,7 @@ static void jobs_events_retried(struct jobs_events *e, const struct jobs_watch_s
 	http_request_json(e->req, done ? 200 : 202, json);
 }
 
-/* The job was looked at: is the try over? */
+/* The state of the job has come: is the retry over? */
 static void jobs_events_retry_state(void *arg, const struct jobs_watch_state *s, const struct pgresult *error)
 {
 	struct jobs_events *e = arg;
@@ -162,7 +162,7 @@ static void jobs_events_retry_state(void *arg, const struct jobs_watch_state *s,
 		jobs_events_retried(e, s, done);
 }
 
-/* The time for the outcome is over: one last look. */
+/* The time to wait for the outcome is over: asks for the state once more, and answers with it. */
 static void jobs_events_over(evutil_socket_t fd, short what, void *arg)
 {
 	struct jobs_events *e = arg;
@@ -172,7 +172,7 @@ static void jobs_events_over(evutil_socket_t fd, short what, void *arg)
 	jobs_events_watch(e, jobs_events_retry_state);
 }
 
-/* The retry was arranged: now the outcome is waited for. */
+/* The retry is scheduled: waits for its outcome. */
 static void jobs_events_retrying(struct http_request *req, const struct pgresult *r)
 {
 	struct jobs_events *e = req->data;

@@ -1,4 +1,4 @@
-/* jobs_start.c: POST /api/TYPE/start. What arrives while a statement is under way goes into the next one together. */
+/* jobs_start.c: POST /api/TYPE/start. Requests that arrive while a statement runs share the next statement. */
 #include "config.h"
 
 #include "control/jobs_start.h"
@@ -18,14 +18,15 @@
 #define JOBS_START_BYTES (16 << 20) /* in one statement, and eight times that waiting */
 #define JOBS_START_KEY_MAX 255
 
-/* One job to be started, and who wants it. */
+/* One job to be started, and the request that waits for it. */
 struct jobs_start_job {
 	TAILQ_ENTRY(jobs_start_job) link;
 	struct http_request *req;
 	const struct job_settings *type;
 	char *input, *key;
 	size_t size;
-	bool alone; /* one of its statement was refused: it goes into one of its own */
+	bool alone; /* its statement was refused: it gets a statement of its own, so that one bad job does not refuse
+	               others */
 };
 TAILQ_HEAD(jobs_start_jobs, jobs_start_job);
 
@@ -36,7 +37,7 @@ struct jobs_start {
 	bool sending;
 };
 
-/* What goes together in one statement. */
+/* The jobs of one statement. */
 struct jobs_start_batch {
 	struct jobs_start *start;
 	struct jobs_start_jobs jobs;
@@ -74,7 +75,7 @@ void jobs_start_free(struct jobs_start *s)
 	free(s);
 }
 
-/* Answers one: 202 with the job, a new one or the one that its key stands for. */
+/* Answers one: 202 with the new job, or with the earlier job of the same key. */
 static void jobs_start_answer(struct jobs_start_job *j, const PGresult *res, int row)
 {
 	const char *id = PQgetvalue(res, row, 0), *outcome = PQgetvalue(res, row, 1);
@@ -102,12 +103,12 @@ static void jobs_start_answer(struct jobs_start_job *j, const PGresult *res, int
 static void jobs_start_refuse(struct jobs_start_job *j, const struct pgresult *r)
 {
 	if (strncmp(r->sqlstate, "22", 2) == 0 || strcmp(r->sqlstate, "54001") == 0)
-		http_request_error(j->req, 400, "bad_input", "the database does not take this body: %s", r->error);
+		http_request_error(j->req, 400, "bad_input", "the database refuses this body: %s", r->error);
 	else
 		control_db_refuse(j->req, r);
 }
 
-/* A statement is through: all of its jobs were started, or none; one bad one must not refuse the others. */
+/* A statement was answered: all of its jobs were started, or none; then each is tried alone. */
 static void jobs_start_answered(void *arg, const struct pgresult *r)
 {
 	struct jobs_start_batch *b = arg;
@@ -137,7 +138,7 @@ static void jobs_start_answered(void *arg, const struct pgresult *r)
 	jobs_start_send(s);
 }
 
-/* Sends what waits, if nothing is under way. */
+/* Sends the waiting jobs, unless a statement is running. */
 static void jobs_start_send(struct jobs_start *s)
 {
 	struct sqltext types = { 0 }, queues = { 0 }, inputs = { 0 }, keys = { 0 };
@@ -212,10 +213,10 @@ void jobs_start_post(struct http_request *req)
 	len = req->body_len;
 	if (s->nwaiting >= JOBS_START_WAITING || s->bytes + len > 8 * (size_t)JOBS_START_BYTES) {
 		http_request_add_header(req, "Retry-After", "1");
-		http_request_error(req, 503, "busy", "too many jobs wait to be started");
+		http_request_error(req, 503, "busy", "too many jobs are waiting to be started");
 		return;
 	}
-	/* only looked at: what the database gets is the text, since a number would lose its digits here */
+	/* parsed only to check it: the database gets the text itself, because cJSON would change large numbers */
 	json = http_request_object(req);
 	if (json == NULL)
 		return;

@@ -1,4 +1,4 @@
-/* jobs_watch.c: jobs that somebody waits for: told of each change by notification, and now and then without one. */
+/* jobs_watch.c: jobs that clients follow: asks for their state after each notification, and every few seconds. */
 #include "config.h"
 
 #include "control/jobs_watch.h"
@@ -15,7 +15,7 @@
 
 #define JOBS_WATCH_MAX 64        /* at once; each holds a connection */
 #define JOBS_WATCH_CLIENT_MAX 32 /* of one client */
-#define JOBS_WATCH_TICK_S 10     /* less than the minute for which the database notifies of a job that was asked for */
+#define JOBS_WATCH_TICK_S 10     /* the database notifies for a minute after each question */
 
 struct jobs_watch {
 	LIST_ENTRY(jobs_watch) link;
@@ -23,13 +23,13 @@ struct jobs_watch {
 	char *type, *id, *client;
 	jobs_watch_cb cb;
 	void *arg;
-	bool asking, again; /* a statement is under way; and one more is wanted behind it */
+	bool asking, again; /* a statement is running; another one is to follow */
 	bool removed;       /* freed when the statement is answered */
 };
 
 struct jobs_watch_list {
 	struct control *control;
-	struct pgconn *pg; /* LISTENs, so without a pipeline */
+	struct pgconn *pg; /* it LISTENs, so it has no pipeline */
 	char *channel;
 	struct event *tick;
 	LIST_HEAD(, jobs_watch) watches;
@@ -38,7 +38,7 @@ struct jobs_watch_list {
 
 static void jobs_watch_ask(struct jobs_watch *w);
 
-/* Frees a watch of which nothing is under way. */
+/* Frees a watch that has no statement running. */
 static void jobs_watch_free(struct jobs_watch *w)
 {
 	free(w->type);
@@ -47,7 +47,7 @@ static void jobs_watch_free(struct jobs_watch *w)
 	free(w);
 }
 
-/* The database has answered, or not. */
+/* The database has answered, or cannot. */
 static void jobs_watch_answered(void *arg, const struct pgresult *r)
 {
 	struct jobs_watch *w = arg;
@@ -105,7 +105,7 @@ static void jobs_watch_ask_all(struct jobs_watch_list *l)
 	}
 }
 
-/* Connected: what was notified of before is found by asking. */
+/* Listening: asks for all jobs, as notifications from before were lost. */
 static void jobs_watch_listening(void *arg, const struct pgresult *r)
 {
 	if (r->error == NULL)

@@ -1,4 +1,4 @@
-/* jobs_watch.h: jobs that somebody waits for: told of each change by notification, and now and then without one. */
+/* jobs_watch.h: jobs that clients follow: their state after each change, and every few seconds. */
 #ifndef JOBS_WATCH_H
 #define JOBS_WATCH_H
 

@@ -43,7 +43,7 @@ struct mail {
 #endif
 };
 
-/* What the settings of a queue say; what is wrong there, its worker reports. */
+/* Reads the keys out of the queue's settings; its worker reports what is wrong with them. */
 struct mail *mail_new(struct control *c)
 {
 	const struct settings *s = c->env->settings;
@@ -116,7 +116,7 @@ static void mail_store(struct http_request *req, const cJSON *headers)
 
 static void mail_verify(struct http_request *req, bool fetched);
 
-/* The certificate has come, or cannot be had. */
+/* The certificate has come, or cannot be fetched. */
 static void mail_fetched(void *arg)
 {
 	mail_verify(arg, true);
@@ -128,7 +128,8 @@ static void mail_fetch(struct http_request *req, const char *url, bool fetched)
 	if (!fetched && certificates_fetch(control_of(req)->mail->certificates, url, mail_fetched, req))
 		return;
 	http_request_add_header(req, "Retry-After", "5");
-	http_request_error(req, 503, "no_certificate", "the certificate of the signature cannot be had now; try again");
+	http_request_error(
+		req, 503, "no_certificate", "the certificate of the signature cannot be fetched now; try again");
 }
 
 /* Nothing is stored of an event before its signature was verified. */

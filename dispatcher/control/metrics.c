@@ -1,7 +1,7 @@
 /* metrics.c: GET /metrics: the counters of all processes, and how the queues stand in the database.
  *
- * The database is asked once for each scrape, and has a second to answer: what a monitoring system most wants to know
- * while the database is in trouble must not wait for it.
+ * Each scrape asks the database once and waits a second for it: the counters must be visible while the database is in
+ * trouble.
  */
 #include "config.h"
 
@@ -18,7 +18,7 @@
 
 #define METRICS_WAIT_S 1
 
-/* One scrape; freed when both the client and the database are done with it. */
+/* One scrape; freed when the client was answered and the database has answered. */
 struct metrics_scrape {
 	struct http_request *req; /* NULL: it was answered */
 	struct event *timer;
@@ -69,14 +69,14 @@ static void metrics_answer(struct metrics_scrape *s, const PGresult *res)
 
 	s->req = NULL;
 	prometheus_write(control_of(req)->env->stats, control_of(req)->beat_limit_ms, body);
-	prometheus_head(body, "database_up", "gauge", "1 when the database told how the queues stand.");
+	prometheus_head(body, "database_up", "gauge", "1 when the database answered how the queues stand.");
 	evbuffer_add_printf(body, "pgmqd_database_up %d\n", res != NULL ? 1 : 0);
 	if (res != NULL)
 		metrics_queues(body, res);
 	http_request_send(req, 200, PROMETHEUS_CONTENT_TYPE, body);
 }
 
-/* Frees it when nobody needs it any more. */
+/* Frees it when both are done with it. */
 static void metrics_end(struct metrics_scrape *s)
 {
 	if (s->asked || s->req != NULL)
@@ -96,7 +96,7 @@ static void metrics_told(void *arg, const struct pgresult *r)
 	metrics_end(s);
 }
 
-/* It has had its time. */
+/* The database took too long: answers without it. */
 static void metrics_late(evutil_socket_t fd, short what, void *arg)
 {
 	struct metrics_scrape *s = arg;

@@ -100,7 +100,7 @@ void prometheus_head(struct evbuffer *out, const char *name, const char *type, c
 	evbuffer_add_printf(out, "# HELP pgmqd_%s %s\n# TYPE pgmqd_%s %s\n", name, help, name, type);
 }
 
-/* Whether a counter means something for a role; zeros that can never change only cost attention. */
+/* Whether a counter means something for a role; a zero that can never change is left out. */
 static bool prometheus_has_counter(int role, enum stats_counter c)
 {
 	if (role == ROLE_WORKER)

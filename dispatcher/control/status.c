@@ -1,5 +1,4 @@
-/* status.c: what the status page asks for beside the queues: GET /api/status (the processes, and the last minutes), and
- * GET /api/schedules. */
+/* status.c: GET /api/status (the processes, and the history of the last minutes) and GET /api/schedules. */
 #include "config.h"
 
 #include "control/status.h"
@@ -56,7 +55,7 @@ static cJSON *status_process(const struct control *c, const struct stats_slot *s
 	return json;
 }
 
-/* GET /api/status: needs no database. ?after=N leaves out what the asker has of the history. */
+/* GET /api/status: needs no database. ?after=N leaves out the points of the history up to N. */
 void status_get(struct http_request *req)
 {
 	const struct control *c = control_of(req);

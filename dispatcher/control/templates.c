@@ -16,7 +16,7 @@
 
 #define TEMPLATES_SAMPLE_MAX 65536
 
-/* What is looked for in the list of templates. */
+/* A search in the list of templates. */
 struct templates_search {
 	const char *name, *lang;
 	bool found;

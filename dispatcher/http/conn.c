@@ -1,8 +1,8 @@
 /* conn.c: the connections of the clients: read a request, have it answered, read the next; each within its bounds.
  *
  * Each connection has one owner, this file, and one request at a time: the next one is read when the answer to the one
- * before has left. What is too long, too slow or ambiguous is answered here. A client cannot hold the server: it has so
- * many connections and no more, and when all are taken, the one that can best be spared makes room for the newest.
+ * before has left. This file refuses what is too long, too slow or ambiguous. Each client has a
+ * limited number of connections; when they are used up, the one that can best be spared is closed for the newest.
  */
 #include "config.h"
 

@@ -16,7 +16,7 @@
 struct http_conn;
 struct http_conns;
 
-/* What the owner of the requests is told. A handler may answer at once, out of head() or body(), or later. */
+/* Events for the layer that owns the requests. It may answer at once, from head() or body(), or later. */
 struct http_conn_events {
 	/* A head has come, and is the callee's to free. The callee calls http_conn_begin(), or answers at once. */
 	void (*head)(void *arg, struct http_conn *c, struct http_head *head);

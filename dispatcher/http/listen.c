@@ -20,7 +20,7 @@
 
 #define HTTP_LISTEN_BACKLOG 64
 
-/* Whether nobody but this machine reaches an address. */
+/* Whether only this machine reaches an address. */
 static bool http_listen_loopback(const struct sockaddr *sa)
 {
 	if (sa->sa_family == AF_INET)
@@ -62,7 +62,7 @@ static int http_listen_bind(int fd, const struct sockaddr *sa, socklen_t len)
 	return bind(fd, sa, len) == -1 || listen(fd, HTTP_LISTEN_BACKLOG) == -1 ? -1 : 0;
 }
 
-/* Opens unix:/path. A socket file that nobody answers behind is left over from a crash and is replaced. */
+/* Opens unix:/path. A socket file without a server is left over from a crash and is replaced. */
 static char *http_listen_unix(struct http_listen *l, const char *text, const char *path)
 {
 	struct sockaddr_un sun = { .sun_family = AF_UNIX };
@@ -150,7 +150,7 @@ char *http_listen_open(struct http_listen *l, const char *text, bool token)
 	return error;
 }
 
-/* Takes the socket file away. */
+/* Removes the socket file. */
 void http_listen_unlink(const struct http_listen *l)
 {
 	if (l->path[0] != '\0')

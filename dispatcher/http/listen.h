@@ -7,7 +7,7 @@
 
 struct http_listen {
 	int fd;
-	bool local;     /* nobody but this machine reaches it */
+	bool local;     /* only this machine reaches it */
 	char host[256]; /* as it was written, without brackets; "" for a Unix socket */
 	char path[108]; /* of the Unix socket, to be unlinked at the end; "" for TCP */
 };

@@ -93,7 +93,7 @@ void http_request_take_body(struct http_request *r, char *body, size_t len)
 	r->body_len = len;
 }
 
-/* Only a handler that wants to know takes it for the client's end: one that has sent its last request may read on. */
+/* A client that has sent its last request may still read the answer; only requests that wait for long end here. */
 void http_request_half_closed(void *request)
 {
 	struct http_request *r = request;

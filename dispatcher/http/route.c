@@ -1,4 +1,4 @@
-/* route.c: which path is answered by what: a table of routes, and what fits a path. */
+/* route.c: the table of routes: which handler answers which path. */
 #include "config.h"
 
 #include "http/route.h"
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Copies one segment of a path, decoded. False when it is empty, too long, or holds what no name holds. */
+/* Copies one segment of a path, decoded. False when it is empty, too long, or no text. */
 static bool http_route_segment(const char *from, size_t len, char *to)
 {
 	char *text = len > 0 && len < 3 * HTTP_REQUEST_PARAM_SIZE ? http_text_decode(from, len, false) : NULL;

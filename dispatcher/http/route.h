@@ -1,4 +1,4 @@
-/* route.h: which path is answered by what: a table of routes, and what fits a path. */
+/* route.h: the table of routes: which handler answers which path. */
 #ifndef HTTP_ROUTE_H
 #define HTTP_ROUTE_H
 

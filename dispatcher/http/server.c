@@ -28,7 +28,7 @@ struct http_server {
 	struct http_conns *conns;
 };
 
-/* Finds the route of a request, and what speaks against it. */
+/* Finds the route of a request, and refuses it when there is none or it may not be used. */
 static void http_server_examine(struct http_server *s, struct http_request *r)
 {
 	const struct http_route *first = http_route_find(s->config.routes, r);
@@ -50,7 +50,7 @@ static void http_server_examine(struct http_server *s, struct http_request *r)
 	http_request_refuse(r, 405, "method_not_allowed", "only %s is answered here", allow);
 }
 
-/* A head has come. What is refused is read all the same, so that the connection can stay. */
+/* A head has come. The body of a refused request is read and dropped, so that the connection can stay open. */
 static void http_server_head(void *arg, struct http_conn *c, struct http_head *head)
 {
 	struct http_server *s = arg;
@@ -112,7 +112,7 @@ static void http_server_accept(
 	http_conn_accept(s->conns, fd, peer);
 }
 
-/* A client could not be accepted: the next try is later, lest the loop does nothing else. */
+/* A client could not be accepted: the next try is later, so that the loop does not spin. */
 static void http_server_accept_failed(struct evconnlistener *listener, void *arg)
 {
 	struct http_server *s = arg;

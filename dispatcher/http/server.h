@@ -8,7 +8,7 @@
 
 #include <event2/event.h>
 
-/* What a server works with; all of it outlives the server. */
+/* The parts of a server; all of them outlive it. */
 struct http_server_config {
 	const struct http_listen *listen;
 	const struct http_route *routes; /* with an empty row at the end */
