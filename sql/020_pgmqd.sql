@@ -40,6 +40,7 @@ BEGIN
   EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA pgmqd FROM %s', who);
   FOREACH f IN ARRAY functions LOOP
     EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %s', f, who);
+    CONTINUE WHEN (SELECT prorettype = 'trigger'::regtype FROM pg_proc WHERE oid = f); -- nobody puts our triggers on tables of his own
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'service_role') THEN
       EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO service_role', f);
     END IF;
@@ -79,6 +80,29 @@ BEGIN
     EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', f.name, role);
   END LOOP;
 END $f$;
+
+-- ---- trust ----
+
+-- A function with the rights of its owner runs the triggers, views and policies of the tables that it works on. So our functions use a
+-- table only if an extension has made it, or if its owner could act as our owner anyway.
+CREATE OR REPLACE FUNCTION pgmqd.trusts(owner oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false)
+    OR pg_has_role(owner, (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'MEMBER')
+$f$;
+
+-- The table of that name if it belongs to the extension, else NULL.
+CREATE OR REPLACE FUNCTION pgmqd.extension_table(name text, extension text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT d.objid::regclass FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = extension
+  WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass(name) AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+$f$;
+
+-- A table of a queue (kind q, its messages, or a, its archive) whose owner we trust, else NULL.
+CREATE OR REPLACE FUNCTION pgmqd.queue_table(kind text, queue text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner)
+$f$;
 
 -- ---- settings ----
 

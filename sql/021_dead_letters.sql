@@ -7,9 +7,13 @@
 CREATE OR REPLACE FUNCTION pgmqd.dead_letter_tables(queue text, OUT living regclass, OUT dead regclass)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  living := to_regclass(format('pgmq.%I', 'q_' || lower(queue)));
-  dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue))));
-  IF living IS NULL THEN
+  living := pgmqd.queue_table('q', queue);
+  dead := pgmqd.queue_table('q', pgmqd.dlq_name(queue));
+  IF living IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(queue))) IS NOT NULL
+    OR dead IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue)))) IS NOT NULL THEN
+    RAISE EXCEPTION 'queue "%" belongs to a role that could not act as the owner of schema pgmqd', queue USING ERRCODE = 'insufficient_privilege',
+      HINT = 'ALTER TABLE … OWNER TO the owner of schema pgmqd';
+  ELSIF living IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist', queue USING ERRCODE = 'undefined_object';
   END IF;
   IF dead IS NULL THEN

@@ -76,7 +76,7 @@ DECLARE
   t record;
 BEGIN
   FOR t IN
-    SELECT m.queue_name AS name, to_regclass(format('pgmq.%I', 'a_' || lower(m.queue_name))) AS archive FROM pgmq.meta m
+    SELECT m.queue_name AS name, pgmqd.queue_table('a', m.queue_name) AS archive FROM pgmq.meta m
     WHERE NOT EXISTS (SELECT FROM pgmq.meta o WHERE lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name)))
   LOOP
     queue := t.name;

@@ -28,7 +28,7 @@ DECLARE
   part jsonb;
 BEGIN
   FOR q IN SELECT m.queue_name FROM pgmq.meta m ORDER BY 1 LOOP
-    dead := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(q))));
+    dead := pgmqd.queue_table('q', pgmqd.dlq_name(q));
     CONTINUE WHEN dead IS NULL OR NOT has_table_privilege(dead, 'SELECT');
     EXECUTE format('SELECT coalesce(jsonb_agg(g), ''[]'') FROM (
         SELECT $1 AS queue, class, pgmqd.reason_group(reason) AS reason, (array_agg(reason ORDER BY at DESC))[1] AS example,
@@ -87,7 +87,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
   cron_runs jsonb := '{}';
 BEGIN
-  IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+  IF pgmqd.extension_table('cron.job_run_details', 'pg_cron') IS NOT NULL THEN
     BEGIN
       EXECUTE 'SELECT coalesce(jsonb_object_agg(jobname, runs), ''{}'') FROM (SELECT j.jobname, (
           SELECT jsonb_agg(jsonb_build_object(''started_at'', pgmqd.iso_time(d.start_time),

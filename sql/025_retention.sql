@@ -72,10 +72,12 @@ BEGIN
     UNION ALL SELECT format('pgmq.%I', 'q_' || lower(m.queue_name)), 'enqueued_at', 'keep_dead_letters'
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name))
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
-      ('pgmqd.schedule_runs', 'started_at', 'keep_history'), ('cron.job_run_details', 'end_time', 'keep_history'),
+      ('pgmqd.schedule_runs', 'started_at', 'keep_history'), (pgmqd.extension_table('cron.job_run_details', 'pg_cron')::text, 'end_time', 'keep_history'),
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
+    -- nothing of somebody else's: his triggers would run with our rights
+    CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t.name)), false);
     BEGIN
       n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);
       IF n > 0 THEN
@@ -96,6 +98,22 @@ BEGIN
   RETURN result;
 END $f$;
 
+-- The ids of the rows of one of the application's tables whose column has one of these values, in any case. Only an owner whom we trust
+-- can have given us the table: what its casts run has the caller's rights.
+CREATE OR REPLACE FUNCTION pgmqd.application_ids(table_name text, column_name text, wanted text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  ids text[] := '{}';
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = to_regclass(table_name) AND a.attname = column_name
+             AND NOT a.attisdropped AND (pgmqd.trusts(c.relowner) OR c.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_attribute b
+               JOIN pg_type t ON t.oid = b.atttypid WHERE b.attrelid = c.oid AND b.attname IN ('id', column_name) AND t.typnamespace <> 'pg_catalog'::regnamespace))) THEN
+    EXECUTE format('SELECT coalesce(array_agg(r.id::text), ''{}'') FROM %s r WHERE lower(btrim(r.%I::text)) = ANY ($1)', to_regclass(table_name), column_name)
+    INTO ids USING wanted;
+  END IF;
+  RETURN ids;
+END $f$;
+
 -- Deletes what pgmqd knows of a person: messages that wait, are archived or are dead, mails, reports, events, reminders,
 -- failures and payments' states. The application's own tables are left alone. A row is the person's when one of its
 -- values is the address, or the id of the person, or of one of the person's check-ups, appointments or payments.
@@ -106,7 +124,6 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   address text := lower(btrim(email));
   ids text[] := '{}';
-  more text[];
   needles text[];
   t text;
   n integer;
@@ -117,19 +134,11 @@ BEGIN
     RAISE EXCEPTION 'erase_person: this is no e-mail address' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   FOREACH t IN ARRAY ARRAY['public.profiles', 'auth.users'] LOOP
-    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(t) AND attname = 'email' AND NOT attisdropped) THEN
-      EXECUTE format('SELECT coalesce(array_agg(p.id::text), ''{}'') FROM %s p WHERE lower(btrim(p.email)) = %L', t, address)
-      INTO more;
-      ids := ids || more;
-    END IF;
+    ids := ids || pgmqd.application_ids(t, 'email', ARRAY[address]);
   END LOOP;
   FOREACH t IN ARRAY ARRAY['public.assessments', 'public.appointments', 'public.payments'] LOOP
-    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(t) AND attname = 'user_id' AND NOT attisdropped) THEN
-      EXECUTE format('SELECT coalesce(array_agg(r.id::text), ''{}'') FROM %s r WHERE r.user_id::text = ANY ($1)', t)
-      INTO more USING ids;
-      -- a small number as an id would be found in rows of others: then only the person's own id counts
-      ids := ids || ARRAY(SELECT i FROM unnest(more) i WHERE length(i) >= 16);
-    END IF;
+    -- a small number as an id would be found in rows of others: then only the person's own id counts
+    ids := ids || ARRAY(SELECT i FROM unnest(pgmqd.application_ids(t, 'user_id', ids)) i WHERE length(i) >= 16);
   END LOOP;
   IF to_regprocedure('pgmqd.mail_recipient(text)') IS NOT NULL THEN
     ids := ids || pgmqd.mail_recipient(address); -- the mail ledger knows the person by this
@@ -145,7 +154,7 @@ BEGIN
     UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs'])
   LOOP
-    CONTINUE WHEN to_regclass(t) IS NULL;
+    CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t)), false);
     EXECUTE format('DELETE FROM %s r WHERE EXISTS (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)',
       to_regclass(t)) USING needles;
     GET DIAGNOSTICS n = ROW_COUNT;

@@ -41,7 +41,7 @@ COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has ru
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_zone() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN zone IN ('GMT', 'Etc/UTC', 'Etc/GMT') THEN 'UTC' ELSE zone END FROM coalesce(current_setting('cron.timezone', true), 'GMT') zone
-  WHERE to_regclass('cron.job') IS NOT NULL
+  WHERE pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL
 $f$;
 
 -- Another time or zone needs another next_due; the scheduler finds it. Where pg_cron runs the schedule, it learns of the change at once;
@@ -152,7 +152,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.switch_pg_cron(job_name text, wanted boolean) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF to_regclass('cron.job') IS NULL THEN
+  IF pgmqd.extension_table('cron.job', 'pg_cron') IS NULL THEN
     RETURN;
   END IF;
   UPDATE cron.job j SET active = wanted
@@ -172,7 +172,7 @@ DECLARE
 BEGIN
   FOR s IN SELECT name FROM pgmqd.schedule WHERE runner = 'pg_cron' FOR UPDATE SKIP LOCKED LOOP
     PERFORM pgmqd.switch_pg_cron(s.name, false);
-    IF to_regclass('cron.job_run_details') IS NOT NULL THEN
+    IF pgmqd.extension_table('cron.job_run_details', 'pg_cron') IS NOT NULL THEN
       SELECT max(d.start_time) INTO ran FROM cron.job_run_details d JOIN cron.job j USING (jobid)
       WHERE j.jobname = s.name AND j.database = current_database();
     END IF;

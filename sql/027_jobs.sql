@@ -94,7 +94,7 @@ CREATE OR REPLACE FUNCTION pgmqd.attach_jobs(queue text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record := pgmqd.dead_letter_tables(queue);
-  archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(queue)));
+  archive regclass := pgmqd.queue_table('a', queue);
   isjob text := 'WHEN (NEW.message OPERATOR(pg_catalog.?) ''job_id'') EXECUTE FUNCTION pgmqd.job_follows';
 BEGIN
   IF archive IS NULL THEN
@@ -135,6 +135,9 @@ BEGIN
     SELECT j.queue, array_agg(j.input || jsonb_build_object('job_id', j.id, 'job_type', j.type))
     FROM pgmqd.jobs j WHERE j.id = ANY (ids) GROUP BY j.queue
   LOOP
+    IF pgmqd.queue_table('q', q) IS NULL THEN
+      RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', q USING ERRCODE = 'undefined_table';
+    END IF;
     PERFORM pgmq.send_batch(q, messages);
   END LOOP;
   RETURN QUERY SELECT coalesce(n.id, k.id),

@@ -23,7 +23,7 @@ BEGIN
   IF problem IS NOT NULL THEN
     RAISE EXCEPTION 'submit: %', problem USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = to_regclass(format('pgmq.%I', 'q_' || lower(submit.queue)))
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pgmqd.queue_table('q', submit.queue)
                  AND tgname = 'pgmqd_wakeup') THEN
     RAISE EXCEPTION 'submit: there is no such queue, or it is not attached' USING ERRCODE = 'undefined_object';
   END IF;

@@ -6,7 +6,78 @@
 -- 026_schedules.sql says who runs them. Each returns the number of rows that it changed or mailed, and does nothing while
 -- the application's tables do not exist.
 
--- ---- reading the application's tables, whatever columns they have ----
+-- ---- the application's tables ----
+
+-- The only functions that touch the application's tables. They belong to the role pgmqd_application (034), which may do nothing but read
+-- these tables and set a status, and may not even use schema pgmqd: so whatever a trigger, view, policy or cast on such a table runs,
+-- it runs with these rights, and not with those of our owner.
+CREATE OR REPLACE FUNCTION pgmqd.app_select(query text) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN QUERY EXECUTE query;
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
+  END IF;
+END $f$;
+
+CREATE OR REPLACE FUNCTION pgmqd.app_execute(statement text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  n bigint;
+BEGIN
+  EXECUTE statement;
+  -- a trigger that sets search_path for good would have our owner call its functions next
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
+  END IF;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  RETURN n;
+END $f$;
+
+-- A row of one of these tables as JSON, whose casts may be anybody's.
+CREATE OR REPLACE FUNCTION pgmqd.app_row(r anyelement) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  result jsonb := to_jsonb(r);
+BEGIN
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by a cast';
+  END IF;
+  RETURN result;
+END $f$;
+
+-- Whose tables are taken for the application's, beside those of our owner and of the database's owner.
+CREATE TABLE IF NOT EXISTS pgmqd.trusted_owners (
+  role text PRIMARY KEY
+);
+COMMENT ON TABLE pgmqd.trusted_owners IS 'roles whose tables in public (and auth.users) are the application''s; add one with INSERT';
+
+-- Whether the three functions above have the rights of pgmqd_application only.
+CREATE OR REPLACE FUNCTION pgmqd.app_is_apart() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce(bool_and(p.proowner = to_regrole('pgmqd_application')), false) FROM pg_proc p
+  WHERE p.oid IN ('pgmqd.app_select(text)'::regprocedure, 'pgmqd.app_execute(text)'::regprocedure, 'pgmqd.app_row(anyelement)'::regprocedure)
+$f$;
+
+-- Why a table is not used as the application's: NULL when it is, or when there is none. Anybody who may create in public could make one.
+CREATE OR REPLACE FUNCTION pgmqd.app_table_problem(name text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
+  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+  WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
+    AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+    AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
+    -- on Supabase, where nobody else can be called so
+    AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper))
+$f$;
+
+-- A table of the application's; NULL when there is none, or when it is not trusted.
+CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL
+$f$;
+
+-- ---- their columns, whatever there are ----
 
 -- A column of a table in public as an SQL expression of type timestamptz; NULL when there is no such column.
 CREATE OR REPLACE FUNCTION pgmqd.time_column(table_name text, column_name text) RETURNS text
@@ -15,7 +86,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
       THEN format('(%I AT TIME ZONE %L)', attname, pgmqd.setting('time_zone'))
     ELSE format('%I::timestamptz', attname) END
   FROM pg_attribute
-  WHERE attrelid = to_regclass(format('public.%I', table_name)) AND attname = column_name AND NOT attisdropped
+  WHERE attrelid = pgmqd.app_table(format('public.%I', table_name)) AND attname = column_name AND NOT attisdropped
 $f$;
 
 -- When an appointment ends: ends_at, else its start and its duration (an interval, or minutes), else an hour later.
@@ -26,7 +97,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
         ELSE ' + make_interval(mins => ' || quote_ident(attname) || '::integer)' END, ', ' ORDER BY attname),
       start || ' + interval ''1 hour''') || ')'
   FROM pgmqd.time_column('appointments', 'starts_at') start LEFT JOIN pg_attribute
-    ON attrelid = to_regclass('public.appointments') AND NOT attisdropped AND attname IN ('duration', 'duration_minutes')
+    ON attrelid = pgmqd.app_table('public.appointments') AND NOT attisdropped AND attname IN ('duration', 'duration_minutes')
   GROUP BY start
 $f$;
 
@@ -73,6 +144,21 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   FROM unnest(parts) WITH ORDINALITY AS p (part, n)
 $f$;
 
+-- The address of a person in auth.users; on Supabase nobody can give rights on it, so our owner reads it. No code of others can run by
+-- that: it is a plain table of built-in types, and row security that would apply is an error.
+CREATE OR REPLACE FUNCTION pgmqd.auth_address(user_id text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $f$
+DECLARE
+  address text;
+BEGIN
+  IF (SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+      WHERE c.oid = pgmqd.app_table('auth.users') AND c.relkind IN ('r', 'p') AND a.attname IN ('id', 'email') AND NOT a.attisdropped
+        AND t.typnamespace = 'pg_catalog'::regnamespace) = 2 THEN
+    EXECUTE format('SELECT nullif(btrim(u.email::text), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
+  END IF;
+  RETURN address;
+END $f$;
+
 -- {email, name, lang} of a person of the application. The address is in profiles, if that has a column for it, or in
 -- auth.users. A person without an address is an error.
 CREATE OR REPLACE FUNCTION pgmqd.find_person(user_id text) RETURNS jsonb
@@ -86,12 +172,12 @@ BEGIN
     RAISE EXCEPTION 'the row has no user_id' USING ERRCODE = 'no_data_found';
   END IF;
   -- a literal, not to_jsonb on every row or a cast of the column, so that any type of id finds its index
-  IF to_regclass('public.profiles') IS NOT NULL THEN
-    EXECUTE format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id) INTO profile;
+  IF pgmqd.app_table('public.profiles') IS NOT NULL THEN
+    profile := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id)) p LIMIT 1);
     address := nullif(btrim(profile->>'email'), '');
   END IF;
-  IF address IS NULL AND to_regclass('auth.users') IS NOT NULL THEN
-    EXECUTE format('SELECT nullif(btrim(u.email), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
+  IF address IS NULL THEN
+    address := pgmqd.auth_address(user_id);
   END IF;
   IF address IS NULL THEN
     RAISE EXCEPTION 'no e-mail address is known of user %', user_id USING ERRCODE = 'no_data_found';
@@ -109,21 +195,15 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   starts_at text := pgmqd.time_column('appointments', 'starts_at');
   ends_at text := pgmqd.appointment_end();
-  changed integer := 0;
-  n integer;
 BEGIN
   IF starts_at IS NULL THEN
     RETURN 0;
   END IF;
-  -- in two steps, so that one that began and ended between two runs is seen in both states, and by the triggers, too
-  EXECUTE format('UPDATE public.appointments SET status = ''in_progress'''
-    ' WHERE status::text IN (''scheduled'', ''confirmed'') AND %s <= now()', starts_at);
-  GET DIAGNOSTICS n = ROW_COUNT;
-  changed := n;
-  EXECUTE format('UPDATE public.appointments SET status = ''completed'''
-    ' WHERE status::text = ''in_progress'' AND %s <= now()', ends_at);
-  GET DIAGNOSTICS n = ROW_COUNT;
-  RETURN changed + n;
+  -- in two steps, so that an appointment that began and ended between two runs is seen in both states, and by the triggers, too
+  RETURN pgmqd.app_execute(format('UPDATE public.appointments SET status = ''in_progress'''
+      ' WHERE status::text IN (''scheduled'', ''confirmed'') AND %s <= now()', starts_at))
+    + pgmqd.app_execute(format('UPDATE public.appointments SET status = ''completed'''
+      ' WHERE status::text = ''in_progress'' AND %s <= now()', ends_at));
 END $f$;
 
 CREATE OR REPLACE FUNCTION public.cleanup_old_assessments() RETURNS integer
@@ -131,15 +211,12 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   started_at text := coalesce(pgmqd.time_column('assessments', 'started_at'),
     pgmqd.time_column('assessments', 'created_at'));
-  changed integer;
 BEGIN
   IF started_at IS NULL THEN
     RETURN 0;
   END IF;
-  EXECUTE format('UPDATE public.assessments SET status = ''abandoned'''
-    ' WHERE status::text = ''in_progress'' AND %s < now() - interval ''30 days''', started_at);
-  GET DIAGNOSTICS changed = ROW_COUNT;
-  RETURN changed;
+  RETURN pgmqd.app_execute(format('UPDATE public.assessments SET status = ''abandoned'''
+    ' WHERE status::text = ''in_progress'' AND %s < now() - interval ''30 days''', started_at));
 END $f$;
 
 -- What was sent. One that is moved to another time is due for new reminders; nothing else is, ever.
@@ -173,19 +250,21 @@ BEGIN
   IF starts_at IS NULL THEN
     RETURN 0;
   END IF;
-  FOR due IN EXECUTE format($q$
+  FOR due IN
     SELECT a.row, a.at, k.kind FROM
-      (SELECT to_jsonb(a) AS row, %1$s AS at, %2$s AS booked_at FROM public.appointments a
-       WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > $2 AND %1$s <= $2 + interval '24 hours') a,
+      (SELECT r->'row' AS row, (r->>'at')::timestamptz AS at, (r->>'booked_at')::timestamptz AS booked_at
+       FROM pgmqd.app_select(format($q$SELECT jsonb_build_object('row', to_jsonb(a), 'at', %1$s, 'booked_at', %2$s) FROM public.appointments a
+         WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > %3$L AND %1$s <= %3$L::timestamptz + interval '24 hours'$q$,
+         starts_at, coalesce(created_at, 'NULL::timestamptz'), send_appointment_reminders."at")) r) a,
       (VALUES ('24h', interval '24 hours', interval '2 hours'),
-        ('1h', greatest(interval '1 hour', $1 + interval '20 minutes'), interval '20 minutes')) AS k (kind, first, last)
-    WHERE a.at <= $2 + k.first AND a.at >= $2 + k.last
+        ('1h', greatest(interval '1 hour', send_appointment_reminders.period + interval '20 minutes'), interval '20 minutes')) AS k (kind, first, last)
+    WHERE a.at <= send_appointment_reminders."at" + k.first AND a.at >= send_appointment_reminders."at" + k.last
       AND (a.booked_at <= a.at - CASE k.kind WHEN '24h' THEN interval '24 hours' ELSE interval '1 hour' END
         -- without the time of booking, the longer reminder goes out near its time or not at all
-        OR a.booked_at IS NULL AND (k.kind = '1h' OR a.at >= $2 + interval '22 hours'))
+        OR a.booked_at IS NULL AND (k.kind = '1h' OR a.at >= send_appointment_reminders."at" + interval '22 hours'))
       AND NOT EXISTS (SELECT FROM pgmqd.reminder_sent s
         WHERE s.appointment_id = a.row->>'id' AND s.kind = k.kind AND s.starts_at = a.at)
-    ORDER BY a.at $q$, starts_at, coalesce(created_at, 'NULL::timestamptz')) USING period, "at"
+    ORDER BY a.at
   LOOP
     reminder := format('%s %s %s', due.row->>'id', due.kind, pgmqd.iso_time(due.at));
     BEGIN

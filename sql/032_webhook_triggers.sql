@@ -6,7 +6,8 @@
 --                                                                  failed       mail
 -- A trigger never fails the statement that fired it: each part of its work stands for itself, and what went wrong is
 -- one row of pgmqd.trigger_errors for the firing. Columns that an application may lack are looked up by name in the row.
--- The functions run with the rights of their owner, so that the application's users need none on the queues.
+-- The functions run with the rights of their owner, so that the application's users need none on the queues; what they do to the
+-- application's tables they do by pgmqd.app_execute() and its like (030), with next to none.
 
 -- Adds a failure to those of one firing of a trigger: {state, message}.
 CREATE OR REPLACE FUNCTION pgmqd.add_failure(failures jsonb, part text, state text, message text) RETURNS jsonb
@@ -20,12 +21,13 @@ $f$;
 CREATE OR REPLACE FUNCTION public.handle_completed_checkup() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  r jsonb := to_jsonb(NEW);
+  r jsonb;
   failures jsonb;
   who jsonb;
   completed_at timestamptz;
 BEGIN
-  IF TG_OP = 'UPDATE' AND OLD.status IS NOT DISTINCT FROM NEW.status THEN
+  r := pgmqd.app_row(NEW);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_row(OLD)->>'status' IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN
@@ -76,10 +78,11 @@ $f$;
 CREATE OR REPLACE FUNCTION public.handle_new_appointment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  r jsonb := to_jsonb(NEW);
+  r jsonb;
   who jsonb;
 BEGIN
-  IF TG_OP = 'UPDATE' AND OLD.status IS NOT DISTINCT FROM NEW.status THEN
+  r := pgmqd.app_row(NEW);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_row(OLD)->>'status' IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN
@@ -99,13 +102,14 @@ END $f$;
 CREATE OR REPLACE FUNCTION public.handle_payment_status_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  r jsonb := to_jsonb(NEW);
+  r jsonb;
   failures jsonb;
   who jsonb;
   variables jsonb;
   paid_at timestamptz;
 BEGIN
-  IF TG_OP = 'UPDATE' AND OLD.status IS NOT DISTINCT FROM NEW.status THEN
+  r := pgmqd.app_row(NEW);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_row(OLD)->>'status' IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN
@@ -128,8 +132,10 @@ BEGIN
   IF r->>'status' = 'completed' AND r->>'appointment_id' IS NOT NULL THEN
     BEGIN
       -- one that was cancelled, or is over, stays as it is
-      EXECUTE format('UPDATE public.appointments SET status = %L WHERE id = %L AND status::text IN (%L, %L)',
-        'confirmed', r->>'appointment_id', 'pending', 'scheduled');
+      IF pgmqd.app_table('public.appointments') IS NOT NULL THEN
+        PERFORM pgmqd.app_execute(format('UPDATE public.appointments SET status = %L WHERE id = %L AND status::text IN (%L, %L)',
+          'confirmed', r->>'appointment_id', 'pending', 'scheduled'));
+      END IF;
     EXCEPTION WHEN OTHERS THEN
       failures := pgmqd.add_failure(failures, 'appointment', SQLSTATE, SQLERRM);
     END;
@@ -157,6 +163,9 @@ DECLARE
 BEGIN
   IF target IS NULL THEN
     RETURN format('table public.%I does not exist', table_name);
+  END IF;
+  IF pgmqd.app_table(format('public.%I', table_name)) IS NULL THEN
+    RETURN pgmqd.app_table_problem(format('public.%I', table_name));
   END IF;
   IF (SELECT relkind NOT IN ('r', 'p') FROM pg_class WHERE oid = target) THEN
     RETURN format('public.%I is no table', table_name);
@@ -201,14 +210,15 @@ BEGIN
     CONTINUE WHEN problem IS NULL;
     remedy := CASE
       WHEN problem LIKE '%is disabled' THEN 'enable it with ALTER TABLE … ENABLE TRIGGER, unless that is meant'
+      WHEN problem ~ 'not trusted' THEN 'if that role is the application: INSERT INTO pgmqd.trusted_owners VALUES (''ROLE''), then ' || again
       WHEN problem ~ 'does not exist|no column|no table' THEN 'create it, then ' || again
       ELSE 'run ' || again || ', as a role that owns the table, when it is free' END;
     RETURN NEXT;
   END LOOP;
 
   item := 'e-mail addresses';
-  IF to_regclass('auth.users') IS NULL AND NOT EXISTS (SELECT FROM pg_attribute
-      WHERE attrelid = to_regclass('public.profiles') AND attname = 'email' AND NOT attisdropped) THEN
+  IF pgmqd.app_table('auth.users') IS NULL AND NOT EXISTS (SELECT FROM pg_attribute
+      WHERE attrelid = pgmqd.app_table('public.profiles') AND attname = 'email' AND NOT attisdropped) THEN
     problem := 'neither public.profiles.email nor auth.users exists, so nobody can be written to by a trigger';
     remedy := 'create one of them';
     RETURN NEXT;
@@ -219,8 +229,17 @@ BEGIN
     RETURN NEXT;
   END IF;
 
+  FOR problem IN SELECT p FROM unnest(ARRAY['public.profiles', 'auth.users']) t, pgmqd.app_table_problem(t) p WHERE p IS NOT NULL LOOP
+    item := 'people';
+    remedy := 'if that role is the application: INSERT INTO pgmqd.trusted_owners VALUES (''ROLE''), then ' || again;
+    RETURN NEXT;
+  END LOOP;
+
   RETURN QUERY SELECT * FROM pgmqd.connect_schedules();
   RETURN QUERY SELECT * FROM pgmqd.connect_roles();
+  IF to_regprocedure('pgmqd.connect_application_role()') IS NOT NULL THEN -- 034
+    RETURN QUERY SELECT * FROM pgmqd.connect_application_role();
+  END IF;
 END $f$;
 
 DO $$

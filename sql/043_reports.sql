@@ -50,7 +50,9 @@ DECLARE
   number uuid;
 BEGIN
   -- a literal, so that any type of id finds its index
-  EXECUTE format('SELECT to_jsonb(a) FROM public.assessments a WHERE a.id = %L', assessment_id) INTO r;
+  IF pgmqd.app_table('public.assessments') IS NOT NULL THEN
+    r := (SELECT a FROM pgmqd.app_select(format('SELECT to_jsonb(a) FROM public.assessments a WHERE a.id = %L', assessment_id)) a LIMIT 1);
+  END IF;
   IF r IS NULL THEN
     RETURN '{"problem": "unknown"}';
   ELSIF r->>'user_id' IS DISTINCT FROM user_id THEN
@@ -64,8 +66,8 @@ BEGIN
   IF completed IS NULL THEN
     RETURN '{"problem": "no_date"}';
   END IF;
-  IF to_regclass('public.profiles') IS NOT NULL THEN
-    EXECUTE format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id) INTO profile;
+  IF pgmqd.app_table('public.profiles') IS NOT NULL THEN
+    profile := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id)) p LIMIT 1);
   END IF;
   lang := lower(left(btrim(profile->>'language'), 2));
   number := pgmqd.report_id(assessment_id, report_type, completed);

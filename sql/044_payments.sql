@@ -33,7 +33,9 @@ DECLARE
   r jsonb;
 BEGIN
   -- a literal, so that any type of id finds its index
-  EXECUTE format('SELECT to_jsonb(p) FROM public.payments p WHERE p.id = %L', payment_id) INTO r;
+  IF pgmqd.app_table('public.payments') IS NOT NULL THEN
+    r := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.payments p WHERE p.id = %L', payment_id)) p LIMIT 1);
+  END IF;
   IF r IS NULL THEN
     RETURN;
   END IF;
@@ -58,11 +60,10 @@ BEGIN
   IF new_status IS NOT NULL AND allowed IS NULL THEN
     RAISE EXCEPTION 'settle_payment: there is no way to status "%"', new_status USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF new_status IS NOT NULL THEN
-    EXECUTE format('UPDATE public.payments SET status = %L%s WHERE id = %L AND status::text = ANY (%L::text[])', new_status,
+  IF new_status IS NOT NULL AND pgmqd.app_table('public.payments') IS NOT NULL THEN
+    changed := pgmqd.app_execute(format('UPDATE public.payments SET status = %L%s WHERE id = %L AND status::text = ANY (%L::text[])', new_status,
       CASE WHEN new_status = 'completed' AND pgmqd.time_column('payments', 'paid_at') IS NOT NULL
-        THEN format(', paid_at = %L', coalesce(pgmqd.time_of(paid_at), now())) END, payment, allowed);
-    GET DIAGNOSTICS changed = ROW_COUNT;
+        THEN format(', paid_at = %L', coalesce(pgmqd.time_of(paid_at), now())) END, payment, allowed));
   END IF;
   INSERT INTO pgmqd.payment_states AS s (payment_id, provider, provider_payment_id, provider_status, refunded_minor, reason)
   VALUES (payment, by_provider, id_there, status_there, coalesce(refunded, 0), why)

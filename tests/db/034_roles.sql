@@ -1,7 +1,7 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(71);
+SELECT plan(72);
 
 -- ---- functions ----
 

@@ -31,6 +31,7 @@ SELECT results_eq('SELECT sqlstate, message FROM pgmqd.trigger_errors ORDER BY i
   'report: queue_report_generation: "user_id" is missing; mail: the row has no user_id')$$, 'two failures in one record');
 CREATE TABLE public.profiles (id integer PRIMARY KEY, email text);
 INSERT INTO public.profiles VALUES (7, 'seven@example.test');
+DO $$ BEGIN PERFORM pgmqd.connect_application(); END $$; -- which gives the rights on it
 SELECT lives_ok($$INSERT INTO public.assessments VALUES (3, 7, 'completed')$$, 'somebody to write to');
 SELECT results_eq($$SELECT message->>'to', message->'variables'->>'assessment_id' FROM pgmq.q_email_queue
     WHERE message->>'template' = 'checkup_completed'$$, $$VALUES ('seven@example.test', '3')$$, 'with the columns that there are');
