@@ -3,6 +3,8 @@
 -- A database with an application of its own is refused, so that nobody gets the sample people among real ones. Like
 -- many applications this one keeps no e-mail address in profiles: it is in auth.users.
 
+SET search_path = pg_catalog, pg_temp;
+
 DO $$
 DECLARE
   t text;
@@ -168,3 +170,5 @@ INSERT INTO public.payments (id, user_id, appointment_id, amount, description) V
   ('d0000000-0000-4000-8000-000000000002', 'a0000000-0000-4000-8000-000000000002',
     'c0000000-0000-4000-8000-000000000002', 1490.00, 'Consultation')
 ON CONFLICT DO NOTHING;
+
+RESET search_path;

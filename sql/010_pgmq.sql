@@ -4,6 +4,9 @@
 -- behaves like pgmq 1.5.1: the same tables, functions, types, results and errors, so that every pgmq client works on
 -- it. Two things differ on purpose: reads return messages in the order of their numbers, and members of pg_monitor may
 -- count and date messages, but not read them.
+-- makes: pgmq.meta
+
+SET search_path = pg_catalog, pg_temp;
 
 DO $install$
 DECLARE
@@ -374,3 +377,5 @@ BEGIN
     SELECT m.* FROM pgmq.meta q, LATERAL pgmq.metrics(q.queue_name) m
   $f$;
 END $install$;
+
+RESET search_path;

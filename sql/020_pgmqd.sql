@@ -1,4 +1,7 @@
 -- 020_pgmqd.sql: schema pgmqd: rights, settings, wake-ups, enqueue, and the failures that triggers record.
+-- makes: pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE SCHEMA IF NOT EXISTS pgmqd;
 COMMENT ON SCHEMA pgmqd IS 'pgmqd, the dispatcher of the queues in schema pgmq';
@@ -178,10 +181,11 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
 $f$;
 
+-- No lock on a queue in use is waited for with its traffic behind: after a quarter of a second it is an error, and may be tried again.
 -- Makes the dispatcher hear of new messages of a queue, and gives its role the rights on them. True when the first was news; it may be
 -- called any number of times.
 CREATE OR REPLACE FUNCTION pgmqd.attach_queue(name text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   stored text := pgmqd.stored_name(name);
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
@@ -206,7 +210,7 @@ END $f$;
 
 -- Takes the wake-ups of a queue away; its messages are then found by the fallback poll only. True when there were any.
 CREATE OR REPLACE FUNCTION pgmqd.detach_queue(name text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
 BEGIN
@@ -221,7 +225,7 @@ END $f$;
 
 -- Makes or drops an index of a queue's table; the dispatcher finds it by its name. True when something changed.
 CREATE OR REPLACE FUNCTION pgmqd.index_queue(name text, what text, columns text, wanted boolean) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   index_name text := 'q_' || lower(name) || '_' || what || '_idx';
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
@@ -343,3 +347,5 @@ DO $$ BEGIN
   PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
 END $$;
+
+RESET search_path;

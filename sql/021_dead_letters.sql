@@ -1,5 +1,7 @@
 -- 021_dead_letters.sql: the dead letters of a queue: look at them, put them back, throw them away.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- A dead letter is a row of NAME_dlq. The dispatcher writes its history into the header pgmqd_dead: queue, msg_id, read_ct, attempts,
 -- enqueued_at, died_at, class, reason, plugin, plugin_version. Rows without it (somebody else's) are dead letters, too.
 
@@ -91,3 +93,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'redrive', 'purge_dead_letters');
 END $$;
+
+RESET search_path;

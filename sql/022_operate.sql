@@ -1,4 +1,7 @@
 -- 022_operate.sql: what an operator does with a queue: pause it, resume it, follow a message.
+-- makes: pgmqd.pauses
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE TABLE IF NOT EXISTS pgmqd.pauses (
   id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -139,3 +142,5 @@ DO $$ BEGIN
   PERFORM pgmqd.allow_calls('pgmqd', 'queue_pause', 'pause', 'resume', 'queue_rates', 'paused_queues');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_rates', 'paused_queues');
 END $$;
+
+RESET search_path;

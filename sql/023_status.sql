@@ -1,5 +1,7 @@
 -- 023_status.sql: how each queue stands, for whoever shows it: the HTTP server and the command line.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- One row for each queue; its dead-letter queue is a column of it, and no row of its own.
 --   waiting       due and delayed: nobody has it
 --   due           may be claimed now
@@ -55,3 +57,5 @@ DO $$ BEGIN
   PERFORM pgmqd.allow_calls('pgmqd', 'queue_status');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_status');
 END $$;
+
+RESET search_path;

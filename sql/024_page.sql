@@ -1,6 +1,8 @@
 -- 024_page.sql: what the status page shows of dead letters and schedules, as JSON that the HTTP server hands on. They have the rights of
 -- their owner, since the daemon's role reads no dead letter; the HTTP server asks for its token where a body is in it.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- The tables of a queue and of its dead letters, or an error that becomes HTTP status 404.
 CREATE OR REPLACE FUNCTION pgmqd.page_tables(queue text, OUT living regclass, OUT dead regclass)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -114,3 +116,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'failure_groups', 'dead_letter_page', 'dead_letter_body', 'schedule_status');
 END $$;
+
+RESET search_path;

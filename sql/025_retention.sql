@@ -1,5 +1,7 @@
 -- 025_retention.sql: how long pgmqd keeps what it no longer needs, and how it forgets a person.
 
+SET search_path = pg_catalog, pg_temp;
+
 INSERT INTO pgmqd.settings AS s (name, default_value, description) VALUES
   ('keep_archives', '30 days', 'how long messages stay in the archives of the queues'),
   ('keep_dead_letters', '30 days', 'how long dead letters stay'),
@@ -172,3 +174,5 @@ BEGIN
 END $f$;
 
 DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+
+RESET search_path;

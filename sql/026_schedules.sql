@@ -1,6 +1,9 @@
 -- 026_schedules.sql: what happens by the clock, and who runs it: pg_cron where it can, else the dispatcher's own scheduler.
 --
 -- A schedule is a row of pgmqd.schedule, made by pgmqd.add_schedule(). What an operator changes in it (time, zone, on or off) stays.
+-- makes: pgmqd.schedule pgmqd.schedule_runs
+
+SET search_path = pg_catalog, pg_temp;
 
 -- ---- the schedules and their runs ----
 
@@ -286,3 +289,5 @@ BEGIN
     RAISE NOTICE 'schedules wait for the dispatcher''s own scheduler, since pg_cron cannot run them: %', cron_problem;
   END IF;
 END $$;
+
+RESET search_path;

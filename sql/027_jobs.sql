@@ -1,4 +1,7 @@
 -- 027_jobs.sql: jobs: what somebody started and asks after: a row beside a message that carries its job_id, and follows it.
+-- makes: pgmqd.jobs
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE TABLE IF NOT EXISTS pgmqd.jobs (
   id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
@@ -91,7 +94,7 @@ END $f$;
 
 -- Makes jobs follow the messages of a queue; its dead-letter queue has to be there. True when that was news.
 CREATE OR REPLACE FUNCTION pgmqd.attach_jobs(queue text) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   t record := pgmqd.dead_letter_tables(queue);
   archive regclass := pgmqd.queue_table('a', queue);
@@ -318,3 +321,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs', 'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish');
 END $$;
+
+RESET search_path;

@@ -7,6 +7,8 @@
 -- The last three cannot log in: they are granted to roles that can. What the daemon does to the application's tables it
 -- does by functions with the rights of their owner (SECURITY DEFINER), so that it needs no right on those tables.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- ---- a way in for enqueuers ----
 
 -- Puts one message into an attached queue and returns its number; delay in seconds. No headers, so that nobody forges
@@ -59,7 +61,7 @@ END $f$;
 
 -- The rights on one queue, its archive and its dead-letter queue: those of the daemon and of who watches. pgmqd.attach_queue() calls it.
 CREATE OR REPLACE FUNCTION pgmqd.grant_queue(name text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   living regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
   archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(name)));
@@ -193,6 +195,9 @@ BEGIN
     BEGIN
       PERFORM pgmqd.grant_queue(q.name);
     EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
+      IF SQLSTATE = '55P03' AND current_setting('pgmqd.migrating', true) = 'on' THEN
+        RAISE; -- pgmqd migrate tries it all again
+      END IF;
       item := 'rights on queue ' || q.name;
       problem := SQLERRM;
       remedy := format('as who owns the queue: SELECT pgmqd.grant_queue(%L)', q.name);
@@ -206,6 +211,33 @@ BEGIN
     remedy := 'as who owns the schema: GRANT USAGE ON SCHEMA pgmq TO pgmqd, pgmqd_monitor';
     RETURN NEXT;
   END IF;
+END $f$;
+
+-- Gives all that pgmqd migrate has made, and the schema pgmq where it is ours, to another role, which must be no superuser.
+CREATE OR REPLACE FUNCTION pgmqd.set_owner(role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
+DECLARE
+  was oid := (SELECT nspowner FROM pg_namespace WHERE nspname = 'pgmqd');
+  s record;
+BEGIN
+  IF (SELECT r.rolsuper FROM pg_roles r WHERE r.rolname = role) IS NOT false THEN
+    RAISE EXCEPTION 'role "%" does not exist, or is a superuser', role USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  FOR s IN
+    SELECT format('SCHEMA %I', nspname) AS what FROM pg_namespace WHERE nspowner = was AND nspname IN ('pgmqd', 'pgmq')
+    UNION ALL SELECT format('FUNCTION %s', p.oid::regprocedure) FROM pg_proc p WHERE p.proowner = was
+      AND (p.pronamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) OR p.pronamespace = 'public'::regnamespace
+        AND 'search_path=pg_catalog, pg_temp' = ANY (p.proconfig))
+      AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.classid = 'pg_proc'::regclass AND d.deptype = 'e')
+    UNION ALL SELECT format('TYPE %s', t.oid::regtype) FROM pg_type t JOIN pg_class c ON c.oid = t.typrelid AND c.relkind = 'c'
+      WHERE t.typowner = was AND t.typnamespace = 'pgmq'::regnamespace
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = t.oid AND d.classid = 'pg_type'::regclass AND d.deptype = 'e')
+    UNION ALL SELECT format('%s %s', CASE c.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, c.oid::regclass) FROM pg_class c
+      WHERE c.relowner = was AND c.relkind IN ('r', 'p', 'v') AND c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace)
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype = 'e')
+  LOOP
+    EXECUTE format('ALTER %s OWNER TO %I', s.what, role);
+  END LOOP;
 END $f$;
 
 -- Connects whatever is there: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`
@@ -237,3 +269,5 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+
+RESET search_path;

@@ -5,6 +5,9 @@
 --   send-appointment-reminders    0 * * * *     a mail 24 hours and another 1 hour before an appointment
 -- 026_schedules.sql says who runs them. Each returns the number of rows that it changed or mailed, and does nothing while
 -- the application's tables do not exist.
+-- makes: pgmqd.reminder_sent pgmqd.trusted_owners
+
+SET search_path = pg_catalog, pg_temp;
 
 -- ---- the application's tables ----
 
@@ -315,3 +318,5 @@ BEGIN
     RAISE NOTICE '%: %; %', missing.item, missing.problem, missing.remedy;
   END LOOP;
 END $$;
+
+RESET search_path;

@@ -1,4 +1,7 @@
 -- 031_setup_queues.sql: the application's four queues, and the functions that put a task into each.
+-- makes: pgmq.q_email_queue pgmq.q_report_generation_queue pgmq.q_payment_processing_queue pgmq.q_analytics_queue
+
+SET search_path = pg_catalog, pg_temp;
 
 DO $$
 DECLARE
@@ -137,3 +140,5 @@ BEGIN
   PERFORM pgmqd.restrict_functions('public.queue_email_task(text,text,text,jsonb,integer)',
     'public.queue_report_generation(uuid,uuid,text)', 'public.queue_payment_processing(uuid,text)');
 END $$;
+
+RESET search_path;

@@ -9,6 +9,8 @@
 -- The functions run with the rights of their owner, so that the application's users need none on the queues; what they do to the
 -- application's tables they do by pgmqd.app_execute() and its like (030), with next to none.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- Adds a failure to those of one firing of a trigger: {state, message}.
 CREATE OR REPLACE FUNCTION pgmqd.add_failure(failures jsonb, part text, state text, message text) RETURNS jsonb
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -154,7 +156,7 @@ END $f$;
 -- Installs one trigger, unless it is there in this form already. Returns what is missing for it, or NULL.
 CREATE OR REPLACE FUNCTION pgmqd.connect_trigger(trigger_name text, table_name text, function_name text,
   statuses text[], columns text[]) RETURNS text
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   form CONSTANT text := 'pgmqd: form 1';
   target regclass := to_regclass(format('public.%I', table_name));
@@ -188,6 +190,9 @@ BEGIN
   END IF;
   RETURN NULL;
 EXCEPTION WHEN insufficient_privilege OR lock_not_available OR deadlock_detected THEN
+  IF SQLSTATE <> '42501' AND current_setting('pgmqd.migrating', true) = 'on' THEN
+    RAISE; -- pgmqd migrate tries it all again
+  END IF;
   RETURN SQLERRM;
 END $f$;
 
@@ -259,3 +264,5 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+
+RESET search_path;

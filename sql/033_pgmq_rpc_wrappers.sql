@@ -2,6 +2,9 @@
 --
 -- Nobody may execute the functions but the owner and service_role. None returns a type of pgmq's: updates of pgmq drop
 -- and make those anew, and everything that depends on them would go with them.
+-- makes: pgmq.email_queue pgmq.report_generation_queue pgmq.payment_processing_queue pgmq.analytics_queue
+
+SET search_path = pg_catalog, pg_temp;
 
 -- Claims one message for vt seconds: {msg_id, read_ct, enqueued_at, vt, msg}, or NULL when there is none.
 CREATE OR REPLACE FUNCTION public.pgmq_read(queue_name text, vt integer DEFAULT 30) RETURNS jsonb
@@ -68,3 +71,5 @@ BEGIN
     END LOOP;
   END LOOP;
 END $$;
+
+RESET search_path;

@@ -3,10 +3,12 @@
 --   pgmqd_application   reads the application's tables, and sets the status of check-ups, appointments and payments. It cannot log in,
 --                       and has no right in the schemas pgmqd and pgmq.
 
+SET search_path = pg_catalog, pg_temp;
+
 -- Makes the role, where the caller may, gives it its rights, and makes it the owner of the three functions that touch the application's
 -- tables (030). Returns what somebody has to do. Only changes are written.
 CREATE OR REPLACE FUNCTION pgmqd.connect_application_role() RETURNS TABLE (item text, problem text, remedy text)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   app CONSTANT text := 'pgmqd_application';
   again CONSTANT text := 'SELECT * FROM pgmqd.connect_application(), or pgmqd migrate again';
@@ -55,6 +57,9 @@ BEGIN
         RAISE insufficient_privilege USING MESSAGE = format('role %s may not give rights on it', current_user);
       END IF;
     EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
+      IF SQLSTATE = '55P03' AND current_setting('pgmqd.migrating', true) = 'on' THEN
+        RAISE; -- pgmqd migrate tries it all again
+      END IF;
       problem := format('it cannot work on %s: %s', t.name, SQLERRM);
       remedy := format('as its owner: GRANT SELECT, UPDATE ON %s TO %I%s', t.name, app,
         CASE WHEN t.secured THEN format('; CREATE POLICY %I ON %s TO %I USING (true) WITH CHECK (true)', app, t.name, app) ELSE '' END);
@@ -76,3 +81,5 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
+
+RESET search_path;

@@ -1,4 +1,7 @@
 -- 040_mail_log.sql: the mail ledger: which mail is being sent, was sent, or may have been sent, so that none goes out twice.
+-- makes: pgmqd.mail_log pgmqd.mail_log_secret
+
+SET search_path = pg_catalog, pg_temp;
 
 -- The email plugin writes a row before a mail's first byte goes out (mail_begin) and the outcome after it (mail_sent together with the
 -- archive, mail_end else). A message that comes again finds its row. No address is kept: recipient is a keyed hash of it.
@@ -180,3 +183,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'mail_begin', 'mail_begin_many', 'mail_end', 'mail_sent');
 END $$;
+
+RESET search_path;

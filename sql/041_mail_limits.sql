@@ -1,4 +1,7 @@
 -- 041_mail_limits.sql: how fast mails may go out, shared among dispatchers (limit_scope = cluster of the email plugin).
+-- makes: pgmqd.mail_limits
+
+SET search_path = pg_catalog, pg_temp;
 
 -- A row for each provider, each limited domain, and each limited recipient (by the keyed hash of the ledger, pgmqd.mail_recipient()); the rates themselves are in the dispatchers' settings. Unlogged: after a crash of the
 -- server all buckets are full again, and the day's count begins anew from the mail ledger.
@@ -78,3 +81,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'mail_limit_take', 'mail_limit_halve');
 END $$;
+
+RESET search_path;

@@ -1,4 +1,7 @@
 -- 042_suppression.sql: addresses that get no mail any more: bounced, complained, unsubscribed; and the events of mail services that say so.
+-- makes: pgmqd.suppression pgmqd.unsubscribe_tokens pgmqd.mail_events pgmq.q_mail_events_queue pgmq.a_mail_events_queue pgmq.q_mail_events_queue_dlq
+
+SET search_path = pg_catalog, pg_temp;
 
 -- No address is kept: recipient is pgmqd.mail_recipient(address), as in the mail ledger.
 CREATE TABLE IF NOT EXISTS pgmqd.suppression (
@@ -134,3 +137,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'unsubscribe');
 END $$;
+
+RESET search_path;

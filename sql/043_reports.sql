@@ -1,4 +1,7 @@
 -- 043_reports.sql: what a report is made of, which ones were made, and the mail that says that one is ready.
+-- makes: pgmqd.reports pgmqd.files_to_erase
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE TABLE IF NOT EXISTS pgmqd.reports (
   id uuid PRIMARY KEY,
@@ -127,3 +130,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'report_source', 'finish_report');
 END $$;
+
+RESET search_path;

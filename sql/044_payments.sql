@@ -2,6 +2,9 @@
 --
 -- The application's table public.payments is read by the names of its columns, whatever their types are. What changes in
 -- it fires the trigger on_payment_status_change (032), which alone sends mails and confirms appointments.
+-- makes: pgmqd.payment_states pgmqd.payment_alerts
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE TABLE IF NOT EXISTS pgmqd.payment_states (
   payment_id text PRIMARY KEY,
@@ -92,3 +95,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'payment_to_verify', 'settle_payment');
 END $$;
+
+RESET search_path;

@@ -1,4 +1,7 @@
 -- 045_analytics.sql: events that the analytics plugin records, one row for each message, and how many of them a day.
+-- makes: pgmqd.analytics_events pgmqd.analytics_daily
+
+SET search_path = pg_catalog, pg_temp;
 
 CREATE TABLE IF NOT EXISTS pgmqd.analytics_events (
   queue text,
@@ -45,3 +48,5 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'record_events');
 END $$;
+
+RESET search_path;

@@ -2,9 +2,11 @@
  * that it lacks, and those that have changed since. Each file may be applied again. */
 #include "config.h"
 
+#include "base/clock.h"
 #include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/db.h"
+#include "cmd/migration.h"
 #include "cmd/sqlfile.h"
 #include "settings/settings.h"
 
@@ -13,20 +15,21 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #ifndef PGMQD_DATADIR
 #define PGMQD_DATADIR "/usr/share/pgmqd"
 #endif
 
 #define DEMO_FILE "000_demo_app.sql"
-/* The two keys of the advisory lock that lets one migrate at a time into a database: "pgmq" in ASCII, and a number. */
-#define LOCK_KEYS "1885826417, 1"
-
 /* What the command line says. */
 struct request {
 	struct cmd_db db;
 	const char *sql_dir;
-	bool demo, status, dry_run;
+	struct cmd_list with;
+	int64_t wait;
+	bool demo, status, dry_run, uninstall;
+	bool application, plugins; /* which parts are wanted */
 };
 
 /* ---- the database ---- */
@@ -52,24 +55,24 @@ static bool connect_primary(struct cmd_db *db)
 	PQsetNoticeReceiver(db->conn, print_notice, NULL);
 	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
 	return cmd_db_run_plain(db, "settings",
-		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '30s';"
+		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '100ms';"
 		" SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
 }
 
-/* Waits until no other migrate is at work in this database; the lock goes with the connection. */
-static bool take_lock(const struct cmd_db *db)
+/* Looks whether what a file makes is still there; a restored dump may lack it. */
+static bool look_for_missing(const struct cmd_db *db, struct sql_file *f)
 {
-	PGresult *res = cmd_db_run(db, "lock", "SELECT pg_try_advisory_lock(" LOCK_KEYS ")", 0, NULL);
+	char *makes = sql_file_makes(f);
+	const char *params[] = { makes };
+	PGresult *res = cmd_db_run(db, f->name,
+		"SELECT pg_catalog.min(m) FROM pg_catalog.unnest($1::text[]) m WHERE pg_catalog.to_regclass(m) IS NULL",
+		1, params);
 
-	if (!res)
-		return false;
-	bool taken = strcmp(PQgetvalue(res, 0, 0), "t") == 0;
+	free(makes);
+	if (res && !PQgetisnull(res, 0, 0))
+		f->missing = xstrdup(PQgetvalue(res, 0, 0));
 	PQclear(res);
-	if (taken)
-		return true;
-	printf("another pgmqd migrate is at work in this database; waiting for it\n");
-	return cmd_db_run_plain(
-		db, "lock", "SET lock_timeout = 0; SELECT pg_advisory_lock(" LOCK_KEYS "); SET lock_timeout = '30s'");
+	return res != NULL;
 }
 
 /* Learns which files were applied. `known` tells whether the table of them is there. */
@@ -106,18 +109,10 @@ static bool read_versions(const struct cmd_db *db, struct sql_dir *d, bool *know
 			f->changed = strcmp(f->checksum, PQgetvalue(res, 0, 1)) != 0;
 		}
 		PQclear(res);
+		if (f->applied_at && !look_for_missing(db, f))
+			return false;
 	}
 	return true;
-}
-
-/* Makes the table of what was applied. */
-static bool make_version_table(const struct cmd_db *db)
-{
-	return cmd_db_run_plain(db, "cannot make schema pgmqd",
-		"BEGIN; CREATE SCHEMA IF NOT EXISTS pgmqd; CREATE TABLE IF NOT EXISTS pgmqd.schema_version ("
-		"file text PRIMARY KEY, checksum text NOT NULL,"
-		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp());"
-		" ALTER TABLE pgmqd.schema_version ADD COLUMN IF NOT EXISTS version text; COMMIT");
 }
 
 /* Refuses a database that a newer pgmqd has migrated: our files would take its functions back. */
@@ -142,103 +137,149 @@ static bool check_version(const struct cmd_db *db)
 	return good;
 }
 
-/* Tells where and why a file failed. */
-static void print_file_error(const struct cmd_db *db, const struct sql_file *f, const PGresult *res, unsigned statement)
+/* The names of the functions in public that the files make, as an array literal; malloc'd. */
+static char *public_functions(const struct sql_dir *d)
 {
-	static const struct {
-		int field;
-		const char *name;
-	} more[] = { { PG_DIAG_MESSAGE_DETAIL, "detail" }, { PG_DIAG_MESSAGE_HINT, "hint" },
-		{ PG_DIAG_CONTEXT, "context" } };
-	char *error = cmd_db_error(db->conn, res);
-	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
+	static const char word[] = "\nCREATE OR REPLACE FUNCTION public.";
+	char *list = xstrdup("{");
 
-	cmd_db_fail(db, xasprintf("%s:%u: %s (SQLSTATE %s)", f->path, sql_error_line(f->text, res, statement), error,
-				state ? state : "unknown"));
-	free(error);
-	for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
-		if (PQresultErrorField(res, more[i].field))
-			fprintf(stderr, "  %s: %s\n", more[i].name, PQresultErrorField(res, more[i].field));
-	fprintf(stderr, "  nothing of this file was kept; the files before it stay applied\n");
+	for (size_t i = 0; i < d->n; i++)
+		for (const char *p = d->files[i].text; (p = strstr(p, word));) {
+			p += strlen(word);
+			char *more = xasprintf("%s%s%.*s", list, list[1] ? "," : "", (int)strcspn(p, "("), p);
+			free(list);
+			list = more;
+		}
+	char *all = xasprintf("%s}", list);
+	free(list);
+	return all;
 }
 
-/* Runs a file's statements inside the open transaction. */
-static bool run_file(const struct cmd_db *db, const struct sql_file *f)
+/* Refuses schemas, functions and tables that others have made under our names: their owners could change them later, or
+ * have us run what they like. */
+static bool check_owners(const struct cmd_db *db, const struct sql_dir *d)
 {
-	unsigned statement = 0;
-	bool good = true;
-	PGresult *res;
+	static const char sql[] =
+		"WITH made (what, owner) AS ("
+		" SELECT format('schema %I', nspname), nspowner FROM pg_catalog.pg_namespace WHERE nspname IN "
+	        "('pgmqd', 'pgmq')"
+		" UNION ALL SELECT format('function %s', p.oid::pg_catalog.regprocedure), p.proowner FROM "
+	        "pg_catalog.pg_proc p"
+		" JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'pgmq') OR"
+		" n.nspname = 'public' AND p.proname = ANY ($1::pg_catalog.name[])"
+		" UNION ALL SELECT format('table %s', c.oid::pg_catalog.regclass), c.relowner FROM pg_catalog.pg_class "
+	        "c JOIN"
+		" pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname = 'pgmqd' AND c.relkind IN "
+	        "('r', 'v')"
+		" OR n.nspname = 'pgmq' AND c.relname = 'meta'))"
+		" SELECT made.what, r.rolname FROM made JOIN pg_catalog.pg_roles r ON r.oid = made.owner,"
+		" (SELECT * FROM pg_catalog.pg_roles WHERE rolname = current_user) me WHERE NOT r.rolsuper AND r.oid "
+	        "<> me.oid"
+		" AND NOT pg_catalog.pg_has_role(r.oid, me.oid, 'MEMBER') AND (me.rolsuper OR NOT"
+		" pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')) AND r.rolname <> 'pgmqd_application' ORDER BY 1 DESC "
+	        "LIMIT 1";
+	char *functions = public_functions(d);
+	const char *params[] = { functions };
+	PGresult *res = cmd_db_run(db, "owners", sql, 1, params);
+	bool good = res && PQntuples(res) == 0;
 
-	if (!PQsendQuery(db->conn, f->text)) {
-		char *error = cmd_db_error(db->conn, NULL);
-		cmd_db_fail(db, xasprintf("%s: %s", f->path, error));
-		free(error);
-		return false;
-	}
-	for (; (res = PQgetResult(db->conn)); PQclear(res)) {
-		ExecStatusType status = PQresultStatus(res);
-
-		if (good && status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && status != PGRES_EMPTY_QUERY) {
-			print_file_error(db, f, res, statement);
-			good = false;
-		}
-		statement++;
-		if (PQstatus(db->conn) == CONNECTION_BAD)
-			good = false;
-	}
-	if (good && PQtransactionStatus(db->conn) != PQTRANS_INTRANS) {
+	if (res && !good)
 		cmd_db_fail(db,
-			xasprintf("%s: ends the transaction that it runs in; take BEGIN, COMMIT and ROLLBACK out of it",
-				f->path));
-		good = false;
-	}
+			xasprintf("%s belongs to role %s, which is not ours to trust: migrate as that role, or have it"
+				  " dropped or given to the role that migrates (ALTER … OWNER TO)",
+				PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 1)));
+	PQclear(res);
+	free(functions);
 	return good;
 }
 
-/* Applies a file and notes that it was, both or neither. */
-static bool apply(const struct cmd_db *db, const struct sql_file *f)
+/* Warns when the owner of our functions is a superuser: a mistake in one of them would give away the server. */
+static void warn_superuser(const struct cmd_db *db)
 {
-	const char *params[] = { f->name, f->checksum, PACKAGE_VERSION };
-	PGresult *res = NULL;
+	PGresult *res = cmd_db_run(db, "owner",
+		"SELECT r.rolname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_roles r ON r.oid = n.nspowner WHERE"
+		" n.nspname = 'pgmqd' AND r.rolsuper",
+		0, NULL);
 
-	printf("%s%s\n", f->name, f->changed ? " (changed)" : "");
-	if (!cmd_db_run_plain(db, f->name, "BEGIN"))
-		return false;
-	if (!run_file(db, f) ||
-		!(res = cmd_db_run(db, f->name,
-			  "INSERT INTO pgmqd.schema_version AS v (file, checksum, version) VALUES ($1, $2, $3)"
-			  " ON CONFLICT (file) DO UPDATE SET checksum = excluded.checksum, version = excluded.version,"
-			  " applied_at = pg_catalog.clock_timestamp()",
-			  3, params))) {
-		if (PQstatus(db->conn) == CONNECTION_OK)
-			PQclear(PQexec(db->conn, "ROLLBACK"));
-		return false;
-	}
+	if (res && PQntuples(res) > 0)
+		printf("WARNING: a superuser owns the functions of pgmqd (role %s)\n  remedy: SELECT"
+		       " pgmqd.set_owner('pgmqd_migrator'), and migrate as a role that was granted pgmqd_migrator from "
+		       "now on\n",
+			PQgetvalue(res, 0, 0));
 	PQclear(res);
-	return cmd_db_run_plain(db, f->name, "COMMIT");
 }
 
-/* Connects the queues with the application's tables, and tells what is missing of those. */
-static bool connect_application(const struct cmd_db *db)
+/* Connects the queues with the application's tables, and prints what is missing of those. When locks of others stand in
+ * the way until the end, the rest is connected all the same, and the answer is false. */
+static bool connect_application(struct migration *m)
 {
-	PGresult *res = cmd_db_run(db, "connecting the application's tables",
-		"SELECT item, problem, remedy FROM pgmqd.connect()", 0, NULL);
+	static const char sql[] = "SELECT item, problem, remedy FROM pgmqd.connect()";
+	PGresult *res = migration_query(m, "connecting the application's tables", sql);
+	bool good = res != NULL;
 
-	if (!res)
-		return false;
-	for (int i = 0; i < PQntuples(res); i++)
+	if (!res && m->busy) {
+		m->busy = false;
+		if (cmd_db_run_plain(m->db, "settings", "SET pgmqd.migrating = 'last try'"))
+			res = cmd_db_run(m->db, "connecting the application's tables", sql, 0, NULL);
+	}
+	for (int i = 0; res && i < PQntuples(res); i++)
 		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
 			PQgetvalue(res, i, 2));
 	PQclear(res);
-	return true;
+	return good;
 }
 
 /* ---- what was asked for ---- */
 
-/* Whether a file is meant: the demo application only when it was asked for, now or before. */
+/* Whether a file is meant: 000 is the demo application, 01x and 02x are the dispatcher's own, 03x the application's,
+ * 04x and more the plugins'. A file that was applied before stays wanted. */
 static bool wanted(const struct request *q, const struct sql_file *f)
 {
-	return q->demo || f->applied_at || strcmp(f->name, DEMO_FILE) != 0;
+	if (f->applied_at)
+		return true;
+	if (strcmp(f->name, DEMO_FILE) == 0)
+		return q->demo;
+	return f->name[1] < '3' || q->application || (q->plugins && f->name[1] > '3');
+}
+
+/* Whether the settings file has queues of the application's, or plugins that keep something in the database. */
+static void want_by_settings(struct request *q)
+{
+	static const char *const queues[] = { "email_queue", "report_generation_queue", "payment_processing_queue",
+		"analytics_queue" };
+	static const char *const plugins[] = { "email", "report", "payment", "analytics", "mailevents" };
+
+	for (size_t i = 0; q->db.settings && i < q->db.settings->nqueues; i++) {
+		for (size_t k = 0; k < sizeof(queues) / sizeof(*queues); k++)
+			q->application |= strcasecmp(q->db.settings->queues[i].name, queues[k]) == 0;
+		for (size_t k = 0; k < sizeof(plugins) / sizeof(*plugins); k++)
+			q->plugins |= q->db.settings->queues[i].plugin &&
+			              strcmp(q->db.settings->queues[i].plugin, plugins[k]) == 0;
+	}
+}
+
+/* Decides which parts are wanted: by the command line, the settings, and what is in the database. */
+static bool want(struct request *q, const struct sql_dir *d)
+{
+	for (size_t i = 0; i < q->with.n; i++) {
+		q->application |= strcmp(q->with.items[i], "application") == 0;
+		q->plugins |= strcmp(q->with.items[i], "plugins") == 0;
+	}
+	q->application |= q->demo;
+	want_by_settings(q);
+	for (size_t i = 0; i < d->n; i++)
+		if (d->files[i].applied_at) {
+			q->application |= d->files[i].name[1] == '3';
+			q->plugins |= d->files[i].name[1] > '3';
+		}
+	PGresult *res = cmd_db_run(&q->db, "the application's tables",
+		"SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE"
+		" n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN ('assessments', 'appointments',"
+		" 'payments')",
+		0, NULL);
+	q->application |= res && PQntuples(res) > 0;
+	PQclear(res);
+	return res != NULL;
 }
 
 /* One line for each file, and for each that was applied once and is not in the directory. */
@@ -248,11 +289,13 @@ static bool print_status(const struct request *q, const struct sql_dir *d, bool 
 		const struct sql_file *f = &d->files[i];
 
 		printf("%-30s  %-8s  %s\n", f->name,
-			f->changed      ? "changed"
+			f->missing      ? "missing"
+			: f->changed    ? "changed"
 			: f->applied_at ? "applied"
 					: "pending",
 			f->applied_at   ? f->applied_at
-			: !wanted(q, f) ? "(only with --demo-app)"
+			: !wanted(q, f) ? (strcmp(f->name, DEMO_FILE) == 0 ? "(only with --demo-app)"
+									   : "(only with --with application)")
 					: "-");
 	}
 	if (!known)
@@ -271,36 +314,66 @@ static bool print_status(const struct request *q, const struct sql_dir *d, bool 
 	return true;
 }
 
-/* The work on the open connection; the exit status. */
-static int migrate(const struct request *q, struct sql_dir *d)
+/* Applies what is new, has changed or has lost something; the exit status. */
+static int apply_all(const struct request *q, const struct sql_dir *d)
 {
-	bool known;
+	struct migration m = { .db = &q->db, .until_ms = clock_monotonic_ms() + q->wait };
 	size_t applied = 0;
 
-	if (!q->status && !q->dry_run && !take_lock(&q->db))
-		return 1;
-	if (!read_versions(&q->db, d, &known))
-		return 1;
-	if (q->status)
-		return print_status(q, d, known) ? 0 : 1;
-	if (!q->dry_run && (!make_version_table(&q->db) || !check_version(&q->db)))
+	if (!q->dry_run && (!migration_prepare(&m) || !check_version(&q->db)))
 		return 1;
 	for (size_t i = 0; i < d->n; i++) {
-		if ((d->files[i].applied_at && !d->files[i].changed) || !wanted(q, &d->files[i]))
+		const struct sql_file *f = &d->files[i];
+
+		if ((f->applied_at && !f->changed && !f->missing) || !wanted(q, f))
 			continue;
-		if (q->dry_run)
-			printf("would apply %s%s\n", d->files[i].name, d->files[i].changed ? " (changed)" : "");
-		else if (!apply(&q->db, &d->files[i]))
+		printf("%s%s%s%s%s\n", q->dry_run ? "would apply " : "", f->name, f->missing ? " (missing: " : "",
+			f->missing   ? f->missing
+			: f->changed ? " (changed"
+				     : "",
+			f->missing || f->changed ? ")" : "");
+		if (!q->dry_run && !migration_apply(&m, f, PACKAGE_VERSION))
 			return 1;
-		else
-			applied++;
+		applied++;
 	}
 	if (q->dry_run)
 		return 0;
-	if (!connect_application(&q->db))
+	bool good = connect_application(&m);
+	warn_superuser(&q->db);
+	printf("%zu file%s applied; %s\n", applied, applied == 1 ? "" : "s",
+		good ? "the database is up to date" : "something was left undone");
+	return good ? 0 : 1;
+}
+
+/* Takes everything of ours out of the database but the queues and their messages; the exit status. */
+static int uninstall(const struct request *q, const char *sql_dir)
+{
+	char *error = NULL, *path = xasprintf("%s/uninstall.sql", sql_dir), *text = sql_file_read(path, &error);
+	struct migration m = { .db = &q->db, .until_ms = clock_monotonic_ms() + q->wait };
+	PGresult *res = text ? migration_query(&m, "uninstall", text) : NULL;
+
+	if (error)
+		cmd_db_fail(&q->db, error);
+	for (int i = 0; res && i < PQntuples(res); i++)
+		printf("%s\n", PQgetvalue(res, i, 0));
+	PQclear(res);
+	free(text);
+	free(path);
+	return res ? 0 : 1;
+}
+
+/* The work on the open connection; the exit status. */
+static int migrate(struct request *q, struct sql_dir *d, const char *sql_dir)
+{
+	bool known;
+
+	if (!read_versions(&q->db, d, &known) || !want(q, d))
 		return 1;
-	printf("%zu file%s applied; the database is up to date\n", applied, applied == 1 ? "" : "s");
-	return 0;
+	if (q->status)
+		return print_status(q, d, known) ? 0 : 1;
+	if (!check_owners(&q->db, d))
+		return 1;
+	return q->uninstall ? uninstall(q, sql_dir) : apply_all(q, d);
 }
 
 /* The directory of the SQL files: --sql-dir, the environment, the settings file, or the one of the installation. */
@@ -325,17 +398,23 @@ static int run_migrate(void *request, int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	if (q->status && q->dry_run)
-		return cmd_usage("migrate", "--status and --dry-run exclude each other");
+	if (q->status + q->dry_run + q->uninstall > 1)
+		return cmd_usage("migrate", "--status, --dry-run and --uninstall exclude each other");
+	for (size_t i = 0; i < q->with.n; i++)
+		if (strcmp(q->with.items[i], "application") != 0 && strcmp(q->with.items[i], "plugins") != 0)
+			return cmd_usage(
+				"migrate", "--with takes application or plugins, not \"%s\"", q->with.items[i]);
 	if (!cmd_db_load(&q->db))
 		return 1;
 	if ((error = sql_dir_read(&dir, find_sql_dir(q))))
 		cmd_db_fail(&q->db, error);
 	else if (connect_primary(&q->db))
-		status = migrate(q, &dir);
+		status = migrate(q, &dir, find_sql_dir(q));
 	sql_dir_free(&dir);
 	return status;
 }
+
+static const struct request defaults = { .wait = 60000 };
 
 static const struct cmd_option options[] = {
 	CMD_OPTION("sql-dir", 0, CMD_TEXT, struct request, sql_dir, "DIR",
@@ -343,6 +422,14 @@ static const struct cmd_option options[] = {
 		"else " PGMQD_DATADIR "/sql)"),
 	CMD_OPTION("demo-app", 0, CMD_FLAG, struct request, demo, NULL,
 		"also create a small application with two sample people, for demos and tests"),
+	CMD_OPTION("with", 0, CMD_LIST, struct request, with, "PART",
+		"also bring this part: application (queues, triggers and schedules of the application; with it the "
+		"plugins'), or plugins (the tables of the plugins). Without it the application's part comes when the "
+		"database has its tables or the settings file its queues"),
+	CMD_OPTION("wait", 0, CMD_DURATION, struct request, wait, "TIME",
+		"how long to try again while other sessions hold locks (default 60s)"),
+	CMD_OPTION("uninstall", 0, CMD_FLAG, struct request, uninstall, NULL,
+		"remove the schema pgmqd, the triggers, functions and schedules; queues and messages stay"),
 	CMD_OPTION("status", 0, CMD_FLAG, struct request, status, NULL,
 		"print which files were applied, and when; change nothing"),
 	CMD_OPTION("dry-run", 0, CMD_FLAG, struct request, dry_run, NULL,
@@ -362,6 +449,7 @@ const struct command cmd_migrate = {
 	.exits = "Exit status: 0 success, 1 failure, 2 usage error.",
 	.options = options,
 	.size = sizeof(struct request),
+	.defaults = &defaults,
 	.run = run_migrate,
 	CMD_DB,
 };

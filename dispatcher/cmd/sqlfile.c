@@ -28,8 +28,7 @@ int sql_file_compare(const void *a, const void *b)
 	return strcmp(((const struct sql_file *)a)->name, ((const struct sql_file *)b)->name);
 }
 
-/* Reads a whole file; NULL with *error set. */
-static char *slurp(const char *path, char **error)
+char *sql_file_read(const char *path, char **error)
 {
 	FILE *f = fopen(path, "re");
 	struct stat st;
@@ -67,6 +66,7 @@ void sql_dir_free(struct sql_dir *d)
 		free(d->files[i].text);
 		free(d->files[i].checksum);
 		free(d->files[i].applied_at);
+		free(d->files[i].missing);
 	}
 	free(d->files);
 }
@@ -88,7 +88,7 @@ char *sql_dir_read(struct sql_dir *d, const char *path)
 			continue;
 		f.name = xstrdup(entry->d_name);
 		f.path = xasprintf("%s/%s", path, entry->d_name);
-		f.text = slurp(f.path, &error);
+		f.text = sql_file_read(f.path, &error);
 		d->files = xrealloc(d->files, d->n + 1, sizeof(*d->files));
 		d->files[d->n++] = f;
 	}
@@ -100,6 +100,19 @@ char *sql_dir_read(struct sql_dir *d, const char *path)
 	if (d->n)
 		qsort(d->files, d->n, sizeof(*d->files), sql_file_compare);
 	return error;
+}
+
+char *sql_file_makes(const struct sql_file *f)
+{
+	static const char word[] = "\n-- makes: ";
+	const char *list = strstr(f->text, word);
+	char *names = list ? xasprintf("{%.*s}", (int)strcspn(list + strlen(word), "\n"), list + strlen(word))
+	                   : xstrdup("{}");
+
+	for (char *p = names; *p; p++)
+		if (*p == ' ')
+			*p = ',';
+	return names;
 }
 
 /* ---- where in a file an error is ---- */

@@ -12,7 +12,7 @@ is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: 
 says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
 
 # The roles of the whole cluster that other tests have made step aside.
-roles='pgmqd pgmqd_migrator pgmqd_enqueuer pgmqd_monitor'
+roles='pgmqd pgmqd_migrator pgmqd_enqueuer pgmqd_monitor pgmqd_application'
 aside() { for role in $roles; do sql -d postgres -c "ALTER ROLE $role RENAME TO aside_$role" 2>/dev/null; done; }
 back() {
   sql -d postgres -c 'DROP DATABASE IF EXISTS owned WITH (FORCE)'
@@ -34,7 +34,7 @@ is "$status" 0 'queues can be made all the same'
 
 # ---- a superuser makes the roles, the owner grants ----
 for role in pgmqd_migrator pgmqd_enqueuer pgmqd_monitor; do sql -d postgres -c "CREATE ROLE $role NOLOGIN"; done
-sql -d postgres -c 'CREATE ROLE pgmqd LOGIN NOINHERIT'
+sql -d postgres -c 'CREATE ROLE pgmqd LOGIN NOINHERIT' -c 'CREATE ROLE pgmqd_application NOLOGIN' -c 'GRANT pgmqd_application TO clinic'
 pgmqd -d 'dbname=owned user=clinic'
 is "$status $(grep -c 'not connected: ro\|not connected: right' <<<"$out")" '0 0' 'a second run has nothing to say of roles'
 is "$(sql -d owned -U pgmqd -c 'SELECT count(*) FROM pgmq.q_early')" 0 'the daemon reads a queue that was there before'

@@ -12,9 +12,9 @@ MAIL_FROM = "noreply@example.test"
 
 
 def migrate(conninfo, *more):
-    """`pgmqd migrate` on that database; returns the finished process."""
+    """`pgmqd migrate` on that database, the application's part too; returns the finished process."""
     sql_dir = directories().get("sql_dir")
-    return run("migrate", "-d", conninfo, *(["--sql-dir", sql_dir] if sql_dir else []), *more)
+    return run("migrate", "-d", conninfo, "--with", "application", *(["--sql-dir", sql_dir] if sql_dir else []), *more)
 
 
 def email_queue(catcher, **more):

@@ -1,0 +1,84 @@
+# definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
+set -u
+echo 1..20
+n=0 out='' status=0
+pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
+sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
+report() { # ok|no, title
+  n=$((n + 1))
+  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
+}
+is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
+says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
+due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
+  out=$(sql -d "$1" -U pgmqd -c "SELECT pgmqd.run_schedule('$2', next_due, next_due + interval '1 hour') FROM pgmqd.schedule WHERE name = '$2'" 2>&1); }
+# A table that says who ran something, and a function that leaves a trace of itself there.
+TRAP="CREATE TABLE public.trap (who text); GRANT INSERT ON public.trap TO PUBLIC;
+  CREATE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES (current_user);
+    RETURN coalesce(NEW, OLD); END \$\$;"
+
+sql -d postgres -c 'CREATE ROLE app_owner LOGIN' -c 'CREATE ROLE maker LOGIN' -c 'CREATE ROLE def_owner LOGIN' 2>/dev/null
+
+# ---- a superuser migrates the database of an application that is none ----
+sql -d postgres -c 'CREATE DATABASE d1 OWNER app_owner'
+pgmqd -d dbname=d1 --with application
+is "$status" 0 'a superuser migrates'
+sql -d d1 -U app_owner -c 'CREATE SCHEMA cron' -c 'CREATE TABLE cron.job_run_details (end_time timestamptz, start_time timestamptz, runid bigint, jobid bigint, status text, return_message text)' \
+  -c 'CREATE TABLE cron.job (jobid bigint, jobname text, database text, active boolean, schedule text, command text, username text)' -c "INSERT INTO cron.job_run_details VALUES ('2000-01-01')" -c "$TRAP" \
+  -c 'CREATE TRIGGER t BEFORE DELETE ON cron.job_run_details FOR EACH ROW EXECUTE FUNCTION public.trap()'
+due d1 delete-old-messages
+is "$out" ok 'retention runs'
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'and leaves a history alone that is not pg_cron'"'"'s'
+# ---- the application's own tables: a trigger of its owner's runs, but with next to no rights ----
+sql -d d1 -U app_owner -c "CREATE TABLE public.appointments (id text PRIMARY KEY, user_id text, status text, starts_at timestamptz)" \
+  -c "INSERT INTO public.appointments VALUES ('1', '1', 'scheduled', '2000-01-01')" -c 'CREATE TRIGGER t BEFORE UPDATE ON public.appointments FOR EACH ROW EXECUTE FUNCTION public.trap()'
+pgmqd -d dbname=d1 --with application
+due d1 update-appointment-statuses
+is "$out $(sql -d d1 -c 'SELECT status FROM public.appointments')" 'ok completed' 'the application'"'"'s appointments follow time'
+is "$(sql -d d1 -c 'SELECT DISTINCT who FROM public.trap')" pgmqd_application 'and its triggers run as pgmqd_application'
+is "$(sql -d d1 -c "SELECT has_schema_privilege('pgmqd_application', 'pgmqd', 'USAGE') OR has_schema_privilege('pgmqd_application', 'pgmq', 'USAGE')")" f 'which may not use our schemas'
+# a trigger that changes search_path for good cannot make us call its operators
+sql -d d1 -U app_owner -c 'CREATE OR REPLACE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = public, pg_catalog; RETURN coalesce(NEW, OLD); END $$' \
+  -c "UPDATE public.appointments SET status = 'scheduled'" -c "CREATE FUNCTION public.plus(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES ('operator ' || current_user); RETURN 0; END \$\$" \
+  -c 'CREATE OPERATOR public.+ (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = public.plus)'
+due d1 update-appointment-statuses
+is "$out" failed 'a trigger that sets search_path is refused'
+is "$(sql -d d1 -c "SELECT count(*) FROM public.trap WHERE who LIKE 'operator%'")" 0 'and its operators are not called'
+# a cast of a column's type
+sql -d d1 -U app_owner -c "CREATE TYPE public.mood AS ENUM ('good')" -c 'CREATE FUNCTION public.mood_json(public.mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.trap VALUES ('"'cast '"' || current_user); RETURN '"'1'"'; END $$' \
+  -c 'CREATE CAST (public.mood AS json) WITH FUNCTION public.mood_json(public.mood)' -c "ALTER TABLE public.appointments ADD COLUMN mood public.mood DEFAULT 'good'" -c 'DROP TRIGGER t ON public.appointments'
+sql -d d1 -U app_owner -c "INSERT INTO public.appointments VALUES ('2', '1', 'scheduled', now() + interval '3 hours')"
+is "$(sql -d d1 -c "SELECT count(*) FROM public.trap WHERE who LIKE 'cast%' AND who <> 'cast pgmqd_application'")" 0 'nor do casts run with our rights'
+# a queue's table that is somebody else's
+sql -d d1 -c 'GRANT USAGE, CREATE ON SCHEMA pgmq TO maker' -c "SELECT pgmqd.create_queue('mine')" -c 'ALTER TABLE pgmq.q_mine OWNER TO maker' -c 'ALTER TABLE pgmq.q_mine_dlq OWNER TO maker' -c "INSERT INTO pgmq.q_mine_dlq (vt, message) VALUES (now(), '{}')" >/dev/null
+sql -d d1 -c "GRANT EXECUTE ON FUNCTION public.trap() TO maker" 2>/dev/null
+sql -d d1 -U maker -c 'CREATE TRIGGER t BEFORE DELETE ON pgmq.q_mine_dlq FOR EACH ROW EXECUTE FUNCTION public.trap()'
+out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.redrive('mine')" 2>&1)
+says 'belongs to a role that could not act' 'a queue of somebody else'"'"'s is not worked on with our rights'
+out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.purge_dead_letters('mine')" 2>&1)
+says 'belongs to a role that could not act' 'nor its dead letters deleted'
+
+# ---- an owner migrates, and others may create in public, as before PostgreSQL 15 ----
+sql -d postgres -c 'CREATE DATABASE d2 OWNER def_owner'
+sql -d d2 -c 'ALTER SCHEMA public OWNER TO def_owner' -c 'GRANT CREATE ON SCHEMA public TO PUBLIC'
+pgmqd -d 'dbname=d2 user=def_owner' --with application
+sql -d d2 -U maker -c "$TRAP" -c 'CREATE TABLE public.appointments (id text PRIMARY KEY, user_id text, status text, starts_at timestamptz)' -c 'GRANT ALL ON public.appointments TO PUBLIC' \
+  -c "INSERT INTO public.appointments VALUES ('1', '1', 'scheduled', '2000-01-01')" -c 'CREATE TRIGGER t BEFORE UPDATE ON public.appointments FOR EACH ROW EXECUTE FUNCTION public.trap()'
+due d2 update-appointment-statuses
+is "$(sql -d d2 -c 'SELECT count(*) FROM public.trap')" 0 'a table that anybody could make is not the application'"'"'s'
+pgmqd -d 'dbname=d2 user=def_owner' --with application
+says 'public.appointments belongs to role maker, which is not trusted' 'and migrate says so'
+sql -d d2 -U maker -c 'DROP TABLE public.appointments'
+
+# ---- what others have made before us ----
+for made in 'CREATE SCHEMA pgmqd' 'CREATE SCHEMA pgmq; CREATE TABLE pgmq.meta ()' 'CREATE FUNCTION public.pgmq_read(text, integer) RETURNS integer LANGUAGE sql AS '"'SELECT 1'"; do
+  sql -d postgres -c 'DROP DATABASE IF EXISTS d3' -c 'CREATE DATABASE d3'
+  sql -d d3 -c 'GRANT CREATE ON DATABASE d3 TO maker' -c 'GRANT CREATE ON SCHEMA public TO maker'
+  sql -d d3 -U maker -c "$made"
+  pgmqd -d dbname=d3 --with application
+  is "$status" 1 "migrate refuses: $made"
+  says 'belongs to role maker' 'and says whose it is'
+done
+pgmqd -d dbname=d1 --with application
+says 'a superuser owns' 'a superuser who migrates is told not to'
+for db in d1 d2 d3; do sql -d postgres -c "DROP DATABASE $db WITH (FORCE)"; done
