@@ -144,7 +144,7 @@ STATEMENTS = {
     "a grant taken from the owner": ("revoke delete on pgmq.q_email_queue from app", dict(
         check="grants", subject="pgmq.q_email_queue", seen="role app lacks DELETE", remedy="GRANT DELETE ON pgmq.q_email_queue TO app", fix=True)),
     "a function that anybody may execute": ("grant execute on function public.queue_email_task to anon, public", dict(
-        check="function", subject="queue_email_task", seen="PUBLIC, anon", remedy="REVOKE ALL ON FUNCTION queue_email_task", fix=True)),
+        check="function", subject="queue_email_task", seen="PUBLIC, anon", remedy="REVOKE ALL ON FUNCTION public.queue_email_task", fix=True)),
     "a function without its search_path": ("alter function public.pgmq_read reset search_path", dict(
         check="function", subject="pgmq_read", seen="search_path", remedy="ALTER FUNCTION public.pgmq_read(text,integer) SET search_path", fix=True)),
     "a function missing": ("drop function public.pgmq_metrics", dict(
