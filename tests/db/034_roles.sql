@@ -62,7 +62,7 @@ CREATE TEMP TABLE relations AS SELECT c.oid, c.oid::regclass::text AS name, CASE
 CREATE TEMP TABLE may_do (role text, kind text, rights text);
 INSERT INTO may_do VALUES
   ('pgmqd', 'a queue', 'DELETE, INSERT (headers message vt), SELECT, UPDATE (read_ct vt)'),
-  ('pgmqd', 'an archive', 'INSERT (archived_at enqueued_at headers message msg_id read_ct vt), SELECT (msg_id read_ct)'),
+  ('pgmqd', 'an archive', 'INSERT (archived_at enqueued_at headers message msg_id read_ct vt), SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd', 'a dead-letter queue', 'INSERT (headers message vt), SELECT (enqueued_at headers msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
