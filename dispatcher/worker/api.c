@@ -2,6 +2,7 @@
  * against misuse. */
 #include "config.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
 #include "template/template.h"
 #include "settings/settings.h"
@@ -61,6 +62,17 @@ static bool api_may_settle(const struct pgmqd_msg *m, const char *function)
 
 /* ---- outcomes ---- */
 
+#define REASON_MAX 8000 /* bytes */
+
+/* A plugin's reason as the database takes it: whatever a program or server has said may be in it. */
+static char *api_reason(const char *fmt, va_list ap)
+{
+	char *reason = xvasprintf(fmt, ap);
+
+	utf8_clean(reason, REASON_MAX);
+	return reason;
+}
+
 PGMQD_EXPORT void pgmqd_done(struct pgmqd_msg *m)
 {
 	if (api_may_settle(m, "pgmqd_done"))
@@ -74,7 +86,7 @@ PGMQD_EXPORT void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char 
 	if (!api_may_settle(m, "pgmqd_retry"))
 		return;
 	va_start(ap, fmt);
-	flow_settle(m, OUT_RETRY, api_delay(delay_ms), xvasprintf(fmt, ap));
+	flow_settle(m, OUT_RETRY, api_delay(delay_ms), api_reason(fmt, ap));
 	va_end(ap);
 }
 
@@ -85,7 +97,7 @@ PGMQD_EXPORT void pgmqd_fail(struct pgmqd_msg *m, const char *fmt, ...)
 	if (!api_may_settle(m, "pgmqd_fail"))
 		return;
 	va_start(ap, fmt);
-	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	flow_settle(m, OUT_FAIL, 0, api_reason(fmt, ap));
 	va_end(ap);
 }
 
@@ -98,7 +110,7 @@ PGMQD_EXPORT void pgmqd_fail_as(struct pgmqd_msg *m, const char *kind, const cha
 	if (m->state == MSG_RUNNING && !m->cancelling)
 		snprintf(m->own_class, sizeof(m->own_class), "%s", kind);
 	va_start(ap, fmt);
-	flow_settle(m, OUT_FAIL, 0, xvasprintf(fmt, ap));
+	flow_settle(m, OUT_FAIL, 0, api_reason(fmt, ap));
 	va_end(ap);
 }
 
@@ -109,7 +121,7 @@ PGMQD_EXPORT void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...)
 	if (!api_may_settle(m, "pgmqd_config_error"))
 		return;
 	va_start(ap, fmt);
-	flow_settle(m, OUT_CONFIG, 0, xvasprintf(fmt, ap));
+	flow_settle(m, OUT_CONFIG, 0, api_reason(fmt, ap));
 	va_end(ap);
 }
 
@@ -157,7 +169,7 @@ PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const ch
 	if (!api_may_settle(m, "pgmqd_postpone"))
 		return;
 	va_start(ap, fmt);
-	flow_settle(m, OUT_RELEASE, api_delay(delay_ms), xvasprintf(fmt, ap));
+	flow_settle(m, OUT_RELEASE, api_delay(delay_ms), api_reason(fmt, ap));
 	va_end(ap);
 }
 

@@ -2,23 +2,42 @@
  * shape. */
 #include "config.h"
 
+#include "away.h"
 #include "pgmqd-plugin.h"
 #include "sign.h"
 
 #include <curl/curl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <time.h>
 
+#define GIVE_UP_LEAST_MS 600000
+#define ANSWER_SHOWN 500 /* bytes of an answer that become part of a reason */
+
 struct webhook {
 	/* options */
-	const char *url, *secret, *authorization, *ca_file;
-	int64_t timeout, connect_timeout;
+	const char *url, *secret, *authorization, *headers, *body, *on_missing, *ca_file;
+	int64_t timeout, connect_timeout, give_up_after;
 	int allow_private;
 	uint64_t max_answer;
 	/* while running */
 	struct pgmqd_worker *worker;
+	struct pgmqd_metric *away_metric;
+	struct away away;
 	guint8 *key;
 	gsize key_len;
+	char **own_headers; /* "Name: value"; ends with NULL */
+};
+
+/* A request under way. */
+struct post {
+	struct webhook *hook;
+	struct pgmqd_msg *msg;
+	struct curl_slist *headers;
+	char *made; /* the body, when it is not the message itself */
+	const char *body;
+	size_t len, sent;
+	bool tries; /* for all, whether the receiver is back */
 };
 
 #define AT(field) offsetof(struct webhook, field)
@@ -30,8 +49,18 @@ static const struct pgmqd_option webhook_options[] = {
 		NULL },
 	{ "authorization", PGMQD_SECRET, 0, AT(authorization), NULL, "Value of the header Authorization.",
 		"WEBHOOK_AUTHORIZATION", NULL },
+	{ "headers", PGMQD_SECRET, 0, AT(headers), NULL,
+		"More headers, with | between them: apikey: KEY | X-Source: pgmqd.", "WEBHOOK_HEADERS", NULL },
+	{ "body", PGMQD_ENUM, 0, AT(body), "message",
+		"What is posted: the message as it is, or an envelope with its number, queue, attempt and headers.",
+		NULL, "message|envelope" },
+	{ "on_missing", PGMQD_ENUM, 0, AT(on_missing), "fail",
+		"What 404 and 410 mean: the message fails, is tried again, or the queue pauses.", NULL,
+		"fail|retry|pause" },
+	{ "give_up_after", PGMQD_DURATION, 0, AT(give_up_after), "24h",
+		"A message that a receiver which is away has kept waiting so long fails; 0: never.", NULL, NULL },
 	{ "timeout", PGMQD_DURATION, 0, AT(timeout), "30s", "Time for a request and its answer.", NULL, NULL },
-	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "10s", "Time for a connection to stand.", NULL,
+	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "10s", "Time for a connection to be made.", NULL,
 		NULL },
 	{ "allow_private", PGMQD_BOOL, 0, AT(allow_private), "no",
 		"Allow addresses that are not on the public Internet.", NULL, NULL },
@@ -42,6 +71,33 @@ static const struct pgmqd_option webhook_options[] = {
 	{ "max_answer", PGMQD_BYTES, 0, AT(max_answer), "64kB", "Longest answer that is read.", NULL, NULL },
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
+
+/* Splits "Name: value | Name: value"; NULL when one of them is no header, or is one that the plugin sets. */
+static char **headers_split(const char *text)
+{
+	static const char *const ours[] = { "content-type", "content-length", "host", "transfer-encoding", "expect",
+		"webhook-id", "webhook-timestamp", "webhook-signature", "pgmqd-attempt" };
+	static const char name_bytes[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_";
+	char **list = g_strsplit(text != NULL ? text : "", "|", 0);
+
+	for (size_t i = 0; list[i] != NULL; i++) {
+		size_t n;
+
+		g_strstrip(list[i]);
+		n = strspn(list[i], name_bytes);
+		for (const char *p = list[i]; *p != '\0'; p++)
+			if ((unsigned char)*p < 32 || *p == 127)
+				n = 0;
+		for (size_t k = 0; k < G_N_ELEMENTS(ours); k++)
+			if (strlen(ours[k]) == n && g_ascii_strncasecmp(list[i], ours[k], n) == 0)
+				n = 0;
+		if (n == 0 || list[i][n] != ':') {
+			g_strfreev(list);
+			return NULL;
+		}
+	}
+	return list;
+}
 
 /* Whether a text can be the value of a header. */
 static gboolean is_header_value(const char *text)
@@ -58,22 +114,27 @@ static int webhook_config_complete(void *handle)
 	struct webhook *h = handle;
 	gsize len;
 	guint8 *key = h->secret && *h->secret ? sign_key(h->secret, &len) : NULL;
+	char **headers = headers_split(h->headers);
+	int good = -1;
 
 	if (h->secret && *h->secret && !key)
 		pgmqd_log(PGMQD_ERROR, "secret: what follows whsec_ is not base64");
 	else if (h->authorization && !is_header_value(h->authorization))
 		pgmqd_log(PGMQD_ERROR, "authorization: there is a control character in it");
+	else if (headers == NULL)
+		pgmqd_log(PGMQD_ERROR,
+			"headers: they are written \"Name: value | Name: value\"; Content-Type, Host and "
+			"the headers of the signature are set by the plugin");
 	else if (h->timeout <= 0 || h->connect_timeout <= 0)
 		pgmqd_log(PGMQD_ERROR, "timeout, connect_timeout: each must be longer than 0");
-	else {
-		g_free(key);
-		return 0;
-	}
+	else
+		good = 0;
+	g_strfreev(headers);
 	g_free(key);
-	return -1;
+	return good;
 }
 
-/* Gets the key ready. */
+/* Gets the key and the headers ready. */
 static int webhook_start(void *handle, struct pgmqd_worker *w)
 {
 	struct webhook *h = handle;
@@ -81,80 +142,244 @@ static int webhook_start(void *handle, struct pgmqd_worker *w)
 	h->worker = w;
 	if (h->secret && *h->secret)
 		h->key = sign_key(h->secret, &h->key_len);
+	h->own_headers = headers_split(h->headers);
+	h->away_metric = pgmqd_metric(w, PGMQD_GAUGE, "webhook_away",
+		"1 while the receiver does not answer, and messages wait for it.", NULL, NULL);
 	return 0;
 }
 
-/* The answer is there, or there will be none. */
+/* Milliseconds of a clock that never jumps. */
+static int64_t now_ms(void)
+{
+	return g_get_monotonic_time() / 1000;
+}
+
+/* Frees a request. */
+static void post_free(struct post *p)
+{
+	curl_slist_free_all(p->headers);
+	g_free(p->made);
+	g_free(p);
+}
+
+/* The beginning of an answer for a reason, "" when there is none: on one line, with addresses of people masked. */
+static char *answer_text(const struct pgmqd_http_answer *a)
+{
+	char *valid = g_utf8_make_valid(a->body, (gssize)MIN(a->body_len, ANSWER_SHOWN)), *masked, *text;
+	GRegex *address = g_regex_new("[^\\s<>\"'(),;:]+@[^\\s<>\"'(),;:]+", 0, 0, NULL);
+
+	masked = g_regex_replace_literal(address, valid, -1, 0, "…@…", 0, NULL);
+	g_regex_unref(address);
+	for (char *p = masked; p != NULL && *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == 127)
+			*p = ' ';
+	text = masked != NULL && *g_strstrip(masked) != '\0' ? g_strconcat(": ", masked, NULL) : g_strdup("");
+	g_free(masked);
+	g_free(valid);
+	return text;
+}
+
+/* The receiver is away, or is told to be left alone: the message waits, which costs no attempt. */
+static void post_wait(struct post *p, int64_t after_ms, const char *reason)
+{
+	struct webhook *h = p->hook;
+	struct pgmqd_msg *m = p->msg;
+	int64_t age_ms = (g_get_real_time() - pgmqd_msg_enqueued_us(m)) / 1000, wait;
+	bool begins;
+
+	wait = away_failed(&h->away, now_ms(), after_ms, &begins);
+	if (begins || p->tries)
+		pgmqd_log(PGMQD_WARN,
+			"the receiver is away for %" G_GINT64_FORMAT " s (%s); next try in %" G_GINT64_FORMAT " s",
+			(now_ms() - h->away.since_ms) / 1000, reason, (wait + 999) / 1000);
+	pgmqd_metric_set(h->away_metric, 1);
+	/* a message that was delayed for days is not given up at the first hiccup */
+	if (h->give_up_after > 0 && age_ms > h->give_up_after &&
+		now_ms() - h->away.since_ms >= MIN(h->give_up_after, GIVE_UP_LEAST_MS))
+		pgmqd_fail_as(m, "expired", "given up after %" G_GINT64_FORMAT " h: %s", age_ms / 3600000, reason);
+	else
+		pgmqd_postpone(m, wait, "%s", reason);
+}
+
+/* The receiver has answered. */
+static void receiver_is_back(struct webhook *h)
+{
+	if (away_over(&h->away))
+		pgmqd_log(PGMQD_INFO, "the receiver answers again");
+	pgmqd_metric_set(h->away_metric, 0);
+}
+
+/* 404 and 410: as the option says. */
+static void post_missing(struct post *p, const char *reason)
+{
+	if (strcmp(p->hook->on_missing, "pause") == 0)
+		pgmqd_config_error(p->msg, "%s (on_missing = pause)", reason);
+	else if (strcmp(p->hook->on_missing, "retry") == 0)
+		pgmqd_retry(p->msg, 0, "%s", reason);
+	else
+		pgmqd_fail(p->msg, "%s", reason);
+}
+
+/* Settles a message by the status of an answer. */
+static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const char *reason)
+{
+	long status = a->status;
+	bool away = status == 408 || status == 425 || status == 429 || (status >= 502 && status <= 504);
+
+	/* 500 may be about this one message, unless the receiver answers nothing else */
+	if (away || (status >= 500 && p->hook->away.next_ms != 0)) {
+		post_wait(p, a->retry_after_ms, reason);
+		return;
+	}
+	receiver_is_back(p->hook);
+	if (status >= 200 && status < 300) /* also when the body was not read to its end: the message was taken */
+		pgmqd_done(p->msg);
+	else if (status >= 500)
+		pgmqd_retry(p->msg, a->retry_after_ms, "%s", reason);
+	else if (status == 401 || status == 403 || status == 407)
+		pgmqd_config_error(p->msg, "the receiver refuses us, see authorization and headers: %s", reason);
+	else if (status == 404 || status == 410)
+		post_missing(p, reason);
+	else
+		pgmqd_fail(p->msg, "%s", reason);
+}
+
+/* There is an answer, or there will be none. */
 static void on_answer(void *arg, const struct pgmqd_http_answer *a)
 {
-	struct pgmqd_msg *m = arg;
+	struct post *p = arg;
+	char *text = answer_text(a), *reason;
 
-	curl_slist_free_all(pgmqd_msg_data(m));
-	if (a->refused)
-		pgmqd_config_error(m, "url: %s (allow_private = yes lets it)", a->error);
-	else if (a->error && a->status == 0)
-		pgmqd_retry(m, 0, "%s", a->error);
-	else if (a->status >= 200 &&
-		 a->status < 300) /* also when the body was not read to its end: it has been taken */
-		pgmqd_done(m);
-	else if (a->status == 408 || a->status == 429 || a->status >= 500)
-		pgmqd_retry(m, a->retry_after_ms, "HTTP %ld", a->status);
-	else
-		pgmqd_fail(m, "HTTP %ld%s", a->status,
-			a->status >= 300 && a->status < 400 ? " (redirects are not followed)" : "");
+	if (a->refused) {
+		away_forget(&p->hook->away);
+		pgmqd_config_error(p->msg, "url: %s (allow_private = yes allows it)", a->error);
+	} else if (a->curl_code == CURLE_PEER_FAILED_VERIFICATION || a->curl_code == CURLE_SSL_CACERT_BADFILE) {
+		away_forget(&p->hook->away);
+		pgmqd_config_error(p->msg, "url: %s", a->error);
+	} else if (a->status == 0) {
+		post_wait(p, 0, a->error != NULL ? a->error : "no answer");
+	} else {
+		reason = g_strdup_printf("HTTP %ld%s%s", a->status,
+			a->status >= 300 && a->status < 400 ? " (redirects are not followed)" : "", text);
+		post_settle(p, a, reason);
+		g_free(reason);
+	}
+	g_free(text);
+	post_free(p);
+}
+
+/* libcurl takes more of the body. It cannot go back: so it never posts a message twice by itself, when a kept
+ * connection ends without an answer. */
+static size_t post_read(char *buffer, size_t size, size_t n, void *arg)
+{
+	struct post *p = arg;
+
+	n = MIN(size * n, p->len - p->sent);
+	memcpy(buffer, p->body + p->sent, n);
+	p->sent += n;
+	return n;
 }
 
 /* Adds a header. */
-static struct curl_slist *header(struct curl_slist *list, char *line)
+static void post_header(struct post *p, char *line)
 {
-	list = curl_slist_append(list, line);
+	p->headers = curl_slist_append(p->headers, line);
 	g_free(line);
-	return list;
 }
 
-/* Posts a message. */
-static void webhook_deliver(void *handle, struct pgmqd_msg *m)
+/* The body as `body` says. */
+static void post_body(struct post *p)
 {
-	struct webhook *h = handle;
-	CURL *easy = pgmqd_http_new(h->worker);
+	struct pgmqd_msg *m = p->msg;
+	const char *headers = pgmqd_msg_headers(m);
+
+	p->body = pgmqd_msg_text(m, &p->len);
+	if (strcmp(p->hook->body, "envelope") != 0)
+		return;
+	p->made = g_strdup_printf("{\"id\":%" G_GINT64_FORMAT
+				  ",\"queue\":\"%s\",\"attempt\":%u,\"enqueued_us\":%" G_GINT64_FORMAT
+				  ",\"headers\":%s,\"message\":%s}",
+		(gint64)pgmqd_msg_id(m), pgmqd_msg_queue(m), pgmqd_msg_attempt(m), (gint64)pgmqd_msg_enqueued_us(m),
+		headers != NULL ? headers : "null", p->body);
+	p->body = p->made;
+	p->len = strlen(p->made);
+}
+
+/* The headers of a request. */
+static void post_headers(struct post *p)
+{
+	struct webhook *h = p->hook;
+	struct pgmqd_msg *m = p->msg;
 	gint64 now = (gint64)time(NULL);
-	size_t len;
-	const char *body = pgmqd_msg_text(m, &len), *trace;
+	const char *trace = pgmqd_msg_traceparent(m);
 	/* the same for every attempt, so that the receiver can tell a second copy */
 	char *id = g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(m), pgmqd_msg_id(m));
-	struct curl_slist *list = curl_slist_append(NULL, "Content-Type: application/json");
-	gboolean ok;
 
-	list = curl_slist_append(list, "Expect:");
-	list = header(list, g_strdup_printf("webhook-id: %s", id));
-	list = header(list, g_strdup_printf("webhook-timestamp: %" G_GINT64_FORMAT, now));
-	list = header(list, g_strdup_printf("pgmqd-attempt: %u", pgmqd_msg_attempt(m)));
+	post_header(p, g_strdup("Content-Type: application/json"));
+	post_header(p, g_strdup("Expect:"));
+	post_header(p, g_strdup_printf("webhook-id: %s", id));
+	post_header(p, g_strdup_printf("webhook-timestamp: %" G_GINT64_FORMAT, now));
+	post_header(p, g_strdup_printf("pgmqd-attempt: %u", pgmqd_msg_attempt(m)));
 	if (h->key) {
-		char *signature = sign(h->key, h->key_len, id, now, body, len);
+		char *signature = sign(h->key, h->key_len, id, now, p->body, p->len);
 
-		list = header(list, g_strdup_printf("webhook-signature: %s", signature));
+		post_header(p, g_strdup_printf("webhook-signature: %s", signature));
 		g_free(signature);
 	}
 	if (h->authorization && *h->authorization)
-		list = header(list, g_strdup_printf("Authorization: %s", h->authorization));
-	if ((trace = pgmqd_msg_traceparent(m)) != NULL)
-		list = header(list, g_strdup_printf("traceparent: %s", trace));
+		post_header(p, g_strdup_printf("Authorization: %s", h->authorization));
+	for (size_t i = 0; h->own_headers[i] != NULL; i++)
+		post_header(p, g_strdup(h->own_headers[i]));
+	if (trace != NULL)
+		post_header(p, g_strdup_printf("traceparent: %s", trace));
 	g_free(id);
-	ok = curl_easy_setopt(easy, CURLOPT_URL, h->url) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, list) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_POSTFIELDS, body) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)len) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)h->timeout) == CURLE_OK &&
-	     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout) == CURLE_OK &&
-	     (!h->ca_file || !*h->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
+}
+
+/* Fills the request in. */
+static bool post_prepare(struct post *p, CURL *easy)
+{
+	const struct webhook *h = p->hook;
+
+	return curl_easy_setopt(easy, CURLOPT_URL, h->url) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_HTTPHEADER, p->headers) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_READFUNCTION, post_read) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_READDATA, p) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)p->len) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)h->timeout) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout) == CURLE_OK &&
+	       (!h->ca_file || !*h->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
+}
+
+/* Posts a message, or lets it wait while the receiver is away. */
+static void webhook_deliver(void *handle, struct pgmqd_msg *m)
+{
+	struct webhook *h = handle;
+	int64_t wait = away_wait(&h->away, now_ms());
+	struct post *p;
+	CURL *easy;
+
+	if (wait > 0) {
+		pgmqd_postpone(m, wait, "the receiver is away");
+		return;
+	}
+	p = g_new0(struct post, 1);
+	p->hook = h;
+	p->msg = m;
+	p->tries = h->away.trying;
+	post_body(p);
+	post_headers(p);
+	easy = pgmqd_http_new(h->worker);
 	pgmqd_http_body_max(easy, h->max_answer);
 	if (!h->allow_private)
 		pgmqd_http_public_only(easy);
-	pgmqd_msg_data_set(m, list);
+	pgmqd_msg_data_set(m, p);
+	bool ok = post_prepare(p, easy);
 	if (!ok)
 		pgmqd_http_discard(easy);
-	if (!ok || pgmqd_http_submit(m, easy, on_answer, m) != 0) {
-		curl_slist_free_all(list);
+	if (!ok || pgmqd_http_submit(m, easy, on_answer, p) != 0) {
+		away_forget(&h->away);
+		post_free(p);
 		pgmqd_retry(m, 0, "libcurl refuses the request");
 	}
 }
@@ -162,14 +387,21 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 /* Lets go of a message; the host has ended its transfer. */
 static void webhook_cancel(void *handle, struct pgmqd_msg *m)
 {
-	(void)handle;
-	curl_slist_free_all(pgmqd_msg_data(m));
+	struct webhook *h = handle;
+	struct post *p = pgmqd_msg_data(m);
+
+	if (p->tries)
+		away_forget(&h->away);
+	post_free(p);
 }
 
 /* The end. */
 static void webhook_stop(void *handle)
 {
-	g_free(((struct webhook *)handle)->key);
+	struct webhook *h = handle;
+
+	g_strfreev(h->own_headers);
+	g_free(h->key);
 }
 
 static struct pgmqd_plugin plugin = {

@@ -4,10 +4,12 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import time
 
 import pytest
 
+from lib.daemon import conf, run
 from lib.hookserver import HookServer
 
 QUEUE = "hooks"
@@ -79,16 +81,19 @@ def test_without_a_secret_nothing_is_signed(rig, server, start):
 
 
 @pytest.mark.parametrize("status, outcome", [
-    (200, "done"), (202, "done"), (204, "done"), (301, "fail"), (400, "fail"), (401, "fail"), (404, "fail"), (410, "fail"), (422, "fail"),
-    (408, "retry"), (429, "retry"), (500, "retry"), (503, "retry"),
+    (200, "done"), (202, "done"), (204, "done"), (301, "fail"), (400, "fail"), (404, "fail"), (410, "fail"), (413, "fail"), (422, "fail"),
+    (401, "config"), (403, "config"), (407, "config"), (500, "retry"), (501, "retry"),
+    (408, "release"), (425, "release"), (429, "release"), (502, "release"), (503, "release"), (504, "release"),
 ])
 def test_status_is_the_outcome(rig, server, start, status, outcome):
     server.answer = lambda request: (status, {"Location": "/elsewhere"}, b"{}")
     start()
     record = settled(rig, {})
     assert record["outcome"] == outcome
-    if outcome != "done":
-        assert record["reason"].startswith(f"HTTP {status}")
+    if outcome == "config":
+        assert f"HTTP {status}: {{}}" in rig.daemon.wait_log("queue paused")["text"]
+    elif outcome != "done":
+        assert f"HTTP {status}" in record["reason"] and record["reason"].endswith(": {}")
     assert server.wait()["path"] == "/hook"
 
 
@@ -106,19 +111,20 @@ def test_every_attempt_has_the_same_id_and_a_good_signature(rig, server, start):
 def test_retry_after_is_obeyed(rig, server, start, status):
     server.answer = lambda request: (status, {"Retry-After": "120"}, b"")
     start()
-    assert settled(rig, {}, outcome="retry")["delay_ms"] == 120000
+    settled(rig, {}, outcome="release")
+    assert 100 < rig.db.execute(f"select extract(epoch from vt - clock_timestamp()) from pgmq.q_{QUEUE}").fetchone()[0] <= 120
 
 
 def test_no_answer_in_time(rig, server, start):
     server.answer = lambda request: None
     start(timeout="300ms")
-    assert "timed out" in settled(rig, {}, outcome="retry")["reason"].lower()
+    assert "timed out" in settled(rig, {}, outcome="release")["reason"].lower()
 
 
 def test_nobody_listens(rig, server, start):
     server.close()
     start()
-    assert settled(rig, {}, outcome="retry")["reason"]
+    assert settled(rig, {}, outcome="release")["reason"]
 
 
 def test_answer_that_is_too_long_is_still_an_answer(rig, server, start):
@@ -177,3 +183,86 @@ def test_trace(rig, server, start):
     for parent in (f"ff-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-01-more", f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE.upper()}-{SPAN}-01",
                    f"00-{TRACE}-{SPAN}", "", 7, None):
         assert sent(parent) == (None, None), parent
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_no_message_is_lost_to_a_receiver_that_lets_nobody_in(rig, server, start, status):
+    """A wrong key pauses the queue, and one that is away is left alone: no attempt is counted, and all come when it is well again."""
+    well = []
+    server.answer = lambda request: (200 if well else status, {}, b"")
+    rig.db.execute("select pgmqd.create_queue(%s)", [QUEUE])
+    rig.db.execute("select pgmq.send_batch(%s, array(select jsonb_build_object('n', n) from generate_series(1, 100) n))", [QUEUE])
+    daemon = start(max_attempts=2, config_retry="1s", max_in_flight=1)
+    daemon.wait_log("queue paused" if status == 401 else "the receiver is away")
+    rig.db.execute("select pg_sleep(0.5)")  # nothing to wait for: nothing must come
+    asked = len(server.requests)
+    assert asked <= 4 and not rig.dead(QUEUE) and len(rig.rows(f"q_{QUEUE}")) == 100
+    well.append(True)
+    server.wait(asked + 100, timeout=90)
+    daemon.wait_log(lambda r: r.get("text") == "settled" and r.get("outcome") == "done"
+                    and rig.db.execute(f"select count(*) from pgmq.a_{QUEUE}").fetchone()[0] == 100, timeout=60)
+    assert {json.loads(r["body"])["n"] for r in server.requests[asked:]} == set(range(1, 101)) and not rig.dead(QUEUE)
+
+
+def test_one_bad_message_does_not_stop_the_others(rig, server, start):
+    server.answer = lambda request: (500 if b"bad" in request["body"] else 200, {}, b"broken")
+    start(max_attempts=2)
+    bad = rig.enqueue({"n": "bad"}, QUEUE)
+    assert settled(rig, {"n": "good"}, outcome="done")
+    assert rig.daemon.wait_settled(msg_id=bad, outcome="fail")["reason"] == "HTTP 500: broken"
+
+
+@pytest.mark.parametrize("choice, outcome", [("fail", "fail"), ("retry", "retry"), ("pause", "config")])
+@pytest.mark.parametrize("status", [404, 410])
+def test_missing_is_what_the_option_says(rig, server, start, status, choice, outcome):
+    server.answer = lambda request: (status, {}, b"no such function")
+    start(on_missing=choice)
+    record = settled(rig, {})
+    text = rig.daemon.wait_log("queue paused")["text"] if outcome == "config" else record["reason"]
+    assert record["outcome"] == outcome and f"HTTP {status}: no such function" in text
+
+
+def test_own_headers_and_envelope(rig, server, start):
+    start(headers="apikey: k3y | X-Source: pgmqd", body="envelope", secret=SECRET)
+    record = settled(rig, {"n": 9007199254740993}, outcome="done")
+    request = server.wait()
+    assert (request["headers"]["apikey"], request["headers"]["X-Source"]) == ("k3y", "pgmqd")
+    body = json.loads(request["body"])
+    assert body["message"] == {"n": 9007199254740993} and (body["id"], body["queue"], body["attempt"]) == (record["msg_id"], QUEUE, 1)
+    assert request["headers"]["webhook-signature"] == signature(KEY, request)
+    assert not [r for r in rig.daemon.records() if "k3y" in json.dumps(r)]
+
+
+@pytest.mark.parametrize("headers", ["apikey", "Host: x", "a: b | : c", "webhook-id: 1", "a b: c"])
+def test_headers_that_cannot_be(server, tmp_path, headers):
+    path = tmp_path / "pgmqd.conf"
+    path.write_text(conf("", {QUEUE: {"plugin": "webhook", "url": server.url, "headers": headers}}))
+    done = run("run", "--check", "-c", str(path))
+    assert done.returncode != 0 and "headers: they are written" in done.stdout + done.stderr
+
+
+def test_the_answer_is_in_the_reason(rig, server, start):
+    """Its first 500 bytes, on one line, as valid text, without addresses."""
+    server.answer = lambda request: (422, {}, b'{"error": "no\r\nsuch \xff thing",\x00 "who": "anna.k@example.test"}' + b"x" * 600)
+    start()
+    reason = settled(rig, {}, outcome="fail")["reason"]
+    assert reason.startswith('HTTP 422: {"error": "no  such \ufffd thing"') and "anna" not in reason and 400 < len(reason) < 530
+
+
+def test_a_cut_connection_is_not_posted_to_again_behind_our_back(rig, server, start):
+    """The receiver takes the message on a kept connection and hangs up without an answer: one request for each attempt of ours."""
+    def answer(request):
+        if b"cut" in request["body"]:
+            request["connection"].shutdown(socket.SHUT_RDWR)
+            return None
+        return 200, {}, b""
+
+    server.answer = answer
+    start()
+    for n in range(3):
+        settled(rig, {"n": n}, outcome="done")
+        msg_id = rig.enqueue({"cut": n}, QUEUE)
+        rig.daemon.wait_settled(msg_id=msg_id)
+        rig.db.execute("select pgmq.archive(%s, %s::bigint)", [QUEUE, msg_id])
+    ids = [r["headers"]["webhook-id"] for r in server.requests if b"cut" in r["body"]]
+    assert len(ids) == len(set(ids)) == 3, ids

@@ -7,7 +7,7 @@ from .paths import TIMEOUT
 
 
 class HookServer:
-    """`answer(request)` gives (status, headers, body) for a request (a dict: path, headers, body, number), or None to stay silent
+    """`answer(request)` gives (status, headers, body) for a request (a dict: path, headers, body, number, connection), or None to stay silent
     until the server is closed."""
 
     def __init__(self, answer=lambda request: (204, {}, b"")):
@@ -45,7 +45,8 @@ class HookServer:
     def _handle(self, handler):
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         with self._changed:
-            request = {"path": handler.path, "headers": handler.headers, "body": body, "number": len(self.requests) + 1}
+            request = {"path": handler.path, "headers": handler.headers, "body": body, "number": len(self.requests) + 1,
+                       "connection": handler.connection}
             self.requests.append(request)
             self._changed.notify_all()
         answer = self.answer(request)
