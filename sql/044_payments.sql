@@ -81,6 +81,36 @@ BEGIN
   RETURN changed > 0;
 END $f$;
 
+-- The provider has something to say on a payment: it is asked at once. What the notification says is not believed, and one on a
+-- payment that is not ours changes nothing. Returns whether the payment is known.
+CREATE OR REPLACE FUNCTION pgmqd.payment_notified(queue text, payment text, id_there text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  found text;
+  waits boolean;
+BEGIN
+  IF payment IS NOT NULL THEN
+    BEGIN
+      EXECUTE format('SELECT p.id::text FROM public.payments p WHERE p.id = %L AND p.provider_payment_id = %L', payment, id_there)
+        INTO found;
+    EXCEPTION WHEN invalid_text_representation THEN
+      NULL; -- an id that cannot be one
+    END;
+  END IF;
+  IF found IS NULL THEN
+    EXECUTE format('SELECT p.id::text FROM public.payments p WHERE p.provider_payment_id = %L LIMIT 1', id_there) INTO found;
+  END IF;
+  IF found IS NULL THEN
+    RETURN false;
+  END IF;
+  EXECUTE format('SELECT EXISTS (SELECT FROM pgmq.%I WHERE vt <= clock_timestamp() AND message->>''payment_id'' = %L)',
+    'q_' || queue, found) INTO waits;
+  IF NOT waits THEN
+    PERFORM pgmqd.enqueue(queue, jsonb_build_object('payment_id', found, 'action', 'verify'));
+  END IF;
+  RETURN true;
+END $f$;
+
 -- A time that somebody else wrote; NULL when it is none.
 CREATE OR REPLACE FUNCTION pgmqd.time_of(value text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -93,7 +123,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'payment_to_verify', 'settle_payment');
+  PERFORM pgmqd.allow_calls('pgmqd', 'payment_to_verify', 'settle_payment', 'payment_notified');
 END $$;
 
 RESET search_path;

@@ -9,6 +9,7 @@
 #include "control/jobs_events.h"
 #include "control/jobs_start.h"
 #include "control/mail.h"
+#include "control/payment.h"
 #include "control/metrics.h"
 #include "control/page.h"
 #include "control/queues.h"
@@ -39,6 +40,7 @@ const struct http_route control_routes[] = {
 	{ HTTP_GET, "/api/templates/{name}/{lang}", HTTP_ROUTE_OPEN, templates_show, 0 },
 
 	{ HTTP_POST, "/api/mail/events/{provider}", HTTP_ROUTE_PUBLIC, mail_event, MAIL_EVENT_MAX },
+	{ HTTP_POST, "/api/payment/events/{provider}", HTTP_ROUTE_PUBLIC, payment_event, PAYMENT_EVENT_MAX },
 	{ HTTP_GET, "/api/mail/unsubscribe/{token}", HTTP_ROUTE_PUBLIC, mail_unsubscribe_page, 0 },
 	{ HTTP_POST, "/api/mail/unsubscribe/{token}", HTTP_ROUTE_PUBLIC, mail_unsubscribe, MAIL_FORM_MAX },
 

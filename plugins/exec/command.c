@@ -122,6 +122,8 @@ struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, i
 
 /* ---- output ---- */
 
+#define ERR_LINES_MAX 100 /* of one message's program in the log */
+
 void tail_add(struct tail *t, const char *data, size_t n)
 {
 	if (n > TAIL) {
@@ -178,13 +180,43 @@ const char *tail_text(struct tail *t)
 	return t->text + start;
 }
 
-ssize_t read_tail(int fd, struct tail *t)
+/* Logs the line that is complete. */
+static void err_log_line(struct err_log *log, const struct pgmqd_msg *m)
+{
+	struct tail t = { .len = 0 };
+
+	tail_add(&t, log->line, log->len);
+	log->len = 0;
+	if (log->lines++ == ERR_LINES_MAX)
+		pgmqd_log(PGMQD_INFO, "stderr: further lines for this message are not logged");
+	else if (log->lines <= ERR_LINES_MAX && m)
+		pgmqd_msg_log(m, PGMQD_INFO, "stderr: %s", tail_text(&t));
+	else if (log->lines <= ERR_LINES_MAX)
+		pgmqd_log(PGMQD_INFO, "stderr: %s", tail_text(&t));
+}
+
+void err_log_end(struct err_log *log, const struct pgmqd_msg *m)
+{
+	if (log->len)
+		err_log_line(log, m);
+	log->lines = 0;
+}
+
+ssize_t read_tail(int fd, struct tail *t, struct err_log *log, const struct pgmqd_msg *m)
 {
 	char buf[4096];
 	ssize_t n = read(fd, buf, sizeof(buf));
 
 	if (n > 0)
 		tail_add(t, buf, (size_t)n);
+	for (ssize_t i = 0; log && i < n; i++) {
+		if (buf[i] == '\n') {
+			if (log->len)
+				err_log_line(log, m);
+		} else if (log->len < sizeof(log->line)) {
+			log->line[log->len++] = buf[i];
+		}
+	}
 	return n;
 }
 

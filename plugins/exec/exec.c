@@ -18,7 +18,10 @@ static const struct pgmqd_option exec_options[] = {
 	{ "messages_per_process", PGMQD_UINT, 0, AT(messages_per_process), "0",
 		"Messages after which a program of the pool is renewed; 0: never.", NULL, NULL },
 	{ "timeout", PGMQD_DURATION, 0, AT(timeout), "60s",
-		"Time for a message; then the program and all that it started are killed.", NULL, NULL },
+		"Time for a message; then the program is asked to end (SIGTERM).", NULL, NULL },
+	{ "kill_after", PGMQD_DURATION, 0, AT(kill_after), "5s",
+		"Time that a program which is asked to end has; then it is killed, with all that it started.", NULL,
+		NULL },
 	{ "on_error", PGMQD_ENUM, 0, AT(on_error), "retry", "What an exit status other than 0, 65 and 75 means.", NULL,
 		"retry|fail" },
 	{ "pass_env", PGMQD_STRING, 0, AT(pass_env), NULL,
@@ -44,8 +47,8 @@ static int exec_config_complete(void *h)
 		pgmqd_log(PGMQD_ERROR, "command: %s", wrong);
 	else if (e->processes < 1 || e->processes > 1000)
 		pgmqd_log(PGMQD_ERROR, "processes: it must be between 1 and 1000");
-	else if (e->timeout <= 0)
-		pgmqd_log(PGMQD_ERROR, "timeout: it must be longer than 0");
+	else if (e->timeout <= 0 || e->kill_after <= 0)
+		pgmqd_log(PGMQD_ERROR, "timeout, kill_after: each must be longer than 0");
 	else
 		return 0;
 	return -1;

@@ -15,7 +15,7 @@ struct exec {
 	/* options */
 	const char *command, *mode, *on_error, *pass_env, *dir;
 	uint64_t processes, messages_per_process;
-	int64_t timeout;
+	int64_t timeout, kill_after;
 	uint64_t cpu_seconds, memory, open_files, file_size;
 	/* while running */
 	struct pgmqd_worker *worker;
@@ -37,8 +37,15 @@ const char *tail_text(struct tail *t); /* trimmed, one line, valid UTF-8 */
 const char *words_split(const char *line, char ***words);
 void words_free(char **words);
 struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, int fds[3], pgmqd_exit_cb cb, void *arg);
-ssize_t read_tail(int fd, struct tail *t); /* what is there now; as read(2) */
-void *need(void *p);                       /* ends the process when memory is out */
+/* Reads what is there now, as read(2); lines of it are logged for `m` if `log` is given. */
+struct err_log {
+	char line[1024];
+	size_t len;
+	unsigned lines;
+};
+ssize_t read_tail(int fd, struct tail *t, struct err_log *log, const struct pgmqd_msg *m);
+void err_log_end(struct err_log *log, const struct pgmqd_msg *m); /* logs a last line without its end */
+void *need(void *p);                                              /* ends the process when memory is out */
 char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *status_text(int status, char buf[64]);
 

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -25,6 +26,8 @@ struct run {
 	size_t left;
 	bool newline;
 	struct tail out, err;
+	struct err_log log;
+	bool late; /* it was asked to end */
 };
 
 /* Closes one of the three pipes. */
@@ -77,11 +80,18 @@ static void run_read(evutil_socket_t fd, short what, void *arg)
 {
 	struct run *r = arg;
 	int i = fd == r->fds[1] ? 1 : 2;
-	ssize_t n = read_tail(fd, i == 1 ? &r->out : &r->err);
+	ssize_t n = read_tail(fd, i == 1 ? &r->out : &r->err, i == 2 ? &r->log : NULL, r->msg);
 
 	(void)what;
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
 		run_close(r, i);
+}
+
+/* Settles a message whose program was ended by us. */
+static void run_out_of_time(struct run *r)
+{
+	pgmqd_retry(r->msg, 0, "the program was killed after %lld ms (timeout)%s%s", (long long)r->exec->timeout,
+		r->err.len ? ": " : "", r->err.len ? tail_text(&r->err) : "");
 }
 
 /* The program has ended: its status is the outcome. */
@@ -93,12 +103,16 @@ static void run_exited(void *arg, int status)
 	char buf[64];
 
 	for (int i = 1; i < 3; i++)
-		while (r->fds[i] >= 0 && read_tail(r->fds[i], i == 1 ? &r->out : &r->err) > 0)
+		while (r->fds[i] >= 0 &&
+			read_tail(r->fds[i], i == 1 ? &r->out : &r->err, i == 2 ? &r->log : NULL, m) > 0)
 			;
+	err_log_end(&r->log, m);
 	reason = r->err.len ? tail_text(&r->err) : tail_text(&r->out);
 	if (!*reason)
 		reason = status_text(status, buf);
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if (r->late && WIFSIGNALED(status))
+		run_out_of_time(r);
+	else if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		pgmqd_done(m);
 	else if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_FAIL)
 		pgmqd_fail(m, "%s", reason);
@@ -109,16 +123,24 @@ static void run_exited(void *arg, int status)
 	run_free(r);
 }
 
-/* The program has had its time. */
+/* The program does not end, though it was asked to. */
+static void run_kill(void *arg)
+{
+	struct run *r = arg;
+
+	pgmqd_child_end(r->child);
+	run_out_of_time(r);
+	run_free(r);
+}
+
+/* The program has had its time: it is asked to end, and may still say what became of the message. */
 static void run_late(void *arg)
 {
 	struct run *r = arg;
-	struct pgmqd_msg *m = r->msg;
-	long long ms = r->exec->timeout;
 
-	pgmqd_child_end(r->child);
-	run_free(r);
-	pgmqd_retry(m, 0, "the program was killed after %lld ms (timeout)", ms);
+	r->late = true;
+	pgmqd_child_signal(r->child, SIGTERM);
+	pgmqd_msg_timer(r->msg, r->exec->kill_after, run_kill, r);
 }
 
 void once_deliver(struct exec *e, struct pgmqd_msg *m)

@@ -1,12 +1,14 @@
 /* pool.c: programs that stay: each gets a message as one line of JSON and answers with one line, then gets the next. */
 #include "config.h"
 
+#include "answer.h"
 #include "exec.h"
 
-#include <cjson/cJSON.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +18,8 @@
 #define ANSWER_MAX 65536
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
+#define QUOTED 80        /* bytes of an unexpected line in a reason */
+#define STOP_WAIT_MS 500 /* for programs to end when the plugin stops */
 
 struct member;
 
@@ -39,9 +43,12 @@ struct member {
 	char answer[ANSWER_MAX];
 	size_t answer_len;
 	struct tail err;
+	struct err_log log;
 	uint64_t answered;
 	unsigned failures; /* ends in a row without an answer */
-	struct pgmqd_timer *restart;
+	bool said;         /* it has written something since it got its message */
+	bool ending;       /* it was asked to end */
+	struct pgmqd_timer *restart, *kill;
 };
 
 struct pool {
@@ -67,6 +74,9 @@ static void member_close(struct member *w)
 		w->fds[i] = -1;
 	}
 	w->child = NULL;
+	pgmqd_timer_cancel(w->kill);
+	w->kill = NULL;
+	w->ending = false;
 	w->written = w->len = w->answer_len = 0;
 	free(w->line);
 	w->line = NULL;
@@ -118,38 +128,68 @@ static void member_kill(struct member *w, const char *why)
 	member_gone(w, why);
 }
 
-/* Takes a line apart and settles the message that it answers. False: it is nonsense. */
+/* What happened to a program that had no time left. */
+static char *late_text(const struct member *w)
+{
+	return format("the program was killed after %lld ms (timeout)%s", (long long)w->pool->exec->timeout,
+		w->said ? "" : "; it has written nothing: does it flush its output after each line?");
+}
+
+/* A program that was asked to end has not: it is killed. */
+static void member_late(void *arg)
+{
+	struct member *w = arg;
+	char *why = late_text(w);
+
+	w->kill = NULL;
+	member_kill(w, why);
+	free(why);
+}
+
+/* Asks a program to end: by the end of its input, and by SIGTERM if that will not do. */
+static void member_retire(struct member *w, bool now);
+
+/* The end of its input was not enough. */
+static void member_terminate(void *arg)
+{
+	struct member *w = arg;
+
+	w->kill = NULL;
+	member_retire(w, true);
+}
+
+static void member_retire(struct member *w, bool now)
+{
+	w->ending = true;
+	if (w->ev[0]) {
+		event_free(w->ev[0]);
+		w->ev[0] = NULL;
+		close(w->fds[0]);
+		w->fds[0] = -1;
+	}
+	pgmqd_timer_cancel(w->kill);
+	if (now)
+		pgmqd_child_signal(w->child, SIGTERM);
+	w->kill = pgmqd_timer(
+		w->pool->exec->worker, w->pool->exec->kill_after, now ? member_late : member_terminate, w);
+}
+
+/* Settles the message that a line answers. False: the line is no answer to it. */
 static bool member_answer(struct member *w, const char *line)
 {
-	cJSON *a = cJSON_Parse(line);
-	const cJSON *id = cJSON_GetObjectItemCaseSensitive(a, "id"),
-		    *outcome = cJSON_GetObjectItemCaseSensitive(a, "outcome");
-	const cJSON *delay = cJSON_GetObjectItemCaseSensitive(a, "delay"),
-		    *reason = cJSON_GetObjectItemCaseSensitive(a, "reason");
-	const char *why = cJSON_IsString(reason) ? reason->valuestring : "the program gave no reason";
-	double seconds = cJSON_IsNumber(delay) && delay->valuedouble > 0 ? delay->valuedouble : 0;
-	struct pgmqd_msg *m;
-	bool good = false;
+	struct answer a = { .kind = ANSWER_DONE };
+	bool good = w->job && answer_parse(line, pgmqd_msg_id(w->job->msg), &a);
 
-	if (w->job && cJSON_IsString(outcome) && cJSON_IsNumber(id) &&
-		id->valuedouble == (double)pgmqd_msg_id(w->job->msg)) {
-		const char *o = outcome->valuestring;
+	if (good) {
+		struct pgmqd_msg *m;
 
-		good = strcmp(o, "done") == 0 || strcmp(o, "retry") == 0 || strcmp(o, "fail") == 0;
-		if (good) {
-			m = member_release(w);
-			w->answered++;
-			w->err.len = 0;
-			if (*o == 'd')
-				pgmqd_done(m);
-			else if (*o == 'f')
-				pgmqd_fail(m, "%s", why);
-			else
-				pgmqd_retry(m, seconds > 31536000 ? INT64_C(31536000000) : (int64_t)(seconds * 1000),
-					"%s", why);
-		}
+		err_log_end(&w->log, w->job->msg);
+		m = member_release(w);
+		w->answered++;
+		w->err.len = 0;
+		answer_settle(&a, m);
 	}
-	cJSON_Delete(a);
+	answer_free(&a);
 	return good;
 }
 
@@ -173,16 +213,22 @@ static bool member_read(struct member *w)
 		if (n <= 0) {
 			event_free(w->ev[1]);
 			w->ev[1] = NULL;
-			if (!w->job)
-				member_kill(w, "");
+			if (!w->job && !w->ending)
+				member_retire(w, false);
 			return false; /* its end, which follows, says why; if it lives on, its time will be up */
 		}
+		w->said = true;
 		w->answer_len += (size_t)n;
 		w->answer[w->answer_len] = 0;
 		while ((newline = memchr(start, '\n', w->answer_len - (size_t)(start - w->answer))) != NULL) {
 			*newline = 0;
 			if (!member_answer(w, start)) {
-				member_kill(w, "the program's line is no answer to the message that it has");
+				char *why = format("unexpected line from the program: \"%.*s\"; answers are one JSON "
+						   "object a line, flushed",
+					QUOTED, start);
+
+				member_kill(w, why);
+				free(why);
 				return false;
 			}
 			start = newline + 1;
@@ -204,17 +250,16 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
 	(void)fd, (void)what;
 	if (!member_read(w))
 		return;
-	if (!w->job && member_is_worn(w))
-		member_kill(w, "");
-	else
-		pool_pump(w->pool);
+	if (!w->job && !w->ending && member_is_worn(w))
+		member_retire(w, false);
+	pool_pump(w->pool);
 }
 
 /* What the program says for people; its end is kept for a reason. */
 static void on_error_output(evutil_socket_t fd, short what, void *arg)
 {
 	struct member *w = arg;
-	ssize_t n = read_tail(fd, &w->err);
+	ssize_t n = read_tail(fd, &w->err, &w->log, w->job ? w->job->msg : NULL);
 
 	(void)what;
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
@@ -272,23 +317,22 @@ static void pool_exited(void *arg, int status)
 	struct member *w = arg;
 	char buf[64], *why;
 
-	while (w->ev[2] && read_tail(w->fds[2], &w->err) > 0)
+	while (w->ev[2] && read_tail(w->fds[2], &w->err, &w->log, w->job ? w->job->msg : NULL) > 0)
 		;
-	why = format("the program %s", status_text(status, buf));
+	err_log_end(&w->log, w->job ? w->job->msg : NULL);
+	why = w->ending && w->job ? late_text(w) : format("the program %s", status_text(status, buf));
 	pgmqd_log(PGMQD_DEBUG, "%s", why);
 	member_gone(w, why);
 	free(why);
 }
 
-/* A message has been with its program for too long. */
+/* A message has been with its program for too long: the program is asked to end, and may still answer. */
 static void job_late(void *arg)
 {
 	struct job *j = arg;
-	char *why = format("the program was killed after %lld ms (timeout)", (long long)j->pool->exec->timeout);
 
 	j->member->answered++; /* it works, it is only slow */
-	member_kill(j->member, why);
-	free(why);
+	member_retire(j->member, true);
 }
 
 /* Gives a message to a program. */
@@ -299,6 +343,7 @@ static void member_give(struct member *w, struct job *j)
 
 	j->member = w;
 	w->job = j;
+	w->said = false;
 	w->line = format("{\"id\":%" PRId64 ",\"attempt\":%u,\"queue\":\"%s\",\"enqueued_us\":%" PRId64
 			 ",\"headers\":%s,\"message\":%s}",
 		pgmqd_msg_id(m), pgmqd_msg_attempt(m), pgmqd_msg_queue(m), pgmqd_msg_enqueued_us(m),
@@ -333,7 +378,7 @@ static void pool_pump(struct pool *p)
 		struct member *w = &p->members[i];
 		struct job *j = TAILQ_FIRST(&p->waiting);
 
-		if (w->job || w->restart)
+		if (w->job || w->restart || w->ending)
 			continue;
 		if (!w->child && started) {
 			if (!p->more)
@@ -377,7 +422,7 @@ void pool_cancel(struct pgmqd_msg *m)
 	}
 	(void)member_release(w);
 	w->answered++;
-	member_kill(w, "");
+	member_retire(w, true);
 }
 
 struct pool *pool_new(struct exec *e)
@@ -393,8 +438,35 @@ struct pool *pool_new(struct exec *e)
 	return p;
 }
 
+/* Waits until every program has closed its output, STOP_WAIT_MS at most. */
+static void pool_wait(struct pool *p)
+{
+	for (int left = STOP_WAIT_MS / 10; left > 0; left--) {
+		bool lives = false;
+
+		for (size_t i = 0; i < p->n; i++) {
+			struct member *w = &p->members[i];
+			char buf[512];
+
+			if (w->child && w->ev[1] && (read(w->fds[1], buf, sizeof(buf)) != 0))
+				lives = true;
+		}
+		if (!lives)
+			return;
+		(void)poll(NULL, 0, 10);
+	}
+}
+
 void pool_free(struct pool *p)
 {
+	for (size_t i = 0; i < p->n; i++)
+		if (p->members[i].child)
+			member_retire(&p->members[i], false);
+	pool_wait(p);
+	for (size_t i = 0; i < p->n; i++)
+		if (p->members[i].child)
+			pgmqd_child_signal(p->members[i].child, SIGTERM);
+	pool_wait(p);
 	for (size_t i = 0; i < p->n; i++) {
 		if (p->members[i].child)
 			pgmqd_child_end(p->members[i].child);

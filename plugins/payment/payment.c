@@ -3,9 +3,8 @@
  *
  *   message -> our row -> the provider's answer -> SELECT pgmqd.settle_payment(...) together with the archive
  *
- * While the provider has nothing final to say the message is postponed, which costs no attempt, on a growing interval:
- * the next look is the later, the older the message is. A webhook of the provider's is never believed; it can only
- * enqueue such a message.
+ * While the provider has no final answer, the message is postponed, which costs no attempt, on an interval that grows
+ * with the message's age. A notification of the provider is never believed: it only enqueues such a message.
  */
 #include "config.h"
 
@@ -19,7 +18,8 @@
 #include <string.h>
 #include <time.h>
 
-#define WAIT_MAX_MS 600000 /* between two looks */
+#define WAIT_MAX_MS 600000 /* between two questions */
+#define HELD_TOO_LONG_MS INT64_C(86400000)
 
 static const struct provider *const providers[] = { &provider_yookassa };
 
@@ -157,14 +157,20 @@ static char *copy(const char *text)
 	return s;
 }
 
+/* Milliseconds since 1970. */
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 /* How old the message is. */
 static int64_t age_ms(const struct pgmqd_msg *m)
 {
-	struct timespec t;
-	int64_t ms;
+	int64_t ms = now_ms() - pgmqd_msg_enqueued_us(m) / 1000;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000 - pgmqd_msg_enqueued_us(m) / 1000;
 	return ms > 0 ? ms : 0;
 }
 
@@ -219,11 +225,30 @@ static void check_settle(
 	check_free(c);
 }
 
+/* The money is held on the customer's card: that is never a failure. The payment is asked for until the shop takes the
+ * money or the provider gives it back; people hear of one that is held beyond its time. */
+static void check_held(struct check *c, const struct provider_answer *a)
+{
+	int64_t over_ms = a->expires_at_ms ? now_ms() - a->expires_at_ms : -c->left_ms;
+
+	if (strcmp(c->status, "completed") == 0) {
+		check_settle(c, NULL, a, "the provider calls a completed payment unfinished", "contradiction");
+	} else if (over_ms > HELD_TOO_LONG_MS) {
+		check_settle(c, NULL, a, "the money is still held, though its time is over", "held");
+	} else {
+		pgmqd_postpone(c->msg, next_wait(age_ms(c->msg)), "%s: the money is held, the shop has yet to take it",
+			a->reason);
+		check_free(c);
+	}
+}
+
 /* Acts on what the provider said. */
 static void check_act(struct check *c, const struct provider_answer *a)
 {
 	bool completed = strcmp(c->status, "completed") == 0, failed = strcmp(c->status, "failed") == 0;
 
+	if (a->expires_at_ms) /* the provider knows better than expire_after */
+		c->left_ms = a->expires_at_ms - now_ms();
 	switch (a->verdict) {
 	case VERDICT_PAID:
 		check_settle(c, "completed", a, a->reason, NULL);
@@ -246,6 +271,9 @@ static void check_act(struct check *c, const struct provider_answer *a)
 			check_settle(c, "failed", a, "expired: it was not paid in time", NULL);
 		else
 			check_wait(c, 0, a->reason);
+		break;
+	case VERDICT_HELD:
+		check_held(c, a);
 		break;
 	case VERDICT_NOT_FOUND:
 		if (age_ms(c->msg) < c->h->not_found_for)

@@ -29,6 +29,7 @@ struct payment_row {
 /* What an answer means. */
 enum verdict {
 	VERDICT_PENDING, /* the customer or the provider has still something to do */
+	VERDICT_HELD,    /* the customer has paid, and the shop has yet to take the money */
 	VERDICT_PAID,
 	VERDICT_CANCELED,
 	VERDICT_REFUNDED,  /* all of it */
@@ -41,9 +42,10 @@ enum verdict {
 
 struct provider_answer {
 	enum verdict verdict;
-	char status[40];  /* the provider's own word */
-	char reason[240]; /* one line for people, "" when there is nothing to say */
-	char paid_at[40]; /* as the provider writes it, "" when it does not */
+	char status[40];       /* the provider's own word */
+	char reason[240];      /* one line for people, "" when there is nothing to say */
+	char paid_at[40];      /* as the provider writes it, "" when it does not */
+	int64_t expires_at_ms; /* since 1970; 0 when the provider does not say */
 	int64_t refunded_minor;
 	int64_t wait_ms; /* the provider wants to be left alone so long */
 };

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* Letters, digits and hyphens, at most 64. */
 static bool yookassa_id_is_good(const char *id)
@@ -71,6 +72,18 @@ static bool read_amount(const cJSON *amount, char currency[4], int64_t *minor)
 	return money_parse(text_of(amount, "value"), currency, minor);
 }
 
+/* Reads a time like 2026-11-20T10:05:00.000Z into milliseconds since 1970; 0 when it is nothing of the kind. */
+static int64_t read_time(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (!end)
+		return 0;
+	end += *end == '.' ? 1 + strspn(end + 1, "0123456789") : 0;
+	return strcmp(end, "Z") == 0 ? (int64_t)timegm(&tm) * 1000 : 0;
+}
+
 /* Whether the object is the payment that we mean: its id, amount, currency, our own id in its metadata, and real money
  * or a test as we expect. Says what is not so. */
 static bool is_ours(
@@ -117,8 +130,9 @@ static void judge_payment(
 	if (!is_ours(h, row, body, out))
 		return;
 	copy_word(out->paid_at, sizeof(out->paid_at), text_of(body, "captured_at"));
+	out->expires_at_ms = read_time(text_of(body, "expires_at"));
 	if (strcmp(out->status, "pending") == 0 || strcmp(out->status, "waiting_for_capture") == 0) {
-		out->verdict = VERDICT_PENDING;
+		out->verdict = *out->status == 'p' ? VERDICT_PENDING : VERDICT_HELD;
 		snprintf(out->reason, sizeof(out->reason), "the provider says %s", out->status);
 	} else if (strcmp(out->status, "canceled") == 0) {
 		char party[40], why[60];

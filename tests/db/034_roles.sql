@@ -9,7 +9,7 @@ SELECT plan(72);
 CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
     'mail_end', 'mail_sent', 'report_source', 'finish_report',
-    'payment_to_verify', 'settle_payment', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
+    'payment_to_verify', 'settle_payment', 'payment_notified', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
         'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',
     'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',

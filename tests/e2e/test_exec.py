@@ -187,6 +187,9 @@ for line in sys.stdin:
         answer.update(outcome='fail', reason=f'{os.getpid()}')
     elif do == 'echo':
         answer.update(outcome='fail', reason=json.dumps([task['queue'], task['headers'], task['message']['text']], ensure_ascii=False))
+    elif do == 'raw':
+        print(task['message']['line'].replace('ID', str(task['id'])), flush=True)
+        continue
     print(json.dumps(answer), flush=True)
 """
 
@@ -213,7 +216,8 @@ def test_pool_program_dies(rig, start, do, reason):
 @pytest.mark.parametrize("do", ["babble", "other"])
 def test_pool_program_talks_nonsense(rig, start, do):
     start(POOL, mode="pool", max_attempts="1")
-    assert settled(rig, {"do": do})["reason"] == "the program's line is no answer to the message that it has"
+    reason = settled(rig, {"do": do})["reason"]
+    assert reason.startswith('unexpected line from the program: "') and reason.endswith("; answers are one JSON object a line, flushed")
     assert settled(rig, {})["outcome"] == "done"
 
 
@@ -247,3 +251,73 @@ def test_pool_ends_with_the_daemon(rig, start):
     pid = int(settled(rig, {"do": "pid"})["reason"])
     assert rig.daemon.stop() == 0
     wait_gone(pid)
+
+
+# ---- what was asked for: all outcomes, a way to end, and what the program says ----
+
+def test_pool_speaks_every_outcome(rig, start):
+    """postpone, replace, config and done_with; numbers of the answer reach the database as they were written."""
+    rig.db.execute("create table public.done (n numeric, t text, x jsonb)")
+    rig.db.execute("grant insert on public.done to pgmqd")
+    start(POOL, mode="pool", config_retry="1h")
+    raw = '{"outcome": "done_with", "params": [9007199254740993, null, {"a": [1, "]"]}], "sql": "INSERT INTO public.done VALUES ($1::numeric, $2, $3::jsonb)", "id": ID}'
+    assert settled(rig, {"do": "raw", "line": raw})["outcome"] == "done"
+    assert rig.db.execute("select n::text, t, x from public.done").fetchall() == [("9007199254740993", None, {"a": [1, "]"]})]
+    record = settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "replace", "message": {"do": "none", "big": 9007199254740993}, "delay": 3600}'})
+    assert record["outcome"] == "replace"
+    assert rig.db.execute(f"select message->>'big', vt > now() + interval '50 minutes' from pgmq.q_{QUEUE}").fetchone() == ("9007199254740993", True)
+    rig.db.execute("select pgmq.purge_queue(%s)", [QUEUE])
+    record = settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "postpone", "delay": 3600, "reason": "not yet"}'})
+    assert (record["outcome"], record["reason"]) == ("release", "not yet")
+    settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "config", "reason": "the key is wrong"}'}, outcome="config")
+    assert "the key is wrong" in rig.daemon.wait_log("queue paused")["text"]
+
+
+@pytest.mark.parametrize("line", ['{"id": ID, "outcome": "replace"}', '{"id": ID, "outcome": "done_with"}', '{"id": ID, "outcome": "done_with", "sql": "x", "params": 1}',
+                                  '{"id": ID, "outcome": "perhaps"}', '{"id": "ID", "outcome": "done"}', '["done"]', '{"id": ID, "outcome": "done"} x'])
+def test_pool_answers_that_are_none(rig, start, line):
+    start(POOL, mode="pool", max_attempts="1")
+    record = settled(rig, {"do": "raw", "line": line})
+    assert record["outcome"] == "fail" and record["reason"].startswith('unexpected line from the program: "' + line[:6]), record
+
+
+def test_reasons_are_text(rig, start):
+    """A program may say any bytes: the message ends as a dead letter with what of them is text."""
+    start("sys.stderr.buffer.write(b'caf\\xe9 \\xff\\x01 \\xf0\\x9f\\x99\\x82 end'); sys.exit(65)")
+    assert settled(rig, {})["reason"] == "caf? ?  \U0001f642 end"
+    assert len(rig.dead(QUEUE)) == 1
+
+
+def test_what_a_program_says_is_in_the_log(rig, start):
+    start("print('a warning', file=sys.stderr, flush=True)\nprint('and more', end='', file=sys.stderr)")
+    settled(rig, {}, outcome="done")
+    for text in ("stderr: a warning", "stderr: and more"):
+        record = rig.daemon.wait_log(lambda r, t=text: r.get("text") == t)
+        assert record["level"] == "info" and record["msg_id"]
+
+
+def test_a_program_out_of_time_may_end_well(rig, start):
+    """SIGTERM comes first: what the program makes of it is the outcome."""
+    start("signal.signal(signal.SIGTERM, lambda *a: (print('I had to stop', file=sys.stderr), sys.exit(65)))\ntime.sleep(600)", timeout="1s", kill_after="60s")
+    record = settled(rig, {})
+    assert (record["outcome"], record["reason"]) == ("fail", "I had to stop")
+
+
+@pytest.mark.parametrize("mode", ["once", "pool"])
+def test_a_program_that_ignores_sigterm_is_killed(rig, start, mode):
+    start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.stdin.readline()\nwhile True: time.sleep(600)", mode=mode, timeout="500ms", kill_after="500ms",
+          max_attempts="1")
+    reason = settled(rig, {}, outcome="fail")["reason"]
+    assert "killed after 500 ms (timeout)" in reason
+    assert ("does it flush" in reason) == (mode == "pool")
+
+
+def test_a_renewed_program_sees_the_end_of_its_input(rig, start, tmp_path):
+    end = fifo(tmp_path / "end")
+    start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\n", mode="pool", processes="1", messages_per_process="2", kill_after="60s")
+    for _ in range(2):
+        settled(rig, {}, outcome="done")
+    assert read_line(end) == "the end"
+    settled(rig, {}, outcome="done")
+    assert rig.daemon.stop() == 0
+    assert read_line(end) == "the end", "when the daemon stops, too"

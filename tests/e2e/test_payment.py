@@ -5,6 +5,7 @@ import json
 import pytest
 
 from lib import app
+from lib.httpclient import Http, free_port
 from lib.httpstub import HttpStub
 
 QUEUE = "payment_processing_queue"
@@ -44,10 +45,10 @@ class Payments:
         body.update(more)
         return body
 
-    def start(self, max_attempts=2, **more):
+    def start(self, max_attempts=2, settings=None, **more):
         options = {"plugin": "payment", "base_url": self.stub.url, "backoff_min": "10ms", "backoff_max": "20ms", "timeout": "500ms",
                    "config_retry": "200ms", "max_attempts": max_attempts, **more}
-        self.rig.start(queues={QUEUE: options}, env={"YOOKASSA_SHOP_ID": LOGIN[0], "YOOKASSA_SECRET_KEY": LOGIN[1]})
+        self.rig.start(queues={QUEUE: options}, env={"YOOKASSA_SHOP_ID": LOGIN[0], "YOOKASSA_SECRET_KEY": LOGIN[1]}, **(settings or {}))
 
     def verify(self, payment, action="verify", age="0 seconds"):
         """Enqueues a message, as if that long ago."""
@@ -302,3 +303,60 @@ def test_http_is_for_this_machine_only(payments):
         done = run("run", "-c", f.name, "--check")
     assert done.returncode == 78
     assert "would send secret_key in the clear" in done.stderr + done.stdout
+
+
+def test_money_that_is_held_is_never_failed(payments, stub):
+    """waiting_for_capture, a day after expire_after: the row stays pending, no attempt is counted; then the shop takes the money."""
+    payment = payments.new(age="25 hours")
+    held = payments.object(payment, "waiting_for_capture", paid=True, expires_at="2126-12-05T20:00:00.000Z")
+    stub.answer("/v3/payments/2d9e-0001", 200, held)
+    stub.answer("/v3/payments/2d9e-0001", 200, payments.object(payment))
+    payments.start()
+    msg_id = payments.verify(payment)
+    payments.rig.daemon.wait_settled(msg_id=msg_id, outcome="release")
+    assert payments.status(payment) == "pending" and payments.templates() == [] and payments.alerts() == []
+    assert payments.rig.daemon.wait_settled(msg_id=msg_id, outcome="done") and payments.status(payment) == "completed"
+
+
+def test_held_beyond_its_time(payments, stub):
+    payment = payments.new(age="9 days")
+    stub.answer("/v3/payments/2d9e-0001", 200,
+                payments.object(payment, "waiting_for_capture", paid=True, expires_at="2026-01-05T20:00:00.000Z"))
+    payments.start()
+    payments.rig.daemon.wait_settled(msg_id=payments.verify(payment), outcome="done")
+    assert payments.status(payment) == "pending" and payments.templates() == [] and "held" in str(payments.alerts())
+
+
+def test_the_provider_knows_when_a_payment_expires(payments, stub):
+    payment = payments.new(age="25 hours")
+    stub.answer("/v3/payments/2d9e-0001", 200, payments.object(payment, "pending", expires_at="2126-12-05T20:00:00.000Z"))
+    payments.start()
+    payments.rig.daemon.wait_settled(msg_id=payments.verify(payment), outcome="release")
+    assert payments.status(payment) == "pending"
+
+
+def test_notifications(payments, stub):
+    """YooKassa's own notification has the payment asked for at once; what it says is not believed, and a stranger's changes nothing."""
+    rig, http = payments.rig, Http(free_port())
+    payment = payments.new()
+    stub.answer("/v3/payments/2d9e-0001", 200, payments.object(payment))
+    payments.start(settings={"http_listen": f"127.0.0.1:{http.port}"})
+    http.wait_json("/health", 200)
+
+    def post(body, provider="yookassa"):
+        return http(f"/api/payment/events/{provider}", method="POST", body=body)[0]
+
+    lie = {"type": "notification", "event": "payment.succeeded", "object": payments.object(payment, provider_id="other-1")}
+    for event in (lie, {**lie, "object": {"id": "2d9e-9999"}}, {"object": {"id": "2d9e-0001' OR true --"}}, {"object": {}}, "[]", "{"):
+        assert post(event) in (200, 400)
+    assert post(lie, "paypal") == 404
+    assert rig.rows(f"q_{QUEUE}") == [] and stub.requests() == [] and payments.status(payment) == "pending"
+    mark = rig.daemon.mark()
+    assert post({"type": "notification", "event": "payment.canceled", "object": payments.object(payment, "canceled")}) == 200
+    assert rig.daemon.wait_settled(start=mark, queue=QUEUE)["outcome"] == "done"
+    assert payments.status(payment) == "completed", "the API says so, the notification did not"
+    stub.reset()
+    stub.answer("/v3/payments/2d9e-0001", 200, payments.object(payment, refunded_amount={"value": "1490.00", "currency": "RUB"}))
+    mark = rig.daemon.mark()
+    assert post({"event": "refund.succeeded", "object": {"id": "r-1", "payment_id": "2d9e-0001"}}) == 200
+    assert rig.daemon.wait_settled(start=mark, queue=QUEUE)["outcome"] == "done" and payments.status(payment) == "refunded"
