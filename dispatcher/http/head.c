@@ -1,8 +1,8 @@
 /* head.c: the head of a request: its first line and its headers, by the grammar of RFC 9112 and nothing beside it.
  *
- * A bare LF counts as a line end, as the RFC allows; a bare CR and every other control character are refused. So are a
- * folded line, a blank before a colon, a repeated header that may come once only, two lengths, and a path or query
- * that is not UTF-8: where two programs could read two requests, neither is served.
+ * A bare LF counts as a line end, as the RFC allows, if the head has no other; a bare CR and every other control
+ * character are refused. So are a folded line, a blank before a colon, a repeated header that may come once only, two
+ * lengths, and a path or query that is not UTF-8: where two programs could read two requests, neither is served.
  */
 #include "config.h"
 
@@ -205,13 +205,19 @@ static void http_head_line(struct http_head *h, char *line, size_t len)
 	http_head_take_field(h, line, value);
 }
 
-/* Whether a head has control characters only where a line ends; a tab may be in a value. */
+/* Whether a head has control characters only where a line ends, and ends all its lines alike; a tab may be in a value.
+ */
 static bool http_head_is_clean(const char *text, size_t len)
 {
+	const char *first = memchr(text, '\n', len);
+	bool crlf = first != NULL && first > text && first[-1] == '\r';
+
 	for (size_t i = 0; i < len; i++) {
 		unsigned char c = (unsigned char)text[i];
 
 		if (c == '\r' ? i + 1 == len || text[i + 1] != '\n' : (c < ' ' && c != '\n' && c != '\t') || c == 0x7f)
+			return false;
+		if (c == '\n' && (i > 0 && text[i - 1] == '\r') != crlf)
 			return false;
 	}
 	return true;
@@ -226,7 +232,8 @@ void http_head_parse(struct http_head *h, const char *text, size_t len)
 	memset(h, 0, sizeof *h);
 	h->text = xstrndup(text, len);
 	if (!http_head_is_clean(text, len)) {
-		http_head_refuse(h, 400, "bad_header", "there is a control character in the head");
+		http_head_refuse(
+			h, 400, "bad_header", "there is a control character in the head, or line ends of two kinds");
 		return;
 	}
 	for (line = h->text; h->status == 0 && (eol = strchr(line, '\n')) != NULL; line = rest, first = false) {

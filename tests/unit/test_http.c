@@ -65,6 +65,8 @@ static void test_bad_heads(void **state)
 	assert_int_equal(REFUSED(GET "X: a\rb\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "X: a\r\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "X: a\rContent-Length: 30\r\n\r\n"), 400);
+	assert_int_equal(REFUSED(GET "X: a\nContent-Length: 30\r\n\r\n"), 400);
+	assert_int_equal(REFUSED("GET / HTTP/1.1\nHost: localhost\r\n\n"), 400);
 	assert_int_equal(REFUSED(GET "X: \0\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "X: a\vb\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "X: a\x7f\r\n\r\n"), 400);
