@@ -3,6 +3,8 @@
 
 #include "base/log.h"
 
+#include "base/xalloc.h"
+
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -133,6 +135,19 @@ static size_t utf8_len(const unsigned char *s)
 	return n;
 }
 
+/* The code point of a well-formed sequence of three bytes, which includes the marks that change a line's direction. */
+static unsigned code_point3(const unsigned char *s)
+{
+	return ((s[0] & 0x0Fu) << 12) | ((s[1] & 0x3Fu) << 6) | (s[2] & 0x3Fu);
+}
+
+/* Whether a character changes the order in which a terminal or a browser shows others, or ends a line there. */
+static bool is_invisible_mark(unsigned c)
+{
+	return (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x2069) ||
+	       c == 0xFEFF;
+}
+
 /* Appends one character of `s` in its harmless form; *used says how many bytes of `s` it was. False: no room. */
 static bool line_add_char(struct line *l, enum quoting q, const unsigned char *s, size_t *used)
 {
@@ -148,6 +163,10 @@ static bool line_add_char(struct line *l, enum quoting q, const unsigned char *s
 	}
 	if (s[0] == 0xC2 && s[1] < 0xA0) { /* C1 controls: some terminals obey them */
 		snprintf(esc, sizeof(esc), "\\u%04X", s[1]);
+		return line_puts(l, esc);
+	}
+	if ((n == 3 && is_invisible_mark(code_point3(s))) || (s[0] == 0xD8 && s[1] == 0x9C)) { /* U+061C */
+		snprintf(esc, sizeof(esc), "\\u%04X", n == 3 ? code_point3(s) : 0x061Cu);
 		return line_puts(l, esc);
 	}
 	if (q != QUOTE_PLAIN && (s[0] == '"' || s[0] == '\\')) {
@@ -397,4 +416,25 @@ const char *log_redact_address(const char *address, char *buf, size_t size)
 		snprintf(buf, size, "%.*s***@%.*s***%s", local_len, (const char *)local, domain_len,
 			(const char *)domain, dot ? dot : "");
 	return buf;
+}
+
+char *log_escape(const char *text)
+{
+	struct line l = { .limit = sizeof(l.buf) };
+	size_t len = 0, room = strlen(text) + 64;
+	char *out = xmalloc(room);
+
+	for (const unsigned char *s = (const unsigned char *)text; *s;) {
+		size_t used;
+
+		l.len = 0;
+		line_add_char(&l, QUOTE_PLAIN, s, &used);
+		s += used;
+		if (room - len <= l.len)
+			out = xrealloc(out, room = room * 2 + l.len, 1);
+		memcpy(out + len, l.buf, l.len);
+		len += l.len;
+	}
+	out[len] = '\0';
+	return out;
 }

@@ -3,6 +3,7 @@
 
 #include "cmd/cmd.h"
 
+#include "base/log.h"
 #include "base/xalloc.h"
 #include "settings/option.h"
 
@@ -366,6 +367,14 @@ int cmd_start(const struct command *c, int argc, char **argv)
 			free(((struct cmd_list *)(void *)((char *)request + o->offset))->items);
 	free(request);
 	return status;
+}
+
+void cmd_print(FILE *out, const char *text)
+{
+	char *escaped = log_escape(text);
+
+	fputs(escaped, out);
+	free(escaped);
 }
 
 const char *cmd_guess(const struct command *const *commands, const char *name)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 /* How the value of an option is kept in the command's request. */
 enum cmd_type {
@@ -56,8 +57,8 @@ struct command {
 	int (*around)(const struct command *c, void *request, int argc, char **argv);
 };
 
-extern const struct command cmd_run, cmd_migrate, cmd_doctor, cmd_status, cmd_pause, cmd_resume, cmd_send, cmd_tail,
-	cmd_dlq, cmd_bounce, cmd_render, cmd_schedule, cmd_bench, cmd_plugin;
+extern const struct command cmd_run, cmd_init, cmd_migrate, cmd_doctor, cmd_status, cmd_pause, cmd_resume, cmd_send,
+	cmd_tail, cmd_dlq, cmd_bounce, cmd_render, cmd_schedule, cmd_bench, cmd_plugin;
 
 /* Reads the command line (argv[0] is not looked at) and runs the command; returns the exit status. */
 int cmd_start(const struct command *c, int argc, char **argv);
@@ -70,6 +71,9 @@ void cmd_print_table(const struct command *const *commands);
 
 /* Prints one line about a wrong command line; returns 2. */
 int cmd_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* Prints text that came from a message, a server or a person: what a terminal would obey is escaped. */
+void cmd_print(FILE *out, const char *text);
 
 /* The command that a misspelt name may mean, or NULL. */
 const char *cmd_guess(const struct command *const *commands, const char *name);

@@ -7,6 +7,7 @@
 #include "cmd/db.h"
 
 #include "base/xalloc.h"
+#include "pg/conninfo.h"
 #include "pg/pgstart.h"
 #include "settings/env.h"
 #include "settings/load.h"
@@ -42,7 +43,9 @@ int cmd_db_around(const struct command *c, void *request, int argc, char **argv)
 
 int cmd_db_fail(const struct cmd_db *d, char *error)
 {
-	fprintf(stderr, "%s: %s\n", d->name, error);
+	fprintf(stderr, "%s: ", d->name);
+	cmd_print(stderr, error);
+	putc('\n', stderr);
 	free(error);
 	return 1;
 }
@@ -115,12 +118,19 @@ static bool is_primary(const struct cmd_db *d)
 	return !standby;
 }
 
+const char *cmd_db_conninfo(const struct cmd_db *d)
+{
+	const char *env = getenv("DATABASE_URL");
+
+	return d->database ? d->database : d->settings ? d->settings->database : env ? env : "";
+}
+
 char *cmd_db_open(struct cmd_db *d)
 {
-	const char *conninfo = d->database ? d->database : d->settings ? d->settings->database : getenv("DATABASE_URL");
-	char *error = NULL;
+	char *error = conninfo_check(cmd_db_conninfo(d));
 
-	d->conn = pgstart_wait(conninfo ? conninfo : "", d->name, &error);
+	if (!error)
+		d->conn = pgstart_wait(cmd_db_conninfo(d), d->name, &error);
 	return error;
 }
 

@@ -32,6 +32,8 @@ int cmd_db_fail(const struct cmd_db *d, char *error);
 bool cmd_db_ready(struct cmd_db *d);
 /* Reads the files that the options name; false after printing what is wrong. */
 bool cmd_db_load(struct cmd_db *d);
+/* The connection string: of the command line, the settings file or the environment; "" leaves it to libpq. */
+const char *cmd_db_conninfo(const struct cmd_db *d);
 /* Connects to whatever server there is. NULL, or what is wrong with the session; malloc'd. */
 char *cmd_db_open(struct cmd_db *d);
 /* Connects to a primary of a version that we know, in UTF-8; false after printing why not. */

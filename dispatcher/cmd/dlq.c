@@ -43,19 +43,6 @@ static void make_params(struct request *q, const char *params[5])
 	params[4] = q->limit ? q->limit_text : NULL;
 }
 
-/* Prints text that came from elsewhere: what a terminal would obey is replaced. */
-static void print_safe(const char *text)
-{
-	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
-		if (p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) { /* C1 controls in UTF-8 */
-			putchar('?');
-			p++;
-		} else {
-			putchar(*p < 0x20 || *p == 0x7f ? ' ' : *p);
-		}
-	}
-}
-
 /* A value, or a dash. */
 static const char *value(const PGresult *res, int row, int col)
 {
@@ -71,8 +58,10 @@ static void print_list(const PGresult *res)
 		printf("%8s  %-19s  %-10s  %8s  %s\n", "ID", "DIED (UTC)", "CLASS", "ATTEMPTS", "REASON");
 	for (int i = 0; i < rows; i++) {
 		printf("%8s  %-19s  ", value(res, i, 0), value(res, i, 1));
-		printf("%-10s  %8s  ", value(res, i, 2), value(res, i, 4));
-		print_safe(value(res, i, 3));
+		cmd_print(stdout, value(res, i, 2));
+		printf("%*s  %8s  ", PQgetlength(res, i, 2) < 10 ? 10 - PQgetlength(res, i, 2) : 0, "",
+			value(res, i, 4));
+		cmd_print(stdout, value(res, i, 3));
 		putchar('\n');
 	}
 }
@@ -88,7 +77,7 @@ static void print_letters(const PGresult *res)
 			putchar('\n');
 		for (int c = 0; c < PQnfields(res); c++) {
 			printf("%-21s ", names[c]);
-			print_safe(value(res, i, c));
+			cmd_print(stdout, value(res, i, c));
 			putchar('\n');
 		}
 	}

@@ -44,7 +44,9 @@ static void print_notice(void *arg, const PGresult *res)
 	size_t len = text ? strlen(text) : 0;
 	if (len > 10 && strcmp(text + len - 10, ", skipping") == 0)
 		return;
-	printf("  %s: %s\n", severity ? severity : "NOTICE", text ? text : "");
+	printf("  %s: ", severity ? severity : "NOTICE");
+	cmd_print(stdout, text ? text : "");
+	putchar('\n');
 }
 
 /* A connection with our settings; false after telling why not. */

@@ -8,6 +8,7 @@
 #include "cmd/versions.h"
 #include "control/control.h"
 #include "listener/listener.h"
+#include "pg/conninfo.h"
 #include "process/proc.h"
 #include "settings/env.h"
 #include "settings/load.h"
@@ -136,6 +137,18 @@ static bool has_queues(const struct settings *s, bool checking)
 	return s->nqueues > 0;
 }
 
+/* Warns when the connection seems to lead through a transaction pooler. */
+static void warn_of_pooler(const struct settings *s, bool checking)
+{
+	char *warning = conninfo_pooler(s->database);
+
+	if (warning && checking)
+		fprintf(stderr, "database: %s\n", warning);
+	else if (warning)
+		log_warn("database: %s", warning);
+	free(warning);
+}
+
 /* Warns of variables that load other code into every process, so that it does not come as a surprise. */
 static void warn_of_loader(void)
 {
@@ -165,8 +178,10 @@ static struct settings *load(const struct request *q)
 	errors = check_database(s);
 	if (errors)
 		print_errors(errors, q->check);
-	else if (has_queues(s, q->check))
+	else if (has_queues(s, q->check)) {
+		warn_of_pooler(s, q->check);
 		return s;
+	}
 	settings_free(s);
 	return NULL;
 }

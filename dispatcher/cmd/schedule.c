@@ -42,10 +42,17 @@ static int list(const struct request *q)
 				width[c] = PQgetlength(res, i, c);
 	}
 	for (int i = -1; i < PQntuples(res); i++) {
-		for (int c = 0; c < 6; c++)
-			printf("%-*s  ", width[c], i < 0 ? titles[c] : PQgetvalue(res, i, c));
-		printf("%s%s%s\n", i < 0 ? titles[6] : PQgetvalue(res, i, 6),
-			i >= 0 && PQgetlength(res, i, 7) ? ": " : "", i < 0 ? "" : PQgetvalue(res, i, 7));
+		for (int c = 0; c < 6; c++) {
+			cmd_print(stdout, i < 0 ? titles[c] : PQgetvalue(res, i, c));
+			printf("%*s  ", width[c] - (int)(i < 0 ? strlen(titles[c]) : (size_t)PQgetlength(res, i, c)),
+				"");
+		}
+		cmd_print(stdout, i < 0 ? titles[6] : PQgetvalue(res, i, 6));
+		if (i >= 0 && PQgetlength(res, i, 7)) {
+			fputs(": ", stdout);
+			cmd_print(stdout, PQgetvalue(res, i, 7));
+		}
+		putchar('\n');
 	}
 	PQclear(res);
 	return 0;
@@ -62,8 +69,9 @@ static int run_now(const struct request *q, const char *name)
 	if (!res)
 		return 1;
 	good = strcmp(PQgetvalue(res, 0, 0), "ok") == 0;
-	printf("%s: %s%s%s (%s ms)\n", name, PQgetvalue(res, 0, 0), PQgetlength(res, 0, 1) ? ": " : "",
-		PQgetvalue(res, 0, 1), PQgetvalue(res, 0, 2));
+	printf("%s: %s%s", name, PQgetvalue(res, 0, 0), PQgetlength(res, 0, 1) ? ": " : "");
+	cmd_print(stdout, PQgetvalue(res, 0, 1));
+	printf(" (%s ms)\n", PQgetvalue(res, 0, 2));
 	PQclear(res);
 	return good ? 0 : 1;
 }

@@ -71,7 +71,9 @@ static int wait_settled(const struct request *q, const char *queue, const char *
 			puts("done, and deleted");
 			status = 0;
 		} else if (strcmp(state, "dead") == 0) {
-			printf("dead letter after %s attempts: %s\n", attempts, PQgetvalue(res, 0, 2));
+			printf("dead letter after %s attempts: ", attempts);
+			cmd_print(stdout, PQgetvalue(res, 0, 2));
+			putchar('\n');
 			status = EXIT_DEAD;
 		} else if (q->wait && clock_monotonic_ms() >= end) {
 			fprintf(stderr, "%s: not settled in time: %s, attempt %s\n", q->db.name, state, attempts);

@@ -2,6 +2,7 @@
  * daemon, if one answers. */
 #include "config.h"
 
+#include "base/log.h"
 #include "base/xalloc.h"
 #include "cmd/cmd.h"
 #include "cmd/daemon.h"
@@ -212,29 +213,49 @@ static const char *field(const cJSON *o, const char *name)
 	return text ? text : "";
 }
 
-/* What is to be said of a queue below its line. */
+/* Prints a line below the line of a queue. */
+static void print_note(const char *title, const char *text)
+{
+	printf("    %s", title);
+	cmd_print(stdout, text);
+	putchar('\n');
+}
+
+/* Prints one of the plugin's own numbers. */
+static void print_number(const cJSON *item, double number)
+{
+	char *text = xasprintf(
+		"%s of %s %s: %.0f", field(item, "name"), field(item, "label"), field(item, "value"), number);
+
+	print_note("", text);
+	free(text);
+}
+
+/* Prints the notes of a queue below its line. */
 static void print_notes(const PGresult *res, int i, const struct daemon_queue *worker)
 {
 	const cJSON *numbers = worker ? worker->numbers : NULL, *item;
 
-	if (!PQgetisnull(res, i, C_BY))
-		printf("    paused by %s since %s%s%s\n", PQgetvalue(res, i, C_BY), PQgetvalue(res, i, C_AT),
-			PQgetisnull(res, i, C_REASON) ? "" : ": ",
-			PQgetisnull(res, i, C_REASON) ? "" : PQgetvalue(res, i, C_REASON));
+	if (!PQgetisnull(res, i, C_BY)) {
+		char *by = log_escape(PQgetvalue(res, i, C_BY)), *reason = log_escape(PQgetvalue(res, i, C_REASON));
+
+		printf("    paused by %s since %s%s%s\n", by, PQgetvalue(res, i, C_AT), *reason ? ": " : "", reason);
+		free(by);
+		free(reason);
+	}
 	if (!PQgetisnull(res, i, C_PROBLEM))
-		printf("    %s\n", PQgetvalue(res, i, C_PROBLEM));
+		print_note("", PQgetvalue(res, i, C_PROBLEM));
 	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
-		printf("    without wake-ups: it is only polled (pgmqd doctor tells why)\n");
+		print_note("", "without wake-ups: the queue is only polled (pgmqd doctor says why)");
 	if (worker && *worker->error && strncmp(worker->error, "paused by", 9) != 0)
-		printf("    last error: %s\n", worker->error);
+		print_note("last error: ", worker->error);
 	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */
 	cJSON_ArrayForEach(item, numbers)
 	{
 		double number = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(item, "number"));
 
 		if (strcmp(field(item, "kind"), "gauge") == 0 && number != 0)
-			printf("    %s of %s %s: %.0f\n", field(item, "name"), field(item, "label"),
-				field(item, "value"), number);
+			print_number(item, number);
 	}
 }
 
@@ -253,17 +274,19 @@ static void print_text(const struct status *s, const PGresult *res)
 	for (int i = 0; i < PQntuples(res); i++) {
 		const struct daemon_queue *worker = daemon_find(&s->daemon, PQgetvalue(res, i, C_QUEUE));
 		bool paused = !PQgetisnull(res, i, C_BY);
-		char in_flight[24], attempts[24];
+		char in_flight[24], attempts[24], *queue = log_escape(PQgetvalue(res, i, C_QUEUE));
 
-		if (!wanted(s, PQgetvalue(res, i, C_QUEUE)))
+		if (!wanted(s, PQgetvalue(res, i, C_QUEUE))) {
+			free(queue);
 			continue;
+		}
 		if (worker)
 			snprintf(in_flight, sizeof(in_flight), "%.0f", worker->in_flight);
 		else
 			snprintf(in_flight, sizeof(in_flight), "%.20s", text_of(res, i, C_LEASED));
 		snprintf(attempts, sizeof(attempts), PQgetisnull(res, i, C_ATT_AVG) ? "-" : "%.1f",
 			atof(PQgetvalue(res, i, C_ATT_AVG)));
-		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, PQgetvalue(res, i, C_QUEUE),
+		printf("%-*s  %-12s %8s %8s %8s %9s %8s %7s %8s %8s", width, queue,
 			paused   ? "paused"
 			: worker ? worker->state
 				 : "-",
@@ -275,6 +298,7 @@ static void print_text(const struct status *s, const PGresult *res)
 				quantiles(&worker->stages[DAEMON_START], start),
 				quantiles(&worker->stages[DAEMON_RUN], done));
 		putchar('\n');
+		free(queue);
 		print_notes(res, i, worker);
 	}
 	if (s->daemon.problem)

@@ -58,7 +58,18 @@ static void move(char **place, const char *to)
 	*place = xstrdup(to);
 }
 
-/* Prints what is new of one look. */
+/* Prints a line for a dead letter; its class and reason come from a plugin. */
+static void print_dead(const PGresult *res, int i)
+{
+	printf("dead     message %s, %s attempts, at %s, class ", PQgetvalue(res, i, 1), PQgetvalue(res, i, 2),
+		PQgetvalue(res, i, 3));
+	cmd_print(stdout, PQgetvalue(res, i, 5));
+	fputs(": ", stdout);
+	cmd_print(stdout, PQgetvalue(res, i, 6));
+	putchar('\n');
+}
+
+/* Prints the new events of one query. */
 static void print_events(struct tail *t, const PGresult *res)
 {
 	for (int i = 0; i < PQntuples(res) && (!t->count || t->seen < t->count); i++) {
@@ -86,8 +97,7 @@ static void print_events(struct tail *t, const PGresult *res)
 		if (strcmp(kind, "done") == 0)
 			printf("done     message %s, attempt %s, at %s\n", id, attempts, when);
 		else
-			printf("dead     message %s, %s attempts, at %s, class %s: %s\n", id, attempts, when,
-				PQgetvalue(res, i, 5), PQgetvalue(res, i, 6));
+			print_dead(res, i);
 	}
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/xalloc.h"
 #include "pg/conncheck.h"
+#include "pg/conninfo.h"
 
 #include <libpq-fe.h>
 #include <stdlib.h>
@@ -91,16 +92,12 @@ static char *check_tls(const PQconninfoOption *given, const PQconninfoOption *de
 
 char *conncheck(const char *conninfo, bool allow_insecure)
 {
-	char *wrong = NULL, *problem;
-	PQconninfoOption *given = PQconninfoParse(*conninfo ? conninfo : "dbname=postgres", &wrong), *defaults;
+	char *problem = conninfo_check(conninfo);
+	PQconninfoOption *given, *defaults;
 
-	if (!given) {
-		if (wrong)
-			wrong[strcspn(wrong, "\n")] = '\0';
-		problem = xasprintf("the connection string cannot be used: %s", wrong ? wrong : "out of memory");
-		PQfreemem(wrong);
+	if (problem)
 		return problem;
-	}
+	given = PQconninfoParse(*conninfo ? conninfo : "dbname=postgres", NULL);
 	defaults = conninfo_defaults(conninfo_value(given, "service"));
 	problem = allow_insecure ? NULL : check_tls(given, defaults);
 	PQconninfoFree(given);

@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "settings/assumed.h"
 #include "settings/check.h"
 #include "settings/env.h"
 #include "settings/load.h"
@@ -355,16 +356,37 @@ static char *load_read(char *buf, int size, void *arg)
 	return buf;
 }
 
+/* Opens the assumed settings where the usual file does not exist, and logs what is assumed; NULL: there are none. */
+static FILE *load_open_assumed(struct settings *s)
+{
+	char *report, *rest, *line;
+	FILE *f = NULL;
+
+	if (strcmp(s->path, SETTINGS_USUAL_PATH) != 0)
+		return NULL;
+	s->assumed = assumed_settings(s->path, &report);
+	if (s->assumed)
+		f = fmemopen(s->assumed, strlen(s->assumed), "r");
+	for (rest = report; (line = strsep(&rest, "\n")) != NULL;)
+		log_info("%s", line);
+	free(report);
+	errno = f ? 0 : ENOENT;
+	return f;
+}
+
 /* Opens the file and looks at its mode. */
 static FILE *load_open(struct settings *s, char **errors)
 {
 	struct stat st;
 	FILE *f = fopen(s->path, "re");
 
+	if (!f && errno == ENOENT && (f = load_open_assumed(s)) != NULL)
+		return f;
 	if (!f && errno == ENOENT) {
 		settings_error(errors,
-			"%s: there is no such settings file (`pgmqd run --sample` prints one to start from; -c FILE or "
-			"PGMQD_CONF names another)",
+			"%s: there is no such settings file (`pgmqd init` writes one for a database; -c FILE or "
+			"PGMQD_CONF "
+			"names another; without a file, DATABASE_URL must name the database)",
 			s->path);
 		return NULL;
 	}
@@ -410,7 +432,7 @@ struct settings *settings_load(const char *path, char **errors)
 	if (!path) {
 		path = getenv("PGMQD_CONF");
 		if (!path || !*path)
-			path = PGMQD_SYSCONFDIR "/pgmqd.conf";
+			path = SETTINGS_USUAL_PATH;
 	}
 	s->path = xstrdup(path);
 	l.f = load_open(s, errors);

@@ -194,6 +194,7 @@ void settings_free(struct settings *s)
 	free(s->jobs);
 	option_free(settings_global_options, s);
 	free(s->path);
+	free(s->assumed);
 	free(s);
 }
 

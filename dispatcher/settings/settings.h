@@ -15,6 +15,9 @@ struct settings_pair {
 	unsigned line; /* in settings.path; 0: from the environment */
 };
 
+/* The settings file that is read when none is named. */
+#define SETTINGS_USUAL_PATH PGMQD_SYSCONFDIR "/pgmqd.conf"
+
 #define SETTINGS_ROWS_MAX 64 /* more than either table has */
 
 /* Choices, in the order of their words in the tables. */
@@ -52,6 +55,7 @@ struct job_settings {
 
 struct settings {
 	char *path;          /* of the file that was read */
+	char *assumed;       /* its text, where there is no such file; else NULL */
 	bool world_readable; /* the file's mode lets everybody read it */
 	/* [pgmqd] */
 	int require_notify, schedules, allow_insecure, core_dumps;

@@ -305,6 +305,37 @@ static void test_redact(void **state)
 	assert_string_equal(log_redact_address("ivan@example.test", tiny, sizeof(tiny)), "i***");
 }
 
+static void test_escape(void **state)
+{
+	static const char *const cases[][2] = {
+		{ "plain, \xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82, \\ and \"",
+			"plain, \xD0\xBF\xD1\x80\xD0\xB8\xD0\xB2\xD0\xB5\xD1\x82, \\ and \"" },
+		{ "\x1B[2J\r\n", "\\x1B[2J\\x0D\\x0A" },
+		{ "a\xC2\x9Bm", "a\\u009Bm" },
+		{ "a\xE2\x80\xAE"
+		  "b\xE2\x81\xA6"
+		  "c",
+			"a\\u202Eb\\u2066c" },
+		{ "\xE2\x80\x8F\xD8\x9C\xE2\x80\xA8", "\\u200F\\u061C\\u2028" },
+		{ "\xFF\xC3", "\xEF\xBF\xBD\xEF\xBF\xBD" },
+		{ "", "" },
+	};
+	char *big = malloc(30001), *out;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		out = log_escape(cases[i][0]);
+		assert_string_equal(out, cases[i][1]);
+		free(out);
+	}
+	memset(big, 1, 30000);
+	big[30000] = '\0';
+	out = log_escape(big);
+	assert_int_equal(strlen(out), 120000);
+	free(out);
+	free(big);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -318,6 +349,7 @@ int main(void)
 		cmocka_unit_test(test_journal_prefix),
 		cmocka_unit_test(test_levels),
 		cmocka_unit_test(test_redact),
+		cmocka_unit_test(test_escape),
 	};
 
 	unsetenv("JOURNAL_STREAM");

@@ -99,16 +99,6 @@ void bench_wait_notify(PGconn *conn)
 
 /* ---- processes ---- */
 
-/* The connection string in force; NULL: libpq's variables. */
-static const char *conninfo(const struct bench *b)
-{
-	const char *given = b->db.database   ? b->db.database
-	                    : b->db.settings ? b->db.settings->database
-	                                     : getenv("DATABASE_URL");
-
-	return given && *given ? given : NULL;
-}
-
 /* Whether there is room for one more. */
 static bool has_room(struct bench *b)
 {
@@ -134,7 +124,7 @@ bool bench_fork(struct bench *b, bench_main fn, const char *queue, int out)
 		b->children[b->nchildren++] = pid;
 		return true;
 	}
-	PGconn *conn = pgstart_wait(conninfo(b) ? conninfo(b) : "", "pgmqd bench", &error);
+	PGconn *conn = pgstart_wait(cmd_db_conninfo(&b->db), "pgmqd bench", &error);
 
 	if (error) {
 		fprintf(stderr, "pgmqd bench: cannot connect to the database: %s\n", error);
@@ -175,8 +165,8 @@ static void daemon_exec(const struct bench *b, int settings, const char *notify)
 	char *argv[] = { name, run, option, path, NULL };
 
 	snprintf(path, sizeof(path), "/dev/fd/%d", settings);
-	if (conninfo(b))
-		setenv("DATABASE_URL", conninfo(b), 1);
+	if (*cmd_db_conninfo(&b->db))
+		setenv("DATABASE_URL", cmd_db_conninfo(&b->db), 1);
 	else
 		unsetenv("DATABASE_URL");
 	if (b->db.settings) {

@@ -34,10 +34,16 @@ void doctor_print(const struct doctor *d, bool all)
 
 		if (!all && f->status == PGMQD_CHECK_OK)
 			continue;
-		printf("%-4s  %-14s  %s%s%s\n", words[known(f->status)], f->check, f->subject, *f->subject ? ": " : "",
-			f->seen);
-		if (f->status != PGMQD_CHECK_OK && f->remedy)
-			printf("      remedy%s: %s\n", f->fix ? " (--fix does it)" : "", f->remedy);
+		printf("%-4s  %-14s  ", words[known(f->status)], f->check);
+		cmd_print(stdout, f->subject);
+		fputs(*f->subject ? ": " : "", stdout);
+		cmd_print(stdout, f->seen);
+		putchar('\n');
+		if (f->status != PGMQD_CHECK_OK && f->remedy) {
+			printf("      remedy%s: ", f->fix ? " (--fix does it)" : "");
+			cmd_print(stdout, f->remedy);
+			putchar('\n');
+		}
 	}
 }
 

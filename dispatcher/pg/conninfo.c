@@ -1,0 +1,181 @@
+/* conninfo.c: looks at a connection string before anybody connects with it: platforms and other drivers write strings
+ * that libpq does not take, and a transaction pooler does not pass notifications on. */
+#include "config.h"
+
+#include "pg/conninfo.h"
+
+#include "base/xalloc.h"
+
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POOLER_PORT "6543" /* of Supabase's transaction pooler */
+
+/* Parameters of other drivers that libpq does not have. */
+static const struct {
+	const char *name, *remedy;
+} foreign[] = {
+	{ "pgbouncer", "remove it, and connect to the server itself or to a pooler in session mode" },
+	{ "schema", "remove it" },
+	{ "connection_limit", "remove it; max_in_flight and processes limit what pgmqd does at once" },
+	{ "pool_timeout", "remove it" },
+	{ "pool_size", "remove it" },
+	{ "statement_cache_size", "remove it" },
+	{ "ssl", "write sslmode=require or sslmode=verify-full instead" },
+	{ "sslaccept", "write sslmode=require or sslmode=verify-full instead" },
+	{ "currentSchema", "remove it" },
+	{ "serverVersion", "remove it" },
+	{ "charset", "remove it" },
+	{ "supa", "remove it" },
+};
+
+static const char *const ssl_modes[] = { "disable", "allow", "prefer", "require", "verify-ca", "verify-full" };
+
+/* The value of a parameter; NULL when it is not given, or empty. */
+static const char *value_of(const PQconninfoOption *options, const char *key)
+{
+	for (; options && options->keyword; options++)
+		if (strcmp(options->keyword, key) == 0)
+			return options->val && *options->val ? options->val : NULL;
+	return NULL;
+}
+
+/* What is to be done about a parameter that libpq does not know. */
+static const char *remedy_of(const char *name)
+{
+	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++)
+		if (strcmp(name, foreign[i].name) == 0)
+			return foreign[i].remedy;
+	return "remove it, or correct its name";
+}
+
+/* The name of the first parameter that libpq does not know, out of its message; malloc'd, NULL when it is about
+ * something else. */
+static char *unknown_parameter(const char *conninfo, const char *message)
+{
+	const char *quote = message ? strchr(message, '"') : NULL, *end = quote ? strchr(quote + 1, '"') : NULL;
+	PQconninfoOption *known = PQconndefaults();
+	char *name = end ? xasprintf("%.*s", (int)(end - quote - 1), quote + 1) : NULL;
+	size_t len = name ? strlen(name) : 0;
+	bool is_parameter = false;
+
+	/* the quoted word is a parameter when it stands in the string as NAME= */
+	for (const char *p = len ? strstr(conninfo, name) : NULL; p && !is_parameter; p = strstr(p + 1, name))
+		is_parameter = p[len + strspn(p + len, " ")] == '=' && (p == conninfo || strchr("?& ", p[-1]));
+	for (PQconninfoOption *o = known; is_parameter && o && o->keyword; o++)
+		is_parameter = strcmp(o->keyword, name) != 0;
+	PQconninfoFree(known);
+	if (is_parameter)
+		return name;
+	free(name);
+	return NULL;
+}
+
+/* What is wrong with a string that libpq does not take. Its own message may quote a part of the password, so it is
+ * printed only where it is about a parameter. */
+static char *explain(const char *conninfo, const char *message)
+{
+	char *name = message ? unknown_parameter(conninfo, message) : NULL, *error;
+
+	if (name)
+		error = xasprintf("libpq has no parameter \"%s\": %s", name, remedy_of(name));
+	else if (strstr(conninfo, "://"))
+		error = xstrdup(
+			"it is not a URI of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; in a password "
+			"the characters : / ? # [ ] @ % and blanks must be written as %3A %2F %3F %23 %5B %5D %40 "
+			"%25 and %20");
+	else
+		error = xstrdup(
+			"it is neither a URI such as postgresql://USER@HOST/DATABASE nor a list such as host=HOST "
+			"dbname=DATABASE user=USER");
+	free(name);
+	return error;
+}
+
+/* What is wrong with the way a URI begins; NULL when it begins well. */
+static char *check_scheme(const char *conninfo)
+{
+	size_t len = strcspn(conninfo, ":=' ");
+	const char *rest = conninfo + len;
+
+	if (strncmp(rest, "://", 3) != 0)
+		return NULL;
+	if ((len == 10 && strncmp(conninfo, "postgresql", 10) == 0) ||
+		(len == 8 && strncmp(conninfo, "postgres", 8) == 0))
+		return NULL;
+	return xasprintf(
+		"it begins with %.*s://, which is another driver's way to write it: write postgresql:// instead",
+		len > 40 ? 40 : (int)len, conninfo);
+}
+
+/* Whether a password that is not encoded has torn a URI apart: then what follows its / is taken for the database. */
+static bool is_torn(const char *conninfo, const char *dbname)
+{
+	return strstr(conninfo, "://") && dbname && strchr(dbname, '@');
+}
+
+/* Whether ports are numbers; if not, one is a part of a password that is not encoded. */
+static bool ports_are_numbers(const char *port)
+{
+	return !port || port[strspn(port, "0123456789,")] == '\0';
+}
+
+char *conninfo_check(const char *conninfo)
+{
+	PQconninfoOption *options;
+	const char *mode, *password;
+	char *message = NULL, *error = NULL;
+	bool known = false;
+
+	if (!*conninfo)
+		return NULL;
+	if (*conninfo == '"' || *conninfo == '\'')
+		return xstrdup("it is in quotes, and they are part of the value here: write it without");
+	if (strncmp(conninfo, "jdbc:", 5) == 0)
+		return xstrdup("it begins with jdbc:, which is another driver's way to write it: remove jdbc:");
+	if ((error = check_scheme(conninfo)) != NULL)
+		return error;
+	options = PQconninfoParse(conninfo, &message);
+	if (!options) {
+		error = explain(conninfo, message);
+		PQfreemem(message);
+		return error;
+	}
+	mode = value_of(options, "sslmode");
+	password = value_of(options, "password");
+	for (size_t i = 0; mode && i < sizeof(ssl_modes) / sizeof(*ssl_modes); i++)
+		known = known || strcmp(mode, ssl_modes[i]) == 0;
+	if (mode && !known)
+		error = xasprintf(
+			"sslmode=%.20s is none of libpq's modes: write sslmode=require (encrypted, the server is not "
+			"checked) or sslmode=verify-full with sslrootcert=FILE",
+			mode);
+	else if (!ports_are_numbers(value_of(options, "port")) || is_torn(conninfo, value_of(options, "dbname")))
+		error = explain(conninfo, NULL);
+	else if (password && strncmp(password, "[YOUR-PASSWORD", 14) == 0)
+		error = xstrdup("[YOUR-PASSWORD] stands in it still: replace it by the password");
+	PQconninfoFree(options);
+	return error;
+}
+
+char *conninfo_pooler(const char *conninfo)
+{
+	PQconninfoOption *options = PQconninfoParse(conninfo, NULL);
+	const char *host = value_of(options, "host"), *port = value_of(options, "port");
+	char *warning = NULL;
+
+	if (port && strcmp(port, POOLER_PORT) == 0)
+		warning = xstrdup("port " POOLER_PORT
+				  " is usually a transaction pooler, through which notifications do not come, "
+				  "so queues would only be polled: use port 5432 (the server, or Supabase's pooler in "
+				  "session mode)");
+	else if (host && strstr(host, "-pooler.") && !strstr(host, ".pooler.supabase."))
+		warning = xasprintf(
+			"the host %.80s is usually a transaction pooler, through which notifications do not come, so "
+			"queues would only be polled: use the host of the server itself (without -pooler)",
+			host);
+	PQconninfoFree(options);
+	return warning;
+}

@@ -1,0 +1,12 @@
+/* conninfo.h: looks at a connection string before anybody connects with it. */
+#ifndef CONNINFO_H
+#define CONNINFO_H
+
+/* NULL, or one line that says what is wrong with it and how to write it; without passwords, malloc'd. "" is good: it
+ * leaves everything to libpq's variables. */
+char *conninfo_check(const char *conninfo);
+
+/* NULL, or one line about a transaction pooler that it seems to lead to, malloc'd. */
+char *conninfo_pooler(const char *conninfo);
+
+#endif
