@@ -336,8 +336,8 @@ static void test_missing_file(void **state)
 	(void)state;
 	assert_null(settings_load("/nonexistent/pgmqd.conf", &errors));
 	assert_string_equal(errors,
-		"/nonexistent/pgmqd.conf: there is no such settings file (`pgmqd init` writes one for a database; -c FILE or PGMQD_CONF names another; "
-		"without a file, DATABASE_URL must name the database)");
+		"/nonexistent/pgmqd.conf: there is no such settings file (`pgmqd init` writes one for a database; "
+		"-c FILE or PGMQD_CONF names another; without a file, DATABASE_URL must name the database)");
 	free(errors);
 	assert_null(settings_load(dir, &errors));
 	assert_non_null(strstr(errors, "Is a directory"));
