@@ -103,8 +103,8 @@ def rig(cluster, database, catcher):
 
 @pytest.fixture(scope="module")
 def own_cluster():
-    """A cluster that the module may stop, crash and restart."""
-    with Cluster() as c:
+    """A cluster, on the loopback's TCP too, that the module may stop, crash and restart."""
+    with Cluster(tcp=True) as c:
         make_template(c)
         yield c
 

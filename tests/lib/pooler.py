@@ -1,4 +1,4 @@
-"""pgbouncer in transaction mode in front of a database of a private cluster."""
+"""pgbouncer in front of a database of a private cluster."""
 
 import contextlib
 import shutil
@@ -13,14 +13,14 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 
 @contextlib.contextmanager
-def pooler(cluster, dbname, user="postgres"):
-    """Yields the connection string of the pooled database."""
+def pooler(cluster, dbname, user="postgres", mode="transaction", size=4):
+    """Yields the connection string of the pooled database; `size` is the number of its sessions on the server."""
     port, dir = free_port(), Path(make_temp_dir("pgmqd-pooler-"))
     (dir / "users.txt").write_text(f'"{user}" ""\n')
     ini = dir / "pgbouncer.ini"
     ini.write_text(f"[databases]\n{dbname} = host={cluster.dir} port={cluster.port} user={user}\n"
                    f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {dir}/users.txt\n"
-                   "pool_mode = transaction\nignore_startup_parameters = extra_float_digits\ndefault_pool_size = 4\n")
+                   f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\ndefault_pool_size = {size}\n")
     command = [PGBOUNCER, str(ini)]
     if cluster.user:  # it refuses to run as root, too
         subprocess.run(["chown", "-R", cluster.user.pw_name, str(dir)], check=True)

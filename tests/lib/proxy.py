@@ -165,7 +165,7 @@ class Link(threading.Thread):
     def send(self, direction, dst):
         """Sends some, and does what the plan says about the place that is reached with it."""
         held, plan = self.held[direction], self.plan
-        n = min(len(held), CHUNK * 4)
+        n = min(len(held), CHUNK * 4, self.proxy.record or FULL if direction == "down" else FULL)
         if direction == "down" and (self.passed["down"] < plan.drip or self.proxy.drip):
             n = 1
         for what in ("cut", "stall"):
@@ -194,6 +194,7 @@ class Proxy:
         self.target, self.tls, self.plans, self.keep = (host, port), tls, plans or (lambda: Plan()), keep
         self.stalled, self.dropped = set(), set()
         self.drip, self.lose_reply = False, None
+        self.record = None  # bytes of each TLS record to pgmqd, 16,384 at most; None: as they come
         self.connections = self.replies_lost = self.messages_lost = self.refused = 0
         self.times = []  # of every connection, monotonic
         self.links, self.lock, self.accepting = set(), threading.Lock(), True
