@@ -278,7 +278,7 @@ static bool flow_is_ours(struct flow *f, const struct pgmqd_msg *row, int64_t un
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
 		TAILQ_FOREACH(m, &f->messages.list[s], link)
 		{
-			if (m->id != row->id || m->enqueued_us != row->enqueued_us)
+			if (m->id != row->id || m->born_us != row->born_us)
 				continue;
 			message_adopt(m, row);
 			m->lease_ms = until;

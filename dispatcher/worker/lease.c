@@ -24,7 +24,7 @@ struct extension {
 	int64_t sent_ms;
 	size_t n;
 	int64_t ids[BATCH_MAX];
-	int counts[BATCH_MAX];
+	int counts[BATCH_MAX], nonces[BATCH_MAX];
 };
 
 bool lease_is_short(const struct lease *l, int64_t until_ms)
@@ -39,13 +39,13 @@ void lease_arm(struct lease *l)
 }
 
 /* The message of that claim, if it is still here. */
-static struct pgmqd_msg *lease_find(struct lease *l, int64_t id, int count)
+static struct pgmqd_msg *lease_find(struct lease *l, int64_t id, int count, int nonce)
 {
 	struct pgmqd_msg *m;
 
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
 		TAILQ_FOREACH(m, &l->worker->messages->list[s], link)
-	if (m->id == id && m->read_ct == count)
+	if (m->id == id && m->read_ct == count && m->nonce == nonce)
 		return m;
 	return NULL;
 }
@@ -76,7 +76,7 @@ static void lease_extended(void *arg, const struct queue_settled *s)
 
 	if (!s->error) {
 		for (size_t k = 0; k < x->n; k++) {
-			struct pgmqd_msg *m = lease_find(l, x->ids[k], x->counts[k]);
+			struct pgmqd_msg *m = lease_find(l, x->ids[k], x->counts[k], x->nonces[k]);
 
 			if (m && s->fate[k] == QUEUE_SETTLED)
 				m->lease_ms = x->sent_ms + l->ms;
@@ -101,6 +101,7 @@ static void lease_send(struct lease *l, struct pgmqd_msg *const *batch, size_t n
 	for (size_t i = 0; i < n; i++) {
 		x->ids[i] = batch[i]->id;
 		x->counts[i] = batch[i]->read_ct;
+		x->nonces[i] = batch[i]->nonce;
 	}
 	queue_extend(l->worker->queue, batch, n, lease_extended, x);
 }

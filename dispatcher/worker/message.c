@@ -105,6 +105,7 @@ void message_end_resources(struct pgmqd_msg *m)
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other)
 {
 	m->read_ct = other->read_ct;
+	m->nonce = other->nonce;
 	m->adopted = m->state == MSG_SENT;
 }
 

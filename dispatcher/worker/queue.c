@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct queue *queue_new(
-	struct pgconn *c, const char *name, const struct queue_rules *rules, const char *plugin, const char *version)
+struct queue *queue_new(struct pgconn *c, struct plugin_db *plugin_db, const char *name,
+	const struct queue_rules *rules, const char *plugin, const char *version)
 {
 	static unsigned serial;
 	struct queue_pg *q = xcalloc(1, sizeof(*q));
@@ -21,6 +21,7 @@ struct queue *queue_new(
 	q->queue.ops = &queue_run_ops;
 	q->serial = serial++;
 	q->pg = c;
+	q->plugin_db = plugin_db;
 	q->name = xstrdup(name);
 	q->plugin = xstrdup(plugin);
 	q->version = xstrdup(version ? version : "");
@@ -32,6 +33,7 @@ void queue_pg_free(struct queue *base)
 {
 	struct queue_pg *q = queue_pg(base);
 
+	free(q->fence);
 	free(q->name);
 	free(q->oid);
 	free(q->present);

@@ -92,9 +92,10 @@ struct queue_rules {
 	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
 };
 
-/* A queue in PostgreSQL; plugin and version go into dead letters. */
-struct queue *queue_new(
-	struct pgconn *c, const char *name, const struct queue_rules *rules, const char *plugin, const char *version);
+/* A queue in PostgreSQL; plugin and version go into dead letters. Statements of the plugin go by `plugin_db`. */
+struct plugin_db;
+struct queue *queue_new(struct pgconn *c, struct plugin_db *plugin_db, const char *name,
+	const struct queue_rules *rules, const char *plugin, const char *version);
 
 static inline void queue_free(struct queue *q)
 {

@@ -2,6 +2,7 @@
 #ifndef QUEUE_PRIVATE_H
 #define QUEUE_PRIVATE_H
 
+#include "base/sqltext.h"
 #include "worker/queue.h"
 
 #define NONCES 1000000U                /* a nonce is below it: the microseconds of a second */
@@ -39,9 +40,15 @@ struct statement {
 	bool prepared; /* sent to be prepared on the present session */
 };
 
+struct plugin_db;
+
 struct queue_pg {
 	struct queue queue;
 	struct pgconn *pg;
+	struct plugin_db *plugin_db; /* the connection for statements of plugins; NULL: pg */
+	char *fence;                 /* the text of ST_FENCE */
+	struct pgconn *fence_conn;   /* where it is prepared, in which session */
+	unsigned fence_session;
 	unsigned serial;  /* makes the names of its prepared statements its own */
 	unsigned session; /* the connection's, at the last probe */
 	char *name;       /* as configured and as in notifications */
@@ -80,7 +87,26 @@ char *queue_pick_sql(
 	const struct queue_pg *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
 const char *queue_pg_order(const struct queue *base);
 
+/* A settling or an extension under way. */
+struct settle_call {
+	struct queue_pg *queue;
+	queue_settled_cb cb;
+	void *arg;
+	bool fence; /* the first of done_with's two statements: only the second one answers */
+	bool plain; /* ST_DONE, which ST_DONE_CAREFUL may follow */
+	struct sqltext ids, tokens, born;
+	size_t n;
+	int64_t wanted[]; /* numbers of the messages, in their order */
+};
+
+/* queue_plugin.c */
+void queue_plugin_query(
+	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
+void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, struct settle_call *call);
+void queue_forget_fence(struct queue_pg *q); /* the tables have changed */
+
 /* queue_run.c */
+void queue_settle_answer(void *arg, const struct pgresult *r); /* the answer; `arg` is the settle_call */
 extern const struct queue_ops queue_run_ops;
 void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg); /* cb may be NULL */
 void queue_forget(struct queue_pg *q); /* deallocates what was prepared */

@@ -28,7 +28,6 @@ static const char *const words[ST_COUNT] = {
 	[ST_RELEASE] = "release",
 	[ST_FAIL] = "fail",
 	[ST_REPLACE] = "replace",
-	[ST_FENCE] = "fence",
 	[ST_KNOWN] = "known",
 	[ST_EXTEND] = "extend",
 	[ST_AWAKE] = "awake",
@@ -69,6 +68,7 @@ void queue_forget(struct queue_pg *q)
 {
 	char name[NAME_SIZE], *sql;
 
+	queue_forget_fence(q);
 	for (int i = 0; i < ST_COUNT; i++) {
 		if (q->statement[i].prepared && !q->pooled && q->session == pgconn_session(q->pg)) {
 			sql = xasprintf("DEALLOCATE \"%s\"", statement_name(q, (enum stmt)i, name));
@@ -349,17 +349,6 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 
 /* ---- settling ---- */
 
-struct settle_call {
-	struct queue_pg *queue;
-	queue_settled_cb cb;
-	void *arg;
-	bool fence; /* the first of done_with's two statements: only the second one answers */
-	bool plain; /* ST_DONE, which ST_DONE_CAREFUL may follow */
-	struct sqltext ids, tokens, born;
-	size_t n;
-	int64_t wanted[]; /* numbers of the messages, in their order */
-};
-
 /* A call for these messages; its first parameters are their claims. */
 static struct settle_call *settle_call(struct queue *base, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb,
 	void *arg, const char **params)
@@ -419,8 +408,7 @@ static bool settle_is_blocked(const char *sqlstate)
 
 static void settle_carefully(struct settle_call *call, bool again);
 
-/* The answer to a settling or an extension. */
-static void settle_answer(void *arg, const struct pgresult *r)
+void queue_settle_answer(void *arg, const struct pgresult *r)
 {
 	struct settle_call *call = arg;
 	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .n = call->n };
@@ -452,34 +440,7 @@ static void settle_carefully(struct settle_call *call, bool again)
 	const char *params[4] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f" };
 
 	call->plain = false;
-	queue_run(call->queue, ST_DONE_CAREFUL, 4, params, settle_answer, call);
-}
-
-/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its
- * parameters are arrays. */
-static void settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, const char *const *params,
-	struct settle_call *call)
-{
-	const struct pgmqd_msg *first = msgs[0];
-	const char **values = xcalloc((size_t)first->nparams + 1, sizeof(*values));
-	struct sqltext *arrays = xcalloc((size_t)first->nparams + 1, sizeof(*arrays));
-
-	for (int p = 0; p < first->nparams; p++) {
-		for (size_t i = 0; first->shared && i < n; i++)
-			sqltext_str(&arrays[p], msgs[i]->params[p]);
-		values[p] = first->shared ? sqltext_end(&arrays[p]) : first->params[p];
-	}
-	if (!q->statement[ST_FENCE].prepared)
-		queue_prepare(q, ST_FENCE, NULL, NULL);
-	pgconn_group_begin(q->pg);
-	queue_run(q, ST_FENCE, 3, params, NULL, NULL);
-	call->fence = true;
-	pgconn_query(q->pg, NULL, first->sql, first->nparams, values, settle_answer, call);
-	pgconn_group_end(q->pg);
-	for (int p = 0; p < first->nparams; p++)
-		sqltext_free(&arrays[p]);
-	free(arrays);
-	free(values);
+	queue_run(call->queue, ST_DONE_CAREFUL, 4, params, queue_settle_answer, call);
 }
 
 /* The parameters of a retry or a release behind the claims. */
@@ -492,7 +453,7 @@ static void settle_retry(
 		sqltext_int(&delays, msgs[i]->delay_ms);
 	params[3] = sqltext_end(&delays);
 	params[5] = q->table;
-	queue_run(q, st, st == ST_RELEASE ? 6 : 5, params, settle_answer, call);
+	queue_run(q, st, st == ST_RELEASE ? 6 : 5, params, queue_settle_answer, call);
 	sqltext_free(&delays);
 }
 
@@ -510,7 +471,7 @@ static void settle_fail(
 	params[3] = sqltext_end(&reasons);
 	params[4] = sqltext_end(&classes);
 	params[5] = sqltext_end(&attempts);
-	queue_run(q, ST_FAIL, 7, params, settle_answer, call);
+	queue_run(q, ST_FAIL, 7, params, queue_settle_answer, call);
 	sqltext_free(&reasons);
 	sqltext_free(&classes);
 	sqltext_free(&attempts);
@@ -531,7 +492,7 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 		if (again)
 			settle_carefully(call, true);
 		else
-			queue_run(q, ST_DONE, 3, params, settle_answer, call);
+			queue_run(q, ST_DONE, 3, params, queue_settle_answer, call);
 		break;
 	case OUT_RETRY:
 		params[4] = flag;
@@ -551,14 +512,14 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 		params[3] = msgs[0]->sql;
 		params[4] = delay;
 		params[5] = flag;
-		queue_run(q, ST_REPLACE, 6, params, settle_answer, call);
+		queue_run(q, ST_REPLACE, 6, params, queue_settle_answer, call);
 		break;
 	case OUT_DONE_WITH:
 		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the
 		              first time */
-			queue_run(q, ST_KNOWN, 3, params, settle_answer, call);
+			queue_run(q, ST_KNOWN, 3, params, queue_settle_answer, call);
 		else
-			settle_done_with(q, msgs, n, params, call);
+			queue_settle_done_with(q, msgs, n, call);
 		break;
 	default:
 		abort();
@@ -571,7 +532,7 @@ static void run_extend(struct queue *base, struct pgmqd_msg *const *msgs, size_t
 	const char *params[3];
 	struct settle_call *call = settle_call(base, msgs, n, cb, arg, params);
 
-	queue_run(call->queue, ST_EXTEND, 3, params, settle_answer, call);
+	queue_run(call->queue, ST_EXTEND, 3, params, queue_settle_answer, call);
 }
 
 /* ---- the rest of the table ---- */
@@ -602,13 +563,6 @@ static void run_reconnect(struct queue *base, const char *reason)
 	pgconn_restart(queue_pg(base)->pg, reason);
 }
 
-/* A plugin's statement. */
-static void run_query(
-	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
-{
-	pgconn_query(queue_pg(base)->pg, NULL, sql, nparams, params, cb, arg);
-}
-
 const struct queue_ops queue_run_ops = {
 	.free = queue_pg_free,
 	.is_up = run_is_up,
@@ -624,5 +578,5 @@ const struct queue_ops queue_run_ops = {
 	.ask_pause = run_ask_pause,
 	.announce = run_announce,
 	.reconnect = run_reconnect,
-	.query = run_query,
+	.query = queue_plugin_query,
 };

@@ -13,6 +13,7 @@
 #include "template/template.h"
 #include "worker/flow.h"
 #include "worker/plugin.h"
+#include "worker/plugin_db.h"
 #include "worker/queue.h"
 #include "worker/transfer.h"
 #include "worker/worker.h"
@@ -33,6 +34,7 @@ struct worker {
 	const struct proc_env *env;
 	struct event_base *base;
 	struct pgconn *pg;
+	struct plugin_db *plugin_db;
 	struct transfers *transfers;
 	struct template_set *templates;
 	struct flow **flows;
@@ -242,7 +244,7 @@ static void worker_failed(void *arg, const char *reason)
 static const struct pgconn_events worker_events = { .up = worker_up, .down = worker_down, .failed = worker_failed };
 
 /* A queue as its settings want it. */
-static struct queue *worker_queue(struct pgconn *pg, const struct queue_settings *qs, const struct plugin *plugin)
+static struct queue *worker_queue(const struct worker *w, const struct queue_settings *qs, const struct plugin *plugin)
 {
 	const struct queue_rules rules = { .lease_ms = qs->visibility_timeout,
 		.max_attempts = (unsigned)qs->max_attempts,
@@ -250,7 +252,7 @@ static struct queue *worker_queue(struct pgconn *pg, const struct queue_settings
 		.grouped = qs->ordered == ORDERED_GROUP,
 		.allow_unlogged = qs->allow_unlogged };
 
-	return queue_new(pg, qs->name, &rules, plugin->d.name, plugin->d.version);
+	return queue_new(w->pg, w->plugin_db, qs->name, &rules, plugin->d.name, plugin->d.version);
 }
 
 /* Loads and starts the plugins. Returns the exit status, 0 to go on. */
@@ -270,8 +272,8 @@ static int worker_load(struct worker *w)
 			free(errors);
 			return PROC_EXIT_CONFIG;
 		}
-		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base,
-			worker_queue(w->pg, unit->queues[i], p), w->transfers, &w->templates);
+		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, worker_queue(w, unit->queues[i], p),
+			w->transfers, &w->templates);
 		w->flows[w->nflows++] = f;
 		if (!flow_start(f)) {
 			stats_error(unit->slots[i], "the plugin did not start");
@@ -312,10 +314,12 @@ static void worker_free(struct worker *w)
 
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_down(w->flows[i]); /* nothing is sent any more */
-	pgconn_hang_up(w->pg);          /* every answer that is waited for owns memory */
+	plugin_db_hang_up(w->plugin_db);
+	pgconn_hang_up(w->pg); /* every answer that is waited for owns memory */
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
 	free(w->flows);
+	plugin_db_free(w->plugin_db);
 	pgconn_free(w->pg);
 	transfer_free(w->transfers);
 	template_free(w->templates);
@@ -344,6 +348,9 @@ int worker_main(const struct proc_env *env)
 		return PROC_EXIT_RESTART;
 	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
 	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
+	free(name);
+	name = xasprintf("pgmqd plugin %s", env->unit->name);
+	w.plugin_db = plugin_db_new(w.base, env->settings->database, name, w.pg);
 	free(name);
 	w.transfers = transfer_new(w.base);
 	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);

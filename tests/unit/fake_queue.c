@@ -104,7 +104,7 @@ static void op_claim_row(const struct queue *q, const struct queue_claim *claim,
 	m->id = r->id;
 	m->read_ct = r->read_ct ? r->read_ct : 1;
 	m->attempt = (unsigned)m->read_ct;
-	m->enqueued_us = r->id; /* any time that is always the same */
+	m->born_us = m->enqueued_us = r->id; /* any time that is always the same */
 	m->due_us = clock_realtime_us();
 	m->priority = r->priority;
 	m->text = xstrdup(r->text ? r->text : "{}");

@@ -1,0 +1,158 @@
+/* queue_plugin.c: statements of plugins: their own ones, and those that commit together with the archive (done_with).
+ */
+#include "config.h"
+
+#include "worker/queue_private.h"
+
+#include "base/sqltext.h"
+#include "base/xalloc.h"
+#include "worker/plugin_db.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define NAME_SIZE 32
+
+/* As on the worker's own session, but for the time limits of locks, which are the plugin's to meet. */
+#define SESSION                                                                                                        \
+	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('pgmqd.worker', 'on', "   \
+	"false)"
+
+/* A statement that waits for its connection. */
+struct plugin_statement {
+	struct queue_pg *queue;
+	char *sql;
+	int nparams;
+	char **params;
+	pgconn_result_cb cb;
+	void *arg;
+	struct settle_call *settles; /* done_with: what it archives */
+};
+
+/* Keeps a statement; parameters are to be filled in. */
+static struct plugin_statement *statement_new(struct queue_pg *q, const char *sql, int nparams)
+{
+	struct plugin_statement *s = xcalloc(1, sizeof(*s));
+
+	s->queue = q;
+	s->sql = xstrdup(sql);
+	s->nparams = nparams;
+	s->params = xcalloc((size_t)nparams + 1, sizeof(*s->params));
+	return s;
+}
+
+/* Frees it. */
+static void statement_free(struct plugin_statement *s)
+{
+	for (int i = 0; i < s->nparams; i++)
+		free(s->params[i]);
+	free(s->params);
+	free(s->sql);
+	free(s);
+}
+
+/* The fence's name on the plugins' connection. */
+static const char *fence_name(const struct queue_pg *q, char *buf)
+{
+	snprintf(buf, NAME_SIZE, "q%u_fence", q->serial);
+	return buf;
+}
+
+/* The fence, as text or prepared; on the plugins' connection it is prepared once a session. */
+static void fence_run(struct queue_pg *q, struct pgconn *c, const char *const *params)
+{
+	char name[NAME_SIZE];
+
+	pgconn_query(c, pgconn_is_pooled(c) ? NULL : fence_name(q, name), pgconn_is_pooled(c) ? q->fence : NULL, 3,
+		params, NULL, NULL);
+}
+
+/* Makes the session of this connection know the fence. */
+static void fence_prepare(struct queue_pg *q, struct pgconn *c)
+{
+	char name[NAME_SIZE];
+
+	if (!q->fence)
+		q->fence = queue_sql(q, ST_FENCE);
+	if (pgconn_is_pooled(c) || (q->fence_conn == c && q->fence_session == pgconn_session(c)))
+		return;
+	pgconn_query(c, NULL, SESSION, 0, NULL, NULL, NULL);
+	pgconn_prepare(c, fence_name(q, name), q->fence, NULL, NULL);
+	q->fence_conn = c;
+	q->fence_session = pgconn_session(c);
+}
+
+void queue_forget_fence(struct queue_pg *q)
+{
+	char name[NAME_SIZE], *sql;
+
+	if (q->fence_conn && pgconn_is_up(q->fence_conn) && q->fence_session == pgconn_session(q->fence_conn)) {
+		sql = xasprintf("DEALLOCATE \"%s\"", fence_name(q, name));
+		pgconn_query(q->fence_conn, NULL, sql, 0, NULL, NULL, NULL);
+		free(sql);
+	}
+	free(q->fence);
+	q->fence = NULL;
+	q->fence_conn = NULL;
+}
+
+/* The connection is there. */
+static void statement_send(void *arg, struct pgconn *c)
+{
+	struct plugin_statement *s = arg;
+	const char *const *params = (const char *const *)s->params;
+
+	if (s->settles) {
+		const char *claims[3] = { s->settles->ids.buf, s->settles->tokens.buf, s->settles->born.buf };
+
+		fence_prepare(s->queue, c);
+		pgconn_group_begin(c);
+		fence_run(s->queue, c, claims);
+		pgconn_query(c, NULL, s->sql, s->nparams, params, queue_settle_answer, s->settles);
+		pgconn_group_end(c);
+	} else {
+		pgconn_query(c, NULL, s->sql, s->nparams, params, s->cb, s->arg);
+	}
+	statement_free(s);
+}
+
+/* Sends it by the plugins' connection, as soon as there is one. */
+static void statement_run(struct plugin_statement *s)
+{
+	if (s->queue->plugin_db)
+		plugin_db_use(s->queue->plugin_db, statement_send, s);
+	else
+		statement_send(s, s->queue->pg);
+}
+
+void queue_plugin_query(
+	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+{
+	struct plugin_statement *s = statement_new(queue_pg(base), sql, nparams);
+
+	for (int i = 0; i < nparams; i++)
+		s->params[i] = xstrdup(params[i]);
+	s->cb = cb;
+	s->arg = arg;
+	statement_run(s);
+}
+
+/* done_with: the fence and the plugin's statement as one transaction; for several messages that share it, its
+ * parameters are arrays. */
+void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, struct settle_call *call)
+{
+	const struct pgmqd_msg *first = msgs[0];
+	struct plugin_statement *s = statement_new(q, first->sql, first->nparams);
+
+	for (int p = 0; p < first->nparams; p++) {
+		struct sqltext array = { 0 };
+
+		for (size_t i = 0; first->shared && i < n; i++)
+			sqltext_str(&array, msgs[i]->params[p]);
+		s->params[p] = xstrdup(first->shared ? sqltext_end(&array) : first->params[p]);
+		sqltext_free(&array);
+	}
+	call->fence = true;
+	s->settles = call;
+	statement_run(s);
+}
