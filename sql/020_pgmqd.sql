@@ -218,6 +218,7 @@ BEGIN
     RETURN false;
   END IF;
   EXECUTE format('DROP TRIGGER pgmqd_wakeup ON %s', queue_table);
+  PERFORM pgmqd.revoke_queue(name);
   RETURN true;
 END $f$;
 
@@ -297,8 +298,11 @@ END $f$;
 -- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5).
 CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL)
 RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
+  IF pgmqd.queue_table('q', queue) IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
+  END IF;
   IF headers IS NULL THEN
     RETURN (SELECT s FROM pgmq.send(queue, message, coalesce(delay, 0)) s);
   END IF;
@@ -346,6 +350,7 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue', 'dlq_name', 'dead_letter_queue', 'iso_time');
 END $$;
 
 RESET search_path;

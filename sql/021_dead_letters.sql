@@ -41,7 +41,7 @@ CREATE OR REPLACE FUNCTION pgmqd.dead_letters(queue text, ids bigint[] DEFAULT N
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL)
 RETURNS TABLE (id bigint, died_at timestamptz, failure_class text, failure_reason text, attempts integer, redrives integer,
   original_id bigint, first_enqueued_at timestamptz, plugin text, plugin_version text, message jsonb, headers jsonb)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   RETURN QUERY EXECUTE format('SELECT d.msg_id, coalesce((h->>''died_at'')::timestamptz, d.enqueued_at), h->>''class'', h->>''reason'',
       (h->>''attempts'')::integer,
@@ -91,7 +91,8 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'redrive', 'purge_dead_letters');
+  PERFORM pgmqd.allow_calls('pgmqd', 'dead_letters', 'redrive', 'purge_dead_letters');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'dead_letters', 'redrive', 'purge_dead_letters');
 END $$;
 
 RESET search_path;

@@ -100,7 +100,7 @@ END $f$;
 -- last time and number that were seen; the first call, with NULLs, returns a row of kind "start" with the places to go on from.
 CREATE OR REPLACE FUNCTION pgmqd.queue_events(queue text, archived timestamptz DEFAULT NULL, dead bigint DEFAULT NULL)
 RETURNS TABLE (kind text, id bigint, attempts integer, at timestamptz, dead_id bigint, class text, reason text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record;
 BEGIN
@@ -113,12 +113,12 @@ BEGIN
     UNION ALL SELECT ''dead'', coalesce((h->>''msg_id'')::bigint, d.msg_id), coalesce((h->>''attempts'')::integer, d.read_ct), d.enqueued_at, d.msg_id, h->>''class'', h->>''reason''
       FROM %2$s d, LATERAL (SELECT d.headers->''pgmqd_dead'') x (h) WHERE d.msg_id > $2
     UNION ALL SELECT ''claimed'', q.msg_id, q.read_ct, q.vt, NULL, NULL, NULL FROM %3$s q WHERE q.read_ct > 0 AND q.vt > clock_timestamp()
-    ORDER BY 4, 2', (SELECT to_regclass(format('pgmq.%I', 'a_' || lower(queue)))), t.dead, t.living) USING archived, dead;
+    ORDER BY 4, 2', (SELECT pgmqd.queue_table('a', queue)), t.dead, t.living) USING archived, dead;
 END $f$;
 
 -- What became of a message: waiting, claimed (in somebody's hands, or waiting for its next attempt), done, dead, or gone (deleted when done, or never there).
 CREATE OR REPLACE FUNCTION pgmqd.message_state(queue text, id bigint, OUT state text, OUT attempts integer, OUT reason text)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   t record;
 BEGIN
@@ -126,7 +126,7 @@ BEGIN
   EXECUTE format('SELECT CASE WHEN q.read_ct = 0 THEN ''waiting'' ELSE ''claimed'' END, q.read_ct FROM %s q WHERE q.msg_id = $1', t.living)
   INTO state, attempts USING id;
   IF state IS NULL THEN
-    EXECUTE format('SELECT ''done'', a.read_ct FROM %s a WHERE a.msg_id = $1', to_regclass(format('pgmq.%I', 'a_' || lower(queue))))
+    EXECUTE format('SELECT ''done'', a.read_ct FROM %s a WHERE a.msg_id = $1', pgmqd.queue_table('a', queue))
     INTO state, attempts USING id;
   END IF;
   IF state IS NULL THEN
@@ -140,6 +140,8 @@ END $f$;
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'queue_pause', 'pause', 'resume', 'queue_rates', 'paused_queues');
+  PERFORM pgmqd.allow_calls('pgmqd', 'queue_events', 'message_state');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'queue_pause', 'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_rates', 'paused_queues');
 END $$;
 

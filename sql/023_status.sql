@@ -56,6 +56,7 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'queue_status');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_status');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'queue_status');
 END $$;
 
 RESET search_path;

@@ -114,6 +114,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'failure_groups', 'dead_letter_page', 'dead_letter_body', 'schedule_status');
   PERFORM pgmqd.allow_calls('pgmqd', 'failure_groups', 'dead_letter_page', 'dead_letter_body', 'schedule_status');
 END $$;
 

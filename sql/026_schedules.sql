@@ -115,7 +115,7 @@ END $f$;
 
 -- Runs the command of a schedule now, beside its times, which stay as they are.
 CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, OUT status text, OUT error text, OUT ms bigint)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   command text := (SELECT c.command FROM pgmqd.schedule c WHERE c.name = schedule);
   began timestamptz := clock_timestamp();
@@ -275,6 +275,7 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'pg_cron_lives');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'pg_cron_lives');
 END $$;
 
 DO $$

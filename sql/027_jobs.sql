@@ -57,21 +57,37 @@ CREATE OR REPLACE TRIGGER job_changed BEFORE UPDATE ON pgmqd.jobs FOR EACH ROW
   EXECUTE FUNCTION pgmqd.job_changed();
 
 -- On the tables of a queue whose messages carry jobs; the argument is what happened: sent, claimed, done or dead. It commits together
--- with what happened to the message, and never makes it fail.
+-- with what happened to the message, and never makes it fail. A job_id is only a text in a message that others may have written: so a
+-- message is followed only in the queue of its job, and only when the job has no message, or its last one is gone and this one replaces
+-- it: a remainder, or a dead letter that was requeued.
 CREATE OR REPLACE FUNCTION pgmqd.job_follows() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   job uuid;
+  last bigint;
+  home regclass;
+  living regclass;
+  waits boolean := false;
 BEGIN
   IF coalesce(NEW.message->>'job_id', '') !~ '^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$' THEN
     RETURN NULL; -- somebody else's job
   END IF;
   job := (NEW.message->>'job_id')::uuid;
+  SELECT j.msg_id, pgmqd.queue_table('q', j.queue), CASE TG_ARGV[0] WHEN 'done' THEN pgmqd.queue_table('a', j.queue)
+      WHEN 'dead' THEN pgmqd.queue_table('q', pgmqd.dlq_name(j.queue)) ELSE pgmqd.queue_table('q', j.queue) END
+  INTO last, living, home FROM pgmqd.jobs j WHERE j.id = job;
+  IF home IS NULL OR home <> TG_RELID AND NOT EXISTS (SELECT FROM pg_inherits i WHERE i.inhrelid = TG_RELID AND i.inhparent = home) THEN
+    RETURN NULL; -- a job of another queue
+  END IF;
   CASE TG_ARGV[0]
-  WHEN 'sent' THEN -- for the first time, or again: a remainder, or what was dead
+  WHEN 'sent' THEN
+    IF last IS NOT NULL THEN
+      EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE msg_id = $1)', living) INTO waits USING last;
+    END IF;
     UPDATE pgmqd.jobs j SET msg_id = NEW.msg_id, error = NULL, finished_at = NULL,
       status = CASE WHEN j.status IN ('completed', 'failed') THEN 'queued' ELSE j.status END
-    WHERE j.id = job;
+    WHERE j.id = job AND (j.msg_id IS NULL OR NOT waits AND (j.status IN ('queued', 'processing', 'partial')
+      OR j.status = 'completed' AND j.finished_at = now() OR j.status = 'failed' AND NEW.headers ? 'pgmqd_history'));
   WHEN 'claimed' THEN
     UPDATE pgmqd.jobs j SET attempts = j.attempts + 1, started_at = coalesce(j.started_at, clock_timestamp()), next_retry_at = NULL,
       retries = j.retries + (j.status = 'partial')::integer,
@@ -102,6 +118,8 @@ DECLARE
 BEGIN
   IF archive IS NULL THEN
     RAISE EXCEPTION 'queue "%" has no archive', queue USING ERRCODE = 'undefined_object';
+  ELSIF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = t.living AND tgname = 'pgmqd_wakeup') THEN
+    RAISE EXCEPTION 'queue "%" is not attached', queue USING ERRCODE = 'undefined_object', HINT = format('SELECT pgmqd.attach_queue(%L)', queue);
   END IF;
   IF (SELECT count(*) FROM pg_trigger WHERE tgrelid IN (t.living, t.dead, archive) AND tgenabled <> 'D'
       AND tgname IN ('pgmqd_job_sent', 'pgmqd_job_claimed', 'pgmqd_job_done', 'pgmqd_job_dead')) = 4 THEN
@@ -234,6 +252,7 @@ BEGIN
   IF dead IS NOT NULL THEN
     PERFORM pgmqd.redrive(j.queue, ARRAY[dead]);
   ELSE
+    UPDATE pgmqd.jobs x SET msg_id = NULL WHERE x.id = j.id; -- the new message takes its place
     PERFORM pgmqd.enqueue(j.queue, j.input || jsonb_build_object('job_id', j.id, 'job_type', j.type));
   END IF;
 END $f$;

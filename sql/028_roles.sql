@@ -3,21 +3,24 @@
 --   pgmqd            what the daemon logs in as: claims and settles messages of attached queues; calls the functions listed below
 --   pgmqd_migrator   for `pgmqd migrate`, in place of a superuser; the role that migrates first owns everything that is made here
 --   pgmqd_enqueuer   may call pgmqd.submit(), and nothing else
---   pgmqd_monitor    may count and date messages, and see how schedules went; reads no message
--- The last three cannot log in: they are granted to roles that can. What the daemon does to the application's tables it
+--   pgmqd_monitor    may count and date messages, and see when schedules ran; reads no message, and no text of an error
+--   pgmqd_operator   what `pgmqd status`, pause, resume, send, tail, dlq and schedule need; reads messages
+--   pgmqd_mailer     may call pgmqd.record_bounce(), and nothing else: for the mail server that pipes bounces in
+-- All but the first cannot log in: they are granted to roles that can. What the daemon does to the application's tables it
 -- does by functions with the rights of their owner (SECURITY DEFINER), so that it needs no right on those tables.
 
 SET search_path = pg_catalog, pg_temp;
 
 -- ---- a way in for enqueuers ----
 
--- Puts one message into an attached queue and returns its number; delay in seconds. No headers, so that nobody forges
--- those that the dispatcher goes by.
+-- Puts one message into an attached queue and returns its number; delay in seconds. It takes no headers and no job_id, which the dispatcher
+-- goes by. A key (of two mails with one key only the first is sent) gets the caller's role in front, so that nobody uses up another's.
 CREATE OR REPLACE FUNCTION pgmqd.submit(queue text, message jsonb, delay integer DEFAULT 0) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   problem text := CASE
     WHEN jsonb_typeof(message) IS DISTINCT FROM 'object' THEN 'the message must be a JSON object'
+    WHEN message ? 'job_id' THEN 'a message with a job_id comes from pgmqd.start_job() only'
     WHEN octet_length(message::text) > 65536
       THEN format('the message has %s bytes, and 65536 is the most', octet_length(message::text))
     WHEN delay NOT BETWEEN 0 AND 31536000 THEN 'the delay must be from 0 to 31536000 seconds, a year' END;
@@ -29,7 +32,8 @@ BEGIN
                  AND tgname = 'pgmqd_wakeup') THEN
     RAISE EXCEPTION 'submit: there is no such queue, or it is not attached' USING ERRCODE = 'undefined_object';
   END IF;
-  RETURN pgmqd.enqueue(submit.queue, submit.message, submit.delay);
+  RETURN pgmqd.enqueue(submit.queue, submit.message || CASE WHEN message->>'key' IS NULL THEN '{}'
+    ELSE jsonb_build_object('key', session_user || '/' || (message->>'key')) END, submit.delay);
 END $f$;
 
 -- ---- the rights ----
@@ -67,24 +71,28 @@ DECLARE
   archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(name)));
   dead regclass := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(name))));
   figures CONSTANT text[] := ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt', 'last_read_at', 'archived_at'];
-  message CONSTANT text[] := ARRAY['vt', 'message', 'headers'];
   t regclass;
   numbers regclass;
 BEGIN
   PERFORM pgmqd.grant_missing(living, 'pgmqd', 'SELECT'),
     pgmqd.grant_missing(living, 'pgmqd', 'DELETE'),
     pgmqd.grant_missing(living, 'pgmqd', 'UPDATE', ARRAY['vt', 'read_ct', 'last_read_at']),
-    pgmqd.grant_missing(living, 'pgmqd', 'INSERT', message), -- what replaces a message
-    pgmqd.grant_missing(archive, 'pgmqd', 'INSERT', figures || message),
+    pgmqd.grant_missing(living, 'pgmqd', 'INSERT'), -- what replaces a message
+    pgmqd.grant_missing(archive, 'pgmqd', 'INSERT'), -- whole tables, for an update of pgmq adds columns
     pgmqd.grant_missing(archive, 'pgmqd', 'SELECT', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt']),
-    pgmqd.grant_missing(dead, 'pgmqd', 'INSERT', message),
+    pgmqd.grant_missing(dead, 'pgmqd', 'INSERT'),
     pgmqd.grant_missing(dead, 'pgmqd', 'SELECT', figures || ARRAY['headers']);
   FOREACH t IN ARRAY ARRAY[living, archive, dead] LOOP
     CONTINUE WHEN t IS NULL;
-    PERFORM pgmqd.grant_missing(t, 'pgmqd_monitor', 'SELECT', figures);
+    PERFORM pgmqd.grant_missing(t, 'pgmqd_monitor', 'SELECT', figures), pgmqd.grant_missing(t, 'pgmqd_operator', 'SELECT', figures);
     numbers := pg_get_serial_sequence(t::text, 'msg_id')::regclass;
     IF to_regrole('pgmqd_monitor') IS NOT NULL AND NOT has_sequence_privilege('pgmqd_monitor', numbers, 'SELECT') THEN
       EXECUTE format('GRANT SELECT ON SEQUENCE %s TO pgmqd_monitor', numbers);
+    END IF;
+    -- after some restores the numbers are a plain DEFAULT nextval(), which needs a right of its own
+    IF to_regrole('pgmqd') IS NOT NULL AND t IS DISTINCT FROM archive AND NOT has_sequence_privilege('pgmqd', numbers, 'USAGE')
+      AND EXISTS (SELECT FROM pg_attribute WHERE attrelid = t AND attname = 'msg_id' AND attidentity = '') THEN
+      EXECUTE format('GRANT USAGE ON SEQUENCE %s TO pgmqd', numbers);
     END IF;
     -- pgmq lets pg_monitor read messages; counting and dating them is enough
     IF EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = t AND a.grantee = 'pg_monitor'::regrole
@@ -99,6 +107,32 @@ BEGIN
   END LOOP;
 END $f$;
 
+-- Takes those rights back. pgmqd.detach_queue() calls it.
+CREATE OR REPLACE FUNCTION pgmqd.revoke_queue(name text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
+DECLARE
+  t regclass;
+BEGIN
+  FOREACH t IN ARRAY ARRAY[to_regclass(format('pgmq.%I', 'q_' || lower(name))), to_regclass(format('pgmq.%I', 'a_' || lower(name))),
+    to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(name))))]
+  LOOP
+    CONTINUE WHEN t IS NULL OR to_regrole('pgmqd') IS NULL;
+    EXECUTE format('REVOKE ALL ON TABLE %s FROM pgmqd', t);
+    EXECUTE format('DROP POLICY IF EXISTS pgmqd ON %s', t);
+  END LOOP;
+END $f$;
+
+-- Lets a role see all rows of a table of ours that has row security.
+CREATE OR REPLACE FUNCTION pgmqd.let_see(name text, role text) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
+DECLARE
+  t regclass := to_regclass(name);
+BEGIN
+  IF (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = t) AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = role) THEN
+    EXECUTE format('CREATE POLICY %I ON %s TO %I USING (true) WITH CHECK (true)', role, t, role);
+  END IF;
+END $f$;
+
 -- ---- the roles ----
 
 -- Makes the roles that are missing, where the caller may, and grants them what they need; only changes are written. Returns what
@@ -107,7 +141,7 @@ CREATE OR REPLACE FUNCTION pgmqd.connect_roles() RETURNS TABLE (item text, probl
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   roles CONSTANT text[][] := ARRAY[ARRAY['pgmqd', 'LOGIN NOINHERIT'], ARRAY['pgmqd_migrator', 'NOLOGIN'],
-    ARRAY['pgmqd_enqueuer', 'NOLOGIN'], ARRAY['pgmqd_monitor', 'NOLOGIN']];
+    ARRAY['pgmqd_enqueuer', 'NOLOGIN'], ARRAY['pgmqd_monitor', 'NOLOGIN'], ARRAY['pgmqd_operator', 'NOLOGIN'], ARRAY['pgmqd_mailer', 'NOLOGIN']];
   again CONSTANT text := 'SELECT * FROM pgmqd.connect_roles(), or pgmqd migrate again';
   missing text[] := '{}';
   statements text[] := '{}';
@@ -127,7 +161,8 @@ BEGIN
         NULL; -- somebody made it at the same time, for another database
       WHEN insufficient_privilege THEN
         missing := missing || r[1];
-        statements := statements || format('CREATE ROLE %I %s;', r[1], r[2]);
+        statements := statements || format('CREATE ROLE %I %s;%s', r[1], r[2], CASE r[1] WHEN 'pgmqd'
+          THEN ' ALTER ROLE pgmqd SET search_path = ''''; ALTER ROLE pgmqd SET idle_in_transaction_session_timeout = ''10s'';' ELSE '' END);
     END;
   END LOOP;
   IF missing <> '{}' THEN
@@ -171,12 +206,21 @@ BEGIN
           pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'SELECT'), pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'DELETE'),
           pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']);
       ELSIF r[1] = 'pgmqd_monitor' THEN
-        PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'),
-          pgmqd.grant_missing('pgmqd.schedule_runs', r[1], 'SELECT'),
+        PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT',
+            ARRAY['name', 'cron', 'tz', 'runner', 'enabled', 'next_due', 'last_run', 'last_status', 'catch_up', 'max_late', 'taken_over']),
+          pgmqd.grant_missing('pgmqd.schedule_runs', r[1], 'SELECT', ARRAY['id', 'name', 'due', 'started_at', 'ended_at', 'status']),
           -- not what went wrong in which row: that may name a person
           pgmqd.grant_missing('pgmqd.trigger_errors', r[1], 'SELECT', ARRAY['id', 'at', 'trigger', 'table', 'sqlstate']);
       END IF;
-      IF r[1] <> 'pgmqd_enqueuer' THEN
+      IF r[1] = 'pgmqd_operator' THEN
+        PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'),
+          pgmqd.grant_missing('pgmqd.schedule_runs', r[1], 'SELECT');
+      END IF;
+      -- where row security is switched on, now or later, an empty table must not be taken for "no queues"
+      IF r[1] IN ('pgmqd', 'pgmqd_monitor', 'pgmqd_operator') THEN
+        PERFORM pgmqd.let_see(t, r[1]) FROM unnest(ARRAY['pgmq.meta', 'pgmqd.refunds', 'pgmqd.schedule', 'pgmqd.schedule_runs', 'pgmqd.files_to_erase']) t;
+      END IF;
+      IF r[1] NOT IN ('pgmqd_enqueuer', 'pgmqd_mailer') THEN
         IF NOT has_schema_privilege(r[1], 'pgmq', 'USAGE') THEN
           EXECUTE format('GRANT USAGE ON SCHEMA pgmq TO %I', r[1]);
         END IF;

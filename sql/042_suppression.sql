@@ -136,6 +136,7 @@ $f$;
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'unsubscribe');
+  PERFORM pgmqd.allow_calls('pgmqd_mailer', 'record_bounce');
 END $$;
 
 RESET search_path;

@@ -245,7 +245,9 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	" WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                                      \
 	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                           \
 	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "      \
-	"c.oid AND a.attnum > 0 AND NOT a.attisdropped),"                                                              \
+	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                            \
+	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"               \
+	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                         \
 	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
 	" AND t.tgenabled IN ('O', 'A')), c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX( \
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \

@@ -1,7 +1,7 @@
 -- 027_jobs.sql: jobs: starting once, following the message, partial results, trying again.
 -- database: app
 BEGIN;
-SELECT plan(41);
+SELECT plan(44);
 SELECT pgmqd.create_queue('work');
 SELECT is(pgmqd.attach_jobs('work'), true, 'attached');
 SELECT is(pgmqd.attach_jobs('work'), false, 'no news');
@@ -107,5 +107,19 @@ SELECT is((status, error, result)::text, '(failed,"no x","{""r"": 1}")', 'the pl
 UPDATE pgmqd.jobs SET status = 'completed', error = NULL, finished_at = now() - interval '1 s' WHERE idempotency_key = 'k4';
 SELECT pgmqd.job_finish(id, NULL, '{}', 'late') FROM pg_temp.job('k4');
 SELECT is(status, 'completed', 'and not later') FROM pg_temp.job('k4');
+-- ---- a job_id is only a text: others' messages that carry it change nothing ----
+DO $$ BEGIN
+  PERFORM pgmqd.create_queue('mine'), pgmqd.create_queue('theirs');
+  PERFORM pgmqd.attach_jobs('mine'), pgmqd.attach_jobs('theirs');
+  PERFORM pgmqd.start_job('safe', 'mine', '{}');
+END $$;
+CREATE TEMP TABLE safe AS SELECT id, msg_id, status FROM pgmqd.jobs WHERE type = 'safe';
+DO $$ BEGIN PERFORM pgmq.send(q, jsonb_build_object('job_id', (SELECT id FROM safe))) FROM unnest(ARRAY['theirs', 'mine']) q; END $$;
+SELECT results_eq($$SELECT msg_id, status FROM pgmqd.jobs WHERE type = 'safe'$$, 'SELECT msg_id, status FROM safe', 'a message of another queue, or a second one, is not followed');
+INSERT INTO pgmq.a_theirs (msg_id, vt, message) SELECT msg_id, now(), jsonb_build_object('job_id', id) FROM safe;
+INSERT INTO pgmq.q_theirs_dlq (vt, message, headers) SELECT now(), jsonb_build_object('job_id', id), jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', msg_id)) FROM safe;
+SELECT is((SELECT status FROM pgmqd.jobs WHERE type = 'safe'), 'queued', 'nor is it done or dead by what happens there');
+SELECT throws_ok($$SELECT pgmqd.attach_jobs('theirs_dlq')$$, '42704', NULL, 'a queue that is not attached carries no jobs');
+
 SELECT * FROM finish();
 ROLLBACK;

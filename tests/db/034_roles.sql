@@ -1,7 +1,7 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(72);
+SELECT plan(94);
 
 -- ---- functions ----
 
@@ -10,11 +10,14 @@ CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
     'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'payment_notified', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
-    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups',
-        'dead_letter_page', 'dead_letter_body', 'redrive', 'purge_dead_letters', 'schedule_status',
+    'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups', 'queue_events', 'message_state',
+        'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status',
     'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
     'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
-  UNION ALL SELECT 'pgmqd_enqueuer', 'submit'
+  UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
+  UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['enqueue', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
+    'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
+    'schedule_status', 'run_now', 'pg_cron_lives'])
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');
@@ -26,7 +29,7 @@ SELECT is_empty(format($$SELECT %1$L || ' may call ' || name FROM ours WHERE has
 SELECT is_empty(format($$SELECT %1$L || ' may call ' || name || ': if that is meant, add it to may_call in tests/db/034_roles.sql'
     FROM ours WHERE has_function_privilege(%1$L, oid, 'EXECUTE')
       AND (nspname <> 'pgmqd' OR proname NOT IN (SELECT m.name FROM may_call m WHERE role = %1$L))$$, role), role || ' may call no other function')
-  FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor']) role;
+  FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor', 'pgmqd_operator', 'pgmqd_mailer']) role;
 SELECT is_empty($$SELECT role || ' may not call pgmqd.' || m.name || ': name it in pgmqd.allow_calls() where it is made' FROM may_call m
     JOIN ours o ON o.proname = m.name AND o.nspname = 'pgmqd' WHERE NOT has_function_privilege(role, o.oid, 'EXECUTE')$$,
   'each role may call its own');
@@ -61,9 +64,9 @@ CREATE TEMP TABLE relations AS SELECT c.oid, c.oid::regclass::text AS name, CASE
   WHERE n.nspname IN ('pgmqd', 'pgmq', 'public', 'auth') AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f');
 CREATE TEMP TABLE may_do (role text, kind text, rights text);
 INSERT INTO may_do VALUES
-  ('pgmqd', 'a queue', 'DELETE, INSERT (headers message vt), SELECT, UPDATE (read_ct vt)'),
-  ('pgmqd', 'an archive', 'INSERT (archived_at enqueued_at headers message msg_id read_ct vt), SELECT (enqueued_at msg_id read_ct vt)'),
-  ('pgmqd', 'a dead-letter queue', 'INSERT (headers message vt), SELECT (enqueued_at headers msg_id read_ct vt)'),
+  ('pgmqd', 'a queue', 'DELETE, INSERT, SELECT, UPDATE (read_ct vt)'),
+  ('pgmqd', 'an archive', 'INSERT, SELECT (enqueued_at msg_id read_ct vt)'),
+  ('pgmqd', 'a dead-letter queue', 'INSERT, SELECT (enqueued_at headers msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
@@ -73,14 +76,21 @@ INSERT INTO may_do VALUES
   ('pgmqd_monitor', 'a dead-letter queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd_monitor', 'a queue''s sequence', 'SELECT'),
   ('pgmqd_monitor', 'pgmq.meta', 'SELECT'),
-  ('pgmqd_monitor', 'pgmqd.schedule', 'SELECT'),
-  ('pgmqd_monitor', 'pgmqd.schedule_runs', 'SELECT'),
+  ('pgmqd_operator', 'a queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
+  ('pgmqd_operator', 'an archive', 'SELECT (archived_at enqueued_at msg_id read_ct vt)'),
+  ('pgmqd_operator', 'a dead-letter queue', 'SELECT (enqueued_at msg_id read_ct vt)'),
+  ('pgmqd_operator', 'pgmq.meta', 'SELECT'),
+  ('pgmqd_operator', 'pgmqd.schedule', 'SELECT'),
+  ('pgmqd_operator', 'pgmqd.schedule_runs', 'SELECT'),
+  ('pgmqd_operator', 'pgmqd.schema_version', 'SELECT'),
+  ('pgmqd_monitor', 'pgmqd.schedule', 'SELECT (catch_up cron enabled last_run last_status max_late name next_due runner taken_over tz)'),
+  ('pgmqd_monitor', 'pgmqd.schedule_runs', 'SELECT (due ended_at id name started_at status)'),
   ('pgmqd_monitor', 'pgmqd.schema_version', 'SELECT'),
   ('pgmqd_monitor', 'pgmqd.trigger_errors', 'SELECT (at id sqlstate table trigger)');
 SELECT is_empty(format($$SELECT DISTINCT format('%%s has %%s on %%s, not %%s: mend sql/028_roles.sql, or may_do in tests/db/034_roles.sql', %1$L,
       coalesce(pg_temp.rights(%1$L, r.oid), 'nothing'), r.name, coalesce(m.rights, 'nothing'))
     FROM relations r LEFT JOIN may_do m ON m.role = %1$L AND m.kind = r.kind WHERE m.rights IS DISTINCT FROM pg_temp.rights(%1$L, r.oid)$$, role),
-  role || ' has its rights on tables, and no other') FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor', 'pgmqd_migrator']) role;
+  role || ' has its rights on tables, and no other') FROM unnest(ARRAY['pgmqd', 'pgmqd_enqueuer', 'pgmqd_monitor', 'pgmqd_operator', 'pgmqd_mailer', 'pgmqd_migrator']) role;
 SELECT is_empty(format($$SELECT format('%%s has %%s on %%s: revoke it', %1$L, pg_temp.rights(%1$L, oid), name) FROM relations
     WHERE nspname IN ('pgmqd', 'pgmq') AND pg_temp.rights(%1$L, oid) IS NOT NULL$$, role), role || ' has no right on any of ours')
   FROM unnest(ARRAY['anon', 'authenticated', 'stranger']) role;
@@ -128,7 +138,24 @@ SELECT is(tap.as_role('pgmqd_enqueuer', call), code, code || ': ' || call) FROM 
   ($$SELECT pgmqd.enqueue('another', '{}')$$, '42501')) AS c (call, code);
 SELECT is(tap.as_role('pgmqd_monitor', call), code, code || ': ' || call) FROM (VALUES
   ($$SELECT count(*), max(vt) FROM pgmq.q_another$$, 'ok'), ($$SELECT * FROM pgmq.metrics('another')$$, 'ok'),
-  ($$SELECT message FROM pgmq.q_another$$, '42501'), ($$SELECT message FROM pgmqd.trigger_errors$$, '42501')) AS c (call, code);
+  ($$SELECT message FROM pgmq.q_another$$, '42501'), ($$SELECT message FROM pgmqd.trigger_errors$$, '42501'),
+  ($$SELECT last_error FROM pgmqd.schedule$$, '42501'), ($$SELECT error FROM pgmqd.schedule_runs$$, '42501')) AS c (call, code);
+SELECT is(tap.as_role('pgmqd_operator', call), code, code || ': ' || call) FROM (VALUES
+  ($$SELECT * FROM pgmqd.dead_letters('another')$$, 'ok'), ($$SELECT pgmqd.enqueue('another', '{}')$$, 'ok'), ($$SELECT pgmqd.run_now('delete-old-messages')$$, 'ok'),
+  ($$SELECT * FROM pgmqd.queue_events('another')$$, 'ok'), ($$SELECT pgmqd.pause('another')$$, 'ok'), ($$SELECT pgmqd.erase_person('a@example.test')$$, '42501')) AS c (call, code);
+SELECT is(tap.as_role('pgmqd_mailer', call), code, code || ': ' || call) FROM (VALUES ($$SELECT pgmqd.record_bounce('x', '5.1.1', 'y')$$, 'ok'),
+  ($$SELECT pgmqd.unsubscribe('x')$$, '42501'), ($$SELECT * FROM pgmqd.mail_log$$, '42501')) AS c (call, code);
+-- a key belongs to the role that gave it; a job_id is not taken
+DO $$ BEGIN PERFORM pgmqd.submit('another', '{"key": "report-1"}'); END $$;
+SELECT is((SELECT message->>'key' FROM pgmq.q_another ORDER BY msg_id DESC LIMIT 1), session_user || '/report-1', 'a key has its role in front');
+SELECT throws_ok($$SELECT pgmqd.submit('another', '{"job_id": "x"}')$$, '22023', NULL, 'no job_id');
+-- row security on our own tables, and a queue that is detached
+ALTER TABLE pgmq.meta ENABLE ROW LEVEL SECURITY;
+ALTER TABLE pgmqd.schedule ENABLE ROW LEVEL SECURITY;
+SELECT is_empty('SELECT * FROM pgmqd.connect_roles()', 'connected again');
+SELECT is(tap.as_role('pgmqd', 'DO $x$ BEGIN ASSERT (SELECT count(*) FROM pgmq.meta) > 0 AND (SELECT count(*) FROM pgmqd.schedule) > 0; END $x$'), 'ok', 'row security on helper tables hides nothing');
+DO $$ BEGIN PERFORM pgmqd.detach_queue('another'); END $$;
+SELECT is(tap.as_role('pgmqd', 'SELECT * FROM pgmq.q_another'), '42501', 'a detached queue is closed to the daemon');
 
 SELECT * FROM finish();
 ROLLBACK;

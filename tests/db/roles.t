@@ -12,7 +12,7 @@ is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: 
 says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
 
 # The roles of the whole cluster that other tests have made step aside.
-roles='pgmqd pgmqd_migrator pgmqd_enqueuer pgmqd_monitor pgmqd_application'
+roles='pgmqd pgmqd_migrator pgmqd_enqueuer pgmqd_monitor pgmqd_operator pgmqd_mailer pgmqd_application'
 aside() { for role in $roles; do sql -d postgres -c "ALTER ROLE $role RENAME TO aside_$role" 2>/dev/null; done; }
 back() {
   sql -d postgres -c 'DROP DATABASE IF EXISTS owned WITH (FORCE)'
@@ -26,14 +26,14 @@ sql -d postgres -c 'CREATE ROLE clinic LOGIN' -c 'CREATE DATABASE owned OWNER cl
 sql -d owned -c 'ALTER SCHEMA public OWNER TO clinic'
 pgmqd -d 'dbname=owned user=clinic' --demo-app
 is "$status" 0 'migrates without any special right'
-says 'not connected: role pgmqd, pgmqd_migrator, pgmqd_enqueuer, pgmqd_monitor: missing, and role clinic may not make roles' 'and says what it could not make'
-says 'CREATE ROLE pgmqd LOGIN NOINHERIT;' 'and how to make it'
+says 'not connected: role pgmqd, pgmqd_migrator, pgmqd_enqueuer, pgmqd_monitor, pgmqd_operator, pgmqd_mailer: missing, and role clinic may not make roles' 'and says what it could not make'
+says "CREATE ROLE pgmqd LOGIN NOINHERIT; ALTER ROLE pgmqd SET search_path = ''" 'and how to make it'
 is "$(sql -d owned -c "SELECT count(*) FROM pg_roles WHERE rolname ~ '^pgmqd'")" 0 'there are no roles'
 out=$(sql -d owned -U clinic -c "SELECT pgmqd.create_queue('early')" 2>&1) || status=1
 is "$status" 0 'queues can be made all the same'
 
 # ---- a superuser makes the roles, the owner grants ----
-for role in pgmqd_migrator pgmqd_enqueuer pgmqd_monitor; do sql -d postgres -c "CREATE ROLE $role NOLOGIN"; done
+for role in pgmqd_migrator pgmqd_enqueuer pgmqd_monitor pgmqd_operator pgmqd_mailer; do sql -d postgres -c "CREATE ROLE $role NOLOGIN"; done
 sql -d postgres -c 'CREATE ROLE pgmqd LOGIN NOINHERIT' -c 'CREATE ROLE pgmqd_application NOLOGIN' -c 'GRANT pgmqd_application TO clinic'
 pgmqd -d 'dbname=owned user=clinic'
 is "$status $(grep -c 'not connected: ro\|not connected: right' <<<"$out")" '0 0' 'a second run has nothing to say of roles'
