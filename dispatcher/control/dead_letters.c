@@ -83,8 +83,8 @@ static bool dead_letters_choice(struct http_request *req, struct sqltext *ids, c
 	cJSON_Delete(json);
 	if (!good)
 		http_request_error(req, 400, "bad_choice",
-			"select dead letters by {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": \"...\"}, "
-			"or {\"all\": true}");
+			"select dead letters by {\"ids\": [1, 2]}, {\"reason\": \"a part of it\"}, {\"class\": "
+			"\"...\"}, or {\"all\": true}");
 	return good;
 }
 
