@@ -229,6 +229,7 @@ function problems() {
   for (const q of state.queues ?? []) {
     if (q.problem) list.push({ bad: true, text: `${q.queue}: ${q.problem}` });
     else if (q.attached === false && q.worker) list.push({ text: t("not_attached", { queue: q.queue }) });
+    if (!q.worker && q.oldest_due_seconds > 60) list.push({ text: t("not_served", { queue: q.queue, n: number(q.due) }) });
     if (q.paused || q.worker?.state === "paused") list.push({ bad: !q.paused, text: pauseText(q) });
   }
   return list;
