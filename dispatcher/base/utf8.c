@@ -1,9 +1,8 @@
-/* utf8.c: text that others wrote, made fit for the database and the log. */
+/* utf8.c: text that others wrote: whether it is UTF-8, and made fit for the database and the log. */
 #include "config.h"
 
 #include "base/utf8.h"
 
-#include <stddef.h>
 #include <string.h>
 
 /* The length of the UTF-8 character at s, of `left` bytes; 0 when there is none. */
@@ -25,6 +24,16 @@ static size_t utf8_length(const unsigned char *s, size_t left)
 		(s[0] == 0xf4 && s[1] > 0x8f))
 		return 0;
 	return n;
+}
+
+bool utf8_is_valid(const char *text, size_t len)
+{
+	size_t n;
+
+	for (size_t i = 0; i < len; i += n)
+		if ((n = utf8_length((const unsigned char *)text + i, len - i)) == 0)
+			return false;
+	return true;
 }
 
 /* Cleans a text in place. */

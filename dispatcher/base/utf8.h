@@ -1,6 +1,12 @@
-/* utf8.h: text that others wrote, made fit for the database and the log. */
+/* utf8.h: text that others wrote: whether it is UTF-8, and made fit for the database and the log. */
 #ifndef UTF8_H
 #define UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Whether the bytes are UTF-8: no overlong form, no surrogate. */
+bool utf8_is_valid(const char *text, size_t len);
 
 /* Replaces, in place, each byte that is not part of valid UTF-8 by "?" and each control character by a blank, and cuts
  * the text at `max` bytes without splitting a character. */

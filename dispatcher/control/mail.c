@@ -5,11 +5,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/utf8.h"
 #include "base/xalloc.h"
 #include "control/certificate.h"
 #include "control/context.h"
 #include "control/db.h"
-#include "http/text.h"
 #include "mailevents/verify.h"
 #include "settings/load.h"
 #include "settings/option.h"
@@ -99,7 +99,7 @@ static cJSON *mail_headers(const struct http_request *req, size_t service)
 	const char *name, *value;
 
 	for (size_t h = 0; h < 4 && (name = mail_services[service].headers[h]) != NULL; h++)
-		if ((value = http_request_header(req, name)) != NULL && http_text_is_utf8(value, strlen(value)))
+		if ((value = http_request_header(req, name)) != NULL && utf8_is_valid(value, strlen(value)))
 			cJSON_AddStringToObject(headers, name, value);
 	return headers;
 }
@@ -191,7 +191,7 @@ void mail_event(struct http_request *req)
 		http_request_add_header(req, "Retry-After", "1");
 		http_request_error(req, 429, "too_many", "too many events at once; try again");
 	} else if (req->body_len == 0 || strlen(req->body) != req->body_len ||
-		   !http_text_is_utf8(req->body, req->body_len) ||
+		   !utf8_is_valid(req->body, req->body_len) ||
 		   (mail_services[i].headers[0] != NULL &&
 			   http_request_header(req, mail_services[i].headers[0]) == NULL)) {
 		http_request_error(req, 400, "bad_event", "this is not an event of that service");

@@ -1,44 +1,13 @@
-/* text.c: text in a URL: percent-encoding, and UTF-8. */
+/* text.c: text in a URL: UTF-8 in percent-encoding. */
 #include "config.h"
 
 #include "http/text.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* The length of the UTF-8 character at `s`, of which `left` bytes are there; 0: it is none. */
-static size_t http_text_char(const unsigned char *s, size_t left)
-{
-	unsigned char low = 0x80, high = 0xbf;
-	size_t n = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] <= 0xdf ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : 4;
-
-	if ((s[0] >= 0x80 && s[0] < 0xc2) || s[0] > 0xf4 || n > left)
-		return 0;
-	if (s[0] == 0xe0)
-		low = 0xa0;
-	else if (s[0] == 0xed)
-		high = 0x9f;
-	else if (s[0] == 0xf0)
-		low = 0x90;
-	else if (s[0] == 0xf4)
-		high = 0x8f;
-	for (size_t i = 1; i < n; i++, low = 0x80, high = 0xbf)
-		if (s[i] < low || s[i] > high)
-			return 0;
-	return n;
-}
-
-bool http_text_is_utf8(const char *text, size_t len)
-{
-	size_t n;
-
-	for (size_t i = 0; i < len; i += n)
-		if ((n = http_text_char((const unsigned char *)text + i, len - i)) == 0)
-			return false;
-	return true;
-}
 
 /* The value of a hex digit, or -1. */
 static int http_text_hex(char c)
@@ -79,7 +48,7 @@ bool http_text_is_encoded(const char *text, size_t len)
 {
 	size_t n;
 	char *plain = http_text_bytes(text, len, false, &n);
-	bool good = plain != NULL && http_text_is_utf8(plain, n);
+	bool good = plain != NULL && utf8_is_valid(plain, n);
 
 	free(plain);
 	return good;
@@ -90,7 +59,7 @@ char *http_text_decode(const char *text, size_t len, bool form)
 	size_t n;
 	char *plain = http_text_bytes(text, len, form, &n);
 
-	if (plain != NULL && strlen(plain) == n && http_text_is_utf8(plain, n))
+	if (plain != NULL && strlen(plain) == n && utf8_is_valid(plain, n))
 		return plain;
 	free(plain);
 	return NULL;

@@ -1,12 +1,9 @@
-/* text.h: text in a URL: percent-encoding, and UTF-8. */
+/* text.h: text in a URL: UTF-8 in percent-encoding. */
 #ifndef HTTP_TEXT_H
 #define HTTP_TEXT_H
 
 #include <stdbool.h>
 #include <stddef.h>
-
-/* Whether the bytes are UTF-8 (RFC 3629: no overlong form, no surrogate). */
-bool http_text_is_utf8(const char *text, size_t len);
 
 /* Whether the text is UTF-8 in percent-encoding: each % with two hex digits. */
 bool http_text_is_encoded(const char *text, size_t len);

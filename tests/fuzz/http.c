@@ -3,9 +3,9 @@
  * allows, and at the end no request and no connection is left. */
 #include "config.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
 #include "http/server.h"
-#include "http/text.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -38,10 +38,10 @@ static void check(const struct http_request *r)
 			if ((*p >= 0 && *p < ' ' && *p != '\t') || *p == 0x7f)
 				abort();
 	for (size_t i = 0; i < HTTP_REQUEST_PARAMS; i++)
-		if (!http_text_is_utf8(r->param[i], strlen(r->param[i])))
+		if (!utf8_is_valid(r->param[i], strlen(r->param[i])))
 			abort();
 	for (size_t i = 0; i < r->nquery; i++)
-		if (!http_text_is_utf8(r->query[i].value, strlen(r->query[i].value)))
+		if (!utf8_is_valid(r->query[i].value, strlen(r->query[i].value)))
 			abort();
 }
 

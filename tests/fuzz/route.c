@@ -3,6 +3,7 @@
  * or a doubled slash. */
 #include "config.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
 #include "control/routes.h"
 #include "http/text.h"
@@ -31,7 +32,7 @@ static void check_route(const struct http_route *r, const char *path)
 		abort();
 	for (size_t i = 0; i < n; i++)
 		if (!memchr(params[i], '\0', HTTP_REQUEST_PARAM_SIZE) || !*params[i] ||
-			!http_text_is_utf8(params[i], strlen(params[i])))
+			!utf8_is_valid(params[i], strlen(params[i])))
 			abort();
 	if (n == 0 && strcmp(r->pattern, path) != 0)
 		abort();
@@ -46,7 +47,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (const struct http_route *r = control_routes; r->pattern; r++)
 		check_route(r, text);
 	plain = query ? http_text_decode(query, strlen(query), true) : NULL;
-	if (plain && !http_text_is_utf8(plain, strlen(plain)))
+	if (plain && !utf8_is_valid(plain, strlen(plain)))
 		abort();
 	free(plain);
 	free(text);
