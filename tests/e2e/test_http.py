@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from lib.daemon import Daemon, conf
+from lib.daemon import Daemon, conf, run
 from lib.httpclient import Http, free_port
+from lib.httpstub import HttpStub
 from lib.paths import TIMEOUT
 from lib.rig import email_queue
 
@@ -164,6 +165,14 @@ def test_claims_that_fail(rig, http_port):
     rig.db.execute("drop trigger refuse on pgmq.q_analytics_queue")
     client.wait_json("/ready", 200)
     client.wait_json("/health", 200)
+
+
+def test_a_command_keeps_the_token_from_a_port_that_anybody_may_hold(rig):
+    """With the daemon away, another user of the machine may listen on its port."""
+    with HttpStub(default=(200, {"queues": []})) as somebody:
+        done = run("status", "-d", rig.conninfo, "--listen", somebody.url.removeprefix("http://"), env={"PGMQD_HTTP_TOKEN": TOKEN})
+        assert done.returncode == 0, done.stderr
+        assert [r.path for r in somebody.requests()] == ["/api/queues"] and TOKEN not in str([dict(r.headers) for r in somebody.requests()])
 
 
 # ---- clients that do not behave ----
