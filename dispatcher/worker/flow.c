@@ -20,6 +20,7 @@
 #include "worker/lease.h"
 #include "worker/pause.h"
 #include "worker/plugin_call.h"
+#include "worker/probe.h"
 #include "worker/quarantine.h"
 #include "worker/queue.h"
 #include "worker/settle.h"
@@ -29,7 +30,8 @@
 #include <string.h>
 
 #define CLAIM_FAILED_MS 1000 /* after a claim that failed for another reason than the connection */
-#define PROBE_AGAIN_MS 5000  /* a queue that does not exist (yet) is looked for again */
+#define NARROW_MS 20         /* the same while the cause is narrowed down to one row ... */
+#define NARROW_MAX 12        /* ... which takes so many claims: half as large each time */
 #define FEED_US 2000         /* deliveries in one round of the loop; then timers and connections have their turn */
 #define CLAIM_MAX 1000       /* messages in one claim: while they are handled, the database works on the next ones */
 #define BACKLOG_MAX 2000     /* outcomes that may wait for the database before claiming pauses */
@@ -44,17 +46,14 @@ struct flow {
 	struct lease lease;
 	struct pause pause;
 	struct quarantine quarantine;
+	struct probe probe;
 	unsigned limit;         /* messages in the plugin's hands at once */
 	unsigned asked;         /* how many messages the claim under way asks for */
 	int64_t claimed_ms;     /* boottime when it was sent */
 	unsigned claims_failed; /* in a row */
 	bool started;           /* the plugin's start() has run */
 	bool draining;
-	bool probing;               /* the catalogue is being looked at */
-	bool probe_failed, warned;  /* said once */
-	int64_t probed_ms;          /* boottime of the last good probe */
 	struct event *tick;         /* the end of this round of the loop */
-	struct event *probe;        /* the next look at the catalogue */
 	void (*on_idle)(void *arg); /* draining, and nothing is left */
 	void *on_idle_arg;
 };
@@ -245,8 +244,16 @@ static void flow_claim(struct flow *f)
 	queue_claim(f->worker.queue, &look, flow_claimed, f);
 }
 
-static void flow_stale(void *arg);
 static void flow_read_only(void *arg);
+
+/* When to claim again after an error. A row that cannot be read is narrowed down by smaller claims, which need not
+ * wait. */
+static int64_t flow_claim_again_ms(const struct flow *f, enum sqlstate_class class)
+{
+	if (class == SQLSTATE_CONNECTION || class == SQLSTATE_READ_ONLY || class == SQLSTATE_STALE)
+		return 0;
+	return sqlstate_blames_row(class) && f->claims_failed <= NARROW_MAX ? NARROW_MS : CLAIM_FAILED_MS;
+}
 
 /* A claim failed. When the connection is lost, flow_down() follows. */
 static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
@@ -256,11 +263,11 @@ static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 	stats_add(f->worker.slot, STAT_CLAIMS_FAILED, 1);
 	if (++f->claims_failed == CLAIMS_FAILED_MAX)
 		flow_show(f);
-	wakeup_claim_failed(&f->wakeup, sqlstate_passes(class) && class <= SQLSTATE_STALE ? 0 : CLAIM_FAILED_MS);
+	wakeup_claim_failed(&f->wakeup, flow_claim_again_ms(f, class));
 	if (!*claim->sqlstate) {
 		quarantine_claim_lost(&f->quarantine, f->asked);
 	} else if (class == SQLSTATE_STALE) {
-		flow_stale(f);
+		probe_stale(&f->probe);
 	} else if (class != SQLSTATE_CONNECTION) {
 		stats_error(f->worker.slot, claim->error);
 		log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
@@ -316,8 +323,6 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 	quarantine_claimed(&f->quarantine);
 }
 
-static void flow_reprobe(struct flow *f);
-
 /* The queue is served: claims succeed. */
 static void flow_claim_worked(struct flow *f)
 {
@@ -346,7 +351,7 @@ static void flow_claimed(void *arg, const struct queue_claim *claim)
 	flow_feed(f);
 	wakeup_fed(&f->wakeup, claim->rows);
 	if (claim->changed)
-		flow_reprobe(f);
+		probe_now(&f->probe);
 	flow_kick(f);
 }
 
@@ -405,6 +410,12 @@ static void flow_read_only(void *arg)
 	queue_reconnect(f->worker.queue, "the session is read-only");
 }
 
+/* A statement says that the tables have changed. */
+static void flow_stale(void *arg)
+{
+	probe_stale(&((struct flow *)arg)->probe);
+}
+
 static const struct settle_events settle_events = { .kick = flow_has_outcome,
 	.sent = flow_outcomes_sent,
 	.due = flow_due,
@@ -420,10 +431,8 @@ static void flow_may_claim(void *arg)
 /* A poll has come because notifications do not arrive: that of a pause may have been missed, too. */
 static void flow_polled(void *arg)
 {
-	struct flow *f = arg;
-
-	if (f->worker.up)
-		pause_ask(&f->pause);
+	if (((struct flow *)arg)->worker.up)
+		pause_ask(&((struct flow *)arg)->pause);
 }
 
 static const struct wakeup_events wakeup_events = { .claim = flow_may_claim, .polled = flow_polled };
@@ -444,10 +453,11 @@ static void flow_paused(void *arg)
 /* ---- the connection ---- */
 
 /* The tables are known: what is known of messages is stored first, then new ones are claimed. */
-static void flow_ready(struct flow *f)
+static void flow_ready(void *arg)
 {
+	struct flow *f = arg;
+
 	f->worker.up = true;
-	f->probed_ms = clock_boottime_ms();
 	settle_send(&f->settle);
 	wakeup_up(&f->wakeup);
 	pause_ask(&f->pause);
@@ -455,80 +465,22 @@ static void flow_ready(struct flow *f)
 	flow_kick(f);
 }
 
-/* The catalogue was looked at. */
-static void flow_probed(void *arg, const char *error, const char *warning)
+/* The tables are not known any more. */
+static void flow_unready(void *arg)
 {
-	struct flow *f = arg;
-
-	f->probing = false;
-	if (!queue_is_up(f->worker.queue))
-		return; /* flow_down() comes or has come */
-	if (error) {
-		if (!f->probe_failed)
-			log_error("%s; looking again every %d s", error, PROBE_AGAIN_MS / 1000);
-		stats_error(f->worker.slot, error);
-		f->probe_failed = true;
-		loop_timer(f->probe, PROBE_AGAIN_MS);
-		return;
-	}
-	if (f->probe_failed)
-		log_info("the queue is there now");
-	if (warning && !f->warned)
-		log_warn("%s", warning);
-	f->warned = warning != NULL;
-	f->probe_failed = false;
-	log_debug("claims go %s", queue_order(f->worker.queue));
-	flow_ready(f);
-}
-
-/* Looks at the catalogue; until it is known, no statement is sent. */
-static void flow_reprobe(struct flow *f)
-{
-	if (f->probing || !queue_is_up(f->worker.queue))
-		return;
-	f->worker.up = false;
-	f->probing = true;
-	flow_show(f);
-	queue_probe(f->worker.queue, flow_probed, f);
-}
-
-/* A statement says that the tables have changed. Probes again, but not in a circle when the tables are as they should
- * be and something behind them is not (a trigger, say). */
-static void flow_stale(void *arg)
-{
-	struct flow *f = arg;
-
-	if (clock_boottime_ms() - f->probed_ms >= CLAIM_FAILED_MS) {
-		flow_reprobe(f);
-		return;
-	}
-	f->worker.up = false;
-	flow_show(f);
-	loop_timer(f->probe, CLAIM_FAILED_MS);
-}
-
-/* A queue that was not there is looked for again. */
-static void flow_probe_again(evutil_socket_t fd, short what, void *arg)
-{
-	struct flow *f = arg;
-
-	(void)fd, (void)what;
-	if (!f->worker.up)
-		flow_reprobe(f);
+	flow_show(arg);
 }
 
 void flow_up(struct flow *f)
 {
-	f->probing = false;
-	flow_reprobe(f);
+	probe_up(&f->probe);
 }
 
 void flow_down(struct flow *f)
 {
-	f->worker.up = f->probing = false;
+	probe_down(&f->probe);
 	wakeup_down(&f->wakeup);
 	pause_down(&f->pause);
-	evtimer_del(f->probe);
 	flow_show(f);
 }
 
@@ -559,11 +511,9 @@ void flow_operated(struct flow *f)
 /* What the plugin and the parts share. */
 static void flow_worker_init(struct flow *f, const struct proc_env *env, const struct queue_settings *qs)
 {
-	const struct settings *s = env->settings;
-
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = f->worker.plugin->d.name };
 	f->worker.flow = f;
-	f->worker.settings = s;
+	f->worker.settings = env->settings;
 	f->worker.qs = qs;
 	f->worker.messages = &f->messages;
 	f->worker.log = &f->log;
@@ -586,14 +536,14 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	if (plugin->d.max_in_flight && plugin->d.max_in_flight < f->limit)
 		f->limit = plugin->d.max_in_flight;
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
-	f->probe = evtimer_new(base, flow_probe_again, f);
-	if (!f->tick || !f->probe)
+	if (!f->tick)
 		abort();
 	messages_init(&f->messages, slot);
 	settle_init(&f->settle, &f->worker, &settle_events, f);
 	lease_init(&f->lease, &f->worker, &f->settle, flow_may_go_on, f);
 	pause_init(&f->pause, &f->worker, flow_paused, f);
 	wakeup_init(&f->wakeup, &f->worker, &wakeup_events, f);
+	probe_init(&f->probe, &f->worker, flow_ready, flow_unready, f);
 	quarantine_init(&f->quarantine, &f->worker, &f->settle, env->after_crash);
 	wakeup_listener(&f->wakeup, stats_listener_hears(env->stats)); /* until the listener says otherwise */
 	flow_show(f);
@@ -616,13 +566,13 @@ void flow_free(struct flow *f)
 	if (f->started)
 		plugin_call_stop(&f->worker);
 	plugin_call_check_left(&f->worker);
+	probe_close(&f->probe);
 	quarantine_close(&f->quarantine);
 	wakeup_close(&f->wakeup);
 	pause_close(&f->pause);
 	lease_close(&f->lease);
 	settle_close(&f->settle);
 	event_free(f->tick);
-	event_free(f->probe);
 	queue_free(f->worker.queue);
 	plugin_free(f->worker.plugin);
 	free(f);

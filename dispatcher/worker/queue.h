@@ -43,6 +43,7 @@ enum queue_fate {
 struct queue_settled {
 	const char *error, *sqlstate;
 	bool lost; /* OUT_DONE_WITH: one of them was lost, so that the plugin's statement was rolled back */
+	bool ours; /* OUT_DONE_WITH: the error is not of the plugin's statement */
 	size_t n;
 	const enum queue_fate *fate; /* one for each message, in the order given; NULL with an error */
 };

@@ -58,26 +58,50 @@ static const char *fence_name(const struct queue_pg *q, char *buf)
 	return buf;
 }
 
+/* The fence's answer, which comes before that of the plugin's statement: only the one that failed has an error of its
+ * own. */
+static void fence_answer(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+
+	call->ours = call->ours || (r->error && r->res && PQresultStatus(r->res) == PGRES_FATAL_ERROR);
+}
+
 /* The fence, as text or prepared; on the plugins' connection it is prepared once a session. */
-static void fence_run(struct queue_pg *q, struct pgconn *c, const char *const *params)
+static void fence_run(struct queue_pg *q, struct pgconn *c, const char *const *params, struct settle_call *call)
 {
 	char name[NAME_SIZE];
 
 	pgconn_query(c, pgconn_is_pooled(c) ? NULL : fence_name(q, name), pgconn_is_pooled(c) ? q->fence : NULL, 3,
-		params, NULL, NULL);
+		params, fence_answer, call);
 }
 
-/* Makes the session of this connection know the fence. */
-static void fence_prepare(struct queue_pg *q, struct pgconn *c)
+/* The fence was prepared, or not: then the next one tries again. */
+static void fence_prepared(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+
+	if (!r->error)
+		return;
+	call->ours = r->res && PQresultStatus(r->res) == PGRES_FATAL_ERROR;
+	if (call->ours || !r->res)
+		call->queue->fence_conn = NULL;
+}
+
+/* Whether the session of this connection does not know the fence. */
+static bool fence_is_new(struct queue_pg *q, struct pgconn *c)
+{
+	if (!q->fence)
+		q->fence = queue_sql(q, ST_FENCE);
+	return !pgconn_is_pooled(c) && !(q->fence_conn == c && q->fence_session == pgconn_session(c));
+}
+
+/* Makes the session know it, within the transaction that needs it: a lock in the way is that transaction's error. */
+static void fence_prepare(struct queue_pg *q, struct pgconn *c, struct settle_call *call)
 {
 	char name[NAME_SIZE];
 
-	if (!q->fence)
-		q->fence = queue_sql(q, ST_FENCE);
-	if (pgconn_is_pooled(c) || (q->fence_conn == c && q->fence_session == pgconn_session(c)))
-		return;
-	pgconn_query(c, NULL, SESSION, 0, NULL, NULL, NULL);
-	pgconn_prepare(c, fence_name(q, name), q->fence, NULL, NULL);
+	pgconn_prepare(c, fence_name(q, name), q->fence, fence_prepared, call);
 	q->fence_conn = c;
 	q->fence_session = pgconn_session(c);
 }
@@ -105,9 +129,14 @@ static void statement_send(void *arg, struct pgconn *c)
 	if (s->settles) {
 		const char *claims[3] = { s->settles->ids.buf, s->settles->tokens.buf, s->settles->born.buf };
 
-		fence_prepare(s->queue, c);
+		bool is_new = fence_is_new(s->queue, c);
+
+		if (is_new)
+			pgconn_query(c, NULL, SESSION, 0, NULL, NULL, NULL);
 		pgconn_group_begin(c);
-		fence_run(s->queue, c, claims);
+		if (is_new)
+			fence_prepare(s->queue, c, s->settles);
+		fence_run(s->queue, c, claims, s->settles);
 		pgconn_query(c, NULL, s->sql, s->nparams, params, queue_settle_answer, s->settles);
 		pgconn_group_end(c);
 	} else {

@@ -93,6 +93,7 @@ struct settle_call {
 	queue_settled_cb cb;
 	void *arg;
 	bool fence; /* the first of done_with's two statements: only the second one answers */
+	bool ours;  /* it is the fence that has failed, not the plugin's statement */
 	bool plain; /* ST_DONE, which ST_DONE_CAREFUL may follow */
 	struct sqltext ids, tokens, born;
 	size_t n;

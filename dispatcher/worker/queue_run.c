@@ -429,6 +429,7 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 		settle_fates(call, r->res, fate);
 	}
 	s.fate = s.error ? NULL : fate;
+	s.ours = call->ours;
 	call->cb(call->arg, &s);
 	free(fate);
 	settle_call_free(call);

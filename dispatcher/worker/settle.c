@@ -263,8 +263,8 @@ static void settle_isolate(struct settle *s, struct pgmqd_msg *m, const struct q
 /* What an error of this batch means. */
 static enum sqlstate_class settle_class(const struct batch *b, const struct queue_settled *a)
 {
-	enum sqlstate_class c = b->lane == SETTLE_PLUGINS ? sqlstate_class_plugin(a->sqlstate)
-	                                                  : sqlstate_class(a->sqlstate);
+	enum sqlstate_class c = b->lane == SETTLE_PLUGINS && !a->ours ? sqlstate_class_plugin(a->sqlstate)
+	                                                              : sqlstate_class(a->sqlstate);
 
 	return b->outcome == OUT_REPLACE && sqlstate_blames_row(c) ? SQLSTATE_PLUGIN : c;
 }
