@@ -151,34 +151,117 @@ $f$;
 
 -- ---- wake-ups ----
 
--- Tells the dispatcher that a queue has something new, unless it is awake and will look anyway. Arguments: the queue's name as in
--- pgmq.meta, and the channel. Whatever goes wrong here must not fail the INSERT: the dispatcher also looks by itself.
+-- Wakes the dispatcher for a queue, unless it is awake and will look anyway. Arguments: the queue's name as in pgmq.meta, the channel, and
+-- the share of the notification queue above which nothing is notified (default 0.5). It runs once for each INSERT, and for each row
+-- that an UPDATE makes due earlier. An error in here must not fail the application's statement: the dispatcher also polls.
 --
 -- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
--- the advisory lock (table, -2) exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
--- then tries to share (table, -2) for a moment: if it cannot, the worker is awake. (For longer than a moment it must not be kept: with
--- some producers always waiting for the cluster's lock, the worker could never take it.) Before a worker sleeps it gives (table, -2) up, must once
--- get (table, -1) exclusively, and looks a last time; so it sees whatever was enqueued silently. All of it is try only:
+-- the advisory lock (table, -2), "awake", exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
+-- then tries to share "awake" for a moment: if it cannot, the worker is awake. (It must not keep it for longer: with some producers
+-- always waiting for the cluster's lock, the worker could never take it.) Before a worker sleeps it gives "awake" up, must once get
+-- "in flight" exclusively, and looks a last time; so it sees every message that was enqueued silently. All of it is try only:
 -- a producer never waits here. The order of the two tries matters, hence two statements.
+--
+-- Where the notification queue is full, every commit with a NOTIFY fails. So nothing is notified long before; workers see the same share
+-- and poll.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
+DECLARE
+  key int4;
 BEGIN
-  IF pg_catalog.pg_try_advisory_xact_lock_shared(TG_RELID::int4, -1) THEN
-    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(TG_RELID::int4, -2)
-      THEN pg_catalog.pg_advisory_unlock_shared(TG_RELID::int4, -2) ELSE false END) THEN
+  IF TG_LEVEL = 'STATEMENT' THEN
+    key := TG_RELID::int4;
+  ELSE -- TG_RELID may be a partition; and one row of a transaction wakes for all of them
+    IF pg_catalog.current_setting('pgmqd.woken', true) OPERATOR(pg_catalog.=) TG_ARGV[0] THEN
+      RETURN NULL;
+    END IF;
+    PERFORM pg_catalog.set_config('pgmqd.woken', TG_ARGV[0], true);
+    key := pg_catalog.to_regclass(pg_catalog.format('pgmq.%I', pg_catalog.concat('q_', pg_catalog.lower(TG_ARGV[0]))))::oid::int4;
+  END IF;
+  IF pg_catalog.pg_try_advisory_xact_lock_shared(key, -1) THEN
+    IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(key, -2)
+      THEN pg_catalog.pg_advisory_unlock_shared(key, -2) ELSE false END) THEN
       RETURN NULL;
     END IF;
   END IF;
-  PERFORM pg_catalog.pg_notify(TG_ARGV[1], TG_ARGV[0]);
+  IF pg_catalog.pg_notification_queue_usage() OPERATOR(pg_catalog.<) coalesce(TG_ARGV[2], '0.5')::pg_catalog.float8 THEN
+    PERFORM pg_catalog.pg_notify(TG_ARGV[1], TG_ARGV[0]);
+  END IF;
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
+-- Notifications that wait for the end of their transaction: PREPARE TRANSACTION refuses one that has notified already.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.wakeups (
+  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
+  channel text NOT NULL,
+  queue text NOT NULL
+);
+COMMENT ON TABLE pgmqd.wakeups IS 'notifications that wait for the end of their transaction, where max_prepared_transactions is not 0';
+
+-- Does the same as wakeup() where transactions can be prepared: the notification waits for the transaction's end.
+CREATE OR REPLACE FUNCTION pgmqd.wakeup_at_end() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  key int4;
+BEGIN
+  IF TG_LEVEL = 'STATEMENT' THEN
+    key := TG_RELID::int4;
+  ELSE
+    key := to_regclass(format('pgmq.%I', 'q_' || lower(TG_ARGV[0])))::oid::int4;
+  END IF;
+  IF current_setting('pgmqd.woken', true) = TG_ARGV[0] THEN
+    RETURN NULL;
+  END IF;
+  IF pg_try_advisory_xact_lock_shared(key, -1) THEN
+    IF NOT (CASE WHEN pg_try_advisory_lock_shared(key, -2) THEN pg_advisory_unlock_shared(key, -2) ELSE false END) THEN
+      RETURN NULL;
+    END IF;
+  END IF;
+  IF pg_notification_queue_usage() < coalesce(TG_ARGV[2], '0.5')::float8 THEN
+    PERFORM set_config('pgmqd.woken', TG_ARGV[0], true);
+    INSERT INTO pgmqd.wakeups (channel, queue) VALUES (TG_ARGV[1], TG_ARGV[0]);
+  END IF;
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END $f$;
+
+-- The end of such a transaction: it notifies, unless it is being prepared. Then the dispatcher finds the messages by its fallback poll.
+CREATE OR REPLACE FUNCTION pgmqd.wakeup_ended() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  DELETE FROM pgmqd.wakeups w WHERE w.id = NEW.id;
+  IF current_query() !~* '(^|;|\*/)\s*prepare\s+transaction\s' THEN
+    PERFORM pg_notify(NEW.channel, NEW.queue);
+  END IF;
+  RETURN NULL;
+EXCEPTION WHEN OTHERS THEN
+  RETURN NULL;
+END $f$;
+
+DO $$ BEGIN
+  IF NOT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE tgrelid = 'pgmqd.wakeups'::regclass AND tgname = 'pgmqd_ended') THEN
+    CREATE CONSTRAINT TRIGGER pgmqd_ended AFTER INSERT ON pgmqd.wakeups DEFERRABLE INITIALLY DEFERRED
+      FOR EACH ROW EXECUTE FUNCTION pgmqd.wakeup_ended();
+  END IF;
+END $$;
+
 -- A queue's name as pgmq.meta spells it: as given, else the one that shares its table. NULL: there is no such queue.
 CREATE OR REPLACE FUNCTION pgmqd.stored_name(queue text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
+$f$;
+
+-- The triggers that wake the dispatcher for a queue: one for new rows, one for rows that become due earlier than they were. The second one
+-- passes over what the dispatcher itself brings forward, for it knows of that.
+CREATE OR REPLACE FUNCTION pgmqd.wakeup_triggers(stored text) RETURNS TABLE (name text, event text, call text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT t.name, t.event, format('EXECUTE FUNCTION pgmqd.%s(%L, %L)',
+    CASE WHEN current_setting('max_prepared_transactions') = '0' THEN 'wakeup' ELSE 'wakeup_at_end' END, stored, pgmqd.setting('channel'))
+  FROM (VALUES ('pgmqd_wakeup', 'INSERT ON %s FOR EACH STATEMENT'), ('pgmqd_wakeup_earlier', 'UPDATE OF vt ON %s FOR EACH ROW'
+    || ' WHEN (new.vt < old.vt AND pg_catalog.current_setting(''pgmqd.worker'', true) IS DISTINCT FROM ''on'')')) t (name, event)
 $f$;
 
 -- No lock on a queue in use is waited for with its traffic behind: after a quarter of a second it is an error, and may be tried again.
@@ -189,7 +272,8 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms
 DECLARE
   stored text := pgmqd.stored_name(name);
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
-  wanted text := format('pgmqd.wakeup(%L, %L)', stored, pgmqd.setting('channel'));
+  t record;
+  news boolean := false;
 BEGIN
   IF stored IS NULL OR queue_table IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist', name
@@ -198,14 +282,14 @@ BEGIN
   IF to_regprocedure('pgmqd.grant_queue(text)') IS NOT NULL THEN -- 028; while it is not applied there are no roles
     PERFORM pgmqd.grant_queue(stored);
   END IF;
-  -- no lock on a queue in use unless something has to change
-  IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = queue_table AND tgname = 'pgmqd_wakeup' AND tgenabled <> 'D'
-             AND right(pg_get_triggerdef(oid), length(wanted)) = wanted) THEN
-    RETURN false;
-  END IF;
-  EXECUTE format('CREATE OR REPLACE TRIGGER pgmqd_wakeup AFTER INSERT ON %s FOR EACH STATEMENT EXECUTE FUNCTION %s',
-    queue_table, wanted);
-  RETURN true;
+  FOR t IN SELECT * FROM pgmqd.wakeup_triggers(stored) LOOP
+    -- no lock on a queue in use unless something has to change
+    CONTINUE WHEN EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = queue_table AND g.tgname = t.name AND g.tgenabled <> 'D'
+                          AND right(pg_get_triggerdef(g.oid), length(t.call)) = t.call);
+    EXECUTE format('CREATE OR REPLACE TRIGGER %s AFTER %s %s', t.name, format(t.event, queue_table), t.call);
+    news := true;
+  END LOOP;
+  RETURN news;
 END $f$;
 
 -- Takes the wake-ups of a queue away; its messages are then found by the fallback poll only. True when there were any.
@@ -214,10 +298,11 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms
 DECLARE
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = queue_table AND tgname = 'pgmqd_wakeup') THEN
+  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = queue_table AND tgname IN ('pgmqd_wakeup', 'pgmqd_wakeup_earlier')) THEN
     RETURN false;
   END IF;
-  EXECUTE format('DROP TRIGGER pgmqd_wakeup ON %s', queue_table);
+  EXECUTE format('DROP TRIGGER IF EXISTS pgmqd_wakeup ON %s', queue_table);
+  EXECUTE format('DROP TRIGGER IF EXISTS pgmqd_wakeup_earlier ON %s', queue_table);
   PERFORM pgmqd.revoke_queue(name);
   RETURN true;
 END $f$;

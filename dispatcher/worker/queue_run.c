@@ -80,14 +80,20 @@ void queue_forget(struct queue_pg *q)
 	}
 }
 
+/* Prepares a statement unless it is. */
+static void queue_ready(struct queue_pg *q, enum stmt st)
+{
+	if (!q->statement[st].prepared)
+		queue_prepare(q, st, NULL, NULL);
+}
+
 /* Runs one of the queue's statements, and prepares it when it is the first time. */
 static void queue_run(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	char name[NAME_SIZE];
 
-	if (!q->statement[st].prepared)
-		queue_prepare(q, st, NULL, NULL);
+	queue_ready(q, st);
 	pgconn_query(q->pg, q->pooled ? NULL : statement_name(q, st, name), q->pooled ? q->statement[st].text : NULL,
 		nparams, params, cb, arg);
 }
@@ -178,6 +184,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		if (call->look.ask_shared)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
+		claim.told = call->look.full;
 		claim.silent = PQgetvalue(r->res, last, 12)[0] == 't';
 		if (!q->rules.grouped) /* else rows are passed over because others come before them */
 			claim_mark(q, call, r->res, last);
@@ -213,8 +220,8 @@ static void claim_send(struct claim_call *call)
 		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
 			(long long)(q->mark_us % 1000000));
 	if (q->rules.grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
-		if (!q->statement[ST_CLAIM].prepared)
-			queue_prepare(q, ST_CLAIM, NULL, NULL);
+		queue_ready(q, ST_CLAIM);
+		queue_ready(q, ST_TURN);
 		pgconn_group_begin(q->pg);
 		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
 	}

@@ -18,6 +18,7 @@
 
 #include "base/backoff.h"
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "process/stats.h"
 #include "settings/settings.h"
@@ -50,17 +51,33 @@ void wakeup_due_by(struct wakeup *u, int64_t ms)
 		wakeup_due_in(u, ms);
 }
 
-/* Arms the poll that comes when nothing else does; spread a little so that many dispatchers do not poll in step. */
-static void wakeup_poll_arm(struct wakeup *u)
+/* The time between two polls now. */
+static int64_t wakeup_poll_period(const struct wakeup *u)
 {
 	const struct settings *set = u->worker->settings;
 	int64_t ms = u->worker->qs->fallback_poll ? u->worker->qs->fallback_poll : set->fallback_poll;
 
-	if (u->deaf || u->worker->qs->notify == NOTIFY_OFF)
+	if (u->deaf || u->silent || u->worker->qs->notify == NOTIFY_OFF)
 		ms = set->poll_when_deaf < ms ? set->poll_when_deaf : ms;
 	if (u->shared && set->shared_poll < ms)
 		ms = set->shared_poll;
-	loop_timer(u->poll, ms - ms / 10 + (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
+	return ms;
+}
+
+/* Arms the poll; a little early at times, so that many dispatchers do not poll in step. */
+static void wakeup_poll_arm(struct wakeup *u)
+{
+	int64_t ms = u->period_ms = wakeup_poll_period(u);
+
+	loop_timer(u->poll, ms - (int64_t)(backoff_random() % (uint64_t)(ms / 5 + 1)));
+}
+
+/* Arms the poll if it is not armed, or for another period. Traffic does not put it off: whatever the claims in between
+ * have overlooked waits for one period at most. */
+static void wakeup_poll_keep(struct wakeup *u)
+{
+	if (!evtimer_pending(u->poll, NULL) || u->period_ms != wakeup_poll_period(u))
+		wakeup_poll_arm(u);
 }
 
 /* ---- whether a claim is wanted ---- */
@@ -148,7 +165,16 @@ void wakeup_claimed(struct wakeup *u, bool more, int64_t due_ms, int shared)
 	if (!u->wanted && due_ms < DUE_MAX_MS)
 		wakeup_due_in(u, due_ms + 1);
 	wakeup_share(u, shared);
-	wakeup_poll_arm(u);
+	wakeup_poll_keep(u);
+}
+
+void wakeup_silent(struct wakeup *u, bool silent)
+{
+	if (silent && !u->silent)
+		log_warn(
+			"the server's notification queue is filling up, so producers do not notify: polling; pgmqd doctor "
+			"names the session that holds it");
+	u->silent = silent;
 }
 
 void wakeup_claim_failed(struct wakeup *u, int64_t again_ms)
@@ -340,7 +366,8 @@ void wakeup_fed(struct wakeup *u, int rows)
 		if (u->closed) {
 			u->state = WAKE_ASLEEP;
 		} else if (!wakeup_burst(u, now, rows)) {
-			u->poll_ms = u->poll_ms * 2 > POLL_MAX_MS ? POLL_MAX_MS : u->poll_ms * 2;
+			/* up to the poll: a transaction that was prepared may hold "in flight" for days */
+			u->poll_ms = u->poll_ms * 2 > u->period_ms ? u->period_ms : u->poll_ms * 2;
 			loop_timer(u->busy, u->poll_ms);
 		}
 		break;

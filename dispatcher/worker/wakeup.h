@@ -35,11 +35,12 @@ struct wakeup {
 	bool claiming;                /* a claim is under way */
 	bool full;                    /* the next claim also covers what lies below the mark */
 	bool deaf;                    /* notifications are not known to arrive */
+	bool silent;                  /* the server's notification queue fills up, so producers do not notify */
 	bool closed;                  /* "in flight" was had since "awake" was given up */
 	bool shared;                  /* another worker has this queue, too */
 	struct wake woke, woke_again; /* what led to the claim to come or under way, and to the one after it */
 	int64_t due_at_ms;            /* boottime that the due timer is set to */
-	int64_t burst_ms, poll_ms;
+	int64_t burst_ms, poll_ms, period_ms;
 	unsigned burst, empty_claims;
 	struct event *due, *poll, *busy;
 };
@@ -71,6 +72,7 @@ struct wakeup_claim wakeup_claim(struct wakeup *u);               /* a claim is 
 void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m); /* a message came with it */
 void wakeup_claimed(
 	struct wakeup *u, bool more, int64_t due_ms, int shared); /* it was answered; more: got all it asked for */
+void wakeup_silent(struct wakeup *u, bool silent);                /* what a full claim says of the producers */
 void wakeup_fed(struct wakeup *u, int rows);                      /* its rows are with the plugin: what next? */
 void wakeup_claim_failed(struct wakeup *u, int64_t again_ms);     /* 0: as soon as it can be sent again */
 

@@ -1,7 +1,7 @@
 -- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
 -- database: app
 BEGIN;
-SELECT plan(69);
+SELECT plan(75);
 
 -- ---- settings ----
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
@@ -61,6 +61,24 @@ DROP TRIGGER pgmqd_wakeup ON pgmq.q_mixedcase;
 CREATE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_mixedcase EXECUTE FUNCTION pgmqd.wakeup('MixedCase', '');
 SELECT lives_ok($$SELECT pgmq.send('MixedCase', '{}')$$, 'a NOTIFY that fails lets the message through');
 SELECT throws_ok($$SELECT pg_notify('', 'x')$$, '22023', NULL, '(and that one does fail)');
+
+-- rows that an UPDATE makes due earlier, but for the dispatcher's own
+CREATE FUNCTION woken_by(statement text) RETURNS boolean LANGUAGE plpgsql AS $f$
+BEGIN
+  PERFORM set_config('pgmqd.woken', '', true);
+  EXECUTE statement;
+  RETURN current_setting('pgmqd.woken') = 'parts';
+END $f$;
+SELECT ok(woken_by('UPDATE pgmq.q_parts SET vt = vt - interval ''1 second'''), 'an earlier vt wakes, in a partition, too');
+SELECT ok(NOT woken_by('UPDATE pgmq.q_parts SET vt = vt + interval ''1 hour'''), 'a later one does not');
+SELECT ok(woken_by('SELECT pgmq.set_vt(''parts'', 1, 0)'), 'set_vt() to now does');
+SET LOCAL pgmqd.worker = 'on';
+SELECT ok(NOT woken_by('UPDATE pgmq.q_parts SET vt = vt - interval ''1 second'''), 'a dispatcher does not wake itself');
+RESET pgmqd.worker;
+DROP TRIGGER pgmqd_wakeup_earlier ON pgmq.q_mixedcase;
+SELECT ok(pgmqd.attach_queue('MixedCase') AND NOT pgmqd.attach_queue('MixedCase'), 'the second trigger is made anew, once');
+DO $$ BEGIN PERFORM pgmqd.detach_queue('parts'); END $$;
+SELECT ok(NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgmq.q_parts'::regclass AND tgname LIKE 'pgmqd%'), 'detach takes both away');
 
 -- ---- queues ----
 SELECT is(pgmqd.dead_letter_queue('email_queue'), 'email_queue_dlq', 'the name of a dead-letter queue');
