@@ -39,7 +39,7 @@ void chart_gauge(struct pages *p, double score, enum lang lang, double x, double
 	const struct words *w = words_of(lang);
 	double cx = x + GAUGE_WIDTH / 2, cy = y + GAUGE_WIDTH / 2, from = G_PI * 0.83, span = G_PI * 1.34,
 	       r = GAUGE_WIDTH / 2 - 7;
-	char *number = format_number(score, lang);
+	char *number = format_score(score, lang);
 	PangoLayout *big = fonts_layout(p->fonts, number, 38, BOLD, 0);
 
 	pages_arc(p, cx, cy, r, 11, from, from + span, COLOUR_TRACK);
@@ -68,7 +68,7 @@ static void draw_bar(struct pages *p, const struct area *a, PangoLayout *label, 
 {
 	enum level level = data_level(a->score);
 	double mid = p->y + h / 2, width = (BAR_RIGHT - BAR_LEFT) * a->score / 100;
-	char *number = format_number(a->score, lang);
+	char *number = format_score(a->score, lang);
 	PangoLayout *value = fonts_layout(p->fonts, number, 11.5, BOLD, 0),
 		    *word = fonts_cell(p->fonts, words_of(lang)->area_level[level], 9, REGULAR, 92, 1);
 

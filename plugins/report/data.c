@@ -38,6 +38,7 @@ static void area_free(void *p)
 
 	g_free(a->title);
 	g_ptr_array_unref(a->results);
+	g_string_free(a->unanswered, TRUE);
 	g_free(a);
 }
 
@@ -153,7 +154,17 @@ static void add_result(struct report_data *d, struct area *a, const char *name, 
 	r->name = name ? format_text(name, CELL_MAX, 0)
 	               : text_of(member(item, "question") ? member(item, "question") : member(item, "title"), d->lang,
 				 CELL_MAX, 0);
-	r->value = text[0] != '\0' ? format_unit(text, unit, d->lang) : g_strdup("—");
+	if (text[0] == '\0') { /* one line for all of them, below the table */
+		if (r->name[0] != '\0')
+			g_string_append_printf(a->unanswered, "%s%s", a->unanswered->len ? ", " : "", r->name);
+		d->results--;
+		g_free(unit);
+		g_free(text);
+		r->value = r->reference = NULL;
+		result_free(r);
+		return;
+	}
+	r->value = format_unit(text, unit, d->lang);
 	has_low = number_of(member(reference, "low"), -1e15, 1e15, &low);
 	has_high = number_of(member(reference, "high"), -1e15, 1e15, &high);
 	if (has_low || has_high)
@@ -176,6 +187,7 @@ static struct area *add_area(struct report_data *d, char *title, double order)
 	a->title = title;
 	a->order = order;
 	a->results = g_ptr_array_new_with_free_func(result_free);
+	a->unanswered = g_string_new(NULL);
 	g_ptr_array_add(d->areas, a);
 	return a;
 }

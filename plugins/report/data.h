@@ -20,7 +20,8 @@ struct area {
 	char *title;
 	double score, order;
 	bool has_score;
-	GPtrArray *results; /* struct result * */
+	GPtrArray *results;  /* struct result * */
+	GString *unanswered; /* names of the questions without an answer, ", " between them */
 };
 
 struct advice {

@@ -27,6 +27,8 @@ static char *short_id(const struct report_data *d)
 /* The round mark with the brand's first letter, and the brand's name beside it. */
 static void draw_brand(struct pages *p, const char *brand, double y, double size)
 {
+	if (brand[0] == '\0')
+		return;
 	char *letter = g_strndup(brand, (gsize)(g_utf8_next_char(brand) - brand));
 	PangoLayout *l = fonts_layout(p->fonts, letter, size * 0.52, BOLD, 0),
 		    *name = fonts_layout(p->fonts, brand, size * 0.5, BOLD, 0);
@@ -92,7 +94,7 @@ static char *name_areas(const struct report_data *d, enum level level, unsigned 
 
 			if (!a->has_score || a->score != next)
 				continue;
-			number = format_number(a->score, d->lang);
+			number = format_score(a->score, d->lang);
 			g_string_append_printf(s, "%s%s\u00a0(%s)", s->len ? ", " : "", a->title, number);
 			g_free(number);
 			max--;
@@ -216,7 +218,28 @@ static void draw_advice(struct pages *p, const struct report_data *d)
 	p->y += 10;
 }
 
-/* The table, what it leaves out, and what the report is not. */
+/* The questions without an answer, in one paragraph. */
+static void draw_unanswered(struct pages *p, const struct report_data *d)
+{
+	GString *names = g_string_new(NULL);
+
+	for (guint i = 0; i < d->areas->len; i++) {
+		const struct area *a = g_ptr_array_index(d->areas, i);
+
+		if (a->unanswered->len > 0)
+			g_string_append_printf(names, "%s%s", names->len ? ", " : "", a->unanswered->str);
+	}
+	if (names->len > 0) {
+		char *text = format_fill(words_of(d->lang)->unanswered, names->str, NULL);
+
+		pages_paragraph(p, text, 9.5, REGULAR, PAGE_LEFT, PAGE_INNER, COLOUR_MUTED);
+		p->y += 4;
+		g_free(text);
+	}
+	g_string_free(names, TRUE);
+}
+
+/* The table, the results that are left out, and the note at the end. */
 static void draw_results(struct pages *p, const struct report_data *d)
 {
 	const struct words *w = words_of(d->lang);
@@ -227,6 +250,7 @@ static void draw_results(struct pages *p, const struct report_data *d)
 		table_draw(p, d->areas, d->lang);
 		p->y += 8;
 	}
+	draw_unanswered(p, d);
 	if (d->left_out > 0) {
 		char number[12], *more;
 
@@ -262,7 +286,7 @@ static void draw_margins(struct pages *p, const struct report_data *d, const cha
 			pages_layout(p, name, PAGE_RIGHT - 260, 41, COLOUR_MUTED);
 			pages_box(p, PAGE_LEFT, 67, PAGE_INNER, 0.6, 0, COLOUR_LINE);
 		}
-		foot = g_strconcat(brand, "  ·  ", w->subject, "  ·  ", d->date, NULL);
+		foot = g_strconcat(brand, brand[0] != '\0' ? "  ·  " : "", w->subject, "  ·  ", d->date, NULL);
 		pages_box(p, PAGE_LEFT, PAGE_HEIGHT - 48, PAGE_INNER, 0.6, 0, COLOUR_LINE);
 		pages_text(p, foot, 8.5, REGULAR, PAGE_LEFT, PAGE_HEIGHT - 42, 0, COLOUR_MUTED);
 		pages_text(p, page, 8.5, REGULAR, PAGE_RIGHT, PAGE_HEIGHT - 42, 1, COLOUR_MUTED);
@@ -272,7 +296,7 @@ static void draw_margins(struct pages *p, const struct report_data *d, const cha
 }
 
 GByteArray *document_make(
-	const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason)
+	const struct report_data *d, struct fonts *f, const char *brand, unsigned *pages, const char **reason)
 {
 	const struct words *w = words_of(d->lang);
 	struct pages *p = pages_new(f);

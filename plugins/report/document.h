@@ -7,6 +7,6 @@
 
 /* The PDF file of a report and the number of its pages; NULL with *reason (static) when it could not be made. */
 GByteArray *document_make(
-	const struct report_data *d, const struct fonts *f, const char *brand, unsigned *pages, const char **reason);
+	const struct report_data *d, struct fonts *f, const char *brand, unsigned *pages, const char **reason);
 
 #endif

@@ -3,10 +3,14 @@
 
 #include "fonts.h"
 
+#include <string.h>
+
 struct fonts {
 	PangoFontMap *map; /* our own: the default one would outlive us */
 	PangoContext *context;
 	char *families;
+	GHashTable *known; /* character → whether a font has it; those that were asked for */
+	GString *missing;  /* that some text wanted */
 };
 
 struct fonts *fonts_new(const char *families)
@@ -15,6 +19,8 @@ struct fonts *fonts_new(const char *families)
 	cairo_font_options_t *o = cairo_font_options_create();
 
 	f->families = g_strdup(families);
+	f->known = g_hash_table_new(NULL, NULL);
+	f->missing = g_string_new(NULL);
 	f->map = pango_cairo_font_map_new();
 	f->context = pango_font_map_create_context(f->map);
 	cairo_font_options_set_hint_style(o, CAIRO_HINT_STYLE_NONE);
@@ -34,11 +40,14 @@ void fonts_free(struct fonts *f)
 		return;
 	g_object_unref(f->context);
 	g_object_unref(f->map);
+	g_hash_table_destroy(f->known);
+	g_string_free(f->missing, TRUE);
 	g_free(f->families);
 	g_free(f);
 }
 
-PangoLayout *fonts_layout(const struct fonts *f, const char *text, double size, enum weight weight, double width)
+/* A layout of a text as it is. Pango looks through all installed fonts for what the families do not have. */
+static PangoLayout *layout_plain(struct fonts *f, const char *text, double size, enum weight weight, double width)
 {
 	PangoLayout *l = pango_layout_new(f->context);
 	PangoFontDescription *d = pango_font_description_new();
@@ -56,8 +65,70 @@ PangoLayout *fonts_layout(const struct fonts *f, const char *text, double size, 
 	return l;
 }
 
-PangoLayout *fonts_cell(
-	const struct fonts *f, const char *text, double size, enum weight weight, double width, int lines)
+/* Whether some installed font has a character. */
+static bool has_glyph(struct fonts *f, gunichar c)
+{
+	gpointer found;
+	char text[8] = "";
+	PangoLayout *l;
+	bool has;
+
+	if (g_hash_table_lookup_extended(f->known, GUINT_TO_POINTER(c), NULL, &found))
+		return found != NULL;
+	g_unichar_to_utf8(c, text);
+	l = layout_plain(f, text, 10, REGULAR, 0);
+	has = pango_layout_get_unknown_glyphs_count(l) == 0;
+	g_object_unref(l);
+	g_hash_table_insert(f->known, GUINT_TO_POINTER(c), GINT_TO_POINTER(has));
+	return has;
+}
+
+/* The text with its code point, "[U+1F9A6]", in place of each character that no font has. */
+static char *with_code_points(struct fonts *f, const char *text)
+{
+	GString *s = g_string_new(NULL);
+
+	for (const char *p = text; *p != '\0'; p = g_utf8_next_char(p)) {
+		gunichar c = g_utf8_get_char(p);
+		char name[16];
+
+		if (c < 0x80 || has_glyph(f, c)) {
+			g_string_append_unichar(s, c);
+			continue;
+		}
+		/* joiners and selectors only change their neighbours */
+		if (g_unichar_iszerowidth(c))
+			continue;
+		g_snprintf(name, sizeof(name), "U+%04X", c);
+		g_string_append_printf(s, "[%s]", name);
+		if (strstr(f->missing->str, name) == NULL)
+			g_string_append_printf(f->missing, "%s%s", f->missing->len ? " " : "", name);
+	}
+	return g_string_free(s, FALSE);
+}
+
+PangoLayout *fonts_layout(struct fonts *f, const char *text, double size, enum weight weight, double width)
+{
+	PangoLayout *l = layout_plain(f, text, size, weight, width);
+	char *shown;
+
+	if (pango_layout_get_unknown_glyphs_count(l) == 0)
+		return l;
+	shown = with_code_points(f, text);
+	pango_layout_set_text(l, shown, -1);
+	g_free(shown);
+	return l;
+}
+
+char *fonts_take_missing(struct fonts *f)
+{
+	char *missing = f->missing->len ? g_strdup(f->missing->str) : NULL;
+
+	g_string_truncate(f->missing, 0);
+	return missing;
+}
+
+PangoLayout *fonts_cell(struct fonts *f, const char *text, double size, enum weight weight, double width, int lines)
 {
 	PangoLayout *l = fonts_layout(f, text, size, weight, width);
 
@@ -82,9 +153,9 @@ double fonts_height(PangoLayout *l)
 	return (double)h / PANGO_SCALE;
 }
 
-bool fonts_can_show(const struct fonts *f, const char *text)
+bool fonts_can_show(struct fonts *f, const char *text)
 {
-	PangoLayout *l = fonts_layout(f, text, 10, REGULAR, 0);
+	PangoLayout *l = layout_plain(f, text, 10, REGULAR, 0);
 	bool can = pango_layout_get_unknown_glyphs_count(l) == 0;
 
 	g_object_unref(l);

@@ -37,7 +37,14 @@ char *format_number(double value, enum lang lang)
 
 	if (!isfinite(value) || fabs(value) >= 1e15)
 		return g_strdup(g_ascii_dtostr(digits, sizeof(digits), value));
-	g_ascii_formatd(digits, sizeof(digits), "%.6f", fabs(value));
+	/* six digits behind the point, or six that say something: 0.0000004 is not 0 */
+	int decimals = value != 0 && fabs(value) < 0.1 ? 5 - (int)floor(log10(fabs(value))) : 6;
+	char form[8];
+
+	if (decimals > 18)
+		return g_strdup(g_ascii_formatd(digits, sizeof(digits), "%.6g", value));
+	g_snprintf(form, sizeof(form), "%%.%df", decimals);
+	g_ascii_formatd(digits, sizeof(digits), form, fabs(value));
 	for (end = digits + strlen(digits); end[-1] == '0'; end--) /* there is always a point before them */
 		;
 	*(end[-1] == '.' ? end - 1 : end) = '\0';
@@ -54,6 +61,11 @@ char *format_number(double value, enum lang lang)
 		g_string_append(s, digits + whole + 1);
 	}
 	return g_string_free(s, FALSE);
+}
+
+char *format_score(double score, enum lang lang)
+{
+	return format_number(round(score * 10) / 10, lang);
 }
 
 char *format_unit(const char *value, const char *unit, enum lang lang)
@@ -82,10 +94,11 @@ char *format_range(const double *low, const double *high, const char *unit, enum
 
 char *format_points(double n, enum lang lang)
 {
-	char *number = format_number(n, lang), *s;
-	long whole = lround(n);
+	char *number, *s;
+	long whole = lround(n = round(n * 10) / 10);
 	const char *word;
 
+	number = format_number(n, lang);
 	if (lang == LANG_EN)
 		word = n == 1 ? "point" : "points";
 	else if (n != (double)whole)

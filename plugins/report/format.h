@@ -8,8 +8,11 @@ enum lang { LANG_RU, LANG_EN };
 
 /* "2026-05-05" → "5 мая 2026 г.", "5 May 2026"; NULL when it is no date. All results are g_malloc'd. */
 char *format_date(const char *iso, enum lang lang);
-/* 36.6 → "36,6"; 12345.5 → "12 345,5" with spaces that do not break. At most six decimals, no trailing zeros. */
+/* 36.6 → "36,6"; 12345.5 → "12 345,5" with spaces that do not break. At most six decimals, or six digits of a
+ * small number; no trailing zeros. */
 char *format_number(double value, enum lang lang);
+/* A score, with one decimal at most. */
+char *format_score(double score, enum lang lang);
 /* A value and its unit: "36,6 °C" with a space that does not break; no space before % in English. */
 char *format_unit(const char *value, const char *unit, enum lang lang);
 /* Where a value should lie: "7–9 ч", "до 130", "от 2"; a bound that is NULL is open. NULL when both are. */

@@ -10,8 +10,8 @@
 const struct pgmqd_option report_options[] = {
 	{ "report_dir", PGMQD_STRING, 0, AT(report_dir), NULL, "Directory that the PDF files are written to.",
 		"REPORT_DIR", NULL },
-	{ "brand", PGMQD_STRING, 0, AT(brand), "Balansity", "Name at the top of each page, and author of the file.",
-		NULL, NULL },
+	{ "brand", PGMQD_STRING, 0, AT(brand), NULL,
+		"Name at the top of each page, and author of the file; else brand_name.", NULL, NULL },
 	{ "font", PGMQD_STRING, 0, AT(font), "PT Sans, DejaVu Sans", "Font families, the first one that is installed.",
 		NULL, NULL },
 	{ "attach", PGMQD_BOOL, 0, AT(attach), "yes", "Attach the PDF to the mail; no: only a link.", NULL, NULL },
@@ -51,8 +51,8 @@ char *report_options_check(const struct report *h)
 			return g_strdup("bucket: it must be a name of letters, digits, -, _ and .");
 	if (report_given(h->service_key) != NULL && strpbrk(h->service_key, "\r\n") != NULL)
 		return g_strdup("service_key (SUPABASE_SERVICE_ROLE_KEY): it contains a line break");
-	if (report_given(h->brand) == NULL || strlen(h->brand) > 60)
-		return g_strdup("brand: it must be a name of 1 to 60 bytes");
+	if (h->brand != NULL && strlen(h->brand) > 60)
+		return g_strdup("brand: it must be a name of at most 60 bytes");
 	if (report_given(h->font) == NULL)
 		return g_strdup("font: it is empty");
 	if (h->attach_max > (uint64_t)20 << 20)

@@ -9,6 +9,7 @@
 /* The handle: the options as the host fills them in, then what start() makes of them. */
 struct report {
 	const char *report_dir, *brand, *font;
+	const char *shown_brand; /* brand, or brand_name of the settings; may be "" */
 	int attach;
 	uint64_t attach_max;
 	const char *supabase_url, *service_key, *bucket;

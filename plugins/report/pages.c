@@ -38,7 +38,7 @@ static void page_free(void *page)
 	g_array_unref(page);
 }
 
-struct pages *pages_new(const struct fonts *f)
+struct pages *pages_new(struct fonts *f)
 {
 	struct pages *p = g_new0(struct pages, 1);
 
@@ -150,13 +150,17 @@ void pages_paragraph(
 	int n = pango_layout_get_line_count(l);
 
 	for (int i = 0; i < n; i++) {
+		PangoLayoutLine *line = pango_layout_get_line_readonly(l, i);
 		PangoRectangle r;
-		double h;
+		double h, left = x;
 
-		pango_layout_line_get_extents(pango_layout_get_line_readonly(l, i), NULL, &r);
+		pango_layout_line_get_extents(line, NULL, &r);
 		h = (double)r.height / PANGO_SCALE;
-		pages_room(p, h);
-		pages_line(p, g_object_ref(l), i, x, p->y - (double)r.y / PANGO_SCALE, colour);
+		/* neither the first nor the last line of a paragraph stands alone on a page */
+		pages_room(p, (i == 0 && n > 1) || (i == n - 2 && i > 0) ? 2 * h + LEADING : h);
+		if (line->resolved_dir == PANGO_DIRECTION_RTL)
+			left += width - (double)r.width / PANGO_SCALE;
+		pages_line(p, g_object_ref(l), i, left, p->y - (double)r.y / PANGO_SCALE, colour);
 		p->y += h + (i + 1 < n ? LEADING : 0);
 	}
 	g_object_unref(l);

@@ -26,7 +26,7 @@ struct chapter {
 };
 
 struct pages {
-	const struct fonts *fonts;
+	struct fonts *fonts;
 	GPtrArray *list;  /* of GArray of items */
 	GArray *current;  /* where items go */
 	GArray *chapters; /* of struct chapter */
@@ -34,7 +34,7 @@ struct pages {
 	double y;         /* where the next thing begins */
 };
 
-struct pages *pages_new(const struct fonts *f);
+struct pages *pages_new(struct fonts *f);
 void pages_free(struct pages *p);
 
 unsigned pages_count(const struct pages *p);

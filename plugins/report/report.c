@@ -2,6 +2,7 @@
  * mail. */
 #include "config.h"
 
+#include "colours.h"
 #include "data.h"
 #include "document.h"
 #include "erase.h"
@@ -73,7 +74,10 @@ static int report_start(void *handle, struct pgmqd_worker *w)
 {
 	struct report *h = handle;
 
-	(void)w;
+	h->shown_brand = report_given(h->brand) ? h->brand : pgmqd_brand(w, "brand_name");
+	if (h->shown_brand == NULL)
+		h->shown_brand = "";
+	colours_set(pgmqd_brand(w, "brand_colour"));
 	h->fonts = fonts_new(h->font);
 	if (!fonts_can_show(h->fonts, LETTERS)) {
 		pgmqd_log(PGMQD_ERROR, "font: no font with Latin and Cyrillic letters is installed; install "
@@ -124,14 +128,14 @@ static void finish(struct job *j)
 	char *path = report_given(h->report_dir) ? g_build_filename(h->report_dir, j->file, NULL) : NULL;
 	char *object = j->object ? g_strconcat(h->bucket, "/", j->object, NULL) : NULL;
 	char *content = attached(j) ? g_base64_encode(j->pdf->data, j->pdf->len) : NULL;
-	char *brand = g_ascii_strdown(h->brand, -1), *filename;
+	char *brand = g_ascii_strdown(h->shown_brand, -1), *filename;
 	const char *params[13];
 
 	for (char *p = brand; *p != '\0';
 		p++) /* other letters in names of attachments are more than some mail programs can read */
 		if (!g_ascii_isalnum(*p))
 			*p = '-';
-	filename = g_strdup_printf("%s-report-%.10s.pdf", brand, j->data.completed_utc);
+	filename = g_strdup_printf("%s%sreport-%.10s.pdf", brand, *brand != '\0' ? "-" : "", j->data.completed_utc);
 	g_snprintf(bytes, sizeof(bytes), "%u", j->pdf->len);
 	g_snprintf(pages, sizeof(pages), "%u", j->pages);
 	params[0] = j->data.id;
@@ -297,7 +301,7 @@ static void refuse(struct job *j, const char *problem)
 /* Makes the report of what the database gave. */
 static void make(struct job *j, const cJSON *source)
 {
-	char *reason = data_parse(source, &j->data);
+	char *reason = data_parse(source, &j->data), *missing;
 	const char *why = NULL;
 
 	if (reason != NULL) {
@@ -315,7 +319,13 @@ static void make(struct job *j, const cJSON *source)
 		job_end(j);
 		return;
 	}
-	j->pdf = document_make(&j->data, j->report->fonts, j->report->brand, &j->pages, &why);
+	j->pdf = document_make(&j->data, j->report->fonts, j->report->shown_brand, &j->pages, &why);
+	if ((missing = fonts_take_missing(j->report->fonts)) != NULL)
+		pgmqd_msg_log(j->msg, PGMQD_WARN,
+			"no installed font has %s: shown as code points; install fonts-dejavu-core, "
+			"fonts-noto-core or fonts-noto-cjk",
+			missing);
+	g_free(missing);
 	if (j->pdf == NULL) {
 		pgmqd_retry(j->msg, 0, "the PDF could not be made: %s", why);
 		job_end(j);

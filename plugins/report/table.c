@@ -46,7 +46,7 @@ static void draw_area(struct pages *p, const struct area *a, enum lang lang, boo
 	pages_box(p, PAGE_LEFT, p->y + 3, PAGE_INNER, AREA_HEIGHT - 4, 4, COLOUR_CARD);
 	pages_layout(p, l, PAGE_LEFT + PAD, p->y + 3 + (AREA_HEIGHT - 4 - fonts_height(l)) / 2, COLOUR_INK);
 	if (a->has_score && !again) {
-		char *number = format_number(a->score, lang), *text = g_strconcat(number, "\u00a0", w->out_of, NULL);
+		char *number = format_score(a->score, lang), *text = g_strconcat(number, "\u00a0", w->out_of, NULL);
 
 		pages_text(p, text, 9.5, REGULAR, PAGE_RIGHT - PAD, p->y + 7, 1, COLOUR_MUTED);
 		g_free(number);

@@ -49,7 +49,14 @@ static void numbers(void **state)
 	same(format_number(36.6, LANG_RU), "36,6");
 	same(format_number(36.6, LANG_EN), "36.6");
 	same(format_number(0, LANG_RU), "0");
-	same(format_number(-0.0000001, LANG_RU), "0");
+	same(format_number(-0.0000001, LANG_RU), "−0,0000001");
+	same(format_number(4e-7, LANG_EN), "0.0000004");
+	same(format_number(0.000012345678, LANG_EN), "0.0000123457");
+	same(format_number(0.1234567891, LANG_RU), "0,123457");
+	same(format_number(1e-300, LANG_EN), "1e-300");
+	same(format_score(33.333333, LANG_RU), "33,3");
+	same(format_score(99.96, LANG_EN), "100");
+	same(format_points(33.333, LANG_RU), "33,3" NB "балла");
 	same(format_number(-2.50, LANG_EN), "−2.5");
 	same(format_number(6200, LANG_RU), "6200");
 	same(format_number(6200, LANG_EN), "6,200");
@@ -124,7 +131,7 @@ static void answers(void **state)
 	assert_string_equal(d.summary, "S");
 	assert_true(d.has_score && d.score == 61); /* rounded mean of 40 and 81 */
 	assert_int_equal(d.areas->len, 3);
-	assert_int_equal(d.results, 6);
+	assert_int_equal(d.results, 5);
 	a = g_ptr_array_index(d.areas, 0);
 	assert_string_equal(a->title, "А");
 	r = g_ptr_array_index(a->results, 0);
@@ -139,9 +146,8 @@ static void answers(void **state)
 	assert_string_equal(r->value, "6" NB "ч");
 	assert_int_equal(r->level, LEVEL_LOW);
 	assert_int_equal(((struct result *)g_ptr_array_index(a->results, 1))->level, LEVEL_FAIR);
-	r = g_ptr_array_index(a->results, 2);
-	assert_string_equal(r->value, "—");
-	assert_int_equal(r->level, LEVEL_NONE);
+	assert_int_equal(a->results->len, 2);
+	assert_string_equal(a->unanswered->str, "n");
 	assert_string_equal(((struct area *)g_ptr_array_index(d.areas, 2))->title, "Другие ответы");
 	assert_int_equal(d.advice->len, 2);
 	assert_string_equal(((struct advice *)g_ptr_array_index(d.advice, 1))->title, "T");
@@ -228,10 +234,55 @@ static void bytes(void **state)
 	cJSON_Delete(json);
 }
 
+/* A character that no font has is shown as its code point, once named; joiners without a glyph vanish. */
+static void code_points(void **state)
+{
+	struct fonts *f = fonts_new("DejaVu Sans");
+	PangoLayout *l = fonts_layout(f, "a \U0010fffd \U0010fffd z", 10, REGULAR, 0);
+
+	(void)state;
+	assert_string_equal(pango_layout_get_text(l), "a [U+10FFFD] [U+10FFFD] z");
+	assert_int_equal(pango_layout_get_unknown_glyphs_count(l), 0);
+	g_object_unref(l);
+	same(fonts_take_missing(f), "U+10FFFD");
+	same(fonts_take_missing(f), NULL);
+	l = fonts_layout(f, "Отчёт 5 °C", 10, REGULAR, 0);
+	assert_string_equal(pango_layout_get_text(l), "Отчёт 5 °C");
+	g_object_unref(l);
+	same(fonts_take_missing(f), NULL);
+	fonts_free(f);
+}
+
+/* Neither the first nor the last line of a paragraph stands alone on a page. */
+static void no_orphans(void **state)
+{
+	GString *text = g_string_new(NULL);
+	struct fonts *f = fonts_new("DejaVu Sans");
+
+	(void)state;
+	for (int i = 0; i < 40; i++)
+		g_string_append_printf(text, "line%s", i < 39 ? "\n" : "");
+	for (double y = PAGE_TOP; y < PAGE_BOTTOM; y += 3) {
+		struct pages *p = pages_new(f);
+		unsigned before;
+
+		p->y = y;
+		pages_paragraph(p, text->str, 10, REGULAR, PAGE_LEFT, PAGE_INNER, 0);
+		before = pages_count(p);
+		/* one line would end less than two line heights below the top of the page */
+		assert_true(before == 1 || p->y > PAGE_TOP + 20);
+		pages_free(p);
+	}
+	fonts_free(f);
+	g_string_free(text, TRUE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(dates),
+		cmocka_unit_test(code_points),
+		cmocka_unit_test(no_orphans),
 		cmocka_unit_test(numbers),
 		cmocka_unit_test(units),
 		cmocka_unit_test(texts),

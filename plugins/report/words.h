@@ -16,7 +16,7 @@ struct words {
 	const char *level[LEVELS];
 	const char *area_level[LEVELS];
 	const char *verdict[LEVELS]; /* the same as a heading */
-	const char *continued, *more, *page, *other_area, *note;
+	const char *continued, *more, *unanswered, *page, *other_area, *note;
 	const char *comprehensive; /* the one type of check-up that has a name of its own */
 };
 

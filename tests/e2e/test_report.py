@@ -41,7 +41,7 @@ class Reports:
         self.rig, self.directory = rig, directory
 
     def start(self, env=None, **options):
-        options = {"plugin": "report", "report_dir": self.directory, **options}
+        options = {"plugin": "report", "report_dir": self.directory, "brand": "Balansity", **options}
         return self.rig.start({"email_queue": email_queue(self.rig.catcher), QUEUE: options}, env=env)
 
     def checkup(self, email=ELENA, name="Елена Примерова", lang="ru", answers=None, completed="2026-05-05 12:00+03"):
