@@ -1,10 +1,10 @@
-/* pgmqd-plugin.h: everything that a queue's plugin and pgmqd know of each other, API version 1.
+/* pgmqd-plugin.h: the whole interface between a queue's plugin and pgmqd, API version 1.
  *
  * A plugin is one shared object, pgmqd-NAME-plugin.so, that exports one symbol (PGMQD_REGISTER_PLUGIN defines it).
  * The worker process of a queue loads it after fork, so a plugin needs no thread and no lock, and a crash costs its own
  * queue a restart and nothing else. See pgmqd-plugin(3) for the lifecycle, and plugins/example for a first one.
  *
- * The header is C99 and C++ clean and drags in nothing beyond stddef and stdint.
+ * The header is C99 and C++ clean and includes only stddef and stdint.
  */
 #ifndef PGMQD_PLUGIN_H
 #define PGMQD_PLUGIN_H
@@ -33,7 +33,7 @@ struct pgmqd_msg;    /* one message; valid from deliver() until the callback in 
 struct pgmqd_timer;
 struct pgmqd_child;  /* a program that pgmqd_spawn() started */
 struct pgmqd_result; /* rows of a query; valid inside its callback only */
-struct pgmqd_check;  /* what check() tells its findings to; valid inside it only */
+struct pgmqd_check;  /* collects the findings of check(); valid inside it only */
 
 /* How an option is written in the settings file, and what its field in the handle is declared as. */
 enum pgmqd_option_type {
@@ -59,7 +59,7 @@ struct pgmqd_option {
 	const char *choices; /* PGMQD_ENUM only: "a|b|c" */
 };
 
-/* What a plugin is. Fields whose names begin with an underscore are set by PGMQD_REGISTER_PLUGIN.
+/* The description of a plugin. Fields whose names begin with an underscore are set by PGMQD_REGISTER_PLUGIN.
  * New fields are only ever added at the end. */
 struct pgmqd_plugin {
 	uint32_t _struct_size, _api_version, _option_size;
@@ -78,12 +78,12 @@ struct pgmqd_plugin {
 	int (*start)(void *h, struct pgmqd_worker *w);
 	/* Mandatory. Settle `m` exactly once, now or from a later callback. */
 	void (*deliver)(void *h, struct pgmqd_msg *m);
-	/* The message's time is up or the worker is stopping: let go of `m` now (its timers, transfers and queries
-	 * are already ended by the host). The host settles it as a retry when cancel returns. */
+	/* The message's time is up or the worker is stopping: free everything of `m` now (the host has already ended
+	 * its timers, transfers and queries). The host settles it as a retry when cancel returns. */
 	void (*cancel)(void *h, struct pgmqd_msg *m);
 	/* Once, when every message is settled or cancelled. */
 	void (*stop)(void *h);
-	/* For `pgmqd doctor`: looks whether what the plugin needs outside is there (a server, a directory, a program),
+	/* For `pgmqd doctor`: checks that the plugin's surroundings are there (a server, a directory, a program),
 	 * and calls pgmqd_check_tell() once for each. It runs after config_complete() and without start(), in a process
 	 * of its own that has neither messages nor event loop nor database; so it may wait, but is killed after 45 s.
 	 * It must leave nothing behind. */
@@ -126,16 +126,16 @@ void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const ch
 
 /* The same for many messages at once: the host puts up to 500 messages that were settled with the same `sql` together,
  * and runs it once for all of them, in the transaction that archives them. Each $n is an array (text[]; cast it) with
- * one element per message; a statement takes them apart with unnest($1::text[], $2::text[], ...). Should it fail, or
- * should one of the messages belong to somebody else by now, it is run for each of them alone. */
+ * one element per message; a statement takes them apart with unnest($1::text[], $2::text[], ...). If it fails, or if
+ * another worker has taken one of the messages, the host runs it for each message alone. */
 void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
-/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. For what another side has to do
- * first; the plugin itself must know when to give up. */
+/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. Use it while another party has
+ * to act first; the plugin itself must know when to give up. */
 void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
-/* It is not the message's fault (wrong password, provider paused): the message goes back without losing an attempt and
- * the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
+/* A fault of the settings, not of the message (wrong password, provider paused): the message goes back without losing
+ * an attempt and the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
 /* ---- the message; texts belong to the host and live as long as the message ---- */
@@ -180,7 +180,7 @@ struct pgmqd_metric *pgmqd_metric(
 void pgmqd_metric_add(struct pgmqd_metric *m, int64_t n);
 void pgmqd_metric_set(struct pgmqd_metric *m, int64_t value);
 
-/* ---- what check() has found: what was seen, and the exact remedy (NULL when all is well); no addresses, no secrets
+/* ---- the findings of check(): an observation, and the exact remedy (NULL when all is well); no addresses, no secrets
  * ---- */
 
 enum pgmqd_check_status { PGMQD_CHECK_OK = 0, PGMQD_CHECK_WARN, PGMQD_CHECK_FAIL };
@@ -199,9 +199,9 @@ void pgmqd_timer_cancel(struct pgmqd_timer *t);
 
 /* ---- other programs: the only way to start one ---- */
 
-/* What to run. The program gets a process group of its own, no descriptors but its three, default signals, and an
- * environment of PATH, HOME, USER, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR and `env`: what else the daemon holds there is
- * secret. */
+/* The program to run. It gets a process group of its own, no descriptors but its three, default signals, and an
+ * environment of PATH, HOME, USER, LANG, LC_ALL, LC_CTYPE, TZ, TMPDIR and `env`: the rest of the daemon's environment
+ * is secret. */
 struct pgmqd_command {
 	size_t size;             /* sizeof(struct pgmqd_command) */
 	const char *const *argv; /* ends with NULL; argv[0] is searched for along PATH */
@@ -222,7 +222,7 @@ void pgmqd_child_end(struct pgmqd_child *c); /* SIGKILL to the group, no callbac
 
 /* ---- HTTP and raw connections through the worker's one curl multi; `easy` is a CURL * ---- */
 
-/* A fresh easy handle with what a safe transfer needs: 10 s to connect, 30 s in all, http and https only, TLS verified,
+/* A fresh easy handle, set up for a safe transfer: 10 s to connect, 30 s in all, http and https only, TLS verified,
  * no redirects, no netrc, a user agent. Set on it what should be different; CURLOPT_PRIVATE, the write and the socket
  * functions and the error buffer are the host's. Never NULL. One that is not submitted after all is given back with
  * pgmqd_http_discard(). */
@@ -230,7 +230,7 @@ void *pgmqd_http_new(struct pgmqd_worker *w);
 void pgmqd_http_discard(void *easy);
 
 /* For a fresh handle: connects to no address that is not on the public Internet (loopback, private, link-local, ...),
- * whatever the name resolves to, and goes through no proxy. For URLs that somebody else may choose. */
+ * whatever the name resolves to, and goes through no proxy. For URLs that come from outside. */
 void pgmqd_http_public_only(void *easy);
 
 /* For a fresh handle: how long an answer may be at most; 1 MiB if never called. */
@@ -259,7 +259,7 @@ int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *a
 void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy);
 
 /* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback
- * nobody hears how it went; then it may also be sent from cancel(). ---- */
+ * the result is dropped; then it may also be sent from cancel(). ---- */
 
 typedef void (*pgmqd_query_cb)(void *arg, const struct pgmqd_result *res);
 int pgmqd_query(

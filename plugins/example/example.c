@@ -26,13 +26,13 @@ static const struct pgmqd_option example_options[] = {
 	{ NULL, 0, 0, 0, NULL, NULL, NULL, NULL },
 };
 
-/* What we know of one message while it is ours. */
+/* Our data on one message while we work on it. */
 struct thought {
 	struct example *example;
 	struct pgmqd_msg *msg;
 };
 
-/* What the table cannot say. It runs in `pgmqd run --check` too, so it must not touch anything outside. */
+/* Checks beyond the table. It runs in `pgmqd run --check` too, so it must not touch anything outside. */
 static int example_config_complete(void *h)
 {
 	struct example *e = h;

@@ -1,4 +1,4 @@
-/* command.c: the command of the exec plugin: its words, its start, and what is read of its output. */
+/* command.c: the command of the exec plugin: its words, its start, and its output. */
 #include "config.h"
 
 #include "exec.h"

@@ -79,7 +79,7 @@ static void exec_deliver(void *h, struct pgmqd_msg *m)
 		once_deliver(e, m);
 }
 
-/* Lets go of a message: its program is killed. */
+/* The host takes a message back: its program is ended. */
 static void exec_cancel(void *h, struct pgmqd_msg *m)
 {
 	struct exec *e = h;

@@ -22,7 +22,7 @@ struct run {
 	struct pgmqd_child *child;
 	int fds[3];
 	struct event *ev[3];
-	const char *body; /* what is left to write; ends with a newline of its own */
+	const char *body; /* not written yet; a newline follows it */
 	size_t left;
 	bool newline;
 	struct tail out, err;
@@ -133,7 +133,7 @@ static void run_kill(void *arg)
 	run_free(r);
 }
 
-/* The program has had its time: it is asked to end, and may still say what became of the message. */
+/* The program has had its time: it is asked to end, and its exit status still decides. */
 static void run_late(void *arg)
 {
 	struct run *r = arg;

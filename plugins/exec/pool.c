@@ -37,8 +37,8 @@ struct member {
 	struct pgmqd_child *child; /* NULL: it does not run */
 	int fds[3];
 	struct event *ev[3];
-	struct job *job; /* what it works on */
-	char *line;      /* what is being written to it */
+	struct job *job; /* that it works on */
+	char *line;      /* being written to it */
 	size_t len, written;
 	char answer[ANSWER_MAX];
 	size_t answer_len;
@@ -101,7 +101,7 @@ static struct pgmqd_msg *member_release(struct member *w)
 	return m;
 }
 
-/* A program is at its end, wanted or not; `why` is for the message that it had. */
+/* A program has ended; `why` is the reason for the message that it had. */
 static void member_gone(struct member *w, const char *why)
 {
 	struct pool *p = w->pool;
@@ -121,14 +121,14 @@ static void member_gone(struct member *w, const char *why)
 	pool_pump(p);
 }
 
-/* Kills a program that is of no use any more. */
+/* Kills a program. */
 static void member_kill(struct member *w, const char *why)
 {
 	pgmqd_child_end(w->child);
 	member_gone(w, why);
 }
 
-/* What happened to a program that had no time left. */
+/* The reason for a message whose program ran out of time. */
 static char *late_text(const struct member *w)
 {
 	return format("the program was killed after %lld ms (timeout)%s", (long long)w->pool->exec->timeout,
@@ -199,7 +199,7 @@ static bool member_is_worn(const struct member *w)
 	return w->pool->exec->messages_per_process && w->answered >= w->pool->exec->messages_per_process;
 }
 
-/* Reads what the program says now. False: it is at its end, or was ended. */
+/* Reads the answers that are there. False: the program has ended, or was ended. */
 static bool member_read(struct member *w)
 {
 	for (;;) {
@@ -255,7 +255,7 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
 	pool_pump(w->pool);
 }
 
-/* What the program says for people; its end is kept for a reason. */
+/* The program has written to its stderr: it is logged, and its end is kept for a reason. */
 static void on_error_output(evutil_socket_t fd, short what, void *arg)
 {
 	struct member *w = arg;
@@ -368,7 +368,7 @@ static void pool_more(void *arg)
 	pool_pump(p);
 }
 
-/* Gives what waits to programs that are free, and starts one if there are too few: others follow, so that the loop goes
+/* Gives waiting messages to idle programs, and starts one if there are too few: others follow, so that the loop goes
  * on meanwhile. */
 static void pool_pump(struct pool *p)
 {

@@ -1,4 +1,4 @@
-/* payment.c: the plugin itself: a message names a payment, its provider is asked, and what it says is settled in one
+/* payment.c: the plugin itself: a message names a payment, the plugin asks the provider and settles the answer in one
  * transaction.
  *
  *   message -> our row -> the provider's answer -> SELECT pgmqd.settle_payment(...) together with the archive
@@ -242,7 +242,7 @@ static void check_held(struct check *c, const struct provider_answer *a)
 	}
 }
 
-/* Acts on what the provider said. */
+/* Acts on the provider's answer. */
 static void check_act(struct check *c, const struct provider_answer *a)
 {
 	bool completed = strcmp(c->status, "completed") == 0, failed = strcmp(c->status, "failed") == 0;
@@ -450,7 +450,7 @@ static void payment_deliver(void *handle, struct pgmqd_msg *m)
 	}
 }
 
-/* Lets go of a message; the host has ended its transfer and its query. */
+/* Frees the check of a message that the host takes back; the host has ended its transfer and its query. */
 static void payment_cancel(void *handle, struct pgmqd_msg *m)
 {
 	struct payment_handle *h = handle;

@@ -1,4 +1,4 @@
-/* provider.h: what the payment plugin knows of a payment provider; another one is another file with one such table. */
+/* provider.h: the table by which the payment plugin knows a provider; a file per provider has one. */
 #ifndef PAYMENT_PROVIDER_H
 #define PAYMENT_PROVIDER_H
 
@@ -20,13 +20,13 @@ struct payment_handle {
 	struct check *checks; /* those under way */
 };
 
-/* What our row says. */
+/* Our row. */
 struct payment_row {
 	const char *id, *provider_id, *currency;
 	int64_t minor;
 };
 
-/* What an answer means. */
+/* The meaning of an answer. */
 enum verdict {
 	VERDICT_PENDING, /* the customer or the provider has still something to do */
 	VERDICT_HELD,    /* the customer has paid, and the shop has yet to take the money */
@@ -35,7 +35,7 @@ enum verdict {
 	VERDICT_REFUNDED,  /* all of it */
 	VERDICT_NOT_FOUND, /* not there, or not there yet */
 	VERDICT_LATER,     /* too many questions, trouble on the other side, no answer */
-	VERDICT_CONFIG,    /* we are not who we say, or ask in a wrong place */
+	VERDICT_CONFIG,    /* the login or the address is wrong */
 	VERDICT_REFUSED,   /* the question itself is wrong */
 	VERDICT_MISMATCH   /* an answer that must not be believed: it is about another payment, or another amount */
 };
@@ -58,7 +58,7 @@ struct provider {
 	 * freed by the caller. */
 	bool (*ask)(
 		const struct payment_handle *h, const struct payment_row *row, CURL *easy, struct curl_slist **headers);
-	/* What an answer means; only for those of HTTP status 200 to 599. */
+	/* Judges an answer of HTTP status 200 to 599. */
 	void (*judge)(const struct payment_handle *h, const struct payment_row *row, long status,
 		const struct cJSON *body, struct provider_answer *out);
 };

@@ -24,7 +24,7 @@ static struct provider_answer judge(long status, const char *more)
 
 	snprintf(text, sizeof text,
 		"{\"id\":\"2d9e\",\"amount\":{\"value\":\"1490.00\",\"currency\":\"RUB\"},\"metadata\":{\"payment_id\":"
-	        "\"7\"},"
+		"\"7\"},"
 		"\"test\":false%s%s}",
 		more[0] ? "," : "", more);
 	body = cJSON_Parse(text);

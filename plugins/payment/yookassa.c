@@ -1,4 +1,4 @@
-/* yookassa.c: the provider YooKassa: GET /v3/payments/ID with Basic authentication, and what its answers mean. */
+/* yookassa.c: the provider YooKassa: GET /v3/payments/ID with Basic authentication, and the meaning of its answers. */
 #include "config.h"
 
 #include "money.h"
@@ -119,7 +119,7 @@ static bool is_ours(
 	return false;
 }
 
-/* What a payment's own states mean. */
+/* Judges a payment by its state. */
 static void judge_payment(
 	const struct payment_handle *h, const struct payment_row *row, const cJSON *body, struct provider_answer *out)
 {
@@ -159,7 +159,7 @@ static void judge_payment(
 	}
 }
 
-/* What an answer means. */
+/* Judges an answer. */
 static void yookassa_judge(const struct payment_handle *h, const struct payment_row *row, long status,
 	const cJSON *body, struct provider_answer *out)
 {

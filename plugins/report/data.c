@@ -1,4 +1,4 @@
-/* data.c: what a report shows, taken from an assessment and its answers.
+/* data.c: the contents of a report, taken from an assessment and its answers.
  *
  * Answers are an object of areas, {"sleep": {"title", "score", "order", "answers": [...], "recommendations": [...]},
  * "summary": ...}, or a list of answers, or an object of plain values. An answer is {"question", "answer" or "value",
@@ -222,7 +222,7 @@ static void add_advice(struct report_data *d, const cJSON *list, const char *tit
 	}
 }
 
-/* Adds what stands under one key of the answers. */
+/* Adds the answers under one key. */
 static void add_key(struct report_data *d, const cJSON *item, struct area **other, double order)
 {
 	const cJSON *answers = member(item, "answers"), *row;
@@ -255,7 +255,7 @@ static void add_key(struct report_data *d, const cJSON *item, struct area **othe
 		if (cJSON_IsObject(row))
 			add_result(d, a, NULL, row);
 	}
-	/* what an area asks for most comes first */
+	/* advice for the lowest score comes first */
 	add_advice(d, member(item, "recommendations"), a->title, a->has_score ? a->score : 101);
 }
 

@@ -1,4 +1,4 @@
-/* data.h: what a report shows, taken from an assessment and its answers. */
+/* data.h: the contents of a report, taken from an assessment and its answers. */
 #ifndef REPORT_DATA_H
 #define REPORT_DATA_H
 
@@ -45,7 +45,7 @@ struct report_data {
 	unsigned results, left_out;
 };
 
-/* Takes pgmqd.report_source()'s object apart. NULL, or what is wrong (g_malloc'd); free *d either way. */
+/* Takes pgmqd.report_source()'s object apart. Returns NULL, or the fault (g_malloc'd); free *d either way. */
 char *data_parse(const struct cJSON *source, struct report_data *d);
 void data_clear(struct report_data *d);
 

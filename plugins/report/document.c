@@ -113,7 +113,7 @@ static void add_sentence(GString *s, const char *sentence, const char *value)
 	g_free(text);
 }
 
-/* What the summary says in words: the assessment's own text, or one made of the scores. */
+/* The text of the summary: the assessment's own, or one made of the scores. */
 static char *summary_text(const struct report_data *d)
 {
 	const struct words *w = words_of(d->lang);
@@ -154,7 +154,7 @@ static void draw_summary(struct pages *p, const struct report_data *d)
 	bool cut = pango_layout_is_ellipsized(l) || pango_layout_get_line_count(l) > 14;
 
 	pages_chapter(p, w->summary);
-	if (cut) { /* only the level stands in the card */
+	if (cut) { /* the card shows the level alone */
 		g_object_unref(l);
 		l = fonts_layout(p->fonts, "", 10.5, REGULAR, width);
 	}

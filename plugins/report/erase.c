@@ -36,7 +36,7 @@ bool erase_wanted(const cJSON *json)
 	return cJSON_IsString(action) && strcmp(action->valuestring, "erase") == 0;
 }
 
-/* Lets go of a message that is settled. */
+/* Frees the erasure of a message that is settled. */
 static void erase_end(struct erasure *e)
 {
 	g_hash_table_remove(e->report->erasures, e->msg);
@@ -97,7 +97,7 @@ static bool erase_file(struct erasure *e)
 	return error == 0;
 }
 
-/* What is to be deleted. */
+/* The files to delete. */
 static void on_row(void *arg, const struct pgmqd_result *r)
 {
 	struct erasure *e = arg;

@@ -16,7 +16,7 @@ long long file_size(const char *dir, const char *name);
 /* Whether file_write() would work: writes an empty file and removes it. 0, or an errno. */
 int file_try(const char *dir);
 
-/* Removes what crashed processes left of file_write(). */
+/* Removes the temporary files of crashed processes. */
 void file_sweep(const char *dir);
 
 #endif

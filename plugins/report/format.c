@@ -36,7 +36,7 @@ char *format_number(double value, enum lang lang)
 	GString *s;
 
 	if (!isfinite(value) || fabs(value) >= 1e15)
-		return g_strdup(g_ascii_dtostr(digits, sizeof(digits), value));
+		return g_strdup(g_ascii_formatd(digits, sizeof(digits), "%.15g", value));
 	/* six digits behind the point, or six that say something: 0.0000004 is not 0 */
 	int decimals = value != 0 && fabs(value) < 0.1 ? 5 - (int)floor(log10(fabs(value))) : 6;
 	char form[8];

@@ -17,12 +17,12 @@ struct report {
 
 	struct fonts *fonts;
 	GHashTable *jobs;     /* message → struct job */
-	GHashTable *erasures; /* message → what erase.c has of it */
+	GHashTable *erasures; /* message → struct of erase.c */
 };
 
 extern const struct pgmqd_option report_options[];
 
-/* Checks the options against each other. NULL, or what is wrong (g_malloc'd). */
+/* Checks the options against each other. Returns NULL, or the fault (g_malloc'd). */
 char *report_options_check(const struct report *h);
 
 /* An option that is not given, or given empty, is NULL. */

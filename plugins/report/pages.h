@@ -1,4 +1,4 @@
-/* pages.h: the pages of a document, kept as lists of what stands where until their number is known. */
+/* pages.h: the pages of a document, kept as lists of items until their number is known. */
 #ifndef REPORT_PAGES_H
 #define REPORT_PAGES_H
 

@@ -49,7 +49,7 @@ static void job_free(gpointer p)
 	g_free(j);
 }
 
-/* Lets go of a message that is settled. */
+/* Frees the job of a message that is settled. */
 static void job_end(struct job *j)
 {
 	g_hash_table_remove(j->report->jobs, j->msg);
@@ -298,7 +298,7 @@ static void refuse(struct job *j, const char *problem)
 	job_end(j);
 }
 
-/* Makes the report of what the database gave. */
+/* Makes the report from the database's answer. */
 static void make(struct job *j, const cJSON *source)
 {
 	char *reason = data_parse(source, &j->data), *missing;
@@ -334,7 +334,7 @@ static void make(struct job *j, const cJSON *source)
 	store(j);
 }
 
-/* What the database has of the check-up. */
+/* The database has answered with the check-up. */
 static void on_source(void *arg, const struct pgmqd_result *r)
 {
 	struct job *j = arg;

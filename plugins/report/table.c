@@ -1,4 +1,4 @@
-/* table.c: the table of results: its head, and the area that goes on, stand again on each page. */
+/* table.c: the table of results: each page repeats its head and the title of an area that goes on. */
 #include "config.h"
 
 #include "table.h"

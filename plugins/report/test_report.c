@@ -54,6 +54,7 @@ static void numbers(void **state)
 	same(format_number(0.000012345678, LANG_EN), "0.0000123457");
 	same(format_number(0.1234567891, LANG_RU), "0,123457");
 	same(format_number(1e-300, LANG_EN), "1e-300");
+	same(format_number(1e300, LANG_EN), "1e+300");
 	same(format_score(33.333333, LANG_RU), "33,3");
 	same(format_score(99.96, LANG_EN), "100");
 	same(format_points(33.333, LANG_RU), "33,3" NB "балла");

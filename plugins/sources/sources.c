@@ -10,6 +10,7 @@
  */
 #include "config.h"
 
+#include "clean.h"
 #include "list.h"
 #include "pgmqd-plugin.h"
 
@@ -40,6 +41,7 @@ struct part {
 	const struct source *source;
 	unsigned tries;
 	bool there, over; /* over: it has come, or it has not */
+	bool hopeless;    /* its answer cannot be stored, whenever it comes */
 };
 
 /* One job under way. */
@@ -118,7 +120,7 @@ static void gather_free(struct gather *g)
 	free(g);
 }
 
-/* The names of what is missing as an array literal (names need no quotes), and for people. Malloc'd. */
+/* The names of the missing sources as an array literal (names need no quotes), or for people. Malloc'd. */
 static char *gather_missing(const struct gather *g, bool literal)
 {
 	char *text = NULL;
@@ -183,17 +185,20 @@ static void gather_end(struct gather *g)
 {
 	char *missing = gather_missing(g, true), delay[32], left[32];
 	const char *required = NULL, *params[4] = { g->job, missing, delay, left };
-	size_t n = 0;
+	size_t n = 0, hopeless = 0;
 
 	for (size_t i = 0; i < g->h->list.n; i++)
 		if (!g->parts[i].there) {
 			n++;
+			hopeless += g->parts[i].hopeless;
 			if (g->parts[i].source->required && required == NULL)
 				required = g->parts[i].source->name;
 		}
-	if (n == 0 || (g->limited ? g->left_ms <= 0 : g->h->retry_for <= 0)) {
+	if (n == hopeless || (g->limited ? g->left_ms <= 0 : g->h->retry_for <= 0)) {
 		pgmqd_msg_log(g->msg, PGMQD_INFO, "%zu of %zu sources are there%s", g->h->list.n - n, g->h->list.n,
-			n ? ", and the time is over" : "");
+			n == 0          ? ""
+			: n == hopeless ? ", the others answer what cannot be stored"
+					: ", and the time is over");
 		gather_finish(g, missing, required);
 	} else {
 		if (!g->limited)
@@ -232,9 +237,12 @@ static void part_stored(void *arg, const struct pgmqd_result *r)
 	struct part *p = arg;
 	const char *error = pgmqd_result_error(r);
 
-	if (error != NULL)
+	if (error != NULL) {
+		/* class 22: the data itself, a number beyond numeric for instance */
+		p->hopeless = strncmp(pgmqd_result_sqlstate(r), "22", 2) == 0;
 		pgmqd_msg_log(p->gather->msg, PGMQD_WARN, "source %s: its answer cannot be stored: %s", p->source->name,
 			error);
+	}
 	part_over(p, error == NULL);
 }
 
@@ -301,8 +309,14 @@ static void part_answered(void *arg, const struct pgmqd_http_answer *a)
 	} else if ((json = cJSON_ParseWithOpts(a->body, NULL, 1)) == NULL) {
 		part_failed(p, false, 0, "its answer is no JSON");
 	} else {
-		cJSON_Delete(json); /* only looked at; the text is what is stored */
-		part_store(p, a->body);
+		char *text = strdup(a->body);
+
+		cJSON_Delete(json); /* this was only a check: the text is what is stored */
+		if (text == NULL)
+			abort();
+		clean_escapes(text);
+		part_store(p, text);
+		free(text);
 	}
 }
 
@@ -334,7 +348,7 @@ static void part_send(struct part *p)
 		part_failed(p, false, 0, "libcurl refuses the request");
 }
 
-/* Marks what the job has already. */
+/* Marks the sources that the job has already. */
 static void gather_mark(struct gather *g, const char *names)
 {
 	cJSON *list = cJSON_Parse(names), *name;
@@ -347,7 +361,7 @@ static void gather_mark(struct gather *g, const char *names)
 	cJSON_Delete(list);
 }
 
-/* What the job has already is known: all others are asked at once. */
+/* The sources that the job has are known: all others are asked at once. */
 static void gather_known(void *arg, const struct pgmqd_result *r)
 {
 	struct gather *g = arg;
@@ -428,7 +442,7 @@ static void sources_deliver(void *handle, struct pgmqd_msg *m)
 	}
 }
 
-/* Lets go of a message; the host has ended its transfers, timers and queries. */
+/* Frees the gathering of a message that the host takes back; the host has ended its transfers, timers and queries. */
 static void sources_cancel(void *handle, struct pgmqd_msg *m)
 {
 	(void)handle;

@@ -5,7 +5,7 @@
 
 #define AWAY_FIRST_MS 5000
 #define AWAY_LAST_MS 300000
-#define AWAY_AGAIN_MS 500 /* a message that comes while another one tries looks again after this */
+#define AWAY_AGAIN_MS 500 /* for a message that comes while another one tries */
 
 int64_t away_wait(struct away *a, int64_t now_ms)
 {

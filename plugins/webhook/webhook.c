@@ -179,7 +179,7 @@ static char *answer_text(const struct pgmqd_http_answer *a)
 	return text;
 }
 
-/* The receiver is away, or is told to be left alone: the message waits, which costs no attempt. */
+/* The receiver is away or asks for a pause: the message waits, which costs no attempt. */
 static void post_wait(struct post *p, int64_t after_ms, const char *reason)
 {
 	struct webhook *h = p->hook;
@@ -312,7 +312,7 @@ static void post_headers(struct post *p)
 	struct pgmqd_msg *m = p->msg;
 	gint64 now = (gint64)time(NULL);
 	const char *trace = pgmqd_msg_traceparent(m);
-	/* the same for every attempt, so that the receiver can tell a second copy */
+	/* the same for every attempt, so that the receiver recognises a second copy */
 	char *id = g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(m), pgmqd_msg_id(m));
 
 	post_header(p, g_strdup("Content-Type: application/json"));
@@ -384,7 +384,7 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 	}
 }
 
-/* Lets go of a message; the host has ended its transfer. */
+/* Frees the request of a message that the host takes back; the host has ended its transfer. */
 static void webhook_cancel(void *handle, struct pgmqd_msg *m)
 {
 	struct webhook *h = handle;

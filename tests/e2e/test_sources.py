@@ -190,3 +190,14 @@ def test_settings_that_are_refused(sources, wrong):
     path.unlink()
     directory.rmdir()
     assert done.returncode == 78 and wrong in done.stdout + done.stderr
+
+
+def test_answers_that_jsonb_does_not_take(gathering):
+    """\\u0000 and half a surrogate pair are stored as U+FFFD; what cannot be stored at all is not asked for again and again."""
+    gathering.stub.answer("/a", 200, b'{"text": "before\\u0000after", "half": "\\ud83d"}')
+    gathering.stub.answer("/b", 200, b'{"n": 1e999999}')
+    gathering.stub.answer("/c", 200, {"c": 3})
+    job = gathering.start().new(x=1)
+    state = gathering.wait(job, "completed")
+    assert state["missing_sources"] == ["b"] and gathering.asked("b") == 1
+    assert gathering.result(job)["result"]["a"] == {"text": "before\ufffdafter", "half": "\ufffd"}
