@@ -50,6 +50,9 @@
 #define HELD(row)                                                                                                      \
 	"((" row ".msg_id, " TOKEN(row) ", " BORN(row) ") IN (SELECT w.msg_id, w.token, w.born FROM want w)) IS TRUE"
 
+/* SQL between macros would be laid out as arguments of theirs. */
+/* clang-format off */
+
 /* ---- claims ---- */
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on (seconds), then one row about the queue:
@@ -70,387 +73,49 @@ static char *sql_claim(const struct queue_pg *q)
 	     *sql;
 
 	sql = xasprintf(
-		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT " LEASE("%2$lld.%13$03d::pg_catalog.float8",
-			"$7::pg_catalog.float8") "), read_ct = CASE WHEN q.read_ct < 2147483647 THEN q.read_ct + 1 "
-						 "ELSE q.read_ct END%3$s"
-						 " WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked))"
-						 " RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, %4$s,"
-						 " CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) "
-						 "<= 32 THEN (SELECT was.vt FROM %1$s was"
-						 " WHERE was.msg_id = q.msg_id) END AS due)"
-						 " SELECT c.msg_id, c.read_ct, x.refunds, " BORN(
-							 "c") ","
-							      " CASE WHEN c.read_ct - x.refunds <= %10$u AND $8::int < "
-							      "2 AND x.large IS NULL THEN c.message::text END,"
-							      " CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
-							      "c.headers::text END,"
-							      " x.large::bigint, NULL::bigint, NULL::bigint, "
-							      "NULL::bool, %8$s, NULL::bool, NULL::bool, " MICROSECONDS(
-								      "least(greatest(c.enqueued_at, c.due), "
-								      "pg_catalog.clock_timestamp())") " FROM claimed "
-												       "c, LATERAL "
-												       "(SELECT %5$s "
-												       "AS refunds, "
-												       "CASE WHEN "
-												       "$8::int = 2 "
-												       "THEN "
-												       "pg_catalog.pg_"
-												       "column_size(c."
-												       "message)"
-												       " WHEN $8::int "
-												       "= 1 AND "
-												       "pg_catalog."
-												       "octet_length("
-												       "pg_catalog."
-												       "concat(c."
-												       "message, "
-												       "c.headers)) >= "
-												       "%11$u"
-												       " THEN "
-												       "pg_catalog."
-												       "octet_length("
-												       "pg_catalog."
-												       "concat(c."
-												       "message, "
-												       "c.headers)) "
-												       "END AS large) x"
-												       " UNION ALL "
-												       "SELECT NULL, "
-												       "NULL, NULL, "
-												       "NULL, NULL, "
-												       "NULL,"
-												       " CASE WHEN "
-												       "$6::bool AND "
-												       "(SELECT "
-												       "pg_catalog."
-												       "count(*) FROM "
-												       "picked) < "
-												       "$1::int THEN"
-												       " pg_catalog."
-												       "ceil(pg_"
-												       "catalog.date_"
-												       "part('epoch', "
-												       "least((SELECT "
-												       "pg_catalog.min("
-												       "vt) FROM %1$s "
-												       "WHERE vt > "
-												       "(SELECT "
-												       "pg_catalog."
-												       "clock_"
-												       "timestamp())), "
-												       "pg_catalog."
-												       "clock_"
-												       "timestamp() + "
-												       "interval '1 "
-												       "day') - "
-												       "pg_catalog."
-												       "clock_"
-												       "timestamp())"
-												       " * "
-												       "1000::pg_"
-												       "catalog.float8)"
-												       "::bigint "
-												       "END,"
-												       " " MICROSECONDS(
-													       "least(%"
-													       "9$s, "
-													       "pg_"
-													       "catalog"
-													       ".statem"
-													       "ent_"
-													       "timesta"
-													       "mp() - "
-													       "interva"
-													       "l '1 "
-													       "second'"
-													       ")") ","
-														    " ("
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".d"
-														    "at"
-														    "e_"
-														    "pa"
-														    "rt"
-														    "('"
-														    "ep"
-														    "oc"
-														    "h'"
-														    ", "
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".c"
-														    "lo"
-														    "ck"
-														    "_t"
-														    "im"
-														    "es"
-														    "ta"
-														    "mp"
-														    "()"
-														    " -"
-														    " p"
-														    "g_"
-														    "ca"
-														    "ta"
-														    "lo"
-														    "g."
-														    "st"
-														    "at"
-														    "em"
-														    "en"
-														    "t_"
-														    "ti"
-														    "me"
-														    "st"
-														    "am"
-														    "p("
-														    "))"
-														    " *"
-														    " "
-														    "10"
-														    "00"
-														    "00"
-														    "0:"
-														    ":p"
-														    "g_"
-														    "ca"
-														    "ta"
-														    "lo"
-														    "g."
-														    "fl"
-														    "oa"
-														    "t8"
-														    "):"
-														    ":b"
-														    "ig"
-														    "in"
-														    "t,"
-														    " C"
-														    "AS"
-														    "E "
-														    "WH"
-														    "EN"
-														    " $"
-														    "5:"
-														    ":b"
-														    "oo"
-														    "l "
-														    "TH"
-														    "EN"
-														    " N"
-														    "OT"
-														    " C"
-														    "AS"
-														    "E "
-														    "WH"
-														    "EN"
-														    " p"
-														    "g_"
-														    "ca"
-														    "ta"
-														    "lo"
-														    "g."
-														    "pg"
-														    "_t"
-														    "ry"
-														    "_a"
-														    "dv"
-														    "is"
-														    "or"
-														    "y_"
-														    "lo"
-														    "ck"
-														    "(%"
-														    "6$"
-														    "s,"
-														    " -"
-														    "3)"
-														    " T"
-														    "HE"
-														    "N "
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".p"
-														    "g_"
-														    "ad"
-														    "vi"
-														    "so"
-														    "ry"
-														    "_u"
-														    "nl"
-														    "oc"
-														    "k("
-														    "%6"
-														    "$s"
-														    ", "
-														    "-3"
-														    ") "
-														    "EL"
-														    "SE"
-														    " f"
-														    "al"
-														    "se"
-														    " E"
-														    "ND"
-														    " E"
-														    "ND"
-														    ", "
-														    "NU"
-														    "LL"
-														    ","
-														    " ("
-														    "%1"
-														    "2$"
-														    "s:"
-														    ":p"
-														    "g_"
-														    "ca"
-														    "ta"
-														    "lo"
-														    "g."
-														    "re"
-														    "gc"
-														    "la"
-														    "ss"
-														    "::"
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".o"
-														    "id"
-														    "::"
-														    "in"
-														    "t4"
-														    " <"
-														    "> "
-														    "%6"
-														    "$s"
-														    ") "
-														    "OR"
-														    " C"
-														    "AS"
-														    "E "
-														    "WH"
-														    "EN"
-														    " $"
-														    "4:"
-														    ":b"
-														    "oo"
-														    "l "
-														    "TH"
-														    "EN"
-														    " ("
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".t"
-														    "o_"
-														    "re"
-														    "gc"
-														    "la"
-														    "ss"
-														    "(%"
-														    "14"
-														    "$s"
-														    ")"
-														    " I"
-														    "S "
-														    "NU"
-														    "LL"
-														    ") "
-														    "= "
-														    "%1"
-														    "5$"
-														    "s "
-														    "EL"
-														    "SE"
-														    " f"
-														    "al"
-														    "se"
-														    " E"
-														    "ND"
-														    ","
-														    " C"
-														    "AS"
-														    "E "
-														    "WH"
-														    "EN"
-														    " $"
-														    "4:"
-														    ":b"
-														    "oo"
-														    "l "
-														    "TH"
-														    "EN"
-														    " p"
-														    "g_"
-														    "ca"
-														    "ta"
-														    "lo"
-														    "g."
-														    "pg"
-														    "_n"
-														    "ot"
-														    "if"
-														    "ic"
-														    "at"
-														    "io"
-														    "n_"
-														    "qu"
-														    "eu"
-														    "e_"
-														    "us"
-														    "ag"
-														    "e("
-														    ") "
-														    ">="
-														    " 0"
-														    ".5"
-														    "::"
-														    "pg"
-														    "_c"
-														    "at"
-														    "al"
-														    "og"
-														    ".f"
-														    "lo"
-														    "at"
-														    "8 "
-														    "EN"
-														    "D,"
-														    " N"
-														    "UL"
-														    "L",
+		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT "
+		LEASE("%2$lld.%13$03d::pg_catalog.float8", "$7::pg_catalog.float8") "), read_ct = CASE WHEN "
+		"q.read_ct < 2147483647 THEN q.read_ct + 1 ELSE q.read_ct END%3$s WHERE q.msg_id = ANY "
+		"(ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, "
+		"%4$s, CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) <= 32 THEN (SELECT "
+		"was.vt FROM %1$s was WHERE was.msg_id = q.msg_id) END AS due) SELECT c.msg_id, c.read_ct, "
+		"x.refunds, " BORN("c") ", CASE WHEN c.read_ct - x.refunds <= %10$u AND $8::int < 2 AND "
+		"x.large IS NULL THEN c.message::text END, CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
+		"c.headers::text END, x.large::bigint, NULL::bigint, NULL::bigint, NULL::bool, %8$s, "
+		"NULL::bool, NULL::bool, "
+		MICROSECONDS("least(greatest(c.enqueued_at, c.due), pg_catalog.clock_timestamp())")
+		" FROM claimed c, LATERAL (SELECT %5$s AS refunds, CASE WHEN $8::int = 2 THEN "
+		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
+		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
+		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) END AS large) x UNION ALL "
+		"SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT "
+		"pg_catalog.count(*) FROM picked) < $1::int THEN "
+		"pg_catalog.ceil(pg_catalog.date_part('epoch', least((SELECT pg_catalog.min(vt) FROM %1$s "
+		"WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval "
+		"'1 day') - pg_catalog.clock_timestamp()) * 1000::pg_catalog.float8)::bigint END, "
+		MICROSECONDS("least(%9$s, pg_catalog.statement_timestamp() - interval '1 second')")
+		", (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - "
+		"pg_catalog.statement_timestamp()) * 1000000::pg_catalog.float8)::bigint, CASE WHEN $5::bool "
+		"THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN "
+		"pg_catalog.pg_advisory_unlock(%6$s, -3) ELSE false END END, NULL, "
+		"(%12$s::pg_catalog.regclass::pg_catalog.oid::int4 <> %6$s) OR CASE WHEN $4::bool THEN "
+		"(pg_catalog.to_regclass(%14$s) IS NULL) = %15$s ELSE false END, CASE WHEN $4::bool THEN "
+		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::pg_catalog.jsonb AS headers",
 		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = "
-			     "$2::text"
-			     " AND r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
+		"$2::text AND r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
 			   : "0 * pg_catalog.length($2::text)",
 		q->oid, pick,
 		q->priority && !q->rules.grouped
-			? "CASE WHEN $8::int < 2 THEN least(greatest(- " QUEUE_RANK
-			  ", -1000000000::numeric), 1000000000::numeric)::pg_catalog.float8 END"
+			? "CASE WHEN $8::int < 2 THEN least(greatest(- " QUEUE_RANK ", -1000000000::numeric), "
+		"1000000000::numeric)::pg_catalog.float8 END"
 			: "NULL::pg_catalog.float8",
 		q->rules.grouped || q->priority ? "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
-						  "'-infinity'::pg_catalog.timestamptz END"
-						: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
-						  "(SELECT pg_catalog.max(p.vt) FROM picked p) END",
+		"'-infinity'::pg_catalog.timestamptz END"
+						: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN (SELECT "
+		"pg_catalog.max(p.vt) FROM picked p) END",
 		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
 		q->priority ? "true" : "false");
 	free(pick);
@@ -465,7 +130,8 @@ static char *sql_claim(const struct queue_pg *q)
  * queue was nearly empty when it was made. */
 static char *sql_gone(const struct queue_pg *q)
 {
-	return xasprintf("gone AS (DELETE FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q") " RETURNING q.*)",
+	return xasprintf("gone AS (DELETE FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q")
+		" RETURNING q.*)",
 		q->queue_table);
 }
 
@@ -473,7 +139,7 @@ static char *sql_gone(const struct queue_pg *q)
 static char *sql_held(const struct queue_pg *q)
 {
 	return xasprintf("held AS MATERIALIZED (SELECT q.msg_id FROM %s q WHERE q.msg_id = " WANTED
-			 " AND " HELD("q") " FOR UPDATE SKIP LOCKED)",
+		" AND " HELD("q") " FOR UPDATE SKIP LOCKED)",
 		q->queue_table);
 }
 
@@ -493,8 +159,8 @@ static char *sql_held_gone(const struct queue_pg *q)
 /* What their claims hold, and another session has locked. */
 static char *sql_locked(const struct queue_pg *q)
 {
-	return xasprintf("SELECT q.msg_id, true FROM %s q WHERE q.msg_id = " WANTED
-			 " AND " HELD("q") " AND q.msg_id <> ALL (ARRAY(SELECT h.msg_id FROM held h))",
+	return xasprintf("SELECT q.msg_id, true FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q")
+		" AND q.msg_id <> ALL (ARRAY(SELECT h.msg_id FROM held h))",
 		q->queue_table);
 }
 
@@ -509,22 +175,20 @@ static char *sql_kept(const struct queue_pg *q, bool aside)
 		return xstrdup("kept AS (SELECT msg_id FROM gone)");
 	if (!aside)
 		return xasprintf(
-			"kept AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
-			" SELECT msg_id, read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
+			"kept AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s) SELECT msg_id, "
+		"read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
 			q->archive_table, headers ? ", headers" : "", read);
 	return xasprintf(
-		"put AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s)"
-		" SELECT CASE WHEN g.taken THEN (SELECT least(pg_catalog.min(a.msg_id), 0::bigint) FROM %1$s a) - "
-		"pg_catalog.row_number() OVER (ORDER BY g.taken DESC, g.msg_id) ELSE g.msg_id END,"
-		" read_ct, enqueued_at, vt, message%4$s%3$s FROM (SELECT g.*, EXISTS (SELECT FROM %1$s a WHERE "
-		"a.msg_id = "
-		"g.msg_id) AS taken FROM gone g) g RETURNING 1), kept AS (SELECT msg_id FROM gone WHERE (SELECT "
-		"pg_catalog.count(*) FROM put) >= 0)",
+		"put AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s) SELECT CASE "
+		"WHEN g.taken THEN (SELECT least(pg_catalog.min(a.msg_id), 0::bigint) FROM %1$s a) - "
+		"pg_catalog.row_number() OVER (ORDER BY g.taken DESC, g.msg_id) ELSE g.msg_id END, read_ct, "
+		"enqueued_at, vt, message%4$s%3$s FROM (SELECT g.*, EXISTS (SELECT FROM %1$s a WHERE a.msg_id "
+		"= g.msg_id) AS taken FROM gone g) g RETURNING 1), kept AS (SELECT msg_id FROM gone WHERE "
+		"(SELECT pg_catalog.count(*) FROM put) >= 0)",
 		q->archive_table, headers ? ", headers" : "", read,
 		headers ? ", CASE WHEN g.taken THEN CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers "
-			  "ELSE '{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_msg_id', g.msg_id) "
-			  "ELSE "
-			  "headers END"
+		"ELSE '{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_msg_id', g.msg_id) "
+		"ELSE headers END"
 			: "");
 }
 
@@ -535,11 +199,11 @@ static char *sql_known(const struct queue_pg *q)
 	if (!q->rules.archive)
 		return xasprintf(
 			"SELECT w.msg_id, false FROM want w WHERE NOT EXISTS (SELECT FROM %s q WHERE q.msg_id = "
-			"w.msg_id AND " BORN("q") " = w.born)",
+		"w.msg_id AND " BORN("q") " = w.born)",
 			q->queue_table);
-	return xasprintf("SELECT a.msg_id, false FROM %1$s a WHERE a.msg_id = " WANTED
-			 " AND " HELD("a") " UNION ALL SELECT w.msg_id, false FROM %1$s a JOIN want w ON " TOKEN(
-				 "a") " = w.token AND " BORN("a") " = w.born WHERE a.msg_id < 0",
+	return xasprintf("SELECT a.msg_id, false FROM %1$s a WHERE a.msg_id = " WANTED " AND " HELD("a")
+		" UNION ALL SELECT w.msg_id, false FROM %1$s a JOIN want w ON " TOKEN("a")
+		" = w.token AND " BORN("a") " = w.born WHERE a.msg_id < 0",
 		q->archive_table);
 }
 
@@ -560,8 +224,8 @@ static char *sql_done_careful(const struct queue_pg *q)
 {
 	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s, known AS (%s) SELECT msg_id, false FROM kept UNION ALL %s"
-			" UNION ALL SELECT * FROM known WHERE $4::bool",
+	sql = xasprintf("WITH " WANT ", %s, %s, known AS (%s) SELECT msg_id, false FROM kept UNION ALL %s UNION ALL "
+		"SELECT * FROM known WHERE $4::bool",
 		gone, kept, known, locked);
 	free(gone);
 	free(kept);
@@ -579,23 +243,20 @@ static char *sql_retry(const struct queue_pg *q, bool refund)
 
 	sql = xasprintf(
 		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
-		"$3::bigint[]),"
-		" (SELECT $4::bigint[])) w(msg_id, token, born, delay)), %2$s,"
-		" back AS (UPDATE %1$s q SET vt = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
-		"w.delay::pg_catalog.float8 / 1000::pg_catalog.float8)"
-		" FROM want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN(
-			"q") " = w.token RETURNING q.msg_id, q.read_ct)%4$s SELECT msg_id, false FROM back UNION ALL "
-			     "%3$s"
-			     " UNION ALL SELECT q.msg_id, false FROM %1$s q JOIN want w ON q.msg_id = w.msg_id WHERE "
-			     "$5::bool AND q.msg_id = " WANTED " AND q.read_ct = w.token / 1000000 AND " BORN(
-				     "q") " = w.born AND " TOKEN("q") " <> w.token%5$s",
+		"$3::bigint[]), (SELECT $4::bigint[])) w(msg_id, token, born, delay)), %2$s, back AS (UPDATE "
+		"%1$s q SET vt = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
+		"w.delay::pg_catalog.float8 / 1000::pg_catalog.float8) FROM want w WHERE q.msg_id = " OF_HELD
+		" AND q.msg_id = w.msg_id AND " TOKEN("q") " = w.token RETURNING q.msg_id, q.read_ct)%4$s "
+		"SELECT msg_id, false FROM back UNION ALL %3$s UNION ALL SELECT q.msg_id, false FROM %1$s q "
+		"JOIN want w ON q.msg_id = w.msg_id WHERE $5::bool AND q.msg_id = " WANTED
+		" AND q.read_ct = w.token / 1000000 AND " BORN("q") " = w.born AND " TOKEN("q")
+		" <> w.token%5$s",
 		q->queue_table, held, locked,
 		refund && q->refunds
 			? ", note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct) SELECT $6::text, "
-			  "msg_id, 1, "
-			  "read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = excluded.read_ct,"
-			  " n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE r.read_ct <> "
-			  "excluded.read_ct)"
+		"msg_id, 1, read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = "
+		"excluded.read_ct, n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE "
+		"r.read_ct <> excluded.read_ct)"
 			: "",
 		refund && !q->refunds ? " AND $6::text IS NOT NULL" : "");
 	free(held);
@@ -612,26 +273,19 @@ static char *sql_fail(const struct queue_pg *q)
 
 	sql = xasprintf(
 		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
-		"$3::bigint[]),"
-		" (SELECT $4::text[]), (SELECT $5::text[]), (SELECT $6::int[])) w(msg_id, token, born, reason, class, "
-		"attempts)),"
-		" %1$s, put AS (INSERT INTO %2$s (vt, message, headers) SELECT pg_catalog.clock_timestamp(), message,"
-		" CASE WHEN pg_catalog.jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::pg_catalog.jsonb END || "
-		"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object('queue', %4$s::text, "
-		"'msg_id', "
-		"g.msg_id, 'read_ct', g.read_ct, 'claim', pg_catalog.concat(w.token, '/', w.born), 'attempts', "
-		"w.attempts, "
-		"'enqueued_at', g.enqueued_at, 'died_at', pg_catalog.clock_timestamp(), 'class', w.class, 'reason', "
-		"w.reason, "
-		"'plugin', %5$s::text, 'plugin_version', %6$s::text))"
-		" FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN(
-			"g") " = w.token RETURNING 1)"
-			     " SELECT msg_id, false FROM gone UNION ALL %7$s UNION ALL SELECT w.msg_id, false FROM "
-			     "want w WHERE $7::bool AND"
-			     " EXISTS (SELECT FROM %2$s d WHERE d.headers @> "
-			     "pg_catalog.jsonb_build_object('pgmqd_dead', "
-			     "pg_catalog.jsonb_build_object('msg_id', w.msg_id, 'claim', pg_catalog.concat(w.token, "
-			     "'/', w.born))))",
+		"$3::bigint[]), (SELECT $4::text[]), (SELECT $5::text[]), (SELECT $6::int[])) w(msg_id, "
+		"token, born, reason, class, attempts)), %1$s, put AS (INSERT INTO %2$s (vt, message, "
+		"headers) SELECT pg_catalog.clock_timestamp(), message, CASE WHEN "
+		"pg_catalog.jsonb_typeof(%3$s) = 'object' THEN %3$s ELSE '{}'::pg_catalog.jsonb END || "
+		"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object('queue', "
+		"%4$s::text, 'msg_id', g.msg_id, 'read_ct', g.read_ct, 'claim', pg_catalog.concat(w.token, "
+		"'/', w.born), 'attempts', w.attempts, 'enqueued_at', g.enqueued_at, 'died_at', "
+		"pg_catalog.clock_timestamp(), 'class', w.class, 'reason', w.reason, 'plugin', %5$s::text, "
+		"'plugin_version', %6$s::text)) FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN("g")
+		" = w.token RETURNING 1) SELECT msg_id, false FROM gone UNION ALL %7$s UNION ALL SELECT "
+		"w.msg_id, false FROM want w WHERE $7::bool AND EXISTS (SELECT FROM %2$s d WHERE d.headers @> "
+		"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object('msg_id', "
+		"w.msg_id, 'claim', pg_catalog.concat(w.token, '/', w.born))))",
 		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked);
 	free(gone);
 	free(locked);
@@ -648,15 +302,15 @@ static char *sql_replace(const struct queue_pg *q)
 	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
 
 	sql = xasprintf(
-		"WITH " WANT ", %1$s, %2$s, known AS (%7$s), sent AS (INSERT INTO %3$s (vt, message%4$s) SELECT "
-		"pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => $5::bigint::pg_catalog.float8 / "
-		"1000::pg_catalog.float8), $4::pg_catalog.jsonb%5$s FROM gone RETURNING 1)"
-		" SELECT msg_id, false FROM kept UNION ALL %6$s UNION ALL SELECT * FROM known WHERE $6::bool",
+		"WITH " WANT ", %1$s, %2$s, known AS (%7$s), sent AS (INSERT INTO %3$s (vt, message%4$s) "
+		"SELECT pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
+		"$5::bigint::pg_catalog.float8 / 1000::pg_catalog.float8), $4::pg_catalog.jsonb%5$s FROM gone "
+		"RETURNING 1) SELECT msg_id, false FROM kept UNION ALL %6$s UNION ALL SELECT * FROM known "
+		"WHERE $6::bool",
 		gone, kept, q->queue_table, q->headers ? ", headers" : "",
 		q->headers ? ", CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE "
-			     "'{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_root', "
-			     "coalesce(headers -> "
-			     "'pgmqd_root'::text, pg_catalog.to_jsonb(msg_id)))"
+		"'{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_root', coalesce(headers "
+		"-> 'pgmqd_root'::text, pg_catalog.to_jsonb(msg_id)))"
 			   : "",
 		locked, known);
 	free(gone);
@@ -672,9 +326,9 @@ static char *sql_fence(const struct queue_pg *q)
 {
 	char *gone = sql_gone(q), *kept = sql_kept(q, true), *sql;
 
-	sql = xasprintf("WITH " WANT
-			", %s, %s SELECT CASE WHEN pg_catalog.count(*) = pg_catalog.cardinality($1::bigint[]) "
-			"THEN 1 ELSE pg_catalog.concat('" FENCE_MARK " ', pg_catalog.count(*))::int END FROM kept",
+	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE WHEN pg_catalog.count(*) = "
+		"pg_catalog.cardinality($1::bigint[]) THEN 1 ELSE pg_catalog.concat('" FENCE_MARK
+		" ', pg_catalog.count(*))::int END FROM kept",
 		gone, kept);
 	free(gone);
 	free(kept);
@@ -686,19 +340,10 @@ static char *sql_extend(const struct queue_pg *q)
 {
 	char *held = sql_held(q), *locked = sql_locked(q), *sql;
 
-	sql = xasprintf("WITH " WANT
-			", %2$s, more AS (UPDATE %1$s q SET vt = " LEASE("%4$lld.%5$03d::pg_catalog.float8",
-				"((w.token %% 1000000::bigint)::pg_catalog.float8 / "
-				"1000000::pg_catalog.float8)") " FROM want w WHERE "
-							       "q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id "
-							       "AND " TOKEN("q") " = w.token "
-										 "RETURNING "
-										 "q.msg_id) "
-										 "SELECT "
-										 "msg_id, false "
-										 "FROM more "
-										 "UNION ALL "
-										 "%3$s",
+	sql = xasprintf("WITH " WANT ", %2$s, more AS (UPDATE %1$s q SET vt = "
+		LEASE("%4$lld.%5$03d::pg_catalog.float8", "((w.token %% 1000000::bigint)::pg_catalog.float8 / 1000000::pg_catalog.float8)")
+		" FROM want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN("q")
+		" = w.token RETURNING q.msg_id) SELECT msg_id, false FROM more UNION ALL %3$s",
 		q->queue_table, held, locked, (long long)(q->rules.lease_ms / 1000), (int)(q->rules.lease_ms % 1000));
 	free(held);
 	free(locked);
@@ -716,7 +361,7 @@ static char *sql_lock(const struct queue_pg *q, enum stmt st)
 		return xasprintf("SELECT pg_catalog.pg_advisory_unlock(%s, -2)", q->oid);
 	if (st == ST_IN_FLIGHT)
 		return xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%1$s, -1) THEN "
-				 "pg_catalog.pg_advisory_unlock(%1$s, -1) ELSE false END",
+		"pg_catalog.pg_advisory_unlock(%1$s, -1) ELSE false END",
 			q->oid);
 	return xasprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s, -4)", q->oid);
 }

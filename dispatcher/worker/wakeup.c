@@ -171,9 +171,8 @@ void wakeup_claimed(struct wakeup *u, bool more, int64_t due_ms, int shared)
 void wakeup_silent(struct wakeup *u, bool silent)
 {
 	if (silent && !u->silent)
-		log_warn(
-			"the server's notification queue is filling up, so producers do not notify: polling; pgmqd doctor "
-			"names the session that holds it");
+		log_warn("the server's notification queue is filling up, so producers do not notify: polling; "
+			 "pgmqd doctor names the session that holds it");
 	u->silent = silent;
 }
 
