@@ -19,16 +19,6 @@
 
 #define MAIL_TOKEN_LEN 40
 
-/* The services, and the headers of each that its signature needs; the first of them is there in every event. */
-static const struct {
-	const char *provider, *headers[4];
-} mail_services[] = {
-	{ "resend", { "svix-signature", "svix-id", "svix-timestamp" } },
-	{ "sendgrid", { "X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp" } },
-	{ "mailgun", { NULL } }, /* signs inside the body */
-	{ "ses", { "x-amz-sns-message-type" } },
-};
-
 #define MAIL_RATE 50   /* events a second */
 #define MAIL_BURST 200 /* and so many at once */
 
@@ -75,6 +65,16 @@ void mail_free(struct mail *m)
 }
 
 #ifdef WITH_MAILEVENTS
+
+/* The services, and the headers of each that its signature needs; the first of them is there in every event. */
+static const struct {
+	const char *provider, *headers[4];
+} mail_services[] = {
+	{ "resend", { "svix-signature", "svix-id", "svix-timestamp" } },
+	{ "sendgrid", { "X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp" } },
+	{ "mailgun", { NULL } }, /* signs inside the body */
+	{ "ses", { "x-amz-sns-message-type" } },
+};
 
 /* It is in the queue. */
 static void mail_queued(struct http_request *req, const struct pgresult *r)
