@@ -140,6 +140,14 @@ static void scheduler_cut(struct scheduler *s, const struct row *row, const char
 	next_text(row, s->now, s->cut.next, sizeof(s->cut.next), &due);
 }
 
+/* Whether a run that was cut could be written down. */
+static void scheduler_cut_recorded(void *arg, const struct pgresult *r)
+{
+	(void)arg;
+	if (r->error && *r->sqlstate)
+		log_warn("a run that was cut off cannot be written down: %s", r->error);
+}
+
 /* Connected again: writes down that a run was cut. The first time it is due as before, and so runs again; the second
  * time the schedule goes on with its next time. The server answers "taken" when the run was committed, or goes on yet.
  */
@@ -150,9 +158,9 @@ static void scheduler_record_cut(struct scheduler *s)
 	if (!s->cut.error)
 		return;
 	pgconn_query(s->pg, NULL,
-		"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3 IS NULL THEN $2::timestamptz WHEN $3 LIKE "
+		"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3::text IS NULL THEN $2::timestamptz WHEN $3 LIKE "
 		"'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE 'infinity' END, clock_timestamp(), $4)",
-		4, params, NULL, NULL);
+		4, params, scheduler_cut_recorded, NULL);
 	free(s->cut.error);
 	s->cut.error = NULL;
 	if (!s->cut.again)

@@ -1,27 +1,19 @@
-/* pgconn.c: one PostgreSQL connection on the event loop: connect, reconnect with backoff, statements in order,
- * notifications.
+/* pgconn.c: one PostgreSQL connection on the event loop: it connects, reconnects with backoff, and takes statements.
  *
- * The rules of libpq that are easy to break, and where they are kept: the socket may change during and after a connect,
- * so the event is made anew after every step (conn_watch); the event is level triggered; after every PQconsumeInput and
- * every result the notifications are drained (conn_notifies); while PQflush has something left both directions are
- * watched (conn_flush); a result counts only when its transaction was committed, which is when the Sync comes back
- * (conn_synced).
+ * libpq may change the socket during and after a connect, so its event is made anew after every step
+ * (pgconn_watch). exchange.c moves statements and results.
  */
 #include "config.h"
 
-#include "pg/pgconn.h"
+#include "pg/pgconn_private.h"
 
 #include "base/backoff.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
-#include "pg/dial.h"
 #include "pg/pgstart.h"
-#include "pg/session.h"
-#include "pg/statement.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,10 +22,6 @@
 #define ANSWER_SPARE_S 10 /* beyond the statement's time: what is given up here was given up by the server before */
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 8000 /* a server that is back has us within ten seconds */
-#define READ_ROUNDS 16      /* reads for one readiness event, while the socket announces more */
-#define RESULTS_AT_ONCE 100000
-#define SQLSTATE_READ_ONLY "25006"
-#define DRY_ROUNDS 4 /* reads when it announces nothing: see conn_read() */
 
 /* A transaction that a statement begins would swallow all that follow; so the server gets this in its place, and with
  * it the other statements of the group fail, too. */
@@ -41,46 +29,19 @@
 	"DO 'BEGIN RAISE EXCEPTION USING ERRCODE = ''2D000'', MESSAGE = "                                              \
 	"''a statement may not begin or end a transaction'', HINT = ''each statement is committed by itself''; END'"
 
-enum conn_state { CONN_IDLE, CONN_DIALING, CONN_CONNECTING, CONN_CHECKING, CONN_UP, CONN_WAITING };
-
-struct pgconn {
-	struct event_base *base;
-	struct dial *dial;
-	struct session session;
-	bool pipeline, in_group;
-	bool no_options;   /* a pooler refuses our settings in the startup packet */
-	unsigned sessions; /* counts the connects */
-	bool pooled;       /* a pooler is in between: sessions of the server are not ours */
-	bool rechecking;   /* the server said that it is read-only: is it still the primary? */
-	int backend_pid;
-	char *pooled_sql;
-	const struct pgconn_events *events;
-	void *arg;
-	PGconn *pg;
-	enum conn_state state;
-	struct event *io, *timer, *reap;
-	short watching;
-	unsigned failures;
-	struct statement_list unsent, pending; /* pending: sent, in order, until the Sync of its group has come back */
-	struct statement *current;             /* the pending one whose results come now */
-	bool broken;                           /* lost inside a callback; cleaned up at the end of the tick */
-	bool dispatching;                      /* inside callbacks: no recursion into reading */
-	char *reason, *reasons;                /* reasons: of the places of this round that failed */
-};
-
 static void conn_connect(struct pgconn *c);
 static void conn_check(struct pgconn *c);
 static void conn_dialed(void *arg, PGconn *pg, const char *error);
 static void conn_io(evutil_socket_t fd, short what, void *arg);
 
 /* How long the answer to a statement may take. */
-static int64_t conn_answer_ms(const struct pgconn *c)
+int64_t pgconn_answer_ms(const struct pgconn *c)
 {
 	return (int64_t)(c->session.statement_s + ANSWER_SPARE_S) * 1000;
 }
 
 /* Watches the current socket for `what`; made anew after each connect step since the descriptor may be another one. */
-static void conn_watch(struct pgconn *c, short what, bool anew)
+void pgconn_watch(struct pgconn *c, short what, bool anew)
 {
 	if (c->io && !anew && c->watching == what)
 		return;
@@ -190,7 +151,7 @@ static void conn_lost(struct pgconn *c)
 }
 
 /* Remembers why the connection is to be dropped; the dropping itself happens outside of callbacks. */
-static void conn_break(struct pgconn *c, char *reason)
+void pgconn_break(struct pgconn *c, char *reason)
 {
 	if (c->broken || c->state == CONN_WAITING || c->state == CONN_IDLE) {
 		free(reason);
@@ -217,174 +178,6 @@ static void conn_reap(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* Hands every notification that libpq holds to the owner. */
-static void conn_notifies(struct pgconn *c)
-{
-	PGnotify *n;
-
-	while ((n = PQnotifies(c->pg)) != NULL) {
-		if (c->events->notify)
-			c->events->notify(c->arg, n->relname, n->extra, n->be_pid);
-		PQfreemem(n);
-	}
-}
-
-/* Sends what libpq still holds and watches for writability only while something is left. */
-static void conn_flush(struct pgconn *c)
-{
-	int left = PQflush(c->pg);
-
-	if (left < 0)
-		conn_break(c, pgstart_error(c->pg));
-	else
-		conn_watch(c, left ? EV_READ | EV_WRITE : EV_READ, false);
-}
-
-/* Moves statements from unsent to the wire: all of them in pipeline mode, else one at a time. */
-static void conn_send(struct pgconn *c)
-{
-	struct statement *s;
-
-	if ((c->state != CONN_UP && c->state != CONN_CHECKING) || c->broken || c->in_group)
-		return;
-	while ((s = TAILQ_FIRST(&c->unsent)) != NULL) {
-		if (!c->pipeline && !TAILQ_EMPTY(&c->pending))
-			break;
-		if (!statement_send(s, c->pg) || (c->pipeline && s->ends_group && !PQpipelineSync(c->pg))) {
-			conn_break(c, pgstart_error(c->pg));
-			return;
-		}
-		TAILQ_REMOVE(&c->unsent, s, link);
-		TAILQ_INSERT_TAIL(&c->pending, s, link);
-	}
-	if (c->state == CONN_UP && !TAILQ_EMPTY(&c->pending) && !evtimer_pending(c->timer, NULL))
-		loop_timer(c->timer, conn_answer_ms(c));
-	conn_flush(c);
-}
-
-/* A group is committed or failed: its callbacks run. */
-static void conn_synced(struct pgconn *c)
-{
-	struct statement_list group = TAILQ_HEAD_INITIALIZER(group);
-	struct statement *s;
-	bool last = false, read_only = false;
-
-	while (!last && (s = TAILQ_FIRST(&c->pending)) != NULL) {
-		const char *state = s->res ? PQresultErrorField(s->res, PG_DIAG_SQLSTATE) : NULL;
-
-		last = s->ends_group;
-		read_only = read_only || (state && strcmp(state, SQLSTATE_READ_ONLY) == 0);
-		TAILQ_REMOVE(&c->pending, s, link);
-		TAILQ_INSERT_TAIL(&group, s, link);
-	}
-	statement_answer_all(&group);
-	if (read_only && !c->rechecking && c->state == CONN_UP && !c->broken) {
-		c->rechecking = true;
-		conn_check(c);
-	}
-}
-
-/* Takes one result from libpq; false when there is none for now. */
-static bool conn_result(struct pgconn *c)
-{
-	struct statement *head = TAILQ_FIRST(&c->pending);
-	PGresult *res;
-
-	if (!head || PQisBusy(c->pg))
-		return false;
-	res = PQgetResult(c->pg);
-	conn_notifies(c);
-	if (res && PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
-		PQclear(res);
-		c->current = NULL;
-		conn_synced(c);
-		return true;
-	}
-	/* an error of libpq's own has no state: without memory it may lose an answer, and then the next ones are taken
-	 * for others' */
-	if (res && PQresultStatus(res) == PGRES_FATAL_ERROR && !PQresultErrorField(res, PG_DIAG_SQLSTATE) &&
-		PQstatus(c->pg) != CONNECTION_BAD) {
-		PQclear(res);
-		conn_break(c, xstrdup("libpq had no memory for an answer"));
-		return false;
-	}
-	c->current = c->current ? c->current : head;
-	if (res) {
-		/* an error that comes after the statement's own result (a commit that failed) replaces it */
-		if (c->current->res && PQresultStatus(res) == PGRES_FATAL_ERROR) {
-			PQclear(c->current->res);
-			c->current->res = NULL;
-		}
-		if (c->current->res)
-			PQclear(res);
-		else
-			c->current->res = res;
-		return true;
-	}
-	/* NULL: this statement is through */
-	if (c->pipeline) {
-		if (TAILQ_NEXT(c->current, link) && !c->current->ends_group)
-			c->current = TAILQ_NEXT(c->current, link);
-	} else {
-		c->current = NULL;
-		conn_synced(c);
-	}
-	return true;
-}
-
-/* Whether the socket announces bytes. */
-static bool conn_socket_readable(const struct pgconn *c)
-{
-	struct pollfd p = { .fd = PQsocket(c->pg), .events = POLLIN };
-
-	return poll(&p, 1, 0) > 0;
-}
-
-/* Takes in what one read brings, and runs what it completes. */
-static void conn_read_once(struct pgconn *c)
-{
-	int results = 0;
-
-	if (!PQconsumeInput(c->pg)) {
-		conn_break(c, pgstart_error(c->pg));
-		return;
-	}
-	conn_notifies(c);
-	c->dispatching = true;
-	while (!c->broken && PQstatus(c->pg) != CONNECTION_BAD && results < RESULTS_AT_ONCE && conn_result(c))
-		results++;
-	c->dispatching = false;
-	if (!c->broken && PQstatus(c->pg) == CONNECTION_BAD)
-		conn_break(c, pgstart_error(c->pg));
-	else if (results == RESULTS_AT_ONCE && !c->broken)
-		event_active(c->io, EV_READ, 0); /* the rest is in memory, where no socket announces it */
-}
-
-/* Reads all there is. Under TLS (or GSSAPI) one read takes at least 8 KiB of a record of up to 16 KiB, and the rest
- * waits, decrypted, where the socket does not announce it. So the last reads are some after the socket had nothing
- * more: they empty any record. */
-static void conn_read(struct pgconn *c)
-{
-	bool encrypted = PQsslInUse(c->pg) || PQgssEncInUse(c->pg);
-
-	for (int round = 1, dry = 0; dry < DRY_ROUNDS; round++) {
-		conn_read_once(c);
-		if (c->broken || !encrypted)
-			break;
-		if (!conn_socket_readable(c))
-			dry++;
-		else if (round < READ_ROUNDS)
-			dry = 0;
-		else
-			break; /* its event comes again by itself */
-	}
-	if (c->broken)
-		return;
-	if (c->state == CONN_UP)
-		evtimer_del(c->timer); /* something came: the next answer has its time anew */
-	conn_send(c);
-}
-
 /* The first statement's answer: a standby cannot run a queue, nor can a session with settings that are not ours. */
 static void conn_checked(void *arg, const struct pgresult *r)
 {
@@ -398,7 +191,7 @@ static void conn_checked(void *arg, const struct pgresult *r)
 			"the server is a standby (pg_is_in_recovery); set target_session_attrs=read-write in the "
 			"connection string and name all hosts there");
 	if (problem) {
-		conn_break(c, problem);
+		pgconn_break(c, problem);
 		return;
 	}
 	if (c->state == CONN_UP)
@@ -424,15 +217,24 @@ static void conn_check(struct pgconn *c)
 	free(sql);
 }
 
+/* The server refuses to write: it is a standby now, or something has changed the session. */
+void pgconn_recheck(struct pgconn *c)
+{
+	if (c->rechecking || c->state != CONN_UP || c->broken)
+		return;
+	c->rechecking = true;
+	conn_check(c);
+}
+
 /* The handshake is through. */
 static void conn_ready(struct pgconn *c)
 {
 	if (PQsetnonblocking(c->pg, 1) != 0 || (c->pipeline && !PQenterPipelineMode(c->pg))) {
-		conn_break(c, pgstart_error(c->pg));
+		pgconn_break(c, pgstart_error(c->pg));
 		return;
 	}
 	c->state = CONN_CHECKING;
-	conn_watch(c, EV_READ, true);
+	pgconn_watch(c, EV_READ, true);
 	conn_check(c);
 }
 
@@ -449,9 +251,9 @@ static void conn_poll(struct pgconn *c)
 	if (st == PGRES_POLLING_OK)
 		conn_ready(c);
 	else if (st == PGRES_POLLING_FAILED)
-		conn_break(c, pgstart_error(c->pg));
+		pgconn_break(c, pgstart_error(c->pg));
 	else
-		conn_watch(c, st == PGRES_POLLING_READING ? EV_READ : EV_WRITE, true);
+		pgconn_watch(c, st == PGRES_POLLING_READING ? EV_READ : EV_WRITE, true);
 }
 
 /* The socket is ready. */
@@ -467,12 +269,12 @@ static void conn_io(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (what & EV_WRITE)
-		conn_flush(c);
+		exchange_flush(c);
 	if (!c->broken)
-		conn_read(c); /* also after a write: PQflush reads when it cannot send, and what it took in makes no
+		exchange_read(c); /* also after a write: PQflush reads when it cannot send, and what it took in makes no
 		                 socket readable */
 	if (!c->broken && c->pg && c->state != CONN_CONNECTING)
-		conn_flush(c);
+		exchange_flush(c);
 }
 
 /* The one timer: a connect or an answer that takes too long, or the end of a backoff. */
@@ -484,10 +286,11 @@ static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 	if (c->state == CONN_WAITING)
 		conn_connect(c);
 	else if (c->state == CONN_DIALING || c->state == CONN_CONNECTING || c->state == CONN_CHECKING)
-		conn_break(c, xasprintf("no connection within %lld ms", (long long)dial_timeout_ms(c->dial)));
+		pgconn_break(c, xasprintf("no connection within %lld ms", (long long)dial_timeout_ms(c->dial)));
 	else if (c->state == CONN_UP &&
 		 !TAILQ_EMPTY(&c->pending)) /* a link that died behind a proxy, where no keepalive reaches */
-		conn_break(c, xasprintf("no answer to a statement within %lld s", (long long)conn_answer_ms(c) / 1000));
+		pgconn_break(
+			c, xasprintf("no answer to a statement within %lld s", (long long)pgconn_answer_ms(c) / 1000));
 }
 
 /* Server notices are for the log's debug level. */
@@ -506,12 +309,12 @@ static void conn_dialed(void *arg, PGconn *pg, const char *error)
 
 	c->pg = pg;
 	if (!pg) {
-		conn_break(c, xstrdup(error));
+		pgconn_break(c, xstrdup(error));
 		return;
 	}
 	c->state = CONN_CONNECTING;
 	PQsetNoticeReceiver(c->pg, conn_notice, c);
-	conn_watch(c, EV_WRITE, true);
+	pgconn_watch(c, EV_WRITE, true);
 }
 
 /* Starts a round through the places of the connection string. */
@@ -579,7 +382,7 @@ void pgconn_free(struct pgconn *c)
 
 void pgconn_restart(struct pgconn *c, const char *reason)
 {
-	conn_break(c, xstrdup(reason));
+	pgconn_break(c, xstrdup(reason));
 }
 
 bool pgconn_is_up(const struct pgconn *c)
@@ -629,7 +432,7 @@ static void conn_submit(struct pgconn *c, struct statement *s)
 	if (c->state != CONN_UP && c->state != CONN_CHECKING)
 		event_active(c->reap, 0, 0);
 	else if (!c->dispatching)
-		conn_send(c);
+		exchange_send(c);
 }
 
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
@@ -662,5 +465,5 @@ void pgconn_group_end(struct pgconn *c)
 	if (last)
 		last->ends_group = true;
 	if (!c->dispatching)
-		conn_send(c);
+		exchange_send(c);
 }

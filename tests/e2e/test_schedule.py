@@ -52,6 +52,40 @@ def test_what_is_due_runs_and_gets_its_next_time(rig):
     assert state["update-appointment-statuses"]["next_due"] > datetime.now(UTC)
 
 
+def test_a_run_that_is_cut_has_failed_and_runs_again_once(rig):
+    """Its session ends in the middle of the work. The second time the schedule goes on with its next time."""
+    add(rig.db, "long", "select pg_sleep(20)")
+    daemon = rig.start()
+    for _ in range(2):
+        mark = daemon.mark()
+        while not rig.db.execute("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = %s and wait_event = 'PgSleep'",
+                                 [rig.dbname]).fetchone()[0]:
+            pass
+        daemon.wait_log(lambda r: r.get("text", "").startswith("schedule long: failed: cut off after"), start=mark)
+    while not rig.db.execute("select next_due > now() from pgmqd.schedule where name = 'long'").fetchone()[0]:
+        pass
+    assert [r["status"] for r in runs(rig.db, "long")] == ["failed"] * 2
+    assert all("cut off after" in r["error"] for r in runs(rig.db, "long"))
+
+
+def test_work_of_more_than_a_minute_is_not_cut(rig):
+    """The server's limit for a command is ten minutes, and so is ours for its answer."""
+    add(rig.db, "long", "select pg_sleep(72)")
+    daemon = rig.start()
+    daemon.wait_log(lambda r: r.get("schedule") == "long", timeout=120)
+    assert [r["status"] for r in runs(rig.db, "long")] == ["ok"]
+
+
+def test_row_security_that_hides_the_schedules_is_said(rig):
+    add(rig.db, "hidden")
+    rig.db.execute("do $$ declare p record; begin for p in select polname from pg_policy where polrelid = 'pgmqd.schedule'::regclass loop"
+                   " execute format('drop policy %I on pgmqd.schedule', p.polname); end loop; end $$")
+    rig.db.execute("alter table pgmqd.schedule enable row level security")
+    daemon = rig.start()
+    daemon.wait_log(lambda r: r.get("level") == "error" and "row security hides the table pgmqd.schedule" in r.get("text", ""))
+    assert runs(rig.db, "hidden") == []
+
+
 @pytest.mark.parametrize("catch_up, max_late, want", [
     ("last", None, ["ok"]), ("none", None, ["skipped"]), ("all", None, ["ok"] * 3), ("last", "1 hour", ["skipped"]), ("last", "1 week", ["ok"])])
 def test_times_that_went_by(rig, catch_up, max_late, want):
