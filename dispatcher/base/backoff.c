@@ -33,7 +33,7 @@ int64_t backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t
 	return floor + (int64_t)(random % (uint64_t)(cap - floor + 1));
 }
 
-/* Returns 64 random bits; where the kernel has none to give yet, the clock and the process id must do. */
+/* Returns 64 random bits; before the kernel has any, they are made from the clock and the process id. */
 uint64_t backoff_random(void)
 {
 	struct timespec ts;

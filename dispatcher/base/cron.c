@@ -96,7 +96,7 @@ static bool read_item(const struct field *f, const char **p, uint64_t *bits)
 	return true;
 }
 
-/* Whether any day that is asked for exists in any month that is. */
+/* Whether one of the days asked for exists in one of the months asked for. */
 static bool has_a_day(const struct cron *c)
 {
 	static const int days[] = { 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };

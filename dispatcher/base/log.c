@@ -326,8 +326,8 @@ static void line_format_json(struct line *l, enum log_level level, const struct 
 	line_close(l, "}");
 }
 
-/* One write, as a rule: the rest of a short one follows, and a reader that is too slow loses the line, not us our time.
- */
+/* Usually one write; the rest of a short write follows. With a reader that is too slow the line is lost, so that the
+ * process never waits. */
 static void line_send(const struct line *l)
 {
 	size_t done = 0;

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 static struct sockaddr_un sdnotify_addr;
-static socklen_t sdnotify_addr_len; /* 0: nobody to tell */
+static socklen_t sdnotify_addr_len; /* 0: systemd does not listen */
 static int64_t sdnotify_watchdog;   /* ms */
 
 /* Reads a whole number of the environment; 0 when it is missing or something else. */
@@ -40,7 +40,7 @@ void sdnotify_init(void)
 
 	sdnotify_addr_len = 0;
 	sdnotify_watchdog = 0;
-	/* A watchdog that was meant for another process (a wrapper, say) is none of ours. */
+	/* The watchdog of another process, such as a wrapper, does not concern this one. */
 	if (usec / 1000 <= INT64_MAX / 1000 && (getenv("WATCHDOG_PID") == NULL || pid == (unsigned long long)getpid()))
 		sdnotify_watchdog = (int64_t)(usec / 1000);
 	if (path != NULL && (path[0] == '/' || path[0] == '@') && path[1] != '\0') {

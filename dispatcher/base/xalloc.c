@@ -1,4 +1,4 @@
-/* xalloc.c: allocators that end the process when memory is out: nothing that runs without memory is worth running. */
+/* xalloc.c: allocators that end the process when memory is out, so that no caller has to go on without. */
 #include "config.h"
 
 #include "base/xalloc.h"
@@ -15,7 +15,7 @@ static _Noreturn void xalloc_die(const char *what)
 {
 	static const char prefix[] = "pgmqd: ";
 
-	/* what cannot be said is not */
+	/* a message that cannot be written is lost */
 	if (write(STDERR_FILENO, prefix, sizeof(prefix) - 1) > 0 && write(STDERR_FILENO, what, strlen(what)) > 0)
 		abort();
 	abort();

@@ -1,9 +1,8 @@
 /* listener.c: the process that holds the dispatcher's one LISTEN connection and wakes the workers that are meant.
  *
- * A notification is a hint and nothing more: which queue may have something. After every (re)connect it listens first
- * and then has every queue looked at, so what was notified before nobody listened is found. It never opens a
- * transaction, since a listener inside one holds the server's notification queue up. Whether notifications arrive at
- * all is proved by a canary.
+ * A notification only says which queue may have a message. After every (re)connect the process listens first and then
+ * makes every worker look, so that a message from before is found. It never opens a transaction, because a listener
+ * inside one keeps the server from emptying its notification queue. A canary shows whether notifications arrive.
  */
 #include "config.h"
 
@@ -61,7 +60,7 @@ static int route_compare(const void *a, const void *b)
 	return strcasecmp(((const struct route *)a)->queue, ((const struct route *)b)->queue);
 }
 
-/* Writes one word; a full pipe means that the worker has plenty to read already. */
+/* Writes one word. When the pipe is full the worker has many words to read, and looks at every queue. */
 static void listener_tell(int fd, wake_word word)
 {
 	ssize_t n = write(fd, &word, sizeof(word));
@@ -176,7 +175,7 @@ static void listener_operated(struct listener *l, const char *queue)
 			listener_tell(l->routes[i].fd, WAKE_OPERATED | l->routes[i].index);
 }
 
-/* A notification: whose queue is it? What no queue is called is ignored; anybody may notify anything. */
+/* A notification names a queue. Another payload is ignored: any role may notify on this channel. */
 static void listener_notify(void *arg, const char *channel, const char *payload, int pid)
 {
 	struct listener *l = arg;
@@ -316,7 +315,7 @@ static void listener_beat(evutil_socket_t fd, short what, void *arg)
 	proc_beat(((struct listener *)arg)->env);
 }
 
-/* SIGTERM, or the supervisor is gone: there is nothing to finish. */
+/* SIGTERM, or the supervisor is gone: the process holds no work, so it ends at once. */
 static void listener_stop(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd, (void)what;

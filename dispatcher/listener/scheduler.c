@@ -2,9 +2,9 @@
  *
  * It lives in the listener's process, on a connection of its own: that process is there whatever is configured, and has
  * time. A look reads all rows; each that is due is claimed and run by one statement (pgmqd.run_schedule()), one after
- * the other. The time is the server's, so that dispatchers on several machines agree. What is pg_cron's is pg_cron's,
- * while its launcher lives; when that is dead in two looks in a row its jobs are switched off there and run here, and
- * given back when it is back.
+ * the other. The time is the server's, so that dispatchers on several machines agree. pg_cron runs its
+ * own jobs while its launcher lives. When two looks in a row find it dead, its jobs are switched off there and run
+ * here, until it is back.
  */
 #include "config.h"
 
@@ -24,10 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LOOK_EVERY_MS 10000 /* at the most: somebody may have changed a row, or pg_cron may have died */
+#define LOOK_EVERY_MS 10000 /* at the most: a row may have changed, or pg_cron may have died */
 #define LOOK_AGAIN_MS 2000  /* before what concerns pg_cron is believed */
 #define NO_TABLE_MS 60000   /* a database without schedules */
-#define CLOCK_BACK_S 60     /* who ran later than now by this much ran by a clock that was wrong */
+#define CLOCK_BACK_S 60     /* a last run that far in the future was written by a wrong clock */
 #define COMMAND_TIMEOUT_S 600
 
 /* One row as the last look saw it. */
@@ -237,7 +237,7 @@ static void scheduler_was_set(void *arg, const struct pgresult *r)
 		log_warn("the next time of a schedule cannot be written down: %s", r->error);
 }
 
-/* A first (or another) time is written down; nobody else's is overwritten. */
+/* Writes a first (or another) time, unless another dispatcher has written one since the look. */
 static void scheduler_set(struct scheduler *s, struct row *r, double after)
 {
 	char next[40];
@@ -278,7 +278,7 @@ static void scheduler_next(struct scheduler *s)
 	scheduler_rest(s, s->again_ms);
 }
 
-/* The answer to a take-over, or to a giving back. */
+/* The jobs of pg_cron were taken over, or given back. */
 static void scheduler_changed_hands(void *arg, const struct pgresult *r)
 {
 	struct scheduler *s = arg;
@@ -293,8 +293,8 @@ static void scheduler_changed_hands(void *arg, const struct pgresult *r)
 			PQgetvalue(r->res, 0, 0));
 }
 
-/* Decides who runs what is pg_cron's. Two looks in a row must agree, since a server that starts has no launcher yet
- * either. */
+/* Decides who runs the jobs of pg_cron. Two looks in a row must agree, because a server that is starting has no
+ * launcher yet. */
 static void scheduler_judge_pg_cron(struct scheduler *s, const char *lives)
 {
 	s->dead = lives && *lives == 'f' ? s->dead + 1 : 0;

@@ -288,7 +288,7 @@ static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 	else if (c->state == CONN_DIALING || c->state == CONN_CONNECTING || c->state == CONN_CHECKING)
 		pgconn_break(c, xasprintf("no connection within %lld ms", (long long)dial_timeout_ms(c->dial)));
 	else if (c->state == CONN_UP &&
-		 !TAILQ_EMPTY(&c->pending)) /* a link that died behind a proxy, where no keepalive reaches */
+		 !TAILQ_EMPTY(&c->pending)) /* the link died behind a proxy, where no keepalive reaches */
 		pgconn_break(
 			c, xasprintf("no answer to a statement within %lld s", (long long)pgconn_answer_ms(c) / 1000));
 }
