@@ -7,6 +7,8 @@ every expected mail arrived. With --keep everything goes on running in the backg
 
 import argparse
 import os
+import re
+import secrets
 import select
 import shlex
 import shutil
@@ -42,7 +44,8 @@ class Demo:
     def __init__(self, out):
         self.out = out
         self.cluster = self.catcher = self.daemon = self.provider = None
-        self.url = None
+        self.url = self.token = None
+        self.env = {}
         self.reports = False
         self.checkup = None
         self.committed = {}  # recipient: when the event was committed
@@ -51,7 +54,7 @@ class Demo:
 
     def start(self):
         shutil.rmtree(self.out / "mail", ignore_errors=True)
-        for name in ("env", "pgmqd.log", "postgresql.log"):
+        for name in ("env", "pgmqd.conf", "pgmqd.log", "postgresql.log"):
             (self.out / name).unlink(missing_ok=True)
         cron = os.path.exists(f"{bin_dir()}/../lib/pg_cron.so")
         self.cluster = Cluster(preload_cron="app" if cron else None, fsync=True)
@@ -69,10 +72,12 @@ class Demo:
         say("pgmqd migrate --demo-app has made the tables, queues and triggers")
         http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{http}"
+        self.token = secrets.token_hex(12)
+        self.env = {**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]}
         self.daemon = Daemon(
-            conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http, brand_name="Balansity", brand_team="Little Otter",
+            conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http, http_token=self.token, brand_name="Balansity", brand_team="Little Otter",
                  brand_about="the health check-up service"),
-            env={**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]},
+            env=self.env,
             log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")
@@ -80,7 +85,8 @@ class Demo:
     def queues(self):
         """The sections of the settings file: mails, payments, and reports if their plugin was built."""
         queues = {"email_queue": rig.email_queue(self.catcher),
-                  "payment_processing_queue": {"plugin": "payment", "base_url": self.provider.url}}
+                  "payment_processing_queue": {"plugin": "payment", "base_url": self.provider.url},
+                  "analytics_queue": {"plugin": "analytics"}}
         if os.path.exists(os.path.join(directories().get("plugin_dir", "/"), "pgmqd-report-plugin.so")):
             shutil.rmtree(self.out / "reports", ignore_errors=True)
             (self.out / "reports").mkdir()
@@ -100,9 +106,11 @@ class Demo:
         if self.cluster:
             if self.cluster.dir:
                 self.cluster.stop()
-                shutil.copy(self.cluster.dir / "postgresql.log", self.out / "postgresql.log")
+                if (self.cluster.dir / "postgresql.log").exists():
+                    shutil.copy(self.cluster.dir / "postgresql.log", self.out / "postgresql.log")
             self.cluster.destroy()
-        (self.out / "env").unlink(missing_ok=True)
+        for name in ("env", "pgmqd.conf"):
+            (self.out / name).unlink(missing_ok=True)
         return status
 
     # ---- the events ----
@@ -200,13 +208,18 @@ def show(rows):
 
 
 def write_env(demo):
-    """The file that a shell sources to look at what runs."""
+    """The settings file of the running pgmqd, and the file that a shell sources to use it."""
+    with open(os.open(demo.out / "pgmqd.conf", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as f:
+        f.write(demo.daemon.conf_text)
     values = {
         "PGHOST": demo.cluster.dir, "PGPORT": demo.cluster.port, "PGUSER": "postgres", "PGDATABASE": "app",
-        "DATABASE_URL": demo.cluster.conninfo("app"), "PGMQD_URL": demo.url,
-        **{f"PGMQD_{name.upper()}": path for name, path in directories().items()},
+        "DATABASE_URL": demo.cluster.conninfo("app"), "PGMQD_CONF": demo.out / "pgmqd.conf", "PGMQD_URL": demo.url,
+        "PGMQD_HTTP_TOKEN": demo.token, **{f"PGMQD_{name.upper()}": path for name, path in directories().items()}, **demo.env,
     }
-    (demo.out / "env").write_text("".join(f"export {key}={shlex.quote(str(value))}\n" for key, value in values.items()))
+    text = "unset PGSERVICE PGOPTIONS PGCLIENTENCODING PGPASSWORD PGHOSTADDR PGSSLMODE PGTARGETSESSIONATTRS\n"
+    text += f"export PATH={shlex.quote(str(BUILDDIR))}:$PATH\n"
+    text += "".join(f"export {key}={shlex.quote(str(value))}\n" for key, value in values.items())
+    (demo.out / "env").write_text(text)
 
 
 def demonstrate(demo):
@@ -241,11 +254,12 @@ def demonstrate(demo):
 def run_until_stopped(demo, report):
     """The background half of --keep: shows everything, reports the outcome through the pipe, and waits for SIGTERM."""
     stop = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ^C in the foreground, before all is shown
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ok = False
     try:
         ok = demonstrate(demo)
+        signal.signal(signal.SIGTERM, lambda *_: stop.set())
         if ok:
             write_env(demo)
             (demo.out / "pid").write_text(f"{os.getpid()}\n")
@@ -258,27 +272,40 @@ def run_until_stopped(demo, report):
             os.dup2(quiet, fd)
         os.write(report, b"0" if ok else b"1")
         os.close(report)
+        if not ok:
+            demo.stop()
     if ok:
         stop.wait()
-    demo.stop()
+        demo.stop()
     (demo.out / "pid").unlink(missing_ok=True)
 
 
 def keep(demo):
     """Goes to the background; returns when all is shown and runs."""
     result, report = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         os.close(result)
         os.setsid()
         run_until_stopped(demo, report)
         sys.exit(0)
     os.close(report)
-    if os.read(result, 1) != b"0":
+    try:
+        ok = os.read(result, 1) == b"0"
+    except KeyboardInterrupt:
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        return 130
+    if not ok:
+        os.waitpid(child, 0)
         return 1
+    running = dict(re.findall(r"^export (\w+)=(.*)$", (demo.out / "env").read_text(), re.M))
     env = os.path.relpath(demo.out / "env")
     say(f"""
 All of it is still running.
-  . {env:40} sets PGHOST and so on: then try psql
+  {running["PGMQD_URL"] + "/":42} the status page; its token: {running["PGMQD_HTTP_TOKEN"]}
+  . {env:40} for a shell in which psql, pgmqd status, pgmqd doctor and so on work
+  {os.path.relpath(demo.out / 'pgmqd.conf'):42} the settings file
   tail -f {os.path.relpath(demo.out / 'pgmqd.log'):34} the daemon's log
   ls {os.path.relpath(demo.out / 'mail'):39} the mails
   ./quickstart stop                          stops everything""")
@@ -295,7 +322,7 @@ def stop_kept(out):
         gone = os.pidfd_open(pid)
         os.kill(pid, signal.SIGTERM)
     except (FileNotFoundError, ProcessLookupError, ValueError):
-        for name in ("pid", "env"):
+        for name in ("pid", "env", "pgmqd.conf"):
             (out / name).unlink(missing_ok=True)
         return False
     select.select([gone], [], [], 120)
@@ -308,6 +335,8 @@ def main():
     parser.add_argument("--stop", action="store_true")
     args = parser.parse_args()
     sys.stdout.reconfigure(encoding="utf-8")
+    for name in [n for n in os.environ if n.startswith("PG") and not n.startswith(("PGMQD_", "PG_BINDIR", "PGMQ_"))]:
+        del os.environ[name]  # libpq's, which name other servers
     out = BUILDDIR / "quickstart"
     out.mkdir(parents=True, exist_ok=True)
     stopped = stop_kept(out)

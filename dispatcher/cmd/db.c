@@ -17,13 +17,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct cmd_option cmd_db_options[] = {
 	CMD_OPTION("database", 'd', CMD_TEXT, struct cmd_db, database, "CONNINFO",
-		"the database, as a connection string or URI (default: the settings file's with -c, else "
-		"$DATABASE_URL, "
-		"else $PGHOST and so on)"),
-	CMD_OPTION("config", 'c', CMD_TEXT, struct cmd_db, conf, "FILE", "the settings file"),
+		"the database, as a connection string or URI (default: the one of the file of -c, else $DATABASE_URL, else the "
+		"one of the usual settings file, else $PGHOST and so on)"),
+	CMD_OPTION("config", 'c', CMD_TEXT, struct cmd_db, conf, "FILE",
+		"the settings file (default without -d: $PGMQD_CONF, else " SETTINGS_USUAL_PATH ", if it can be read)"),
 	CMD_OPTION("env-file", 'e', CMD_TEXT, struct cmd_db, env_file, "FILE",
 		"set the variables of the NAME=value lines of this file that the environment does not have"),
 	{ 0 },
@@ -88,15 +89,29 @@ bool cmd_db_run_plain(const struct cmd_db *d, const char *what, const char *sql)
 	return res != NULL;
 }
 
+/* The settings file of the running daemon, where -c names none: that of PGMQD_CONF, else the usual one. NULL: there is
+ * none that we may read. */
+static const char *usual_settings(void)
+{
+	const char *named = getenv("PGMQD_CONF");
+	const char *path = named && *named ? named : SETTINGS_USUAL_PATH;
+
+	return access(path, R_OK) == 0 ? path : NULL;
+}
+
 bool cmd_db_load(struct cmd_db *d)
 {
-	char *error = NULL;
+	char *error = d->env_file ? settings_env_file(d->env_file) : NULL;
 
-	if (d->env_file && (error = settings_env_file(d->env_file)))
+	if (!error && !d->conf && !d->database) {
+		d->conf = usual_settings();
+		d->usual = true;
+	}
+	if (error)
 		cmd_db_fail(d, error);
 	else if (d->conf && !(d->settings = settings_load(d->conf, &error)))
 		cmd_db_fail(d, error);
-	else if (!d->database && d->settings && (error = check_database(d->settings)))
+	else if (!d->database && !d->usual && d->settings && (error = check_database(d->settings)))
 		cmd_db_fail(d, error);
 	else
 		return true;
@@ -122,7 +137,11 @@ const char *cmd_db_conninfo(const struct cmd_db *d)
 {
 	const char *env = getenv("DATABASE_URL");
 
-	return d->database ? d->database : d->settings ? d->settings->database : env ? env : "";
+	if (d->database)
+		return d->database;
+	if (d->settings && !(d->usual && env && *env)) /* a file that was not named does not win over the environment */
+		return d->settings->database;
+	return env ? env : "";
 }
 
 char *cmd_db_open(struct cmd_db *d)

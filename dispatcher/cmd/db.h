@@ -16,7 +16,8 @@ struct settings;
 struct cmd_db {
 	char name[40]; /* "pgmqd migrate": in front of messages, and the connection's application_name */
 	const char *conf, *env_file, *database;
-	struct settings *settings; /* NULL without -c */
+	struct settings *settings; /* NULL: none was read */
+	bool usual;                /* they are not of a file that -c names */
 	PGconn *conn;
 };
 

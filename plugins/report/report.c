@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
+#include <sys/statvfs.h>
 
 #define NOT_COMPLETED_MS 60000
 #define LETTERS "Отчёт, report 0123 –—·№…" /* that reports are made of */
@@ -428,6 +429,7 @@ static void report_deliver(void *handle, struct pgmqd_msg *m)
 /* For pgmqd doctor: can reports be drawn, and put where they go? */
 static void report_check(void *handle, struct pgmqd_check *c)
 {
+	struct statvfs fs;
 	struct report *h = handle;
 	struct fonts *fonts = fonts_new(h->font);
 	const char *dir = report_given(h->report_dir);
@@ -449,6 +451,11 @@ static void report_check(void *handle, struct pgmqd_check *c)
 					: "give the directory to the user that pgmqd runs as (chown), or set "
 					  "report_dir (REPORT_DIR) to another one",
 			"report_dir %s: no file can be written there: %s", dir, strerror(error));
+	else if (statvfs(dir, &fs) == 0 && (fs.f_bavail < fs.f_blocks / 50 || (fs.f_files > 0 && fs.f_favail < 100)))
+		pgmqd_check_tell(c, PGMQD_CHECK_WARN,
+			"free some space there, or set report_dir (REPORT_DIR) to another directory",
+			"report_dir %s is nearly full: %lu MB are free", dir,
+			(unsigned long)(fs.f_bavail / 1024 * fs.f_frsize / 1024));
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "report_dir %s can be written to", dir);
 }

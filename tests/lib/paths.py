@@ -5,6 +5,7 @@ instead; it then finds its plugins, templates and SQL where it was installed, un
 """
 
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -54,8 +55,8 @@ def _passable(path):
 
 
 def make_temp_dir(prefix="pgmqd-"):
-    """A new directory (0700) with a path short enough for a Unix socket, in a place that any user can reach."""
+    """A new directory (0700) with a path short enough for a Unix socket and without blanks, in a place that any user can reach."""
     base = os.environ.get("TMPDIR", "/tmp")
-    if not os.path.isdir(base) or len(base) > 50 or not _passable(base) or not os.access(base, os.W_OK):
+    if not os.path.isdir(base) or len(base) > 50 or not re.fullmatch(r"[\w./+-]+", base) or not _passable(base) or not os.access(base, os.W_OK):
         base = "/tmp"
     return Path(tempfile.mkdtemp(prefix=prefix, dir=base))

@@ -64,7 +64,7 @@ class Cluster:
         self.bin = bin_dir()
         self.user = server_user()
         self.port = free_port()
-        self.process = self.log = self._log_file = None
+        self.process = self.log = self._log_file = self._initdb_process = None
         self.settings = {
             "listen_addresses": "127.0.0.1" if tcp else "",
             "max_connections": "100",
@@ -106,13 +106,14 @@ class Cluster:
         self.dir.mkdir(exist_ok=True, mode=0o700)
         if self.user:
             os.chown(self.dir, self.user.pw_uid, self.user.pw_gid)
-        done = subprocess.run(
+        self._initdb_process = subprocess.Popen(
             self._command(f"{self.bin}/initdb", "-D", f"{self.dir}/data", "-A", "trust", "-U", "postgres", "-E", "UTF8",
                           "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
             env=self._environment(), cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True)
-        if done.returncode:
-            raise RuntimeError(f"initdb failed:\n{done.stdout}")
+        told = self._initdb_process.communicate()[0]
+        if self._initdb_process.returncode:
+            raise RuntimeError(f"initdb failed:\n{told}")
 
     def start(self, timeout=60):
         """Makes the cluster at the first call; returns self when the server takes connections."""
@@ -174,6 +175,9 @@ class Cluster:
         self.stop("immediate")
         if self._log_file:
             self._log_file.close()
+        if self._initdb_process:  # an interrupted one still writes
+            self._initdb_process.kill()
+            self._initdb_process.wait()
         shutil.rmtree(self.dir, ignore_errors=True)
         self.dir = None
         atexit.unregister(self.destroy)

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "base/clock.h"
+#include "base/cron.h"
 #include "cmd/doctor/db.h"
 
 #include "base/xalloc.h"
@@ -18,7 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
+#include <time.h>
 
+#define SILENT_S 10 /* after which the dispatcher gives a silent server up */
 #define NOTIFY_MS 2000
 #define SKEW_WARN_MS 2000
 #define SKEW_FAIL_MS 30000
@@ -84,6 +87,18 @@ static void tell_connected(struct doctor *d)
 		tls ? PQsslAttribute((PGconn *)c, "protocol") : "without TLS", tls ? "" : ", on this machine");
 }
 
+/* What to do about a connection that failed; `setting` is where the database is named. Malloc'd. */
+static char *connection_remedy(const char *error, const char *setting)
+{
+	if (strstr(error, "password") || strstr(error, "pg_hba.conf") || strstr(error, "authentication"))
+		return xasprintf("correct the role and its password in %s, or the server's pg_hba.conf", setting);
+	if (strstr(error, "does not exist"))
+		return xasprintf("create it, or correct the name in %s", setting);
+	if (strstr(error, "libpq") || strstr(error, "write ") || strstr(error, "URI"))
+		return xasprintf("correct %s as it says", setting);
+	return xasprintf("start the server, or set %s to the right one; psql tries the same", setting);
+}
+
 /* Connects anew. */
 void doctor_connect(struct doctor *d)
 {
@@ -93,9 +108,8 @@ void doctor_connect(struct doctor *d)
 	if (error) {
 		char *setting = database_setting(d);
 
-		doctor_report(d, PGMQD_CHECK_FAIL, "",
-			xasprintf("start the server, or set %s to the one that is meant; psql tries the same", setting),
-			NULL, "no connection: %s", error);
+		doctor_report(
+			d, PGMQD_CHECK_FAIL, "", connection_remedy(error, setting), NULL, "no connection: %s", error);
 		free(error);
 		free(setting);
 		return;
@@ -486,4 +500,67 @@ void doctor_cron(struct doctor *d)
 			xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)), NULL,
 			"role %s may not look into it", PQuser(d->db.conn));
 	PQclear(res);
+}
+
+/* ---- the clock ---- */
+
+/* A schedule whose expression has no time, or none that ever comes. */
+static void check_expression(struct doctor *d, const char *name, const char *text, const char *zone)
+{
+	struct cron c;
+	char *wrong = cron_parse(&c, text);
+
+	if (!wrong && cron_zone_exists(zone) && cron_next(&c, zone, (int64_t)time(NULL)) == -1)
+		wrong = xasprintf("\"%s\" is never due", text);
+	if (wrong)
+		doctor_report(d, PGMQD_CHECK_FAIL, name,
+			xasprintf(
+				"UPDATE pgmqd.schedule SET cron = '...' WHERE name = '%s'; pgmqd schedule next '...' tries an "
+				"expression",
+				name),
+			NULL, "it cannot run: %s", wrong);
+	free(wrong);
+}
+
+void doctor_schedules(struct doctor *d)
+{
+	PGresult *res;
+
+	doctor_rows(d, doctor_sql_schedules);
+	res = doctor_query(d, "SELECT name, cron, tz FROM pgmqd.schedule WHERE enabled");
+	for (int i = 0; res && i < PQntuples(res); i++)
+		check_expression(d, PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), PQgetvalue(res, i, 2));
+	PQclear(res);
+}
+
+/* ---- failover ---- */
+
+void doctor_failover(struct doctor *d)
+{
+	PQconninfoOption *options = PQconninfo(d->db.conn);
+	const char *hosts = "", *attrs = "any", *timeout = NULL;
+	int n = 1, each, worst;
+
+	for (PQconninfoOption *o = options; o && o->keyword; o++) {
+		if (o->val && (strcmp(o->keyword, "host") == 0 || (strcmp(o->keyword, "hostaddr") == 0 && !*hosts)))
+			hosts = o->val;
+		else if (o->val && strcmp(o->keyword, "target_session_attrs") == 0)
+			attrs = o->val;
+		else if (o->val && *o->val && strcmp(o->keyword, "connect_timeout") == 0)
+			timeout = o->val;
+	}
+	for (const char *p = hosts; (p = strchr(p, ',')) != NULL; p++)
+		n++;
+	each = timeout && atoi(timeout) > 0 && atoi(timeout) < SILENT_S ? atoi(timeout) : SILENT_S;
+	worst = n == 1 ? each : 2 * each;
+	if (n > 1 && strcmp(attrs, "read-write") != 0 && strcmp(attrs, "primary") != 0)
+		doctor_report(d, PGMQD_CHECK_WARN, "",
+			xstrdup("add target_session_attrs=read-write to the connection string"), NULL,
+			"it names %d servers, and without target_session_attrs a standby may be taken for the primary",
+			n);
+	else
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
+			"%d server%s; a new session takes %d s in the worst case%s", n, n == 1 ? "" : "s", worst,
+			n == 1 ? "" : ", when all but one are silent");
+	PQconninfoFree(options);
 }

@@ -44,15 +44,20 @@ static const struct doctor_check {
 	{ "trigger errors", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_trigger_errors },
 	{ "function", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_functions },
 	{ "access", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_access },
+	{ "defaults", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_defaults },
+	{ "dump", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_dump },
+	{ "failover", DOCTOR_DB, doctor_failover, NULL },
 	{ "pooler", DOCTOR_DB | DOCTOR_PRIMARY, doctor_pooler, NULL },
 	{ "notify", DOCTOR_PRIMARY | DOCTOR_HEARING | DOCTOR_SCHEMA, doctor_notify, NULL },
 	{ "message", DOCTOR_PRIMARY | DOCTOR_HEARING | DOCTOR_SCHEMA | DOCTOR_CURRENT, doctor_probe, NULL },
 	{ "pg_cron", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, doctor_cron, NULL },
-	{ "schedule", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_schedules },
+	{ "schedule", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, doctor_schedules, NULL },
 	{ "vacuum", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_vacuum },
 	{ "snapshot", DOCTOR_DB | DOCTOR_PRIMARY, NULL, doctor_sql_snapshots },
+	{ "lock", DOCTOR_DB | DOCTOR_PRIMARY | DOCTOR_SCHEMA, NULL, doctor_sql_locks },
 	{ "notify queue", DOCTOR_DB | DOCTOR_PRIMARY, NULL, doctor_sql_usage },
 	{ "dispatcher", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_dispatcher },
+	{ "unserved", DOCTOR_SETTINGS | DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_unserved },
 };
 
 /* ---- the round ---- */

@@ -39,9 +39,10 @@ void doctor_forget(struct doctor *d)
 	}
 	free(d->findings);
 	free(d->skipped);
+	free(d->denied);
 	d->findings = NULL;
-	d->skipped = NULL;
-	d->nfindings = d->nskipped = 0;
+	d->skipped = d->denied = NULL;
+	d->nfindings = d->nskipped = d->ndenied = 0;
 }
 
 const char *doctor_channel(const struct doctor *d)
@@ -62,6 +63,15 @@ const char *doctor_sql_dir(const struct doctor *d)
 
 /* ---- statements ---- */
 
+/* Notes that the role may not look at what the present check needs. */
+static void note_denied(struct doctor *d)
+{
+	if (d->ndenied && d->denied[d->ndenied - 1] == d->now)
+		return;
+	d->denied = xrealloc(d->denied, d->ndenied + 1, sizeof(*d->denied));
+	d->denied[d->ndenied++] = d->now;
+}
+
 PGresult *doctor_query(struct doctor *d, const char *sql)
 {
 	const Oid types[] = { 25, 25, 25, 25 }; /* text: a statement need not use all of them */
@@ -73,11 +83,15 @@ PGresult *doctor_query(struct doctor *d, const char *sql)
 
 	if (PQresultStatus(res) == PGRES_TUPLES_OK)
 		return res;
+	if (denied) {
+		note_denied(d);
+		PQclear(res);
+		return NULL;
+	}
 	error = cmd_db_error(d->db.conn, res);
-	doctor_report(d, denied ? PGMQD_CHECK_WARN : PGMQD_CHECK_FAIL, "",
-		xstrdup(denied ? "look as the owner of schema pgmqd: name its connection with -d, beside -c"
-			       : "see the check \"schema\"; when that is well, tell the authors of pgmqd"),
-		NULL, "cannot look: %s", error);
+	doctor_report(d, PGMQD_CHECK_FAIL, "",
+		xstrdup("see the check \"schema\"; if that is ok, report it to the authors of pgmqd"), NULL,
+		"cannot check: %s", error);
 	free(error);
 	PQclear(res);
 	if (PQstatus(d->db.conn) != CONNECTION_OK)

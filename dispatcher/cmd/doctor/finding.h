@@ -44,8 +44,10 @@ struct doctor {
 	size_t nfindings;
 	struct doctor_fix *fixes;
 	size_t nfixes;
-	const char **skipped; /* checks that were not made */
+	const char **skipped; /* checks that were not made because of another failure */
 	size_t nskipped;
+	const char **denied; /* checks for which the role lacks a right that the dispatcher does not need */
+	size_t ndenied;
 };
 
 /* Notes a finding. Takes over `remedy` and `fix`; without a remedy the fix is the remedy. */

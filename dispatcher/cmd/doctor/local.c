@@ -38,8 +38,23 @@ static void tell_errors(struct doctor *d, char *errors)
 
 	while ((line = lines_next(&rest)) != NULL)
 		doctor_report(d, PGMQD_CHECK_FAIL, "",
-			xstrdup("mend this line; pgmqd.conf(5) tells what may stand there"), NULL, "%s", line);
+			xstrdup(strstr(line, "there is no such settings file")
+					? "pgmqd init -d CONNINFO writes one; -c names "
+					  "another"
+					: "correct this line; pgmqd.conf(5) says what it may contain"),
+			NULL, "%s", line);
 	free(errors);
+}
+
+/* Whether other machines can reach an address of http_listen. */
+static bool listens_beyond(const char *address)
+{
+	static const char *const here[] = { "off", "unix:", "127.", "[::1]", "localhost" };
+
+	for (size_t i = 0; i < sizeof(here) / sizeof(*here); i++)
+		if (strncmp(address, here[i], strlen(here[i])) == 0)
+			return false;
+	return true;
 }
 
 void doctor_settings(struct doctor *d)
@@ -79,6 +94,11 @@ void doctor_settings(struct doctor *d)
 	else
 		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path,
 			d->db.settings->nqueues, d->db.settings->nqueues == 1 ? "" : "s");
+	if (listens_beyond(d->db.settings->http_listen) && !*d->db.settings->http_token)
+		doctor_report(d, PGMQD_CHECK_FAIL, "",
+			xstrdup("set http_token (PGMQD_HTTP_TOKEN), or http_listen to an address of this machine"),
+			NULL, "http_listen = %s can be reached from other machines, and there is no http_token",
+			d->db.settings->http_listen);
 	if (d->db.settings->world_readable)
 		doctor_report(d, PGMQD_CHECK_WARN, "", xasprintf("chmod o-r %s", d->db.settings->path), NULL,
 			"everybody on this machine can read %s", d->db.settings->path);

@@ -83,6 +83,12 @@ void doctor_print_summary(const struct doctor *d)
 			printf("%s %s", i ? "," : "", d->skipped[i]);
 		putchar('\n');
 	}
+	if (d->ndenied) {
+		printf("not checked, since role %s may not look:", PQuser(d->db.conn));
+		for (size_t i = 0; i < d->ndenied; i++)
+			printf("%s %s", i ? "," : "", d->denied[i]);
+		puts("; -d with the owner's connection, beside -c, checks all");
+	}
 }
 
 /* Adds a text, or null. */
@@ -117,6 +123,9 @@ void doctor_print_json(const struct doctor *d)
 	list = cJSON_AddArrayToObject(o, "skipped");
 	for (size_t i = 0; i < d->nskipped; i++)
 		cJSON_AddItemToArray(list, cJSON_CreateString(d->skipped[i]));
+	list = cJSON_AddArrayToObject(o, "not_permitted");
+	for (size_t i = 0; i < d->ndenied; i++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(d->denied[i]));
 	list = cJSON_AddArrayToObject(o, "fixed");
 	for (size_t i = 0; i < d->nfixes; i++) {
 		item = cJSON_CreateObject();
