@@ -4,13 +4,14 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
 
 from lib.daemon import clean_environment, command_line, conf, run
 from lib.lines import Lines
-from lib.paths import BUILDDIR, TIMEOUT, directories
+from lib.paths import BUILDDIR, SRCDIR, TIMEOUT, directories
 from lib.rig import email_environment
 from lib.stand import wait_until
 
@@ -131,3 +132,23 @@ def test_texts_of_others_are_escaped(rig):
         seen += done.stdout + done.stderr
     assert "\\x1B]0;owned\\x07 \\u202Egnp.exe" in seen
     assert not set(seen) & set("\x1b\x07\x9b\u202e\u2066"), re.findall(".*[\x1b\x07\x9b\u202e\u2066].*", seen)
+
+
+# ---- the role that README recommends ----
+
+def test_the_operators_commands_of_readme(rig):
+    """Each line of README's "Is it healthy?" does its work for the role pgmqd, which README has the daemon log in as."""
+    rig.start({"email_queue": {"plugin": "null"}})
+    rig.daemon.wait_settled(msg_id=rig.enqueue({}))
+    section = re.search(r"^## Is it healthy\?\n(.*?)^## ", (SRCDIR / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    lines = [line for block in re.findall(r"^```text\n(.*?)^```$", section, re.M | re.S) for line in block.splitlines()]
+    assert len(lines) == 6, lines
+    for line in lines:
+        argv = [word for word in shlex.split(line.replace("/etc/pgmqd.conf", str(rig.daemon.conf_path)))[1:] if word != "--watch"]
+        process = subprocess.Popen(command_line(*argv), env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True)
+        if argv[0] == "tail":
+            assert "looking at email_queue" in process.stderr.readline()
+            process.terminate()
+        out, err = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0, f"{line}\n{out}{err}"

@@ -496,9 +496,7 @@ void doctor_cron(struct doctor *d)
 		doctor_report(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("SELECT * FROM pgmqd.connect_schedules()"),
 			"schedules are left to it, but it is not in this database any more: nobody runs them");
 	else
-		doctor_report(d, PGMQD_CHECK_WARN, "",
-			xasprintf("GRANT USAGE ON SCHEMA cron TO %s", PQuser(d->db.conn)), NULL,
-			"role %s may not look into it", PQuser(d->db.conn));
+		doctor_deny(d);
 	PQclear(res);
 }
 

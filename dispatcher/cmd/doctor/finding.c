@@ -63,8 +63,7 @@ const char *doctor_sql_dir(const struct doctor *d)
 
 /* ---- statements ---- */
 
-/* Notes that the role may not look at what the present check needs. */
-static void note_denied(struct doctor *d)
+void doctor_deny(struct doctor *d)
 {
 	if (d->ndenied && d->denied[d->ndenied - 1] == d->now)
 		return;
@@ -84,7 +83,7 @@ PGresult *doctor_query(struct doctor *d, const char *sql)
 	if (PQresultStatus(res) == PGRES_TUPLES_OK)
 		return res;
 	if (denied) {
-		note_denied(d);
+		doctor_deny(d);
 		PQclear(res);
 		return NULL;
 	}

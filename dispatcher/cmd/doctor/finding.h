@@ -54,6 +54,9 @@ struct doctor {
 void doctor_report(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
+/* Notes that the role may not look at what the present check needs: no fault, the daemon does not need it. */
+void doctor_deny(struct doctor *d);
+
 /* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the
  * dispatcher's role. NULL after a finding. */
 PGresult *doctor_query(struct doctor *d, const char *sql);
