@@ -71,7 +71,9 @@ def test_the_environment_is_enough(rig, tmp_path):
             wait_until("archived", lambda: sent in [row["msg_id"] for row in rig.rows("a_analytics_queue")] or rig.dead("analytics_queue"))
         finally:
             process.terminate()
-            assert process.wait(TIMEOUT) == 0
+            status = process.wait(TIMEOUT)
+            lines.join()
+    assert status == 0
 
 
 def test_neither_settings_nor_database(tmp_path):

@@ -427,7 +427,7 @@ static void probe_message(struct doctor *d)
 	char *id = NULL, *sql;
 	double ms;
 
-	if (!step(d, "put into a queue", again, "SELECT pgmqd.enqueue('" PROBE "', '{\"pgmqd\": \"doctor\"}')", &id))
+	if (!step(d, "put into a queue", again, "SELECT s FROM pgmq.send('" PROBE "', '{\"pgmqd\": \"doctor\"}'::jsonb) s", &id))
 		return;
 	ms = wait_notify(d, PROBE, began);
 	if (ms < 0)
