@@ -1,8 +1,8 @@
 -- 010_pgmq.sql: the queues themselves: the pgmq extension where the server has it, else the same thing in plain SQL.
 --
 -- A schema pgmq that is there already (the extension, or its SQL-only installation) is left alone. What is created here
--- behaves like pgmq 1.5.1: the same tables, functions, types, results and errors, so that every pgmq client works on
--- it. Two things differ on purpose: reads return messages in the order of their numbers, and members of pg_monitor may
+-- behaves like pgmq 1.13: the same tables, functions, types, results and errors, so that every pgmq client works on
+-- it; one that an older pgmqd made is brought forward in place. Two things differ on purpose: reads return messages in the order of their numbers, and members of pg_monitor may
 -- count and date messages, but not read them.
 -- makes: pgmq.meta
 
@@ -10,13 +10,14 @@ SET search_path = pg_catalog, pg_temp;
 
 DO $install$
 DECLARE
-  mark CONSTANT text := 'queues with the interface of pgmq 1.5.1, made by pgmqd';
+  mark CONSTANT text := 'queues with the interface of pgmq 1.13, made by pgmqd';
+  q record;
   schema_id oid := (SELECT oid FROM pg_namespace WHERE nspname = 'pgmq');
 BEGIN
   IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pgmq') THEN
     RETURN;
   END IF;
-  IF to_regclass('pgmq.meta') IS NOT NULL AND obj_description(schema_id, 'pg_namespace') IS DISTINCT FROM mark THEN
+  IF to_regclass('pgmq.meta') IS NOT NULL AND coalesce(obj_description(schema_id, 'pg_namespace'), '') !~ 'made by pgmqd$' THEN
     RAISE NOTICE 'schema pgmq exists already, and is used as it is';
     RETURN;
   END IF;
@@ -36,16 +37,41 @@ BEGIN
     is_unlogged boolean NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now()
   );
+  -- what the functions of 011 keep
+  CREATE TABLE IF NOT EXISTS pgmq.topic_bindings (
+    pattern text NOT NULL,
+    queue_name text NOT NULL,
+    bound_at timestamptz NOT NULL DEFAULT now(),
+    compiled_regex text NOT NULL,
+    PRIMARY KEY (pattern, queue_name)
+  );
+  CREATE UNLOGGED TABLE IF NOT EXISTS pgmq.notify_insert_throttle (
+    queue_name text PRIMARY KEY,
+    throttle_interval_ms integer NOT NULL DEFAULT 0 CHECK (throttle_interval_ms >= 0),
+    last_notified_at timestamptz NOT NULL DEFAULT '-infinity'
+  );
+  EXECUTE (SELECT format('REVOKE ALL ON pgmq.topic_bindings, pgmq.notify_insert_throttle FROM %s', concat_ws(', ', 'PUBLIC',
+    string_agg(quote_ident(rolname), ', '))) FROM pg_roles WHERE rolname IN ('anon', 'authenticated'));
+
   -- the schema is closed, and what default grants give in it shall not open it
   EXECUTE (SELECT format('REVOKE ALL ON pgmq.meta FROM %s', concat_ws(', ', 'PUBLIC', string_agg(quote_ident(rolname), ', '))) FROM pg_roles
     WHERE rolname IN ('anon', 'authenticated'));
   GRANT USAGE ON SCHEMA pgmq TO pg_monitor;
   GRANT SELECT ON pgmq.meta TO pg_monitor;
 
-  IF to_regtype('pgmq.message_record') IS NULL THEN
+  -- an older schema of ours: like pgmq's own update this takes functions of others that return the type with it
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgmq.message_record') AND attname = 'last_read_at') THEN
+    DROP TYPE IF EXISTS pgmq.message_record CASCADE;
     CREATE TYPE pgmq.message_record AS
-      (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, message jsonb, headers jsonb);
+      (msg_id bigint, read_ct integer, enqueued_at timestamptz, last_read_at timestamptz, vt timestamptz, message jsonb, headers jsonb);
   END IF;
+  FOR q IN SELECT c.oid::regclass AS t FROM pg_class c JOIN pgmq.meta m ON c.relname IN ('q_' || lower(m.queue_name), 'a_' || lower(m.queue_name))
+    WHERE c.relnamespace = 'pgmq'::regnamespace AND c.relkind IN ('r', 'p')
+      AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'last_read_at')
+  LOOP
+    EXECUTE format('ALTER TABLE %s ADD COLUMN last_read_at timestamptz', q.t);
+    EXECUTE format('GRANT SELECT (last_read_at) ON %s TO pg_monitor', q.t);
+  END LOOP;
   IF to_regtype('pgmq.queue_record') IS NULL THEN
     CREATE TYPE pgmq.queue_record AS
       (queue_name varchar, is_partitioned boolean, is_unlogged boolean, created_at timestamptz);
@@ -53,7 +79,9 @@ BEGIN
   IF to_regtype('pgmq.metrics_result') IS NULL THEN
     CREATE TYPE pgmq.metrics_result AS
       (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer,
-       total_messages bigint, scrape_time timestamptz, queue_visible_length bigint);
+       total_messages bigint, scrape_time timestamptz, queue_visible_length bigint, default_partition_length bigint);
+  ELSIF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('pgmq.metrics_result') AND attname = 'default_partition_length') THEN
+    ALTER TYPE pgmq.metrics_result ADD ATTRIBUTE default_partition_length bigint CASCADE;
   END IF;
 
   -- ---- names ----
@@ -96,7 +124,7 @@ BEGIN
   DECLARE
     qtable text := pgmq.format_table_name(queue_name, 'q');
     atable text := pgmq.format_table_name(queue_name, 'a');
-    common CONSTANT text := 'vt timestamptz NOT NULL, message jsonb, headers jsonb';
+    common CONSTANT text := 'last_read_at timestamptz, vt timestamptz NOT NULL, message jsonb, headers jsonb';
   BEGIN
     PERFORM pgmq.validate_queue_name(queue_name);
     PERFORM pgmq.acquire_queue_lock(queue_name);
@@ -108,8 +136,8 @@ BEGIN
       ' archived_at timestamptz NOT NULL DEFAULT now(), %s)', atable, common);
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (vt)', qtable || '_vt_idx', qtable);
     EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON pgmq.%I (archived_at)', 'archived_at_idx_' || queue_name, atable);
-    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, vt) ON pgmq.%I TO pg_monitor', qtable);
-    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, archived_at, vt) ON pgmq.%I TO pg_monitor', atable);
+    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, last_read_at, vt) ON pgmq.%I TO pg_monitor', qtable);
+    EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, last_read_at, archived_at, vt) ON pgmq.%I TO pg_monitor', atable);
     EXECUTE format('GRANT SELECT ON SEQUENCE pgmq.%I TO pg_monitor', qtable || '_msg_id_seq');
     INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)
     VALUES (_make_queue.queue_name, false, unlogged)
@@ -135,8 +163,9 @@ BEGIN
   END $f$;
 
   -- Partitioned queues are the one thing that only the extension does; without pg_partman its answer is the same.
+  DROP FUNCTION IF EXISTS pgmq.create_partitioned(text, text, text);
   CREATE OR REPLACE FUNCTION pgmq.create_partitioned(queue_name text, partition_interval text DEFAULT '10000',
-    retention_interval text DEFAULT '100000') RETURNS void
+    retention_interval text DEFAULT '100000', premake integer DEFAULT 4) RETURNS void
   LANGUAGE plpgsql AS $f$
   BEGIN
     PERFORM pgmq.format_table_name(queue_name, 'q');
@@ -146,6 +175,13 @@ BEGIN
     END IF;
     RAISE EXCEPTION 'partitioned queues need the pgmq extension, not only this schema of pgmqd'
       USING ERRCODE = 'feature_not_supported';
+  END $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.convert_archive_partitioned(table_name text, partition_interval text DEFAULT '10000',
+    retention_interval text DEFAULT '100000', leading_partition integer DEFAULT 10) RETURNS void
+  LANGUAGE plpgsql AS $f$
+  BEGIN
+    PERFORM pgmq.create_partitioned(table_name, partition_interval, retention_interval); -- which says what it takes
   END $f$;
 
   CREATE OR REPLACE FUNCTION pgmq.drop_queue(queue_name text) RETURNS boolean
@@ -161,6 +197,8 @@ BEGIN
     END IF;
     EXECUTE format('DROP TABLE IF EXISTS pgmq.%I', qtable);
     EXECUTE format('DROP TABLE IF EXISTS pgmq.%I', atable);
+    DELETE FROM pgmq.topic_bindings b WHERE b.queue_name = drop_queue.queue_name;
+    DELETE FROM pgmq.notify_insert_throttle n WHERE n.queue_name = drop_queue.queue_name;
     DELETE FROM pgmq.meta m WHERE m.queue_name = drop_queue.queue_name;
     RETURN true;
   END $f$;
@@ -278,9 +316,9 @@ BEGIN
   BEGIN
     RETURN QUERY EXECUTE format('WITH next AS MATERIALIZED (SELECT msg_id FROM pgmq.%1$I'
       ' WHERE vt <= clock_timestamp() %2$s ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED),'
-      ' claimed AS (UPDATE pgmq.%1$I q SET vt = clock_timestamp() + $2, read_ct = q.read_ct + 1 FROM next'
-      ' WHERE q.msg_id = next.msg_id RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.vt, q.message, q.headers)'
-      ' SELECT msg_id, read_ct, enqueued_at, vt, message, headers FROM claimed ORDER BY msg_id',
+      ' claimed AS (UPDATE pgmq.%1$I q SET vt = clock_timestamp() + $2, read_ct = q.read_ct + 1, last_read_at = clock_timestamp() FROM next'
+      ' WHERE q.msg_id = next.msg_id RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.last_read_at, q.vt, q.message, q.headers)'
+      ' SELECT msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers FROM claimed ORDER BY msg_id',
       pgmq.format_table_name(queue_name, 'q'), CASE WHEN conditional <> '{}' THEN 'AND message @> $3' END)
       USING qty, make_interval(secs => vt), conditional;
   END $f$;
@@ -300,13 +338,15 @@ BEGIN
     END LOOP;
   END $f$;
 
-  -- Takes the first visible message away for good.
-  CREATE OR REPLACE FUNCTION pgmq.pop(queue_name text) RETURNS SETOF pgmq.message_record
+  -- Takes the first visible messages away for good.
+  DROP FUNCTION IF EXISTS pgmq.pop(text);
+  CREATE OR REPLACE FUNCTION pgmq.pop(queue_name text, qty integer DEFAULT 1) RETURNS SETOF pgmq.message_record
   LANGUAGE plpgsql AS $f$
   BEGIN
-    RETURN QUERY EXECUTE format('DELETE FROM pgmq.%1$I WHERE msg_id = (SELECT msg_id FROM pgmq.%1$I'
-      ' WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT 1 FOR UPDATE SKIP LOCKED)'
-      ' RETURNING msg_id, read_ct, enqueued_at, vt, message, headers', pgmq.format_table_name(queue_name, 'q'));
+    RETURN QUERY EXECUTE format('WITH gone AS (DELETE FROM pgmq.%1$I WHERE msg_id IN (SELECT msg_id FROM pgmq.%1$I'
+      ' WHERE vt <= clock_timestamp() ORDER BY msg_id LIMIT $1 FOR UPDATE SKIP LOCKED)'
+      ' RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers) SELECT * FROM gone ORDER BY msg_id',
+      pgmq.format_table_name(queue_name, 'q')) USING qty;
   END $f$;
 
   -- ---- settle ----
@@ -315,9 +355,9 @@ BEGIN
   LANGUAGE plpgsql AS $f$
   BEGIN
     RETURN QUERY EXECUTE format('WITH gone AS (DELETE FROM pgmq.%I WHERE msg_id = ANY ($1)'
-      ' RETURNING msg_id, vt, read_ct, enqueued_at, message, headers)'
-      ' INSERT INTO pgmq.%I (msg_id, vt, read_ct, enqueued_at, message, headers)'
-      ' SELECT msg_id, vt, read_ct, enqueued_at, message, headers FROM gone RETURNING msg_id',
+      ' RETURNING msg_id, vt, read_ct, enqueued_at, last_read_at, message, headers)'
+      ' INSERT INTO pgmq.%I (msg_id, vt, read_ct, enqueued_at, last_read_at, message, headers)'
+      ' SELECT msg_id, vt, read_ct, enqueued_at, last_read_at, message, headers FROM gone RETURNING msg_id',
       pgmq.format_table_name(queue_name, 'q'), pgmq.format_table_name(queue_name, 'a')) USING msg_ids;
   END $f$;
 
@@ -340,20 +380,68 @@ BEGIN
     RETURN EXISTS (SELECT FROM pgmq.delete(queue_name, ARRAY[msg_id]));
   END $f$;
 
-  -- Makes messages visible in vt seconds from now; that of several messages came with pgmq 1.8.
-  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_ids bigint[], vt integer)
-  RETURNS SETOF pgmq.message_record
+  -- Makes messages visible in vt seconds from now, or at a time. The forms that take text are for calls whose arguments have no type, which
+  -- would be ambiguous otherwise.
+  CREATE OR REPLACE FUNCTION pgmq._set_vt(queue_name text, msg_ids bigint[], vt timestamptz) RETURNS SETOF pgmq.message_record
   LANGUAGE plpgsql AS $f$
   BEGIN
-    RETURN QUERY EXECUTE format('UPDATE pgmq.%I SET vt = clock_timestamp() + $1 WHERE msg_id = ANY ($2)'
-      ' RETURNING msg_id, read_ct, enqueued_at, vt, message, headers', pgmq.format_table_name(queue_name, 'q'))
-      USING make_interval(secs => vt), msg_ids;
+    RETURN QUERY EXECUTE format('UPDATE pgmq.%I SET vt = $1 WHERE msg_id = ANY ($2)'
+      ' RETURNING msg_id, read_ct, enqueued_at, last_read_at, vt, message, headers', pgmq.format_table_name(queue_name, 'q')) USING vt, msg_ids;
   END $f$;
 
-  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer)
-  RETURNS SETOF pgmq.message_record
+  CREATE OR REPLACE FUNCTION pgmq._vt(vt text) RETURNS timestamptz
   LANGUAGE sql AS $f$
-    SELECT * FROM pgmq.set_vt(queue_name, ARRAY[msg_id], vt)
+    SELECT CASE WHEN vt ~ '^ *[-+]?[0-9]+ *$' THEN clock_timestamp() + make_interval(secs => vt::integer) ELSE vt::timestamptz END
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq._ids(ids text) RETURNS bigint[]
+  LANGUAGE sql AS $f$
+    SELECT CASE WHEN ids ~ '^ *\{' THEN ids::bigint[] ELSE ARRAY[ids::bigint] END
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt integer) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, ARRAY[msg_id], clock_timestamp() + make_interval(secs => vt))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt timestamptz) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, ARRAY[msg_id], vt)
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id bigint, vt text) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, ARRAY[msg_id], pgmq._vt(vt))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_ids bigint[], vt integer) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, msg_ids, clock_timestamp() + make_interval(secs => vt))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_ids bigint[], vt timestamptz) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, msg_ids, vt)
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_ids bigint[], vt text) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, msg_ids, pgmq._vt(vt))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id text, vt integer) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, pgmq._ids(msg_id), clock_timestamp() + make_interval(secs => vt))
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id text, vt timestamptz) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, pgmq._ids(msg_id), vt)
+  $f$;
+
+  CREATE OR REPLACE FUNCTION pgmq.set_vt(queue_name text, msg_id text, vt text) RETURNS SETOF pgmq.message_record
+  LANGUAGE sql AS $f$
+    SELECT * FROM pgmq._set_vt(queue_name, pgmq._ids(msg_id), pgmq._vt(vt))
   $f$;
 
   -- ---- figures ----
@@ -367,7 +455,7 @@ BEGIN
     EXECUTE format('SELECT $1, count(*), extract(epoch FROM now() - max(q.enqueued_at))::integer,'
       ' extract(epoch FROM now() - min(q.enqueued_at))::integer,'
       ' (SELECT CASE WHEN s.is_called THEN s.last_value ELSE 0 END FROM pgmq.%2$I s),'
-      ' now(), count(*) FILTER (WHERE q.vt <= now()) FROM pgmq.%1$I q', qtable, qtable || '_msg_id_seq')
+      ' now(), count(*) FILTER (WHERE q.vt <= now()), NULL::bigint FROM pgmq.%1$I q', qtable, qtable || '_msg_id_seq')
       INTO result USING queue_name;
     RETURN result;
   END $f$;

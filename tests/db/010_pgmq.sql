@@ -21,17 +21,17 @@ SELECT results_eq($$SELECT queue_name::text, is_partitioned, is_unlogged FROM pg
 SELECT has_table('pgmq', 'q_mixed', 'the table of a queue has a lower-case name');
 SELECT is(relpersistence::text, p, relname || ' is ' || p) FROM (VALUES ('q_u1', 'u'), ('a_u1', 'p'), ('q_a1', 'p')) v (name, p)
   JOIN pg_class ON relname = name;
-SELECT columns_are('pgmq', 'q_a1', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt', 'message', 'headers']);
-SELECT columns_are('pgmq', 'a_a1', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'archived_at', 'vt', 'message', 'headers']);
+SELECT columns_are('pgmq', 'q_a1', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'last_read_at', 'vt', 'message', 'headers']);
+SELECT columns_are('pgmq', 'a_a1', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'archived_at', 'last_read_at', 'vt', 'message', 'headers']);
 SELECT has_index('pgmq', 'q_a1', 'q_a1_vt_idx', 'vt');
 SELECT has_index('pgmq', 'a_a1', 'archived_at_idx_a1', 'archived_at');
 SELECT results_eq($$SELECT attname::text COLLATE "default", atttypid::regtype::text FROM pg_attribute
     WHERE attrelid = 'pgmq.message_record'::regclass ORDER BY attnum$$,
   $$VALUES ('msg_id', 'bigint'), ('read_ct', 'integer'), ('enqueued_at', 'timestamp with time zone'),
-    ('vt', 'timestamp with time zone'), ('message', 'jsonb'), ('headers', 'jsonb')$$, 'message_record');
+    ('last_read_at', 'timestamp with time zone'), ('vt', 'timestamp with time zone'), ('message', 'jsonb'), ('headers', 'jsonb')$$, 'message_record');
 SELECT results_eq($$SELECT attname::text COLLATE "default" FROM pg_attribute WHERE attrelid = 'pgmq.metrics_result'::regclass ORDER BY attnum$$,
   $$VALUES ('queue_name'), ('queue_length'), ('newest_msg_age_sec'), ('oldest_msg_age_sec'), ('total_messages'),
-    ('scrape_time'), ('queue_visible_length')$$, 'metrics_result');
+    ('scrape_time'), ('queue_visible_length'), ('default_partition_length')$$, 'metrics_result');
 
 -- ---- send ----
 SELECT is(pgmq.send('a1', '{"n": 1}'), 1::bigint, 'send returns the number');

@@ -1,6 +1,6 @@
 # core.t: `pgmqd migrate` without an application, with one, restored without its queues, in a database in use, and --uninstall.
 set -u
-echo 1..24
+echo 1..26
 n=0 out='' status=0
 pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
@@ -36,6 +36,16 @@ pgmqd -d dbname=c1 --status
 says '031_setup_queues.sql            missing' 'a queue that is missing is noticed'
 pgmqd -d dbname=c1
 is "$status $(sql -d c1 -c "SELECT count(*) FROM pgmq.meta WHERE queue_name ~ '^email_queue'")" '0 2' 'and made again'
+
+# ---- a schema pgmq that an older pgmqd made ----
+sql -d c1 -c "DROP VIEW pgmq.email_queue, pgmq.report_generation_queue, pgmq.payment_processing_queue, pgmq.analytics_queue" -c 'ALTER TABLE pgmq.q_jobs DROP COLUMN last_read_at' \
+  -c 'ALTER TABLE pgmq.a_jobs DROP COLUMN last_read_at' -c 'DROP TYPE pgmq.message_record CASCADE' -c 'ALTER TYPE pgmq.metrics_result DROP ATTRIBUTE default_partition_length CASCADE' \
+  -c 'CREATE TYPE pgmq.message_record AS (msg_id bigint, read_ct integer, enqueued_at timestamptz, vt timestamptz, message jsonb, headers jsonb)' \
+  -c 'CREATE FUNCTION pgmq.pop(queue_name text) RETURNS SETOF pgmq.message_record LANGUAGE sql AS $$ SELECT NULL::pgmq.message_record $$' \
+  -c "COMMENT ON SCHEMA pgmq IS 'queues with the interface of pgmq 1.5.1, made by pgmqd'" -c "UPDATE pgmqd.schema_version SET checksum = 'old' WHERE file ~ '^0[123]'" 2>/dev/null
+pgmqd -d dbname=c1
+is "$status $(sql -d c1 -c "SELECT count(*) FROM pgmq.q_jobs")" '0 1' 'is brought forward with its messages'
+is "$(sql -d c1 -c "SELECT msg_id, last_read_at IS NOT NULL FROM pgmq.read('jobs', 0, 1)" -c "SELECT msg_id FROM pgmq.set_vt('jobs', 1, 0)")" $'1|t\n1' 'and its functions are new'
 
 # ---- a database in use ----
 sql -d c1 -c 'DROP POLICY pgmqd ON pgmq.q_jobs' 2>/dev/null
