@@ -169,7 +169,7 @@ LANGUAGE plpgsql AS $f$
 DECLARE
   key int4;
 BEGIN
-  IF TG_LEVEL = 'STATEMENT' THEN
+  IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
     key := TG_RELID::int4;
   ELSE -- TG_RELID may be a partition; and one row of a transaction wakes for all of them
     IF pg_catalog.current_setting('pgmqd.woken', true) OPERATOR(pg_catalog.=) TG_ARGV[0] THEN

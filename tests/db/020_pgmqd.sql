@@ -47,7 +47,7 @@ SELECT ok(NOT pgmqd.detach_queue('MixedCase'), 'detach again');
 SELECT ok(NOT pgmqd.detach_queue('nope'), 'detach what does not exist');
 SELECT throws_ok($$SELECT pgmqd.attach_queue('nope')$$, '42704', 'queue "nope" does not exist');
 -- the trigger of a partitioned queue is on the parent, and knows the queue's name, not a partition's
-CREATE TABLE pgmq.q_parts (msg_id bigint GENERATED ALWAYS AS IDENTITY, read_ct integer NOT NULL DEFAULT 0,
+CREATE TABLE pgmq.q_parts (msg_id bigint GENERATED ALWAYS AS IDENTITY, read_ct integer NOT NULL DEFAULT 0, last_read_at timestamptz,
   enqueued_at timestamptz NOT NULL DEFAULT now(), vt timestamptz NOT NULL, message jsonb, headers jsonb)
   PARTITION BY RANGE (msg_id);
 CREATE TABLE pgmq.q_parts_p0 PARTITION OF pgmq.q_parts FOR VALUES FROM (0) TO (1000);
