@@ -260,12 +260,14 @@ def test_pool_speaks_every_outcome(rig, start):
     rig.db.execute("create table public.done (n numeric, t text, x jsonb)")
     rig.db.execute("grant insert on public.done to pgmqd")
     start(POOL, mode="pool", config_retry="1h")
-    raw = '{"outcome": "done_with", "params": [9007199254740993, null, {"a": [1, "]"]}], "sql": "INSERT INTO public.done VALUES ($1::numeric, $2, $3::jsonb)", "id": ID}'
+    raw = ('{"outcome": "done_with", "params": [9007199254740993, null, {"a": [1, "]"]}],'
+           ' "sql": "INSERT INTO public.done VALUES ($1::numeric, $2, $3::jsonb)", "id": ID}')
     assert settled(rig, {"do": "raw", "line": raw})["outcome"] == "done"
     assert rig.db.execute("select n::text, t, x from public.done").fetchall() == [("9007199254740993", None, {"a": [1, "]"]})]
-    record = settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "replace", "message": {"do": "none", "big": 9007199254740993}, "delay": 3600}'})
-    assert record["outcome"] == "replace"
-    assert rig.db.execute(f"select message->>'big', vt > now() + interval '50 minutes' from pgmq.q_{QUEUE}").fetchone() == ("9007199254740993", True)
+    raw = '{"id": ID, "outcome": "replace", "message": {"do": "none", "big": 9007199254740993}, "delay": 3600}'
+    assert settled(rig, {"do": "raw", "line": raw})["outcome"] == "replace"
+    found = rig.db.execute(f"select message->>'big', vt > now() + interval '50 minutes' from pgmq.q_{QUEUE}").fetchone()
+    assert found == ("9007199254740993", True)
     rig.db.execute("select pgmq.purge_queue(%s)", [QUEUE])
     record = settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "postpone", "delay": 3600, "reason": "not yet"}'})
     assert (record["outcome"], record["reason"]) == ("release", "not yet")
@@ -273,8 +275,9 @@ def test_pool_speaks_every_outcome(rig, start):
     assert "the key is wrong" in rig.daemon.wait_log("queue paused")["text"]
 
 
-@pytest.mark.parametrize("line", ['{"id": ID, "outcome": "replace"}', '{"id": ID, "outcome": "done_with"}', '{"id": ID, "outcome": "done_with", "sql": "x", "params": 1}',
-                                  '{"id": ID, "outcome": "perhaps"}', '{"id": "ID", "outcome": "done"}', '["done"]', '{"id": ID, "outcome": "done"} x'])
+@pytest.mark.parametrize("line", [
+    '{"id": ID, "outcome": "replace"}', '{"id": ID, "outcome": "done_with"}', '{"id": ID, "outcome": "done_with", "sql": "x", "params": 1}',
+    '{"id": ID, "outcome": "perhaps"}', '{"id": "ID", "outcome": "done"}', '["done"]', '{"id": ID, "outcome": "done"} x'])
 def test_pool_answers_that_are_none(rig, start, line):
     start(POOL, mode="pool", max_attempts="1")
     record = settled(rig, {"do": "raw", "line": line})
@@ -298,15 +301,16 @@ def test_what_a_program_says_is_in_the_log(rig, start):
 
 def test_a_program_out_of_time_may_end_well(rig, start):
     """SIGTERM comes first: what the program makes of it is the outcome."""
-    start("signal.signal(signal.SIGTERM, lambda *a: (print('I had to stop', file=sys.stderr), sys.exit(65)))\ntime.sleep(600)", timeout="1s", kill_after="60s")
+    start("signal.signal(signal.SIGTERM, lambda *a: (print('I had to stop', file=sys.stderr), sys.exit(65)))\ntime.sleep(600)",
+          timeout="1s", kill_after="60s")
     record = settled(rig, {})
     assert (record["outcome"], record["reason"]) == ("fail", "I had to stop")
 
 
 @pytest.mark.parametrize("mode", ["once", "pool"])
 def test_a_program_that_ignores_sigterm_is_killed(rig, start, mode):
-    start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.stdin.readline()\nwhile True: time.sleep(600)", mode=mode, timeout="500ms", kill_after="500ms",
-          max_attempts="1")
+    start("signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsys.stdin.readline()\nwhile True: time.sleep(600)",
+          mode=mode, timeout="500ms", kill_after="500ms", max_attempts="1")
     reason = settled(rig, {}, outcome="fail")["reason"]
     assert "killed after 500 ms (timeout)" in reason
     assert ("does it flush" in reason) == (mode == "pool")
@@ -314,7 +318,8 @@ def test_a_program_that_ignores_sigterm_is_killed(rig, start, mode):
 
 def test_a_renewed_program_sees_the_end_of_its_input(rig, start, tmp_path):
     end = fifo(tmp_path / "end")
-    start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\n", mode="pool", processes="1", messages_per_process="2", kill_after="60s")
+    start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\n",
+          mode="pool", processes="1", messages_per_process="2", kill_after="60s")
     for _ in range(2):
         settled(rig, {}, outcome="done")
     assert read_line(end) == "the end"
