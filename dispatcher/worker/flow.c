@@ -210,12 +210,6 @@ static unsigned flow_room(const struct flow *f)
 	return quarantine_room(&f->quarantine, flow_window(f) + prefetch);
 }
 
-/* Whether so many outcomes wait for the database that nothing more is claimed. */
-static bool flow_has_backlog(const struct flow *f)
-{
-	return f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT] > BACKLOG_MAX;
-}
-
 static void flow_claimed(void *arg, const struct queue_claim *claim);
 
 /* Claims for the free slots, if a claim is wanted, there are any and it makes sense now. */
@@ -227,7 +221,8 @@ static void flow_claim(struct flow *f)
 
 	if (!wakeup_wants(&f->wakeup) || !f->worker.up || !f->started)
 		return;
-	if (pause_holds(&f->pause) || f->draining || in_hand >= room || flow_has_backlog(f)) {
+	if (pause_holds(&f->pause) || f->draining || in_hand >= room ||
+		f->messages.count[MSG_SETTLED] + f->messages.count[MSG_SENT] > BACKLOG_MAX) {
 		wakeup_no_room(&f->wakeup);
 		return;
 	}
@@ -288,6 +283,8 @@ static bool flow_is_ours(struct flow *f, const struct pgmqd_msg *row, int64_t un
 			if (m->id != row->id || m->born_us != row->born_us)
 				continue;
 			message_adopt(m, row);
+			if (m->state == MSG_SETTLED)
+				settle_adopted(&f->settle, m);
 			m->lease_ms = until;
 			return true;
 		}

@@ -106,6 +106,7 @@ void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other)
 {
 	m->read_ct = other->read_ct;
 	m->nonce = other->nonce;
+	m->attempt = other->attempt;
 	m->adopted = m->state == MSG_SENT;
 }
 

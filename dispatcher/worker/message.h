@@ -103,7 +103,7 @@ bool messages_are_none(const struct messages *all);
 /* A new message, zeroed, MSG_FREE. message_move() puts it onto the list of its new state; no other function does. */
 struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker);
 void message_move(struct pgmqd_msg *m, enum msg_state to);
-/* The claim of `other`, of the same message, holds it now; the attempt stays. */
+/* The claim of `other`, of the same message, holds it now, and counts as an attempt, too. */
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 /* Takes it off its list and ends its resources. Its memory is reused late, so that a stale pointer is noticed. */
 void message_forget(struct pgmqd_msg *m);

@@ -82,6 +82,17 @@ void settle_cancel(
 	settle_end(s, m, outcome, class, 0, xstrdup(reason));
 }
 
+void settle_adopted(struct settle *s, struct pgmqd_msg *m)
+{
+	char *reason = m->reason;
+
+	m->again = m->outcome != OUT_DONE_WITH;
+	if (m->outcome != OUT_RETRY)
+		return;
+	m->reason = NULL;
+	settle_end(s, m, OUT_RETRY, m->class, m->delay_ms, reason);
+}
+
 /* ---- what became of it ---- */
 
 /* Which counter an outcome goes to. */
@@ -164,8 +175,8 @@ static void settle_lost(struct settle *s, struct pgmqd_msg *m)
 	struct log_context former;
 
 	if (m->adopted) {
-		m->again = true;
 		message_move(m, MSG_SETTLED);
+		settle_adopted(s, m);
 		return;
 	}
 	former = plugin_call_enter_msg(m);

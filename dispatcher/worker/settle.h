@@ -37,6 +37,8 @@ void settle_close(struct settle *s);
 /* Decides a message's outcome: backoff and the limit of attempts included. Takes over `reason`. */
 void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms,
 	char *reason);
+/* Another claim of this worker holds a message that has its outcome: a retry is decided anew, attempts may be over. */
+void settle_adopted(struct settle *s, struct pgmqd_msg *m);
 /* Takes a running message back from its plugin and decides its outcome. */
 void settle_cancel(
 	struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);

@@ -146,7 +146,7 @@ static void test_own_message_again(void **state)
 	fake_answer_claim(fake, &again, 1);
 	assert_int_equal(fake->ndelivered, 1);
 	assert_int_equal(fake->delivered[0]->read_ct, 2);
-	assert_int_equal(fake->delivered[0]->attempt, 1);
+	assert_int_equal(fake->delivered[0]->attempt, 2);
 	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
 	fake_answer_settle(fake, QUEUE_SETTLED);
