@@ -342,8 +342,7 @@ static void flow_claimed(void *arg, const struct queue_claim *claim)
 	}
 	flow_claim_worked(f);
 	flow_take(f, claim);
-	if (claim->told)
-		wakeup_silent(&f->wakeup, claim->silent);
+	wakeup_silent(&f->wakeup, claim->silent);
 	wakeup_claimed(&f->wakeup, (unsigned)claim->rows == f->asked, claim->due_ms, claim->shared);
 	if (messages_in_hand(&f->messages) < flow_room(f))
 		flow_claim(f); /* the database gathers the next ones while the plugin has these */

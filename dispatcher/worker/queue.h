@@ -25,11 +25,9 @@ struct queue_claim {
 	const char *error, *sqlstate;
 	int rows;
 	int64_t due_ms;
-	int shared;             /* whether another worker has this queue, too: 1 or 0; -1: not asked */
-	bool changed;           /* the queue's table or its indexes are others now: probe it again */
-	bool told;              /* it was a full look, which knows the next */
-	bool silent;            /* the server's notification queue is filling up, so producers do not notify
-	                         */
+	int shared;   /* whether another worker has this queue, too: 1 or 0; -1: not asked */
+	bool changed; /* the queue's table or its indexes are others now: probe it again */
+	int silent;   /* the server's notification queue fills up, so producers do not notify: 1 or 0; -1: not asked */
 	const char *unreadable; /* these rows cannot be read, for this reason: they come without text and headers */
 	int nonce;
 	const void *kept; /* the rows; like `nonce`, for queue_claim_row() */

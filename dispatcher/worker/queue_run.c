@@ -184,8 +184,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		if (call->look.ask_shared)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
-		claim.told = call->look.full;
-		claim.silent = PQgetvalue(r->res, last, 12)[0] == 't';
+		claim.silent = call->look.full ? PQgetvalue(r->res, last, 12)[0] == 't' : -1;
 		if (!q->rules.grouped) /* else rows are passed over because others come before them */
 			claim_mark(q, call, r->res, last);
 		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())

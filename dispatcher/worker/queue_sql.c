@@ -112,10 +112,11 @@ static char *sql_claim(const struct queue_pg *q)
 			? "CASE WHEN $8::int < 2 THEN least(greatest(- " QUEUE_RANK ", -1000000000::numeric), "
 		"1000000000::numeric)::pg_catalog.float8 END"
 			: "NULL::pg_catalog.float8",
-		q->rules.grouped || q->priority ? "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
-		"'-infinity'::pg_catalog.timestamptz END"
-						: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN (SELECT "
-		"pg_catalog.max(p.vt) FROM picked p) END",
+		q->rules.grouped || q->priority
+			? "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
+			  "'-infinity'::pg_catalog.timestamptz END"
+			: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN (SELECT "
+			  "pg_catalog.max(p.vt) FROM picked p) END",
 		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
 		q->priority ? "true" : "false");
 	free(pick);
@@ -341,7 +342,8 @@ static char *sql_extend(const struct queue_pg *q)
 	char *held = sql_held(q), *locked = sql_locked(q), *sql;
 
 	sql = xasprintf("WITH " WANT ", %2$s, more AS (UPDATE %1$s q SET vt = "
-		LEASE("%4$lld.%5$03d::pg_catalog.float8", "((w.token %% 1000000::bigint)::pg_catalog.float8 / 1000000::pg_catalog.float8)")
+		LEASE("%4$lld.%5$03d::pg_catalog.float8",
+			"((w.token %% 1000000::bigint)::pg_catalog.float8 / 1000000::pg_catalog.float8)")
 		" FROM want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN("q")
 		" = w.token RETURNING q.msg_id) SELECT msg_id, false FROM more UNION ALL %3$s",
 		q->queue_table, held, locked, (long long)(q->rules.lease_ms / 1000), (int)(q->rules.lease_ms % 1000));

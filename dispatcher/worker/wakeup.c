@@ -168,12 +168,13 @@ void wakeup_claimed(struct wakeup *u, bool more, int64_t due_ms, int shared)
 	wakeup_poll_keep(u);
 }
 
-void wakeup_silent(struct wakeup *u, bool silent)
+void wakeup_silent(struct wakeup *u, int silent)
 {
-	if (silent && !u->silent)
+	if (silent > 0 && !u->silent)
 		log_warn("the server's notification queue is filling up, so producers do not notify: polling; "
 			 "pgmqd doctor names the session that holds it");
-	u->silent = silent;
+	if (silent >= 0)
+		u->silent = silent > 0;
 }
 
 void wakeup_claim_failed(struct wakeup *u, int64_t again_ms)

@@ -72,7 +72,7 @@ struct wakeup_claim wakeup_claim(struct wakeup *u);               /* a claim is 
 void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m); /* a message came with it */
 void wakeup_claimed(
 	struct wakeup *u, bool more, int64_t due_ms, int shared); /* it was answered; more: got all it asked for */
-void wakeup_silent(struct wakeup *u, bool silent);                /* what a full claim says of the producers */
+void wakeup_silent(struct wakeup *u, int silent);                 /* what a full claim says of the producers */
 void wakeup_fed(struct wakeup *u, int rows);                      /* its rows are with the plugin: what next? */
 void wakeup_claim_failed(struct wakeup *u, int64_t again_ms);     /* 0: as soon as it can be sent again */
 
