@@ -158,8 +158,9 @@ static void scheduler_record_cut(struct scheduler *s)
 	if (!s->cut.error)
 		return;
 	pgconn_query(s->pg, NULL,
-		"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3::text IS NULL THEN $2::timestamptz WHEN $3 LIKE "
-		"'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE 'infinity' END, clock_timestamp(), $4)",
+		"SELECT pgmqd.run_schedule($1, $2::timestamptz, CASE WHEN $3::text IS NULL THEN $2::timestamptz"
+		" WHEN $3 LIKE 'epoch %' THEN to_timestamp(substr($3, 7)::float8) ELSE 'infinity' END,"
+		" clock_timestamp(), $4)",
 		4, params, scheduler_cut_recorded, NULL);
 	free(s->cut.error);
 	s->cut.error = NULL;
