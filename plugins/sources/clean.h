@@ -3,7 +3,7 @@
 #define SOURCES_CLEAN_H
 
 /* Replaces, in place, the escapes that JSON allows and PostgreSQL does not store, \u0000 and halves of surrogate pairs,
- * by \ufffd. The text must be valid JSON. */
+ * by \ufffd. */
 void clean_escapes(char *json);
 
 #endif

@@ -297,6 +297,7 @@ static void part_answered(void *arg, const struct pgmqd_http_answer *a)
 {
 	struct part *p = arg;
 	char why[64];
+	char *text;
 	cJSON *json;
 
 	if (a->curl_code != 0 || a->status == 0) {
@@ -306,16 +307,16 @@ static void part_answered(void *arg, const struct pgmqd_http_answer *a)
 		part_failed(p, a->status == 408 || a->status == 429 || a->status >= 500, a->retry_after_ms, why);
 	} else if (a->body_len == 0) {
 		part_store(p, "null");
-	} else if ((json = cJSON_ParseWithOpts(a->body, NULL, 1)) == NULL) {
-		part_failed(p, false, 0, "its answer is no JSON");
 	} else {
-		char *text = strdup(a->body);
-
-		cJSON_Delete(json); /* this was only a check: the text is what is stored */
-		if (text == NULL)
+		if ((text = strdup(a->body)) == NULL)
 			abort();
 		clean_escapes(text);
-		part_store(p, text);
+		json = cJSON_ParseWithOpts(text, NULL, 1);
+		cJSON_Delete(json); /* this was only a check: the text is what is stored */
+		if (json == NULL)
+			part_failed(p, false, 0, "its answer is no JSON");
+		else
+			part_store(p, text);
 		free(text);
 	}
 }
