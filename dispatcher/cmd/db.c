@@ -21,7 +21,8 @@
 
 const struct cmd_option cmd_db_options[] = {
 	CMD_OPTION("database", 'd', CMD_TEXT, struct cmd_db, database, "CONNINFO",
-		"the database, as a connection string or URI (default: the one of the file of -c, else $DATABASE_URL, else the "
+		"the database, as a connection string or URI (default: the one of the file of -c, else $DATABASE_URL,"
+		" else the "
 		"one of the usual settings file, else $PGHOST and so on)"),
 	CMD_OPTION("config", 'c', CMD_TEXT, struct cmd_db, conf, "FILE",
 		"the settings file (default without -d: $PGMQD_CONF, else " SETTINGS_USUAL_PATH ", if it can be read)"),

@@ -164,22 +164,22 @@ static bool check_owners(const struct cmd_db *db, const struct sql_dir *d)
 	static const char sql[] =
 		"WITH made (what, owner) AS ("
 		" SELECT format('schema %I', nspname), nspowner FROM pg_catalog.pg_namespace WHERE nspname IN "
-	        "('pgmqd', 'pgmq')"
+		"('pgmqd', 'pgmq')"
 		" UNION ALL SELECT format('function %s', p.oid::pg_catalog.regprocedure), p.proowner FROM "
-	        "pg_catalog.pg_proc p"
+		"pg_catalog.pg_proc p"
 		" JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'pgmq') OR"
 		" n.nspname = 'public' AND p.proname = ANY ($1::pg_catalog.name[])"
 		" UNION ALL SELECT format('table %s', c.oid::pg_catalog.regclass), c.relowner FROM pg_catalog.pg_class "
-	        "c JOIN"
+		"c JOIN"
 		" pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE (n.nspname = 'pgmqd' AND c.relkind IN "
-	        "('r', 'v')"
+		"('r', 'v')"
 		" OR n.nspname = 'pgmq' AND c.relname = 'meta'))"
 		" SELECT made.what, r.rolname FROM made JOIN pg_catalog.pg_roles r ON r.oid = made.owner,"
 		" (SELECT * FROM pg_catalog.pg_roles WHERE rolname = current_user) me WHERE NOT r.rolsuper AND r.oid "
-	        "<> me.oid"
+		"<> me.oid"
 		" AND NOT pg_catalog.pg_has_role(r.oid, me.oid, 'MEMBER') AND (me.rolsuper OR NOT"
 		" pg_catalog.pg_has_role(me.oid, r.oid, 'USAGE')) AND r.rolname <> 'pgmqd_application' ORDER BY 1 DESC "
-	        "LIMIT 1";
+		"LIMIT 1";
 	char *functions = public_functions(d);
 	const char *params[] = { functions };
 	PGresult *res = cmd_db_run(db, "owners", sql, 1, params);

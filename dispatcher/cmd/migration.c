@@ -21,7 +21,7 @@
 /* Sessions that hold locks on the tables that we work on, the oldest first. */
 static const char holders_sql[] =
 	"SELECT string_agg(who, ', ') FROM (SELECT format('pid %s (%s%s, %s, for %s s)', a.pid, a.usename, ', ' || "
-        "nullif("
+	"nullif("
 	"a.application_name, ''), a.state, floor(extract(epoch FROM clock_timestamp() - a.xact_start))) AS who"
 	" FROM pg_stat_activity a WHERE a.pid <> pg_backend_pid() AND a.datname = current_database() AND EXISTS (SELECT"
 	" FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE l.pid = a.pid AND l.granted AND l.database ="
@@ -63,7 +63,7 @@ static bool migration_again(struct migration *m, const char *what)
 	bool again = clock_monotonic_ms() < m->until_ms;
 	if (!again)
 		cmd_db_fail(m->db, xasprintf("%s: the locks are held by %s; nothing of it was kept. Try again later, "
-		                             "or end that session",
+					     "or end that session",
 					   what, holders));
 	else if (!m->told)
 		printf("%s: waiting for a lock that is held by %s\n", what, holders);
@@ -133,7 +133,7 @@ bool migration_prepare(struct migration *m)
 		" CREATE TABLE pgmqd.schema_version (file text PRIMARY KEY, checksum text NOT NULL,"
 		" applied_at timestamptz NOT NULL DEFAULT clock_timestamp(), version text); END IF;"
 		" IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'pgmqd.schema_version'::regclass AND "
-	        "attname ="
+		"attname ="
 		" 'version') THEN ALTER TABLE pgmqd.schema_version ADD COLUMN version text; END IF; END $$";
 	bool again = true;
 

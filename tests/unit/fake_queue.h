@@ -42,7 +42,7 @@ struct fake {
 	struct queue queue; /* must be first */
 	struct event_base *base;
 	bool up, no_dlq;
-	bool config_error; /* the plugin answers each message so */
+	bool config_error;          /* the plugin answers each message so */
 	struct fake_call calls[64]; /* in the order in which they were made */
 	size_t ncalls;
 	unsigned announced, reconnects;

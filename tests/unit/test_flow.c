@@ -209,7 +209,8 @@ static void test_claim_errors(void **state)
 	assert_true(fake->slot->gauges[GAUGE_CLAIM_OK] > 0);
 }
 
-/* A queue that pauses for a configuration error while messages rush in does not keep "awake": others hear of new work. */
+/* A queue that pauses for a configuration error while messages rush in does not keep "awake": others hear of new work.
+ */
 static void test_paused_in_a_burst(void **state)
 {
 	struct fake_row rows[20] = { { .id = 0 } };

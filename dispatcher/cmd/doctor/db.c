@@ -427,7 +427,10 @@ static void probe_message(struct doctor *d)
 	char *id = NULL, *sql;
 	double ms;
 
-	if (!step(d, "put into a queue", again, "SELECT s FROM pgmq.send('" PROBE "', '{\"pgmqd\": \"doctor\"}'::jsonb) s", &id))
+	if (!step(d, "put into a queue", again,
+		    "SELECT s FROM pgmq.send('" PROBE "', '{\"pgmqd\":"
+		    " \"doctor\"}'::jsonb) s",
+		    &id))
 		return;
 	ms = wait_notify(d, PROBE, began);
 	if (ms < 0)
@@ -512,9 +515,9 @@ static void check_expression(struct doctor *d, const char *name, const char *tex
 		wrong = xasprintf("\"%s\" is never due", text);
 	if (wrong)
 		doctor_report(d, PGMQD_CHECK_FAIL, name,
-			xasprintf(
-				"UPDATE pgmqd.schedule SET cron = '...' WHERE name = '%s'; pgmqd schedule next '...' tries an "
-				"expression",
+			xasprintf("UPDATE pgmqd.schedule SET cron = '...' WHERE name = '%s'; pgmqd schedule next '...'"
+				  " tries an "
+				  "expression",
 				name),
 			NULL, "it cannot run: %s", wrong);
 	free(wrong);

@@ -25,8 +25,10 @@ const char doctor_sql_role[] =
 	" which pgmqd does not use',"
 	" 'is no superuser and has no rights on other databases or roles')),"
 	" CASE WHEN too IS NOT NULL THEN format('let pgmqd connect as %s',"
-	" CASE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'pgmqd') THEN 'the role pgmqd, which has the rights that it needs"
-	" (ALTER ROLE pgmqd PASSWORD ..., then user=pgmqd in the connection string)' ELSE 'a role of its own: pgmqd migrate makes the role"
+	" CASE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = 'pgmqd') THEN 'the role pgmqd, which has the rights"
+	" that it needs"
+	" (ALTER ROLE pgmqd PASSWORD ..., then user=pgmqd in the connection string)' ELSE 'a role of its own: pgmqd"
+	" migrate makes the role"
 	" pgmqd, with the rights that it needs' END) END, NULL"
 	" FROM (SELECT rolname, nullif(concat_ws(', ', CASE WHEN rolsuper THEN 'a superuser' END, CASE WHEN"
 	" rolcreaterole THEN 'able to make roles' END,"
@@ -337,21 +339,29 @@ const char doctor_sql_snapshots[] =
 	" years'"
 	" FROM pg_replication_slots WHERE NOT active AND xmin IS NOT NULL)"
 	" SELECT 2, who, seen, remedy, NULL FROM held WHERE age >= $3::interval UNION ALL"
-	" SELECT 0, '', CASE WHEN sees THEN format('no transaction has held vacuum back for %s', $3) ELSE format('not checked: role %s may not"
-	" see the transactions of others (GRANT pg_read_all_stats TO %I, or -d with the connection of a role that may)', current_user,"
+	" SELECT 0, '', CASE WHEN sees THEN format('no transaction has held vacuum back for %s', $3) ELSE format('not"
+	" checked: role %s may not"
+	" see the transactions of others (GRANT pg_read_all_stats TO %I, or -d with the connection of a role that"
+	" may)', current_user,"
 	" current_user) END, NULL, NULL"
 	" FROM (SELECT pg_has_role('pg_read_all_stats', 'USAGE') OR (SELECT rolsuper FROM pg_roles WHERE rolname ="
 	" current_user) AS sees) s"
 	" WHERE NOT EXISTS (SELECT FROM held WHERE age >= $3::interval)";
 
 const char doctor_sql_usage[] =
-	"SELECT CASE WHEN u > 0.5 THEN 2 WHEN u > 0.1 THEN 1 ELSE 0 END, '', format('%s %% of the server''s notification queue is in use%s',"
-	" round((u * 100)::numeric, 1), CASE WHEN u > 0.1 THEN coalesce(', held by pid ' || l.pid || ' (role ' || l.usename || ', ' ||"
+	"SELECT CASE WHEN u > 0.5 THEN 2 WHEN u > 0.1 THEN 1 ELSE 0 END, '', format('%s %% of the server''s"
+	" notification queue is in use%s',"
+	" round((u * 100)::numeric, 1), CASE WHEN u > 0.1 THEN coalesce(', held by pid ' || l.pid || ' (role ' ||"
+	" l.usename || ', ' ||"
 	" coalesce(nullif(l.application_name, ''), 'no application name') || ')', '') ELSE '' END),"
-	" CASE WHEN u > 0.1 THEN format('end the transaction of that session%s; when the queue is full, every NOTIFY fails',"
-	" coalesce(', SELECT pg_terminate_backend(' || l.pid || ')', ': the oldest one that listens in pg_stat_activity')) END, NULL"
-	" FROM pg_notification_queue_usage() u LEFT JOIN LATERAL (SELECT pid, usename, application_name FROM pg_stat_activity WHERE"
-	" xact_start IS NOT NULL AND pid <> pg_backend_pid() AND (query ILIKE '%listen%' OR state LIKE 'idle in%') ORDER BY xact_start"
+	" CASE WHEN u > 0.1 THEN format('end the transaction of that session%s; when the queue is full, every NOTIFY"
+	" fails',"
+	" coalesce(', SELECT pg_terminate_backend(' || l.pid || ')', ': the oldest one that listens in"
+	" pg_stat_activity')) END, NULL"
+	" FROM pg_notification_queue_usage() u LEFT JOIN LATERAL (SELECT pid, usename, application_name FROM"
+	" pg_stat_activity WHERE"
+	" xact_start IS NOT NULL AND pid <> pg_backend_pid() AND (query ILIKE '%listen%' OR state LIKE 'idle in%')"
+	" ORDER BY xact_start"
 	" LIMIT 1) l ON true";
 
 /* Whether anybody works, and whether anything waits. */
@@ -369,42 +379,61 @@ const char doctor_sql_dispatcher[] =
 
 /* Settings in the database that stand in every mail and are still those of the installation. */
 const char doctor_sql_defaults[] =
-	"SELECT CASE WHEN names IS NULL THEN 0 ELSE 1 END, '', CASE WHEN names IS NULL THEN 'app_url and support_email are set' ELSE names"
+	"SELECT CASE WHEN names IS NULL THEN 0 ELSE 1 END, '', CASE WHEN names IS NULL THEN 'app_url and support_email"
+	" are set' ELSE names"
 	" || ' still as installed: mails link to app.example.test or name support@example.test' END,"
-	" CASE WHEN names IS NOT NULL THEN 'UPDATE pgmqd.settings SET value = ... WHERE name IN (''app_url'', ''support_email''); look at"
+	" CASE WHEN names IS NOT NULL THEN 'UPDATE pgmqd.settings SET value = ... WHERE name IN (''app_url'',"
+	" ''support_email''); look at"
 	" time_zone there, too' END, NULL"
-	" FROM (SELECT string_agg(name, ', ' ORDER BY name) AS names FROM pgmqd.settings WHERE name IN ('app_url', 'support_email') AND value"
+	" FROM (SELECT string_agg(name, ', ' ORDER BY name) AS names FROM pgmqd.settings WHERE name IN ('app_url',"
+	" 'support_email') AND value"
 	" ~ '[/@.]example[.]test') s";
 
 /* Queues whose messages wait and that neither the settings nor a connected worker serves. */
 const char doctor_sql_unserved[] =
-	"WITH waits AS (SELECT queue, due, oldest_due_s FROM pgmqd.queue_status() WHERE oldest_due_s > 60 AND $1 <> '{}' AND NOT lower(queue) ="
-	" ANY (SELECT lower(q) FROM unnest($1::text[]) q) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE application_name = 'pgmqd worker '"
+	"WITH waits AS (SELECT queue, due, oldest_due_s FROM pgmqd.queue_status() WHERE oldest_due_s > 60 AND $1 <>"
+	" '{}' AND NOT lower(queue) ="
+	" ANY (SELECT lower(q) FROM unnest($1::text[]) q) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE"
+	" application_name = 'pgmqd worker '"
 	" || queue AND datname = current_database()))"
-	" SELECT 1, queue, format('%s messages wait, the oldest for %s s, and neither the settings nor a connected pgmqd serves the queue', due,"
-	" round(oldest_due_s)), format('add a section [queue %s] with its plugin to the settings, or SELECT pgmqd.detach_queue(%L) if another"
+	" SELECT 1, queue, format('%s messages wait, the oldest for %s s, and neither the settings nor a connected"
+	" pgmqd serves the queue', due,"
+	" round(oldest_due_s)), format('add a section [queue %s] with its plugin to the settings, or SELECT"
+	" pgmqd.detach_queue(%L) if another"
 	" program reads it', queue, queue), NULL FROM waits"
-	" UNION ALL SELECT 0, '', 'no other queue has messages that wait', NULL, NULL WHERE NOT EXISTS (SELECT FROM waits)";
+	" UNION ALL SELECT 0, '', 'no other queue has messages that wait', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
+	" waits)";
 
 /* Queue tables that belong to the extension: pg_dump leaves their rows out. pgmq 1.5.2 and older made them so. */
 const char doctor_sql_dump[] =
-	"WITH members AS (SELECT c.oid::regclass::text AS t FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = 'pgmq'"
-	" JOIN pg_class c ON c.oid = d.objid WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.deptype ="
+	"WITH members AS (SELECT c.oid::regclass::text AS t FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid"
+	" AND e.extname = 'pgmq'"
+	" JOIN pg_class c ON c.oid = d.objid WHERE d.classid = 'pg_class'::regclass AND d.refclassid ="
+	" 'pg_extension'::regclass AND d.deptype ="
 	" 'e' AND c.relkind IN ('r', 'p') AND (c.relname LIKE 'q\\_%' OR c.relname LIKE 'a\\_%'))"
-	" SELECT 1, t, 'it belongs to the extension pgmq, so a dump leaves its messages out', format('ALTER EXTENSION pgmq UPDATE; or ALTER"
+	" SELECT 1, t, 'it belongs to the extension pgmq, so a dump leaves its messages out', format('ALTER EXTENSION"
+	" pgmq UPDATE; or ALTER"
 	" EXTENSION pgmq DROP TABLE %s, as the owner', t), NULL FROM members"
-	" UNION ALL SELECT 0, '', 'a dump has the messages of every queue', NULL, NULL WHERE NOT EXISTS (SELECT FROM members)";
+	" UNION ALL SELECT 0, '', 'a dump has the messages of every queue', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
+	" members)";
 
 /* Advisory locks of the dispatcher (table and -1, -2, -4) or of migrate in the hands of another program. Producers
  * share -1 for the length of a transaction. */
 const char doctor_sql_locks[] =
-	"WITH held AS (SELECT DISTINCT a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application name') AS app,"
-	" CASE WHEN c.oid IS NULL THEN 'migrate' ELSE substr(c.relname, 3) END AS what FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
-	" LEFT JOIN pg_class c ON c.oid = l.classid AND c.relnamespace = 'pgmq'::regnamespace AND c.relname LIKE 'q\\_%'"
-	" WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database WHERE datname ="
+	"WITH held AS (SELECT DISTINCT a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application"
+	" name') AS app,"
+	" CASE WHEN c.oid IS NULL THEN 'migrate' ELSE substr(c.relname, 3) END AS what FROM pg_locks l JOIN"
+	" pg_stat_activity a USING (pid)"
+	" LEFT JOIN pg_class c ON c.oid = l.classid AND c.relnamespace = 'pgmq'::regnamespace AND c.relname LIKE"
+	" 'q\\_%'"
+	" WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database"
+	" WHERE datname ="
 	" current_database()) AND l.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'pgmqd%' AND"
-	" (l.classid = 1885826417 AND l.objid = 1 OR c.oid IS NOT NULL AND (l.objid IN (4294967294, 4294967292) OR l.objid = 4294967295 AND"
+	" (l.classid = 1885826417 AND l.objid = 1 OR c.oid IS NOT NULL AND (l.objid IN (4294967294, 4294967292) OR"
+	" l.objid = 4294967295 AND"
 	" (l.mode = 'ExclusiveLock' OR a.xact_start < now() - interval '1 minute'))))"
-	" SELECT 2, what, format('pid %s (role %s, %s) holds an advisory lock of pgmqd, which makes producers silent or workers poll', pid,"
+	" SELECT 2, what, format('pid %s (role %s, %s) holds an advisory lock of pgmqd, which makes producers silent"
+	" or workers poll', pid,"
 	" usename, app), format('end it in its program, or SELECT pg_terminate_backend(%s)', pid), NULL FROM held"
-	" UNION ALL SELECT 0, '', 'no other program holds a lock of pgmqd', NULL, NULL WHERE NOT EXISTS (SELECT FROM held)";
+	" UNION ALL SELECT 0, '', 'no other program holds a lock of pgmqd', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
+	" held)";
