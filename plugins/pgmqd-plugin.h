@@ -130,19 +130,25 @@ void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const ch
  * another worker has taken one of the messages, the host runs it for each message alone. */
 void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
-/* Not yet, and nothing is wrong: seen again after delay_ms, and no attempt is counted. Use it while another party has
- * to act first; the plugin itself must know when to give up. */
+/* Not yet, and no attempt is counted: seen again after delay_ms; below 0 after the queue's backoff, by how often the
+ * message has been claimed and by its age. Use it while another party has to act first; the plugin itself must know
+ * when to give up. */
 void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
 /* A fault of the settings, not of the message (wrong password, provider paused): the message goes back without losing
  * an attempt and the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
+/* A server that every message of the queue needs is away (it cannot be reached, or is overloaded): the message goes back
+ * to its place without losing an attempt, and the queue waits for pause_ms (0: 30 s). Then one message tries again. */
+void pgmqd_unavailable(struct pgmqd_msg *m, int64_t pause_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* ---- the message; texts belong to the host and live as long as the message ---- */
 
 int64_t pgmqd_msg_id(const struct pgmqd_msg *m);
 unsigned pgmqd_msg_attempt(const struct pgmqd_msg *m);    /* 1 on the first try */
 int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m); /* microseconds since 1970, server's clock */
+int64_t pgmqd_msg_due_us(const struct pgmqd_msg *m); /* the same clock: the end of the delay that it was sent with */
 const char *pgmqd_msg_queue(const struct pgmqd_msg *m);
 const char *pgmqd_msg_text(
 	const struct pgmqd_msg *m, size_t *len);          /* the body as PostgreSQL printed it; len may be NULL */
@@ -223,7 +229,9 @@ void pgmqd_child_end(struct pgmqd_child *c); /* SIGKILL to the group, no callbac
 /* ---- HTTP and raw connections through the worker's one curl multi; `easy` is a CURL * ---- */
 
 /* A fresh easy handle, set up for a safe transfer: 10 s to connect, 30 s in all, http and https only, TLS verified,
- * no redirects, no netrc, a user agent. Set on it what should be different; CURLOPT_PRIVATE, the write and the socket
+ * no redirects, no netrc, a user agent, and a connection of its own: when a kept one dies, libcurl sends the request
+ * again. For requests that may be repeated set CURLOPT_FRESH_CONNECT and CURLOPT_FORBID_REUSE to 0. Set on it what
+ * should be different; CURLOPT_PRIVATE, the write and the socket
  * functions and the error buffer are the host's. Never NULL. One that is not submitted after all is given back with
  * pgmqd_http_discard(). */
 void *pgmqd_http_new(struct pgmqd_worker *w);

@@ -11,26 +11,44 @@
 /* The longest wait that any caller can mean; keeps the sums below far from overflow. */
 #define BACKOFF_CEILING_MS (INT64_C(366) * 24 * 3600 * 1000)
 
-/* Returns the wait in milliseconds, see backoff.h. */
-int64_t backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
+/* min_ms, multiplied by `factor` for each attempt after the first, and capped by max_ms. */
+static int64_t grown(unsigned attempt, int64_t min_ms, int64_t max_ms, int factor)
 {
-	int64_t cap, floor;
+	int64_t cap;
 
-	if (min_ms < 1)
-		min_ms = 1;
-	if (min_ms > BACKOFF_CEILING_MS)
-		min_ms = BACKOFF_CEILING_MS;
 	if (max_ms > BACKOFF_CEILING_MS)
 		max_ms = BACKOFF_CEILING_MS;
 	if (max_ms < min_ms)
 		max_ms = min_ms;
-	/* Doubled step by step: a shift by attempt - 1 would overflow long before anyone stops trying. */
+	/* Step by step: a power of the attempt's number would overflow long before anyone stops trying. */
 	for (cap = min_ms; attempt > 1 && cap < max_ms; attempt--)
-		cap = cap > max_ms / 2 ? max_ms : cap * 2;
+		cap = cap > max_ms / factor ? max_ms : cap * factor;
+	return cap;
+}
+
+/* A wait that can be counted with. */
+static int64_t sane(int64_t ms)
+{
+	return ms < 1 ? 1 : ms > BACKOFF_CEILING_MS ? BACKOFF_CEILING_MS : ms;
+}
+
+/* Returns the wait in milliseconds, see backoff.h. */
+int64_t backoff_delay(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
+{
+	int64_t cap = grown(attempt, sane(min_ms), max_ms, 2), floor;
+
 	/* Full jitter starts at zero in the literature; half the minimum keeps a run of bad luck from becoming a
 	 * busy loop. */
-	floor = min_ms > 1 ? min_ms / 2 : 1;
+	floor = sane(min_ms) > 1 ? sane(min_ms) / 2 : 1;
 	return floor + (int64_t)(random % (uint64_t)(cap - floor + 1));
+}
+
+/* Returns the wait in milliseconds, see backoff.h. */
+int64_t backoff_retry(unsigned attempt, int64_t min_ms, int64_t max_ms, uint64_t random)
+{
+	int64_t cap = grown(attempt, sane(min_ms), max_ms, 4);
+
+	return cap - (int64_t)(random % (uint64_t)(cap / 4 + 1));
 }
 
 /* Returns 64 random bits; before the kernel has any, they are made from the clock and the process id. */

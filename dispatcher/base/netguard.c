@@ -57,9 +57,13 @@ static bool is_public4(uint32_t a)
 	return true;
 }
 
-/* An IPv6 address. */
+/* An IPv6 address. One of NAT64's well-known prefix leads to the IPv4 address inside. */
 static bool is_public6(const uint8_t a[16])
 {
+	static const uint8_t nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+
+	if (memcmp(a, nat64, sizeof(nat64)) == 0)
+		return is_public4((uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15]);
 	if ((a[0] & 0xe0) != 0x20)
 		return false;
 	for (size_t i = 0; i < sizeof(closed6) / sizeof(*closed6); i++)

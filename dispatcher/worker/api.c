@@ -125,6 +125,17 @@ PGMQD_EXPORT void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...)
 	va_end(ap);
 }
 
+PGMQD_EXPORT void pgmqd_unavailable(struct pgmqd_msg *m, int64_t pause_ms, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_unavailable"))
+		return;
+	va_start(ap, fmt);
+	flow_settle(m, OUT_CONFIG, pause_ms > 0 ? api_delay(pause_ms) : UNAVAILABLE_MS, api_reason(fmt, ap));
+	va_end(ap);
+}
+
 /* Puts the texts of replace and done_with into a message that can still be settled. */
 static void set_statement(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params)
 {
@@ -169,7 +180,7 @@ PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const ch
 	if (!api_may_settle(m, "pgmqd_postpone"))
 		return;
 	va_start(ap, fmt);
-	flow_settle(m, OUT_RELEASE, api_delay(delay_ms), api_reason(fmt, ap));
+	flow_settle(m, OUT_RELEASE, delay_ms < 0 ? -1 : api_delay(delay_ms), api_reason(fmt, ap));
 	va_end(ap);
 }
 
@@ -188,6 +199,11 @@ PGMQD_EXPORT unsigned pgmqd_msg_attempt(const struct pgmqd_msg *m)
 PGMQD_EXPORT int64_t pgmqd_msg_enqueued_us(const struct pgmqd_msg *m)
 {
 	return api_may_read(m, "pgmqd_msg_enqueued_us") ? m->enqueued_us : 0;
+}
+
+PGMQD_EXPORT int64_t pgmqd_msg_due_us(const struct pgmqd_msg *m)
+{
+	return api_may_read(m, "pgmqd_msg_due_us") ? m->first_due_us : 0;
 }
 
 PGMQD_EXPORT const char *pgmqd_msg_queue(const struct pgmqd_msg *m)

@@ -8,6 +8,8 @@
 
 #define API_DELAY_MAX_MS ((int64_t)365 * 86400 * 1000)
 
+#define UNAVAILABLE_MS 30000
+
 int64_t api_delay(int64_t ms); /* brought into bounds that PostgreSQL can add to a time */
 
 /* Whether something may be started for a message; says what is wrong otherwise. */

@@ -73,7 +73,8 @@ struct request {
 	void *arg;
 	char *body, error[CURL_ERROR_SIZE];
 	size_t len, room, max;
-	bool too_long, public_only, refused;
+	bool too_long, public_only;
+	bool refused, allowed; /* public_only: addresses that it was kept from, and that it could try */
 };
 
 /* Handles that pgmqd_http_new() gave away and that were not submitted yet; there is seldom more than one. */
@@ -128,10 +129,17 @@ static size_t request_body(char *data, size_t size, size_t n, void *user)
 	return n;
 }
 
+/* Whether the request failed because it may go to public addresses only. A private address beside a public one is
+ * passed over, and says nothing about how the public one did. */
+static bool request_refused(const struct request *q, CURLcode code)
+{
+	return code != CURLE_OK && q->refused && !q->allowed;
+}
+
 /* What is wrong, for people. */
 static const char *request_error(struct request *q, CURLcode code)
 {
-	if (q->refused)
+	if (request_refused(q, code))
 		return "the address is not on the public Internet, and this request may go nowhere else";
 	if (q->too_long) {
 		snprintf(q->error, sizeof(q->error), "the answer is longer than %zu bytes", q->max);
@@ -145,9 +153,10 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 {
 	struct request *q = arg;
 	struct pgmqd_msg *m = q->res.msg;
-	struct pgmqd_http_answer a = {
-		.curl_code = (int)code, .body = q->body ? q->body : "", .body_len = q->len, .refused = q->refused
-	};
+	struct pgmqd_http_answer a = { .curl_code = (int)code,
+		.body = q->body ? q->body : "",
+		.body_len = q->len,
+		.refused = request_refused(q, code) };
 	struct plugin_call call;
 	curl_off_t retry = 0;
 
@@ -176,6 +185,7 @@ static curl_socket_t request_socket(void *user, curlsocktype purpose, struct cur
 		q->refused = true;
 		return CURL_SOCKET_BAD;
 	}
+	q->allowed = true;
 	return socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
 }
 
@@ -185,9 +195,11 @@ static int request_prereq(void *user, char *ip, char *local_ip, int port, int lo
 	struct request *q = user;
 
 	(void)local_ip, (void)port, (void)local_port;
-	if (netguard_text_is_public(ip))
+	/* Each request of the handle is judged by itself, and by the address that it uses. */
+	q->allowed = netguard_text_is_public(ip);
+	q->refused = !q->allowed;
+	if (q->allowed)
 		return CURL_PREREQFUNC_OK;
-	q->refused = true;
 	return CURL_PREREQFUNC_ABORT;
 }
 
@@ -222,6 +234,9 @@ static bool request_defaults(CURL *e)
 	SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
+	/* On a kept connection that dies without an answer libcurl would send the request once more. */
+	SET(CURLOPT_FRESH_CONNECT, 1L);
+	SET(CURLOPT_FORBID_REUSE, 1L);
 	return ok;
 }
 

@@ -143,6 +143,16 @@ const struct cJSON *message_json(struct pgmqd_msg *m)
 	return m->json;
 }
 
+int64_t message_first_due(const struct pgmqd_msg *m)
+{
+	const char *at = m->headers ? strstr(m->headers, "\"" MESSAGE_DUE "\"") : NULL;
+	int64_t due;
+
+	at = at ? strchr(at, ':') : NULL;
+	due = at ? strtoll(at + 1, NULL, 10) : 0;
+	return due > m->enqueued_us ? due : m->enqueued_us;
+}
+
 /* An outcome's name in logs, metrics and dead letters. */
 const char *outcome_name(enum msg_outcome o)
 {

@@ -55,7 +55,9 @@ struct pgmqd_msg {
 	int64_t enqueued_us;
 	int64_t due_us; /* when it could be claimed: enqueued, or at the end of its delay, of the pause before a retry,
 	                   or of a lease */
-	struct trace trace;           /* out of the headers; see trace.h */
+	int64_t first_due_us; /* when it could be claimed for the first time: enqueued, or the end of the delay it was
+	                         sent with */
+	struct trace trace;   /* out of the headers; see trace.h */
 	char span[TRACE_PARENT_SIZE]; /* what pgmqd_msg_traceparent() gave last */
 	double priority;              /* a message of higher priority is delivered before lower ones */
 	char *text, *headers;         /* as PostgreSQL printed them; text is NULL for an SQL null */
@@ -109,6 +111,10 @@ void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 void message_forget(struct pgmqd_msg *m);
 void message_end_resources(struct pgmqd_msg *m);
 const struct cJSON *message_json(struct pgmqd_msg *m);
+/* When a message that was claimed before was first due: its header MESSAGE_DUE says so, where it was sent with a delay.
+ */
+#define MESSAGE_DUE "pgmqd_due_us"
+int64_t message_first_due(const struct pgmqd_msg *m);
 const char *outcome_name(enum msg_outcome o);
 
 #endif

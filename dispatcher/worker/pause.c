@@ -57,12 +57,25 @@ void pause_error(struct pause *p, const char *reason)
 	pause_set(p, PAUSE_ERROR);
 }
 
+void pause_away(struct pause *p, int64_t ms, const char *reason)
+{
+	if (p->state >= PAUSE_ERROR)
+		return;
+	stats_error(p->worker->slot, reason);
+	/* Once for each outage: a failed trial is no news. */
+	log_write(p->state == PAUSE_TRIAL ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, NULL,
+		"queue waits, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason,
+		(long long)((ms + 999) / 1000));
+	loop_timer(p->timer, ms);
+	pause_set(p, PAUSE_ERROR);
+}
+
 void pause_success(struct pause *p)
 {
 	p->errors = 0;
 	if (p->state != PAUSE_TRIAL)
 		return;
-	log_info("the configuration error is gone, the queue goes on");
+	log_info("the cause of the pause is gone, the queue goes on");
 	pause_set(p, PAUSE_NONE);
 }
 

@@ -36,8 +36,10 @@ void pause_operated(struct pause *p); /* an operator has paused or resumed the q
 void pause_down(struct pause *p);     /* the connection is lost: what is known of operators is not known any more */
 void pause_drain(struct pause *p);    /* nothing is claimed any more */
 void pause_error(struct pause *p, const char *reason); /* a configuration error */
-void pause_success(struct pause *p);                   /* a message had its effect */
-void pause_resume(struct pause *p);                    /* a pause after a configuration error ends now, on trial */
+/* A server that the plugin needs is away: the same, for `ms`. */
+void pause_away(struct pause *p, int64_t ms, const char *reason);
+void pause_success(struct pause *p); /* a message had its effect */
+void pause_resume(struct pause *p);  /* a pause after a configuration error ends now, on trial */
 
 /* Whether nothing may be claimed or delivered. */
 bool pause_holds(const struct pause *p);

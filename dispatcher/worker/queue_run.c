@@ -351,6 +351,7 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));
+	m->first_due_us = m->read_ct == 1 ? m->due_us : message_first_due(m);
 }
 
 /* ---- settling ---- */
@@ -456,8 +457,12 @@ static void settle_retry(
 {
 	struct sqltext delays = { 0 };
 
-	for (size_t i = 0; i < call->n; i++)
+	for (size_t i = 0; i < call->n; i++) {
 		sqltext_int(&delays, msgs[i]->delay_ms);
+		/* A message that goes back to its place is below the mark. */
+		if (msgs[i]->delay_ms < 0)
+			q->mark_us = 0;
+	}
 	params[3] = sqltext_end(&delays);
 	params[5] = q->table;
 	queue_run(q, st, st == ST_RELEASE ? 6 : 5, params, queue_settle_answer, call);

@@ -57,7 +57,7 @@ void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome,
 		outcome = OUT_FAIL;
 		m->class = class ? class : "attempts";
 	} else if (outcome == OUT_RETRY && delay_ms <= 0) {
-		delay_ms = backoff_delay(m->attempt, qs->backoff_min, qs->backoff_max, backoff_random());
+		delay_ms = backoff_retry(m->attempt, qs->backoff_min, qs->backoff_max, backoff_random());
 	}
 	if (outcome == OUT_FAIL && !m->class)
 		m->class = "permanent";
@@ -161,7 +161,7 @@ static void settle_done(struct settle *s, struct pgmqd_msg *m)
 	struct stats_slot *slot = s->worker->slot;
 
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
-		s->events->due(s->arg, m->delay_ms + 1);
+		s->events->due(s->arg, m->delay_ms > 0 ? m->delay_ms + 1 : 1);
 	stats_add(slot, counter_of(m->outcome), 1);
 	stats_observe(slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
 	settle_log(m);

@@ -40,6 +40,25 @@ static void test_odd_arguments(void **state)
 	bounds(3, 1, 100, 1, 4);
 }
 
+/* Four times as long each time, less a quarter at most; five attempts with the default settings outlast half an hour.
+ */
+static void test_retries(void **state)
+{
+	static const int64_t greatest[] = { 30000, 120000, 480000, 1920000, 3600000, 3600000 };
+	int64_t least = 0;
+
+	(void)state;
+	for (unsigned i = 0; i < sizeof greatest / sizeof greatest[0]; i++) {
+		assert_int_equal(backoff_retry(i + 1, 30000, 3600000, 0), greatest[i]);
+		assert_int_equal(backoff_retry(i + 1, 30000, 3600000, (uint64_t)greatest[i] / 4), greatest[i] * 3 / 4);
+		assert_int_equal(backoff_retry(i + 1, 30000, 3600000, (uint64_t)greatest[i] / 4 + 1), greatest[i]);
+		least += i < 4 ? greatest[i] * 3 / 4 : 0;
+	}
+	assert_true(least > 30 * 60 * 1000);
+	assert_int_equal(backoff_retry(UINT32_MAX, INT64_MAX, INT64_MAX, UINT64_MAX) > 0, 1);
+	assert_int_equal(backoff_retry(0, -1, -1, UINT64_MAX), 1);
+}
+
 static void test_never_overflows(void **state)
 {
 	static const int64_t extremes[] = { INT64_MIN, -1, 0, 1, 2, 1000, INT64_MAX / 2, INT64_MAX - 1, INT64_MAX };
@@ -80,6 +99,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_doubles_up_to_the_maximum),
 		cmocka_unit_test(test_odd_arguments),
+		cmocka_unit_test(test_retries),
 		cmocka_unit_test(test_never_overflows),
 		cmocka_unit_test(test_random_differs_and_spreads),
 	};

@@ -72,12 +72,24 @@ static void test_ipv6(void **state)
 	all(open, true);
 }
 
-/* Whatever carries an IPv4 address inside could lead to a closed one, so none of it is public. */
+/* A translator (NAT64) sends these on to the IPv4 address in the last four bytes. */
+static void test_nat64(void **state)
+{
+	static const char *const closed[] = { "64:ff9b::127.0.0.1", "64:ff9b::10.0.0.1", "64:ff9b::169.254.169.254",
+		"64:ff9b:0:0:0:1:808:808", NULL };
+	static const char *const open[] = { "64:ff9b::8.8.8.8", "64:ff9b::808:404", NULL };
+
+	(void)state;
+	all(closed, false);
+	all(open, true);
+}
+
+/* Whatever else carries an IPv4 address inside could lead to a closed one, so none of it is public. */
 static void test_embedded_ipv4(void **state)
 {
 	static const char *const closed[] = { "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1",
-		"::ffff:0:127.0.0.1", "64:ff9b::127.0.0.1", "64:ff9b::8.8.8.8", "64:ff9b:1::10.0.0.1",
-		"2002:7f00:1::", "2002:808:808::1", "2001:0:7f00:1::80ff:fffe", NULL };
+		"::ffff:0:127.0.0.1", "64:ff9b:1::10.0.0.1", "64:ff9b:1::8.8.8.8", "2002:7f00:1::", "2002:808:808::1",
+		"2001:0:7f00:1::80ff:fffe", NULL };
 
 	(void)state;
 	all(closed, false);
@@ -107,6 +119,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_ipv4),
 		cmocka_unit_test(test_ipv6),
+		cmocka_unit_test(test_nat64),
 		cmocka_unit_test(test_embedded_ipv4),
 		cmocka_unit_test(test_what_is_no_address),
 	};

@@ -141,8 +141,8 @@ static void test_defaults(void **state)
 	assert_int_equal(q->visibility_timeout, 30000);
 	assert_int_equal(q->max_in_flight, 10);
 	assert_int_equal(q->max_attempts, 5);
-	assert_int_equal(q->backoff_min, 5000);
-	assert_int_equal(q->backoff_max, 900000);
+	assert_int_equal(q->backoff_min, 30000);
+	assert_int_equal(q->backoff_max, 3600000);
 	assert_int_equal(q->on_done, ON_DONE_ARCHIVE);
 	assert_int_equal(q->fallback_poll, 0);
 	assert_int_equal(q->npairs, 0);
@@ -298,7 +298,7 @@ static void test_bad_values(void **state)
 	load_bad("[queue a]\nplugin=x\ngroup = g\nprocesses = 2\n",
 		"1: [queue a]: a queue of a group shares one process: take out either group or processes\n");
 	load_bad("[queue a]\nplugin=x\nprocesses = 65\nmax_in_flight = 0\nmax_attempts = 0\nvisibility_timeout = "
-		 "1ms\nbackoff_min = 1h\nfallback_poll = 1ms\n"
+		 "1ms\nbackoff_min = 2h\nfallback_poll = 1ms\n"
 		 "config_retry = 0\n",
 		"1: [queue a]: processes = 65 is out of bounds (from 1 to 64)\n"
 		"1: [queue a]: max_in_flight = 0 is out of bounds (from 1 to 10000)\n"

@@ -207,7 +207,7 @@ static void file_claim_row(const struct queue *q, const struct queue_claim *clai
 	m->id = k->id;
 	m->attempt = k->attempt;
 	m->read_ct = (int)k->attempt;
-	m->enqueued_us = m->due_us = ENQUEUED_US;
+	m->enqueued_us = m->due_us = m->first_due_us = ENQUEUED_US;
 	m->text = xstrdup(k->text);
 	m->text_len = strlen(k->text);
 	m->headers = xstrdup(k->headers);
