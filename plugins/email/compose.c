@@ -1,9 +1,10 @@
 /* compose.c: makes the mail out of the message: its name, its texts, its headers, its bytes. */
 #include "config.h"
 
+#include "compose.h"
+
 #include "address.h"
 #include "safety.h"
-#include "sending.h"
 #include "signature.h"
 
 #include <cjson/cJSON.h>
@@ -17,6 +18,7 @@ static void read_history(struct sending *s)
 	const cJSON *history = cJSON_GetObjectItemCaseSensitive(headers, "pgmqd_history"), *first, *last;
 	const cJSON *id, *enqueued, *kind;
 
+	s->due = pgmqd_msg_due_us(s->msg);
 	s->root_id = pgmqd_msg_id(s->msg);
 	s->root_enqueued = pgmqd_msg_enqueued_us(s->msg);
 	if (cJSON_IsArray(history) && cJSON_GetArraySize(history) > 0) {
@@ -63,14 +65,18 @@ static enum mail_kind kind_of(const struct sending *s)
 	                                                                               : MAIL_TRANSACTIONAL;
 }
 
-/* Whether it is too late for this mail. A redriven message counts from its first time on. */
-static bool is_expired(const struct sending *s)
+int64_t compose_time_left(const struct sending *s)
 {
 	int64_t ttl = s->kind == MAIL_REMINDER ? s->email->ttl_reminder : s->email->ttl;
-	gint64 now = g_get_real_time();
+	gint64 now = g_get_real_time(), end = G_MAXINT64;
 
-	return (s->parsed.expires_at > 0 && now / G_USEC_PER_SEC >= s->parsed.expires_at) ||
-	       (ttl > 0 && now - s->root_enqueued > ttl * 1000);
+	/* A reminder counts from its first time on, also when it was put back by hand since. */
+	if (ttl > 0)
+		end = (s->kind == MAIL_REMINDER && s->root_id != pgmqd_msg_id(s->msg) ? s->root_enqueued : s->due) +
+		      ttl * 1000;
+	if (s->parsed.expires_at > 0)
+		end = MIN(end, s->parsed.expires_at * G_USEC_PER_SEC);
+	return end == G_MAXINT64 ? end : (end - now) / 1000;
 }
 
 char *compose_begin(struct sending *s)
@@ -82,7 +88,7 @@ char *compose_begin(struct sending *s)
 		return reason;
 	read_history(s);
 	s->kind = kind_of(s);
-	if (is_expired(s)) {
+	if (compose_time_left(s) <= 0) {
 		s->fail_class = "expired";
 		return g_strdup("it is too late for this mail");
 	}
@@ -119,13 +125,13 @@ static void assemble(struct sending *s)
 		mail->subject = s->subject = safety_subject(s, mail->subject);
 	mail->text = msg->template != NULL ? r->text : msg->text;
 	mail->html = msg->template != NULL ? r->html : msg->html;
-	mail->date = pgmqd_msg_enqueued_us(s->msg) / G_USEC_PER_SEC;
+	mail->date = s->due / G_USEC_PER_SEC;
 	mail->attachments = msg->attachments;
 	mail->nattachments = msg->nattachments;
 	mail->message_id = s->message_id;
 	add_header(mail, "Content-Language", r->lang != NULL ? r->lang : msg->lang);
 	add_header(mail, "Auto-Submitted", "auto-generated");
-	add_header(mail, "X-Auto-Response-Suppress", "All");
+	add_header(mail, "X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply");
 	if (s->entry.unsubscribe != NULL) {
 		const char *base = h->unsubscribe_url;
 		size_t n = strlen(base);
@@ -225,6 +231,5 @@ char *compose_end(struct sending *s, bool *config)
 			return reason;
 		}
 	}
-	s->composed = true;
 	return NULL;
 }

@@ -1,7 +1,7 @@
 /* conn.c: makes an SMTP connection by libcurl (name, TCP, TLS, EHLO, login), then reads and writes it without blocking.
  *
  * libcurl's own SMTP upload waits for the answer to the final dot in a loop of its own, and so would every other
- * message of this worker. Hence CURLOPT_CONNECT_ONLY: libcurl does what it does well, and the rest is talk.c. */
+ * message of this worker. Hence CURLOPT_CONNECT_ONLY: libcurl connects, and talk.c holds the conversation. */
 #include "config.h"
 
 #include "conn.h"
@@ -18,33 +18,28 @@
 #define TRY_MAX_MS 30000
 #define CONNECT_GRACE_MS 2000 /* libcurl ends the connecting phase itself; this timer is for when it does not */
 
-void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms)
+void conn_timer(struct conn *c, int64_t ms)
 {
 	struct timeval tv = { .tv_sec = (time_t)(ms / 1000), .tv_usec = (suseconds_t)(ms % 1000 * 1000) };
 
-	c->state = state;
 	if (ms > 0)
 		event_add(c->timer, &tv);
 	else
 		event_del(c->timer);
 }
 
-void conn_drop(struct smtp_conn *c)
+void conn_close(struct conn *c)
 {
-	if (c->state == CONN_DEAD)
-		return;
-	if (c->mail != NULL)
-		c->mail->conn = NULL;
-	c->mail = NULL;
-	if (c->readable != NULL)
+	c->closed = true;
+	c->body = NULL;
+	event_del(c->timer);
+	if (c->readable != NULL) {
 		event_del(c->readable);
-	if (c->writable != NULL)
 		event_del(c->writable);
-	conn_enter(c, CONN_DEAD, 0);
-	smtp_pool_kick(c->pool);
+	}
 }
 
-void conn_free(struct smtp_conn *c)
+void conn_free(struct conn *c)
 {
 	if (c->readable != NULL)
 		event_free(c->readable);
@@ -55,32 +50,36 @@ void conn_free(struct smtp_conn *c)
 	if (c->fd != CURL_SOCKET_BAD)
 		shutdown(c->fd, SHUT_RDWR);
 	c->fd = CURL_SOCKET_BAD;
-	pgmqd_curl_remove(smtp_pool_worker(c->pool), c->easy);
+	pgmqd_curl_remove(c->worker, c->easy);
 	curl_easy_cleanup(c->easy);
 	g_string_free(c->out, TRUE);
 	g_free(c);
 }
 
-void conn_farewell(struct smtp_conn *c)
+void conn_farewell(struct conn *c)
 {
 	size_t n;
 
-	if (c->state == CONN_READY)
-		curl_easy_send(c->easy, "QUIT\r\n", 6, &n);
+	curl_easy_send(c->easy, "QUIT\r\n", 6, &n);
+}
+
+/* Closes it, and tells its owner. */
+static void lose(struct conn *c, bool closed, const char *why)
+{
+	conn_close(c);
+	c->events->lost(c->arg, closed, why);
 }
 
 /* Writes as much of the mail as goes; a write that did not go must be repeated with the same bytes (TLS insists). */
-static CURLcode write_body(struct smtp_conn *c)
+static CURLcode write_body(struct conn *c)
 {
-	const struct smtp_mail *mail = c->mail;
-
-	for (int turn = 0; turn < CHUNKS_PER_TURN && c->body_sent < mail->len; turn++) {
+	for (int turn = 0; turn < CHUNKS_PER_TURN && c->body_sent < c->body_len; turn++) {
 		CURLcode rc;
 		size_t n = 0;
 
 		if (c->chunk == 0)
-			c->chunk = MIN(mail->len - c->body_sent, CHUNK);
-		rc = curl_easy_send(c->easy, mail->data + c->body_sent, c->chunk, &n);
+			c->chunk = MIN(c->body_len - c->body_sent, CHUNK);
+		rc = curl_easy_send(c->easy, c->body + c->body_sent, c->chunk, &n);
 		if (rc != CURLE_OK)
 			return rc;
 		c->body_sent += n;
@@ -89,7 +88,8 @@ static CURLcode write_body(struct smtp_conn *c)
 	return CURLE_OK;
 }
 
-void conn_flush(struct smtp_conn *c)
+/* Goes on writing commands, then the mail. */
+static void flush(struct conn *c)
 {
 	CURLcode rc = CURLE_OK;
 
@@ -100,12 +100,12 @@ void conn_flush(struct smtp_conn *c)
 		if (rc == CURLE_OK)
 			c->out_sent += n;
 	}
-	if (rc == CURLE_OK && c->state == CONN_BODY) {
+	if (rc == CURLE_OK && c->body != NULL) {
 		size_t before = c->body_sent;
 
 		rc = write_body(c);
 		if (c->body_sent > before)
-			conn_enter(c, CONN_BODY, smtp_pool_settings(c->pool)->data_timeout);
+			c->events->progress(c->arg);
 	}
 	if (rc != CURLE_OK && rc != CURLE_AGAIN) {
 		/* A server that hangs up on us often says why first: reading finds that, or the end. */
@@ -113,16 +113,36 @@ void conn_flush(struct smtp_conn *c)
 		event_active(c->readable, EV_READ, 1);
 		return;
 	}
-	if (c->out_sent < c->out->len || (c->state == CONN_BODY && c->body_sent < c->mail->len)) {
+	if (c->out_sent < c->out->len || (c->body != NULL && c->body_sent < c->body_len)) {
 		event_add(c->writable, NULL);
 		return;
 	}
 	event_del(c->writable);
-	if (c->state == CONN_BODY)
-		talk_body_sent(c);
+	if (c->body != NULL) {
+		c->body = NULL;
+		c->events->sent(c->arg);
+	}
 }
 
-void conn_command(struct smtp_conn *c, const char *fmt, ...)
+void conn_body(struct conn *c, const char *data, size_t len)
+{
+	c->body = data;
+	c->body_len = len;
+	c->body_sent = c->chunk = 0;
+	flush(c);
+}
+
+bool conn_body_may_be_out(const struct conn *c)
+{
+	return c->body != NULL && c->body_sent + c->chunk >= c->body_len;
+}
+
+bool conn_is_idle(const struct conn *c)
+{
+	return c->out_sent == c->out->len && c->body == NULL;
+}
+
+void conn_command(struct conn *c, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -130,7 +150,7 @@ void conn_command(struct smtp_conn *c, const char *fmt, ...)
 	g_string_vprintf(c->out, fmt, ap);
 	va_end(ap);
 	c->out_sent = 0;
-	conn_flush(c);
+	flush(c);
 }
 
 /* The socket takes bytes again. */
@@ -138,13 +158,13 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
 	(void)fd;
 	(void)what;
-	conn_flush(arg);
+	flush(arg);
 }
 
 /* Hands complete replies on. */
-static void take_bytes(struct smtp_conn *c, const char *data, size_t len)
+static void take_bytes(struct conn *c, const char *data, size_t len)
 {
-	while (len > 0 && c->state != CONN_DEAD) {
+	while (len > 0 && !c->closed) {
 		size_t used = 0;
 
 		switch (reply_feed(&c->parser, data, len, &used)) {
@@ -153,12 +173,12 @@ static void take_bytes(struct smtp_conn *c, const char *data, size_t len)
 		case REPLY_COMPLETE:
 			/* An answer to what has not been asked in full: the two sides are out of step. */
 			if (c->out_sent < c->out->len)
-				talk_lost(c, false, "the server answered out of turn");
+				lose(c, false, "the server answered out of turn");
 			else
-				talk_reply(c, &c->parser.reply);
+				c->events->reply(c->arg, &c->parser.reply);
 			break;
 		case REPLY_BROKEN:
-			talk_lost(c, false, "the server's answer is not SMTP");
+			lose(c, false, "the server's answer is not SMTP");
 			return;
 		}
 		data += used;
@@ -169,19 +189,19 @@ static void take_bytes(struct smtp_conn *c, const char *data, size_t len)
 /* Reads until there is nothing left: what TLS has decrypted already no longer shows on the socket. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
-	struct smtp_conn *c = arg;
+	struct conn *c = arg;
 	char buf[16384];
 
 	(void)fd;
 	(void)what;
-	while (c->state != CONN_DEAD) {
+	while (!c->closed) {
 		size_t n = 0;
 		CURLcode rc = curl_easy_recv(c->easy, buf, sizeof(buf), &n);
 
 		if (rc == CURLE_AGAIN)
 			return;
 		if (rc != CURLE_OK || n == 0) {
-			talk_lost(c, true,
+			lose(c, true,
 				n == 0 && rc == CURLE_OK ? "the server closed the connection" : "the connection broke");
 			return;
 		}
@@ -189,30 +209,35 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	}
 }
 
-/* The state's time is up. */
+/* The connection could not be made. */
+static void fail(struct conn *c, enum mail_class is, const char *text)
+{
+	conn_close(c);
+	c->events->failed(c->arg, is, text);
+}
+
+/* The time is up, of connecting or of what the owner waits for. */
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-	struct smtp_conn *c = arg;
+	struct conn *c = arg;
+	char *text;
 
 	(void)fd;
 	(void)what;
-	if (c->state == CONN_CONNECTING) {
-		const struct smtp_settings *s = smtp_pool_settings(c->pool);
-		char *text = g_strdup_printf("mail server %s:%u: no connection within %g s", s->host, s->port,
-			(double)s->connect_timeout / 1000);
-
-		conn_drop(c);
-		smtp_pool_connect_failed(c->pool, c, MAIL_TRANSIENT, text);
-		g_free(text);
+	if (c->open) {
+		c->events->timeout(c->arg);
 		return;
 	}
-	talk_timeout(c);
+	text = g_strdup_printf("mail server %s:%u: no connection within %g s", c->settings->host, c->settings->port,
+		(double)c->settings->connect_timeout / 1000);
+	fail(c, MAIL_UNREACHED, text);
+	g_free(text);
 }
 
 /* libcurl closes the socket; it must not stay registered, since its number may soon be another connection's. */
 static int on_close_socket(void *arg, curl_socket_t fd)
 {
-	struct smtp_conn *c = arg;
+	struct conn *c = arg;
 
 	if (fd == c->fd) {
 		c->fd = CURL_SOCKET_BAD;
@@ -229,7 +254,7 @@ static int on_close_socket(void *arg, curl_socket_t fd)
 /* Every reply line of the connecting phase comes by here, of both EHLOs. */
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
 {
-	struct smtp_conn *c = arg;
+	struct conn *c = arg;
 	struct reply r;
 	char *word = r.text;
 
@@ -240,10 +265,13 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 		 * 4.2). */
 		c->pipelining = c->size_offered = false;
 		c->size_limit = 0;
+		c->offered[0] = '\0';
 	} else if (r.code == 235) {
 		c->authenticated = true;
 	} else if (r.code == 250) {
 		c->pipelining |= g_ascii_strcasecmp(word, "PIPELINING") == 0;
+		if (g_ascii_strncasecmp(word, "AUTH", 4) == 0 && (word[4] == ' ' || word[4] == '='))
+			g_snprintf(c->offered, sizeof(c->offered), " %s ", word + 5);
 		if (g_ascii_strncasecmp(word, "SIZE", 4) == 0 && (word[4] == '\0' || word[4] == ' ')) {
 			c->size_offered = true;
 			c->size_limit = g_ascii_strtoull(word + 4, NULL, 10);
@@ -255,17 +283,24 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 }
 
 /* Says in one line why there is no connection, and what to do about it where that is known. g_malloc'd. */
-static char *describe_failure(const struct smtp_conn *c, CURLcode code)
+static char *describe_failure(const struct conn *c, CURLcode code)
 {
-	const struct smtp_settings *s = smtp_pool_settings(c->pool);
+	const struct smtp_settings *s = c->settings;
 	char *reply = reply_describe(&c->refusal, NULL), *text;
 	char *error = reply_redact(c->error[0] != '\0' ? c->error : curl_easy_strerror(code), NULL);
 	const char *detail = c->refusal.code != 0 ? reply : error;
 
 	switch (code) {
 	case CURLE_LOGIN_DENIED:
-		text = g_strdup_printf("mail server %s:%u refused the login (%s): check smtp_user and smtp_pass",
-			s->host, s->port, detail);
+		if (c->login != NULL && c->login->token)
+			text = g_strdup_printf(
+				"mail server %s:%u refused the OAuth token (%s): it may have expired; check "
+				"smtp_token_file or smtp_token_command",
+				s->host, s->port, detail);
+		else
+			text = g_strdup_printf(
+				"mail server %s:%u refused the login (%s): check smtp_user and smtp_pass", s->host,
+				s->port, detail);
 		break;
 	case CURLE_PEER_FAILED_VERIFICATION:
 		text = g_strdup_printf(
@@ -297,9 +332,9 @@ static char *describe_failure(const struct smtp_conn *c, CURLcode code)
 }
 
 /* Takes the socket over from libcurl; false when there is none. */
-static bool take_socket(struct smtp_conn *c)
+static bool take_socket(struct conn *c)
 {
-	struct event_base *base = smtp_pool_base(c->pool);
+	struct event_base *base = pgmqd_event_base(c->worker);
 
 	if (curl_easy_getinfo(c->easy, CURLINFO_ACTIVESOCKET, &c->fd) != CURLE_OK || c->fd == CURL_SOCKET_BAD)
 		return false;
@@ -310,43 +345,65 @@ static bool take_socket(struct smtp_conn *c)
 	return event_add(c->readable, NULL) == 0;
 }
 
+bool conn_offers(const struct conn *c, const char *mechanism)
+{
+	char *word = g_strdup_printf(" %s ", mechanism);
+	bool found = strcasestr(c->offered, word) != NULL;
+
+	g_free(word);
+	return found;
+}
+
+/* What came of connecting and logging in. NULL, or why there is no use in it (g_malloc'd). */
+static char *check_connection(struct conn *c, CURLcode code, enum mail_class *is)
+{
+	long os_errno = 0;
+
+	*is = MAIL_CONFIG;
+	c->login_refused = c->login != NULL && (code == CURLE_OK || code == CURLE_LOGIN_DENIED) && !c->authenticated;
+	if (code != CURLE_OK) {
+		curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_errno);
+		*is = verdict_connect((int)code, c->refusal.code, os_errno, c->error);
+		return describe_failure(c, code);
+	}
+	/* libcurl goes on without a login when it finds none to its taste. */
+	if (c->login_refused)
+		return g_strdup_printf(
+			"mail server %s:%u offers no login (AUTH%s%s) that can be used, but smtp_user is set: "
+			"check smtp_auth, smtp_port and smtp_tls",
+			c->settings->host, c->settings->port, c->offered[0] != '\0' ? ":" : "", g_strchomp(c->offered));
+	return NULL;
+}
+
 /* libcurl is done: the connection stands, or it does not. */
 static void on_connected(void *arg, int curl_code)
 {
-	struct smtp_conn *c = arg;
-	const struct smtp_settings *s = smtp_pool_settings(c->pool);
-	enum mail_class is = MAIL_CONFIG;
-	long os_errno = 0;
+	struct conn *c = arg;
+	enum mail_class is;
 	char *text;
 
-	if (c->state != CONN_CONNECTING)
+	if (c->closed)
 		return;
-	if (curl_code != CURLE_OK) {
-		curl_easy_getinfo(c->easy, CURLINFO_OS_ERRNO, &os_errno);
-		is = verdict_connect(curl_code, c->refusal.code, os_errno, c->error);
-		text = describe_failure(c, (CURLcode)curl_code);
-	} else if (s->user != NULL && !c->authenticated) {
-		/* libcurl goes on without a login when none is offered. */
-		text = g_strdup_printf(
-			"mail server %s:%u offers no login (AUTH), but smtp_user is set: check smtp_port and smtp_tls",
-			s->host, s->port);
-	} else if (!take_socket(c)) {
-		is = MAIL_TRANSIENT;
-		text = g_strdup_printf(
-			"mail server %s:%u: the connection went away as soon as it was made", s->host, s->port);
-	} else {
-		conn_enter(c, CONN_READY, s->idle_timeout);
-		smtp_pool_connected(c->pool);
+	text = check_connection(c, (CURLcode)curl_code, &is);
+	if (text == NULL && !take_socket(c)) {
+		is = MAIL_UNREACHED;
+		text = g_strdup_printf("mail server %s:%u: the connection went away as soon as it was made",
+			c->settings->host, c->settings->port);
+	}
+	if (text != NULL) {
+		fail(c, is, text);
+		g_free(text);
 		return;
 	}
-	conn_drop(c);
-	smtp_pool_connect_failed(c->pool, c, is, text);
-	g_free(text);
+	c->open = true;
+	conn_timer(c, 0);
+	c->events->open(c->arg);
 }
 
 /* Sets the handle up; CURLE_OK when libcurl has taken every option. */
-static CURLcode set_options(struct smtp_conn *c, const struct smtp_settings *s)
+static CURLcode set_options(struct conn *c, const char *token)
 {
+	const struct smtp_settings *s = c->settings;
 	CURL *e = c->easy;
 	CURLcode rc = CURLE_OK;
 	char *url = g_strdup_printf(strchr(s->host, ':') != NULL ? "%s://[%s]:%u/%s" : "%s://%s:%u/%s",
@@ -379,38 +436,47 @@ static CURLcode set_options(struct smtp_conn *c, const struct smtp_settings *s)
 	SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 	if (s->ca_file != NULL)
 		SET(CURLOPT_CAINFO, s->ca_file);
-	if (s->user != NULL) {
+	if (c->login != NULL) {
+		char *options = g_strdup_printf("AUTH=%s", c->login->mechanism);
+
 		SET(CURLOPT_USERNAME, s->user);
-		SET(CURLOPT_PASSWORD, s->pass);
-		SET(CURLOPT_SASL_IR, 1L);
+		if (c->login->token)
+			SET(CURLOPT_XOAUTH2_BEARER, token);
+		else
+			SET(CURLOPT_PASSWORD, s->pass);
+		SET(CURLOPT_LOGIN_OPTIONS, options);
+		SET(CURLOPT_SASL_IR, (long)c->login->initial);
+		g_free(options);
 	}
 #undef SET
 	g_free(url);
 	return rc;
 }
 
-struct smtp_conn *conn_open(struct smtp_pool *pool)
+struct conn *conn_open(const struct smtp_settings *settings, struct pgmqd_worker *worker,
+	const struct conn_login *login, const char *token, const struct conn_events *events, void *arg)
 {
-	const struct smtp_settings *s = smtp_pool_settings(pool);
-	struct smtp_conn *c = g_new0(struct smtp_conn, 1);
+	struct conn *c = g_new0(struct conn, 1);
 
-	c->pool = pool;
-	c->link.data = c;
+	c->settings = settings;
+	c->worker = worker;
+	c->login = login;
+	c->events = events;
+	c->arg = arg;
 	c->fd = CURL_SOCKET_BAD;
 	c->out = g_string_new(NULL);
-	c->timer = event_new(smtp_pool_base(pool), -1, 0, on_timer, c);
+	c->timer = event_new(pgmqd_event_base(worker), -1, 0, on_timer, c);
 	c->easy = curl_easy_init();
 	if (c->timer == NULL || c->easy == NULL)
 		g_error("curl_easy_init: out of memory");
-	conn_enter(c, CONN_CONNECTING, s->connect_timeout + CONNECT_GRACE_MS);
-	if (set_options(c, s) != CURLE_OK || pgmqd_curl_add(smtp_pool_worker(pool), c->easy, on_connected, c) != 0) {
-		event_free(c->timer);
-		curl_easy_cleanup(c->easy);
-		g_string_free(c->out, TRUE);
-		g_free(c);
-		return NULL;
-	}
-	return c;
+	conn_timer(c, settings->connect_timeout + CONNECT_GRACE_MS);
+	if (set_options(c, token) == CURLE_OK && pgmqd_curl_add(worker, c->easy, on_connected, c) == 0)
+		return c;
+	event_free(c->timer);
+	curl_easy_cleanup(c->easy);
+	g_string_free(c->out, TRUE);
+	g_free(c);
+	return NULL;
 }
 
 /* What to do about a connection that failed so. */
@@ -435,25 +501,26 @@ static const char *remedy_for(CURLcode code)
 	}
 }
 
-char *conn_try(struct smtp_pool *pool, const char **remedy)
+char *conn_try(struct conn *c, const struct smtp_settings *settings, const struct conn_login *login, const char *token,
+	const char **remedy)
 {
-	const struct smtp_settings *s = smtp_pool_settings(pool);
-	struct smtp_conn c = { .pool = pool, .fd = CURL_SOCKET_BAD, .easy = curl_easy_init() };
-	CURLcode code = c.easy != NULL ? set_options(&c, s) : CURLE_OUT_OF_MEMORY;
-	char *text = NULL;
+	enum mail_class is;
+	CURLcode code;
+	char *text;
 
+	memset(c, 0, sizeof(*c));
+	c->settings = settings;
+	c->login = login;
+	c->fd = CURL_SOCKET_BAD;
+	c->easy = curl_easy_init();
+	code = c->easy != NULL ? set_options(c, token) : CURLE_OUT_OF_MEMORY;
 	if (code == CURLE_OK)
-		code = curl_easy_setopt(c.easy, CURLOPT_TIMEOUT_MS, (long)MIN(s->connect_timeout, TRY_MAX_MS));
+		code = curl_easy_setopt(c->easy, CURLOPT_TIMEOUT_MS, (long)MIN(settings->connect_timeout, TRY_MAX_MS));
 	if (code == CURLE_OK)
-		code = curl_easy_perform(c.easy);
-	if (code != CURLE_OK) {
-		text = describe_failure(&c, code);
-		*remedy = remedy_for(code);
-	} else if (s->user != NULL && !c.authenticated) {
-		text = g_strdup_printf(
-			"mail server %s:%u offers no login (AUTH), but smtp_user is set", s->host, s->port);
-		*remedy = "set smtp_port and smtp_tls to where the mail server offers a login, or take smtp_user out";
-	}
-	curl_easy_cleanup(c.easy);
+		code = curl_easy_perform(c->easy);
+	text = check_connection(c, code, &is);
+	if (text != NULL)
+		*remedy = remedy_for(c->login_refused ? CURLE_LOGIN_DENIED : code);
+	curl_easy_cleanup(c->easy);
 	return text;
 }

@@ -1,34 +1,54 @@
-/* conn.h: one SMTP connection of the pool: made by libcurl, then talked over by us. For smtp.c, conn.c and talk.c
- * only. */
+/* conn.h: one SMTP connection: made and logged in by libcurl, then bytes that go and replies that come. */
 #ifndef EMAIL_CONN_H
 #define EMAIL_CONN_H
 
 #include "reply.h"
-#include "smtp.h"
+#include "verdict.h"
 
 #include <curl/curl.h>
 #include <event2/event.h>
+#include <glib.h>
 
-/* What the connection waits for. READY alone can take a mail. */
-enum conn_state {
-	CONN_CONNECTING = 0, /* libcurl: name, TCP, TLS, EHLO, login */
-	CONN_READY,
-	CONN_MAIL,  /* the answer to MAIL, */
-	CONN_RCPT,  /* to RCPT, */
-	CONN_DATA,  /* to DATA */
-	CONN_HELD,  /* the server waits for the mail's bytes, which wait for smtp_release() */
-	CONN_BODY,  /* the mail's bytes are being written */
-	CONN_DOT,   /* the answer to the final dot */
-	CONN_EMPTY, /* the same, for a mail that was refused after DATA had been sent ahead */
-	CONN_RSET,
-	CONN_QUIT,
-	CONN_DEAD /* freed by the pool at its next turn */
+struct pgmqd_worker;
+
+enum smtp_tls { SMTP_TLS_NONE = 0, SMTP_TLS_STARTTLS, SMTP_TLS_IMPLICIT };
+
+/* A way to log in, as libcurl is told of it. */
+struct conn_login {
+	const char *mechanism; /* of SASL */
+	bool initial;          /* the first answer goes along with the command */
+	bool token;            /* an OAuth token takes the place of the password */
 };
 
-struct smtp_conn {
-	struct smtp_pool *pool;
-	GList link; /* in the pool's list */
-	enum conn_state state;
+/* Where and how; must outlive the connections. Times in ms. */
+struct smtp_settings {
+	const char *host, *ehlo;
+	unsigned port;
+	enum smtp_tls tls;
+	const char *ca_file;     /* NULL: the system's */
+	const char *user, *pass; /* NULL: no login */
+	const char *auth;        /* auto, or the name of a mechanism */
+	unsigned connections, mails_per_connection;
+	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
+};
+
+/* What happens on a connection. After failed() and lost() nothing more does. */
+struct conn_events {
+	void (*open)(void *arg);                                         /* it stands, and the server has let us in */
+	void (*failed)(void *arg, enum mail_class is, const char *text); /* it could not be made */
+	void (*reply)(void *arg, const struct reply *r);
+	void (*progress)(void *arg);                           /* some of the body has gone out */
+	void (*sent)(void *arg);                               /* all of the body has */
+	void (*lost)(void *arg, bool closed, const char *why); /* `closed`: by the other side */
+	void (*timeout)(void *arg);                            /* conn_timer()'s time is up */
+};
+
+struct conn {
+	const struct smtp_settings *settings;
+	struct pgmqd_worker *worker;
+	const struct conn_events *events;
+	void *arg;
+	bool open, closed;
 	CURL *easy;
 	char error[CURL_ERROR_SIZE];
 	curl_socket_t fd;
@@ -36,73 +56,45 @@ struct smtp_conn {
 	struct reply_parser parser;
 
 	/* From the connection phase. */
+	const struct conn_login *login; /* NULL: none */
 	bool pipelining, size_offered, authenticated;
 	uint64_t size_limit;  /* 0: none told */
+	char offered[256];    /* mechanisms, each between blanks */
 	struct reply refusal; /* the last reply of 4xx or 5xx; code 0: none */
+	bool login_refused;   /* why it failed: by the login, not by what came before */
 
-	/* The conversation. */
-	struct smtp_mail *mail; /* NULL once its outcome is known, though replies may still be due */
-	unsigned mails;         /* begun on this connection */
-	bool recipient_taken;   /* RCPT was answered 2xx after MAIL had been refused */
-	GString *out;           /* commands; never touched while a part of it is unsent */
+	GString *out; /* commands; never touched while a part of it is unsent */
 	size_t out_sent;
-	size_t body_sent, chunk; /* chunk: length of the write that must be repeated as it was; 0: none */
+	const char *body;                  /* the mail that is being written; NULL: none */
+	size_t body_len, body_sent, chunk; /* chunk: length of the write that must be repeated as it was; 0: none */
 };
 
-/* conn.c: making and ending a connection, and its bytes. */
+/* Starts connecting, and logs in by `login` (NULL: not at all) with `token`. NULL when libcurl does not even take the
+ * handle. */
+struct conn *conn_open(const struct smtp_settings *settings, struct pgmqd_worker *worker,
+	const struct conn_login *login, const char *token, const struct conn_events *events, void *arg);
+/* Has timeout() called after so long; 0: not any more. */
+void conn_timer(struct conn *c, int64_t ms);
+/* Whether everything that was to be written has been. */
+bool conn_is_idle(const struct conn *c);
+/* Writes commands, or what of them can be written now, on a connection that is idle. */
+void conn_command(struct conn *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
+/* Writes the mail, which must stay as it is until sent(). */
+void conn_body(struct conn *c, const char *data, size_t len);
+/* Whether the server may have all of the body that is being written. */
+bool conn_body_may_be_out(const struct conn *c);
+/* Ends it, safely from inside its own events: nothing happens on it any more. */
+void conn_close(struct conn *c);
+/* Writes QUIT, and waits for nothing. */
+void conn_farewell(struct conn *c);
+/* Frees it; not from inside its own or libcurl's callbacks. */
+void conn_free(struct conn *c);
+/* Whether the server has offered a mechanism. */
+bool conn_offers(const struct conn *c, const char *mechanism);
 
-/* Starts connecting. NULL when libcurl does not even take the handle. */
-struct smtp_conn *conn_open(struct smtp_pool *pool);
-/* Enters a state and gives it so long; 0: as long as it takes. */
-void conn_enter(struct smtp_conn *c, enum conn_state state, int64_t ms);
-/* Writes commands, or what of them can be written now. Everything before must have been sent. May lose the
- * connection. */
-void conn_command(struct smtp_conn *c, const char *fmt, ...) G_GNUC_PRINTF(2, 3);
-/* Goes on writing commands and, in BODY, the mail. */
-void conn_flush(struct smtp_conn *c);
-/* Drops it at once; safe from any callback. The mail, if there is one, is forgotten. */
-void conn_drop(struct smtp_conn *c);
-/* Writes QUIT if nothing is under way, and waits for nothing. */
-void conn_farewell(struct smtp_conn *c);
-/* Frees a DEAD connection; not from inside its own or libcurl's callbacks. */
-void conn_free(struct smtp_conn *c);
-
-/* For email_check(): connects and logs in, waits for it, and hangs up. NULL, or why that failed (g_malloc'd), and what
- * to do. Of the pool only its settings are used. */
-char *conn_try(struct smtp_pool *pool, const char **remedy);
-
-/* talk.c: the conversation. Each of these may end the mail, and does so as its last act. */
-
-/* Starts a mail on a READY connection. */
-void talk_start(struct smtp_conn *c, struct smtp_mail *mail);
-/* The mail on a HELD connection may go on. */
-void talk_release(struct smtp_conn *c);
-/* Says QUIT on a READY connection and waits for the answer for a short while. */
-void talk_quit(struct smtp_conn *c);
-/* A reply has come. */
-void talk_reply(struct smtp_conn *c, const struct reply *r);
-/* All of the mail is on its way. */
-void talk_body_sent(struct smtp_conn *c);
-/* The connection is of no use any more; `closed`: by the other side. */
-void talk_lost(struct smtp_conn *c, bool closed, const char *why);
-/* The state's time is up. */
-void talk_timeout(struct smtp_conn *c);
-
-/* The pool's side, for conn.c. */
-struct event_base *smtp_pool_base(const struct smtp_pool *pool);
-struct pgmqd_worker *smtp_pool_worker(const struct smtp_pool *pool);
-const struct smtp_settings *smtp_pool_settings(const struct smtp_pool *pool);
-/* Has the pool look at its connections and mails soon. */
-void smtp_pool_kick(struct smtp_pool *pool);
-/* A connection has been made. */
-void smtp_pool_connected(struct smtp_pool *pool);
-/* A connection that was being made has failed (NULL: could not even be begun); `is` and `text` say how. */
-void smtp_pool_connect_failed(struct smtp_pool *pool, struct smtp_conn *c, enum mail_class is, const char *text);
-/* A mail's end. Takes `text`. The connection must have let go of it. */
-void smtp_pool_finish(struct smtp_mail *mail, enum mail_class is, char *text);
-/* The same with all that is known; takes the texts. */
-void smtp_pool_end(struct smtp_mail *mail, struct mail_result *result);
-/* Puts a mail back at the head of the queue for a new connection. */
-void smtp_pool_again(struct smtp_pool *pool, struct smtp_mail *mail);
+/* Connects and logs in once, waits for it, and hangs up. NULL, or why that failed (g_malloc'd), and what to do; *c
+ * holds what was learnt. */
+char *conn_try(struct conn *c, const struct smtp_settings *settings, const struct conn_login *login, const char *token,
+	const char **remedy);
 
 #endif

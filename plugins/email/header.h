@@ -4,8 +4,8 @@
 
 #include <stddef.h>
 
-/* The value of an unstructured header whose name has `name_len` characters: as it is when it is plain ASCII and fits
- * the line, else as encoded words. Folded with LF and a space. g_malloc'd. */
+/* The value of an unstructured header whose name has `name_len` characters: as it is when it is plain ASCII,
+ * else as encoded words. Folded with LF and a space. g_malloc'd. */
 char *header_text(const char *text, size_t name_len);
 
 /* The value of a header with one mailbox; `display` may be NULL or "". g_malloc'd. */

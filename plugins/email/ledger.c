@@ -16,7 +16,8 @@
 #define OFF_US (60 * G_USEC_PER_SEC) /* between looks for a ledger that was not there */
 #define AGAIN_MS 250                 /* between tries while the database is away */
 
-#define BATCH_MAX 50 /* no more at once, since all of them are handed on in one turn of the loop */
+#define SENT_MAX 10000 /* keys of mails that are remembered */
+#define BATCH_MAX 50   /* no more at once, since all of them are handed on in one turn of the loop */
 
 /* Mails that are asked about in one statement: one commit for all of them. */
 struct ledger_batch {
@@ -32,6 +33,8 @@ void ledger_start(struct ledger *l, struct pgmqd_worker *w)
 {
 	l->worker = w;
 	g_queue_init(&l->waiting);
+	g_queue_init(&l->sent_order);
+	l->sent = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 	l->flush = event_new(pgmqd_event_base(w), -1, 0, on_flush, l);
 	if (l->flush == NULL)
 		g_error("event_new: out of memory");
@@ -39,6 +42,8 @@ void ledger_start(struct ledger *l, struct pgmqd_worker *w)
 
 void ledger_stop(struct ledger *l)
 {
+	g_hash_table_destroy(l->sent);
+	g_queue_clear(&l->sent_order);
 	pgmqd_timer_cancel(l->again);
 	event_free(l->flush);
 	l->again = NULL;
@@ -339,14 +344,55 @@ void ledger_begin(struct ledger_entry *e, const char *provider)
 	}
 }
 
+#define SENT_SQL "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])"
+
+/* Keeps in mind that a mail was sent, until the message is known to be settled; nobody says when that is. */
+static void remember(struct ledger_entry *e)
+{
+	struct ledger *l = e->ledger;
+	char *key;
+
+	if (g_hash_table_contains(l->sent, e->key))
+		return;
+	if (l->sent_order.length >= SENT_MAX)
+		g_hash_table_remove(l->sent, g_queue_pop_head(&l->sent_order));
+	key = g_strdup(e->key);
+	g_hash_table_insert(l->sent, key, g_strdup(e->usable ? e->token : ""));
+	g_queue_push_tail(&l->sent_order, key);
+}
+
+bool ledger_knows(struct ledger_entry *e)
+{
+	const char *token = g_hash_table_lookup(e->ledger->sent, e->key);
+	const char *const values[] = { e->key, token, "250 (its message could not be settled then)", NULL };
+	const char *params[G_N_ELEMENTS(values)];
+	char *arrays[G_N_ELEMENTS(values)];
+
+	if (token == NULL)
+		return false;
+	for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
+		GString *s = g_string_new(NULL);
+
+		append(s, values[i]);
+		g_string_append_c(s, '}');
+		params[i] = arrays[i] = g_string_free(s, FALSE);
+	}
+	if (token[0] != '\0')
+		pgmqd_query(e->msg, SENT_SQL, G_N_ELEMENTS(params), params, NULL, NULL);
+	for (size_t i = 0; i < G_N_ELEMENTS(arrays); i++)
+		g_free(arrays[i]);
+	return true;
+}
+
 void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 {
 	const char *const params[] = { e->key, e->token, reply, id };
 
+	if (e->ledger != NULL)
+		remember(e);
 	/* Together with others that are settled now: one statement closes all their rows. */
 	if (e->usable)
-		pgmqd_done_batch(e->msg, "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])",
-			G_N_ELEMENTS(params), params);
+		pgmqd_done_batch(e->msg, SENT_SQL, G_N_ELEMENTS(params), params);
 	else
 		pgmqd_done(e->msg);
 }

@@ -57,7 +57,7 @@ static void mailgun_judge(const struct provider_reply *reply, struct mail_result
 		result->id = id[0] == '<' && id[n - 1] == '>' ? g_strndup(id + 1, n - 2) : g_strdup(id);
 	/* A domain that was made a moment ago is not known everywhere yet. */
 	if (reply->status == 404)
-		result->is = MAIL_TRANSIENT;
+		result->is = MAIL_AWAY;
 }
 
 /* GET BASE/v3/domains/DOMAIN: the domain's settings. */

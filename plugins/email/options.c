@@ -16,8 +16,9 @@ const struct pgmqd_option email_options[] = {
 		"EMAIL_PROVIDER", NULL },
 	{ "provider_reminder", PGMQD_STRING, 0, AT(provider_reminder), NULL,
 		"The same for mails of class reminder; default: as provider.", "EMAIL_PROVIDER_REMINDER", NULL },
-	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "60s",
-		"Time for which a provider that does not work is left alone, when there are others.", NULL, NULL },
+	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "30s",
+		"Longest time for which a provider that is away is left alone before a mail tries it again.", NULL,
+		NULL },
 	{ "limits", PGMQD_STRING, 0, AT(limits_text), NULL,
 		"How many mails may go out, by provider, recipient's domain or recipient: smtp 20/s, smtp 5000/d, "
 		"gmail.com 5/s, * 10/min, recipient 50/d.",
@@ -56,6 +57,14 @@ const struct pgmqd_option email_options[] = {
 	{ "smtp_user", PGMQD_STRING, 0, AT(smtp_user), NULL, "Login name; without one there is no login.", "SMTP_USER",
 		NULL },
 	{ "smtp_pass", PGMQD_SECRET, 0, AT(smtp_pass), NULL, "Password of the login.", "SMTP_PASS", NULL },
+	{ "smtp_auth", PGMQD_ENUM, 0, AT(smtp_auth), "auto",
+		"How to log in; auto: by the first of plain, login and cram-md5 that works. With a token: oauthbearer or "
+		"xoauth2.",
+		NULL, "auto|plain|login|cram-md5|xoauth2|oauthbearer" },
+	{ "smtp_token_file", PGMQD_STRING, 0, AT(smtp_token_file), NULL,
+		"File with an OAuth token, in place of the password; read for each login.", NULL, NULL },
+	{ "smtp_token_command", PGMQD_STRING, 0, AT(smtp_token_command), NULL,
+		"Command that prints an OAuth token, in place of the password.", NULL, NULL },
 	{ "smtp_tls", PGMQD_ENUM, 0, AT(smtp_tls), "auto",
 		"Encryption; auto: tls on port 465, else starttls. none is for this machine only.", NULL,
 		"auto|starttls|tls|none" },
@@ -88,8 +97,8 @@ const struct pgmqd_option email_options[] = {
 	{ "reminder_templates", PGMQD_STRING, 0, AT(reminder_templates), "appointment_reminder",
 		"Templates whose mails are of class reminder: optional, and of no use when they are late.", NULL,
 		NULL },
-	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "0", "Age at which a message is not sent any more; 0: it always is.", NULL,
-		NULL },
+	{ "ttl", PGMQD_DURATION, 0, AT(ttl), "24h", "Time after it was due at which a mail is given up; 0: never.",
+		NULL, NULL },
 	{ "ttl_reminder", PGMQD_DURATION, 0, AT(ttl_reminder), "6h", "The same for mails of class reminder.", NULL,
 		NULL },
 	{ "unsubscribe_url", PGMQD_URL, 0, AT(unsubscribe_url), NULL,
@@ -178,18 +187,38 @@ static const char *parse_from(const struct email *h, char **address, char **name
 	return reason != NULL ? reason : address_header_check(*name);
 }
 
+/* The checks of the login: a user with either a password or a token. */
+static char *check_login(const struct email *h)
+{
+	bool user = given(h->smtp_user) != NULL, pass = given(h->smtp_pass) != NULL;
+	bool token = given(h->smtp_token_file) != NULL || given(h->smtp_token_command) != NULL;
+	bool wants_token = g_str_has_prefix(h->smtp_auth, "xoauth2") || g_str_has_prefix(h->smtp_auth, "oauthbearer");
+
+	if (given(h->smtp_token_file) != NULL && given(h->smtp_token_command) != NULL)
+		return g_strdup("smtp_token_file and smtp_token_command: only one of them can be the token's source");
+	if (user != (pass || token))
+		return g_strdup_printf("smtp_user and smtp_pass (SMTP_USER, SMTP_PASS): %s is missing",
+			user ? "smtp_pass" : "smtp_user");
+	if (wants_token && !token)
+		return g_strdup_printf("smtp_auth = %s needs smtp_token_file or smtp_token_command", h->smtp_auth);
+	if (token && strcmp(h->smtp_auth, "auto") != 0 && !wants_token)
+		return g_strdup_printf("smtp_auth = %s needs a password, not a token", h->smtp_auth);
+	return NULL;
+}
+
 /* The checks of SMTP. */
 static char *check_server(const struct email *h)
 {
+	char *reason;
+
 	if (given(h->smtp_host) == NULL)
 		return g_strdup("smtp_host (SMTP_HOST) is missing");
 	if (!address_host_ok(h->smtp_host) && !g_hostname_is_ip_address(h->smtp_host))
 		return g_strdup("smtp_host: it is neither a host name nor an IP address");
 	if (h->smtp_port < 1 || h->smtp_port > 65535)
 		return g_strdup("smtp_port: it must be between 1 and 65535");
-	if ((given(h->smtp_user) == NULL) != (given(h->smtp_pass) == NULL))
-		return g_strdup_printf("smtp_user and smtp_pass (SMTP_USER, SMTP_PASS): %s is missing",
-			given(h->smtp_user) == NULL ? "smtp_user" : "smtp_pass");
+	if ((reason = check_login(h)) != NULL)
+		return reason;
 	if (tls_of(h) == SMTP_TLS_NONE && !is_loopback(h->smtp_host) && !h->smtp_allow_insecure)
 		return g_strdup("smtp_tls: none would send the password and the mails readable over the network; "
 				"use starttls or tls, or set smtp_allow_insecure = yes");
@@ -359,6 +388,7 @@ void email_options_apply(struct email *h)
 	s->ca_file = given(h->smtp_ca_file);
 	s->user = given(h->smtp_user);
 	s->pass = h->smtp_pass;
+	s->auth = h->smtp_auth;
 	/* Not the machine's name: in a container that is a row of hex digits, and servers judge senders by it. */
 	s->ehlo = given(h->smtp_ehlo) != NULL ? h->smtp_ehlo : h->domain;
 	s->connections = (unsigned)h->connections;

@@ -26,7 +26,8 @@ struct email {
 	const char *dkim_key, *dkim_selector, *dkim_domain;
 	const char *redirect_all_to, *allow_domains, *dry_run;
 	int production, force_test_mode;
-	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_tls, *smtp_ca_file, *smtp_ehlo;
+	const char *smtp_host, *smtp_user, *smtp_pass, *smtp_auth, *smtp_token_file, *smtp_token_command, *smtp_tls,
+		*smtp_ca_file, *smtp_ehlo;
 	uint64_t smtp_port, connections, mails_per_connection, max_message_bytes;
 	int smtp_allow_insecure;
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
@@ -35,6 +36,7 @@ struct email {
 
 	struct pgmqd_worker *worker;
 	struct smtp_settings settings;
+	struct token *token;    /* NULL: there is a password, or no login */
 	struct smtp_pool *pool; /* NULL: no mails by SMTP */
 	struct signer *signer;  /* NULL: mails are not signed */
 	struct routes routes;

@@ -10,7 +10,6 @@
 
 #include "quota.h"
 #include "route.h"
-#include "sending.h"
 
 #include <string.h>
 
@@ -24,24 +23,33 @@ static bool is_bulk(const struct sending *s)
 	return s->kind != MAIL_TRANSACTIONAL;
 }
 
+static void ask(struct sending *s);
+
 /* The wait here is over. */
 static void on_again(void *arg)
 {
-	pace_begin(arg);
+	ask(arg);
+}
+
+/* The token that was taken is there; the provider may have gone away meanwhile. */
+static void on_token(void *arg)
+{
+	struct sending *s = arg;
+	int64_t wait;
+
+	if (s->way->state == WAY_CLOSED || route_may(s->way, &wait) || s->way->probing)
+		s->paced(s);
+	else
+		s->away(s, wait);
 }
 
 /* Not yet. */
 static void put_off(struct sending *s, int64_t wait_ms, const char *why)
 {
-	struct pgmqd_msg *m = s->msg;
-
 	route_forget(s->way);
-	if (wait_ms <= HERE_MS && !is_bulk(s) && pgmqd_msg_timer(m, wait_ms, on_again, s) != NULL)
+	if (wait_ms <= HERE_MS && !is_bulk(s) && pgmqd_msg_timer(s->msg, wait_ms, on_again, s) != NULL)
 		return;
-	g_hash_table_steal(s->email->sendings, m);
-	ledger_end(&s->entry, LEDGER_NOT_SENT, why);
-	pgmqd_postpone(m, MIN(wait_ms, AWAY_MAX_MS), "%s: %s", s->way->provider->name, why);
-	sending_free(s);
+	sending_stop(s, END_LATER, NULL, MIN(wait_ms, AWAY_MAX_MS), "%s: %s", s->way->provider->name, why);
 }
 
 /* The day is over for this provider: the next one may have some of its day left. */
@@ -61,7 +69,7 @@ static void capped(struct sending *s, int64_t wait_ms)
 	}
 	route_forget(s->way);
 	s->way = next;
-	pace_begin(s);
+	ask(s);
 }
 
 /* The database's answer. */
@@ -82,7 +90,7 @@ static void on_cluster(void *arg, const struct pgmqd_result *r)
 		put_off(s, wait + g_random_int_range(0, (gint32)MIN(wait, AWAY_MAX_MS) + 1),
 			"the limit of the rate is reached");
 	else
-		sending_start(s);
+		s->paced(s);
 }
 
 /* Adds a name to a list in the database's own form; an address may have quotes. */
@@ -133,7 +141,8 @@ static bool ask_cluster(struct sending *s, const char *domain, const char *recip
 	return any;
 }
 
-void pace_begin(struct sending *s)
+/* Asks for a token. */
+static void ask(struct sending *s)
 {
 	char *recipient = g_ascii_strdown(s->parsed.to, -1);
 	const char *domain = strrchr(recipient, '@') + 1;
@@ -154,20 +163,33 @@ void pace_begin(struct sending *s)
 		capped(s, wait);
 	else if (wait > 0)
 		put_off(s, wait, "the limit of the rate is reached");
-	else
-		sending_start(s);
+	else if (wait == 0 || pgmqd_msg_timer(s->msg, -wait, on_token, s) == NULL)
+		s->paced(s);
 }
 
-void pace_throttled(struct sending *s)
+void pace_ask(struct sending *s, void (*go)(struct sending *s), void (*away)(struct sending *s, int64_t wait_ms))
+{
+	s->state = SENDING_PACED;
+	s->paced = go;
+	s->away = away;
+	s->email->limits.here_ms = HERE_MS;
+	ask(s);
+}
+
+int64_t pace_slower(struct sending *s)
 {
 	const char *name = s->way->provider->name;
 	const char *const params[] = { name };
+	gint64 now = g_get_monotonic_time();
+	bool news;
 	double left;
 
 	if (s->email->limits_shared) {
 		pgmqd_query(s->msg, "SELECT pgmqd.mail_limit_halve($1)", 1, params, NULL, NULL);
-		return;
+		return -1;
 	}
-	if ((left = limits_halve(&s->email->limits, name, g_get_monotonic_time())) > 0)
+	left = limits_slower(&s->email->limits, name, now, &news);
+	if (news)
 		pgmqd_log(PGMQD_WARN, "provider %s: too fast, going on with %.3g mails a second at most", name, left);
+	return limits_wait(&s->email->limits, name, is_bulk(s), now);
 }

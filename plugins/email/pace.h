@@ -2,13 +2,12 @@
 #ifndef EMAIL_PACE_H
 #define EMAIL_PACE_H
 
-struct email;
-struct sending;
-struct way;
+#include "sending.h"
 
-/* Calls sending_start() at once or later; or puts the message off, and the sending is gone. */
-void pace_begin(struct sending *s);
-/* The provider of `way` says that it was too fast. */
-void pace_throttled(struct sending *s);
+/* Calls `go` at once or later, or `away` when the provider has gone away meanwhile; or puts the message off, and the
+ * sending is gone. */
+void pace_ask(struct sending *s, void (*go)(struct sending *s), void (*away)(struct sending *s, int64_t wait_ms));
+/* The provider of s->way says that it was too fast. Returns in how many ms a mail may try again; below 0: not known. */
+int64_t pace_slower(struct sending *s);
 
 #endif

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define DELAY_MAX_MS (15 * 60 * 1000)
+#define DAY_MS (24 * 60 * 60 * 1000)
 
 static const struct provider *const providers[] = { &provider_smtp, &provider_resend, &provider_sendgrid,
 	&provider_mailgun, &provider_ses };
@@ -66,7 +67,6 @@ void provider_by_name(const struct provider_error *rows, size_t n, const char *n
 	for (size_t i = 0; i < n; i++)
 		if (strcmp(name, rows[i].name) == 0) {
 			result->is = rows[i].is;
-			result->throttled = rows[i].throttled;
 			return;
 		}
 }
@@ -76,8 +76,13 @@ static enum mail_class class_of(long status)
 {
 	if (status >= 200 && status <= 299)
 		return MAIL_SENT;
-	if (status == 408 || status == 425 || status == 429 || status >= 500)
-		return MAIL_TRANSIENT;
+	if (status == 429)
+		return MAIL_SLOWER;
+	/* A gateway that waited in vain for the service has passed the mail on. 524 is Cloudflare's word for it. */
+	if (status == 504 || status == 524)
+		return MAIL_UNKNOWN;
+	if (status == 408 || status == 425 || status >= 500)
+		return MAIL_AWAY;
 	/* Keys, rights, and a bill that is not paid. Redirects, too: there is something else at that address. */
 	if (status < 400 || status == 401 || status == 402 || status == 403)
 		return MAIL_CONFIG;
@@ -113,19 +118,17 @@ void provider_judge(const struct provider *p, const struct provider_reply *reply
 
 	memset(result, 0, sizeof(*result));
 	result->is = class_of(reply->status);
-	result->throttled = reply->status == 429;
 	p->judge(reply, result);
-	if (result->is == MAIL_TRANSIENT || result->is == MAIL_UNKNOWN) {
-		result->delay_ms = MAX(result->delay_ms, retry_after_ms);
-		result->delay_ms = CLAMP(result->delay_ms, 0, DELAY_MAX_MS);
-	} else {
-		result->delay_ms = 0;
-	}
+	result->delay_ms = CLAMP(MAX(result->delay_ms, retry_after_ms), 0,
+		result->is == MAIL_QUOTA ? (int64_t)DAY_MS : (int64_t)DELAY_MAX_MS);
 	if (result->is == MAIL_SENT) {
 		result->text = g_strdup_printf("%ld id=%s", reply->status, result->id != NULL ? result->id : "-");
 		return;
 	}
 	words = words_of(reply, body);
+	/* "Too many requests" is also said by services that mean the day's quota. */
+	if (result->is == MAIL_SLOWER && verdict_says_quota(words))
+		result->is = MAIL_QUOTA;
 	result->text = g_strdup_printf(
 		"%s answered %ld%s%s", p->name, reply->status, words[0] != '\0' ? " " : "", words);
 	g_free(words);
@@ -142,7 +145,6 @@ void provider_judge_failure(const struct provider *p, int curl_code, long os_err
 		return;
 	}
 	result->is = verdict_connect(curl_code, 0, os_errno, error);
-	result->unreached = true;
 	result->text = g_strdup_printf("%s: %s", p->name, error);
 }
 

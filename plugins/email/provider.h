@@ -12,6 +12,7 @@
 
 struct cJSON;
 struct email;
+struct provider;
 
 #define PROVIDERS_MAX 5
 
@@ -29,7 +30,12 @@ struct provider_request {
 	struct curl_slist *headers;
 	const char *user, *pass; /* Basic, or for `sigv4` */
 	char *sigv4;             /* "aws:amz:REGION:ses" */
-	CURL *easy;              /* the transfer, while it is under way */
+	/* While it is under way. */
+	CURL *easy;
+	const struct provider *provider;
+	const char *recipient; /* for answers that name it */
+	void (*done)(void *arg, const struct mail_result *result);
+	void *arg;
 };
 
 /* What came back. */
@@ -72,7 +78,6 @@ void provider_judge_failure(const struct provider *p, int curl_code, long os_err
 struct provider_error {
 	const char *name;
 	enum mail_class is;
-	bool throttled;
 };
 void provider_by_name(const struct provider_error *rows, size_t n, const char *name, struct mail_result *result);
 

@@ -6,10 +6,9 @@
 
 #include <string.h>
 
-#define MINUTE_US (60 * G_USEC_PER_SEC)
-#define FACTOR_MIN (1.0 / 64)
-#define METER_US (10 * G_USEC_PER_SEC)
-#define METERED_MIN 10
+#define PACE_MIN (1.0 / 60)
+#define NEAR 0.95                        /* of the ceiling: up to there it goes fast, beyond that slowly */
+#define FORGET_US (600 * G_USEC_PER_SEC) /* without a complaint: what was found out counts no more */
 #define DOMAINS_MAX 10000
 
 /* The bucket of a name, made when it is not there. */
@@ -21,18 +20,29 @@ static struct bucket *bucket_of(struct limits *l, const char *name)
 		l->buckets = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
 	if ((b = g_hash_table_lookup(l->buckets, name)) == NULL) {
 		b = g_new0(struct bucket, 1);
-		b->factor = 1;
 		g_hash_table_insert(l->buckets, g_strdup(name), b);
 	}
 	return b;
+}
+
+/* At what rate tokens come in now. */
+static double rate_of(const struct bucket *b)
+{
+	return b->pace > 0 ? b->pace : b->rate;
+}
+
+/* How many there can be. Two at least: one of them is never taken by bulk. A pace that was found out leaves no room for
+ * bursts, which count with the other side. */
+static double burst_of(const struct bucket *b)
+{
+	return MAX(b->pace > 0 ? b->pace / 10 : b->rate, 2.0);
 }
 
 /* Gives a bucket its rate, full at first. */
 static void set_rate(struct bucket *b, double rate)
 {
 	b->rate = rate;
-	/* Two at least: one of them is never taken by bulk. */
-	b->burst = b->tokens = MAX(rate, 2.0);
+	b->tokens = burst_of(b);
 }
 
 /* Reads "20/s". False when it is none. */
@@ -113,6 +123,26 @@ void limits_clear(struct limits *l)
 	memset(l, 0, sizeof(*l));
 }
 
+/* Lets a pace that was found out grow: in half a minute close to the ceiling, and from there by a hundredth in ten
+ * seconds, so that what it costs to find a better one stays small. */
+static void speed_up(struct bucket *b, gint64 now)
+{
+	double seconds = (double)(now - MAX(b->at, b->slowed_at)) / G_USEC_PER_SEC, near = b->ceiling * NEAR;
+
+	if (b->pace <= 0 || seconds <= 0)
+		return;
+	if (b->pace < near) {
+		double need = (near - b->pace) / (b->ceiling / 60);
+
+		b->pace += MIN(seconds, need) * b->ceiling / 60;
+		seconds -= need;
+	}
+	if (seconds > 0)
+		b->pace *= 1 + MIN(seconds, 60.0) / 1000;
+	if ((b->rate > 0 && b->pace >= b->rate) || now - b->slowed_at > FORGET_US)
+		b->pace = 0;
+}
+
 /* Brings a bucket up to date. */
 static void fill(struct bucket *b, gint64 now, int64_t day)
 {
@@ -120,25 +150,20 @@ static void fill(struct bucket *b, gint64 now, int64_t day)
 		b->day = day;
 		b->used = 0;
 	}
-	if (b->factor < 1 && now > b->factor_at) {
-		b->factor = MIN(1.0, b->factor + 0.1 * (double)(now - b->factor_at) / MINUTE_US);
-		b->factor_at = now;
-		if (b->factor >= 1 && b->found)
-			b->rate = 0;
-	}
-	if (b->rate > 0 && now > b->at)
-		b->tokens = MIN(b->burst, b->tokens + (double)(now - b->at) / G_USEC_PER_SEC * b->rate * b->factor);
-	b->at = now;
+	speed_up(b, now);
+	if (rate_of(b) > 0 && now > b->at)
+		b->tokens = MIN(burst_of(b), b->tokens + (double)(now - b->at) / G_USEC_PER_SEC * rate_of(b));
+	b->at = MAX(b->at, now);
 }
 
 /* How long until a token can be had; 0: there is one. */
 static int64_t wait_of(const struct bucket *b, bool bulk)
 {
-	double need = bulk ? b->burst / 2 + 1 : 1;
+	double need = bulk ? burst_of(b) / 2 + 1 : 1;
 
-	if (b->rate <= 0 || b->tokens >= need)
+	if (rate_of(b) <= 0 || b->tokens >= need)
 		return 0;
-	return (int64_t)((need - b->tokens) / (b->rate * b->factor) * 1000) + 1;
+	return (int64_t)((need - b->tokens) / rate_of(b) * 1000) + 1;
 }
 
 /* The same, one after the other: those that are sent away together do not come back together. */
@@ -150,7 +175,7 @@ static int64_t slot_of(struct bucket *b, bool bulk, gint64 now)
 	if (wait == 0)
 		return 0;
 	at = MIN(MAX(now + wait * 1000, b->slot[bulk]), now + (gint64)3600 * G_USEC_PER_SEC);
-	b->slot[bulk] = at + (gint64)(G_USEC_PER_SEC / (b->rate * b->factor));
+	b->slot[bulk] = at + (gint64)(G_USEC_PER_SEC / rate_of(b));
 	return (at - now) / 1000;
 }
 
@@ -161,16 +186,11 @@ static bool is_capped(const struct bucket *b, bool bulk)
 }
 
 /* Takes the token. */
-static void take(struct bucket *b, gint64 now)
+static void take(struct bucket *b)
 {
-	if (b->rate > 0)
+	if (rate_of(b) > 0)
 		b->tokens -= 1;
 	b->used++;
-	if (now - b->metered_at > METER_US) {
-		b->metered_at = now;
-		b->metered = 0;
-	}
-	b->metered++;
 }
 
 /* Drops domains whose buckets are full, which is all that a bucket knows. */
@@ -179,7 +199,7 @@ static gboolean is_idle(gpointer name, gpointer bucket, gpointer user)
 	const struct bucket *b = bucket;
 
 	(void)user;
-	return strchr(name, '.') != NULL && strchr(name, '@') == NULL && b->cap == 0 && b->tokens >= b->burst - 1;
+	return strchr(name, '.') != NULL && strchr(name, '@') == NULL && b->cap == 0 && b->tokens >= burst_of(b) - 1;
 }
 
 /* A domain's bucket, NULL when its mails are not limited. */
@@ -236,42 +256,67 @@ int64_t limits_take(struct limits *l, const char *provider, const char *domain, 
 	*capped = is_capped(p, bulk);
 	if (*capped)
 		return to_midnight_ms;
-	wait = slot_of(p, bulk, now);
-	if (d != NULL) {
-		fill(d, now, day);
-		wait = MAX(wait, is_capped(d, bulk) ? to_midnight_ms : slot_of(d, bulk, now));
-	}
-	if (wait > 0)
-		return wait;
-	take(p, now);
 	if (d != NULL)
-		take(d, now);
+		fill(d, now, day);
+	wait = MAX(wait_of(p, bulk), d == NULL ? 0 : is_capped(d, bulk) ? to_midnight_ms : wait_of(d, bulk));
+	if (wait > 0 && (bulk || wait > l->here_ms)) {
+		wait = slot_of(p, bulk, now);
+		return d == NULL ? wait : MAX(wait, is_capped(d, bulk) ? to_midnight_ms : slot_of(d, bulk, now));
+	}
+	take(p);
+	if (d != NULL)
+		take(d);
 	if (r != NULL)
-		take(r, now);
-	return 0;
+		take(r);
+	return -wait;
 }
 
-double limits_halve(struct limits *l, const char *provider, gint64 now)
+void limits_sent(struct limits *l, const char *provider, gint64 now)
 {
 	struct bucket *b = bucket_of(l, provider);
 
-	/* The answers to mails that were under way together count as one. */
-	if (b->halved_at != 0 && now - b->halved_at < G_USEC_PER_SEC)
-		return b->rate * b->factor;
-	/* A server that goes down says the same; with so few mails it was not the rate. */
-	if (b->rate <= 0 && b->metered < METERED_MIN)
-		return 0;
-	fill(b, now, b->day);
-	b->halved_at = b->factor_at = now;
-	if (b->rate <= 0) {
-		/* What it was too fast at is what it went at. */
-		set_rate(b, MAX(1.0, b->metered / MAX(1.0, (double)(now - b->metered_at) / G_USEC_PER_SEC)));
-		b->found = true;
-		b->at = now;
+	if (now - b->second >= G_USEC_PER_SEC) {
+		b->accepted_before = now - b->second < 2 * G_USEC_PER_SEC ? b->accepted : 0;
+		b->accepted = 0;
+		b->second = now;
 	}
-	b->factor = MAX(b->factor / 2, FACTOR_MIN);
-	b->tokens = MIN(b->tokens, 0);
-	return b->rate * b->factor;
+	b->accepted++;
+}
+
+/* How many the other side has taken over within a second of late. */
+static double accepted_of(const struct bucket *b, gint64 now)
+{
+	return now - b->second < 2 * G_USEC_PER_SEC ? MAX(b->accepted, b->accepted_before) : 0;
+}
+
+double limits_slower(struct limits *l, const char *provider, gint64 now, bool *news)
+{
+	struct bucket *b = bucket_of(l, provider);
+	double accepted = accepted_of(b, now), was;
+
+	fill(b, now, b->day);
+	was = rate_of(b);
+	/* The answers to mails that were under way together count as one. */
+	*news = b->slowed_at == 0 || now - b->slowed_at >= G_USEC_PER_SEC;
+	if (!*news)
+		return was;
+	if (was <= 0)
+		was = MAX(accepted, 1.0);
+	b->ceiling = accepted > 0 ? MIN(was, accepted) : was;
+	/* Where nothing was taken over of late, the limit is not one of seconds. */
+	b->pace = MAX(accepted > 0 ? MAX(b->ceiling * 0.8, was / 4) : was / 2, PACE_MIN);
+	b->slowed_at = b->at = now;
+	b->tokens = -b->pace;
+	b->slot[0] = b->slot[1] = 0;
+	return b->pace;
+}
+
+int64_t limits_wait(struct limits *l, const char *provider, bool bulk, gint64 now)
+{
+	struct bucket *b = bucket_of(l, provider);
+
+	fill(b, now, b->day);
+	return slot_of(b, bulk, now);
 }
 
 void limits_of(const struct limits *l, const char *name, double *rate, uint64_t *cap)

@@ -75,14 +75,14 @@ static void resend_request(const struct email *h, const struct provider_mail *ma
 static void resend_judge(const struct provider_reply *reply, struct mail_result *result)
 {
 	static const struct provider_error errors[] = {
-		{ "rate_limit_exceeded", MAIL_TRANSIENT, true },
-		{ "daily_quota_exceeded", MAIL_CONFIG, false },
-		{ "monthly_quota_exceeded", MAIL_CONFIG, false },
-		{ "concurrent_idempotent_requests", MAIL_TRANSIENT, false },
-		{ "missing_api_key", MAIL_CONFIG, false },
-		{ "restricted_api_key", MAIL_CONFIG, false },
-		{ "invalid_api_key", MAIL_CONFIG, false },
-		{ "invalid_from_address", MAIL_CONFIG, false },
+		{ "rate_limit_exceeded", MAIL_SLOWER },
+		{ "daily_quota_exceeded", MAIL_QUOTA },
+		{ "monthly_quota_exceeded", MAIL_CONFIG },
+		{ "concurrent_idempotent_requests", MAIL_LATER },
+		{ "missing_api_key", MAIL_CONFIG },
+		{ "restricted_api_key", MAIL_CONFIG },
+		{ "invalid_api_key", MAIL_CONFIG },
+		{ "invalid_from_address", MAIL_CONFIG },
 	};
 	const char *name = provider_text(reply->json, "name"), *id = provider_text(reply->json, "id");
 

@@ -1,8 +1,7 @@
-/* route.c: a circuit breaker for each provider: one that does not work is left alone for a while, then one mail tries
- * it.
+/* route.c: a circuit breaker for each provider: one that is away is left alone for a while, then one mail tries it.
  *
- * With a single provider there is nowhere else to go, so its circuit never opens: retries with backoff, and the pause
- * of the queue after a configuration error, are what spares it.
+ * A connection that fails opens the circuit at once, for a second; each further one doubles that. Answers that tell of
+ * trouble may be one mail's fault, so it takes several of them.
  */
 #include "config.h"
 
@@ -10,8 +9,10 @@
 
 #include <string.h>
 
-#define UNREACHED_MAX 5                 /* connections in a row that fail */
-#define WINDOW_US (60 * G_USEC_PER_SEC) /* more than half of the mails of a window are refused for now: */
+#define OPEN_MIN_MS 1000
+#define QUOTA_MS (60 * 60 * 1000)       /* after a quota that is used up, where nothing says when it is renewed */
+#define IN_A_ROW_MAX 3                  /* mails in a row that find trouble */
+#define WINDOW_US (60 * G_USEC_PER_SEC) /* more than half of the mails of a window found trouble: */
 #define WINDOW_MAILS 10                 /* when there were so many of them */
 
 /* The state in words, for the log. */
@@ -22,11 +23,16 @@ static void enter(struct way *way, enum way_state state, const char *reason)
 {
 	way->state = state;
 	way->probing = false;
-	way->unreached = way->finished = way->transient = 0;
+	way->in_a_row = way->finished = way->troubled = 0;
 	way->window = g_get_monotonic_time();
 	g_free(way->reason);
 	way->reason = g_strdup(reason);
+	if (state == WAY_CLOSED)
+		way->since = way->open_ms = 0;
 	pgmqd_metric_set(way->metric_state, state);
+	pgmqd_metric_set(way->metric_since, way->since / G_USEC_PER_SEC);
+	pgmqd_metric_set(way->metric_next,
+		state == WAY_OPEN ? (g_get_real_time() + way->until - way->window) / G_USEC_PER_SEC : 0);
 	pgmqd_log(state == WAY_OPEN ? PGMQD_WARN : PGMQD_INFO, "provider %s: circuit %s%s%s", way->provider->name,
 		state_names[state], reason != NULL ? ": " : "", reason != NULL ? reason : "");
 }
@@ -40,6 +46,12 @@ void route_start(struct routes *r, struct pgmqd_worker *w)
 		way->metric_state = pgmqd_metric(w, PGMQD_GAUGE, "email_provider_circuit",
 			"How a provider is doing: 0 in use, 1 left alone for a while, 2 being tried again.", "provider",
 			way->provider->name);
+		way->metric_since = pgmqd_metric(w, PGMQD_GAUGE, "email_provider_away_since_seconds",
+			"Since when a provider has been away, in seconds since 1970; 0: it is in use.", "provider",
+			way->provider->name);
+		way->metric_next = pgmqd_metric(w, PGMQD_GAUGE, "email_provider_next_try_seconds",
+			"When a provider that is away is tried again, in seconds since 1970; 0: it is in use.",
+			"provider", way->provider->name);
 		way->metric_sent = pgmqd_metric(w, PGMQD_COUNTER, "email_sent_total",
 			"Mails that a provider has taken over.", "provider", way->provider->name);
 		way->metric_failed = pgmqd_metric(w, PGMQD_COUNTER, "email_refused_total",
@@ -103,33 +115,81 @@ void route_forget(struct way *way)
 	way->probing = false;
 }
 
-void route_end(struct routes *r, struct way *way, const struct mail_result *result)
+char *route_describe(const struct way *way)
+{
+	GDateTime *since = g_date_time_new_from_unix_utc(way->since / G_USEC_PER_SEC);
+	char *when = since != NULL ? g_date_time_format_iso8601(since) : g_strdup("-");
+	char *text = g_strdup_printf("%s away since %s: %s", way->provider->name, when,
+		way->reason != NULL ? way->reason : "it is being tried again");
+
+	g_free(when);
+	if (since != NULL)
+		g_date_time_unref(since);
+	return text;
+}
+
+/* Leaves a provider alone. */
+static void open_circuit(const struct routes *r, struct way *way, int64_t ms, const char *reason)
+{
+	if (way->since == 0)
+		way->since = g_get_real_time();
+	way->open_ms = ms > 0 ? ms : MIN(MAX(way->open_ms * 2, OPEN_MIN_MS), r->open_ms);
+	way->until = g_get_monotonic_time() + way->open_ms * 1000;
+	enter(way, WAY_OPEN, reason);
+}
+
+/* Counts a mail that came to an end with the provider in use; whether there is too much trouble. */
+static bool count(struct way *way, bool trouble)
 {
 	gint64 now = g_get_monotonic_time();
-	bool bad = result->is == MAIL_CONFIG || result->is == MAIL_TRANSIENT;
 
-	pgmqd_metric_add(result->is == MAIL_SENT ? way->metric_sent : way->metric_failed, 1);
-	if (r->n < 2)
-		return;
-	if (way->state == WAY_HALF_OPEN && result->is != MAIL_UNKNOWN) {
-		/* A permanent refusal of one mail is a sign of life, too. */
-		if (!bad)
-			enter(way, WAY_CLOSED, NULL);
-	} else if (way->state == WAY_CLOSED) {
-		if (now - way->window > WINDOW_US) {
-			way->window = now;
-			way->finished = way->transient = 0;
-		}
-		way->finished++;
-		way->transient += result->is == MAIL_TRANSIENT && !result->throttled;
-		way->unreached = result->unreached ? way->unreached + 1 : 0;
-		/* Being told to slow down is no fault; the rate is what follows from that. */
-		bad = result->is == MAIL_CONFIG || way->unreached >= UNREACHED_MAX ||
-		      (way->finished >= WINDOW_MAILS && way->transient * 2 > way->finished);
+	if (now - way->window > WINDOW_US) {
+		way->window = now;
+		way->finished = way->troubled = 0;
 	}
+	way->finished++;
+	way->troubled += trouble;
+	way->in_a_row = trouble ? way->in_a_row + 1 : 0;
+	return way->in_a_row >= IN_A_ROW_MAX || (way->finished >= WINDOW_MAILS && way->troubled * 2 > way->finished);
+}
+
+void route_end(struct routes *r, struct way *way, const struct mail_result *result)
+{
+	bool trial = way->state == WAY_HALF_OPEN;
+
 	way->probing = false;
-	if (bad && way->state != WAY_OPEN) {
-		way->until = now + r->open_ms * 1000;
-		enter(way, WAY_OPEN, result->text);
+	pgmqd_metric_add(result->is == MAIL_SENT ? way->metric_sent : way->metric_failed, 1);
+	if (way->state == WAY_OPEN)
+		return;
+	switch (result->is) {
+	case MAIL_UNREACHED:
+		open_circuit(r, way, result->delay_ms, result->text);
+		break;
+	case MAIL_QUOTA:
+		open_circuit(r, way, result->delay_ms > 0 ? result->delay_ms : QUOTA_MS, result->text);
+		break;
+	case MAIL_CONFIG:
+		/* With nowhere else to go the queue pauses, and that is all it takes. */
+		if (r->n > 1)
+			open_circuit(r, way, r->open_ms, result->text);
+		break;
+	case MAIL_AWAY:
+		if (count(way, true) || trial)
+			open_circuit(r, way, result->delay_ms, result->text);
+		break;
+	case MAIL_UNKNOWN:
+		/* No sign of life, and no sure sign of trouble. */
+		if (count(way, true))
+			open_circuit(r, way, result->delay_ms, result->text);
+		break;
+	case MAIL_SENT:
+	case MAIL_LATER:
+	case MAIL_SLOWER:
+	case MAIL_PERMANENT:
+		/* A refusal of one mail is a sign of life, too. */
+		count(way, false);
+		if (trial)
+			enter(way, WAY_CLOSED, NULL);
+		break;
 	}
 }

@@ -15,13 +15,15 @@ enum way_state { WAY_CLOSED = 0, WAY_OPEN, WAY_HALF_OPEN };
 struct way {
 	const struct provider *provider;
 	enum way_state state;
-	gint64 until;       /* open: monotonic µs */
-	bool probing;       /* half open: a mail is trying it */
-	unsigned unreached; /* connections that failed, one after the other */
-	gint64 window;      /* since when the next two are counted, monotonic µs */
-	unsigned finished, transient;
+	gint64 until;      /* open: monotonic µs */
+	gint64 since;      /* away since then: real time, µs; 0: it is in use */
+	int64_t open_ms;   /* how long it was left alone the last time; 0: it was in use since */
+	bool probing;      /* half open: a mail is trying it */
+	unsigned in_a_row; /* mails that found it in trouble, one after the other */
+	gint64 window;     /* since when the next two are counted, monotonic µs */
+	unsigned finished, troubled;
 	char *reason; /* why it is open */
-	struct pgmqd_metric *metric_state, *metric_sent, *metric_failed;
+	struct pgmqd_metric *metric_state, *metric_since, *metric_next, *metric_sent, *metric_failed;
 };
 
 /* The ways of one kind of mail, in order. */
@@ -34,7 +36,7 @@ struct routes {
 	struct pgmqd_worker *worker;
 	struct way ways[PROVIDERS_MAX];
 	unsigned n;
-	int64_t open_ms; /* how long one is left alone */
+	int64_t open_ms; /* how long one is left alone at most */
 };
 
 void route_start(struct routes *r, struct pgmqd_worker *w);
@@ -51,6 +53,8 @@ bool route_may(struct way *way, int64_t *wait_ms);
 void route_begin(struct way *way);
 /* How that went. */
 void route_end(struct routes *r, struct way *way, const struct mail_result *result);
+/* Who is away, since when, and why, of a way that may not be used; g_malloc'd. */
+char *route_describe(const struct way *way);
 /* It was taken back, and nothing is known. */
 void route_forget(struct way *way);
 

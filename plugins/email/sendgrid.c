@@ -106,7 +106,7 @@ static void sendgrid_judge(const struct provider_reply *reply, struct mail_resul
 
 	if (result->is == MAIL_SENT) {
 		result->id = id[0] != '\0' ? g_strdup(id) : NULL;
-	} else if (result->is == MAIL_TRANSIENT && reply->status == 429) {
+	} else if (result->is == MAIL_SLOWER) {
 		gint64 reset = g_ascii_strtoll(provider_header(reply, "X-RateLimit-Reset"), NULL, 10);
 
 		if (reset > 0)

@@ -1,4 +1,4 @@
-/* sending.h: a message's mail on its way: from the message to its bytes, to a provider, and to an outcome. */
+/* sending.h: a message's mail on its way, and the one way in which it ends. */
 #ifndef EMAIL_SENDING_H
 #define EMAIL_SENDING_H
 
@@ -10,6 +10,15 @@
 
 #include <glib.h>
 #include <stdbool.h>
+
+/* How far it has come. */
+enum sending_state {
+	SENDING_NEW = 0,
+	SENDING_PACED,     /* waits for the limits */
+	SENDING_ASKED,     /* waits for the ledger */
+	SENDING_ANNOUNCED, /* the same, while the SMTP server hears of it */
+	SENDING_UNDER_WAY  /* its provider has it */
+};
 
 struct sending {
 	struct email *email;
@@ -23,62 +32,59 @@ struct sending {
 	const char *fail_class;                          /* of a message that is refused; NULL: "permanent" */
 	char *key;                                       /* what makes it the same mail; the ledger's key */
 	char *message_id, *seed;
-	char *bytes; /* the mail */
+	char *bytes; /* the mail; NULL until it is composed */
 	size_t len;
 	char *signed_bytes; /* the same with a DKIM signature, for SMTP; NULL without one */
 	size_t signed_len;
 	char *stuffed; /* the same with SMTP's dots; only once it is needed */
 
 	enum mail_kind kind;
-	struct way *way;        /* the provider that has it or is to get it */
-	unsigned tried;         /* bits of the ways that have refused it in this attempt */
-	bool pinned;            /* it may be with that provider already, so no other one may get it */
-	bool composed, granted; /* the bytes are there; the ledger has agreed */
-	bool announced;         /* SMTP: in the pool while the ledger is being asked */
-	bool under_way;         /* handed to the provider */
+	enum sending_state state;
+	struct way *way; /* the provider that has it or is to get it */
+	unsigned tried;  /* bits of the ways that have refused it in this attempt */
+	bool pinned;     /* it may be with that provider already, so no other one may get it */
+	void (*away)(struct sending *s, int64_t wait_ms); /* or once its provider has gone away */
+	const char *recipients[2];                        /* of `mail` */
+	void (*paced)(struct sending *s);                 /* what follows once the limits allow it */
 	struct smtp_mail mail;
 	struct provider_request request;
 	struct ledger_entry entry; /* empty without a ledger */
 	bool repeated; /* it may have gone out before: the ledger is asked first, and not beside the conversation */
 	/* What names the message: after a redrive, what named it the first time. */
 	gint64 root_id, root_enqueued;
+	gint64 due;     /* real time, µs: when it should have gone out */
 	bool was_held;  /* put back by somebody who knew that it may have been sent */
 	gint64 started; /* monotonic µs */
 };
 
-/* compose.c */
+/* How a message ends. */
+enum sending_end {
+	END_SENT,    /* archived together with its ledger row */
+	END_DONE,    /* archived: there is nothing to send */
+	END_FAILED,  /* dead letter of class `class` */
+	END_LATER,   /* seen again after delay_ms; below 0: by the queue's backoff */
+	END_AWAY,    /* the queue waits for delay_ms */
+	END_CONFIG,  /* the queue pauses */
+	END_RECALLED /* the host has it back already */
+};
 
-/* Takes the message apart and names the mail. NULL, or why the message can never be sent (g_malloc'd). */
-char *compose_begin(struct sending *s);
-/* What a link to unsubscribe names; g_malloc'd. */
-char *compose_unsubscribe_token(const struct sending *s);
-/* Renders and makes the bytes. The same; with *config set, why no message can be. */
-char *compose_end(struct sending *s, bool *config);
+/* The whole of an end. `text` is the reason, for the log, the ledger and a dead letter. */
+struct sending_outcome {
+	enum sending_end how;
+	enum ledger_end row;
+	const char *class;
+	int64_t delay_ms;
+	const char *text, *id; /* `id`: by which the provider knows what was sent */
+};
 
-/* outcome.c */
-
-/* Settles the message, or hands the mail to the next provider. The sending may be gone afterwards. */
-void outcome_of(struct sending *s, const struct mail_result *result);
-/* The ledger has answered. */
-void outcome_of_ledger(void *arg, enum ledger_answer is, const char *provider, const char *why);
-
-/* email.c */
-
-/* Announces the mail: the provider is chosen and the limits allow it. */
-void sending_start(struct sending *s);
-/* Hands the mail to its provider, once it is composed and the ledger has agreed. */
-void sending_go(struct sending *s);
-/* Asks the ledger whether it may go. */
-void sending_ask(struct sending *s);
-/* Takes it back from its provider; the outcome is no longer told. */
-void sending_recall(struct sending *s);
-/* Forgets a sending that is not in the table; its mail must not be under way. */
-void sending_free(struct sending *s);
-
-/* httpmail.c */
-
-/* Submits the request of an HTTP provider; outcome_of() is told how it went, later. */
-void httpmail_send(struct sending *s);
-void httpmail_clear(struct sending *s);
+/* A new one for a message. */
+struct sending *sending_new(struct email *h, struct pgmqd_msg *m);
+/* That of a message; NULL when there is none. */
+struct sending *sending_find(struct email *h, struct pgmqd_msg *m);
+/* The only way out: lets go of provider and ledger, settles the message, and frees the sending. */
+void sending_end(struct sending *s, const struct sending_outcome *outcome);
+/* Ends it so, with a reason made of `fmt`. */
+void sending_stop(struct sending *s, enum sending_end how, const char *class, int64_t delay_ms, const char *fmt, ...)
+	G_GNUC_PRINTF(5, 6);
 
 #endif

@@ -81,14 +81,14 @@ static void ses_request(const struct email *h, const struct provider_mail *mail,
 static void ses_judge(const struct provider_reply *reply, struct mail_result *result)
 {
 	static const struct provider_error errors[] = {
-		{ "TooManyRequestsException", MAIL_TRANSIENT, true }, { "ThrottlingException", MAIL_TRANSIENT, true },
-		{ "LimitExceededException", MAIL_TRANSIENT, true }, { "RequestTimeTooSkewed", MAIL_CONFIG, false },
-		{ "SendingPausedException", MAIL_CONFIG, false }, { "AccountSuspendedException", MAIL_CONFIG, false },
-		{ "MailFromDomainNotVerifiedException", MAIL_CONFIG, false },
-		{ "SignatureDoesNotMatchException", MAIL_CONFIG, false },
-		{ "UnrecognizedClientException", MAIL_CONFIG, false }, { "AccessDeniedException", MAIL_CONFIG, false },
-		{ "MessageRejected", MAIL_PERMANENT, false }, { "BadRequestException", MAIL_PERMANENT, false },
-		{ "NotFoundException", MAIL_CONFIG, false }, /* the configuration set's name is wrong */
+		{ "TooManyRequestsException", MAIL_SLOWER }, { "ThrottlingException", MAIL_SLOWER },
+		{ "LimitExceededException", MAIL_SLOWER }, { "RequestTimeTooSkewed", MAIL_CONFIG },
+		{ "SendingPausedException", MAIL_CONFIG }, { "AccountSuspendedException", MAIL_CONFIG },
+		{ "MailFromDomainNotVerifiedException", MAIL_CONFIG },
+		{ "SignatureDoesNotMatchException", MAIL_CONFIG }, { "UnrecognizedClientException", MAIL_CONFIG },
+		{ "AccessDeniedException", MAIL_CONFIG }, { "MessageRejected", MAIL_PERMANENT },
+		{ "BadRequestException", MAIL_PERMANENT },
+		{ "NotFoundException", MAIL_CONFIG }, /* the configuration set's name is wrong */
 	};
 	const char *type = provider_header(reply, "x-amzn-ErrorType"), *id = provider_text(reply->json, "MessageId");
 	const char *message = provider_text(reply->json, "message");
@@ -101,11 +101,6 @@ static void ses_judge(const struct provider_reply *reply, struct mail_result *re
 	name = g_strndup(type, strcspn(type, ":"));
 	provider_by_name(errors, G_N_ELEMENTS(errors), name, result);
 	g_free(name);
-	/* The same exception for "too fast" and for "enough for today", which a few seconds will not change. */
-	if (result->throttled && strstr(message, "Daily") != NULL) {
-		result->is = MAIL_CONFIG;
-		result->throttled = false;
-	}
 	/* Also told as a rejected message: the sender is not verified, which is so for every mail. */
 	if (strstr(message, "Email address is not verified") != NULL)
 		result->is = MAIL_CONFIG;

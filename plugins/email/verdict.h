@@ -10,9 +10,13 @@ enum smtp_stage { STAGE_CONNECT = 0, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_D
 
 enum mail_class {
 	MAIL_SENT = 0,  /* the other side has taken the mail over */
-	MAIL_TRANSIENT, /* not now */
+	MAIL_LATER,     /* it does not take this mail now: greylisting, a full mailbox */
+	MAIL_SLOWER,    /* it takes no more mails at this rate */
+	MAIL_QUOTA,     /* it takes no more mails until its quota is renewed */
+	MAIL_AWAY,      /* it is in trouble: overloaded, out of order, the connection broke */
+	MAIL_UNREACHED, /* there was no connection at all */
 	MAIL_PERMANENT, /* never */
-	MAIL_CONFIG,    /* no mail would get through: settings, login, certificate, quota */
+	MAIL_CONFIG,    /* no mail would get through: settings, login, certificate */
 	MAIL_UNKNOWN    /* the connection went away between the whole mail and its answer */
 };
 
@@ -22,14 +26,16 @@ struct mail_result {
 	char *text;       /* for people: the answer, or what is wrong; without addresses */
 	char *id;         /* by which the provider knows a mail that was sent; NULL: none told */
 	int64_t delay_ms; /* wanted before the next try; 0: none told */
-	bool throttled;   /* too many, too fast */
-	bool unreached;   /* there was no connection at all */
 	bool no_mailbox;  /* nobody has this address, and nobody will have it tomorrow */
 	bool hold;        /* an unknown one that must not be repeated whatever the policy is */
 };
 
-/* A refusal, or at STAGE_DOT any reply. `enhanced` may be "". */
-enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhanced);
+/* A refusal, or at STAGE_DOT any reply. `enhanced` and `text` may be "". */
+enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhanced, const char *text);
+
+/* Whether a text says that mails come too fast, or that the quota of a day is used up. */
+bool verdict_says_slower(const char *text);
+bool verdict_says_quota(const char *text);
 
 /* Whether a refusal says that the recipient's mailbox does not exist. */
 bool verdict_no_mailbox(enum smtp_stage stage, int code, const char *enhanced);

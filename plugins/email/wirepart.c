@@ -7,6 +7,7 @@
 
 #include "wirepart.h"
 
+#include <stdbool.h>
 #include <string.h>
 
 #define PIECE 4096 /* stays in the processor's first cache, with what comes of it */
@@ -43,6 +44,61 @@ static gssize write_lines(GMimeStream *stream, const char *data, size_t len, cha
 	return g_mime_stream_write(stream, wire, (size_t)(p - wire));
 }
 
+#define QP_LINE 76
+#define QP_ROOM 8192
+
+/* Whether a byte goes into quoted-printable as it is; a blank does only inside a line. */
+static bool qp_plain(const unsigned char *p, const unsigned char *end)
+{
+	if (*p == ' ' || *p == '\t')
+		return p + 1 < end && p[1] != '\r';
+	return *p > 0x20 && *p < 0x7f && *p != '=';
+}
+
+/* Writes a text in quoted-printable; its lines end with CRLF already. GMime's encoder makes lines of 78 characters
+ * where one ends with a blank. */
+static gssize write_quoted(const struct wirepart *part, GMimeStream *stream)
+{
+	static const char hex[] = "0123456789ABCDEF";
+	const unsigned char *p = part->content, *end = p + part->len;
+	char out[QP_ROOM], *o = out;
+	size_t column = 0;
+	gssize total = 0;
+
+	while (p < end) {
+		bool line_end = p[0] == '\r' && p + 1 < end && p[1] == '\n', plain = qp_plain(p, end);
+		size_t n = plain ? 1 : 3;
+		/* The last place of a line is for the soft break, unless the line ends by itself. */
+		bool last = p + 2 < end && p[1] == '\r' && p[2] == '\n';
+
+		if (!line_end && column + n > QP_LINE - (last ? 0 : 1)) {
+			memcpy(o, "=\r\n", 3);
+			o += 3;
+			column = 0;
+		}
+		if (line_end) {
+			*o++ = *p++;
+			*o++ = *p++;
+			column = 0;
+		} else if (plain) {
+			*o++ = (char)*p++;
+			column++;
+		} else {
+			*o++ = '=';
+			*o++ = hex[*p >> 4];
+			*o++ = hex[*p++ & 15];
+			column += 3;
+		}
+		if ((size_t)(o - out) > QP_ROOM - 16 || p == end) {
+			if (g_mime_stream_write(stream, out, (size_t)(o - out)) < 0)
+				return -1;
+			total += o - out;
+			o = out;
+		}
+	}
+	return total;
+}
+
 /* Writes the content, encoded. */
 static gssize write_content(const struct wirepart *part, GMimeStream *stream)
 {
@@ -52,6 +108,8 @@ static gssize write_content(const struct wirepart *part, GMimeStream *stream)
 	gssize total = 0, written = 0;
 	char *out, *wire;
 
+	if (g_mime_part_get_content_encoding((GMimePart *)part) == GMIME_CONTENT_ENCODING_QUOTEDPRINTABLE)
+		return write_quoted(part, stream);
 	g_mime_encoding_init_encode(&encoding, g_mime_part_get_content_encoding((GMimePart *)part));
 	room = g_mime_encoding_outlen(&encoding, MIN(left, PIECE));
 	out = g_malloc(room);

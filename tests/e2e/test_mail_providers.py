@@ -174,42 +174,42 @@ def test_request_of_ses(service, token):
 ANSWERS = {
     "resend": [
         (error("resend", 422, "validation_error", f"Invalid to: {IVAN}"), "fail", "resend answered 422 validation_error: Invalid to: [address]"),
-        (error("resend", 429, "rate_limit_exceeded", headers={"Retry-After": "0"}), "retry", "429 rate_limit_exceeded"),
+        (error("resend", 429, "rate_limit_exceeded", headers={"Retry-After": "0"}), "release", "429 rate_limit_exceeded"),
         (error("resend", 429, "daily_quota_exceeded"), "config", "daily_quota_exceeded"),
-        (error("resend", 409, "concurrent_idempotent_requests"), "retry", "409 concurrent"),
+        (error("resend", 409, "concurrent_idempotent_requests"), "release", "409 concurrent"),
         (error("resend", 401, "restricted_api_key"), "config", "401 restricted_api_key"),
         (error("resend", 403, "validation_error", "The domain is not verified."), "config", "not verified"),
-        (error("resend", 500, "application_error"), "retry", "500"),
+        (error("resend", 500, "application_error"), "release", "500"),
         (error("resend", 409, "invalid_idempotent_request"), "fail", "held"),
     ],
     "sendgrid": [
         (error("sendgrid", 400, "subject", "The subject is required."), "fail", "The subject is required"),
         (error("sendgrid", 400, "from.email", "Not a sender."), "config", "Not a sender"),
-        (error("sendgrid", 429, message="too many requests"), "retry", "429"),
+        (error("sendgrid", 429, message="too many requests"), "release", "429"),
         (error("sendgrid", 401, message="Maximum credits exceeded"), "config", "Maximum credits exceeded"),
         (error("sendgrid", 403, message="no"), "config", "403"),
         (error("sendgrid", 413, message="too large"), "fail", "413"),
-        (error("sendgrid", 503), "retry", "503"),
+        (error("sendgrid", 503), "release", "503"),
     ],
     "mailgun": [
         (error("mailgun", 400, message="to parameter is not a valid address"), "fail", "not a valid address"),
         ((401, b"Forbidden", {}), "config", "mailgun answered 401 Forbidden"),
-        (error("mailgun", 404, message="Domain not found: mg.example.test"), "retry", "404"),
-        (error("mailgun", 429, message="slow down"), "retry", "429"),
+        (error("mailgun", 404, message="Domain not found: mg.example.test"), "release", "404"),
+        (error("mailgun", 429, message="slow down"), "release", "429"),
         (error("mailgun", 402, message="pay"), "config", "402"),
-        (error("mailgun", 500), "retry", "500"),
+        (error("mailgun", 500), "release", "500"),
     ],
     "ses": [
         (error("ses", 400, "BadRequestException", "Missing final '@domain'"), "fail", "BadRequestException: Missing"),
         (error("ses", 400, "MessageRejected", "Email address is not verified."), "config", "MessageRejected"),
         (error("ses", 400, "MessageRejected", "A virus."), "fail", "MessageRejected"),
-        (error("ses", 429, "TooManyRequestsException", "Maximum sending rate exceeded."), "retry", "TooManyRequestsException"),
+        (error("ses", 429, "TooManyRequestsException", "Maximum sending rate exceeded."), "release", "TooManyRequestsException"),
         (error("ses", 429, "TooManyRequestsException", "Daily message quota exceeded."), "config", "Daily"),
-        (error("ses", 400, "LimitExceededException", "Later."), "retry", "LimitExceeded"),
+        (error("ses", 400, "LimitExceededException", "Later."), "release", "LimitExceeded"),
         (error("ses", 400, "SendingPausedException", "Paused."), "config", "SendingPaused"),
         (error("ses", 400, "MailFromDomainNotVerifiedException", "No."), "config", "MailFromDomainNotVerified"),
         (error("ses", 403, "AccessDeniedException", "No."), "config", "AccessDenied"),
-        (error("ses", 500, "InternalServiceErrorException", "Oh."), "retry", "500"),
+        (error("ses", 500, "InternalServiceErrorException", "Oh."), "release", "500"),
     ],
 }
 
@@ -239,7 +239,7 @@ def test_retry_after(service):
     daemon = service.start("resend")
     service.answer("resend", *error("resend", 429, "rate_limit_exceeded", headers={"Retry-After": "300"}))
     msg_id = service.send()
-    daemon.wait_settled(msg_id=msg_id, outcome="retry")
+    daemon.wait_settled(msg_id=msg_id, outcome="release")
     assert 200 < service.rig.db.execute("select extract(epoch from vt - now()) from pgmq.q_email_queue where msg_id = %s", [msg_id]).fetchone()[0] <= 300
 
 
@@ -269,7 +269,7 @@ def test_nobody_there(service):
     """No connection is not unknown: nothing was handed over."""
     daemon = service.start("mailgun", on_unknown="hold", max_attempts=2, mailgun_url="http://127.0.0.1:1")
     msg_id = service.send()
-    daemon.wait_settled(msg_id=msg_id, outcome="retry")
+    daemon.wait_settled(msg_id=msg_id, outcome="release")
     daemon.wait_settled(msg_id=msg_id, outcome="fail")
     assert [row["state"] for row in service.log()] == ["failed"]
 
@@ -308,7 +308,7 @@ def test_connections_that_fail_open_the_circuit(service):
     daemon = service.start("mailgun ses", max_in_flight=1, mailgun_url="http://127.0.0.1:1")
     daemon.wait_settled(msg_id=service.send(), outcome="done")
     opened = daemon.wait_log("provider mailgun: circuit open")
-    assert sum(r.get("outcome") == "retry" for r in daemon.records()) == 4 and opened
+    assert sum(r.get("outcome") == "release" for r in daemon.records()) == 4 and opened
     daemon.wait_settled(msg_id=service.send(), outcome="done")
     assert [row["provider"] for row in service.log()] == ["ses", "ses"]
 
@@ -320,7 +320,7 @@ def test_no_failover_of_what_may_have_been_sent(service):
     service.answer("ses")
     daemon = service.start("resend, ses", max_in_flight=1)
     msg_id = service.send()
-    daemon.wait_settled(msg_id=msg_id, outcome="retry")
+    daemon.wait_settled(msg_id=msg_id, outcome="release")
     daemon.wait_log("provider resend: circuit open")
     other = service.send()
     daemon.wait_settled(msg_id=other, outcome="done")

@@ -61,11 +61,11 @@ class SmtpStub:
     AUTH PLAIN and LOGIN known; what is sent must match, unless AUTH is scripted."""
 
     def __init__(self, tls="none", cert_dir=None, login=None, capabilities=("PIPELINING", "SIZE 20971520", "8BITMIME"),
-                 drip=False):
+                 drip=False, port=0):
         self.tls, self.cert_dir, self.login = tls, cert_dir, login
         self.capabilities = list(capabilities)
         self.drip = drip  # replies leave byte by byte
-        self.host, self.port = "127.0.0.1", 0
+        self.host, self.port = "127.0.0.1", port  # 0: any that is free
         self.commands, self.mails, self.connections = [], [], 0
         self.bodies = []  # everything that ended in a final dot, whatever the answer
         self.open_now = self.open_max = 0  # one that has said QUIT is no longer open

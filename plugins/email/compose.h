@@ -1,0 +1,16 @@
+/* compose.h: makes the mail out of the message. */
+#ifndef EMAIL_COMPOSE_H
+#define EMAIL_COMPOSE_H
+
+#include "sending.h"
+
+/* Takes the message apart and names the mail. NULL, or why the message can never be sent (g_malloc'd). */
+char *compose_begin(struct sending *s);
+/* How many ms there are until the mail is of no use any more. */
+int64_t compose_time_left(const struct sending *s);
+/* What a link to unsubscribe names; g_malloc'd. */
+char *compose_unsubscribe_token(const struct sending *s);
+/* Renders and makes the bytes. The same as compose_begin(); with *config set, why no message can be. */
+char *compose_end(struct sending *s, bool *config);
+
+#endif

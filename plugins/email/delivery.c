@@ -1,0 +1,322 @@
+/* delivery.c: moves a mail from state to state: paced, asked or announced, under way, ended.
+ *
+ * Everything that can be wrong with a message comes out before a provider is involved. The ledger is asked while the
+ * SMTP server hears sender and recipients; only the mail itself waits for its answer. */
+#include "config.h"
+
+#include "delivery.h"
+
+#include "compose.h"
+#include "httpmail.h"
+#include "outcome.h"
+#include "pace.h"
+#include "reply.h"
+#include "route.h"
+#include "safety.h"
+#include "sending.h"
+
+#include <string.h>
+
+#define ENVELOPE_TOKEN 32
+
+static void on_paced(struct sending *s);
+
+/* ---- the ends ---- */
+
+/* Whether no kind of mail can go out now; *wait_ms: until the first can. */
+static bool all_away(struct email *h, int64_t *wait_ms)
+{
+	int64_t least = G_MAXINT64;
+
+	for (unsigned kind = 0; kind < MAIL_KINDS; kind++) {
+		if (route_choose(&h->routes, &h->route[kind], 0, wait_ms) != NULL)
+			return false;
+		least = MIN(least, *wait_ms);
+	}
+	*wait_ms = least;
+	return true;
+}
+
+/* No provider of this mail's route can be used for so long: the queue waits, or the mail alone where others can go. */
+static void wait_for_provider(struct sending *s, struct way *way, int64_t wait_ms)
+{
+	char *text = route_describe(way);
+	int64_t wait;
+
+	if (all_away(s->email, &wait))
+		sending_stop(s, END_AWAY, NULL, wait, "%s", text);
+	else
+		sending_stop(s, END_LATER, NULL, wait_ms, "%s", text);
+	g_free(text);
+}
+
+/* The provider went away while the mail waited for its turn. */
+static void on_away(struct sending *s, int64_t wait_ms)
+{
+	wait_for_provider(s, s->way, wait_ms);
+}
+
+/* Puts the mail off, unless there is no time left for another try. */
+static void later(struct sending *s, struct sending_outcome *o)
+{
+	int64_t left = compose_time_left(s);
+	char *text = NULL;
+
+	if (left <= MAX(o->delay_ms, 0)) {
+		o->how = END_FAILED;
+		o->class = "expired";
+		o->text = text = g_strdup_printf("%s; its time is up", o->text);
+	}
+	sending_end(s, o);
+	g_free(text);
+}
+
+/* ---- the provider ---- */
+
+/* Hands the mail to the next provider that has not refused it. False: there is none. */
+static bool fail_over(struct sending *s, const struct mail_result *result)
+{
+	struct email *h = s->email;
+	struct way *next;
+	int64_t wait;
+
+	if (s->pinned)
+		return false;
+	s->tried |= route_bit(&h->routes, s->way);
+	if ((next = route_choose(&h->routes, &h->route[s->kind], s->tried, &wait)) == NULL)
+		return false;
+	pgmqd_msg_log(s->msg, PGMQD_WARN, "%s; going on with %s", result->text, next->provider->name);
+	s->way = next;
+	/* From the limits on: and the ledger has to know who may have the mail before that one gets it. */
+	pace_ask(s, on_paced, on_away);
+	return true;
+}
+
+/* Says in the log what has gone out. */
+static void log_sent(const struct sending *s, const struct mail_result *result)
+{
+	pgmqd_msg_log(s->msg, PGMQD_INFO,
+		"sent template=%s provider=%s message_id=<%s> bytes=%zu ms=%" G_GINT64_FORMAT " reply=\"%s\"",
+		s->parsed.template != NULL ? s->parsed.template : "-", s->way->provider->name, s->message_id, s->len,
+		(g_get_monotonic_time() - s->started) / 1000, result->text);
+}
+
+/* The provider is through with the mail. */
+static void on_result(void *arg, const struct mail_result *result)
+{
+	struct sending *s = arg;
+	struct email *h = s->email;
+	struct way *way = s->way;
+	struct sending_outcome o;
+	int64_t wait = 0, slower = -1;
+	bool closed;
+
+	s->mail.done = NULL;
+	s->state = SENDING_PACED;
+	route_end(&h->routes, way, result);
+	if (result->is == MAIL_SENT)
+		limits_sent(&h->limits, way->provider->name, g_get_monotonic_time());
+	else if (result->is == MAIL_SLOWER)
+		slower = pace_slower(s);
+	closed = !route_may(way, &wait) && result->is != MAIL_SENT && result->is != MAIL_PERMANENT;
+	if ((result->is == MAIL_CONFIG || (closed && result->is != MAIL_UNKNOWN)) && fail_over(s, result))
+		return;
+	o = outcome_of_result(s, result);
+	if (result->is == MAIL_SLOWER)
+		o.delay_ms = MAX(o.delay_ms, slower);
+	if (o.how == END_SENT)
+		log_sent(s, result);
+	if (o.how == END_LATER && closed && (result->is == MAIL_UNREACHED || result->is == MAIL_QUOTA))
+		wait_for_provider(s, way, wait);
+	else if (o.how == END_LATER)
+		later(s, &o);
+	else
+		sending_end(s, &o);
+}
+
+/* Puts the mail into the pool; `held`: no byte of it goes out yet. */
+static void announce(struct sending *s, bool held)
+{
+	struct email *h = s->email;
+	const char *bytes = s->signed_bytes != NULL ? s->signed_bytes : s->bytes;
+
+	if (s->stuffed == NULL)
+		s->stuffed = reply_stuff_dots(bytes, s->signed_bytes != NULL ? s->signed_len : s->len, &s->mail.len);
+	s->mail.from = s->parts.from;
+	if (h->bounce_checked != NULL) {
+		const char *at = strchr(h->bounce_checked, '@');
+
+		g_free(s->envelope);
+		s->mail.from = s->envelope = g_strdup_printf(
+			"%.*s+%.*s%s", (int)(at - h->bounce_checked), h->bounce_checked, ENVELOPE_TOKEN, s->key, at);
+	}
+	s->recipients[0] = s->parsed.to;
+	s->mail.to = s->recipients;
+	s->mail.data = s->stuffed;
+	s->mail.done = on_result;
+	s->mail.arg = s;
+	s->mail.held = held;
+	s->mail.bulk = s->kind != MAIL_TRANSACTIONAL;
+	smtp_send(h->pool, &s->mail);
+}
+
+/* Gives the mail to its provider. */
+static void hand_over(struct sending *s)
+{
+	struct provider_mail mail = { .parts = &s->parts, .bytes = s->bytes, .len = s->len, .key = s->key };
+	bool announced = s->state == SENDING_ANNOUNCED;
+
+	s->state = SENDING_UNDER_WAY;
+	if (s->way->provider->request != NULL)
+		httpmail_send(s->email, s->msg, s->way->provider, &mail, &s->request, on_result, s);
+	else if (announced)
+		smtp_release(&s->mail);
+	else
+		announce(s, false);
+}
+
+/* ---- the ledger ---- */
+
+/* The mail may be with that provider from before: it must be this one again. False: it cannot be had now, and the
+ * message is settled. */
+static bool pin(struct sending *s, const char *provider)
+{
+	struct email *h = s->email;
+	struct way *way = route_find(&h->routes, provider);
+	int64_t wait;
+
+	s->pinned = true;
+	if (way == s->way || way == NULL)
+		return true;
+	route_forget(s->way);
+	s->way = way;
+	if (route_may(way, &wait)) {
+		route_begin(way);
+		return true;
+	}
+	s->state = SENDING_NEW;
+	wait_for_provider(s, way, wait);
+	return false;
+}
+
+/* The ledger has answered. */
+static void on_ledger(void *arg, enum ledger_answer is, const char *provider, const char *why)
+{
+	struct sending *s = arg;
+	struct sending_outcome o;
+	char *text = NULL;
+
+	if (is == LEDGER_GO || is == LEDGER_AGAIN) {
+		if (is == LEDGER_GO || pin(s, provider))
+			hand_over(s);
+		return;
+	}
+	if (is == LEDGER_SUPPRESSED)
+		text = g_strdup_printf("suppressed (%s): not sent template=%s", why,
+			s->parsed.template != NULL ? s->parsed.template : "-");
+	else if (is == LEDGER_FAILED)
+		text = g_strdup_printf("the mail ledger could not be written: %s", why);
+	o = outcome_of_ledger(is, text);
+	sending_end(s, &o);
+	g_free(text);
+}
+
+/* Gets the ledger's row ready. */
+static void prepare_entry(struct sending *s)
+{
+	struct email *h = s->email;
+
+	ledger_entry_init(&s->entry, &h->ledger, s->msg, s->key, s->parsed.template, s->message_id, s->parsed.to);
+	s->entry.answer = on_ledger;
+	s->entry.arg = s;
+	s->entry.resend = s->entry.resend || s->was_held;
+	s->entry.optional = s->kind == MAIL_REMINDER;
+	if (s->entry.optional && h->unsubscribe_url != NULL && h->unsubscribe_url[0] != '\0')
+		s->entry.unsubscribe = compose_unsubscribe_token(s);
+}
+
+/* ---- the way ---- */
+
+/* The limits allow it: the mail is made, and the ledger asked. */
+static void on_paced(struct sending *s)
+{
+	bool config = false, first = s->bytes == NULL, mail_server = s->way->provider->request == NULL;
+	char *reason = first ? compose_end(s, &config) : NULL;
+
+	if (reason != NULL) {
+		sending_stop(s, config ? END_CONFIG : END_FAILED, s->fail_class, 0, "%s", reason);
+		g_free(reason);
+		return;
+	}
+	s->state = SENDING_ASKED;
+	if (s->entry.ledger == NULL) {
+		hand_over(s);
+		return;
+	}
+	if (mail_server && first && !s->repeated) {
+		announce(s, true);
+		s->state = SENDING_ANNOUNCED;
+	}
+	ledger_begin(&s->entry, s->way->provider->name);
+}
+
+/* Writes the mail into a file instead of sending it; the ledger does not hear of it. */
+static void dry_run(struct sending *s)
+{
+	bool config = false;
+	char *reason = compose_end(s, &config);
+
+	if (reason == NULL && (reason = safety_write(s)) != NULL)
+		config = true;
+	if (reason != NULL)
+		sending_stop(s, config ? END_CONFIG : END_FAILED, s->fail_class, 0, "%s", reason);
+	else
+		sending_stop(s, END_DONE, NULL, 0, "dry run: written, not sent");
+	g_free(reason);
+}
+
+void delivery_begin(struct email *h, struct pgmqd_msg *m)
+{
+	struct sending *s = sending_new(h, m);
+	int64_t wait;
+	char *reason;
+
+	if ((reason = compose_begin(s)) != NULL) {
+		sending_stop(s, END_FAILED, s->fail_class, 0, "%s", reason);
+		g_free(reason);
+		return;
+	}
+	if (!safety_allows(h, s->parsed.to)) {
+		sending_stop(s, END_DONE, NULL, 0, "not sent: the recipient's domain is not among allow_domains");
+		return;
+	}
+	if (h->dry_run != NULL && h->dry_run[0] != '\0') {
+		dry_run(s);
+		return;
+	}
+	if (h->use_ledger) {
+		prepare_entry(s);
+		if (ledger_knows(&s->entry)) {
+			sending_stop(s, END_DONE, NULL, 0, "sent before, by this worker: not sent again");
+			return;
+		}
+	}
+	if ((s->way = route_choose(&h->routes, &h->route[s->kind], 0, &wait)) == NULL)
+		wait_for_provider(s, h->route[s->kind].ways[0], wait);
+	else
+		pace_ask(s, on_paced, on_away);
+}
+
+void delivery_cancel(struct email *h, struct pgmqd_msg *m)
+{
+	struct sending_outcome o = {
+		.how = END_RECALLED, .row = LEDGER_NOT_SENT, .text = "taken back before the answer"
+	};
+	struct sending *s = sending_find(h, m);
+
+	if (s == NULL)
+		return;
+	if (s->state == SENDING_UNDER_WAY && (s->way->provider->request != NULL || smtp_may_have_arrived(&s->mail)))
+		o.row = LEDGER_MAYBE_SENT;
+	sending_end(s, &o);
+}

@@ -1,0 +1,162 @@
+/* test_verdict.c: what each answer of a mail server means, one row a kind. */
+#include "config.h"
+
+#include "verdict.h"
+
+#include <curl/curl.h>
+#include <errno.h>
+#include <glib.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+static void replies(void **state)
+{
+	static const struct {
+		enum smtp_stage stage;
+		int code;
+		const char *enhanced, *text;
+		enum mail_class is;
+	} rows[] = {
+		{ STAGE_DOT, 250, "2.0.0", "Ok: queued", MAIL_SENT },
+		{ STAGE_DOT, 299, "", "", MAIL_SENT },
+		{ STAGE_DOT, 354, "", "", MAIL_UNKNOWN },
+		/* greylisting, and other things that concern one recipient */
+		{ STAGE_RCPT, 450, "4.2.0", "Recipient address rejected: Greylisted, see http://postgrey/",
+			MAIL_LATER },
+		{ STAGE_RCPT, 450, "4.7.1", "Greylisting in action, please come back later", MAIL_LATER },
+		{ STAGE_RCPT, 451, "4.7.1", "try again later", MAIL_LATER },
+		{ STAGE_DOT, 451, "4.7.1", "greylisted", MAIL_LATER },
+		{ STAGE_RCPT, 450, "4.2.1", "receiving mail at a rate that prevents more", MAIL_LATER },
+		{ STAGE_RCPT, 452, "4.2.2", "over quota", MAIL_LATER },
+		{ STAGE_RCPT, 450, "", "mailbox busy", MAIL_LATER },
+		{ STAGE_RCPT, 450, "4.1.2", "domain not found", MAIL_LATER },
+		{ STAGE_RCPT, 552, "", "mailbox full", MAIL_LATER },
+		{ STAGE_RCPT, 550, "5.2.2", "", MAIL_LATER },
+		{ STAGE_DOT, 552, "5.2.2", "", MAIL_LATER },
+		/* too fast, in all its shapes */
+		{ STAGE_DOT, 454, "", "Throttling failure: Maximum sending rate exceeded.", MAIL_SLOWER },
+		{ STAGE_MAIL, 421, "4.7.0", "Try again later", MAIL_SLOWER },
+		{ STAGE_RCPT, 421, "", "", MAIL_SLOWER },
+		{ STAGE_MAIL, 450, "4.7.1", "too many messages", MAIL_SLOWER },
+		{ STAGE_MAIL, 451, "4.7.500", "Server busy", MAIL_SLOWER },
+		{ STAGE_MAIL, 451, "4.3.2", "", MAIL_SLOWER },
+		{ STAGE_RCPT, 452, "4.4.5", "", MAIL_SLOWER },
+		{ STAGE_DATA, 452, "", "Too many messages in this session", MAIL_SLOWER },
+		{ STAGE_RCPT, 451, "4.7.1", "rate limit exceeded", MAIL_SLOWER },
+		{ STAGE_DOT, 450, "4.7.28", "unusual rate of mail", MAIL_SLOWER },
+		{ STAGE_RCPT, 450, "", "RateLimited", MAIL_SLOWER },
+		{ STAGE_RCPT, 450, "", "cannot operate; generated", MAIL_LATER },
+		/* the account's day is over */
+		{ STAGE_DOT, 454, "", "Throttling failure: Daily message quota exceeded.", MAIL_QUOTA },
+		{ STAGE_MAIL, 550, "5.4.5", "Daily user sending limit exceeded", MAIL_QUOTA },
+		{ STAGE_DOT, 550, "5.4.5", "", MAIL_QUOTA },
+		/* trouble of the server's own */
+		{ STAGE_MAIL, 452, "4.3.1", "no room", MAIL_AWAY },
+		{ STAGE_DATA, 451, "4.3.0", "queue file write error", MAIL_AWAY },
+		{ STAGE_DATA, 451, "", "local error", MAIL_AWAY },
+		{ STAGE_DOT, 451, "", "", MAIL_AWAY },
+		{ STAGE_DATA, 354, "", "", MAIL_AWAY },
+		{ STAGE_DATA, 250, "", "", MAIL_AWAY },
+		{ STAGE_CONNECT, 421, "", "too many connections", MAIL_UNREACHED },
+		{ STAGE_CONNECT, 454, "4.7.0", "TLS not available", MAIL_UNREACHED },
+		{ STAGE_CONNECT, 450, "4.7.1", "greylisted", MAIL_UNREACHED },
+		/* never */
+		{ STAGE_DOT, 552, "", "", MAIL_PERMANENT },
+		{ STAGE_DOT, 552, "5.3.4", "", MAIL_PERMANENT },
+		{ STAGE_DOT, 554, "5.7.1", "", MAIL_PERMANENT },
+		{ STAGE_DATA, 554, "", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 550, "5.1.1", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 551, "", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 553, "5.1.3", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 554, "5.7.1", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 554, "5.7.13", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 550, "5.7.80", "", MAIL_PERMANENT },
+		{ STAGE_MAIL, 552, "5.3.4", "", MAIL_PERMANENT },
+		{ STAGE_MAIL, 554, "5.3.4", "", MAIL_PERMANENT },
+		/* settings */
+		{ STAGE_RCPT, 550, "5.7.8", "", MAIL_CONFIG },
+		{ STAGE_RCPT, 530, "5.7.0", "", MAIL_CONFIG },
+		{ STAGE_MAIL, 530, "", "", MAIL_CONFIG },
+		{ STAGE_MAIL, 535, "5.7.8", "", MAIL_CONFIG },
+		{ STAGE_MAIL, 538, "", "", MAIL_CONFIG },
+		{ STAGE_MAIL, 553, "5.7.1", "", MAIL_CONFIG },
+		{ STAGE_MAIL, 550, "", "", MAIL_CONFIG },
+		{ STAGE_CONNECT, 535, "", "", MAIL_CONFIG },
+		{ STAGE_CONNECT, 554, "", "", MAIL_CONFIG },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		enum mail_class is = verdict_reply(rows[i].stage, rows[i].code, rows[i].enhanced, rows[i].text);
+
+		if (is != rows[i].is)
+			fail_msg("%d %s %s: %d, not %d", rows[i].code, rows[i].enhanced, rows[i].text, (int)is,
+				(int)rows[i].is);
+	}
+}
+
+/* Failures of the connecting phase. */
+static void connect_verdicts(void **state)
+{
+	static const struct {
+		int curl, reply;
+		long os;
+		const char *text;
+		enum mail_class is;
+	} rows[] = {
+		{ CURLE_COULDNT_RESOLVE_HOST, 0, 0, "", MAIL_UNREACHED },
+		{ CURLE_COULDNT_CONNECT, 0, ECONNREFUSED, "", MAIL_UNREACHED },
+		{ CURLE_OPERATION_TIMEDOUT, 0, 0, "", MAIL_UNREACHED },
+		{ CURLE_RECV_ERROR, 0, 0, "", MAIL_UNREACHED },
+		{ CURLE_WEIRD_SERVER_REPLY, 421, 0, "", MAIL_UNREACHED },
+		{ CURLE_WEIRD_SERVER_REPLY, 554, 0, "", MAIL_CONFIG },
+		{ CURLE_LOGIN_DENIED, 535, 0, "", MAIL_CONFIG },
+		{ CURLE_LOGIN_DENIED, 454, 0, "", MAIL_UNREACHED },
+		{ CURLE_LOGIN_DENIED, 0, 0, "", MAIL_CONFIG },
+		{ CURLE_PEER_FAILED_VERIFICATION, 0, 0, "", MAIL_CONFIG },
+		{ CURLE_USE_SSL_FAILED, 0, 0, "", MAIL_CONFIG },
+		{ CURLE_USE_SSL_FAILED, 454, 0, "", MAIL_UNREACHED },
+		{ CURLE_USE_SSL_FAILED, 502, 0, "", MAIL_CONFIG },
+		{ CURLE_SSL_CACERT_BADFILE, 0, 0, "", MAIL_CONFIG },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "wrong version number", MAIL_CONFIG },
+		{ CURLE_SSL_CONNECT_ERROR, 0, ECONNRESET, "", MAIL_UNREACHED },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "OpenSSL SSL_connect: SSL_ERROR_SYSCALL in connection",
+			MAIL_UNREACHED },
+		{ CURLE_SSL_CONNECT_ERROR, 0, 0, "unexpected eof while reading", MAIL_UNREACHED },
+		{ CURLE_URL_MALFORMAT, 0, 0, "", MAIL_CONFIG },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++)
+		assert_int_equal(verdict_connect(rows[i].curl, rows[i].reply, rows[i].os, rows[i].text), rows[i].is);
+}
+
+/* Only what names the recipient says that there is no such mailbox. */
+static void mailboxes(void **state)
+{
+	static const char *const nobody[] = { "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10" };
+	static const char *const others[] = { "", "5.0.0", "5.1.0", "5.1.7", "5.1.8", "5.2.1", "5.4.4", "5.7.1" };
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(nobody); i++)
+		assert_true(verdict_no_mailbox(STAGE_RCPT, 550, nobody[i]));
+	for (size_t i = 0; i < G_N_ELEMENTS(others); i++)
+		assert_false(verdict_no_mailbox(STAGE_RCPT, 550, others[i]));
+	assert_false(verdict_no_mailbox(STAGE_DOT, 550, "5.1.1"));
+	assert_false(verdict_no_mailbox(STAGE_RCPT, 450, "4.1.1"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(replies),
+		cmocka_unit_test(connect_verdicts),
+		cmocka_unit_test(mailboxes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
