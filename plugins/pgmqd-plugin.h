@@ -139,8 +139,9 @@ void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
  * an attempt and the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 
-/* A server that every message of the queue needs is away (it cannot be reached, or is overloaded): the message goes back
- * to its place without losing an attempt, and the queue waits for pause_ms (0: 30 s). Then one message tries again. */
+/* A server that every message of the queue needs is away (it cannot be reached, or is overloaded): the message goes
+ * back to its place without losing an attempt, and the queue waits for pause_ms (0: 30 s). Then one message tries
+ * again. */
 void pgmqd_unavailable(struct pgmqd_msg *m, int64_t pause_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
 /* ---- the message; texts belong to the host and live as long as the message ---- */

@@ -12,7 +12,6 @@
 
 #include "worker/flow.h"
 
-#include "base/backoff.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/loop.h"
@@ -100,25 +99,6 @@ static void flow_tick(struct flow *f)
 
 /* ---- outcomes ---- */
 
-/* The delay, below zero, that gives a message its place in the queue back: it was due before those behind it. */
-static int64_t flow_place(const struct pgmqd_msg *m)
-{
-	int64_t waited = (clock_realtime_us() - m->due_us) / 1000;
-
-	return waited > 0 ? -waited : 0;
-}
-
-/* The delay of a message that no attempt is counted for: it grows with its claims, but not beyond its age, since some
- * of the claims only found a server away. */
-static int64_t flow_patience(const struct pgmqd_msg *m)
-{
-	const struct queue_settings *qs = m->worker->qs;
-	int64_t age = (clock_realtime_us() - m->enqueued_us) / 1000;
-	int64_t most = age < qs->backoff_max ? age : qs->backoff_max;
-
-	return backoff_retry((unsigned)m->read_ct, qs->backoff_min, most, backoff_random());
-}
-
 bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms, char *reason)
 {
 	struct flow *f = m->worker ? m->worker->flow : NULL;
@@ -139,9 +119,9 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		else
 			pause_error(&f->pause, reason);
 		outcome = delay_ms > 0 ? OUT_RELEASE : OUT_CONFIG;
-		delay_ms = flow_place(m);
+		delay_ms = settle_place(m);
 	} else if (outcome == OUT_RELEASE && delay_ms < 0) {
-		delay_ms = flow_patience(m);
+		delay_ms = settle_patience(m);
 	} else if (outcome == OUT_DONE || outcome == OUT_DONE_WITH || outcome == OUT_REPLACE) {
 		pause_success(&f->pause);
 	}
@@ -204,7 +184,7 @@ static void flow_return(struct flow *f)
 	struct pgmqd_msg *m;
 
 	while ((m = TAILQ_FIRST(&f->messages.list[MSG_WAITING])) != NULL)
-		settle_end(&f->settle, m, OUT_RELEASE, NULL, f->draining ? 0 : flow_place(m),
+		settle_end(&f->settle, m, OUT_RELEASE, NULL, f->draining ? 0 : settle_place(m),
 			xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
 

@@ -45,6 +45,22 @@ struct batch {
 
 /* ---- the decision ---- */
 
+int64_t settle_place(const struct pgmqd_msg *m)
+{
+	int64_t waited = (clock_realtime_us() - m->due_us) / 1000;
+
+	return waited > 0 ? -waited : 0;
+}
+
+int64_t settle_patience(const struct pgmqd_msg *m)
+{
+	const struct queue_settings *qs = m->worker->qs;
+	int64_t age = (clock_realtime_us() - m->enqueued_us) / 1000;
+	int64_t most = age < qs->backoff_max ? age : qs->backoff_max;
+
+	return backoff_retry((unsigned)m->read_ct, qs->backoff_min, most, backoff_random());
+}
+
 void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms,
 	char *reason)
 {

@@ -34,6 +34,12 @@ struct settle {
 void settle_init(struct settle *s, struct pgmqd_worker *w, const struct settle_events *events, void *arg);
 void settle_close(struct settle *s);
 
+/* The delay, below zero, that gives a message its place in the queue back: it was due before those behind it. */
+int64_t settle_place(const struct pgmqd_msg *m);
+/* The delay of a message that no attempt is counted for: it grows with its claims, but not beyond its age, since some
+ * of the claims only found a server away. */
+int64_t settle_patience(const struct pgmqd_msg *m);
+
 /* Decides a message's outcome: backoff and the limit of attempts included. Takes over `reason`. */
 void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms,
 	char *reason);

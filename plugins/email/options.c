@@ -58,7 +58,8 @@ const struct pgmqd_option email_options[] = {
 		NULL },
 	{ "smtp_pass", PGMQD_SECRET, 0, AT(smtp_pass), NULL, "Password of the login.", "SMTP_PASS", NULL },
 	{ "smtp_auth", PGMQD_ENUM, 0, AT(smtp_auth), "auto",
-		"How to log in; auto: by the first of plain, login and cram-md5 that works. With a token: oauthbearer or "
+		"How to log in; auto: by the first of plain, login and cram-md5 that works. With a token: oauthbearer "
+		"or "
 		"xoauth2.",
 		NULL, "auto|plain|login|cram-md5|xoauth2|oauthbearer" },
 	{ "smtp_token_file", PGMQD_STRING, 0, AT(smtp_token_file), NULL,
