@@ -1,12 +1,10 @@
 /* flow.c: the message path of one queue: claim, deliver, settle.
  *
- *   wake-up, due timer, poll -> claim -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> settle.c -> SENT ->
- * gone
+ *   wake-up, due timer, poll -> claim -> WAITING -> deliver -> RUNNING -> outcome -> SETTLED -> SENT -> gone
  *
  * One claim is under way at a time: a wake-up that comes meanwhile leads to another one. Nothing here waits:
- * flow_kick() does what can be done now, and every event that changes what can be done calls it. What belongs together
- * is in a file of its own, with its own state: when to claim (wakeup), outcomes (settle), leases, pauses, what follows
- * a crash (quarantine).
+ * flow_kick() does what can be done now, and every event that changes what can be done calls it. When to claim
+ * (wakeup), outcomes (settle), leases, pauses and the time after a crash (quarantine) have files of their own.
  */
 #include "config.h"
 
@@ -104,21 +102,18 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 	struct flow *f = m->worker ? m->worker->flow : NULL;
 
 	if (m->state != MSG_RUNNING || m->cancelling) {
-		plugin_call_misuse(m->worker, m->id, "outcome \"%s\" for %s: ignored", outcome_name(outcome),
-			m->state == MSG_FREE ? "a message that is gone"
-			: m->cancelling      ? "a message that is being cancelled"
-			: m->cancelled       ? "a message that was cancelled before"
-					     : "a message that was settled before");
+		plugin_call_misuse(m->worker, m->id, "outcome \"%s\" for a message that %s: ignored",
+			outcome_name(outcome), message_why_over(m));
 		free(reason);
 		return false;
 	}
-	if (outcome == OUT_CONFIG) {
-		stats_add(f->worker.slot, STAT_CONFIG_ERRORS, delay_ms <= 0);
-		if (delay_ms > 0)
-			pause_away(&f->pause, delay_ms, reason);
-		else
-			pause_error(&f->pause, reason);
-		outcome = delay_ms > 0 ? OUT_RELEASE : OUT_CONFIG;
+	if (outcome == OUT_CONFIG && delay_ms > 0) { /* a server is away: nobody's settings are wrong */
+		pause_away(&f->pause, delay_ms, reason);
+		outcome = OUT_RELEASE;
+		delay_ms = settle_place(m);
+	} else if (outcome == OUT_CONFIG) {
+		stats_add(f->worker.slot, STAT_CONFIG_ERRORS, 1);
+		pause_error(&f->pause, reason);
 		delay_ms = settle_place(m);
 	} else if (outcome == OUT_RELEASE && delay_ms < 0) {
 		delay_ms = settle_patience(m);

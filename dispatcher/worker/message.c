@@ -153,6 +153,15 @@ int64_t message_first_due(const struct pgmqd_msg *m)
 	return due > m->enqueued_us ? due : m->enqueued_us;
 }
 
+const char *message_why_over(const struct pgmqd_msg *m)
+{
+	if (m->state == MSG_FREE)
+		return "is gone";
+	if (m->cancelling)
+		return "is being cancelled";
+	return m->cancelled ? "was cancelled before" : "was settled before";
+}
+
 /* An outcome's name in logs, metrics and dead letters. */
 const char *outcome_name(enum msg_outcome o)
 {

@@ -116,5 +116,6 @@ const struct cJSON *message_json(struct pgmqd_msg *m);
 #define MESSAGE_DUE "pgmqd_due_us"
 int64_t message_first_due(const struct pgmqd_msg *m);
 const char *outcome_name(enum msg_outcome o);
+const char *message_why_over(const struct pgmqd_msg *m); /* why it takes no outcome: "is gone" */
 
 #endif
