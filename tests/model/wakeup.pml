@@ -1,15 +1,24 @@
-/* wakeup.pml: a model of the handshake between enqueue (pgmqd.wakeup() in sql/020_pgmqd.sql) and worker (dispatcher/worker/wakeup.c), for spin.
+/* wakeup.pml: a model of the handshake between the triggers (pgmqd.wakeup() in sql/020_pgmqd.sql) and the worker
+ * (dispatcher/worker/wakeup.c, and the low-water mark of queue_run.c), for spin.
  *
- * Producers begin, enqueue, roll back to a savepoint, commit or roll back; dispatchers sleep, look, stay awake, close, run out
- * of slots, and die at any step (their session's end gives their locks back; a new one starts with a full look).
+ * Producers begin, enqueue or make rows due earlier, roll back to a savepoint, commit or roll back; dispatchers sleep, look,
+ * stay awake, close, run out of slots, and die at any step (their session's end gives their locks back; a new one starts with
+ * a full look).
  *
- * Property: it never happens that a committed message waits, no notification is under way, and every dispatcher that is alive sleeps.
+ * The second trigger runs for each row, and only for the first one of a transaction it goes through the handshake.
+ *
+ * A producer is as unlucky as can be with its clock and its transaction number: any message may appear below the mark of any
+ * dispatcher. A look is full or begins at the mark, as it comes; one that was not full owes a full one, by a timer.
+ *
+ * Property: it never happens that a committed message waits, no notification is under way, and every dispatcher that is alive
+ * sleeps without a timer.
  *
  * Advisory locks are try only, so each is one atomic step; "awake" is shared by a producer for one step only, to see whether it can be. A commit first makes the message visible, then gives the locks back,
  * then the notification arrives; all of these are steps of their own.
  *
  * -DBROKEN=1 leaves the last look out, =2 the "in flight" lock, =3 swaps the producer's two tries, =4 lets a new worker sleep
- * after a full look alone, without having had "in flight": each of these must fail, see run.
+ * after a full look alone, without having had "in flight", =5 owes nothing after a look from the mark on, =6 lets the second
+ * row of a transaction count although the first was rolled back to a savepoint: each of these must fail, see run.
  */
 #ifndef PRODUCERS
 #define PRODUCERS 2
@@ -23,6 +32,8 @@
 #define DISPATCHERS 2
 
 byte waiting;              /* committed, visible, unclaimed messages */
+byte below;                /* those of them that appeared below the marks */
+bool owes[DISPATCHERS];    /* a timer is set, and then comes a full look */
 byte flight;               /* holders of "in flight", shared; the exclusive try is given back in the same step */
 bool awake;                /* somebody holds "awake" exclusively */
 byte notifying;            /* commits that are visible and have not notified yet */
@@ -70,16 +81,20 @@ proctype producer()
 		has_flight = false; notify = false;
 		enqueue(has_flight, notify);
 		if
-		:: skip
+		:: skip /* or more rows of the same UPDATE, which pass the trigger by */
 		:: /* back to a savepoint: the message, the locks and the notification are gone; another enqueue follows */
 			unlock(has_flight);
 			notify = false;
-			enqueue(has_flight, notify)
+			if
+			:: BROKEN == 6 -> skip /* it passes the trigger by, as if the first one still stood */
+			:: else -> enqueue(has_flight, notify)
+			fi
 		fi;
 		if
 		:: /* commit */
 			atomic {
 				waiting++;
+				if :: below++ :: skip fi;
 				if :: notify -> notifying++ :: else -> skip fi
 			};
 			unlock(has_flight);
@@ -98,15 +113,32 @@ proctype producer()
 	od
 }
 
-/* One claim: either it gets all that it asked for, and there may be more, or it has taken all there was. */
-inline look()
+/* One claim: either it gets all that it asked for, and there may be more, or it has taken all there was to see. It takes
+ * the oldest first. */
+inline full_look()
 {
 	atomic {
+		owes[me] = false;
 		if
-		:: waiting > 0 -> waiting--; more = true
-		:: waiting = 0; more = false
+		:: waiting > 0 -> waiting--; more = true; if :: below > 0 -> below-- :: else -> skip fi
+		:: waiting = 0; below = 0; more = false
 		fi
 	}
+}
+
+/* The same from the mark on: what is below is not seen. */
+inline look()
+{
+	if
+	:: full_look()
+	:: atomic {
+		owes[me] = (BROKEN != 5);
+		if
+		:: waiting > below -> waiting--; more = true
+		:: waiting = below; more = false
+		fi
+	   }
+	fi
 }
 
 /* Death at this step: the session's locks go, and a new process begins with a full look. */
@@ -126,7 +158,7 @@ start:
 	notified[me] = false; /* it listens, and then looks */
 	if
 	:: BROKEN == 4 -> skip
-	:: else -> look(); goto tries /* somebody may have been silent because our former session was awake */
+	:: else -> full_look(); goto tries /* somebody may have been silent because our former session was awake */
 	fi;
 looking:
 	look();
@@ -144,6 +176,7 @@ sleeping:
 	atomic { asleep[me] = true };
 	if
 	:: atomic { notified[me] -> asleep[me] = false; notified[me] = false; goto looking }
+	:: atomic { owes[me] -> asleep[me] = false }; full_look(); if :: more -> goto looking :: else -> goto sleeping fi
 	:: atomic { deaths > 0 -> deaths--; asleep[me] = false; goto start }
 	fi;
 busy:
@@ -182,7 +215,7 @@ init {
 	}
 }
 
-#define lost (waiting > 0 && notifying == 0 && asleep[0] && asleep[1] && !notified[0] && !notified[1])
+#define lost (waiting > 0 && notifying == 0 && asleep[0] && asleep[1] && !notified[0] && !notified[1] && !owes[0] && !owes[1])
 never {
 	do
 	:: lost -> break
