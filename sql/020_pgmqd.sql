@@ -228,12 +228,13 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
--- The end of such a transaction: it notifies, unless it is being prepared. Then the dispatcher finds the messages by its fallback poll.
+-- The end of such a transaction: it notifies, unless it is being prepared; then the dispatcher finds the messages by its fallback poll. In
+-- the extended protocol there may be no query at that time.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup_ended() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   DELETE FROM pgmqd.wakeups w WHERE w.id = NEW.id;
-  IF current_query() !~* '(^|;|\*/)\s*prepare\s+transaction\s' THEN
+  IF coalesce(current_query(), '') !~* '(^|;|\*/)\s*prepare\s+transaction\s' THEN
     PERFORM pg_notify(NEW.channel, NEW.queue);
   END IF;
   RETURN NULL;
