@@ -381,15 +381,28 @@ BEGIN
   PERFORM pgmqd.attach_queue(name);
 END $f$;
 
--- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5).
-CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL)
-RETURNS bigint
+-- Puts one message into a queue whose owner we trust, with our rights: for operators, who need none on the queue's table.
+CREATE OR REPLACE FUNCTION pgmqd.enqueue_for(queue text, message jsonb, delay integer, headers jsonb) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   IF pgmqd.queue_table('q', queue) IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
   END IF;
   IF headers IS NULL THEN
+    RETURN (SELECT s FROM pgmq.send(queue, message, coalesce(delay, 0)) s);
+  END IF;
+  RETURN (SELECT s FROM pgmq.send(queue, message, headers, coalesce(delay, 0)) s);
+END $f$;
+
+-- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5). With the
+-- caller's own rights on the queue's table where there are such, whoever owns it.
+CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL)
+RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
+    RETURN pgmqd.enqueue_for(queue, message, delay, headers);
+  ELSIF headers IS NULL THEN
     RETURN (SELECT s FROM pgmq.send(queue, message, coalesce(delay, 0)) s);
   END IF;
   RETURN (SELECT s FROM pgmq.send(queue, message, headers, coalesce(delay, 0)) s);
@@ -436,7 +449,7 @@ DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
-  PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue', 'dlq_name', 'dead_letter_queue', 'iso_time');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue', 'enqueue_for', 'dlq_name', 'dead_letter_queue', 'iso_time');
 END $$;
 
 RESET search_path;

@@ -1,7 +1,7 @@
 -- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
 -- database: app
 BEGIN;
-SELECT plan(75);
+SELECT plan(76);
 
 -- ---- settings ----
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
@@ -97,6 +97,15 @@ SELECT is(pgmqd.enqueue('fresh', '{"a": 3}', NULL), 3::bigint, 'delay NULL is no
 SELECT results_eq($$SELECT message->>'a', headers, vt > now() + interval '50 s' FROM pgmq.q_fresh ORDER BY msg_id$$,
   $$VALUES ('1', NULL::jsonb, false), ('2', '{"h": 1}', true), ('3', NULL, false)$$, 'what was put into the queue');
 SELECT throws_ok($$SELECT pgmqd.enqueue('nope', '{}')$$, '42P01');
+SELECT pgmq.create('theirs');
+CREATE ROLE db_stranger;
+ALTER TABLE pgmq.q_theirs OWNER TO db_stranger;
+GRANT USAGE ON SCHEMA pgmqd, pgmq TO db_stranger;
+GRANT EXECUTE ON FUNCTION pgmqd.enqueue(text, jsonb, integer, jsonb), pgmqd.enqueue_for(text, jsonb, integer, jsonb) TO db_stranger;
+SET ROLE db_stranger;
+SELECT pgmqd.enqueue('theirs', '{}') AS theirs \gset
+RESET ROLE;
+SELECT is(:theirs, 1, 'the caller''s own rights suffice');
 
 -- ---- dates and money ----
 SELECT is(pgmqd.format_date('2026-05-05 20:59Z', 'ru'), '5 мая 2026 г.', 'a Russian date');
