@@ -267,8 +267,9 @@ typedef void (*pgmqd_curl_cb)(void *arg, int curl_code);
 int pgmqd_curl_add(struct pgmqd_worker *w, void *easy, pgmqd_curl_cb cb, void *arg);
 void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy);
 
-/* ---- the database, on the worker's own connection; one statement, autocommitted, texts are copied. Without a callback
- * the result is dropped; then it may also be sent from cancel(). ---- */
+/* ---- the database, on a connection that the worker keeps for its plugins; one statement, autocommitted, texts are
+ * copied. Without a callback the result is dropped, and the message's outcome is stored after the statement is over;
+ * then it may also be sent from cancel(). ---- */
 
 typedef void (*pgmqd_query_cb)(void *arg, const struct pgmqd_result *res);
 int pgmqd_query(

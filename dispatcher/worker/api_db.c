@@ -5,6 +5,7 @@
 
 #include "base/xalloc.h"
 #include "pg/pgconn.h"
+#include "worker/flow.h"
 #include "worker/queue.h"
 
 #include <stdlib.h>
@@ -49,6 +50,17 @@ static void query_answered(void *arg, const struct pgresult *r)
 	free(q);
 }
 
+/* A statement is over whose answer the plugin does not want to hear. The message's outcome has waited for it: once that
+ * is stored, the plugin's own record of it is stored, too. */
+static void query_over(void *arg, const struct pgresult *r)
+{
+	struct pgmqd_msg *m = arg;
+
+	(void)r;
+	if (--m->unheard == 0)
+		flow_tick(m->worker->flow);
+}
+
 PGMQD_EXPORT int pgmqd_query(
 	struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params, pgmqd_query_cb cb, void *arg)
 {
@@ -62,9 +74,10 @@ PGMQD_EXPORT int pgmqd_query(
 			m->worker, m->id, "pgmqd_query() without a statement, or with %d parameters", nparams);
 		return -1;
 	}
-	if (!cb) { /* nobody waits for the answer: allowed from cancel(), too */
+	if (!cb) { /* allowed from cancel(), too */
 		/* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): as above */
-		queue_query(m->worker->queue, sql, nparams, params, NULL, NULL);
+		m->unheard++;
+		queue_query(m->worker->queue, sql, nparams, params, query_over, m);
 		return 0;
 	}
 	q = xcalloc(1, sizeof(*q));

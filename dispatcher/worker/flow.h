@@ -26,6 +26,7 @@ void flow_up(struct flow *f);                    /* the connection is up: probe,
 void flow_down(struct flow *f);                  /* it is lost */
 void flow_wake(struct flow *f);                  /* a notification for this queue */
 void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
+void flow_tick(struct flow *f);                  /* something can be done: at the end of this round of the loop */
 void flow_resume(struct flow *f);                /* a queue that pauses after a configuration error tries at once */
 void flow_operated(struct flow *f);              /* an operator has paused or resumed it */
 /* Claims nothing more; calls on_idle when all is settled. */

@@ -68,8 +68,9 @@ struct pgmqd_msg {
 	int64_t run_ms;               /* boottime at which it was given to the plugin */
 	int64_t started_us, ended_us; /* real time */
 	TAILQ_HEAD(, msg_resource) resources;
-	unsigned hand; /* its place among the messages in hand, for the next process */
-	void *data;    /* the plugin's own */
+	unsigned unheard; /* statements of the plugin without a callback: its outcome is stored after them */
+	unsigned hand;    /* its place among the messages in hand, for the next process */
+	void *data;       /* the plugin's own */
 	bool cancelling, cancelled;
 	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */

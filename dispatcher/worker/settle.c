@@ -423,7 +423,8 @@ static struct batch *batch_gather(struct settle *s, enum msg_outcome outcome, bo
 
 	for (m = TAILQ_FIRST(&s->worker->messages->list[MSG_SETTLED]); m; m = next) {
 		next = TAILQ_NEXT(m, link);
-		if (m->outcome != outcome || m->again != again || m->send_at_ms > now || (b && !batch_takes(b, m)))
+		if (m->outcome != outcome || m->again != again || m->unheard || m->send_at_ms > now ||
+			(b && !batch_takes(b, m)))
 			continue;
 		if (!b) {
 			b = xcalloc(1, sizeof(*b) + BATCH_MAX * sizeof(b->msgs[0]));
