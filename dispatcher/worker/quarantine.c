@@ -8,10 +8,11 @@
  *
  * Until the leases of the process that died have ended, messages are claimed one by one, since one that is too large
  * for the memory does its harm on the way here. Two claims in a short time that were never answered count as a crash in
- * this sense, too. When claims of one message are lost again and again, though the connection is made and other
- * statements are answered between them, libpq may not be able to take the message in: the server never commits such a
- * claim, so that no attempt is counted. The next claim withholds what is large, and a message that comes so has had an
- * attempt. It is claimed whole the next time, for memory may come back.
+ * this sense, too, and end when all that they may have held has come back. When claims of one message are lost again
+ * and again, though the connection is made and other statements are answered between them, libpq may not be able to
+ * take the message in: the server never commits such a claim, so that no attempt is counted. The next claim withholds
+ * what is large, and a message that comes so has had an attempt. It is claimed whole the next time, for memory may come
+ * back.
  */
 #include "config.h"
 
@@ -111,9 +112,10 @@ void quarantine_claim_lost(struct quarantine *q, unsigned asked)
 	if (lost_lately(q)) {
 		q->lost_alone += asked == 1;
 		if (!q->careful)
-			log_warn("two claims were never answered: messages are claimed one by one for %lld s",
-				(long long)q->lease_ms / 1000);
+			log_warn(
+				"two claims were never answered: messages are claimed one by one until theirs have come back");
 		careful_begin(q);
+		q->lost = true;
 	} else {
 		q->lost_alone = 0;
 	}
@@ -145,13 +147,23 @@ unsigned quarantine_room(const struct quarantine *q, unsigned room)
 	return find_suspect(q, NULL) && !others ? 0 : room;
 }
 
+/* Whether what the lost claims held may still be ahead: claims go by the time at which messages fall due, so a message
+ * that was enqueued after the last lost claim comes behind all of them. */
+static bool lost_are_ahead(const struct quarantine *q, bool more)
+{
+	const struct pgmqd_msg *m = TAILQ_LAST(&q->worker->messages->list[MSG_WAITING], msg_list);
+	int64_t since_ms = clock_boottime_ms() - q->claim_lost_ms;
+
+	return q->lost && more && !(m && m->attempt == 1 && m->enqueued_us > clock_realtime_us() - since_ms * 1000);
+}
+
 /* Ends the care when its time is over. Suspects that another dispatcher has taken never come: they are forgotten a
  * lease later. */
-void quarantine_claimed(struct quarantine *q)
+void quarantine_claimed(struct quarantine *q, bool more)
 {
 	int64_t now = clock_boottime_ms();
 
-	if (!q->careful || now < q->until_ms || find_suspect(q, NULL))
+	if (!q->careful || now < q->until_ms || find_suspect(q, NULL) || lost_are_ahead(q, more))
 		return;
 	if ((q->n || q->all) && now < q->until_ms + 2 * q->lease_ms)
 		return;
@@ -162,7 +174,7 @@ void quarantine_claimed(struct quarantine *q)
 	for (size_t i = 0; i < q->n; i++)
 		hand_forget(&q->worker->slot->hand, q->suspects[i], HAND_MAX);
 	q->n = 0;
-	q->careful = q->all = false;
+	q->careful = q->all = q->lost = false;
 }
 
 /* ---- deliveries ---- */

@@ -17,11 +17,12 @@ struct quarantine {
 	int64_t lease_ms;
 	int64_t *suspects; /* numbers of the messages that were in hand in the process that died */
 	size_t n;
-	bool all;              /* more were in hand than could be written down: every message claimed before is one */
-	bool careful;          /* messages are claimed one by one */
-	int64_t until_ms;      /* boottime at which the leases of the process that died have ended */
-	int64_t began_ms;      /* boottime at which the suspect that runs was delivered; 0: none runs */
-	int64_t others_ms;     /* boottime until which the others go before the next suspect */
+	bool all;          /* more were in hand than could be written down: every message claimed before is one */
+	bool careful;      /* messages are claimed one by one */
+	bool lost;         /* after claims that were never answered, so that nobody knows which messages they held */
+	int64_t until_ms;  /* boottime at which the leases of the process that died have ended */
+	int64_t began_ms;  /* boottime at which the suspect that runs was delivered; 0: none runs */
+	int64_t others_ms; /* boottime until which the others go before the next suspect */
 	int64_t claim_lost_ms; /* boottime of the last claim that was never answered */
 	unsigned lost_alone;   /* claims of one message that were never answered, in a row or soon after one another */
 };
@@ -34,7 +35,8 @@ void quarantine_close(struct quarantine *q);
 unsigned quarantine_ask(const struct quarantine *q, unsigned n);
 unsigned quarantine_room(const struct quarantine *q, unsigned room);
 bool quarantine_withholds(const struct quarantine *q);
-void quarantine_claimed(struct quarantine *q);                    /* the rows of a claim are waiting now */
+/* The rows of a claim are waiting now; `more`: it got as many as it asked for. */
+void quarantine_claimed(struct quarantine *q, bool more);
 void quarantine_claim_lost(struct quarantine *q, unsigned asked); /* a claim was never answered */
 void quarantine_withheld(struct quarantine *q);                   /* a large message came without its text */
 

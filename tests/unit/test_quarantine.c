@@ -172,10 +172,10 @@ static void test_care_ends(void **state)
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	fake_message(&worker, 1, MSG_WAITING);
 	run(quarantine_next(&quarantine, false), 0);
-	quarantine_claimed(&quarantine);
+	quarantine_claimed(&quarantine, false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(31000);
-	quarantine_claimed(&quarantine);
+	quarantine_claimed(&quarantine, false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
 }
 
