@@ -346,28 +346,39 @@ void ledger_begin(struct ledger_entry *e, const char *provider)
 
 #define SENT_SQL "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])"
 
+/* What the mail is remembered by: its message, too, because the ledger may have forgotten the key when another one
+ * comes with it. */
+static char *name_of(const struct ledger_entry *e)
+{
+	return g_strdup_printf("%" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s", (gint64)pgmqd_msg_id(e->msg),
+		(gint64)pgmqd_msg_enqueued_us(e->msg), e->key);
+}
+
 /* Keeps in mind that a mail was sent, until the message is known to be settled; nobody says when that is. */
 static void remember(struct ledger_entry *e)
 {
 	struct ledger *l = e->ledger;
-	char *key;
+	char *name = name_of(e);
 
-	if (g_hash_table_contains(l->sent, e->key))
+	if (g_hash_table_contains(l->sent, name)) {
+		g_free(name);
 		return;
+	}
 	if (l->sent_order.length >= SENT_MAX)
 		g_hash_table_remove(l->sent, g_queue_pop_head(&l->sent_order));
-	key = g_strdup(e->key);
-	g_hash_table_insert(l->sent, key, g_strdup(e->usable ? e->token : ""));
-	g_queue_push_tail(&l->sent_order, key);
+	g_hash_table_insert(l->sent, name, g_strdup(e->usable ? e->token : ""));
+	g_queue_push_tail(&l->sent_order, name);
 }
 
 bool ledger_knows(struct ledger_entry *e)
 {
-	const char *token = g_hash_table_lookup(e->ledger->sent, e->key);
+	char *name = name_of(e);
+	const char *token = g_hash_table_lookup(e->ledger->sent, name);
 	const char *const values[] = { e->key, token, "250 (its message could not be settled then)", NULL };
 	const char *params[G_N_ELEMENTS(values)];
 	char *arrays[G_N_ELEMENTS(values)];
 
+	g_free(name);
 	if (token == NULL)
 		return false;
 	for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {

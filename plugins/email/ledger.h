@@ -21,8 +21,8 @@ struct ledger {
 	int64_t off_until; /* monotonic µs: not tried before that */
 	unsigned serial;   /* of tokens */
 	/* Mails that were sent, whose messages may still come again: while the archive cannot be written, they do. */
-	GHashTable *sent;  /* key → token */
-	GQueue sent_order; /* of keys, the oldest first */
+	GHashTable *sent;  /* message and key → token */
+	GQueue sent_order; /* of the same names, the oldest first */
 	GQueue waiting;    /* of entries: what is asked while a question is under way goes into the next one together */
 	struct ledger_batch *flight;
 	struct event *flush;
@@ -71,8 +71,8 @@ void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_ms
 	const char *template, const char *message_id, const char *to);
 /* Asks whether the mail may go out, by that provider. Once more for another provider: the row changes hands. */
 void ledger_begin(struct ledger_entry *e, const char *provider);
-/* Whether this worker has sent the mail already, though the message is here again. Then the row says so from now on, by
- * itself; `e` is of no more use. */
+/* Whether this worker has sent this very message's mail already, though it is here again. Then the row says so from now
+ * on, by itself; `e` is of no more use. */
 bool ledger_knows(struct ledger_entry *e);
 /* The mail was sent: settles the message, row and archive together. `id`: the provider's name for it, or NULL. */
 void ledger_sent(struct ledger_entry *e, const char *reply, const char *id);
