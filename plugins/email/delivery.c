@@ -18,6 +18,8 @@
 #include <string.h>
 
 #define ENVELOPE_TOKEN 32
+#define LAST_HOUR_MS (60 * 60 * 1000)
+#define LAST_TRY_MS 30000
 
 static void on_paced(struct sending *s);
 
@@ -59,10 +61,16 @@ static void on_away(struct sending *s, int64_t wait_ms)
 /* Puts the mail off, unless there is no time left for another try. */
 static void later(struct sending *s, struct sending_outcome *o)
 {
-	int64_t left = compose_time_left(s);
+	int64_t left = compose_time_left(s), age = (g_get_real_time() - s->due) / 1000, least = o->delay_ms;
 	char *text = NULL;
 
-	if (left <= MAX(o->delay_ms, 0)) {
+	/* The queue's own delay could be longer than what is left, and nobody would know then what the server said
+	 * last. */
+	if (o->delay_ms < 0 && left <= MIN(age, LAST_HOUR_MS)) {
+		o->delay_ms = left / 2;
+		least = MIN(age / 10, LAST_TRY_MS);
+	}
+	if (left <= MAX(least, 0)) {
 		o->how = END_FAILED;
 		o->class = "expired";
 		o->text = text = g_strdup_printf("%s; its time is up", o->text);
