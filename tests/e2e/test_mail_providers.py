@@ -16,6 +16,7 @@ from lib.daemon import conf, run
 from lib.httpstub import HttpStub
 from lib.paths import TIMEOUT
 from lib.pgcluster import free_port
+from lib.stand import wait_until
 
 IVAN = "ivan@example.test"
 FROM = "noreply@example.test"
@@ -266,12 +267,15 @@ def test_no_answer_to_a_whole_request(service, provider, policy, how):
 
 
 def test_nobody_there(service):
-    """No connection is not unknown: nothing was handed over."""
-    daemon = service.start("mailgun", on_unknown="hold", max_attempts=2, mailgun_url="http://127.0.0.1:1")
-    msg_id = service.send()
-    daemon.wait_settled(msg_id=msg_id, outcome="release")
-    daemon.wait_settled(msg_id=msg_id, outcome="fail")
-    assert [row["state"] for row in service.log()] == ["failed"]
+    """No connection is not unknown: nothing was handed over. The queue waits, and no attempt counts."""
+    daemon = service.start("mailgun", on_unknown="hold", max_attempts=1, circuit_open="300ms", mailgun_url="http://127.0.0.1:1")
+    msg_id, mark = service.send(), 0
+    for _ in range(3):
+        assert "mailgun away since" in daemon.wait_log("queue waits, no attempt is counted", start=mark)["text"]
+        record, mark = daemon.wait_settled(msg_id=msg_id, start=mark), daemon.mark()
+        assert (record["outcome"], record["attempt"]) == ("release", 1)
+    wait_until("not handed over", lambda: [row["state"] for row in service.log()] == ["failed"])
+    assert service.rig.dead() == []
 
 
 # ---- several providers ----
