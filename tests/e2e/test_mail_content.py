@@ -73,7 +73,7 @@ def test_headers_of_every_mail(started):
     assert parsed["To"] == IVAN and mail.recipients == [IVAN] and mail.sender == MAIL_FROM
     assert re.fullmatch(r"<[0-9a-f]{32}@example\.test>", parsed["Message-ID"])
     assert parsed["Auto-Submitted"] == "auto-generated"
-    assert parsed["X-Auto-Response-Suppress"] == "All"
+    assert parsed["X-Auto-Response-Suppress"] == "DR, RN, NRN, OOF, AutoReply"
     assert parsed["Content-Language"] == "ru"
     assert parsed["MIME-Version"] == "1.0"
     assert "Bcc" not in parsed and "Return-Path" not in parsed

@@ -110,7 +110,7 @@ def test_request_of_resend(service):
     assert request.headers["Idempotency-Key"] == row["dedupe_key"]
     want = {"from": "Клиника «Пример» <noreply@example.test>", "to": ['"Иванов, \\"Otter\\"" <ivan@example.test>'], "subject": "Отчёт",
             "html": "<p>Строка</p>", "text": "Строка\n.точка\n", "reply_to": "doctor@example.test",
-            "headers": {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All", "X-Entity-Ref-ID": row["message_id"]},
+            "headers": {"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "DR, RN, NRN, OOF, AutoReply", "X-Entity-Ref-ID": row["message_id"]},
             "attachments": [{"filename": "отчёт.pdf", "content": PDF, "content_type": "application/pdf"}]}
     assert request.body.decode() == json.dumps(want, ensure_ascii=False, separators=(",", ":"))
 
@@ -122,7 +122,7 @@ def test_request_of_sendgrid(service):
             "from": {"email": FROM, "name": "Клиника «Пример»"}, "reply_to": {"email": "doctor@example.test"}, "subject": "Отчёт",
             "content": [{"type": "text/plain", "value": "Строка\n.точка\n"}, {"type": "text/html", "value": "<p>Строка</p>"}],
             "attachments": [{"content": PDF, "type": "application/pdf", "filename": "отчёт.pdf", "disposition": "attachment"}],
-            "headers": {"Message-ID": f"<{row['message_id']}>", "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"}}
+            "headers": {"Message-ID": f"<{row['message_id']}>", "Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "DR, RN, NRN, OOF, AutoReply"}}
     assert request.body.decode() == json.dumps(want, ensure_ascii=False, separators=(",", ":"))
 
 
