@@ -115,6 +115,20 @@ def test_its_time_is_up(mailer):
         assert mailer.rig.dead()[0]["headers"]["pgmqd_dead"]["class"] == "expired"
 
 
+def test_the_last_hour(mailer):
+    """Half of what is left at most, however long the queue's own delay would be: a try before the end is certain."""
+    with SmtpStub() as stub:
+        stub.on("RCPT", "450 4.2.0 Greylisted")
+        daemon = mailer.start(stub, backoff_min="2h", backoff_max="2h")
+        msg_id = mailer.rig.enqueue({"to": "p@example.test", "subject": "s", "text": "x"})
+        daemon.wait_settled(msg_id=msg_id, outcome="release")
+        mark = daemon.mark()
+        mailer.skip(24 * 3600 - 600)
+        daemon.wait_settled(msg_id=msg_id, outcome="release", start=mark)
+        wait = mailer.db.execute("select extract(epoch from vt - clock_timestamp()) from pgmq.q_email_queue").fetchone()[0]
+        assert 200 < wait <= 300
+
+
 # ---- too fast is not wrong ----
 
 class Throttled(SmtpStub):
