@@ -75,9 +75,11 @@ struct pgmqd_msg {
 	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */
 	enum msg_outcome outcome;
-	bool adopted;       /* another claim holds it since its outcome was sent */
-	bool again;         /* its settling was sent once and the answer was lost */
-	bool stuck;         /* the database refuses it for good: kept in memory */
+	bool adopted; /* another claim holds it since its outcome was sent */
+	bool again;   /* its settling was sent once and the answer was lost */
+	unsigned
+		unsure; /* done_with: 1: sent anew, since the try without an answer was not known; 2: asked once more */
+	bool stuck;     /* the database refuses it for good: kept in memory */
 	unsigned refused;   /* how often in a row, for a passing reason */
 	unsigned batch_max; /* messages in its statement, after a larger batch with it was refused; 0: any number */
 	int64_t send_at_ms; /* boottime before which it is not sent again */

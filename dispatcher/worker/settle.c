@@ -336,8 +336,9 @@ static void settle_fate(struct settle *s, struct pgmqd_msg *m, enum queue_fate f
 	} else if (fate == QUEUE_LOCKED) {
 		message_move(m, MSG_SETTLED);
 		settle_wait(s, m);
-	} else if (m->outcome == OUT_DONE_WITH) {
-		m->again = false; /* the first try did not commit: it is sent as if for the first time */
+	} else if (m->outcome == OUT_DONE_WITH && m->unsure < 2) {
+		m->again = false; /* the first try did not commit, or not yet: it is sent as if for the first time */
+		m->unsure = 1;
 		message_move(m, MSG_SETTLED);
 	} else {
 		settle_lost(s, m);
@@ -351,8 +352,19 @@ static void settle_done_with(struct settle *s, struct batch *b, const struct que
 		settle_back(b, false, (b->n + 1) / 2, false); /* the parts tell whose it was */
 		return;
 	}
-	for (size_t i = 0; i < b->n; i++)
-		(a->lost ? settle_lost : settle_done)(s, b->msgs[i]);
+	for (size_t i = 0; i < b->n; i++) {
+		struct pgmqd_msg *m = b->msgs[i];
+
+		if (!a->lost) {
+			settle_done(s, m);
+		} else if (m->unsure == 1) { /* the first try committed after it was asked for */
+			m->unsure = 2;
+			m->again = true;
+			message_move(m, MSG_SETTLED);
+		} else {
+			settle_lost(s, m);
+		}
+	}
 }
 
 /* The answer for one batch. */
