@@ -112,8 +112,8 @@ void quarantine_claim_lost(struct quarantine *q, unsigned asked)
 	if (lost_lately(q)) {
 		q->lost_alone += asked == 1;
 		if (!q->careful)
-			log_warn(
-				"two claims were never answered: messages are claimed one by one until theirs have come back");
+			log_warn("two claims were never answered: messages are claimed one by one "
+				 "until theirs have come back");
 		careful_begin(q);
 		q->lost = true;
 	} else {
