@@ -48,13 +48,15 @@ def test_too_late(mailer):
     assert (record["outcome"], record["reason"]) == ("fail", "it is too late for this mail")
     assert mailer.rig.dead()[0]["headers"]["pgmqd_dead"]["class"] == "expired"
     assert mailer.mail(expires_at=future.isoformat())["outcome"] == "done"
-    old = "insert into pgmq.q_email_queue (enqueued_at, vt, message) values (now() - interval '2 h', now(), %s) returning msg_id"
-    ids = [mailer.rig.db.execute(old, ['{"to": "%s", "subject": "T", "text": "x", "class": "%s"}' % (IVAN, kind)]).fetchone()[0]
-           for kind in ("reminder", "transactional")]
+    old = ("insert into pgmq.q_email_queue (enqueued_at, vt, message) values (now() - interval '2 h', now() - %s::interval, %s) "
+           "returning msg_id")
+    ids = [mailer.rig.db.execute(old, [late, '{"to": "%s", "subject": "T", "text": "x", "class": "%s"}' % (IVAN, kind)]).fetchone()[0]
+           for late, kind in (("2 h", "reminder"), ("2 h", "transactional"), ("0 s", "reminder"))]
     mailer.mail()
     assert daemon.wait_settled(msg_id=ids[0])["outcome"] == "fail"
     assert daemon.wait_settled(msg_id=ids[1])["outcome"] == "done"
-    assert len(mailer.stub.mails) == 3
+    assert daemon.wait_settled(msg_id=ids[2])["outcome"] == "done"  # its age counts from when it became due
+    assert len(mailer.stub.mails) == 4
     assert "expires_at" in mailer.mail(expires_at="soon")["reason"] and "class" in mailer.mail(**{"class": "bulk"})["reason"]
 
 
