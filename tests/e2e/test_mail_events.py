@@ -116,12 +116,27 @@ def test_hard_bounce_by_smtp(world):
     assert world.mail() == ("done", 1)
 
 
-@pytest.mark.parametrize("reply", ["550 5.7.1 we do not like you", "550 no", "552 5.2.2 full"])
+@pytest.mark.parametrize("reply", ["550 5.7.1 we do not like you", "550 no"])
 def test_other_refusals_suppress_nobody(world, reply):
     world.start(max_attempts=1)
     world.smtp.on("RCPT", reply, times=1)
     assert world.mail() == ("fail", 0)
     assert world.suppressed() == [] and world.mail() == ("done", 1)
+
+
+def test_full_mailbox_is_tried_again_and_suppresses_nobody(world):
+    """It empties: no failure also with one attempt, which it does not cost."""
+    world.start(max_attempts=1, backoff_min="20s", backoff_max="1h")
+    world.smtp.on("RCPT", "552 5.2.2 full", times=1)
+    mark, msg_id = world.rig.daemon.mark(), world.send()
+    record = world.rig.daemon.wait_settled(msg_id=msg_id, queue="email_queue", start=mark)
+    assert record["outcome"] == "release" and "5.2.2" in record["reason"]
+    wait = world.rig.db.execute("select extract(epoch from vt - now()) from pgmq.q_email_queue where msg_id = %s", [msg_id]).fetchone()[0]
+    assert 5 < wait <= 60, wait  # the schedule's first step, not the backoff of 10 ms
+    assert world.suppressed() == [] and world.smtp.mails == [] and world.rig.dead() == []
+    assert world.mail() == ("done", 1)
+    world.rig.db.execute("select pgmq.set_vt('email_queue', %s, 0)", [msg_id])
+    assert world.rig.daemon.wait_settled(msg_id=msg_id, outcome="done", queue="email_queue")["attempt"] == 1
 
 
 def test_event_of_resend(world):
