@@ -77,7 +77,7 @@ void sending_end(struct sending *s, const struct sending_outcome *o)
 		pgmqd_done(m);
 		break;
 	case END_FAILED:
-		pgmqd_fail_as(m, class, "%s", o->text);
+		pgmqd_fail_as(m, class, "%s%s", o->text, o->row == LEDGER_MAYBE_SENT ? "; held" : "");
 		break;
 	case END_LATER:
 		pgmqd_postpone(m, o->delay_ms, "%s", o->text);
