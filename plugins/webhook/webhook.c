@@ -335,7 +335,8 @@ static void post_headers(struct post *p)
 	g_free(id);
 }
 
-/* Fills the request in. */
+/* Fills the request in. Connections may be kept: post_read() gives the body once, so libcurl cannot send it once more.
+ */
 static bool post_prepare(struct post *p, CURL *easy)
 {
 	const struct webhook *h = p->hook;
@@ -345,6 +346,8 @@ static bool post_prepare(struct post *p, CURL *easy)
 	       curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_READFUNCTION, post_read) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_READDATA, p) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_FRESH_CONNECT, 0L) == CURLE_OK &&
+	       curl_easy_setopt(easy, CURLOPT_FORBID_REUSE, 0L) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)p->len) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)h->timeout) == CURLE_OK &&
 	       curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)h->connect_timeout) == CURLE_OK &&

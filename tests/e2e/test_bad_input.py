@@ -62,7 +62,7 @@ def test_every_error_of_the_file_is_told(tmp_path, catcher):
 def test_missing_settings_file_is_told(tmp_path):
     done = run("run", "-c", tmp_path / "nothing.conf")
     assert done.returncode != 0
-    assert str(tmp_path / "nothing.conf") in done.stderr and "--sample" in done.stderr, done.stderr
+    assert str(tmp_path / "nothing.conf") in done.stderr and "pgmqd init" in done.stderr, done.stderr
 
 
 def test_required_option_of_the_plugin_names_its_variable(tmp_path, catcher):
@@ -139,10 +139,10 @@ def test_unknown_template(rig):
 
 def test_missing_variable_is_named(rig):
     variables = app.sample("appointment_confirmation")
-    del variables["specialist_name"]
+    del variables["appointment_date"]
     rig.start()
     msg_id = rig.send("elena@example.test", "appointment_confirmation", variables)
-    letter = expect_dead(rig, msg_id, "appointment_confirmation", "specialist_name")
+    letter = expect_dead(rig, msg_id, "appointment_confirmation", "appointment_date")
     assert letter["message"]["variables"] == variables
 
 
@@ -150,8 +150,8 @@ def test_missing_variable_is_named(rig):
 def test_empty_variable_counts_as_missing(rig, value):
     rig.start()
     msg_id = rig.send("elena@example.test", "appointment_confirmation",
-                      dict(app.sample("appointment_confirmation"), specialist_name=value))
-    expect_dead(rig, msg_id, "specialist_name")
+                      dict(app.sample("appointment_confirmation"), appointment_date=value))
+    expect_dead(rig, msg_id, "appointment_date")
 
 
 @pytest.mark.parametrize("name", ["../ru/report_ready", "/etc/passwd", "ru/report_ready", "report_ready.txt", "..", "report ready"])

@@ -162,7 +162,8 @@ STATEMENTS = {
         check="schema", seen="schema pgmqd is missing", remedy="pgmqd migrate", fix=True)),
     "the queues' schema gone": ("drop schema pgmq cascade", dict(
         check="schema", seen="schema pgmq, with the queues, is gone", remedy="restore schema pgmq from a backup")),
-    "a function that does not notify": ("create or replace function pgmqd.wakeup() returns trigger language plpgsql as 'begin return null; end'", dict(
+    "a function that does not notify": ("create or replace function pgmqd.wakeup() returns trigger language plpgsql as 'begin return null; end';"
+                                        " create or replace function pgmqd.wakeup_at_end() returns trigger language plpgsql as 'begin return null; end'", dict(
         check="message", seen="does not notify", remedy="020_pgmqd.sql makes pgmqd.wakeup() anew")),
     "a schedule overdue": ("update pgmqd.schedule set next_due = now() - interval '1 hour' where name = 'cleanup-old-assessments'", dict(
         check="schedule", subject="cleanup-old-assessments", seen="it was due 01:0", remedy="start pgmqd run")),

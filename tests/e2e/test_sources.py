@@ -77,7 +77,7 @@ def test_all_come(gathering):
 
 def test_only_the_missing_are_tried_again(gathering):
     gathering.stub.answer("/a", 200, {"x": 1})
-    for status, body in ((500, {}), (404, {}), (200, b"no JSON"), (200, b'{"bad": "\\u0000"}'), (200, {"y": 2})):
+    for status, body in ((500, {}), (404, {}), (200, b"no JSON"), (200, b'{"cut": '), (200, {"y": 2})):
         gathering.stub.answer("/b", status, body)
     gathering.stub.answer("/c", 200, {"z": 3})
     job = gathering.start(retry_every="20ms").new()

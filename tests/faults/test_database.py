@@ -181,7 +181,7 @@ def test_lost_lease_of_a_transaction_of_the_plugin(stand):
     daemon = stand.start(queue={"visibility_timeout": "30s"})
     (i,) = stand.send(do="done_with", sleep_ms=500)
     stand.begun([i])
-    stand.db.execute("update pgmq.q_work set read_ct = read_ct + 1, vt = now()")
+    stand.db.execute("update pgmq.q_work set read_ct = read_ct + 1, vt = now() + interval '2 seconds'")
     daemon.wait_log("lease lost")
     wait_until("done", lambda: stand.value("select count(*) from pgmq.a_work") == 1)
     assert stand.value("select count(*) from public.effects") == 1

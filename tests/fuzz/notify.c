@@ -63,9 +63,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			abort();
 	make(&l, &env, st, pipes);
 	while ((payload = strsep(&rest, "\n")) != NULL) {
-		mine[0] += strcmp(payload, "email_queue") == 0;
-		mine[1] += strcmp(payload, "q") == 0;
-		mine[2] += strcmp(payload, "report") == 0;
+		mine[0] += strcasecmp(payload, "email_queue") == 0;
+		mine[1] += strcasecmp(payload, "q") == 0;
+		mine[2] += strcasecmp(payload, "report") == 0;
 		paused += strncmp(payload, "!pause ", 7) == 0 && (strcasecmp(payload + 7, "q") == 0);
 		listener_notify(&l, "pgmqd", payload, 1);
 	}
