@@ -217,7 +217,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("provider", NAMES)
 def test_every_answer(service, provider):
-    daemon = service.start(provider, max_in_flight=1)
+    daemon = service.start(provider, max_in_flight=1, backoff_min="200ms", backoff_max="2s")
     for answer, outcome, reason in ANSWERS[provider]:
         service.stub.reset()
         service.answer(provider, *answer)

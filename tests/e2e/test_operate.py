@@ -74,7 +74,7 @@ def test_resume_ends_a_configuration_pause(rig, cert_dir):
     """The mail server has refused the login, and takes it now; the next try by itself would be an hour away."""
     with SmtpStub(tls="starttls", cert_dir=cert_dir, login=("user", "secret")) as server:
         server.on("AUTH", "535 5.7.8 no", times=1)
-        rig.start({"email_queue": email_queue(rig.catcher, config_retry="1h")},
+        rig.start({"email_queue": email_queue(rig.catcher, config_retry="1h", smtp_auth="plain")},
                   env={"SMTP_PORT": str(server.port), "SMTP_USER": "user", "SMTP_PASS": "secret", "SMTP_HOST": server.host})
         rig.send("paused@example.test")
         rig.daemon.wait_log("queue paused, no attempt is counted")
