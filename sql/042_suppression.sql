@@ -1,5 +1,5 @@
 -- 042_suppression.sql: addresses that get no mail any more: bounced, complained, unsubscribed; and the events of mail services that say so.
--- makes: pgmqd.suppression pgmqd.unsubscribe_tokens pgmqd.mail_events pgmq.q_mail_events_queue pgmq.a_mail_events_queue pgmq.q_mail_events_queue_dlq
+-- makes: pgmqd.suppression pgmqd.bounce_secrets pgmqd.mail_event_tokens pgmqd.unsubscribe_tokens pgmqd.mail_events pgmq.q_mail_events_queue pgmq.a_mail_events_queue pgmq.q_mail_events_queue_dlq
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -93,22 +93,52 @@ BEGIN
   RETURN true;
 END $f$;
 
--- A bounce mail that came back to bounce+TOKEN@...: the token is the first half of the mail's key. Returns what it was taken for.
+-- The secret of this installation by which bounces are known: whoever has seen a mail knows its key, but not the token of its bounce. It is as
+-- long as a block of SHA-256.
+CREATE TABLE IF NOT EXISTS pgmqd.bounce_secrets (
+  one boolean PRIMARY KEY DEFAULT true CHECK (one),
+  secret text NOT NULL CHECK (secret ~ '^[0-9a-f]{64}$')
+);
+COMMENT ON TABLE pgmqd.bounce_secrets IS 'the key of the tokens in the senders'' addresses of mails';
+INSERT INTO pgmqd.bounce_secrets (secret)
+VALUES (encode(sha256(convert_to(concat(gen_random_uuid(), gen_random_uuid(), gen_random_uuid()), 'UTF8')), 'hex')) ON CONFLICT DO NOTHING;
+
+-- For the email plugin, which makes the tokens.
+CREATE OR REPLACE FUNCTION pgmqd.bounce_secret() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT b.secret FROM pgmqd.bounce_secrets b WHERE b.one
+$f$;
+
+-- The token of the mail with this key, as the plugin makes it: the beginning of the key and of its HMAC-SHA256 by the secret.
+CREATE OR REPLACE FUNCTION pgmqd.bounce_token(key text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  inner_pad bytea := convert_to(pgmqd.bounce_secret(), 'UTF8');
+  outer_pad bytea := inner_pad;
+BEGIN
+  FOR i IN 0..63 LOOP
+    inner_pad := set_byte(inner_pad, i, get_byte(inner_pad, i) # 54);
+    outer_pad := set_byte(outer_pad, i, get_byte(outer_pad, i) # 92);
+  END LOOP;
+  RETURN left(key, 12) || left(encode(sha256(outer_pad || sha256(inner_pad || convert_to(key, 'UTF8'))), 'hex'), 20);
+END $f$;
+
+-- A bounce mail that came back to bounce+TOKEN@.... Returns what it was taken for.
 CREATE OR REPLACE FUNCTION pgmqd.record_bounce(token text, status text, detail text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  mail pgmqd.mail_log;
+  mail text;
   kind text := CASE WHEN status LIKE '5.1.%' OR status IN ('5.0.0', '5.2.1', '5.4.4') THEN 'hard_bounce' ELSE 'soft_bounce' END;
 BEGIN
-  IF record_bounce.token !~ '^[0-9a-f]{32}$' THEN
+  IF (record_bounce.token ~ '^[0-9a-f]{32}$' AND record_bounce.status ~ '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') IS NOT true THEN
     RETURN 'unknown';
   END IF;
-  SELECT * INTO mail FROM pgmqd.mail_log l WHERE l.dedupe_key >= record_bounce.token
-    AND l.dedupe_key < record_bounce.token || 'g' LIMIT 1;
+  SELECT l.dedupe_key INTO mail FROM pgmqd.mail_log l WHERE l.dedupe_key >= left(record_bounce.token, 12)
+    AND l.dedupe_key < left(record_bounce.token, 12) || 'g' AND pgmqd.bounce_token(l.dedupe_key) = record_bounce.token;
   IF NOT FOUND THEN
     RETURN 'unknown';
   END IF;
-  PERFORM pgmqd.record_mail_event('bounce', record_bounce.token || ' ' || status, kind, NULL, mail.dedupe_key, NULL, detail, NULL);
+  PERFORM pgmqd.record_mail_event('bounce', record_bounce.token || ' ' || status, kind, NULL, mail, NULL, detail, NULL);
   RETURN kind;
 END $f$;
 
@@ -126,16 +156,49 @@ BEGIN
   RETURN true;
 END $f$;
 
--- Where the HTTP server puts what mail services send, as it came; the plugin mailevents verifies it.
+-- What a service signs in place of the event itself, as Mailgun does: whoever has seen one signature could send any event with it. So each
+-- token goes with the first event that came with it.
+CREATE TABLE IF NOT EXISTS pgmqd.mail_event_tokens (
+  token text PRIMARY KEY,
+  digest bytea NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE pgmqd.mail_event_tokens IS 'signed tokens of mail events of the last day, each with the SHA-256 of the event that it came with';
+CREATE INDEX IF NOT EXISTS mail_event_tokens_at_idx ON pgmqd.mail_event_tokens (at);
+
+-- Remembers a token. Returns null when it came with another event before, else whether it is new. A day is longer than any such signature
+-- is believed.
+CREATE OR REPLACE FUNCTION pgmqd.use_mail_event_token(token text, body text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  made bytea := sha256(convert_to(body, 'UTF8'));
+BEGIN
+  DELETE FROM pgmqd.mail_event_tokens t WHERE t.at < clock_timestamp() - interval '1 day';
+  INSERT INTO pgmqd.mail_event_tokens (token, digest) VALUES (use_mail_event_token.token, made) ON CONFLICT DO NOTHING;
+  IF FOUND THEN
+    RETURN true;
+  END IF;
+  RETURN (SELECT CASE WHEN t.digest = made THEN false END FROM pgmqd.mail_event_tokens t WHERE t.token = use_mail_event_token.token);
+END $f$;
+
+-- Where the HTTP server puts what mail services send, as it came; the plugin mailevents verifies it. Returns its number, 0 when it is there
+-- already, null when its token came with another event before.
 DO $$ BEGIN PERFORM pgmqd.create_queue('mail_events_queue'); END $$;
-CREATE OR REPLACE FUNCTION pgmqd.queue_mail_event(queue text, provider text, headers jsonb, body text) RETURNS bigint
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmq.send($1, jsonb_build_object('provider', $2, 'headers', $3, 'body', $4))
-$f$;
+DROP FUNCTION IF EXISTS pgmqd.queue_mail_event(text, text, jsonb, text);
+CREATE OR REPLACE FUNCTION pgmqd.queue_mail_event(queue text, provider text, headers jsonb, body text, token text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  fresh boolean := token IS NULL OR pgmqd.use_mail_event_token(provider || ' ' || token, body);
+BEGIN
+  IF fresh THEN
+    RETURN (SELECT s FROM pgmq.send(queue, jsonb_build_object('provider', provider, 'headers', headers, 'body', body)) s);
+  END IF;
+  RETURN CASE WHEN NOT fresh THEN 0 END;
+END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'unsubscribe');
+  PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'use_mail_event_token', 'unsubscribe', 'bounce_secret');
   PERFORM pgmqd.allow_calls('pgmqd_mailer', 'record_bounce');
 END $$;
 

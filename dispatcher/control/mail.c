@@ -76,12 +76,23 @@ static const struct {
 	{ "ses", { "x-amz-sns-message-type" } },
 };
 
-/* It is in the queue. */
+/* Tells in the log and in the answer why an event is not believed. */
+static void mail_refuse(struct http_request *req, const char *why)
+{
+	log_warn("an event of %s from %s was refused: %s", req->param[0], http_request_peer(req), why);
+	http_request_error(req, 403, "forged", "%s", why);
+}
+
+/* It is in the queue, unless its token came with another event before. */
 static void mail_queued(struct http_request *req, const struct pgresult *r)
 {
-	cJSON *json = cJSON_CreateObject();
+	cJSON *json;
 
-	(void)r;
+	if (PQgetisnull(r->res, 0, 0)) {
+		mail_refuse(req, "its token came with another event before");
+		return;
+	}
+	json = cJSON_CreateObject();
 	cJSON_AddBoolToObject(json, "accepted", 1);
 	http_request_json(req, 200, json);
 }
@@ -108,10 +119,13 @@ static cJSON *mail_headers(const struct http_request *req, size_t service)
 static void mail_store(struct http_request *req, const cJSON *headers)
 {
 	char *text = cJSON_PrintUnformatted(headers);
-	const char *const params[4] = { control_of(req)->mail->queue, req->param[0], text, req->body };
+	cJSON *body = cJSON_Parse(req->body);
+	const char *const params[5] = { control_of(req)->mail->queue, req->param[0], text, req->body,
+		verify_token(req->param[0], body) };
 
-	control_db_query(req, "SELECT pgmqd.queue_mail_event($1, $2, $3::jsonb, $4)", 4, params, mail_queued);
+	control_db_query(req, "SELECT pgmqd.queue_mail_event($1, $2, $3::jsonb, $4, $5)", 5, params, mail_queued);
 	cJSON_free(text);
+	cJSON_Delete(body);
 }
 
 static void mail_verify(struct http_request *req, bool fetched);
@@ -155,8 +169,7 @@ static void mail_verify(struct http_request *req, bool fetched)
 		http_request_error(req, 403, "no_key", "%s", why);
 		break;
 	default:
-		log_warn("an event of %s from %s was refused: %s", req->param[0], http_request_peer(req), why);
-		http_request_error(req, 403, "forged", "%s", why);
+		mail_refuse(req, why);
 	}
 	free(why);
 	cJSON_Delete(headers);

@@ -17,7 +17,6 @@
 
 #include <string.h>
 
-#define ENVELOPE_TOKEN 32
 #define LAST_HOUR_MS (60 * 60 * 1000)
 #define LAST_TRY_MS 30000
 
@@ -153,10 +152,13 @@ static void announce(struct sending *s, bool held)
 	s->mail.from = s->parts.from;
 	if (h->bounce_checked != NULL) {
 		const char *at = strchr(h->bounce_checked, '@');
+		char *token = ledger_bounce_token(&h->ledger, s->key);
 
+		/* Without a ledger nobody could tell whose bounce it is. */
 		g_free(s->envelope);
-		s->mail.from = s->envelope = g_strdup_printf(
-			"%.*s+%.*s%s", (int)(at - h->bounce_checked), h->bounce_checked, ENVELOPE_TOKEN, s->key, at);
+		s->mail.from = s->envelope = g_strdup_printf("%.*s%s%s%s", (int)(at - h->bounce_checked),
+			h->bounce_checked, token != NULL ? "+" : "", token != NULL ? token : "", at);
+		g_free(token);
 	}
 	s->recipients[0] = s->parsed.to;
 	s->mail.to = s->recipients;
@@ -261,7 +263,9 @@ static void on_paced(struct sending *s)
 		hand_over(s);
 		return;
 	}
-	if (mail_server && first && !s->repeated) {
+	/* The sender has to be known by then. */
+	if (mail_server && first && !s->repeated &&
+		(s->email->bounce_checked == NULL || s->email->ledger.secret != NULL)) {
 		announce(s, true);
 		s->state = SENDING_ANNOUNCED;
 	}

@@ -61,6 +61,7 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 	h->sendings = g_hash_table_new(NULL, NULL);
 	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
+	h->ledger.wants_secret = h->bounce_checked != NULL;
 	route_start(&h->routes, w);
 	h->token = token_of(h);
 	if (route_find(&h->routes, "smtp") != NULL)

@@ -46,8 +46,22 @@ void ledger_stop(struct ledger *l)
 	g_queue_clear(&l->sent_order);
 	pgmqd_timer_cancel(l->again);
 	event_free(l->flush);
+	g_clear_pointer(&l->secret, g_free);
 	l->again = NULL;
 	l->flush = NULL;
+}
+
+/* Which mail it is, by the beginning of its key, and that the token is ours: all but the secret stands in the mail. */
+char *ledger_bounce_token(const struct ledger *l, const char *key)
+{
+	char *mac, *token;
+
+	if (l->secret == NULL)
+		return NULL;
+	mac = g_compute_hmac_for_string(G_CHECKSUM_SHA256, (const guchar *)l->secret, strlen(l->secret), key, -1);
+	token = g_strdup_printf("%.12s%.20s", key, mac);
+	g_free(mac);
+	return token;
 }
 
 void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_msg *m, const char *key,
@@ -228,6 +242,8 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 	}
 	l->warned = false;
 	kick(l);
+	if (l->wants_secret && l->secret == NULL && pgmqd_result_rows(r) > 0)
+		l->secret = g_strdup(pgmqd_result_value(r, 0, 2));
 	for (int row = 0; row < pgmqd_result_rows(r); row++) {
 		guint64 nth = g_ascii_strtoull(pgmqd_result_value(r, row, 0), NULL, 10);
 		struct ledger_entry *e = nth > 0 && nth <= b->entries->len ? g_ptr_array_index(b->entries, nth - 1)
@@ -264,7 +280,7 @@ static void send_batch(struct ledger_batch *b)
 {
 	enum { KEY, TOKEN, ID, TEMPLATE, MESSAGE_ID, TO, ATTEMPT, RESEND, PROVIDER, OPTIONAL, UNSUBSCRIBE, N };
 	GString *lists[N];
-	const char *params[N + 2];
+	const char *params[N + 3];
 	char number[32];
 
 	for (int i = 0; i < N; i++)
@@ -290,11 +306,12 @@ static void send_batch(struct ledger_batch *b)
 		params[i] = g_string_append_c(lists[i], '}')->str;
 	params[N] = pgmqd_msg_queue(b->owner->msg);
 	params[N + 1] = b->ledger->safe;
+	params[N + 2] = b->ledger->wants_secret && b->ledger->secret == NULL ? "t" : "f";
 	pgmqd_query(b->owner->msg,
-		"SELECT nth, answer FROM pgmqd.mail_begin_many($1::text[], $2::text[], $3::bigint[], $4::text[], "
-		"$5::text[], $6::text[], $7::integer[],"
-		" $8::boolean[], $9::text[], $10::boolean[], $11::text[], $12, $13)",
-		N + 2, params, on_begin, b);
+		"SELECT nth, answer, CASE WHEN $14::boolean THEN pgmqd.bounce_secret() END FROM "
+		"pgmqd.mail_begin_many($1::text[], $2::text[], $3::bigint[], $4::text[], $5::text[], $6::text[], "
+		"$7::integer[], $8::boolean[], $9::text[], $10::boolean[], $11::text[], $12, $13)",
+		N + 3, params, on_begin, b);
 	for (int i = 0; i < N; i++)
 		g_string_free(lists[i], TRUE);
 }

@@ -21,11 +21,11 @@ struct mailevents {
 	GHashTable *certs; /* URL → PEM */
 };
 
-/* An event that waits for a certificate. */
+/* An event that waits for a certificate, or for the database. */
 struct waiting {
 	struct mailevents *h;
 	struct pgmqd_msg *msg;
-	char *url;
+	char *url; /* NULL: the database */
 };
 
 /* Cross-checks of the options. */
@@ -120,16 +120,24 @@ static void on_confirmed(void *arg, const struct pgmqd_http_answer *a)
 	waiting_free(w);
 }
 
-/* GET. */
-static void get(struct mailevents *h, struct pgmqd_msg *m, const char *url, pgmqd_http_cb cb)
+/* Has a message wait. */
+static struct waiting *waiting_new(struct mailevents *h, struct pgmqd_msg *m, const char *url)
 {
-	CURL *easy = pgmqd_http_new(h->worker);
 	struct waiting *w = g_new0(struct waiting, 1);
 
 	w->h = h;
 	w->msg = m;
 	w->url = g_strdup(url);
 	pgmqd_msg_data_set(m, w);
+	return w;
+}
+
+/* GET. */
+static void get(struct mailevents *h, struct pgmqd_msg *m, const char *url, pgmqd_http_cb cb)
+{
+	CURL *easy = pgmqd_http_new(h->worker);
+	struct waiting *w = waiting_new(h, m, url);
+
 	curl_easy_setopt(easy, CURLOPT_URL, url);
 	if (pgmqd_http_submit(m, easy, cb, w) != 0) {
 		pgmqd_msg_data_set(m, NULL);
@@ -168,9 +176,12 @@ static const char *certificate(void *arg, const char *url)
 }
 
 /* Records an event that is genuine. */
-static void take(
-	struct mailevents *h, struct pgmqd_msg *m, const char *service, const cJSON *headers, const cJSON *body)
+static void take(struct mailevents *h, struct pgmqd_msg *m)
 {
+	const cJSON *json = pgmqd_msg_json(m), *headers = cJSON_GetObjectItemCaseSensitive(json, "headers");
+	const char *service = events_text(json, "provider");
+	cJSON *body = cJSON_Parse(events_text(json, "body"));
+
 	if (strcmp(service, "ses") == 0)
 		take_sns(h, m, body);
 	else if (strcmp(service, "resend") == 0)
@@ -179,6 +190,41 @@ static void take(
 		record(m, events_of_sendgrid(body));
 	else
 		record(m, events_of_mailgun(body));
+	cJSON_Delete(body);
+}
+
+/* The database knows the token of an event now, unless it came with another event before. */
+static void on_token(void *arg, const struct pgmqd_result *r)
+{
+	struct waiting *w = arg;
+	struct mailevents *h = w->h;
+	struct pgmqd_msg *m = w->msg;
+
+	pgmqd_msg_data_set(m, NULL);
+	waiting_free(w);
+	if (pgmqd_result_error(r) != NULL)
+		pgmqd_retry(m, 0, "the token of the event cannot be looked up: %s", pgmqd_result_error(r));
+	else if (pgmqd_result_value(r, 0, 0) == NULL)
+		pgmqd_fail_as(m, FORGED, "its token came with another event before");
+	else
+		take(h, m);
+}
+
+/* Takes an event whose signature is genuine; the signature may be that of another event, if it is of a token only. */
+static void take_signed(struct mailevents *h, struct pgmqd_msg *m, const char *service, const char *text)
+{
+	cJSON *body = cJSON_Parse(text);
+	const char *token = verify_token(service, body);
+	char *name = token != NULL ? g_strdup_printf("%s %s", service, token) : NULL;
+	const char *const params[] = { name, text };
+
+	if (token == NULL)
+		take(h, m);
+	else
+		pgmqd_query(
+			m, "SELECT pgmqd.use_mail_event_token($1, $2)", 2, params, on_token, waiting_new(h, m, NULL));
+	g_free(name);
+	cJSON_Delete(body);
 }
 
 /* Takes a message. The HTTP server has verified what it stored; but others may put messages into a queue. */
@@ -188,14 +234,11 @@ static void mailevents_deliver(void *handle, struct pgmqd_msg *m)
 	const cJSON *json = pgmqd_msg_json(m), *headers = cJSON_GetObjectItemCaseSensitive(json, "headers");
 	const char *service = events_text(json, "provider"), *text = events_text(json, "body");
 	char *why;
-	cJSON *body;
 
 	switch (verify_event(
 		&h->keys, service, headers, text, pgmqd_msg_enqueued_us(m) / G_USEC_PER_SEC, certificate, h, &why)) {
 	case VERIFY_GOOD:
-		body = cJSON_Parse(text);
-		take(h, m, service, headers, body);
-		cJSON_Delete(body);
+		take_signed(h, m, service, text);
 		break;
 	case VERIFY_CERTIFICATE:
 		get(h, m, why, on_cert);

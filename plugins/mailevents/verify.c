@@ -14,9 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define VERIFY_SVIX_PREFIX "whsec_"
 #define VERIFY_AHEAD_S 300 /* a service's clock may be ahead by so much */
+
+#define VERIFY_LATE "the signature's time is too far from the time at which it came"
+#define VERIFY_OTHER "the signature does not match"
 
 #define AT(field) offsetof(struct verify_keys, field)
 
@@ -203,11 +207,28 @@ const char *verify_keys_wrong(const struct verify_keys *k)
 	return NULL;
 }
 
+/* The end of a region's name, as in us-east-1 or us-gov-west-1; NULL: it is none. Other names in its place may be
+ * anybody's: sns.s3-us-west-2.amazonaws.com is a bucket of S3. */
+static const char *verify_region(const char *name)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyz";
+	size_t n = strspn(name, letters);
+	unsigned words = 0;
+
+	if (n != 2)
+		return NULL;
+	for (name += n; name[0] == '-' && (n = strspn(name + 1, letters)) > 0; name += 1 + n)
+		words++;
+	n = name[0] == '-' ? strspn(name + 1, "0123456789") : 0;
+	return words > 0 && (n == 1 || n == 2) ? name + 1 + n : NULL;
+}
+
 /* What is behind the host of an address of SNS; NULL when the address is another's. */
 static const char *verify_sns_path(const struct verify_keys *k, const char *url)
 {
+	static const char start[] = "https://sns.";
 	static const char *const ends[] = { ".amazonaws.com/", ".amazonaws.com.cn/" };
-	const char *host = url + strlen("https://sns."), *end;
+	const char *end;
 
 	if (verify_given(k->sns_url)) {
 		size_t n = strlen(k->sns_url);
@@ -215,10 +236,9 @@ static const char *verify_sns_path(const struct verify_keys *k, const char *url)
 		n -= k->sns_url[n - 1] == '/';
 		return strncmp(url, k->sns_url, n) == 0 && url[n] == '/' ? url + n + 1 : NULL;
 	}
-	if (strncmp(url, "https://sns.", strlen("https://sns.")) != 0)
+	if (strncmp(url, start, strlen(start)) != 0 || (end = verify_region(url + strlen(start))) == NULL)
 		return NULL;
-	end = host + strspn(host, "abcdefghijklmnopqrstuvwxyz0123456789-");
-	for (size_t i = 0; i < sizeof ends / sizeof *ends && end > host; i++)
+	for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
 		if (strncmp(end, ends[i], strlen(ends[i])) == 0)
 			return end + strlen(ends[i]);
 	return NULL;
@@ -233,12 +253,16 @@ bool verify_is_sns(const struct verify_keys *k, const char *url)
  */
 static bool verify_is_certificate(const struct verify_keys *k, const char *url)
 {
-	static const char name[] = "SimpleNotificationService-";
-	const char *path = verify_sns_path(k, url), *id = path != NULL ? path + sizeof name - 1 : NULL;
+	static const char name[] = "SimpleNotificationService-",
+			  letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	const char *path = verify_sns_path(k, url);
+	size_t n;
 
-	if (path == NULL || strncmp(path, name, sizeof name - 1) != 0)
+	if (path == NULL || strncmp(path, name, strlen(name)) != 0)
 		return false;
-	return strcmp(id + strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"), ".pem") == 0;
+	path += strlen(name);
+	n = strspn(path, letters);
+	return n > 0 && strcmp(path + n, ".pem") == 0;
 }
 
 /* What SNS signs: names and values of these members. */
@@ -262,8 +286,25 @@ static char *verify_sns_text(const cJSON *body)
 	return text;
 }
 
+/* Seconds since 1970 of a time as SNS writes it, 2026-05-28T20:26:40.000Z; -1: it is none. */
+static int64_t verify_sns_time(const char *text)
+{
+	struct tm tm = { 0 };
+	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+
+	if (end != NULL && end[0] == '.')
+		end += 1 + strspn(end + 1, "0123456789");
+	return end != NULL && strcmp(end, "Z") == 0 ? (int64_t)timegm(&tm) : -1;
+}
+
+/* Whether a signed time is neither too old nor ahead. */
+static bool verify_in_time(int64_t at, int64_t age_s, int64_t came_s)
+{
+	return at >= came_s - age_s && at <= came_s + VERIFY_AHEAD_S;
+}
+
 /* Amazon's: a notification of SNS, signed by a certificate that is at an address. */
-static enum verify_result verify_ses(const struct verify_keys *k, const cJSON *body,
+static enum verify_result verify_ses(const struct verify_keys *k, const cJSON *body, int64_t age_s, int64_t came_s,
 	const char *(*certificate)(void *arg, const char *url), void *arg, char **why)
 {
 	const char *url = verify_member(body, "SigningCertURL"), *pem;
@@ -285,9 +326,9 @@ static enum verify_result verify_ses(const struct verify_keys *k, const cJSON *b
 	text = verify_sns_text(body);
 	good = verify_sns(pem, verify_member(body, "SignatureVersion"), text, verify_member(body, "Signature"));
 	free(text);
-	if (good)
+	if (good && verify_in_time(verify_sns_time(verify_member(body, "Timestamp")), age_s, came_s))
 		return VERIFY_GOOD;
-	*why = verify_text("the signature does not match");
+	*why = verify_text("%s", good ? VERIFY_LATE : VERIFY_OTHER);
 	return VERIFY_FORGED;
 }
 
@@ -301,7 +342,7 @@ static const struct {
 	{ "resend", AT(resend_secret), 300 }, /* signs each attempt anew */
 	{ "sendgrid", AT(sendgrid_key), 24 * 3600 },
 	{ "mailgun", AT(mailgun_key), 9 * 3600 }, /* retries for eight hours */
-	{ "ses", AT(ses_topic), 0 },
+	{ "ses", AT(ses_topic), 24 * 3600 },
 };
 
 /* One of them. */
@@ -328,11 +369,17 @@ static enum verify_result verify_signed(const char *key, const char *service, co
 			key, timestamp, verify_member(signature, "token"), verify_member(signature, "signature"));
 	}
 	at = strtoll(timestamp, NULL, 10);
-	if (good && at >= came_s - age_s && at <= came_s + VERIFY_AHEAD_S)
+	if (good && verify_in_time(at, age_s, came_s))
 		return VERIFY_GOOD;
-	*why = verify_text(good ? "the signature's time is too far from the time at which it came"
-				: "the signature does not match");
+	*why = verify_text("%s", good ? VERIFY_LATE : VERIFY_OTHER);
 	return VERIFY_FORGED;
+}
+
+const char *verify_token(const char *service, const cJSON *body)
+{
+	if (strcmp(service, "mailgun") != 0)
+		return NULL;
+	return verify_member(cJSON_GetObjectItemCaseSensitive(body, "signature"), "token");
 }
 
 enum verify_result verify_event(const struct verify_keys *k, const char *service, const cJSON *headers,
@@ -354,8 +401,8 @@ enum verify_result verify_event(const struct verify_keys *k, const char *service
 		return VERIFY_NO_KEY;
 	}
 	json = cJSON_Parse(body);
-	if (age_s == 0)
-		result = verify_ses(k, json, certificate, arg, why);
+	if (strcmp(service, "ses") == 0)
+		result = verify_ses(k, json, age_s, came_s, certificate, arg, why);
 	else
 		result = verify_signed(key, service, headers, body, json, age_s, came_s, why);
 	cJSON_Delete(json);

@@ -33,6 +33,9 @@ enum verify_result verify_event(const struct verify_keys *k, const char *service
 	const char *body, int64_t came_s, const char *(*certificate)(void *arg, const char *url), void *arg,
 	char **why);
 
+/* What a service signs in place of the event itself: it may come with one event only. NULL: the event is signed. */
+const char *verify_token(const char *service, const cJSON *body);
+
 /* Whether an address is Amazon's SNS, or below sns_url. */
 bool verify_is_sns(const struct verify_keys *k, const char *url);
 

@@ -1,7 +1,7 @@
 -- 042_suppression.sql: who gets no mail, and what events and bounces do to that.
 -- database: app
 BEGIN;
-SELECT plan(22);
+SELECT plan(31);
 CREATE FUNCTION begin_mail(key text, optional boolean DEFAULT false, token text DEFAULT NULL) RETURNS text LANGUAGE sql AS
   $$SELECT pgmqd.mail_begin(key, 't', 'email_queue', 1, 'x', key || '@example.test', 'Ivan@example.test', 1, true, 'smtp', '', optional, token)$$;
 
@@ -31,7 +31,19 @@ SELECT is(begin_mail('h'), 'suppressed complaint');
 SELECT is(pgmqd.record_bounce('x', '5.1.1', ''), 'unknown');
 INSERT INTO pgmqd.mail_log (dedupe_key, queue, msg_id, message_id, recipient, state, attempt, token)
   VALUES (repeat('0a', 32), 'q', 1, 'm', pgmqd.mail_recipient('olga@example.test'), 'sent', 1, 't');
-SELECT is(pgmqd.record_bounce(repeat('0a', 16), '5.1.1', 'no'), 'hard_bounce');
+SELECT is(pgmqd.record_bounce(repeat('0a', 16), '5.1.1', 'no'), 'unknown', 'the key alone is no proof: it stands in the mail');
+SELECT is(pgmqd.record_bounce(left(repeat('0a', 16), 12) || repeat('0', 20), '5.1.1', 'no'), 'unknown');
+SELECT is(pgmqd.record_bounce(pgmqd.bounce_token(repeat('0a', 32)), '5.1.1 and so on', 'no'), 'unknown', 'a status is a status');
+UPDATE pgmqd.bounce_secrets SET secret = repeat('0b', 32);
+SELECT is(pgmqd.bounce_token(repeat('0a', 32)), '0a0a0a0a0a0a8514d205c9dcf3681701');
+SELECT is(pgmqd.record_bounce(pgmqd.bounce_token(repeat('0a', 32)), '5.1.1', 'no'), 'hard_bounce');
 SELECT is((SELECT reason FROM pgmqd.suppression WHERE recipient = pgmqd.mail_recipient('olga@example.test')), 'hard_bounce');
+
+SELECT is(pgmqd.use_mail_event_token('t1', 'one'), true, 'a new token');
+SELECT is(pgmqd.use_mail_event_token('t1', 'one'), false, 'it comes again with its event');
+SELECT is(pgmqd.use_mail_event_token('t1', 'two'), NULL, 'not with another one');
+SELECT is(pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'a', 't2') > 0, true);
+SELECT is(ARRAY[pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'a', 't2'), pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'b', 't2')],
+  ARRAY[0, NULL]::bigint[], 'nothing is stored twice, and nothing else for a token');
 SELECT * FROM finish();
 ROLLBACK;

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from lib import app
 from lib.daemon import clean_environment, command_line
@@ -20,6 +21,10 @@ IVAN = "ivan@example.test"
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 MAILGUN = "mailgun-signing-key"
 TOPIC = "arn:aws:sns:eu-west-1:123456789012:mail-events"
+
+
+def iso(at):
+    return time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at))
 
 
 def openssl(*argv, data=None):
@@ -187,6 +192,13 @@ def test_event_of_mailgun(world):
     assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
     world.refused("mailgun", {"signature": {**signed, "token": "b" * 50}, "event-data": data}, {})
     world.refused("mailgun", {"event-data": data}, {})
+    other = {"signature": signed, "event-data": {**data, "id": "x", "recipient": "olga@example.test"}}  # the signature is good, but was used
+    assert "came with another event" in world.refused("mailgun", other, {}) and "came with another event" in world.put("mailgun", other, {})
+    twice = json.dumps(other)[:-1] + ', "signature": ' + json.dumps({**signed, "token": "b" * 50}) + "}"  # parsers differ in which they take
+    assert "came with another event" in world.refused("mailgun", twice, {})
+    stored = world.stored()
+    assert world.http("/api/mail/events/mailgun", method="POST", headers={}, body=json.dumps({"signature": signed, "event-data": data}))[0] == 200
+    assert world.stored() == stored and len(world.suppressed()) == 1
 
 
 def test_late_retry_of_mailgun(world):
@@ -210,7 +222,7 @@ def test_event_of_ses(world, version):
     world.sns.answer("/?Action=ConfirmSubscription", 200, b"<ok/>")
 
     def signed(kind="Notification", **more):
-        message = {"Type": kind, "MessageId": "m1", "TopicArn": TOPIC, "Timestamp": "2026-05-28T20:26:40.000Z", "SignatureVersion": version,
+        message = {"Type": kind, "MessageId": "m1", "TopicArn": TOPIC, "Timestamp": iso(time.time()), "SignatureVersion": version,
                    "SigningCertURL": world.sns.url + "/SimpleNotificationService-1.pem", **more}
         names = ["Message", "MessageId"] + (["SubscribeURL"] if kind != "Notification" else []) + ["Timestamp"] + \
             (["Token"] if kind != "Notification" else []) + ["TopicArn", "Type"]
@@ -227,6 +239,7 @@ def test_event_of_ses(world, version):
     world.event("ses", signed(Message=event), headers)
     assert [r["reason"] for r in world.suppressed()] == ["hard_bounce"]
     for bad, reason in ((signed(Message=event, TopicArn=TOPIC + "2"), "another topic"), ({**signed(Message=event), "MessageId": "m2"}, "signature"),
+                        (signed(Message=event, Timestamp=iso(time.time() - 25 * 3600)), "time"), (signed(Message=event, Timestamp="now"), "time"),
                         (signed(Message=event, SigningCertURL="http://127.0.0.1:1/x.pem"), "certificate's address"),
                         (signed(Message=event, SigningCertURL=world.sns.url + "/upload/SimpleNotificationService-1.pem"), "certificate's address")):
         assert reason in world.refused("ses", bad, headers) and reason in world.put("ses", bad, headers)
@@ -266,7 +279,9 @@ def test_nobody_else_may_put_events(world):
 
 
 def bounce(world, mail, *argv):
-    return subprocess.run(command_line("bounce", "-d", world.rig.conninfo, *argv), input=mail.encode(), stdout=subprocess.PIPE, env=clean_environment(),
+    """What pgmqd bounce says, as a role that may do nothing else."""
+    world.rig.db.execute("do $$ begin create role mta login in role pgmqd_mailer; exception when duplicate_object then null; end $$")
+    return subprocess.run(command_line("bounce", "-d", make_conninfo(world.rig.conninfo, user="mta"), *argv), input=mail.encode(), stdout=subprocess.PIPE, env=clean_environment(),
                           check=True, timeout=60 * SLOW).stdout.decode().strip()
 
 
@@ -294,8 +309,14 @@ def test_bounce_mail(world):
     world.start(bounce_address="bounce@example.test")
     assert world.mail() == ("done", 1)
     sender = world.smtp.mails[0].sender
-    key = world.rig.db.execute("select dedupe_key from pgmqd.mail_log").fetchone()[0]
-    assert sender == f"bounce+{key[:32]}@example.test"
+    key, token = world.rig.db.execute("select dedupe_key, pgmqd.bounce_token(dedupe_key) from pgmqd.mail_log").fetchone()
+    assert sender == f"bounce+{token}@example.test"
+    seen = world.smtp.mails[0].bytes.decode().partition("Message-ID: <")[2].partition("@")[0]  # the recipient's server and its log have it
+    for forged in (key[:32], seen[:32], token[:12] + "0" * 20):
+        assert bounce(world, REPORT.format(to=f"bounce+{forged}@example.test", action="failed", status="5.1.1")) == "unknown"
+    assert world.mail() == ("done", 1) and world.suppressed() == []
+    tokens = world.rig.db.execute("select array_agg('bounce+' || pgmqd.bounce_token(dedupe_key) || '@example.test' order by first_at) from pgmqd.mail_log").fetchone()[0]
+    assert [m.sender for m in world.smtp.mails] == tokens and len(set(tokens)) == 2
     assert "ignored" in bounce(world, REPORT.format(to="bounce@example.test", action="failed", status="5.1.1"))
     assert "ignored" in bounce(world, REPORT.format(to=sender, action="delayed", status="4.4.1"))
     assert bounce(world, REPORT.format(to="x@example.test", action="failed", status="5.2.2"), "-r", sender) == "soft_bounce"
