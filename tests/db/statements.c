@@ -1,0 +1,63 @@
+/* statements.c: prints the statements of a queue as PREPARE commands, for tests that run them one by one.
+ *
+ * usage: statements QUEUE OID [delete] [grouped]; OID is that of the queue's table
+ */
+#include "config.h"
+
+#include "worker/queue_private.h"
+
+#include "base/xalloc.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const names[ST_COUNT] = {
+	[ST_CLAIM] = "claim",
+	[ST_DONE] = "done",
+	[ST_DONE_CAREFUL] = "done_careful",
+	[ST_RETRY] = "retry",
+	[ST_RELEASE] = "release",
+	[ST_FAIL] = "fail",
+	[ST_REPLACE] = "replace",
+	[ST_FENCE] = "fence",
+	[ST_KNOWN] = "known",
+	[ST_EXTEND] = "extend",
+	[ST_AWAKE] = "awake",
+	[ST_RELEASE_AWAKE] = "release_awake",
+	[ST_IN_FLIGHT] = "in_flight",
+	[ST_TURN] = "turn",
+};
+
+int main(int argc, char **argv)
+{
+	struct queue_pg q = { .rules = { .lease_ms = 30000, .max_attempts = 5, .archive = true },
+		.headers = true,
+		.a_headers = true,
+		.has_dlq = true,
+		.refunds = true };
+	static char plugin[] = "null", version[] = "1";
+
+	if (argc < 3)
+		return 2;
+	for (int i = 3; i < argc; i++) {
+		q.rules.archive = q.rules.archive && strcmp(argv[i], "delete") != 0;
+		q.rules.grouped = q.rules.grouped || strcmp(argv[i], "grouped") == 0;
+	}
+	q.name = q.table = argv[1];
+	q.plugin = plugin;
+	q.version = version;
+	q.oid = xasprintf("(%s)", argv[2]);
+	q.queue_table = xasprintf("pgmq.q_%s", argv[1]);
+	q.archive_table = xasprintf("pgmq.a_%s", argv[1]);
+	q.dlq_table = xasprintf("pgmq.q_%s_dlq", argv[1]);
+	q.index = xasprintf("pgmq.q_%s_priority_idx", argv[1]);
+	for (int st = 0; st < ST_COUNT; st++)
+		if (names[st]) {
+			char *sql = queue_sql(&q, (enum stmt)st);
+
+			printf("PREPARE %s AS %s;\n", names[st], sql);
+			free(sql);
+		}
+	return 0;
+}
