@@ -1,6 +1,8 @@
 # Dockerfile: pgmqd in a container. The packages are those of ./quickstart, the steps those of README.md; tests/check_containers.py compares.
 #   docker compose up            the demo: PostgreSQL, pgmqd, and a mail catcher that prints what it gets (compose.yaml)
-#   docker build -t pgmqd .      the daemon alone; it reads /etc/pgmqd.conf
+#   docker build -t pgmqd .      the daemon alone; it needs no file: docker run -e DATABASE_URL=... -e SMTP_HOST=... pgmqd
+#                                serves the queues that it knows. Settings of one's own go to /etc/pgmqd.conf.
+# It is told to stop by SIGTERM, and finishes what it has in hand: give it drain_timeout and a little (docker stop -t 60).
 
 FROM debian:bookworm-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends \
@@ -27,4 +29,6 @@ COPY --from=build /out /
 USER pgmqd
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["/usr/sbin/pgmqd"]
-CMD ["run", "--config", "/etc/pgmqd.conf"]
+CMD ["run"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s \
+    CMD ["bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8089 && printf 'GET /livez HTTP/1.0\\r\\n\\r\\n' >&3 && head -n 1 <&3 | grep -q ' 200 '"]

@@ -25,6 +25,11 @@ extern "C" {
 #define PGMQD_PRINTF(fmt, args)
 #define PGMQD_EXPORT
 #endif
+#ifdef __cplusplus
+#define PGMQD_EXTERN_C extern "C"
+#else
+#define PGMQD_EXTERN_C
+#endif
 
 struct cJSON;
 struct event_base;
@@ -91,8 +96,8 @@ struct pgmqd_plugin {
 };
 
 #define PGMQD_REGISTER_PLUGIN(plugin)                                                                                  \
-	PGMQD_EXPORT struct pgmqd_plugin *pgmqd_plugin_init(void);                                                     \
-	PGMQD_EXPORT struct pgmqd_plugin *pgmqd_plugin_init(void)                                                      \
+	PGMQD_EXTERN_C PGMQD_EXPORT struct pgmqd_plugin *pgmqd_plugin_init(void);                                      \
+	PGMQD_EXTERN_C PGMQD_EXPORT struct pgmqd_plugin *pgmqd_plugin_init(void)                                       \
 	{                                                                                                              \
 		(plugin)._struct_size = (uint32_t)sizeof(plugin);                                                      \
 		(plugin)._api_version = PGMQD_API_VERSION;                                                             \

@@ -29,7 +29,7 @@ def stages(text):
     found, name = {}, None
     for line in filter(None, map(str.strip, lines.splitlines())):
         word, _, rest = line.partition(" ")
-        if word not in {"FROM", "RUN", "COPY", "WORKDIR", "USER", "CMD", "ENTRYPOINT", "STOPSIGNAL"}:
+        if word not in {"FROM", "RUN", "COPY", "WORKDIR", "USER", "CMD", "ENTRYPOINT", "STOPSIGNAL", "HEALTHCHECK"}:
             wrong.append(f"Dockerfile: what is {word}?")
         if word == "FROM":
             name = rest.partition(" AS ")[2] or len(found)

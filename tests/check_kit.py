@@ -64,6 +64,18 @@ def check_turns(directory):
     expect("a timer among deliveries", kit(greedy, ["{}"] * 20, "max_in_flight=20")[1][-1:], ["20 done"])
 
 
+def check_languages(directory):
+    """A plugin in C++, where there is a compiler for it."""
+    if not shutil.which("c++"):
+        print("no plugin in C++ was tried: there is no c++")
+        return
+    greeter = os.path.join(directory, "pgmqd-greeter-plugin.so")
+    subprocess.run(["c++", "-std=c++11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{os.path.join(top, 'plugins')}", "-o", greeter,
+                    os.path.join(top, "tests/kit/greeter.cpp")], check=True)
+    expect("a plugin in C++", kit(greeter, ['{"name":"C++"}', "{}"], "greeting=Hi", "--attempts", "1")[1],
+           ["1 retry: Hi, C++", '2 fail: the message has no "name"'])
+
+
 def check_application(directory):
     """The plugins of the application, with a database that a file plays and servers that are not there."""
     answers = os.path.join(directory, "answers")
@@ -187,6 +199,7 @@ with tempfile.TemporaryDirectory(prefix="pgmqd-kit-") as d:
     os.chmod(d, 0o755)
     check_plugins()
     check_turns(d)
+    check_languages(d)
     check_application(d)
     check_options(d)
     check_misuse(d)

@@ -4,6 +4,7 @@
 #include "pdf.h"
 
 #include <cairo-pdf.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +27,9 @@ static long last_of(const GByteArray *out, size_t end, const char *word)
 }
 
 /* Writes the language into the catalogue, and that readers show the title and not the file's name. The catalogue is the
- * last object before the table of places, so only the place of that table moves. A file that looks otherwise stays as
- * it is. */
-static void set_language(GByteArray *out, const char *lang)
+ * last object before the table of places, so only the place of that table moves. False: the file looks otherwise, and
+ * stays as it is. */
+static bool set_language(GByteArray *out, const char *lang)
 {
 	static const char head[] = "/Type /Catalog", start[] = "startxref\n", xref[] = "xref\n";
 	char *more, *tail;
@@ -36,16 +37,16 @@ static void set_language(GByteArray *out, const char *lang)
 	size_t place;
 
 	if (at < 0)
-		return;
+		return false;
 	g_byte_array_append(out, (const guint8 *)"", 1); /* so that the number ends, however the file does */
 	place = strtoul((const char *)out->data + at + strlen(start), NULL, 10);
 	g_byte_array_set_size(out, out->len - 1);
 	if (place == 0 || place >= (size_t)at || memcmp(out->data + place, xref, strlen(xref)) != 0)
-		return;
+		return false;
 	catalogue = last_of(out, place, head);
 	object = last_of(out, place, " 0 obj");
 	if (catalogue < 0 || object > catalogue)
-		return;
+		return false;
 	more = g_strdup_printf("\n   /Lang (%s)\n   /ViewerPreferences << /DisplayDocTitle true >>", lang);
 	tail = g_strdup_printf("%zu\n%%%%EOF\n", place + strlen(more));
 	g_byte_array_set_size(out, (guint)((size_t)at + strlen(start)));
@@ -58,6 +59,7 @@ static void set_language(GByteArray *out, const char *lang)
 	memcpy(out->data + catalogue, more, strlen(more));
 	g_free(more);
 	g_free(tail);
+	return true;
 }
 
 /* The reader's list of contents. */
@@ -80,7 +82,8 @@ GByteArray *pdf_make(const struct pages *p, const struct pdf_about *about, const
 	cairo_t *cr = cairo_create(surface);
 	cairo_status_t status;
 
-	cairo_pdf_surface_restrict_to_version(surface, CAIRO_PDF_VERSION_1_5);
+	/* a later version has no plain table of places, which the language needs */
+	cairo_pdf_surface_restrict_to_version(surface, CAIRO_PDF_VERSION_1_4);
 	cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_TITLE, about->title);
 	cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_AUTHOR, about->author);
 	cairo_pdf_surface_set_metadata(surface, CAIRO_PDF_METADATA_SUBJECT, about->subject);
@@ -102,6 +105,7 @@ GByteArray *pdf_make(const struct pages *p, const struct pdf_about *about, const
 		g_byte_array_unref(out);
 		return NULL;
 	}
-	set_language(out, about->lang);
+	if (!set_language(out, about->lang))
+		*reason = "the PDF file has no language: this version of cairo writes it in an unknown form";
 	return out;
 }

@@ -332,6 +332,8 @@ static void make(struct job *j, const cJSON *source)
 		job_end(j);
 		return;
 	}
+	if (why != NULL)
+		pgmqd_msg_log(j->msg, PGMQD_ERROR, "%s", why);
 	store(j);
 }
 
