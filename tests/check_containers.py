@@ -79,6 +79,16 @@ if os.path.exists(os.path.join(top, "debian/control")):  # not in the tarball
     if named != needed:
         wrong.append(f"debian/control: it needs {sorted(named - needed)} too much and lacks {sorted(needed - named)}, compared with quickstart")
 
+# one place for the version: configure.ac
+version = re.search(r"^AC_INIT\(\[pgmqd\], \[([^]]*)\]", read("configure.ac"), re.M)[1]
+for name, pattern in {"NEWS.md": r"^## (\S+)", "packaging/pgmqd.spec": r"^Version: *(\S+)", "packaging/alpine/APKBUILD": r"^pkgver=(\S+)",
+                      "packaging/arch/PKGBUILD": r"^pkgver=(\S+)", "packaging/nix/default.nix": r'version = "([^"]*)"',
+                      "debian/changelog": r"^pgmqd \(([^)]*)-[^-)]*\)"}.items():
+    if not os.path.exists(os.path.join(top, name)) and name.startswith("debian/"):
+        continue  # not in the tarball
+    if (found := re.search(pattern, read(name), re.M)) is None or found[1] != version:
+        wrong.append(f"{name}: its version is {found and found[1]}, and configure.ac's is {version}")
+
 compose = read("compose.yaml")
 try:
     import yaml
