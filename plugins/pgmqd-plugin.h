@@ -26,7 +26,7 @@ extern "C" {
 #define PGMQD_EXPORT
 #endif
 #ifdef __cplusplus
-#define PGMQD_EXTERN_C extern "C"
+#define PGMQD_EXPORT_C extern "C"
 #else
 #define PGMQD_EXTERN_C
 #endif

@@ -69,7 +69,7 @@ def check_interface():
             wrong.append(f"pgmqd-plugin.3: {name}() has {declared.get(name)} parameters, not {documented[name]}")
     for name in sorted(documented.keys() - declared.keys()):
         wrong.append(f"pgmqd-plugin.3: there is no {name}()")
-    names = set(re.findall(r"\bPGMQD_[A-Z_]+\b", re.sub(r"^#.*(?:\\\n.*)*", "", code, flags=re.M))) - {"PGMQD_PRINTF", "PGMQD_EXPORT"}
+    names = set(re.findall(r"\bPGMQD_[A-Z_]+\b", re.sub(r"^#.*(?:\\\n.*)*", "", code, flags=re.M))) - {"PGMQD_PRINTF", "PGMQD_EXPORT", "PGMQD_EXTERN_C"}
     for body in re.findall(r"^struct (?:pgmqd_\w+) \{\n(.*?)^\};", code, re.M | re.S):
         for line in body.split(";"):
             names |= set(re.findall(r"(?:\(\*|[\s*,])([a-z]\w+)(?=\s*(?:,|$|\)\())", line))

@@ -9,7 +9,7 @@ struct pdf_about {
 	const char *title, *author, *subject, *lang, *created;
 };
 
-/* The file; NULL with *reason (static) when cairo failed. *reason beside a file: the file is good and has no language. */
+/* The file; NULL with *reason (static) when cairo failed. A file beside *reason is good, and has no language. */
 GByteArray *pdf_make(const struct pages *p, const struct pdf_about *about, const char **reason);
 
 #endif
