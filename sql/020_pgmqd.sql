@@ -1,5 +1,5 @@
 -- 020_pgmqd.sql: schema pgmqd: rights, settings, wake-ups, enqueue, and the failures that triggers record.
--- makes: pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
+-- makes: pgmqd.turns pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -418,6 +418,22 @@ CREATE TABLE IF NOT EXISTS pgmqd.refunds (
 );
 COMMENT ON TABLE pgmqd.refunds IS 'per message: how many of its claims do not count as attempts, and which was the last of them (read_ct)';
 
+-- Where claims of a queue by group take turns: who has locked its row. An advisory lock is anybody's; this needs a right. Nothing in it has to
+-- survive a crash.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.turns (queue text PRIMARY KEY);
+COMMENT ON TABLE pgmqd.turns IS 'a row for each queue with ordered = group, which a claim locks until it is through';
+
+-- Waits for the queue's turn, and has it until the end of the transaction.
+CREATE OR REPLACE FUNCTION pgmqd.take_turn(queue text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  LOOP
+    PERFORM FROM pgmqd.turns t WHERE t.queue = take_turn.queue FOR UPDATE;
+    EXIT WHEN FOUND;
+    INSERT INTO pgmqd.turns (queue) VALUES (take_turn.queue) ON CONFLICT DO NOTHING;
+  END LOOP;
+END $f$;
+
 -- ---- what triggers could not do ----
 
 CREATE TABLE IF NOT EXISTS pgmqd.trigger_errors (
@@ -447,7 +463,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd', 'take_turn', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue', 'enqueue_for', 'dlq_name', 'dead_letter_queue', 'iso_time');
 END $$;

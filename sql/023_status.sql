@@ -52,9 +52,29 @@ BEGIN
   END LOOP;
 END $f$;
 
+-- Sessions that are no pgmqd and have an advisory lock by which workers and producers of a queue know of each other; anybody may take one.
+-- Producers stay silent for "awake"; a worker polls for "in flight", which a producer shares for the length of a transaction; workers believe in
+-- another one for "present". A name is anybody's, too: what calls itself pgmqd has to have a role of ours.
+CREATE OR REPLACE FUNCTION pgmqd.lock_holders() RETURNS TABLE (queue text, lock text, pid integer, holder text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT DISTINCT substr(c.relname, 3), CASE WHEN l.objid = 4294967294 THEN 'awake' WHEN l.objid = 4294967293 THEN 'present'
+      WHEN l.mode = 'ExclusiveLock' THEN 'in flight' ELSE 'transaction' END, a.pid,
+    format('pid %s (role %s, %s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application name'))
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+    JOIN pg_class c ON c.oid = l.classid AND c.relnamespace = 'pgmq'::regnamespace AND c.relname LIKE 'q\_%'
+  WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+    AND (l.objid = 4294967293 OR l.objid IN (4294967294, 4294967295) AND l.mode = 'ExclusiveLock'
+      OR l.objid = 4294967295 AND a.xact_start < now() - interval '1 minute')
+    AND NOT (a.application_name LIKE 'pgmqd%' AND (a.usename = current_user
+      OR EXISTS (SELECT FROM pg_roles r WHERE (r.rolname = 'pgmqd' OR r.oid = (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'))
+        AND pg_has_role(a.usesysid, r.oid, 'MEMBER'))))
+$f$;
+
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'queue_status');
+  PERFORM pgmqd.allow_calls('pgmqd', 'queue_status', 'lock_holders');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'lock_holders');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'lock_holders');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'queue_status');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'queue_status');
 END $$;

@@ -12,6 +12,7 @@
 #include "listener/canary.h"
 #include "listener/listener.h"
 #include "listener/scheduler.h"
+#include "listener/watch.h"
 #include "pg/notify.h"
 #include "pg/pgconn.h"
 #include "process/proc.h"
@@ -45,6 +46,7 @@ struct listener {
 	struct pgconn *pg;
 	struct scheduler *scheduler;
 	struct canary *canary;
+	struct watch *watch;
 	struct route *routes;
 	size_t nroutes;
 	struct event *term, *parent, *beat, *ping, *canary_timer, *round;
@@ -167,12 +169,18 @@ static void listener_round(evutil_socket_t fd, short what, void *arg)
 		l->routes[i].woken = false;
 }
 
-/* An operator has paused or resumed a queue. */
-static void listener_operated(struct listener *l, const char *queue)
+/* Tells the workers of a queue something of it. */
+static void listener_tell_queue(struct listener *l, const char *queue, wake_word what)
 {
 	for (size_t i = 0; i < l->nroutes; i++)
 		if (strcasecmp(l->routes[i].queue, queue) == 0)
-			listener_tell(l->routes[i].fd, WAKE_OPERATED | l->routes[i].index);
+			listener_tell(l->routes[i].fd, what | l->routes[i].index);
+}
+
+/* Somebody else has an advisory lock of a queue, or has it no more. */
+static void listener_taken(void *arg, const char *queue, bool taken)
+{
+	listener_tell_queue(arg, queue, taken ? WAKE_TAKEN : WAKE_FREE);
 }
 
 /* A notification names a queue. Another payload is ignored: any role may notify on this channel. */
@@ -183,7 +191,7 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 
 	(void)channel, (void)pid;
 	if (strncmp(payload, OPERATED, strlen(OPERATED)) == 0) {
-		listener_operated(l, payload + strlen(OPERATED));
+		listener_tell_queue(l, payload + strlen(OPERATED), WAKE_OPERATED);
 		return;
 	}
 	if (payload[0] == '!') {
@@ -225,7 +233,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 	l->told = false; /* workers may have been restarted or may have missed something: tell them whatever it is */
 	listener_tell_all(l, WAKE_ALL);
 	listener_canary(l);
-	loop_timer(l->ping, PING_EVERY_MS);
+	loop_timer(l->ping, CANARY_WAIT_MS); /* somebody may have our locks already */
 }
 
 /* Connected: LISTEN comes before everything else. */
@@ -276,14 +284,16 @@ static const struct pgconn_events listener_events = {
 	.up = listener_up, .down = listener_down, .failed = listener_failed, .notify = listener_notify
 };
 
-/* The ping came back. */
+/* The ping came back. It says who has our locks, if the database has the function that knows. */
 static void listener_pinged(void *arg, const struct pgresult *r)
 {
 	struct listener *l = arg;
 
-	if (r->error)
+	if (r->error && !*r->sqlstate)
 		return; /* the connection is on its way down */
 	l->ping_out = false;
+	if (!r->error)
+		watch_seen(l->watch, r->res);
 	loop_timer(l->ping, PING_EVERY_MS);
 }
 
@@ -304,7 +314,7 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	l->ping_out = true;
-	pgconn_query(l->pg, NULL, "SELECT pg_catalog.pg_backend_pid()", 0, NULL, listener_pinged, l);
+	pgconn_query(l->pg, NULL, watch_sql, 0, NULL, listener_pinged, l);
 	loop_timer(l->ping, PING_WAIT_MS);
 }
 
@@ -365,6 +375,7 @@ int listener_main(const struct proc_env *env)
 	l.ping = listener_event(&l, -1, 0, listener_ping, false);
 	l.canary_timer = listener_event(&l, -1, 0, listener_canary_due, false);
 	l.canary = canary_new(l.base, env->settings->database, env->settings->channel, listener_canary_sent, &l);
+	l.watch = watch_new(listener_taken, &l);
 	l.round = listener_event(&l, -1, 0, listener_round, false);
 	event_add(l.beat, &second);
 	proc_beat(env);
@@ -382,6 +393,7 @@ int listener_main(const struct proc_env *env)
 	event_free(l.ping);
 	event_free(l.canary_timer);
 	canary_free(l.canary);
+	watch_free(l.watch);
 	event_free(l.round);
 	event_base_free(l.base);
 	free(l.routes);

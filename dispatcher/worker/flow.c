@@ -485,9 +485,14 @@ void flow_down(struct flow *f)
 	flow_show(f);
 }
 
-void flow_wake(struct flow *f)
+void flow_told(struct flow *f, wake_word news)
 {
-	wakeup_notified(&f->wakeup);
+	if (news == WAKE_OPERATED)
+		pause_operated(&f->pause);
+	else if (news == WAKE_TAKEN || news == WAKE_FREE)
+		wakeup_taken(&f->wakeup, news == WAKE_TAKEN);
+	else
+		wakeup_notified(&f->wakeup);
 }
 
 void flow_hearing(struct flow *f, bool hearing)
@@ -500,11 +505,6 @@ void flow_hearing(struct flow *f, bool hearing)
 void flow_resume(struct flow *f)
 {
 	pause_resume(&f->pause);
-}
-
-void flow_operated(struct flow *f)
-{
-	pause_operated(&f->pause);
 }
 
 /* ---- life ---- */

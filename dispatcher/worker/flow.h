@@ -4,6 +4,7 @@
 
 #include "process/proc.h"
 #include "process/stats.h"
+#include "process/wakepipe.h"
 #include "settings/settings.h"
 #include "template/template.h"
 #include "worker/message.h"
@@ -24,11 +25,10 @@ void flow_free(struct flow *f);
 bool flow_start(struct flow *f);                 /* runs the plugin's start(); false: it refused */
 void flow_up(struct flow *f);                    /* the connection is up: probe, settle what is known, then claim */
 void flow_down(struct flow *f);                  /* it is lost */
-void flow_wake(struct flow *f);                  /* a notification for this queue */
+void flow_told(struct flow *f, wake_word news);  /* WAKE_OPERATED, WAKE_TAKEN, WAKE_FREE; else a notification */
 void flow_hearing(struct flow *f, bool hearing); /* whether notifications are known to arrive */
 void flow_tick(struct flow *f);                  /* something can be done: at the end of this round of the loop */
 void flow_resume(struct flow *f);                /* a queue that pauses after a configuration error tries at once */
-void flow_operated(struct flow *f);              /* an operator has paused or resumed it */
 /* Claims nothing more; calls on_idle when all is settled. */
 void flow_drain(struct flow *f, void (*on_idle)(void *arg), void *arg);
 void flow_give_up(struct flow *f); /* the drain's time is over: cancels what runs and gives it back */

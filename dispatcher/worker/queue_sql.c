@@ -354,18 +354,24 @@ static char *sql_extend(const struct queue_pg *q)
 
 /* ---- locks ---- */
 
-/* The handshake's locks; -1 is "in flight", -2 "awake", -3 "present", -4 the turns of claims by group. */
+/* The handshake's locks; -1 is "in flight", -2 "awake", -3 "present". Anybody may take these: the listener watches
+ * them. The turns of claims by group are a lock that needs a right. */
 static char *sql_lock(const struct queue_pg *q, enum stmt st)
 {
+	char *table, *sql;
+
 	if (st == ST_AWAKE)
 		return xasprintf("SELECT pg_catalog.pg_try_advisory_lock(%s, -2)", q->oid);
 	if (st == ST_RELEASE_AWAKE)
 		return xasprintf("SELECT pg_catalog.pg_advisory_unlock(%s, -2)", q->oid);
 	if (st == ST_IN_FLIGHT)
 		return xasprintf("SELECT CASE WHEN pg_catalog.pg_try_advisory_lock(%1$s, -1) THEN "
-		"pg_catalog.pg_advisory_unlock(%1$s, -1) ELSE false END",
+				 "pg_catalog.pg_advisory_unlock(%1$s, -1) ELSE false END",
 			q->oid);
-	return xasprintf("SELECT pg_catalog.pg_advisory_xact_lock(%s, -4)", q->oid);
+	table = sqltext_literal(q->table);
+	sql = xasprintf("SELECT pgmqd.take_turn(%s)", table);
+	free(table);
+	return sql;
 }
 
 /* Which claims are known to be through, and nothing else. */

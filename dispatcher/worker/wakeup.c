@@ -57,7 +57,7 @@ static int64_t wakeup_poll_period(const struct wakeup *u)
 	const struct settings *set = u->worker->settings;
 	int64_t ms = u->worker->qs->fallback_poll ? u->worker->qs->fallback_poll : set->fallback_poll;
 
-	if (u->deaf || u->silent || u->worker->qs->notify == NOTIFY_OFF)
+	if (u->deaf || u->silent || u->taken || u->worker->qs->notify == NOTIFY_OFF)
 		ms = set->poll_when_deaf < ms ? set->poll_when_deaf : ms;
 	if (u->shared && set->shared_poll < ms)
 		ms = set->shared_poll;
@@ -320,7 +320,7 @@ static bool wakeup_burst(struct wakeup *u, int64_t now, int rows)
 		u->burst = 0;
 	}
 	u->burst += (unsigned)rows;
-	if (u->worker->qs->notify == NOTIFY_PLAIN ||
+	if (u->taken || u->worker->qs->notify == NOTIFY_PLAIN ||
 		(u->worker->qs->notify == NOTIFY_ADAPTIVE && u->burst < BURST_MESSAGES))
 		return false;
 	u->state = WAKE_WAKING;
@@ -384,6 +384,18 @@ void wakeup_no_room(struct wakeup *u)
 {
 	if (u->worker->qs->notify != NOTIFY_OFF && u->state == WAKE_AWAKE)
 		wakeup_give_up(u);
+}
+
+void wakeup_taken(struct wakeup *u, bool taken)
+{
+	if (u->taken == taken)
+		return;
+	u->taken = u->full = taken;
+	if (!u->worker->up)
+		return;
+	wakeup_release(u);
+	wakeup_poll_keep(u);
+	wakeup_claim_for(u, WOKE_OTHER);
 }
 
 /* ---- life ---- */

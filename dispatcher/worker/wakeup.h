@@ -36,6 +36,7 @@ struct wakeup {
 	bool full;                    /* the next claim also covers what lies below the mark */
 	bool deaf;                    /* notifications are not known to arrive */
 	bool silent;                  /* the server's notification queue fills up, so producers do not notify */
+	bool taken;                   /* somebody else has the queue's advisory locks, so producers may not notify */
 	bool closed;                  /* "in flight" was had since "awake" was given up */
 	bool shared;                  /* another worker has this queue, too */
 	struct wake woke, woke_again; /* what led to the claim to come or under way, and to the one after it */
@@ -54,6 +55,7 @@ void wakeup_drain(struct wakeup *u);
 void wakeup_notified(struct wakeup *u);               /* a notification for this queue */
 void wakeup_listener(struct wakeup *u, bool hearing); /* at the start: what the listener knows of notifications */
 void wakeup_hearing(struct wakeup *u, bool hearing);  /* whether notifications are known to arrive */
+void wakeup_taken(struct wakeup *u, bool taken);      /* whether somebody else has advisory locks of the queue */
 void wakeup_want(struct wakeup *u);                   /* something has changed: there may be something to claim */
 void wakeup_next(struct wakeup *u);                   /* the same, for a claim behind statements that were just sent */
 void wakeup_due_in(struct wakeup *u, int64_t ms);     /* the next claim is due in `ms` */

@@ -169,12 +169,10 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 	while ((n = read(fd, words, sizeof(words))) > 0)
 		for (size_t i = 0; i < (size_t)n / sizeof(words[0]); i++)
 			for (size_t k = 0; k < w->nflows; k++) {
-				if (words[i] == k || words[i] == WAKE_ALL)
-					flow_wake(w->flows[k]);
-				else if (words[i] == (WAKE_OPERATED | k))
-					flow_operated(w->flows[k]);
-				else if (words[i] >= WAKE_DEAF)
+				if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
+				else if (words[i] == WAKE_ALL || (words[i] & WAKE_INDEX) == k)
+					flow_told(w->flows[k], words[i] & ~WAKE_INDEX);
 				total++;
 			}
 	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */

@@ -1,13 +1,13 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(94);
+SELECT plan(96);
 
 -- ---- functions ----
 
 -- What roles may call in our schemas. Whoever adds a function that the daemon calls, or that a role may, adds it here.
 CREATE TEMP TABLE may_call (role text, name text);
-INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe',
+INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe', 'bounce_secret', 'use_mail_event_token', 'take_turn', 'lock_holders',
     'mail_end', 'mail_sent', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'payment_notified', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups', 'queue_events', 'message_state',
@@ -17,8 +17,8 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
   UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['enqueue', 'enqueue_for', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
-    'schedule_status', 'run_now', 'pg_cron_lives'])
-  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives']);
+    'schedule_status', 'run_now', 'pg_cron_lives', 'lock_holders'])
+  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');
 SELECT cmp_ok(count(*), '>', 60::bigint, '(of more than 60 functions)') FROM ours;
@@ -144,7 +144,7 @@ SELECT is(tap.as_role('pgmqd_operator', call), code, code || ': ' || call) FROM 
   ($$SELECT * FROM pgmqd.dead_letters('another')$$, 'ok'), ($$SELECT pgmqd.enqueue('another', '{}')$$, 'ok'), ($$SELECT pgmqd.run_now('delete-old-messages')$$, 'ok'),
   ($$SELECT * FROM pgmqd.queue_events('another')$$, 'ok'), ($$SELECT pgmqd.pause('another')$$, 'ok'), ($$SELECT pgmqd.erase_person('a@example.test')$$, '42501')) AS c (call, code);
 SELECT is(tap.as_role('pgmqd_mailer', call), code, code || ': ' || call) FROM (VALUES ($$SELECT pgmqd.record_bounce('x', '5.1.1', 'y')$$, 'ok'),
-  ($$SELECT pgmqd.unsubscribe('x')$$, '42501'), ($$SELECT * FROM pgmqd.mail_log$$, '42501')) AS c (call, code);
+  ($$SELECT pgmqd.unsubscribe('x')$$, '42501'), ($$SELECT pgmqd.bounce_secret()$$, '42501'), ($$SELECT pgmqd.bounce_token('x')$$, '42501'), ($$SELECT * FROM pgmqd.mail_log$$, '42501')) AS c (call, code);
 -- a key belongs to the role that gave it; a job_id is not taken
 DO $$ BEGIN PERFORM pgmqd.submit('another', '{"key": "report-1"}'); END $$;
 SELECT is((SELECT message->>'key' FROM pgmq.q_another ORDER BY msg_id DESC LIMIT 1), session_user || '/report-1', 'a key has its role in front');

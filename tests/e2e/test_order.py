@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 
+import psycopg
 import pytest
 
 from lib.paths import BUILDDIR
@@ -229,6 +230,20 @@ def test_a_message_that_was_committed_late_runs_beside_none_of_its_group(stand, 
         late.commit()
     stand.drain()
     assert [(s.what, s.msg_id) for s in stand.steps()] == [(w, i) for i in (second, first, third) for w in "BE"]
+
+
+def test_a_stranger_cannot_stop_groups(stand, cluster, database):
+    """Their turns are a lock that needs a right: who may only connect cannot hold it, nor call what takes it."""
+    stand.db.execute("do $$ begin create role stranger login; exception when duplicate_object then null; end $$")
+    with cluster.connect(database, user="stranger") as stranger:
+        stranger.execute("select pg_advisory_lock(c.oid::int4, n) from pg_class c, generate_series(-64, 64) n where c.relname = 'q_work' and n not in (-1, -2)")
+        for statement in ("select pgmqd.take_turn('work')", "select from pgmqd.turns for key share"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                stranger.execute(statement)
+        ids = [send_grouped(stand, "a") for _ in range(3)]
+        stand.start(queue=GROUPED)
+        stand.drain()
+    assert [s.msg_id for s in stand.steps() if s.what == "E"] == ids
 
 
 def test_many_messages_of_one_group_do_not_hide_the_others(stand):

@@ -257,3 +257,26 @@ def test_late_commit_during_a_long_drain(rig, queue, tmp_path):
         late.commit()
     assert settle_wait(rig, 10 * SLOW)
     assert first in started(trace)
+
+
+@pytest.fixture
+def stranger(rig):
+    """A connection of a role that may connect and no more, and calls itself a worker of ours."""
+    rig.db.execute("do $$ begin create role stranger login; exception when duplicate_object then null; end $$")
+    with rig.connect(user="stranger", application_name="pgmqd worker stress") as db:
+        yield db
+
+
+@pytest.mark.parametrize("locks", [[-2], [-1, -3]])
+def test_a_stranger_with_our_locks_is_named_and_stops_nobody(rig, queue, tmp_path, stranger, locks):
+    """Whichever he holds, and from before the start on: messages wait for a short poll, and not for the fallback poll, which is out of the way."""
+    for lock in locks:
+        stranger.execute("select pg_advisory_lock(%s, %s)", [table_key(rig), lock])
+    start(rig, tmp_path, log_level="info")
+    line = rig.daemon.wait_log("holds its advisory lock and is no pgmqd")
+    assert line["text"].startswith(f"queue stress: pid {stranger.info.backend_pid} (role stranger, pgmqd worker stress)")
+    for _ in range(3):
+        rig.db.execute("select pgmq.send('stress', '{}')")
+        assert settle_wait(rig)
+    stranger.execute("select pg_advisory_unlock_all()")
+    rig.daemon.wait_log("holds its advisory lock no more")

@@ -87,7 +87,7 @@ static void test_pause_first(void **state)
 	fake_answer_pause(fake, "by maria");
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, NULL);
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
@@ -142,7 +142,7 @@ static void test_own_message_again(void **state)
 	(void)state;
 	up();
 	fake_answer_claim(fake, &first, 1);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, &again, 1);
 	assert_int_equal(fake->ndelivered, 1);
 	assert_int_equal(fake->delivered[0]->read_ct, 2);
@@ -163,7 +163,7 @@ static void test_own_message_while_settling(void **state)
 	fake_answer_claim(fake, &first, 1);
 	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, &again, 1);
 	fake_answer_settle(fake, QUEUE_LOST);
 	fake_advance(fake, 0);
@@ -222,7 +222,7 @@ static void test_paused_in_a_burst(void **state)
 		rows[i].id = i + 1;
 	fake->config_error = true;
 	fake_answer_claim(fake, NULL, 0); /* the one behind the try for "in flight" */
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, rows, 20);
 	fake_answer_lock(fake, FAKE_AWAKE, true);
 	fake_advance(fake, 10);

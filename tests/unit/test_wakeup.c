@@ -173,6 +173,43 @@ static void test_not_hearing(void **state)
 	assert_int_equal(polls, 1);
 }
 
+/* Somebody else has "awake": producers are silent, so it polls, and does not ask for the lock itself. */
+static void test_taken(void **state)
+{
+	(void)state;
+	sleep_well();
+	wakeup_taken(&wakeup, true);
+	assert_int_equal(claims, 1);
+	answer(20, false);
+	assert_int_equal(wakeup.state, WAKE_ASLEEP);
+	fake_advance(fake, 1200);
+	assert_int_equal(claims, 2);
+	answer(0, false);
+	wakeup_taken(&wakeup, true);
+	assert_int_equal(claims, 2);
+	wakeup_taken(&wakeup, false);
+	answer(0, false);
+	fake_advance(fake, 5000);
+	assert_int_equal(claims, 3);
+}
+
+/* Somebody else has "in flight" for good: the tries become as rare as the poll. */
+static void test_never_closed(void **state)
+{
+	(void)state;
+	wakeup_up(&wakeup);
+	on_claim(NULL);
+	for (int i = 0; i < 60; i++) {
+		while (fake_count(fake, FAKE_RELEASE) > 0)
+			fake_answer_lock(fake, FAKE_RELEASE, false);
+		if (wakeup.claiming)
+			answer(0, false);
+		fake_advance(fake, 1000);
+	}
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+	assert_in_range(claims, 3, 25);
+}
+
 /* A claim that failed for good reason comes again later; one whose connection was lost, as soon as it can. */
 static void test_failed_claims(void **state)
 {
@@ -197,6 +234,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_burst, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_release_while_waking, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_hearing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_taken, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_never_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_claims, setup, teardown),
 	};
 

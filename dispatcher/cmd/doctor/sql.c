@@ -417,23 +417,10 @@ const char doctor_sql_dump[] =
 	" UNION ALL SELECT 0, '', 'a dump has the messages of every queue', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" members)";
 
-/* Advisory locks of the dispatcher (table and -1, -2, -4) or of migrate in the hands of another program. Producers
- * share -1 for the length of a transaction. */
+/* Advisory locks of the dispatcher in the hands of another program. */
 const char doctor_sql_locks[] =
-	"WITH held AS (SELECT DISTINCT a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'no application"
-	" name') AS app,"
-	" CASE WHEN c.oid IS NULL THEN 'migrate' ELSE substr(c.relname, 3) END AS what FROM pg_locks l JOIN"
-	" pg_stat_activity a USING (pid)"
-	" LEFT JOIN pg_class c ON c.oid = l.classid AND c.relnamespace = 'pgmq'::regnamespace AND c.relname LIKE"
-	" 'q\\_%'"
-	" WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.database = (SELECT oid FROM pg_database"
-	" WHERE datname ="
-	" current_database()) AND l.pid <> pg_backend_pid() AND a.application_name NOT LIKE 'pgmqd%' AND"
-	" (l.classid = 1885826417 AND l.objid = 1 OR c.oid IS NOT NULL AND (l.objid IN (4294967294, 4294967292) OR"
-	" l.objid = 4294967295 AND"
-	" (l.mode = 'ExclusiveLock' OR a.xact_start < now() - interval '1 minute'))))"
-	" SELECT 2, what, format('pid %s (role %s, %s) holds an advisory lock of pgmqd, which makes producers silent"
-	" or workers poll', pid,"
-	" usename, app), format('end it in its program, or SELECT pg_terminate_backend(%s)', pid), NULL FROM held"
+	"WITH held AS (SELECT DISTINCT queue, pid, holder FROM pgmqd.lock_holders())"
+	" SELECT 2, queue, format('%s holds an advisory lock of pgmqd, which makes producers silent or workers poll',"
+	" holder), format('end it in its program, or SELECT pg_terminate_backend(%s)', pid), NULL FROM held"
 	" UNION ALL SELECT 0, '', 'no other program holds a lock of pgmqd', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" held)";

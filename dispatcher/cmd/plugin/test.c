@@ -163,7 +163,7 @@ static void test_again(evutil_socket_t fd, short what, void *arg)
 	struct test *t = arg;
 
 	(void)fd, (void)what;
-	flow_wake(t->flow);
+	flow_told(t->flow, 0);
 }
 
 /* What a database would answer. */
