@@ -73,7 +73,8 @@ BEGIN
       FROM pgmq.meta m
     UNION ALL SELECT format('pgmq.%I', 'q_' || lower(m.queue_name)), 'enqueued_at', 'keep_dead_letters'
       FROM pgmq.meta m JOIN pgmq.meta o ON lower(m.queue_name) = lower(pgmqd.dlq_name(o.queue_name))
-    UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
+    UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_recipients', 'at', 'keep_mail_ledger'),
+      ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), (pgmqd.extension_table('cron.job_run_details', 'pg_cron')::text, 'end_time', 'keep_history'),
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
@@ -145,7 +146,8 @@ BEGIN
   IF to_regprocedure('pgmqd.mail_recipient(text)') IS NOT NULL THEN
     ids := ids || pgmqd.mail_recipient(address); -- the mail ledger knows the person by this
   END IF;
-  SELECT array_agg(DISTINCT '"' || lower(x) || '"') INTO needles FROM unnest(ids || address) x;
+  -- a mail's message may say "Name <address>"
+  SELECT array_agg(DISTINCT '"' || lower(x) || '"') || ('<' || address || '>') INTO needles FROM unnest(ids || address) x;
   WITH asked AS (
     INSERT INTO pgmqd.files_to_erase (path, object)
     SELECT r.path, r.object FROM pgmqd.reports r WHERE coalesce(r.path, r.object) IS NOT NULL
@@ -153,7 +155,8 @@ BEGIN
     RETURNING id)
   SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
-    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits',
+      'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs'])
   LOOP
     CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t)), false);

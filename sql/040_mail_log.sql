@@ -139,7 +139,8 @@ BEGIN
   END LOOP;
 END $f$;
 
--- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server says that nobody has this address.
+-- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server refused the recipient for good; whether that means that
+-- nobody has the address is for pgmqd.names_recipient (042) to say, by the enhanced code of the reply ("...: 550 5.1.1 no such user").
 CREATE OR REPLACE FUNCTION pgmqd.mail_end(key text, token text, state text, reply text, no_mailbox boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -147,7 +148,7 @@ DECLARE
 BEGIN
   UPDATE pgmqd.mail_log l SET state = mail_end.state, reply = mail_end.reply, changed_at = clock_timestamp()
   WHERE l.dedupe_key = mail_end.key AND l.token = mail_end.token AND l.state = 'sending' RETURNING l.recipient INTO whose;
-  IF no_mailbox AND whose <> '' THEN
+  IF no_mailbox AND whose <> '' AND pgmqd.names_recipient(substring(mail_end.reply FROM '\m5\d\d (5\.\d{1,3}\.\d{1,3})\M')) THEN
     PERFORM pgmqd.suppress_recipient(whose, 'hard_bounce', 'smtp');
   END IF;
 END $f$;

@@ -1,5 +1,5 @@
 -- 042_suppression.sql: addresses that get no mail any more: bounced, complained, unsubscribed; and the events of mail services that say so.
--- makes: pgmqd.suppression pgmqd.bounce_secrets pgmqd.mail_event_tokens pgmqd.unsubscribe_tokens pgmqd.mail_events pgmq.q_mail_events_queue pgmq.a_mail_events_queue pgmq.q_mail_events_queue_dlq
+-- makes: pgmqd.suppression pgmqd.mail_recipients pgmqd.bounce_secrets pgmqd.mail_event_tokens pgmqd.unsubscribe_tokens pgmqd.mail_events pgmq.q_mail_events_queue pgmq.a_mail_events_queue pgmq.q_mail_events_queue_dlq
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -15,6 +15,16 @@ CREATE TABLE IF NOT EXISTS pgmqd.suppression (
 COMMENT ON TABLE pgmqd.suppression IS 'who gets no mail any more: unsubscribed means optional mails only, the others all';
 COMMENT ON COLUMN pgmqd.suppression.until IS 'null: for ever';
 COMMENT ON COLUMN pgmqd.suppression.source IS 'who said so: smtp, a mail service, a bounce mail, or a person';
+
+-- Whose a mail to several recipients is; mail_log has the first of them. Reports and events must name one of these.
+CREATE TABLE IF NOT EXISTS pgmqd.mail_recipients (
+  dedupe_key text NOT NULL,
+  recipient text NOT NULL,
+  at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (dedupe_key, recipient)
+);
+COMMENT ON TABLE pgmqd.mail_recipients IS 'the recipients of mails to several, known as in mail_log';
+CREATE INDEX IF NOT EXISTS mail_recipients_at_idx ON pgmqd.mail_recipients (at);
 
 -- What a one-click unsubscription names. Made when an optional mail is sent.
 CREATE TABLE IF NOT EXISTS pgmqd.unsubscribe_tokens (
@@ -39,6 +49,13 @@ COMMENT ON TABLE pgmqd.mail_events IS 'what became of mails after they were sent
 CREATE INDEX IF NOT EXISTS mail_events_at_idx ON pgmqd.mail_events (at);
 CREATE INDEX IF NOT EXISTS mail_log_provider_id_idx ON pgmqd.mail_log (provider_id) WHERE provider_id IS NOT NULL;
 
+-- Which answers mean that nobody has the address: the one table of them, for SMTP servers, reports and events. 5.0.0 says nothing, 5.1.8 is the
+-- sender's address, 5.7.x is the mail or the sender.
+CREATE OR REPLACE FUNCTION pgmqd.names_recipient(status text) RETURNS boolean
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce(status IN ('5.1.1', '5.1.2', '5.1.3', '5.1.6', '5.1.10'), false)
+$f$;
+
 -- Why this recipient gets no such mail; null: it does.
 CREATE OR REPLACE FUNCTION pgmqd.mail_suppressed(recipient text, optional boolean) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
@@ -55,6 +72,22 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   ON CONFLICT (recipient, reason) DO UPDATE SET until = excluded.until, source = excluded.source
 $f$;
 
+-- Before a mail to several recipients goes out: writes down whose it is. For each address the reason why it gets no such mail; null: it does.
+CREATE OR REPLACE FUNCTION pgmqd.mail_to_several(key text, addresses text[], optional boolean) RETURNS text[]
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
+BEGIN
+  INSERT INTO pgmqd.mail_recipients (dedupe_key, recipient)
+  SELECT mail_to_several.key, pgmqd.mail_recipient(a) FROM unnest(addresses) a ORDER BY 2 ON CONFLICT DO NOTHING;
+  RETURN (SELECT array_agg(pgmqd.mail_suppressed(pgmqd.mail_recipient(a), optional) ORDER BY n) FROM unnest(addresses) WITH ORDINALITY u (a, n));
+END $f$;
+
+-- A mail went to others, and these recipients were refused: those that nobody has get no more.
+CREATE OR REPLACE FUNCTION pgmqd.mail_refused(addresses text[], statuses text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.suppress_recipient(pgmqd.mail_recipient(u.address), 'hard_bounce', 'smtp') FROM unnest($1, $2) u (address, status)
+  WHERE pgmqd.names_recipient(u.status)
+$f$;
+
 -- For people: no mails to this address from now on; and mails again. Both return whether something changed.
 CREATE OR REPLACE FUNCTION pgmqd.suppress(address text, reason text DEFAULT 'manual', until timestamptz DEFAULT NULL) RETURNS boolean
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -68,27 +101,34 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- What a mail service told (kind: delivered, hard_bounce, soft_bounce, complaint, unsubscribed, other): kept once, and followed. Whose mail it
--- was is known by the key that it carried, or by the service's id, or by the address. Returns whether it is new.
+-- was is known by the key that it carried, or by the service's id, or by the address. A bounce that the service calls permanent, but whose
+-- answer does not name the recipient, is a soft one. Returns whether it is new.
 CREATE OR REPLACE FUNCTION pgmqd.record_mail_event(provider text, event_id text, kind text, address text, key text, provider_id text,
   detail text, at timestamptz) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off AS $f$
 DECLARE
   mail pgmqd.mail_log;
   whose text;
+  status text := substring(record_mail_event.detail FROM '\m5\.\d{1,3}\.\d{1,3}\M');
+  taken_for text := CASE WHEN record_mail_event.kind = 'hard_bounce' AND status IS NOT NULL AND NOT pgmqd.names_recipient(status) THEN 'soft_bounce'
+    ELSE record_mail_event.kind END;
 BEGIN
   SELECT * INTO mail FROM pgmqd.mail_log l WHERE l.dedupe_key = record_mail_event.key;
   IF NOT FOUND AND record_mail_event.provider_id IS NOT NULL THEN
     SELECT * INTO mail FROM pgmqd.mail_log l WHERE l.provider_id = record_mail_event.provider_id LIMIT 1;
   END IF;
-  whose := coalesce(mail.recipient, pgmqd.mail_recipient(nullif(btrim(address), '')));
+  whose := pgmqd.mail_recipient(nullif(btrim(address), ''));
+  IF NOT EXISTS (SELECT FROM pgmqd.mail_recipients r WHERE r.dedupe_key = mail.dedupe_key AND r.recipient = whose) THEN
+    whose := coalesce(mail.recipient, whose);
+  END IF;
   INSERT INTO pgmqd.mail_events (provider, event_id, kind, recipient, dedupe_key, detail, at)
-  VALUES (record_mail_event.provider, record_mail_event.event_id, record_mail_event.kind, whose, mail.dedupe_key, left(record_mail_event.detail, 500),
+  VALUES (record_mail_event.provider, record_mail_event.event_id, taken_for, whose, mail.dedupe_key, left(record_mail_event.detail, 500),
     coalesce(record_mail_event.at, clock_timestamp())) ON CONFLICT DO NOTHING;
   IF NOT FOUND THEN
     RETURN false;
   END IF;
-  IF record_mail_event.kind IN ('hard_bounce', 'complaint', 'unsubscribed') AND whose IS NOT NULL THEN
-    PERFORM pgmqd.suppress_recipient(whose, record_mail_event.kind, record_mail_event.provider);
+  IF taken_for IN ('hard_bounce', 'complaint', 'unsubscribed') AND whose IS NOT NULL THEN
+    PERFORM pgmqd.suppress_recipient(whose, taken_for, record_mail_event.provider);
   END IF;
   RETURN true;
 END $f$;
@@ -123,14 +163,18 @@ BEGIN
   RETURN left(key, 12) || left(encode(sha256(outer_pad || sha256(inner_pad || convert_to(key, 'UTF8'))), 'hex'), 20);
 END $f$;
 
--- A bounce mail that came back to bounce+TOKEN@.... Returns what it was taken for.
-CREATE OR REPLACE FUNCTION pgmqd.record_bounce(token text, status text, detail text) RETURNS text
+-- A mail that came back to bounce+TOKEN@.... `status` is what the report says of a recipient, or complaint, or unsubscribed. A mail to several recipients has more than one report: `address` says whose, and must be one of them.
+-- Returns what it was taken for.
+DROP FUNCTION IF EXISTS pgmqd.record_bounce(text, text, text);
+CREATE OR REPLACE FUNCTION pgmqd.record_bounce(token text, status text, detail text, address text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   mail text;
-  kind text := CASE WHEN status LIKE '5.1.%' OR status IN ('5.0.0', '5.2.1', '5.4.4') THEN 'hard_bounce' ELSE 'soft_bounce' END;
+  kind text := CASE WHEN status IN ('complaint', 'unsubscribed') THEN status WHEN pgmqd.names_recipient(status) THEN 'hard_bounce' ELSE 'soft_bounce' END;
+  whose text;
+  several boolean;
 BEGIN
-  IF (record_bounce.token ~ '^[0-9a-f]{32}$' AND record_bounce.status ~ '^[245]\.[0-9]{1,3}\.[0-9]{1,3}$') IS NOT true THEN
+  IF (record_bounce.token ~ '^[0-9a-f]{32}$' AND record_bounce.status ~ '^([245]\.[0-9]{1,3}\.[0-9]{1,3}|complaint|unsubscribed)$') IS NOT true THEN
     RETURN 'unknown';
   END IF;
   SELECT l.dedupe_key INTO mail FROM pgmqd.mail_log l WHERE l.dedupe_key >= left(record_bounce.token, 12)
@@ -138,7 +182,13 @@ BEGIN
   IF NOT FOUND THEN
     RETURN 'unknown';
   END IF;
-  PERFORM pgmqd.record_mail_event('bounce', record_bounce.token || ' ' || status, kind, NULL, mail, NULL, detail, NULL);
+  whose := pgmqd.mail_recipient(nullif(btrim(record_bounce.address), ''));
+  several := EXISTS (SELECT FROM pgmqd.mail_recipients r WHERE r.dedupe_key = mail);
+  IF several AND NOT EXISTS (SELECT FROM pgmqd.mail_recipients r WHERE r.dedupe_key = mail AND r.recipient = whose) THEN
+    RETURN 'unknown';
+  END IF;
+  PERFORM pgmqd.record_mail_event('bounce', concat_ws(' ', record_bounce.token, status, CASE WHEN several THEN whose END), kind,
+    record_bounce.address, mail, NULL, detail, NULL);
   RETURN kind;
 END $f$;
 
@@ -198,7 +248,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'record_mail_event', 'queue_mail_event', 'use_mail_event_token', 'unsubscribe', 'bounce_secret');
+  PERFORM pgmqd.allow_calls('pgmqd', 'mail_to_several', 'mail_refused', 'record_mail_event', 'queue_mail_event', 'use_mail_event_token', 'unsubscribe', 'bounce_secret');
   PERFORM pgmqd.allow_calls('pgmqd_mailer', 'record_bounce');
 END $$;
 

@@ -428,7 +428,7 @@ void ledger_sent(struct ledger_entry *e, const char *reply, const char *id)
 void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 {
 	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply,
-		end == LEDGER_NO_MAILBOX ? "t" : "f" };
+		end == LEDGER_REFUSED ? "t" : "f" };
 
 	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order.
 	 */

@@ -41,8 +41,8 @@ enum ledger_answer {
 	LEDGER_FAILED      /* the ledger cannot be written just now: try again later; `why` says more */
 };
 
-/* How a mail ended that was not sent for sure. */
-enum ledger_end { LEDGER_NOT_SENT, LEDGER_NO_MAILBOX, LEDGER_MAYBE_SENT };
+/* How a mail ended that was not sent for sure; REFUSED: its recipient was, for good. */
+enum ledger_end { LEDGER_NOT_SENT, LEDGER_REFUSED, LEDGER_MAYBE_SENT };
 
 /* One mail's row. The caller keeps it until the message is settled or cancelled. */
 struct ledger_entry {

@@ -27,7 +27,7 @@ struct sending_outcome outcome_of_result(const struct sending *s, const struct m
 		break;
 	case MAIL_PERMANENT:
 		o.how = END_FAILED;
-		o.row = r->no_mailbox ? LEDGER_NO_MAILBOX : LEDGER_NOT_SENT;
+		o.row = r->of_recipient ? LEDGER_REFUSED : LEDGER_NOT_SENT;
 		break;
 	case MAIL_CONFIG:
 		/* With other providers at work the queue goes on; only this mail waits for the one that may have it. */

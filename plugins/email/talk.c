@@ -192,7 +192,7 @@ static void refuse(struct talk *t, enum smtp_stage stage, const struct reply *re
 	struct smtp_mail *mail = detach(t);
 	struct reply r = *reply; /* the parser's own goes with the next bytes */
 	struct mail_result result = { .is = verdict_reply(stage, r.code, r.enhanced, r.text),
-		.no_mailbox = verdict_no_mailbox(stage, r.code, r.enhanced) };
+		.of_recipient = verdict_of_recipient(stage, r.code) };
 	/* A server that takes so many mails on a connection says so in many ways, and at MAIL in all of them. */
 	bool worn = (r.code == 421 || (stage == STAGE_MAIL && r.code / 100 == 4)) && may_try_again(t, mail);
 	char *said;

@@ -139,16 +139,9 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 	return MAIL_AWAY;
 }
 
-bool verdict_no_mailbox(enum smtp_stage stage, int code, const char *enhanced)
+bool verdict_of_recipient(enum smtp_stage stage, int code)
 {
-	/* Without an enhanced code, 550 may be anything: many servers say it of senders that they dislike. */
-	static const char *const codes[] = { "5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10" };
-
-	if (stage == STAGE_RCPT && code >= 550 && code <= 553)
-		for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
-			if (strcmp(enhanced, codes[i]) == 0)
-				return true;
-	return false;
+	return stage == STAGE_RCPT && code >= 550 && code <= 553;
 }
 
 /* CURLcodes of the connection phase that more patience does not cure. With everything else there is no connection just

@@ -23,11 +23,11 @@ enum mail_class {
 /* How a mail ended. Valid inside the callback that tells of it only. */
 struct mail_result {
 	enum mail_class is;
-	char *text;       /* for people: the answer, or what is wrong; without addresses */
-	char *id;         /* by which the provider knows a mail that was sent; NULL: none told */
-	int64_t delay_ms; /* wanted before the next try; 0: none told */
-	bool no_mailbox;  /* nobody has this address, and nobody will have it tomorrow */
-	bool hold;        /* an unknown one that must not be repeated whatever the policy is */
+	char *text;        /* for people: the answer, or what is wrong; without addresses */
+	char *id;          /* by which the provider knows a mail that was sent; NULL: none told */
+	int64_t delay_ms;  /* wanted before the next try; 0: none told */
+	bool of_recipient; /* the recipient was refused for good: perhaps nobody has the address */
+	bool hold;         /* an unknown one that must not be repeated whatever the policy is */
 };
 
 /* A refusal, or at STAGE_DOT any reply. `enhanced` and `text` may be "". */
@@ -37,8 +37,9 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 bool verdict_says_slower(const char *text);
 bool verdict_says_quota(const char *text);
 
-/* Whether a refusal says that the recipient's mailbox does not exist. */
-bool verdict_no_mailbox(enum smtp_stage stage, int code, const char *enhanced);
+/* Whether a refusal is of the recipient, for good. Whether nobody has the address follows from the enhanced code, by
+ * the one table of these: pgmqd.names_recipient() in sql/042_suppression.sql. */
+bool verdict_of_recipient(enum smtp_stage stage, int code);
 
 /* A CURLcode that ended the connection phase. `reply_code` is the last reply's code that was a refusal, or 0;
  * `os_errno` is CURLINFO_OS_ERRNO; `text` is libcurl's error text. */

@@ -1,7 +1,7 @@
 -- 042_suppression.sql: who gets no mail, and what events and bounces do to that.
 -- database: app
 BEGIN;
-SELECT plan(31);
+SELECT plan(44);
 CREATE FUNCTION begin_mail(key text, optional boolean DEFAULT false, token text DEFAULT NULL) RETURNS text LANGUAGE sql AS
   $$SELECT pgmqd.mail_begin(key, 't', 'email_queue', 1, 'x', key || '@example.test', 'Ivan@example.test', 1, true, 'smtp', '', optional, token)$$;
 
@@ -45,5 +45,29 @@ SELECT is(pgmqd.use_mail_event_token('t1', 'two'), NULL, 'not with another one')
 SELECT is(pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'a', 't2') > 0, true);
 SELECT is(ARRAY[pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'a', 't2'), pgmqd.queue_mail_event('mail_events_queue', 'mailgun', '{}', 'b', 't2')],
   ARRAY[0, NULL]::bigint[], 'nothing is stored twice, and nothing else for a token');
+
+-- one table of what an answer means, for servers, reports and events
+SELECT is(array_agg(s) FILTER (WHERE pgmqd.names_recipient(s)), '{5.1.1,5.1.2,5.1.3,5.1.6,5.1.10}', 'what names the recipient')
+  FROM unnest('{5.0.0,5.1.0,5.1.1,5.1.2,5.1.3,5.1.4,5.1.6,5.1.7,5.1.8,5.1.9,5.1.10,5.2.1,5.4.4,5.7.1,4.1.1,NULL,""}'::text[]) s;
+CREATE FUNCTION pg_temp.reset() RETURNS void LANGUAGE sql AS 'TRUNCATE pgmqd.suppression, pgmqd.mail_log, pgmqd.mail_events';
+SELECT pg_temp.reset();
+SELECT begin_mail('i' || s), pgmqd.mail_end('i' || s, 't', 'failed', 'the mail server refused the recipient: 550 ' || s || ' not 5.1.1', true)
+  FROM unnest('{5.0.0,5.1.8,5.7.1}'::text[]) s;
+SELECT is((SELECT count(*) FROM pgmqd.suppression), 0::bigint, 'a server''s answer that names somebody else');
+SELECT begin_mail('j'), pgmqd.mail_end('j', 't', 'failed', 'the mail server refused the recipient: 550 5.1.1 nobody', true);
+SELECT is((SELECT reason FROM pgmqd.suppression), 'hard_bounce');
+SELECT pg_temp.reset();
+INSERT INTO pgmqd.mail_log (dedupe_key, queue, msg_id, message_id, recipient, state, attempt, token)
+  SELECT repeat(h, 32), 'q', 1, 'm', pgmqd.mail_recipient('olga@example.test'), 'sent', 1, 't' FROM unnest('{0b,0c}'::text[]) h;
+SELECT is(pgmqd.record_bounce(pgmqd.bounce_token(repeat('0b', 32)), s, '', 'olga@example.test'), 'soft_bounce', s) FROM unnest('{5.0.0,5.1.8,5.7.1}'::text[]) s;
+SELECT is((SELECT count(*) FROM pgmqd.suppression), 0::bigint);
+SELECT is(pgmqd.record_bounce(pgmqd.bounce_token(repeat('0b', 32)), 'complaint', ''), 'complaint');
+SELECT is((SELECT array_agg(reason) FROM pgmqd.suppression), '{complaint}');
+SELECT pgmqd.record_mail_event('ses', 'e9', 'hard_bounce', 'petr@example.test', NULL, NULL, 'smtp; 550 5.7.1 spam', NULL);
+SELECT is((SELECT kind FROM pgmqd.mail_events WHERE event_id = 'e9'), 'soft_bounce', 'an event whose answer names somebody else');
+
+-- a mail to several: each for himself
+SELECT is(pgmqd.mail_to_several(repeat('0c', 32), '{olga@example.test,petr@example.test,anna@example.test}', false), '{complaint,NULL,NULL}');
+SELECT is(pgmqd.record_bounce(pgmqd.bounce_token(repeat('0c', 32)), '5.1.1', '', a), k, a) FROM (VALUES ('petr@example.test', 'hard_bounce'), ('ivan@example.test', 'unknown')) v (a, k);
 SELECT * FROM finish();
 ROLLBACK;

@@ -328,6 +328,53 @@ def test_bounce_mail(world):
     assert bounce(world, REPORT.format(to="bounce+" + "0" * 32 + "@example.test", action="failed", status="5.1.1")) == "unknown"
 
 
+COMPLAINT = """From: <fbl@example.test>\r
+To: <abuse@clinic.test>\r
+Subject: FW: your mail\r
+Content-Type: multipart/report; report-type=feedback-report; boundary="b"\r
+\r
+--b\r
+Content-Type: text/plain\r
+\r
+This is an email abuse report.\r
+--b\r
+Content-Type: message/feedback-report\r
+\r
+Feedback-Type: {kind}\r
+User-Agent: SomeGenerator/1.0\r
+Version: 1\r
+Original-Mail-From: <{sender}>\r
+Original-Rcpt-To: <ivan@example.test>\r
+\r
+--b\r
+Content-Type: message/rfc822\r
+\r
+From: Clinic <clinic@example.test>\r
+Subject: hello\r
+\r
+--b--\r
+"""
+
+
+@pytest.mark.parametrize("status", ["5.0.0", "5.1.8", "5.7.1", "5.2.1"])
+def test_a_report_that_does_not_name_the_recipient(world, status):
+    world.start(bounce_address="bounce@example.test")
+    assert world.mail() == ("done", 1)
+    assert bounce(world, REPORT.format(to=world.smtp.mails[0].sender, action="failed", status=status)) == "soft_bounce"
+    assert world.suppressed() == []
+
+
+def test_a_complaint_by_mail(world):
+    """RFC 5965: only a person who complains is left alone."""
+    world.start(bounce_address="bounce@example.test")
+    assert world.mail() == ("done", 1)
+    sender = world.smtp.mails[0].sender
+    assert "ignored" in bounce(world, COMPLAINT.format(kind="not-spam", sender=sender))
+    assert world.suppressed() == []
+    assert bounce(world, COMPLAINT.format(kind="abuse", sender=sender)) == "complaint"
+    assert world.suppressed() == [{"reason": "complaint", "source": "bounce", "for_ever": True}]
+
+
 def test_one_click_unsubscription(world):
     """Of reminders only; a look at the link changes nothing."""
     world.start(unsubscribe_url="https://mail.example.test/api/mail/unsubscribe/")
