@@ -119,6 +119,47 @@ const char *address_parse(const char *text, char **ascii)
 	return NULL;
 }
 
+/* Takes the quotes off a name: "Ivanov \\"I.\\" Ivan". false when they do not match, or when a name without quotes has
+ * what belongs to addresses. */
+static int unquote(char *name)
+{
+	size_t len = strlen(name);
+	char *out = name;
+
+	if (name[0] != '"')
+		return strpbrk(name, "<>@\"") == NULL;
+	if (len < 2 || name[len - 1] != '"')
+		return 0;
+	name[len - 1] = '\0';
+	for (const char *p = name + 1; *p != '\0'; p++) {
+		if (*p == '"' || (*p == '\\' && *++p == '\0'))
+			return 0;
+		*out++ = *p;
+	}
+	*out = '\0';
+	return 1;
+}
+
+const char *address_mailbox(const char *text, char **name, char **ascii)
+{
+	size_t len = strlen(text);
+	const char *open = strrchr(text, '<'), *reason;
+	char *bare;
+
+	*name = *ascii = NULL;
+	if ((reason = address_header_check(text)) != NULL)
+		return reason;
+	if (open == NULL || text[len - 1] != '>')
+		return address_parse(text, ascii);
+	*name = g_strstrip(g_strndup(text, (gsize)(open - text)));
+	bare = g_strndup(open + 1, strlen(open + 1) - 1);
+	reason = unquote(*name) ? address_parse(bare, ascii) : "it must be one address, or Name <address>";
+	g_free(bare);
+	if (reason != NULL || **name == '\0')
+		g_clear_pointer(name, g_free);
+	return reason;
+}
+
 const char *address_header_check(const char *text)
 {
 	size_t len = strlen(text);

@@ -12,6 +12,9 @@
  * used, else what is wrong with it, fit for "to: REASON"; the reason never repeats the address. */
 const char *address_parse(const char *text, char **ascii);
 
+/* The same for `address`, or `Name <address>`; *name is NULL without one. */
+const char *address_mailbox(const char *text, char **name, char **ascii);
+
 /* Checks an ASCII host name: letters, digits and hyphens in labels of up to 63. */
 int address_host_ok(const char *host);
 

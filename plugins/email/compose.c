@@ -4,11 +4,14 @@
 #include "compose.h"
 
 #include "address.h"
+#include "keys.h"
 #include "safety.h"
 #include "signature.h"
 
 #include <cjson/cJSON.h>
 #include <string.h>
+
+#define STRANGE_MAX 100 /* keys that are told of */
 
 /* Learns from the headers whether the message has been among the dead letters, and what it was then. */
 static void read_history(struct sending *s)
@@ -43,14 +46,43 @@ static void identify(struct sending *s)
 	struct pgmqd_msg *m = s->msg;
 	char *id = g_strdup_printf("%" G_GINT64_FORMAT, s->root_id);
 	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
-	const char *const keyed[] = { pgmqd_msg_queue(m), s->parsed.key, s->parsed.to };
+	char *to = recipients_join(&s->parsed.rcpt);
+	const char *const keyed[] = { pgmqd_msg_queue(m), s->parsed.key, to };
 	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, pgmqd_msg_text(m, NULL) };
 
 	s->key = s->parsed.key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed))
 	                               : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
 	s->message_id = g_strdup_printf("%.32s@%s", s->key, s->email->domain);
+	g_free(to);
 	g_free(id);
 	g_free(enqueued);
+}
+
+/* Whether the message may name this sender: the settings' own, or one of allow_from, which has addresses and @domains.
+ */
+static bool sender_allowed(const struct email *h, const char *address)
+{
+	const char *list = h->allow_from;
+
+	if (g_ascii_strcasecmp(address, h->from_address) == 0)
+		return true;
+	return list != NULL && (safety_listed(list, address) || safety_listed(list, strchr(address, '@')));
+}
+
+void compose_warn_once(struct sending *s, const char *name, const char *what)
+{
+	GHashTable *told = s->email->strange_keys;
+
+	if (g_hash_table_contains(told, name) || g_hash_table_size(told) > STRANGE_MAX)
+		return;
+	g_hash_table_add(told, g_strdup(name));
+	pgmqd_msg_log(s->msg, PGMQD_WARN, "%s: %s", what, name);
+}
+
+/* Warns of a key that is none of ours. */
+static void warn_of_key(void *arg, const char *name)
+{
+	compose_warn_once(arg, name, "messages have a key that is not known, and nothing is done with it");
 }
 
 /* What kind of mail it is. */
@@ -86,6 +118,9 @@ char *compose_begin(struct sending *s)
 
 	if (reason != NULL)
 		return reason;
+	if (s->parsed.from.address != NULL && !sender_allowed(s->email, s->parsed.from.address))
+		return g_strdup("from: this sender is not among allow_from");
+	keys_unknown(pgmqd_msg_json(s->msg), warn_of_key, s);
 	read_history(s);
 	s->kind = kind_of(s);
 	if (compose_time_left(s) <= 0) {
@@ -98,13 +133,36 @@ char *compose_begin(struct sending *s)
 	return NULL;
 }
 
-/* Adds a header that is ASCII as it is. */
+/* Adds a header that is ASCII as it is, unless the message has its own. */
 static void add_header(struct mime_mail *mail, const char *name, const char *value)
 {
-	if (value == NULL || mail->nextra == MIME_EXTRA_MAX)
+	if (value == NULL || mail->nextra == MIME_EXTRA_MAX || field_pairs_have(mail->headers, name))
 		return;
 	mail->extra[mail->nextra].name = name;
 	mail->extra[mail->nextra++].value = value;
+}
+
+/* The link by which the recipient unsubscribes; g_malloc'd. */
+static char *unsubscribe_link(const struct sending *s)
+{
+	const char *base = s->email->unsubscribe_url;
+	size_t n = strlen(base);
+
+	return g_strdup_printf("%.*s/%s", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
+}
+
+/* What the template gets: the message's variables, and unsubscribe_url where the mail has a link. */
+static const cJSON *variables_of(struct sending *s)
+{
+	char *link;
+
+	if (s->entry.unsubscribe == NULL || cJSON_HasObjectItem(s->parsed.variables, "unsubscribe_url"))
+		return s->parsed.variables;
+	link = unsubscribe_link(s);
+	s->variables = s->parsed.variables != NULL ? cJSON_Duplicate(s->parsed.variables, 1) : cJSON_CreateObject();
+	cJSON_AddStringToObject(s->variables, "unsubscribe_url", link);
+	g_free(link);
+	return s->variables;
 }
 
 /* Puts the parts together. */
@@ -115,11 +173,14 @@ static void assemble(struct sending *s)
 	const struct pgmqd_rendered *r = &s->rendered;
 	struct mime_mail *mail = &s->parts;
 
-	mail->from = h->from_address;
-	mail->from_name = h->from_display;
-	mail->to = msg->to;
-	mail->to_name = msg->to_name;
-	mail->reply_to = msg->reply_to != NULL ? msg->reply_to : h->reply_address;
+	mail->from = msg->from.address != NULL ? msg->from.address : h->from_address;
+	mail->from_name = msg->from.name != NULL ? msg->from.name : h->from_display;
+	mail->rcpt = &msg->rcpt;
+	mail->reply_to = msg->reply_to.address != NULL ? msg->reply_to.address : h->reply_address;
+	mail->reply_name = msg->reply_to.address != NULL ? msg->reply_to.name : h->reply_display;
+	mail->headers = &msg->headers;
+	mail->tags = &msg->tags;
+	mail->metadata = &msg->metadata;
 	mail->subject = msg->subject != NULL ? msg->subject : r->subject;
 	if (s->original_to != NULL && mail->subject != NULL)
 		mail->subject = s->subject = safety_subject(s, mail->subject);
@@ -133,11 +194,10 @@ static void assemble(struct sending *s)
 	add_header(mail, "Auto-Submitted", "auto-generated");
 	add_header(mail, "X-Auto-Response-Suppress", "DR, RN, NRN, OOF, AutoReply");
 	if (s->entry.unsubscribe != NULL) {
-		const char *base = h->unsubscribe_url;
-		size_t n = strlen(base);
+		char *link = unsubscribe_link(s);
 
-		s->list_unsubscribe = g_strdup_printf(
-			"<%.*s/%s>", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
+		s->list_unsubscribe = g_strdup_printf("<%s>", link);
+		g_free(link);
 		add_header(mail, "List-Unsubscribe", s->list_unsubscribe);
 		add_header(mail, "List-Unsubscribe-Post", "List-Unsubscribe=One-Click");
 	}
@@ -196,7 +256,7 @@ char *compose_end(struct sending *s, bool *config)
 	const char *wrong;
 
 	if (s->parsed.template != NULL) {
-		int rc = pgmqd_render(h->worker, s->parsed.template, s->parsed.lang, s->parsed.variables, &s->rendered);
+		int rc = pgmqd_render(h->worker, s->parsed.template, s->parsed.lang, variables_of(s), &s->rendered);
 
 		*config = rc == -2;
 		if (rc != 0 && (rc == -2 || !use_own_text(s)))

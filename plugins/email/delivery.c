@@ -7,6 +7,7 @@
 #include "delivery.h"
 
 #include "compose.h"
+#include "fetch.h"
 #include "httpmail.h"
 #include "outcome.h"
 #include "pace.h"
@@ -108,6 +109,26 @@ static void log_sent(const struct sending *s, const struct mail_result *result)
 		(g_get_monotonic_time() - s->started) / 1000, result->text);
 }
 
+/* Of a mail to several, those who were refused for good: nobody may have their addresses. */
+static void tell_refused(struct sending *s)
+{
+	GString *addresses = g_string_new(NULL), *statuses = g_string_new(NULL);
+	const char *params[2];
+
+	for (size_t i = 0; s->recipients[i] != NULL; i++) {
+		if (s->mail.refused[i][0] == '\0')
+			continue;
+		ledger_append(addresses, s->recipients[i]);
+		ledger_append(statuses, s->mail.refused[i]);
+	}
+	params[0] = g_string_append_c(addresses, '}')->str;
+	params[1] = g_string_append_c(statuses, '}')->str;
+	if (statuses->len > 1)
+		pgmqd_query(s->msg, "SELECT pgmqd.mail_refused($1::text[], $2::text[])", 2, params, NULL, NULL);
+	g_string_free(addresses, TRUE);
+	g_string_free(statuses, TRUE);
+}
+
 /* The provider is through with the mail. */
 static void on_result(void *arg, const struct mail_result *result)
 {
@@ -129,6 +150,10 @@ static void on_result(void *arg, const struct mail_result *result)
 	if ((result->is == MAIL_CONFIG || (closed && result->is != MAIL_UNKNOWN)) && fail_over(s, result))
 		return;
 	o = outcome_of_result(s, result);
+	if (s->parsed.rcpt.n > 1 && way->provider->request == NULL && s->entry.ledger != NULL) {
+		tell_refused(s);
+		o.row = o.row == LEDGER_REFUSED ? LEDGER_NOT_SENT : o.row;
+	}
 	if (result->is == MAIL_SLOWER)
 		o.delay_ms = MAX(o.delay_ms, slower);
 	if (o.how == END_SENT)
@@ -147,6 +172,8 @@ static void announce(struct sending *s, bool held)
 	struct email *h = s->email;
 	const char *bytes = s->signed_bytes != NULL ? s->signed_bytes : s->bytes;
 
+	if (s->parsed.tags.n + s->parsed.metadata.n > 0)
+		compose_warn_once(s, "tags, metadata", "a mail server takes no labels, mail services do; left out");
 	if (s->stuffed == NULL)
 		s->stuffed = reply_stuff_dots(bytes, s->signed_bytes != NULL ? s->signed_len : s->len, &s->mail.len);
 	s->mail.from = s->parts.from;
@@ -160,7 +187,12 @@ static void announce(struct sending *s, bool held)
 			h->bounce_checked, token != NULL ? "+" : "", token != NULL ? token : "", at);
 		g_free(token);
 	}
-	s->recipients[0] = s->parsed.to;
+	for (size_t i = 0; i < s->parsed.rcpt.n; i++)
+		s->recipients[i] = s->parsed.rcpt.list[i].mailbox.address;
+	s->recipients[s->parsed.rcpt.n] = NULL;
+	memset(s->mail.refused, 0, sizeof(s->mail.refused));
+	/* When half of its time is over, those who take it get it without the others. */
+	s->mail.partial = s->parsed.rcpt.n > 1 && compose_time_left(s) <= (g_get_real_time() - s->due) / 1000;
 	s->mail.to = s->recipients;
 	s->mail.data = s->stuffed;
 	s->mail.done = on_result;
@@ -236,7 +268,8 @@ static void prepare_entry(struct sending *s)
 {
 	struct email *h = s->email;
 
-	ledger_entry_init(&s->entry, &h->ledger, s->msg, s->key, s->parsed.template, s->message_id, s->parsed.to);
+	ledger_entry_init(&s->entry, &h->ledger, s->msg, s->key, s->parsed.template, s->message_id,
+		s->parsed.rcpt.list[0].mailbox.address);
 	s->entry.answer = on_ledger;
 	s->entry.arg = s;
 	s->entry.resend = s->entry.resend || s->was_held;
@@ -287,10 +320,82 @@ static void dry_run(struct sending *s)
 	g_free(reason);
 }
 
+/* Everything is there: the mail may go to a provider. */
+static void on_fetched(struct sending *s)
+{
+	struct email *h = s->email;
+	int64_t wait;
+
+	if (h->dry_run != NULL && h->dry_run[0] != '\0')
+		dry_run(s);
+	else if ((s->way = route_choose(&h->routes, &h->route[s->kind], 0, &wait)) == NULL)
+		wait_for_provider(s, h->route[s->kind].ways[0], wait);
+	else
+		pace_ask(s, on_paced, on_away);
+}
+
+/* What the database says of each of several recipients: those who get no such mail are taken out. */
+static void on_recipients(void *arg, const struct pgmqd_result *r)
+{
+	struct sending *s = arg;
+	const char *error = pgmqd_result_error(r);
+	char *why = NULL;
+
+	if (error != NULL && !ledger_is_absence(pgmqd_result_sqlstate(r))) {
+		sending_stop(s, END_LATER, NULL, -1, "the recipients cannot be looked up: %s", error);
+		return;
+	}
+	for (int row = error == NULL ? pgmqd_result_rows(r) : 0; row-- > 0;) {
+		const char *reason = pgmqd_result_value(r, row, 0);
+
+		if (reason == NULL)
+			continue;
+		pgmqd_msg_log(s->msg, PGMQD_INFO, "suppressed (%s): one of the recipients gets no mail", reason);
+		g_free(why);
+		why = g_strdup(reason);
+		recipients_drop(&s->parsed.rcpt, (size_t)row);
+	}
+	if (recipients_any_to(&s->parsed.rcpt)) {
+		g_free(s->entry.to);
+		s->entry.to = g_strdup(s->parsed.rcpt.list[0].mailbox.address);
+		fetch_begin(s, on_fetched);
+	} else {
+		sending_stop(s, END_DONE, NULL, 0, "suppressed (%s): not sent", why);
+	}
+	g_free(why);
+}
+
+/* Asks the database about several recipients. */
+static void look_up(struct sending *s)
+{
+	GString *list = g_string_new(NULL);
+	const char *params[3] = { s->key, NULL, s->entry.optional ? "t" : "f" };
+
+	for (size_t i = 0; i < s->parsed.rcpt.n; i++)
+		ledger_append(list, s->parsed.rcpt.list[i].mailbox.address);
+	params[1] = g_string_append_c(list, '}')->str;
+	pgmqd_query(s->msg,
+		"SELECT reason FROM unnest(pgmqd.mail_to_several($1, $2::text[], $3::boolean)) WITH ORDINALITY u (reason, n) "
+		"ORDER BY n",
+		3, params, on_recipients, s);
+	g_string_free(list, TRUE);
+}
+
+/* Takes out the recipients whom the settings do not allow. False: nobody is left, and the message is settled. */
+static bool keep_allowed(struct sending *s)
+{
+	for (size_t i = s->parsed.rcpt.n; i-- > 0;)
+		if (!safety_allows(s->email, s->parsed.rcpt.list[i].mailbox.address))
+			recipients_drop(&s->parsed.rcpt, i);
+	if (recipients_any_to(&s->parsed.rcpt))
+		return true;
+	sending_stop(s, END_DONE, NULL, 0, "not sent: the recipient's domain is not among allow_domains");
+	return false;
+}
+
 void delivery_begin(struct email *h, struct pgmqd_msg *m)
 {
 	struct sending *s = sending_new(h, m);
-	int64_t wait;
 	char *reason;
 
 	if ((reason = compose_begin(s)) != NULL) {
@@ -298,25 +403,19 @@ void delivery_begin(struct email *h, struct pgmqd_msg *m)
 		g_free(reason);
 		return;
 	}
-	if (!safety_allows(h, s->parsed.to)) {
-		sending_stop(s, END_DONE, NULL, 0, "not sent: the recipient's domain is not among allow_domains");
+	if (!keep_allowed(s))
 		return;
-	}
-	if (h->dry_run != NULL && h->dry_run[0] != '\0') {
-		dry_run(s);
-		return;
-	}
-	if (h->use_ledger) {
+	if (h->use_ledger && (h->dry_run == NULL || h->dry_run[0] == '\0')) {
 		prepare_entry(s);
-		if (ledger_knows(&s->entry)) {
+		if (ledger_knows(&s->entry))
 			sending_stop(s, END_DONE, NULL, 0, "sent before, by this worker: not sent again");
-			return;
-		}
+		else if (s->parsed.rcpt.n > 1)
+			look_up(s);
+		else
+			fetch_begin(s, on_fetched);
+		return;
 	}
-	if ((s->way = route_choose(&h->routes, &h->route[s->kind], 0, &wait)) == NULL)
-		wait_for_provider(s, h->route[s->kind].ways[0], wait);
-	else
-		pace_ask(s, on_paced, on_away);
+	fetch_begin(s, on_fetched);
 }
 
 void delivery_cancel(struct email *h, struct pgmqd_msg *m)

@@ -59,6 +59,7 @@ static int email_start(void *handle, struct pgmqd_worker *w)
 		return -1;
 	}
 	h->sendings = g_hash_table_new(NULL, NULL);
+	h->strange_keys = g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 	ledger_start(&h->ledger, w);
 	h->ledger.resend = strcmp(h->on_unknown, "resend") == 0;
 	h->ledger.wants_secret = h->bounce_checked != NULL;
@@ -78,6 +79,7 @@ static void email_stop(void *handle)
 		smtp_pool_free(h->pool);
 	ledger_stop(&h->ledger);
 	g_hash_table_destroy(h->sendings);
+	g_hash_table_destroy(h->strange_keys);
 	token_free(h->token);
 	h->token = NULL;
 	signer_free(h->signer);

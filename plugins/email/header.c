@@ -181,6 +181,14 @@ char *header_text(const char *text, size_t name_len)
 	return g_string_free(out, FALSE);
 }
 
+char *header_folded(const char *text, size_t name_len)
+{
+	GString *out = g_string_new(NULL);
+
+	append_folded(out, text, name_len + 2);
+	return g_string_free(out, FALSE);
+}
+
 /* Appends a plain name, quoted when it holds anything but letters, digits, spaces and hyphens; returns the column. */
 static size_t append_name(GString *out, const char *name, size_t column)
 {

@@ -8,6 +8,9 @@
  * else as encoded words. Folded with LF and a space. g_malloc'd. */
 char *header_text(const char *text, size_t name_len);
 
+/* The value of a structured header (In-Reply-To, List-Help), which is ASCII: folded only. g_malloc'd. */
+char *header_folded(const char *text, size_t name_len);
+
 /* The value of a header with one mailbox; `display` may be NULL or "". g_malloc'd. */
 char *header_mailbox(const char *display, const char *address, size_t name_len);
 

@@ -94,7 +94,7 @@ void httpmail_send(const struct email *h, struct pgmqd_msg *m, const struct prov
 	q->url = g_string_new(NULL);
 	q->body = g_string_new(NULL);
 	q->provider = p;
-	q->recipient = mail->parts->to;
+	q->recipient = mail->parts->rcpt->list[0].mailbox.address;
 	q->done = done;
 	q->arg = arg;
 	p->request(h, mail, q);

@@ -79,8 +79,7 @@ void ledger_entry_init(struct ledger_entry *e, struct ledger *l, struct pgmqd_ms
 		"%d.%u.%" G_GINT64_FORMAT ".%08x", (int)getpid(), l->serial++, g_get_real_time(), g_random_int());
 }
 
-/* Whether the error means that there is no ledger for us: no table, function or schema, or no right to them. */
-static bool is_absence(const char *sqlstate)
+bool ledger_is_absence(const char *sqlstate)
 {
 	static const char *const codes[] = { "42P01", "42883", "3F000", "42501", "42703", "42704", "25006" };
 
@@ -208,7 +207,7 @@ static void on_error(struct ledger_batch *b, const char *error, const char *sqls
 	if (sqlstate[0] == '\0') {
 		batch_free(b, true, false);
 		l->again = pgmqd_timer(l->worker, AGAIN_MS, on_again, l);
-	} else if (is_absence(sqlstate)) {
+	} else if (ledger_is_absence(sqlstate)) {
 		if (!l->warned)
 			pgmqd_log(PGMQD_WARN,
 				"the mail ledger cannot be used, going on without (a mail may go out twice after a "
@@ -258,8 +257,7 @@ static void on_begin(void *arg, const struct pgmqd_result *r)
 	batch_free(b, false, false);
 }
 
-/* Appends an element to the text of an array; NULL is null. */
-static void append(GString *list, const char *value)
+void ledger_append(GString *list, const char *value)
 {
 	g_string_append_c(list, list->len == 0 ? '{' : ',');
 	if (value == NULL) {
@@ -288,19 +286,19 @@ static void send_batch(struct ledger_batch *b)
 	for (guint i = 0; i < b->entries->len; i++) {
 		const struct ledger_entry *e = g_ptr_array_index(b->entries, i);
 
-		append(lists[KEY], e->key);
-		append(lists[TOKEN], e->token);
+		ledger_append(lists[KEY], e->key);
+		ledger_append(lists[TOKEN], e->token);
 		g_snprintf(number, sizeof(number), "%" G_GINT64_FORMAT, pgmqd_msg_id(e->msg));
-		append(lists[ID], number);
-		append(lists[TEMPLATE], e->template);
-		append(lists[MESSAGE_ID], e->message_id);
-		append(lists[TO], e->to);
+		ledger_append(lists[ID], number);
+		ledger_append(lists[TEMPLATE], e->template);
+		ledger_append(lists[MESSAGE_ID], e->message_id);
+		ledger_append(lists[TO], e->to);
 		g_snprintf(number, sizeof(number), "%u", pgmqd_msg_attempt(e->msg));
-		append(lists[ATTEMPT], number);
-		append(lists[RESEND], e->resend ? "t" : "f");
-		append(lists[PROVIDER], e->provider);
-		append(lists[OPTIONAL], e->optional ? "t" : "f");
-		append(lists[UNSUBSCRIBE], e->unsubscribe);
+		ledger_append(lists[ATTEMPT], number);
+		ledger_append(lists[RESEND], e->resend ? "t" : "f");
+		ledger_append(lists[PROVIDER], e->provider);
+		ledger_append(lists[OPTIONAL], e->optional ? "t" : "f");
+		ledger_append(lists[UNSUBSCRIBE], e->unsubscribe);
 	}
 	for (int i = 0; i < N; i++)
 		params[i] = g_string_append_c(lists[i], '}')->str;
@@ -401,7 +399,7 @@ bool ledger_knows(struct ledger_entry *e)
 	for (size_t i = 0; i < G_N_ELEMENTS(values); i++) {
 		GString *s = g_string_new(NULL);
 
-		append(s, values[i]);
+		ledger_append(s, values[i]);
 		g_string_append_c(s, '}');
 		params[i] = arrays[i] = g_string_free(s, FALSE);
 	}

@@ -65,6 +65,11 @@ struct ledger_entry {
 	void *arg;
 };
 
+/* Whether an error means that there is no ledger for us: no table, function or schema, or no right to them. */
+bool ledger_is_absence(const char *sqlstate);
+/* Appends an element to the text of an array, "{" or what comes before it included; NULL is null. */
+void ledger_append(GString *list, const char *value);
+
 /* Before the first entry and after the last; start keeps `safe` and `resend`. */
 void ledger_start(struct ledger *l, struct pgmqd_worker *w);
 void ledger_stop(struct ledger *l);

@@ -26,10 +26,20 @@ static void add_field(GString *body, const char *boundary, const char *head, con
 	g_string_append(body, "\r\n");
 }
 
+/* One field that is a text. */
+static void add_text(GString *body, const char *boundary, const char *name, const char *value)
+{
+	char *head = g_strdup_printf("name=\"%s\"", name);
+
+	add_field(body, boundary, head, value, strlen(value));
+	g_free(head);
+}
+
 /* The form is ours, not libcurl's: that one's boundaries are random, and this one is the same at the next attempt. */
 static void mailgun_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
 {
-	char *boundary = g_strdup_printf("pgmqd-%.48s", mail->parts->seed);
+	const struct mime_mail *m = mail->parts;
+	char *boundary = g_strdup_printf("pgmqd-%.48s", m->seed);
 	char *type = g_strdup_printf("multipart/form-data; boundary=%s", boundary);
 
 	provider_url(q, h->mailgun_url);
@@ -38,8 +48,18 @@ static void mailgun_request(const struct email *h, const struct provider_mail *m
 	q->pass = h->mailgun_key;
 	provider_add_header(q, "Content-Type", type);
 	provider_add_header(q, "Expect", "");
-	add_field(q->body, boundary, "name=\"to\"", mail->parts->to, strlen(mail->parts->to));
-	add_field(q->body, boundary, "name=\"v:pgmqd_key\"", mail->key, strlen(mail->key));
+	/* Whom it goes to; who is shown stands in the mail. */
+	for (size_t i = 0; i < m->rcpt->n; i++)
+		add_text(q->body, boundary, "to", m->rcpt->list[i].mailbox.address);
+	for (size_t i = 0; m->tags != NULL && i < m->tags->n; i++)
+		add_text(q->body, boundary, "o:tag", m->tags->list[i].name);
+	for (size_t i = 0; m->metadata != NULL && i < m->metadata->n; i++) {
+		char *name = g_strconcat("v:", m->metadata->list[i].name, NULL);
+
+		add_text(q->body, boundary, name, m->metadata->list[i].value);
+		g_free(name);
+	}
+	add_text(q->body, boundary, "v:pgmqd_key", mail->key);
 	add_field(q->body, boundary, "name=\"message\"; filename=\"message.mime\"\r\nContent-Type: message/rfc822",
 		mail->bytes, mail->len);
 	g_string_append_printf(q->body, "--%s--\r\n", boundary);

@@ -2,24 +2,20 @@
 #ifndef EMAIL_MESSAGE_H
 #define EMAIL_MESSAGE_H
 
+#include "attachment.h"
+#include "recipients.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 struct cJSON;
 
-struct email_attachment {
-	char *filename;     /* cleaned: no folders, no controls */
-	char *content_type; /* type/subtype */
-	unsigned char *content;
-	size_t len;
-};
-
 /* What to send. Strings are owned, g_malloc'd; NULL where the message says nothing. */
 struct email_message {
-	char *to; /* ASCII form, fit for RCPT */
-	char *to_name;
-	char *reply_to; /* ASCII form */
+	struct recipients rcpt;
+	struct mailbox from, reply_to;
+	struct pairs headers, tags, metadata;
 	char *subject;  /* NULL: the template's */
 	char *template; /* or else text, html or both */
 	char *text, *html;
@@ -34,8 +30,8 @@ struct email_message {
 
 /* Fills *m from `json` (NULL: the message is not JSON) and `raw`, the same as text. Attachments may decode to
  * `max_bytes` in all. NULL, or a sentence for people that names the key and what is wrong with it (g_malloc'd); it
- * never repeats a value. Keys that are not known are left alone, unless they
- * differ from one that is by upper case only, or `strict` is set. Either way message_clear() frees what *m holds. */
+ * never repeats a value. Keys that are not known are left alone, unless they are nearly one that is, or `strict` is
+ * set. Either way message_clear() frees what *m holds. */
 char *message_parse(const struct cJSON *json, const char *raw, size_t max_bytes, bool strict, struct email_message *m);
 void message_clear(struct email_message *m);
 

@@ -129,18 +129,51 @@ static char *simple_name(const char *filename)
 	return g_strconcat("attachment", dot != NULL && g_str_is_ascii(dot) && strlen(dot) <= 16 ? dot : "", NULL);
 }
 
-/* An attachment, its name by RFC 2231 and in the old way too. */
-static GMimeObject *attachment_part(const struct email_attachment *a)
+bool mime_is_inline(const struct mime_mail *mail, const struct email_attachment *a)
 {
-	char *type = g_strndup(a->content_type, strcspn(a->content_type, "/")), *name = simple_name(a->filename);
+	return a->cid != NULL && mail->html != NULL && a->method == NULL;
+}
+
+/* The type of an attachment; `name`: what it is called, for readers that look there. */
+static GMimeContentType *type_of(const struct email_attachment *a, const char *name)
+{
+	char *type = g_strndup(a->content_type, strcspn(a->content_type, "/"));
 	GMimeContentType *content_type = g_mime_content_type_new(type, strchr(a->content_type, '/') + 1);
+
+	if (a->method != NULL)
+		g_mime_content_type_set_parameter(content_type, "method", a->method);
+	if (a->charset != NULL || a->method != NULL)
+		g_mime_content_type_set_parameter(content_type, "charset", a->charset != NULL ? a->charset : "utf-8");
+	if (name != NULL)
+		g_mime_content_type_set_parameter(content_type, "name", name);
+	g_free(type);
+	return content_type;
+}
+
+/* An invitation: mail programs show its buttons only when it is one of the mail's alternatives. */
+static GMimeObject *invitation_part(const struct email_attachment *a)
+{
+	GMimeContentType *content_type = type_of(a, NULL);
+	GMimeObject *object = wirepart_new(content_type);
+
+	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
+	g_object_unref(content_type);
+	return object;
+}
+
+/* An attachment, its name by RFC 2231 and in the old way too. */
+static GMimeObject *attachment_part(const struct email_attachment *a, bool is_inline)
+{
+	char *name = simple_name(a->filename);
+	GMimeContentType *content_type = type_of(a, name);
 	GMimeObject *object;
 	GMimeParam *param;
 
-	g_mime_content_type_set_parameter(content_type, "name", name);
 	object = wirepart_new(content_type);
 	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
-	g_mime_object_set_disposition(object, GMIME_DISPOSITION_ATTACHMENT);
+	g_mime_object_set_disposition(object, is_inline ? GMIME_DISPOSITION_INLINE : GMIME_DISPOSITION_ATTACHMENT);
+	if (is_inline)
+		g_mime_object_set_content_id(object, a->cid);
 	g_mime_object_set_content_disposition_parameter(object, "filename", a->filename);
 	param = g_mime_param_list_get_parameter(
 		g_mime_content_disposition_get_parameters(g_mime_object_get_content_disposition(object)), "filename");
@@ -148,7 +181,6 @@ static GMimeObject *attachment_part(const struct email_attachment *a)
 	g_mime_param_set_charset(param, "utf-8");
 	g_mime_param_set_encoding_method(param, GMIME_PARAM_ENCODING_METHOD_RFC2231);
 	g_object_unref(content_type);
-	g_free(type);
 	g_free(name);
 	return object;
 }
@@ -175,30 +207,64 @@ static void multipart_take(GMimeMultipart *m, GMimeObject *part)
 	g_object_unref(part);
 }
 
+/* The HTML's part, which it takes, with the images that it shows. */
+static GMimeObject *html_tree(const struct mime_mail *mail, GMimeObject *html)
+{
+	GMimeMultipart *related = NULL;
+
+	for (size_t i = 0; i < mail->nattachments; i++) {
+		if (!mime_is_inline(mail, &mail->attachments[i]))
+			continue;
+		if (related == NULL) {
+			related = multipart("related", mail->seed);
+			multipart_take(related, html);
+		}
+		multipart_take(related, attachment_part(&mail->attachments[i], true));
+	}
+	return related != NULL ? GMIME_OBJECT(related) : html;
+}
+
+/* The mail in its forms, from the plainest to the richest: text, HTML, invitation. */
+static GMimeObject *forms(const struct mime_mail *mail)
+{
+	GMimeMultipart *alternative;
+	size_t n = (mail->text != NULL) + (mail->html != NULL);
+
+	for (size_t i = 0; i < mail->nattachments; i++)
+		n += mail->attachments[i].method != NULL;
+	/* Alone it becomes the root, which gets headers: not one of those that are used again. */
+	if (n == 1)
+		return mail->html != NULL ? html_tree(mail, with_text(wirepart_new(html_type), mail->html))
+		                          : with_text(wirepart_new(plain_type), mail->text);
+	alternative = multipart("alternative", mail->seed);
+	if (mail->text != NULL)
+		g_mime_multipart_add(alternative, with_text(plain_part, mail->text));
+	if (mail->html != NULL)
+		multipart_take(alternative, html_tree(mail, g_object_ref(with_text(html_part, mail->html))));
+	for (size_t i = 0; i < mail->nattachments; i++)
+		if (mail->attachments[i].method != NULL)
+			multipart_take(alternative, invitation_part(&mail->attachments[i]));
+	return GMIME_OBJECT(alternative);
+}
+
 /* The tree of parts. */
 static GMimeObject *body(const struct mime_mail *mail)
 {
-	GMimeObject *texts;
+	GMimeObject *texts = forms(mail);
+	GMimeMultipart *mixed = NULL;
 
-	if (mail->text != NULL && mail->html != NULL) {
-		GMimeMultipart *alternative = multipart("alternative", mail->seed);
+	for (size_t i = 0; i < mail->nattachments; i++) {
+		const struct email_attachment *a = &mail->attachments[i];
 
-		g_mime_multipart_add(alternative, with_text(plain_part, mail->text));
-		g_mime_multipart_add(alternative, with_text(html_part, mail->html));
-		texts = GMIME_OBJECT(alternative);
-	} else {
-		texts = with_text(wirepart_new(mail->html != NULL ? html_type : plain_type),
-			mail->html != NULL ? mail->html : mail->text);
+		if (a->method != NULL || mime_is_inline(mail, a))
+			continue;
+		if (mixed == NULL) {
+			mixed = multipart("mixed", mail->seed);
+			multipart_take(mixed, texts);
+		}
+		multipart_take(mixed, attachment_part(a, false));
 	}
-	if (mail->nattachments == 0)
-		return texts;
-
-	GMimeMultipart *mixed = multipart("mixed", mail->seed);
-
-	multipart_take(mixed, texts);
-	for (size_t i = 0; i < mail->nattachments; i++)
-		multipart_take(mixed, attachment_part(&mail->attachments[i]));
-	return GMIME_OBJECT(mixed);
+	return mixed != NULL ? GMIME_OBJECT(mixed) : texts;
 }
 
 /* Puts a header before the others, with exactly `value`, which is freed; folded already, or short. */
@@ -213,6 +279,26 @@ static void prepend(GMimeObject *object, const char *name, char *value)
 	g_free(value);
 }
 
+/* The header with all recipients of a kind; none when there are none. */
+static void set_recipients(GMimeObject *root, const char *name, const struct recipients *r, enum recipient_kind kind)
+{
+	GString *s = g_string_new(NULL);
+
+	for (size_t i = 0; i < r->n; i++) {
+		char *one;
+
+		if (r->list[i].kind != kind)
+			continue;
+		one = header_mailbox(r->list[i].mailbox.name, r->list[i].mailbox.address, strlen(name));
+		g_string_append_printf(s, "%s%s", s->len > 0 ? ",\n " : "", one);
+		g_free(one);
+	}
+	if (s->len > 0)
+		prepend(root, name, g_string_free(s, FALSE));
+	else
+		g_string_free(s, TRUE);
+}
+
 /* Makes a mail of the tree's root, which has its Content- headers: the others come before them, so the last one first.
  * GMime's message would take every address and date apart again. */
 static void set_headers(GMimeObject *root, const struct mime_mail *mail)
@@ -220,14 +306,22 @@ static void set_headers(GMimeObject *root, const struct mime_mail *mail)
 	GDateTime *date = g_date_time_new_from_unix_utc(mail->date);
 
 	prepend(root, "MIME-Version", g_strdup("1.0"));
+	for (size_t i = mail->headers != NULL ? mail->headers->n : 0; i > 0; i--) {
+		const struct pair *h = &mail->headers->list[i - 1];
+
+		prepend(root, h->name,
+			g_ascii_strncasecmp(h->name, "X-", 2) == 0 ? header_text(h->value, strlen(h->name))
+								   : header_folded(h->value, strlen(h->name)));
+	}
 	for (size_t i = mail->nextra; i > 0; i--)
 		prepend(root, mail->extra[i - 1].name, g_strdup(mail->extra[i - 1].value));
 	prepend(root, "Message-ID", g_strdup_printf("<%s>", mail->message_id));
 	prepend(root, "Date", g_mime_utils_header_format_date(date));
 	prepend(root, "Subject", header_text(mail->subject, strlen("Subject")));
-	prepend(root, "To", header_mailbox(mail->to_name, mail->to, strlen("To")));
+	set_recipients(root, "Cc", mail->rcpt, RECIPIENT_CC);
+	set_recipients(root, "To", mail->rcpt, RECIPIENT_TO);
 	if (mail->reply_to != NULL)
-		prepend(root, "Reply-To", header_mailbox(NULL, mail->reply_to, strlen("Reply-To")));
+		prepend(root, "Reply-To", header_mailbox(mail->reply_name, mail->reply_to, strlen("Reply-To")));
 	prepend(root, "From", header_mailbox(mail->from_name, mail->from, strlen("From")));
 	g_date_time_unref(date);
 }

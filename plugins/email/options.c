@@ -89,8 +89,23 @@ const struct pgmqd_option email_options[] = {
 		"Time for the server to take a mail that was sent.", NULL, NULL },
 	{ "from", PGMQD_STRING, 1, AT(from), NULL, "Sender: an address, or Name <address>.", "SMTP_FROM", NULL },
 	{ "from_name", PGMQD_STRING, 0, AT(from_name), "Little Otter", "Name of the sender.", "SMTP_FROM_NAME", NULL },
-	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL, "Address for answers, unless the message has its own.", NULL,
+	{ "reply_to", PGMQD_STRING, 0, AT(reply_to), NULL,
+		"Address for answers, or Name <address>, unless the message has its own.", NULL, NULL },
+	{ "allow_from", PGMQD_STRING, 0, AT(allow_from), NULL,
+		"Further senders that messages may name: addresses and @domains, with commas between.", NULL, NULL },
+	{ "attachment_hosts", PGMQD_STRING, 0, AT(attachment_hosts), NULL,
+		"Hosts from which messages may have attachments fetched; default: all on the public Internet.", NULL,
 		NULL },
+	{ "attachment_private", PGMQD_BOOL, 0, AT(attachment_private), "no",
+		"Fetch attachments from addresses that are not on the public Internet, too, and by http.", NULL, NULL },
+	{ "attachment_timeout", PGMQD_DURATION, 0, AT(attachment_timeout), "30s", "Time to fetch an attachment.", NULL,
+		NULL },
+	{ "attachment_buckets", PGMQD_STRING, 0, AT(attachment_buckets), NULL,
+		"Buckets of Supabase Storage from which messages may attach files; default: none.", NULL, NULL },
+	{ "supabase_url", PGMQD_URL, 0, AT(supabase_url), NULL,
+		"Address of the Supabase project, for attachment_buckets.", "SUPABASE_URL", NULL },
+	{ "service_key", PGMQD_SECRET, 0, AT(service_key), NULL, "Service key of the project, for attachment_buckets.",
+		"SUPABASE_SERVICE_ROLE_KEY", NULL },
 	{ "bounce_address", PGMQD_STRING, 0, AT(bounce_address), NULL,
 		"SMTP: address for bounce mails, with +TOKEN before the @ in each mail; pgmqd bounce reads them. "
 		"Default: as from.",
@@ -163,29 +178,13 @@ static enum smtp_tls tls_of(const struct email *h)
 /* Splits `from` (address, or Name <address>) and checks both parts. NULL, or what is wrong. */
 static const char *parse_from(const struct email *h, char **address, char **name)
 {
-	const char *open = strrchr(h->from, '<'), *reason;
-	size_t len = strlen(h->from);
-	char *bare;
+	const char *reason = address_mailbox(h->from, name, address);
 
-	if (open != NULL && len > 0 && h->from[len - 1] == '>') {
-		*name = g_strstrip(g_strndup(h->from, (gsize)(open - h->from)));
-		len = strlen(*name);
-		if (len >= 2 && (*name)[0] == '"' && (*name)[len - 1] == '"') {
-			(*name)[len - 1] = '\0';
-			memmove(*name, *name + 1, len - 1);
-		}
-		bare = g_strndup(open + 1, strlen(open + 1) - 1);
-	} else {
-		*name = g_strdup("");
-		bare = g_strdup(h->from);
-	}
-	if (**name == '\0' && h->from_name != NULL) {
-		g_free(*name);
-		*name = g_strdup(h->from_name);
-	}
-	reason = address_parse(bare, address);
-	g_free(bare);
-	return reason != NULL ? reason : address_header_check(*name);
+	if (reason != NULL)
+		return reason;
+	if (*name == NULL)
+		*name = g_strdup(h->from_name != NULL ? h->from_name : "");
+	return address_header_check(*name);
 }
 
 /* The checks of the login: a user with either a password or a token. */
@@ -279,6 +278,10 @@ static char *check_modes(const struct email *h)
 		reason = g_strdup("dkim_domain: it is not a domain");
 	if (reason == NULL && given(h->unsubscribe_url) != NULL && strlen(h->unsubscribe_url) > 800)
 		reason = g_strdup("unsubscribe_url: it is too long");
+	if (reason == NULL && given(h->attachment_buckets) != NULL &&
+		(given(h->supabase_url) == NULL || given(h->service_key) == NULL))
+		reason = g_strdup("attachment_buckets: supabase_url (SUPABASE_URL) and service_key "
+				  "(SUPABASE_SERVICE_ROLE_KEY) are needed, too");
 	if (reason == NULL && given(h->feedback_id) != NULL &&
 		strspn(h->feedback_id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") !=
 			strlen(h->feedback_id))
@@ -313,11 +316,12 @@ char *email_options_check(const struct email *h)
 		return g_strdup("connections: it must be between 1 and 1000");
 	if (h->mails_per_connection < 1 || h->mails_per_connection > 1000000)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
-	if (h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 || h->data_timeout <= 0 ||
-		h->http_timeout <= 0 || h->circuit_open <= 0)
-		return g_strdup("idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, "
-				"circuit_open: each must be longer "
-				"than 0");
+	if (h->attachment_timeout <= 0 || h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 ||
+		h->data_timeout <= 0 || h->http_timeout <= 0 || h->circuit_open <= 0)
+		return g_strdup(
+			"attachment_timeout, idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, "
+			"circuit_open: each must be longer "
+			"than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
 	if ((wrong = parse_from(h, &address, &name)) != NULL)
@@ -329,9 +333,12 @@ char *email_options_check(const struct email *h)
 		reason = check_limits(h);
 	if (reason == NULL)
 		reason = check_modes(h);
-	if (reason == NULL && given(h->reply_to) != NULL && (wrong = address_parse(h->reply_to, &address)) != NULL)
+	name = NULL;
+	if (reason == NULL && given(h->reply_to) != NULL &&
+		(wrong = address_mailbox(h->reply_to, &name, &address)) != NULL)
 		reason = g_strdup_printf("reply_to: %s", wrong);
 	g_free(address);
+	g_free(name);
 	return reason;
 }
 
@@ -382,7 +389,7 @@ void email_options_apply(struct email *h)
 	parse_from(h, &h->from_address, &h->from_display);
 	h->domain = strchr(h->from_address, '@') + 1;
 	if (given(h->reply_to) != NULL)
-		address_parse(h->reply_to, &h->reply_address);
+		address_mailbox(h->reply_to, &h->reply_display, &h->reply_address);
 	s->host = h->smtp_host;
 	s->port = (unsigned)h->smtp_port;
 	s->tls = tls_of(h);
@@ -415,5 +422,6 @@ void email_options_release(struct email *h)
 	g_free(h->from_address);
 	g_free(h->from_display);
 	g_free(h->reply_address);
-	h->from_address = h->from_display = h->reply_address = NULL;
+	g_free(h->reply_display);
+	h->from_address = h->from_display = h->reply_address = h->reply_display = NULL;
 }

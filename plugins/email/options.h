@@ -32,6 +32,9 @@ struct email {
 	int smtp_allow_insecure;
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
 	const char *from, *from_name, *reply_to, *on_unknown;
+	const char *allow_from, *attachment_hosts, *attachment_buckets, *supabase_url, *service_key;
+	int64_t attachment_timeout;
+	int attachment_private;
 	int use_ledger, strict_keys;
 
 	struct pgmqd_worker *worker;
@@ -44,10 +47,12 @@ struct email {
 	struct limits limits;
 	bool limits_shared;
 	struct ledger ledger;
-	GHashTable *sendings;                              /* message → struct sending */
-	char *redirect_address, *bounce_checked;           /* NULL: none */
-	char *from_address, *from_display, *reply_address; /* checked; display and reply may be NULL */
-	const char *domain;                                /* inside from_address */
+	GHashTable *sendings;                    /* message → struct sending */
+	char *redirect_address, *bounce_checked; /* NULL: none */
+	GHashTable *strange_keys;                /* names of keys that were told of */
+	char *from_address, *from_display;       /* checked; display may be NULL */
+	char *reply_address, *reply_display;     /* the same; both may be NULL */
+	const char *domain;                      /* inside from_address */
 };
 
 extern const struct pgmqd_option email_options[];

@@ -106,25 +106,30 @@ static void add_name(GString *list, const char *name)
 }
 
 /* Asks the database for tokens of what is limited by the settings. False: nothing is. */
-static bool ask_cluster(struct sending *s, const char *domain, const char *recipient)
+static bool ask_cluster(struct sending *s, const char *domain, char *const *recipients)
 {
-	const char *names[] = { s->way->provider->name, domain, recipient };
+	GPtrArray *names = g_ptr_array_new();
 	GString *list = g_string_new("{"), *rates = g_string_new("{"), *caps = g_string_new("{");
 	char number[G_ASCII_DTOSTR_BUF_SIZE];
 	bool any = false;
 
-	for (size_t i = 0; i < G_N_ELEMENTS(names); i++) {
+	g_ptr_array_add(names, (gpointer)s->way->provider->name);
+	g_ptr_array_add(names, (gpointer)domain);
+	for (; *recipients != NULL; recipients++)
+		g_ptr_array_add(names, *recipients);
+	for (guint i = 0; i < names->len; i++) {
 		double rate;
 		uint64_t cap;
 
-		limits_of(&s->email->limits, names[i], &rate, &cap);
+		limits_of(&s->email->limits, names->pdata[i], &rate, &cap);
 		if (rate <= 0 && cap == 0 && i > 0)
 			continue;
 		any = any || rate > 0 || cap > 0;
-		add_name(list, names[i]);
+		add_name(list, names->pdata[i]);
 		g_string_append_printf(rates, "%s%s", i > 0 ? "," : "", g_ascii_dtostr(number, sizeof(number), rate));
 		g_string_append_printf(caps, "%s%" G_GUINT64_FORMAT, i > 0 ? "," : "", (guint64)cap);
 	}
+	g_ptr_array_free(names, TRUE);
 	g_string_append_c(list, '}');
 	g_string_append_c(rates, '}');
 	g_string_append_c(caps, '}');
@@ -141,24 +146,42 @@ static bool ask_cluster(struct sending *s, const char *domain, const char *recip
 	return any;
 }
 
+/* The same in this process: from the buckets of the provider, of the first recipient's domain, and of each recipient.
+ */
+static int64_t ask_here(struct sending *s, const char *domain, char *const *recipients, bool *over)
+{
+	struct limits *l = &s->email->limits;
+	gint64 now = g_get_monotonic_time(), real = g_get_real_time(), day = real / DAY_US;
+	int64_t to_midnight = (DAY_US - real % DAY_US) / 1000 + 1, wait;
+
+	for (char *const *r = recipients + 1; *r != NULL; r++)
+		if (!limits_recipient_may(l, *r, is_bulk(s), now, day))
+			return to_midnight;
+	wait = limits_take(l, s->way->provider->name, domain, recipients[0], is_bulk(s), now, day, to_midnight, over);
+	for (char *const *r = recipients + 1; *r != NULL && wait <= 0; r++)
+		limits_recipient_count(l, *r, now, day);
+	return wait;
+}
+
 /* Asks for a token. */
 static void ask(struct sending *s)
 {
-	char *recipient = g_ascii_strdown(s->parsed.to, -1);
-	const char *domain = strrchr(recipient, '@') + 1;
-	gint64 real = g_get_real_time();
-	bool over = false;
+	char *all = recipients_join(&s->parsed.rcpt), *small = g_ascii_strdown(all, -1),
+	     **recipients = g_strsplit(small, ",", -1);
+	const char *domain = strrchr(recipients[0], '@') + 1;
+	bool over = false, asked = false;
 	int64_t wait = 0;
 
 	route_begin(s->way);
-	if (!s->email->limits_shared)
-		wait = limits_take(&s->email->limits, s->way->provider->name, domain, recipient, is_bulk(s),
-			g_get_monotonic_time(), real / DAY_US, (DAY_US - real % DAY_US) / 1000 + 1, &over);
-	else if (ask_cluster(s, domain, recipient)) {
-		g_free(recipient);
+	if (s->email->limits_shared)
+		asked = ask_cluster(s, domain, recipients);
+	else
+		wait = ask_here(s, domain, recipients, &over);
+	g_strfreev(recipients);
+	g_free(small);
+	g_free(all);
+	if (asked)
 		return;
-	}
-	g_free(recipient);
 	if (over)
 		capped(s, wait);
 	else if (wait > 0)

@@ -271,6 +271,26 @@ int64_t limits_take(struct limits *l, const char *provider, const char *domain, 
 	return -wait;
 }
 
+bool limits_recipient_may(struct limits *l, const char *recipient, bool bulk, gint64 now, int64_t day)
+{
+	struct bucket *r = recipient_bucket(l, recipient, day);
+
+	if (r == NULL)
+		return true;
+	fill(r, now, day);
+	return !is_capped(r, bulk);
+}
+
+void limits_recipient_count(struct limits *l, const char *recipient, gint64 now, int64_t day)
+{
+	struct bucket *r = recipient_bucket(l, recipient, day);
+
+	if (r == NULL)
+		return;
+	fill(r, now, day);
+	take(r);
+}
+
 void limits_sent(struct limits *l, const char *provider, gint64 now)
 {
 	struct bucket *b = bucket_of(l, provider);

@@ -45,6 +45,9 @@ void limits_clear(struct limits *l);
  * Times in µs. */
 int64_t limits_take(struct limits *l, const char *provider, const char *domain, const char *recipient, bool bulk,
 	gint64 now, int64_t day, int64_t to_midnight_ms, bool *capped);
+/* Whether a further recipient of a mail may still have one today; and counts it. */
+bool limits_recipient_may(struct limits *l, const char *recipient, bool bulk, gint64 now, int64_t day);
+void limits_recipient_count(struct limits *l, const char *recipient, gint64 now, int64_t day);
 /* The provider has taken a mail over. */
 void limits_sent(struct limits *l, const char *provider, gint64 now);
 /* The provider says that it was too fast: a pause of a second, and then less than what it has just taken over; more

@@ -23,12 +23,51 @@ static void add_attachments(cJSON *json, const struct mime_mail *m)
 	for (size_t i = 0; i < m->nattachments; i++) {
 		cJSON *item = cJSON_CreateObject();
 		char *content = provider_base64(m->attachments[i].content, m->attachments[i].len);
+		char *type = attachment_type(&m->attachments[i]);
 
 		cJSON_AddStringToObject(item, "filename", m->attachments[i].filename);
 		cJSON_AddStringToObject(item, "content", content);
-		cJSON_AddStringToObject(item, "content_type", m->attachments[i].content_type);
+		cJSON_AddStringToObject(item, "content_type", type);
+		if (mime_is_inline(m, &m->attachments[i]))
+			cJSON_AddStringToObject(item, "content_id", m->attachments[i].cid);
+		g_free(type);
 		cJSON_AddItemToArray(list, item);
 		g_free(content);
+	}
+}
+
+/* The lists of recipients, `Name <address>`. */
+static void add_recipients(cJSON *json, const struct recipients *r)
+{
+	static const char *const keys[RECIPIENT_KINDS] = { "to", "cc", "bcc" };
+	cJSON *lists[RECIPIENT_KINDS] = { NULL };
+
+	for (size_t i = 0; i < r->n; i++) {
+		enum recipient_kind kind = r->list[i].kind;
+		char *one = provider_mailbox(r->list[i].mailbox.name, r->list[i].mailbox.address);
+
+		if (lists[kind] == NULL)
+			lists[kind] = cJSON_AddArrayToObject(json, keys[kind]);
+		cJSON_AddItemToArray(lists[kind], cJSON_CreateString(one));
+		g_free(one);
+	}
+}
+
+/* Tags are names with values here; a word without one gets "true". */
+static void add_tags(cJSON *json, const struct pairs *p)
+{
+	cJSON *list = cJSON_GetObjectItemCaseSensitive(json, "tags");
+
+	if (p == NULL || p->n == 0)
+		return;
+	if (list == NULL)
+		list = cJSON_AddArrayToObject(json, "tags");
+	for (size_t i = 0; i < p->n; i++) {
+		cJSON *item = cJSON_CreateObject();
+
+		cJSON_AddStringToObject(item, "name", p->list[i].name);
+		cJSON_AddStringToObject(item, "value", p->list[i].value != NULL ? p->list[i].value : "true");
+		cJSON_AddItemToArray(list, item);
 	}
 }
 
@@ -36,22 +75,29 @@ static void add_attachments(cJSON *json, const struct mime_mail *m)
 static void resend_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
 {
 	const struct mime_mail *m = mail->parts;
-	cJSON *json = cJSON_CreateObject(), *to, *headers;
-	char *from = provider_mailbox(m->from_name, m->from), *rcpt = provider_mailbox(m->to_name, m->to), *text;
+	cJSON *json = cJSON_CreateObject(), *headers;
+	char *from = provider_mailbox(m->from_name, m->from), *text;
 
 	cJSON_AddStringToObject(json, "from", from);
-	to = cJSON_AddArrayToObject(json, "to");
-	cJSON_AddItemToArray(to, cJSON_CreateString(rcpt));
+	add_recipients(json, m->rcpt);
 	cJSON_AddStringToObject(json, "subject", m->subject);
 	if (m->html != NULL)
 		cJSON_AddStringToObject(json, "html", m->html);
 	if (m->text != NULL)
 		cJSON_AddStringToObject(json, "text", m->text);
-	if (m->reply_to != NULL)
-		cJSON_AddStringToObject(json, "reply_to", m->reply_to);
+	if (m->reply_to != NULL) {
+		char *reply = provider_mailbox(m->reply_name, m->reply_to);
+
+		cJSON_AddStringToObject(json, "reply_to", reply);
+		g_free(reply);
+	}
+	add_tags(json, m->tags);
+	add_tags(json, m->metadata);
 	headers = cJSON_AddObjectToObject(json, "headers");
 	for (size_t i = 0; i < m->nextra; i++)
 		cJSON_AddStringToObject(headers, m->extra[i].name, m->extra[i].value);
+	for (size_t i = 0; m->headers != NULL && i < m->headers->n; i++)
+		cJSON_AddStringToObject(headers, m->headers->list[i].name, m->headers->list[i].value);
 	/* It makes a Message-ID of its own; this one is there to find the mail by, and keeps mail programs from
 	 * threading. */
 	cJSON_AddStringToObject(headers, "X-Entity-Ref-ID", m->message_id);
@@ -68,7 +114,6 @@ static void resend_request(const struct email *h, const struct provider_mail *ma
 	cJSON_free(text);
 	cJSON_Delete(json);
 	g_free(from);
-	g_free(rcpt);
 }
 
 /* Errors by name: {"statusCode", "name", "message"}. */

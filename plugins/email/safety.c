@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define ORIGINAL_MAX 900 /* of a header's line */
+
 /* Whether a list separated by commas or blanks has the word. */
 bool safety_listed(const char *list, const char *word)
 {
@@ -33,8 +35,10 @@ void safety_redirect(struct sending *s)
 {
 	if (s->email->redirect_address == NULL)
 		return;
-	s->original_to = s->parsed.to;
-	s->parsed.to = g_strdup(s->email->redirect_address);
+	s->original_to = recipients_join(&s->parsed.rcpt);
+	if (strlen(s->original_to) > ORIGINAL_MAX)
+		s->original_to[ORIGINAL_MAX] = '\0';
+	recipients_redirect(&s->parsed.rcpt, s->email->redirect_address);
 }
 
 char *safety_subject(const struct sending *s, const char *subject)

@@ -46,34 +46,69 @@ static void add_attachments(cJSON *json, const struct mime_mail *m)
 	cJSON *list = cJSON_AddArrayToObject(json, "attachments");
 
 	for (size_t i = 0; i < m->nattachments; i++) {
+		const struct email_attachment *a = &m->attachments[i];
 		cJSON *item = cJSON_CreateObject();
-		char *content = provider_base64(m->attachments[i].content, m->attachments[i].len);
+		char *content = provider_base64(a->content, a->len), *type = attachment_type(a);
+		bool shown = mime_is_inline(m, a);
 
 		cJSON_AddStringToObject(item, "content", content);
-		cJSON_AddStringToObject(item, "type", m->attachments[i].content_type);
-		cJSON_AddStringToObject(item, "filename", m->attachments[i].filename);
-		cJSON_AddStringToObject(item, "disposition", "attachment");
+		cJSON_AddStringToObject(item, "type", type);
+		cJSON_AddStringToObject(item, "filename", a->filename);
+		cJSON_AddStringToObject(item, "disposition", shown ? "inline" : "attachment");
+		if (shown)
+			cJSON_AddStringToObject(item, "content_id", a->cid);
+		g_free(type);
 		cJSON_AddItemToArray(list, item);
 		g_free(content);
 	}
+}
+
+/* The lists of recipients. */
+static void add_recipients(cJSON *json, const struct recipients *r)
+{
+	static const char *const keys[RECIPIENT_KINDS] = { "to", "cc", "bcc" };
+	cJSON *lists[RECIPIENT_KINDS] = { NULL };
+
+	for (size_t i = 0; i < r->n; i++) {
+		enum recipient_kind kind = r->list[i].kind;
+
+		if (lists[kind] == NULL)
+			lists[kind] = cJSON_AddArrayToObject(json, keys[kind]);
+		cJSON_AddItemToArray(lists[kind], person(r->list[i].mailbox.name, r->list[i].mailbox.address));
+	}
+}
+
+/* Tags are its categories; metadata go beside our key, and events carry both. */
+static void add_labels(cJSON *json, cJSON *args, const struct mime_mail *m)
+{
+	cJSON *list;
+
+	for (size_t i = 0; m->metadata != NULL && i < m->metadata->n; i++)
+		cJSON_AddStringToObject(args, m->metadata->list[i].name, m->metadata->list[i].value);
+	if (m->tags == NULL || m->tags->n == 0)
+		return;
+	list = cJSON_AddArrayToObject(json, "categories");
+	for (size_t i = 0; i < m->tags->n; i++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(m->tags->list[i].name));
 }
 
 /* POST BASE/v3/mail/send. */
 static void sendgrid_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
 {
 	const struct mime_mail *m = mail->parts;
-	cJSON *json = cJSON_CreateObject(), *one = cJSON_CreateObject(), *list, *headers;
+	cJSON *json = cJSON_CreateObject(), *one = cJSON_CreateObject(), *list, *headers, *args;
 	char *text, *id;
 
 	cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "personalizations"), one);
-	list = cJSON_AddArrayToObject(one, "to");
-	cJSON_AddItemToArray(list, person(m->to_name, m->to));
+	add_recipients(one, m->rcpt);
 	/* There is no idempotency key: this one is for whoever has to find out what became of a mail. Events carry it.
 	 */
-	cJSON_AddStringToObject(cJSON_AddObjectToObject(one, "custom_args"), "pgmqd_key", mail->key);
+	args = cJSON_AddObjectToObject(one, "custom_args");
+	cJSON_AddStringToObject(args, "pgmqd_key", mail->key);
+	add_labels(json, args, m);
 	cJSON_AddItemToObject(json, "from", person(m->from_name, m->from));
 	if (m->reply_to != NULL)
-		cJSON_AddItemToObject(json, "reply_to", person(NULL, m->reply_to));
+		cJSON_AddItemToObject(json, "reply_to", person(m->reply_name, m->reply_to));
 	cJSON_AddStringToObject(json, "subject", m->subject);
 	list = cJSON_AddArrayToObject(json, "content");
 	add_content(list, "text/plain", m->text);
@@ -85,6 +120,8 @@ static void sendgrid_request(const struct email *h, const struct provider_mail *
 	cJSON_AddStringToObject(headers, "Message-ID", id);
 	for (size_t i = 0; i < m->nextra; i++)
 		cJSON_AddStringToObject(headers, m->extra[i].name, m->extra[i].value);
+	for (size_t i = 0; m->headers != NULL && i < m->headers->n; i++)
+		cJSON_AddStringToObject(headers, m->headers->list[i].name, m->headers->list[i].value);
 
 	provider_url(q, h->sendgrid_url);
 	g_string_append(q->url, "/v3/mail/send");

@@ -3,8 +3,11 @@
 
 #include "sending.h"
 
+#include "fetch.h"
 #include "httpmail.h"
 #include "route.h"
+
+#include <cjson/cJSON.h>
 
 struct sending *sending_new(struct email *h, struct pgmqd_msg *m)
 {
@@ -31,6 +34,8 @@ static void sending_free(struct sending *s)
 	pgmqd_rendered_free(&s->rendered);
 	g_free(s->original_to);
 	g_free(s->subject);
+	fetch_free(s->fetch);
+	cJSON_Delete(s->variables);
 	g_free(s->list_unsubscribe);
 	g_free(s->feedback_id);
 	g_free(s->envelope);

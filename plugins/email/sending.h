@@ -13,7 +13,7 @@
 
 /* How far it has come. */
 enum sending_state {
-	SENDING_NEW = 0,
+	SENDING_NEW = 0,   /* also while its recipients are looked up, and its attachments fetched */
 	SENDING_PACED,     /* waits for the limits */
 	SENDING_ASKED,     /* waits for the ledger */
 	SENDING_ANNOUNCED, /* the same, while the SMTP server hears of it */
@@ -25,9 +25,10 @@ struct sending {
 	struct pgmqd_msg *msg;
 	struct email_message parsed;
 	struct pgmqd_rendered rendered;
-	struct mime_mail parts; /* points into the two above */
-	char *original_to;      /* when it goes to somebody else */
-	char *subject;          /* what `parts` points to, when it is not the message's or the template's own */
+	struct mime_mail parts;  /* points into the two above */
+	char *original_to;       /* when it goes to somebody else */
+	char *subject;           /* what `parts` points to, when it is not the message's or the template's own */
+	struct cJSON *variables; /* the message's, with ours; NULL: as they are */
 	char *list_unsubscribe, *feedback_id, *envelope; /* the same for headers and the sender */
 	const char *fail_class;                          /* of a message that is refused; NULL: "permanent" */
 	char *key;                                       /* what makes it the same mail; the ledger's key */
@@ -44,7 +45,8 @@ struct sending {
 	unsigned tried;  /* bits of the ways that have refused it in this attempt */
 	bool pinned;     /* it may be with that provider already, so no other one may get it */
 	void (*away)(struct sending *s, int64_t wait_ms); /* or once its provider has gone away */
-	const char *recipients[2];                        /* of `mail` */
+	const char *recipients[RECIPIENTS_MAX + 1];       /* of `mail` */
+	struct fetch *fetch;                              /* attachments that still have to come; NULL: none */
 	void (*paced)(struct sending *s);                 /* what follows once the limits allow it */
 	struct smtp_mail mail;
 	struct provider_request request;

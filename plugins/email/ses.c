@@ -52,20 +52,48 @@ static void ses_probe(const struct email *h, struct provider_request *q)
 	address_and_sign(h, "/v2/email/account", q);
 }
 
+/* Whom it goes to; who is shown stands in the mail. */
+static void add_recipients(cJSON *json, const struct recipients *r)
+{
+	static const char *const keys[RECIPIENT_KINDS] = { "ToAddresses", "CcAddresses", "BccAddresses" };
+	cJSON *destination = cJSON_AddObjectToObject(json, "Destination"), *lists[RECIPIENT_KINDS] = { NULL };
+
+	for (size_t i = 0; i < r->n; i++) {
+		enum recipient_kind kind = r->list[i].kind;
+
+		if (lists[kind] == NULL)
+			lists[kind] = cJSON_AddArrayToObject(destination, keys[kind]);
+		cJSON_AddItemToArray(lists[kind], cJSON_CreateString(r->list[i].mailbox.address));
+	}
+}
+
+/* A tag is a name with a value here. */
+static void add_tag(cJSON *list, const char *name, const char *value)
+{
+	cJSON *tag = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(tag, "Name", name);
+	cJSON_AddStringToObject(tag, "Value", value);
+	cJSON_AddItemToArray(list, tag);
+}
+
 /* POST BASE/v2/email/outbound-emails. */
 static void ses_request(const struct email *h, const struct provider_mail *mail, struct provider_request *q)
 {
-	cJSON *json = cJSON_CreateObject(), *to, *tag = cJSON_CreateObject(), *content;
+	const struct pairs *tags = mail->parts->tags, *metadata = mail->parts->metadata;
+	cJSON *json = cJSON_CreateObject(), *list, *content;
 	char *data = provider_base64(mail->bytes, mail->len), *text;
 
 	cJSON_AddStringToObject(json, "FromEmailAddress", mail->parts->from);
-	to = cJSON_AddArrayToObject(cJSON_AddObjectToObject(json, "Destination"), "ToAddresses");
-	cJSON_AddItemToArray(to, cJSON_CreateString(mail->parts->to));
+	add_recipients(json, mail->parts->rcpt);
 	content = cJSON_AddObjectToObject(json, "Content");
 	cJSON_AddStringToObject(cJSON_AddObjectToObject(content, "Raw"), "Data", data);
-	cJSON_AddStringToObject(tag, "Name", "pgmqd_key");
-	cJSON_AddStringToObject(tag, "Value", mail->key);
-	cJSON_AddItemToArray(cJSON_AddArrayToObject(json, "EmailTags"), tag);
+	list = cJSON_AddArrayToObject(json, "EmailTags");
+	add_tag(list, "pgmqd_key", mail->key);
+	for (size_t i = 0; tags != NULL && i < tags->n; i++)
+		add_tag(list, tags->list[i].name, "true");
+	for (size_t i = 0; metadata != NULL && i < metadata->n; i++)
+		add_tag(list, metadata->list[i].name, metadata->list[i].value);
 	if (h->ses_configuration_set != NULL && h->ses_configuration_set[0] != '\0')
 		cJSON_AddStringToObject(json, "ConfigurationSetName", h->ses_configuration_set);
 	text = cJSON_PrintUnformatted(json);

@@ -233,8 +233,8 @@ static void on_recipients(struct talk *t)
 	struct reply r = t->refusal;
 	enum talk_state next = t->data_ahead ? TALK_DATA : TALK_RSET;
 
-	/* One that is refused for now holds the mail up for all: who has it cannot be made not to have it. */
-	if (t->taken == 0 || t->refused_for_now) {
+	/* One that is refused for now holds the mail up for all, at first: who has it cannot be made not to have it. */
+	if (t->taken == 0 || (t->refused_for_now && !t->mail->partial)) {
 		refuse(t, STAGE_RCPT, &r, r.code == 421 || r.code < 400 ? TALK_DEAD : next);
 	} else if (t->data_ahead) {
 		enter(t, TALK_DATA, command_ms(t));
@@ -249,6 +249,7 @@ static void on_recipients(struct talk *t)
 static void on_rcpt(struct talk *t, const struct reply *r, bool closing)
 {
 	bool good = r->code < 300;
+	size_t nth = t->mail != NULL ? g_strv_length((char **)t->mail->to) - t->rcpt_due : 0;
 
 	t->rcpt_due--;
 	if (t->mail == NULL) {
@@ -258,6 +259,8 @@ static void on_rcpt(struct talk *t, const struct reply *r, bool closing)
 		go_on(t, t->data_ahead ? TALK_DATA : TALK_RSET);
 		return;
 	}
+	if (!good && verdict_of_recipient(STAGE_RCPT, r->code))
+		g_strlcpy(t->mail->refused[nth], r->enhanced, sizeof(t->mail->refused[nth]));
 	if (good) {
 		t->taken++;
 	} else if (t->refusal.code == 0 || (r->code / 100 == 4 && !t->refused_for_now)) {
@@ -272,8 +275,7 @@ static void on_rcpt(struct talk *t, const struct reply *r, bool closing)
 		on_recipients(t);
 	} else if (!t->conn->pipelining) {
 		enter(t, TALK_RCPT, command_ms(t));
-		conn_command(
-			t->conn, "RCPT TO:<%s>\r\n", t->mail->to[g_strv_length((char **)t->mail->to) - t->rcpt_due]);
+		conn_command(t->conn, "RCPT TO:<%s>\r\n", t->mail->to[nth + 1]);
 	}
 }
 

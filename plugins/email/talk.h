@@ -3,6 +3,7 @@
 #define EMAIL_TALK_H
 
 #include "conn.h"
+#include "recipients.h"
 
 struct talk;
 
@@ -13,8 +14,10 @@ struct smtp_mail {
 	const char *const *to; /* ends with NULL */
 	const char *data;      /* after reply_stuff_dots() */
 	size_t len;
-	bool bulk; /* goes after every mail that is not */
-	bool held; /* sender and recipients are announced, and no more before smtp_release() */
+	bool bulk;                        /* goes after every mail that is not */
+	bool held;                        /* sender and recipients are announced, and no more before smtp_release() */
+	bool partial;                     /* a recipient that is refused for now does not keep it from the others */
+	char refused[RECIPIENTS_MAX][12]; /* of each recipient that was refused for good: the enhanced code; "": none */
 	void (*done)(void *arg, const struct mail_result *result);
 	void *arg;
 	/* the pool's own */

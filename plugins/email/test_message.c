@@ -1,6 +1,7 @@
 /* test_message.c: what the email plugin reads out of a queue's message, and which messages it refuses. */
 #include "config.h"
 
+#include "keys.h"
 #include "message.h"
 
 #include <cjson/cJSON.h>
@@ -34,12 +35,13 @@ static void plain(void **state)
 			  "\"report_ready\", \"variables\": {\"lang\": \"ru\", \"report_id\": \"7\"}, \"priority\": 0, "
 			  "\"other\": [1]}",
 		&json, &m));
-	assert_string_equal(m.to, "ivan@xn--e1afmkfd.xn--p1ai");
+	assert_string_equal(m.rcpt.list[0].mailbox.address, "ivan@xn--e1afmkfd.xn--p1ai");
 	assert_string_equal(m.template, "report_ready");
 	assert_string_equal(m.lang, "ru");
 	assert_null(m.subject);
 	assert_null(m.text);
-	assert_null(m.reply_to);
+	assert_null(m.reply_to.address);
+	assert_int_equal(m.rcpt.n, 1);
 	assert_ptr_equal(m.variables, cJSON_GetObjectItemCaseSensitive(json, "variables"));
 	message_clear(&m);
 	cJSON_Delete(json);
@@ -83,8 +85,8 @@ static void full(void **state)
 			  "\"aGk=\\r\\n\"},"
 			  "{\"filename\": \"b\", \"content\": \"\"}]}",
 		&json, &m));
-	assert_string_equal(m.to_name, "A B");
-	assert_string_equal(m.reply_to, "c@e.test");
+	assert_string_equal(m.rcpt.list[0].mailbox.name, "A B");
+	assert_string_equal(m.reply_to.address, "c@e.test");
 	assert_string_equal(m.subject, "S");
 	assert_string_equal(m.text, "T\n");
 	assert_string_equal(m.html, "<p>");
@@ -116,8 +118,39 @@ static void refused(void **state)
 		{ "{}", "to: it is missing" },
 		{ "{\"to\": null}", "to: it is missing" },
 		{ "{\"to\": \"\"}", "to: it is missing" },
-		{ "{\"To\": \"a@e.test\"}", "To: keys are in lower case; write to" },
-		{ "{\"to\": [\"a@e.test\"]}", "to: it must be a string" },
+		{ "{\"To\": \"a@e.test\"}", "To: there is no such key; write to" },
+		{ "{\"to\": [1]}", "to[0]: it must be a string" },
+		{ "{\"to\": []}", "to: it is missing" },
+		{ "{\"to\": [\"a@e.test\", \"b@e.test\\r\\nX: y\"]}", "to[1]: it has a line break" },
+		{ "{\"to\": \"a@e.test, B <b@e.test>\"}", "to: it must be one address, or Name <address>" },
+		{ "{\"to\": \"\\\"a\\\" b <b@e.test>\"}", "to: it must be one address, or Name <address>" },
+		{ TO "\"cc\": \"a\"}", "cc: it has no @" },
+		{ TO "\"bcc\": {}}", "bcc: it must be a string, or a list of strings" },
+		{ TO "\"from\": \"A\\nB <b@e.test>\"}", "from: it has a line break" },
+		{ TO "\"replyTo\": \"b@e.test\"}", "replyTo: there is no such key; write reply_to" },
+		{ TO "\"sbuject\": \"s\"}", "sbuject: there is no such key; write subject" },
+		{ TO "\"atachments\": []}", "atachments: there is no such key; write attachments" },
+		{ TO TEXT "\"attachments\": [{\"contentType\": \"a/b\"}]}",
+			"attachments[0]: contentType: there is no such key; write content_type" },
+		{ TO TEXT "\"headers\": []}", "headers: it must be an object" },
+		{ TO TEXT "\"headers\": {\"Bcc\": \"b@e.test\"}}",
+			"headers: one of them is none that a message may set" },
+		{ TO TEXT "\"headers\": {\"X-A\\r\\nBcc\": \"b\"}}", "headers: one of them is none" },
+		{ TO TEXT "\"headers\": {\"X-SMTPAPI\": \"{}\"}}", "headers: one of them is none" },
+		{ TO TEXT "\"headers\": {\"X-A\": \"a\\r\\nBcc: b@e.test\"}}", "headers.X-A: it has a line break" },
+		{ TO TEXT "\"headers\": {\"X-A\": \"a\", \"x-a\": \"b\"}}", "headers.x-a: it is there twice" },
+		{ TO TEXT "\"headers\": {\"References\": \"\u0443\"}}", "headers.References: it must be plain ASCII" },
+		{ TO TEXT "\"tags\": \"a\"}", "tags: it must be a list" },
+		{ TO TEXT "\"tags\": [\"a b\"]}", "tags: each must be a word" },
+		{ TO TEXT "\"metadata\": {\"a\": 1}}", "metadata.a: it must be a text" },
+		{ TO TEXT "\"metadata\": {\"pgmqd_key\": \"1\"}}", "metadata: a name must be" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"url\": \"https://e\", \"content\": \"\"}]}",
+			"attachments[0]: it must have one of content, url and path" },
+		{ TO TEXT "\"attachments\": [{\"path\": \"b/../c\"}]}",
+			"attachments[0]: path: it must be BUCKET/FILE" },
+		{ TO TEXT "\"attachments\": [{\"url\": \"https://e/a b\"}]}", "attachments[0]: url: it is no URL" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"cid\": \"a>b\", \"content\": \"\"}]}",
+			"attachments[0]: cid: only letters" },
 		{ "{\"to\": \"a@e.test\\r\\nBcc: b@e.test\"}", "to: it has a line break" },
 		{ "{\"to\": \"a@e.test>\\r\\nRCPT TO:<b@e.test\"}", "to: it has a line break" },
 		{ "{\"to\": \"a@e.test, b@e.test\"}", "to: it has a space" },
@@ -141,7 +174,8 @@ static void refused(void **state)
 		{ TO TEXT "\"attachments\": [{\"content\": \"\"}]}", "attachments[0]: filename: it is missing" },
 		{ TO TEXT "\"attachments\": [{\"filename\": \"a\\nb\", \"content\": \"\"}]}",
 			"attachments[0]: filename: it has a line break" },
-		{ TO TEXT "\"attachments\": [{\"filename\": \"a\"}]}", "attachments[0]: content: it must be a string" },
+		{ TO TEXT "\"attachments\": [{\"filename\": \"a\"}]}",
+			"attachments[0]: it must have one of content, url and path" },
 		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"a-b_\"}]}", "not valid base64" },
 		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"aGk\"}]}", "not valid base64" },
 		{ TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"=aGk\"}]}", "not valid base64" },
@@ -173,6 +207,69 @@ static void refused(void **state)
 		message_clear(&m);
 		cJSON_Delete(json);
 	}
+}
+
+/* Several recipients, a sender, headers, labels, and all kinds of attachments. */
+static void asked_for(void **state)
+{
+	struct email_message m;
+	cJSON *json;
+
+	(void)state;
+	assert_null(parse(
+		"{\"to\": [\"Ivan \u041f <ivan@e.test>\", \"petr@e.test\", \"IVAN@e.test\"], \"cc\": \"\\\"O, "
+		"\\\\\\\"P\\\\\\\"\\\" <olga@e.test>\", \"bcc\": [\"anna@e.test\"], \"from\": \"News <news@e.test>\", "
+		"\"headers\": {\"X-Order\": \"7\", \"In-Reply-To\": \"<a@b>\"}, \"tags\": [\"a\"], "
+		"\"metadata\": {\"order\": \"7\"}, " TEXT
+		"\"attachments\": [{\"url\": \"https://e.test/a%20b.pdf?x=1\"}, "
+		"{\"path\": \"bucket/r/1.pdf\", \"filename\": \"r.pdf\"}, {\"content\": \"\", \"content_type\": "
+		"\"text/calendar; method=REQUEST\"}, {\"filename\": \"l.png\", \"content_type\": \"image/png\", "
+		"\"cid\": \"logo\", \"content\": \"aGk=\"}]}",
+		&json, &m));
+	assert_int_equal(m.rcpt.n, 4);
+	assert_string_equal(m.rcpt.list[0].mailbox.name, "Ivan П");
+	assert_string_equal(m.rcpt.list[1].mailbox.address, "petr@e.test");
+	assert_string_equal(m.rcpt.list[2].mailbox.name, "O, \"P\"");
+	assert_int_equal(m.rcpt.list[2].kind, RECIPIENT_CC);
+	assert_int_equal(m.rcpt.list[3].kind, RECIPIENT_BCC);
+	assert_string_equal(m.from.address, "news@e.test");
+	assert_string_equal(m.headers.list[1].value, "<a@b>");
+	assert_string_equal(m.tags.list[0].name, "a");
+	assert_string_equal(m.metadata.list[0].value, "7");
+	assert_string_equal(m.attachments[0].filename, "a b.pdf");
+	assert_null(m.attachments[0].content);
+	attachment_fill(&m.attachments[0], "%PDF", 4, "application/pdf; charset=binary");
+	assert_string_equal(m.attachments[0].content_type, "application/pdf");
+	assert_string_equal(m.attachments[1].filename, "r.pdf");
+	assert_string_equal(m.attachments[1].path, "bucket/r/1.pdf");
+	assert_string_equal(m.attachments[2].method, "REQUEST");
+	assert_string_equal(m.attachments[2].filename, "invite.ics");
+	assert_string_equal(m.attachments[3].cid, "logo");
+	message_clear(&m);
+	cJSON_Delete(json);
+}
+
+/* Adds a name to the list of them. */
+static void add_name(void *arg, const char *name)
+{
+	g_string_append_printf(arg, "%s ", name);
+}
+
+/* Keys that are somebody else's are told of by name; those that only look a bit like ours are theirs, too. */
+static void strange_keys(void **state)
+{
+	cJSON *json = cJSON_Parse(
+		"{\"to\": 1, \"user_id\": 1, \"type\": 1, \"ttl\": 1, \"object\": 1, \"created_at\": 1, "
+		"\"no\\nline\": 1, \"attachments\": [{\"size\": 1, \"content\": \"\"}]}");
+	GString *names = g_string_new(NULL);
+
+	(void)state;
+	assert_null(keys_check(json, false));
+	keys_unknown(json, add_name, names);
+	assert_string_equal(
+		names->str, "user_id type ttl object created_at (a name that cannot be shown) attachments.size ");
+	g_string_free(names, TRUE);
+	cJSON_Delete(json);
 }
 
 /* An escaped backslash before u0000 is not a NUL. */
@@ -279,6 +376,8 @@ int main(void)
 		cmocka_unit_test(strict),
 		cmocka_unit_test(full),
 		cmocka_unit_test(refused),
+		cmocka_unit_test(asked_for),
+		cmocka_unit_test(strange_keys),
 		cmocka_unit_test(no_nul),
 		cmocka_unit_test(filenames),
 		cmocka_unit_test(long_filename),

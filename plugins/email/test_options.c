@@ -27,6 +27,7 @@ static struct email minimal(void)
 		.command_timeout = 60000,
 		.data_timeout = 120000,
 		.http_timeout = 30000,
+		.attachment_timeout = 30000,
 		.circuit_open = 60000,
 		.from = "noreply@example.test",
 		.from_name = "Little Otter" };
@@ -89,6 +90,8 @@ static void refused(void **state)
 	REFUSED("ses_access_key_id", h.provider = "ses"; h.ses_region = "eu-west-1");
 	REFUSED("ses_secret_access_key", h.provider = "ses"; h.ses_region = "eu-west-1"; h.ses_access_key = "AKIA");
 	REFUSED("http_timeout", h.http_timeout = 0);
+	REFUSED("attachment_timeout", h.attachment_timeout = 0);
+	REFUSED("attachment_buckets", h.attachment_buckets = "reports");
 }
 
 /* Lists of providers become routes that share what they have in common. */

@@ -257,7 +257,7 @@ def test_message_ids_differ_between_messages(started):
     ({"to": "ivan@example.test\n"}, "to: it has a line break"),
     ({"to": None}, "to: it is missing"),
     ({"to": ""}, "to: it is missing"),
-    ({"to": ["ivan@example.test"]}, "to: it must be a string"),
+    ({"to": [5]}, "to[0]: it must be a string"),
     ({"to": "ivan@example.test, evil@example.test"}, "to: it has a space"),
     ({"to": "ivan"}, "to: it has no @"),
     ({"to": "почта@пример.рф"}, "outside ASCII"),
