@@ -375,8 +375,8 @@ static void look_up(struct sending *s)
 		ledger_append(list, s->parsed.rcpt.list[i].mailbox.address);
 	params[1] = g_string_append_c(list, '}')->str;
 	pgmqd_query(s->msg,
-		"SELECT reason FROM unnest(pgmqd.mail_to_several($1, $2::text[], $3::boolean)) WITH ORDINALITY u (reason, n) "
-		"ORDER BY n",
+		"SELECT reason FROM unnest(pgmqd.mail_to_several($1, $2::text[], $3::boolean)) WITH ORDINALITY "
+		"u (reason, n) ORDER BY n",
 		3, params, on_recipients, s);
 	g_string_free(list, TRUE);
 }

@@ -318,10 +318,8 @@ char *email_options_check(const struct email *h)
 		return g_strdup("mails_per_connection: it must be between 1 and 1000000");
 	if (h->attachment_timeout <= 0 || h->idle_timeout <= 0 || h->connect_timeout <= 0 || h->command_timeout <= 0 ||
 		h->data_timeout <= 0 || h->http_timeout <= 0 || h->circuit_open <= 0)
-		return g_strdup(
-			"attachment_timeout, idle_timeout, connect_timeout, command_timeout, data_timeout, http_timeout, "
-			"circuit_open: each must be longer "
-			"than 0");
+		return g_strdup("attachment_timeout, idle_timeout, connect_timeout, command_timeout, data_timeout, "
+				"http_timeout, circuit_open: each must be longer than 0");
 	if (h->max_message_bytes < 1024 || h->max_message_bytes > (uint64_t)1 << 30)
 		return g_strdup("max_message_bytes: it must be between 1kB and 1GB");
 	if ((wrong = parse_from(h, &address, &name)) != NULL)
