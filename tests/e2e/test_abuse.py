@@ -15,7 +15,7 @@ import pytest
 
 from lib import app
 from lib.daemon import conf, run
-from lib.hookserver import HookServer
+from lib.httpstub import HttpStub
 from lib.httpclient import Http, free_port
 from lib.mailcatcher import MailCatcher
 from lib.paths import TIMEOUT, directories
@@ -31,7 +31,7 @@ def world(cluster, migrated, cert_dir, tmp_path_factory):
     """pgmqd with a mail queue, a queue of cheap messages, one of reports, a webhook and HTTP; the roles of a web API beside it."""
     name = "e2e_abuse"
     cluster.createdb(name, migrated)
-    with MailCatcher(cert_dir=cert_dir) as catcher, HookServer() as hook, Rig(cluster, name, catcher) as rig:
+    with MailCatcher(cert_dir=cert_dir) as catcher, HttpStub(default=(204, b"")) as hook, Rig(cluster, name, catcher) as rig:
         for role in ROLES:
             if not rig.db.execute("select to_regrole(%s)", [role]).fetchone()[0]:
                 rig.db.execute(f"create role {role} nologin")
@@ -40,7 +40,7 @@ def world(cluster, migrated, cert_dir, tmp_path_factory):
         rig.hook, rig.port = hook, free_port()
         rig.start({"email_queue": email_queue(catcher, strict_keys="yes"), "analytics_queue": {"plugin": "null"},
                    "report_generation_queue": {"plugin": "report", "report_dir": tmp_path_factory.mktemp("reports")},
-                   "hooks": {"plugin": "webhook", "url": hook.url, "allow_private": "yes"}},
+                   "hooks": {"plugin": "webhook", "url": f"{hook.url}/hook", "allow_private": "yes"}},
                   env={"PGMQD_HTTP_TOKEN": TOKEN}, http_listen=f"127.0.0.1:{rig.port}", fallback_poll="1s")
         yield rig
     cluster.dropdb(name)
@@ -265,11 +265,11 @@ def test_17_listening_in(healthy):
 
 def test_18_webhook_to_where_it_must_not_go(healthy, tmp_path):
     """No URL comes from a message; the settings take http and https alone; a redirection is no way round (addresses: test_webhook.py)."""
-    healthy.hook.answer = lambda request: (302, {"Location": f"http://[::1]:{healthy.hook.port}/inside"}, b"")
+    healthy.hook.reply = lambda request: (302, {"Location": f"http://[::1]:{healthy.hook.port}/inside"}, b"")
     mark = healthy.daemon.mark()
     msg_id = healthy.enqueue({"url": "http://169.254.169.254/latest"}, "hooks")
     healthy.daemon.wait_settled(queue="hooks", msg_id=msg_id, start=mark)
-    assert {r["path"] for r in healthy.hook.requests} == {"/hook"}
+    assert {r.path for r in healthy.hook.requests()} == {"/hook"}
     healthy.db.execute("delete from pgmq.q_hooks")
     path = tmp_path / "pgmqd.conf"
     for url in ("gopher://127.0.0.1/x", "file:///etc/passwd", "dict://127.0.0.1:11211/stat", "javascript:x", "//evil.example.test/"):

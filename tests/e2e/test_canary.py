@@ -11,7 +11,6 @@ import time
 
 from lib import app
 from lib.daemon import clean_environment, run
-from lib.hookserver import HookServer
 from lib.httpclient import Http, free_port
 from lib.httpstub import HttpStub
 from lib.paths import pgmqd
@@ -61,7 +60,7 @@ def drive(rig, smtp, hook, provider):
     smtp.on("DOT", f"554 5.7.1 mail to {TO} for {CANARY}.vogel is spam", times=1)
     smtp.on("RCPT", f"451 4.2.0 {TO} is busy", times=2)
     smtp.on("DATA", CLOSE, times=1)
-    hook.answer = lambda request: (500, {}, f"cannot read {TO}".encode())
+    hook.reply = lambda request: (500, {}, f"cannot read {TO}".encode())
     sent += [("email_queue", rig.enqueue(FULL)) for _ in range(5)]
     sent += [("email_queue", rig.enqueue({**FULL, "key": f"{CANARY}-{n}"})) for n in range(2)]
     sent += [("email_queue", rig.enqueue(json.dumps(body))) for body in mails(CANARY)]
@@ -142,7 +141,7 @@ def test_no_canary_where_operators_look(rig, tmp_path):
     program.chmod(0o755)
     for queue in ("hooks", "programs", "gathering"):
         rig.db.execute("select pgmqd.create_queue(%s)", [queue])
-    with SmtpStub() as smtp, HookServer() as hook, HttpStub(login=("1", "secret")) as provider, HttpStub() as sources:
+    with SmtpStub() as smtp, HttpStub(default=(204, b"")) as hook, HttpStub(login=("1", "secret")) as provider, HttpStub() as sources:
         daemon = rig.start({
             "email_queue": {"plugin": "email", "smtp_tls": "none", "bounce_address": "bounce@example.test", **SOON, "max_attempts": 4},
             "report_generation_queue": {"plugin": "report", "report_dir": tmp_path, **SOON},

@@ -29,15 +29,15 @@ class Sources(HttpStub):
     """a answers always; b never for every fifth job; c fails at its first request of each job."""
 
     def __init__(self):
-        super().__init__()
+        super().__init__(reply=self.choose)
         self.asked = collections.Counter()
 
-    def _pick(self, path):
-        number = json.loads(self._requests[-1].body)["number"]
-        self.asked[path, number] += 1
-        if (path == "/b" and number % 5 == 0) or (path == "/c" and self.asked[path, number] == 1):
-            return 500, {}, {}, False, None, False
-        return 200, {"number": number}, {}, False, None, False
+    def choose(self, request):
+        number = json.loads(request.body)["number"]
+        self.asked[request.path, number] += 1
+        if (request.path == "/b" and number % 5 == 0) or (request.path == "/c" and self.asked[request.path, number] == 1):
+            return 500, {}, {}
+        return 200, {}, {"number": number}
 
 
 def start_until_taken(port, number):

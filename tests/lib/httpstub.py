@@ -9,15 +9,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from .paths import TIMEOUT
 
-Request = namedtuple("Request", "method path headers body at")
+Request = namedtuple("Request", "method path headers body at number connection")
+Answer = namedtuple("Answer", "status body headers hang before cut", defaults=(None, {}, False, None, False))
 
 
 class HttpStub:
-    """answer(path, status, body) queues an answer for a path; the last one of a path is repeated. `default` is for all others."""
+    """answer(path, status, body) queues an answer for a path; the last one of a path is repeated. `default` is for all others. `reply`, when
+    it is set, gives (status, headers, body) for each request instead, or None to stay silent until the stub stops."""
 
-    def __init__(self, default=(404, {"type": "error", "code": "not_found"}), login=None):
-        self.default, self.login = default, login
-        self._changed = threading.Condition()
+    def __init__(self, default=(404, {"type": "error", "code": "not_found"}), login=None, reply=None):
+        self.default, self.login, self.reply = default, login, reply
+        self.connections = 0
+        self._changed = threading.Condition(threading.RLock())
         self._answers = defaultdict(list)
         self._requests = []
         self._server = None
@@ -39,14 +42,28 @@ class HttpStub:
             def log_message(self, *args):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            request_queue_size = 128
+
+            def process_request(self, request, client_address):
+                stub.connections += 1
+                super().process_request(request, client_address)
+
+            def handle_error(self, request, client_address):
+                pass  # the other side has gone away, as it may
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
     @property
+    def port(self):
+        return self._server.server_address[1]
+
+    @property
     def url(self):
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
+        return f"http://127.0.0.1:{self.port}"
 
     def stop(self):
         self._released.set()
@@ -65,7 +82,7 @@ class HttpStub:
         """Appends an answer; hang: none is given until the stub stops; before: is called when the request is
         there, before its answer; cut: the connection is closed instead."""
         with self._changed:
-            self._answers[path].append((status, body, headers or {}, hang, before, cut))
+            self._answers[path].append(Answer(status, body, headers or {}, hang, before, cut))
 
     def reset(self):
         """Forgets all answers and requests."""
@@ -77,26 +94,28 @@ class HttpStub:
         with self._changed:
             return [r for r in self._requests if path is None or r.path == path]
 
-    def wait_requests(self, path, n=1, timeout=TIMEOUT):
-        """Until n requests for that path have come; returns them."""
-        deadline = time.monotonic() + timeout
+    def wait_requests(self, path=None, n=1, timeout=TIMEOUT):
+        """Until n requests for that path (None: for any) have come; returns them."""
         with self._changed:
-            while True:
-                found = [r for r in self._requests if r.path == path]
-                left = deadline - time.monotonic()
-                if len(found) >= n:
-                    return found
-                if left <= 0:
-                    raise TimeoutError(f"{len(found)} of {n} requests for {path}; there were {self._requests}")
-                self._changed.wait(left)
+            if not self._changed.wait_for(lambda: len(self.requests(path)) >= n, timeout):
+                raise TimeoutError(f"{len(self.requests(path))} of {n} requests for {path}; there were {self._requests}")
+            return self.requests(path)
+
+    def wait(self, number=1, timeout=TIMEOUT):
+        """The request with that number, counted from 1."""
+        return self.wait_requests(None, number, timeout)[number - 1]
 
     # ---- the server's side ----
 
-    def _pick(self, path):
-        answers = self._answers.get(path)
-        if not answers:
-            return (*self.default, {}, False, None, False)
-        return answers.pop(0) if len(answers) > 1 else answers[0]
+    def _pick(self, request):
+        if self.reply:
+            found = self.reply(request)
+            return Answer(0, hang=True) if found is None else Answer(found[0], found[2], found[1])
+        with self._changed:
+            answers = self._answers.get(request.path)
+            if not answers:
+                return Answer(*self.default)
+            return answers.pop(0) if len(answers) > 1 else answers[0]
 
     def _allowed(self, handler):
         if not self.login:
@@ -107,26 +126,27 @@ class HttpStub:
     def _serve(self, handler):
         body = handler.rfile.read(int(handler.headers.get("Content-Length") or 0))
         with self._changed:
-            self._requests.append(Request(handler.command, handler.path, dict(handler.headers), body, time.monotonic()))
-            status, answer, headers, hang, before, cut = self._pick(handler.path)
+            request = Request(handler.command, handler.path, handler.headers, body, time.monotonic(), len(self._requests) + 1, handler.connection)
+            self._requests.append(request)
             self._changed.notify_all()
-        if before:
-            before()
-        if hang:
+        answer = self._pick(request)
+        if answer.before:
+            answer.before()
+        if answer.hang:
             self._released.wait()
             handler.close_connection = True
             return
-        if cut:
+        if answer.cut:
             handler.close_connection = True
             handler.connection.shutdown(2)
             return
         if not self._allowed(handler):
-            status, answer, headers = 401, {"type": "error", "code": "invalid_credentials"}, {}
-        data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        handler.send_response(status)
-        handler.send_header("Content-Type", "application/json")
-        handler.send_header("Content-Length", str(len(data)))
+            answer = Answer(401, {"type": "error", "code": "invalid_credentials"})
+        data = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
+        headers = {"Content-Type": "application/json", **({} if answer.status == 204 else {"Content-Length": str(len(data))}), **answer.headers}
+        handler.send_response(answer.status)
         for name, value in headers.items():
             handler.send_header(name, value)
         handler.end_headers()
-        handler.wfile.write(data)
+        if answer.status != 204:
+            handler.wfile.write(data)

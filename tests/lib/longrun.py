@@ -1,8 +1,8 @@
 """The long form of the fault suite: campaigns in pieces, each kept when it is through, and Markdown tables of what came out.
 
-python3 -m lib.longrun [--seed N] [--part NAME] [--kills N] [--restarts N] [--seconds N] [--rounds N] [--state FILE] [--out FILE]
+python3 -m lib.longrun [--seed N] [--part NAME ...] [--kills N] [--restarts N] [--seconds N] [--rounds N] [--state FILE] [--out FILE]
 
-A piece (100 kills, 20 restarts, a minute of terminations, a kind of poison) has a database and a seed of its own and is one line of the
+A piece (100 kills, 20 restarts, a minute of terminations, a kind of poison, a kind of each of the parts in edges.py) has a database and a seed of its own and is one line of the
 state file; what is there already is not run again, so a campaign may be stopped, continued, and split.
 """
 
@@ -14,11 +14,13 @@ import random
 import sys
 import time
 
+from . import edges
 from . import rig as rigs
 from .campaign import POISONS, kill_campaign, poison_campaign, quantile, restart_campaign, terminate_campaign
 from .daemon import run
 from .pgcluster import Cluster
 from .stand import Stand
+from .trial import LEASE, POLL, Trial
 
 HEAD = ("| Fault | Injected | Messages | Lost | Effects doubled | Stale settlements accepted | Recovery p50 | p99 | longest |\n"
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
@@ -36,6 +38,9 @@ def pieces(args):
     if args.rounds:
         for number in range(len(POISONS)):
             yield "poison", number, args.rounds
+        for part, (_, kinds, _) in edges.PARTS.items():
+            for number in range(len(kinds)):
+                yield part, number, args.rounds
 
 
 def faults(stand, part, size, rng):
@@ -49,10 +54,14 @@ def faults(stand, part, size, rng):
 
 def piece(cluster, seed, part, number, size):
     """Runs one in a database of its own."""
-    name, began = f"{part}_{number}", time.monotonic()
+    name, began = f"{part}_{number}".replace("-", "_"), time.monotonic()
     cluster.createdb(name, "migrated")
     with Stand(cluster, name) as stand:
-        if part == "poison":
+        if part in edges.PARTS:
+            _, kinds, run_part = edges.PARTS[part]
+            kind = list(kinds)[number]
+            found = {"kind": kind, **run_part(Trial(stand, random.Random(f"{seed} {part} {number}")), kind, size)}
+        elif part == "poison":
             found = poison_campaign(stand, list(POISONS)[number], size)
         else:
             found = faults(stand, part, size, random.Random(f"{seed} {part} {number}"))
@@ -73,20 +82,24 @@ def tables(done):
         figures = [f"{quantile(recovery, q):.2f} s" for q in (0.5, 0.99, 1)] if recovery else ["–"] * 3
         lines += f"| {title} | {total['faults']} | {total['messages']} | {total['lost']} | {total['doubled']} | {total['stale']} | {' | '.join(figures)} |\n"
         good = good and not total["lost"] + total["stale"] + total["bad"]
-    text = HEAD + lines
+    text = "60 messages a second; visibility timeout 2 s (3 s in the second and third line).\n\n" + HEAD + lines if lines else ""
     own = sorted((d for d in done if d["part"] == "poison"), key=lambda d: d["number"])
     if own:
         text += "\nLatency of another queue's messages, from the enqueue to the plugin, while a queue beside it has such a message and while it has none:\n\n" + POISON_HEAD
         for d in own:
             (q50, q99), (p50, p99) = ([quantile(d[k], q) for q in (0.5, 0.99)] for k in ("quiet", "poisoned"))
             text += f"| {POISONS[d['kind']]} | {q50:.2f} ms | {p50:.2f} ms | {q99:.2f} ms | {p99:.2f} ms | {p99 / q99:.2f} |\n"
-    return text, good
+    own = [edges.row(d) for d in done if d["part"] in edges.PARTS]
+    if own:
+        text += (f"\nWhat is not tidy: visibility timeout {LEASE} s, fallback poll {POLL} s; some handlers take longer than a lease. A wait is from the commit to the"
+                 " first delivery, without the time in which the fault stood.\n" + edges.HEAD + "".join(line for line, _ in own))
+    return text, good and all(held for _, held in own)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/faults/run --long", allow_abbrev=False)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--part", choices=[*TITLES, "poison"])
+    parser.add_argument("--part", action="append", choices=[*TITLES, "poison", *edges.PARTS])
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--restarts", type=int, default=100)
     parser.add_argument("--seconds", type=int, default=600)
@@ -99,7 +112,7 @@ def main():
         with open(args.state, encoding="ascii") as f:
             done = [json.loads(line) for line in f]
     known = {(d["seed"], d["part"], d["number"], d["size"]) for d in done}
-    wanted = [(args.seed, *p) for p in pieces(args)]
+    wanted = [(args.seed, *p) for p in pieces(args) if not args.part or p[0] in args.part]
     with Cluster(tcp=True, fsync=True) as cluster:
         done_migrate = rigs.migrate(cluster.createdb("migrated"))
         assert done_migrate.returncode == 0, done_migrate.stderr
@@ -108,20 +121,20 @@ def main():
             db.execute("create table public.effects (uuid text)")
             version = db.execute("show server_version").fetchone()[0].split()[0]
         for seed, part, number, size in wanted:
-            if (seed, part, number, size) in known or args.part not in (None, part):
+            if (seed, part, number, size) in known:
                 continue
             found = piece(cluster, seed, part, number, size)
             done.append(found)
-            print({k: v for k, v in found.items() if not isinstance(v, list)}, file=sys.stderr, flush=True)
+            print({k: v for k, v in found.items() if k not in ("recovery", "quiet", "poisoned")}, file=sys.stderr, flush=True)
             if args.state:
                 with open(args.state, "a", encoding="ascii") as f:
                     f.write(json.dumps(found) + "\n")
     done = [d for d in done if (d["seed"], d["part"], d["number"], d["size"]) in wanted]
     table, good = tables(done)
-    command = f"tests/faults/run --long --seed {args.seed} --kills {args.kills} --restarts {args.restarts} --seconds {args.seconds} --rounds {args.rounds}"
+    command = " ".join(["tests/faults/run --long", *[a for a in sys.argv[1:] if not a.startswith(("--state", "--out")) and a not in (args.state, args.out)]])
     text = (f"`{command}`, {len(done)} of {len(wanted)} pieces, in {sum(d['took'] for d in done) // 60} minutes: {run('--version').stdout.split(chr(10))[0]},"
             f" PostgreSQL {version}, {platform.system()} {platform.machine()}, {os.cpu_count()} processors that other work shared, so times are"
-            f" longer than they need be. 60 messages a second; visibility timeout 2 s (3 s in the second and third line).\n\n{table}")
+            f" longer than they need be.\n\n{table}")
     if args.out:
         with open(args.out, "w", encoding="utf-8") as f:
             f.write("# Results of the fault suite\n\n" + text)

@@ -18,21 +18,23 @@ import psycopg
 
 
 class Ledger:
-    """The producers' book: a line "T queue uuid" before each send and "A queue uuid" after its commit."""
+    """The producers' book: a line "T queue uuid boottime_ms" before each send and "A queue uuid boottime_ms" after its commit."""
 
     def __init__(self, path):
         self.path, self.lock = path, threading.Lock()
         self.file = open(path, "a", encoding="ascii", buffering=1)
+        self.direct = False  # whether messages go into the table itself, and not through pgmq's functions
 
     def note(self, what, queue, ids):
         with self.lock:
-            self.file.write("".join(f"{what} {queue} {i}\n" for i in ids))
+            at = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000000
+            self.file.write("".join(f"{what} {queue} {i} {at}\n" for i in ids))
 
     def read(self, queue):
         """(tried, acknowledged) of a queue, as sets."""
         found = {"T": set(), "A": set()}
         with open(self.path, encoding="ascii") as f:
-            for what, name, i in map(str.split, f):
+            for what, name, i, _ in map(str.split, f):
                 if name == queue:
                     found[what].add(i)
         return found["T"], found["A"]
@@ -42,13 +44,20 @@ class Ledger:
         with open(self.path, encoding="ascii") as f:
             return {line.split()[2] for line in f}
 
+    def times(self):
+        """{uuid: boottime_ms} of everything that was acknowledged."""
+        with open(self.path, encoding="ascii") as f:
+            return {i: int(at) for what, _, i, at in map(str.split, f) if what == "A"}
+
     def send(self, db, queue, n, delay=0, **fields):
         """Enqueues n messages in one transaction."""
         ids = [str(uuid.uuid4()) for _ in range(n)]
         self.note("T", queue, ids)
         with db.cursor() as c:
-            c.execute("select pgmq.send_batch(%s::text, %s::jsonb[], %s::integer)",
-                      [queue, [json.dumps({"uuid": i, **fields}) for i in ids], delay])
+            sql = (f"insert into pgmq.q_{queue} (message, vt) select m, clock_timestamp() + make_interval(secs => d) from"
+                   " (select unnest(%s::jsonb[]) m, %s::integer d) x" if self.direct
+                   else f"select pgmq.send_batch('{queue}', %s::jsonb[], %s::integer)")
+            c.execute(sql, [[json.dumps({"uuid": i, **fields}) for i in ids], delay])
         self.note("A", queue, ids)
         return ids
 
