@@ -15,14 +15,14 @@ CREATE TABLE IF NOT EXISTS pgmqd.pauses (
 CREATE UNIQUE INDEX IF NOT EXISTS pauses_open_idx ON pgmqd.pauses (lower(queue)) WHERE resumed_at IS NULL;
 COMMENT ON TABLE pgmqd.pauses IS 'when which queue was paused by an operator, by whom and why; without resumed_at it is paused now';
 
--- Tells every dispatcher that the pauses of a queue have changed. Whoever hears nothing finds out with its next full look.
+-- Notifies every dispatcher that the pauses of a queue have changed. A dispatcher that misses it reads the pause with its next full look.
 CREATE OR REPLACE FUNCTION pgmqd.tell_pause(queue text) RETURNS void
 LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pg_notify(coalesce((SELECT split_part(encode(t.tgargs, 'escape'), '\000', 2) FROM pg_trigger t
     WHERE t.tgrelid = to_regclass(format('pgmq.%I', 'q_' || lower(queue))) AND t.tgname = 'pgmqd_wakeup'), pgmqd.setting('channel')), '!pause ' || queue)
 $f$;
 
--- No dispatcher starts messages of this queue from now on, until it is resumed; what runs is finished. False when it is paused already.
+-- Pauses a queue: dispatchers finish the messages that run, and start no others until it is resumed. False when it is paused already.
 CREATE OR REPLACE FUNCTION pgmqd.pause(queue text, reason text DEFAULT NULL, by text DEFAULT session_user) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -40,7 +40,7 @@ BEGIN
   RETURN true;
 END $f$;
 
--- Ends a pause; a queue that a dispatcher has paused for a configuration error is tried at once, too. False when no operator had paused it.
+-- Ends a pause. A dispatcher that has paused the queue for a configuration error tries it at once, too. False when no operator had paused it.
 CREATE OR REPLACE FUNCTION pgmqd.resume(queue text, by text DEFAULT session_user) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -70,7 +70,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
   SELECT p.queue, p.paused_by, p.reason, p.paused_at FROM pgmqd.pauses p WHERE p.resumed_at IS NULL
 $f$;
 
--- What the archives tell of the last five minutes: how many messages came to an end in the last minute and in five, and
+-- Figures of the last five minutes from the archives: how many messages were settled in the last minute and in five, and
 -- the attempts that the latter took, on average and at most. A queue that deletes what is done shows nothing here.
 CREATE OR REPLACE FUNCTION pgmqd.queue_rates()
 RETURNS TABLE (queue text, archived_1min bigint, archived_5min bigint, attempts_avg double precision, attempts_max integer)

@@ -1,4 +1,4 @@
--- 025_retention.sql: how long pgmqd keeps what it no longer needs, and how it forgets a person.
+-- 025_retention.sql: how long pgmqd keeps old rows, and how it deletes a person's data.
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -12,7 +12,7 @@ INSERT INTO pgmqd.settings AS s (name, default_value, description) VALUES
 ON CONFLICT (name) DO UPDATE SET default_value = excluded.default_value, description = excluded.description
 WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value, excluded.description);
 
--- A setting of a time must be one, or everything would be deleted, or nothing.
+-- Refuses a retention setting that is no interval: with it, everything would be deleted, or nothing.
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'keep_is_an_age' AND conrelid = 'pgmqd.settings'::regclass) THEN
     ALTER TABLE pgmqd.settings ADD CONSTRAINT keep_is_an_age
@@ -39,7 +39,7 @@ BEGIN
   RETURN n;
 END $f$;
 
--- Deletes at most `batch` rows of pgmqd.refunds whose message waits no more, or whose queue is gone.
+-- Deletes at most `batch` rows of pgmqd.refunds whose message has left its queue, or whose queue was dropped.
 CREATE OR REPLACE FUNCTION pgmqd.delete_spent_refunds(batch integer) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -79,7 +79,7 @@ BEGIN
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
-    -- nothing of somebody else's: his triggers would run with our rights
+    -- tables of other owners are skipped: their triggers would run with our rights
     CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t.name)), false);
     BEGIN
       n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);
@@ -117,7 +117,7 @@ BEGIN
   RETURN ids;
 END $f$;
 
--- Deletes what pgmqd knows of a person: messages that wait, are archived or are dead, mails, reports, events, reminders,
+-- Deletes the data of a person in pgmqd: messages that wait, are archived or are dead, mails, reports, events, reminders,
 -- failures and payments' states. The application's own tables are left alone. A row is the person's when one of its
 -- values is the address, or the id of the person, or of one of the person's check-ups, appointments or payments.
 -- Returns how many rows of each table, and under "files" how many reports on disk or in Storage: no database can delete
@@ -140,7 +140,7 @@ BEGIN
     ids := ids || pgmqd.application_ids(t, 'email', ARRAY[address]);
   END LOOP;
   FOREACH t IN ARRAY ARRAY['public.assessments', 'public.appointments', 'public.payments'] LOOP
-    -- a small number as an id would be found in rows of others: then only the person's own id counts
+    -- a small number as an id occurs in other people's rows, too: then only the person's own id is searched for
     ids := ids || ARRAY(SELECT i FROM unnest(pgmqd.application_ids(t, 'user_id', ids)) i WHERE length(i) >= 16);
   END LOOP;
   IF to_regprocedure('pgmqd.mail_recipient(text)') IS NOT NULL THEN

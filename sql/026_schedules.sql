@@ -1,6 +1,6 @@
--- 026_schedules.sql: what happens by the clock, and who runs it: pg_cron where it can, else the dispatcher's own scheduler.
+-- 026_schedules.sql: schedules, and who runs them: pg_cron where it can, else the dispatcher's own scheduler.
 --
--- A schedule is a row of pgmqd.schedule, made by pgmqd.add_schedule(). What an operator changes in it (time, zone, on or off) stays.
+-- A schedule is a row of pgmqd.schedule, made by pgmqd.add_schedule(). An operator's changes (time, zone, on or off) are kept.
 -- makes: pgmqd.schedule pgmqd.schedule_runs
 
 SET search_path = pg_catalog, pg_temp;
@@ -17,8 +17,8 @@ CREATE TABLE IF NOT EXISTS pgmqd.schedule (
   next_due timestamptz,
   last_run timestamptz
 );
--- catch_up: what becomes of times that went by while nobody ran: none, only the last, or all. max_late: a time that is
--- further back than this is skipped. taken_over: it is pg_cron's, whose launcher is dead.
+-- catch_up: which of the times that were missed are run later: none, only the last, or all. max_late: a time that is
+-- further back than this is skipped. taken_over: the dispatcher runs it for pg_cron, whose launcher is dead.
 ALTER TABLE pgmqd.schedule
   ADD COLUMN IF NOT EXISTS catch_up text NOT NULL DEFAULT 'last' CHECK (catch_up IN ('none', 'last', 'all')),
   ADD COLUMN IF NOT EXISTS max_late interval CHECK (max_late > '0'),
@@ -40,14 +40,14 @@ CREATE TABLE IF NOT EXISTS pgmqd.schedule_runs (
 CREATE INDEX IF NOT EXISTS schedule_runs_started_idx ON pgmqd.schedule_runs (started_at);
 COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has run; pg_cron has its own in cron.job_run_details';
 
--- The zone that pg_cron counts in; it has one for all its jobs. NULL: there is no pg_cron.
+-- The time zone that pg_cron uses for all its jobs. NULL: there is no pg_cron.
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_zone() RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN zone IN ('GMT', 'Etc/UTC', 'Etc/GMT') THEN 'UTC' ELSE zone END FROM coalesce(current_setting('cron.timezone', true), 'GMT') zone
   WHERE pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL
 $f$;
 
--- Another time or zone needs another next_due; the scheduler finds it. Where pg_cron runs the schedule, it learns of the change at once;
+-- A changed time or zone clears next_due, and the scheduler computes it anew. Where pg_cron runs the schedule, its job is changed at once;
 -- a zone that is not pg_cron's makes the schedule the dispatcher's.
 CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
@@ -77,8 +77,8 @@ LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- Runs what is due under a schedule, once: the claim is a compare-and-set of next_due in the transaction of the work
--- itself, so of any number of dispatchers that come for the same time only one does it. Returns what became of it: ok,
--- failed, skipped, or taken, when somebody else has it. "at" is the present; problem: do not run it, it failed for this.
+-- itself, so of any number of dispatchers only one runs it. Returns the outcome: ok,
+-- failed, skipped, or taken (another dispatcher runs it). "at" is the present; problem: record this failure instead of running it.
 CREATE OR REPLACE FUNCTION pgmqd.run_schedule(schedule text, due timestamptz, next timestamptz,
   "at" timestamptz DEFAULT clock_timestamp(), problem text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -135,7 +135,7 @@ BEGIN
   ms := (extract(epoch FROM clock_timestamp() - began) * 1000)::bigint;
 END $f$;
 
--- Whether pg_cron runs jobs here; NULL when this role may not know.
+-- Whether pg_cron's launcher runs; NULL when this role has no right to see it.
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_lives() RETURNS boolean
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'pg_cron launcher') THEN true
@@ -165,7 +165,7 @@ EXCEPTION WHEN insufficient_privilege THEN
   WHERE j.jobname = job_name AND j.database = current_database() AND j.active IS DISTINCT FROM wanted;
 END $f$;
 
--- With pg_cron's launcher dead its jobs become ours, from the time on at which each was started last; returns how many.
+-- Takes over the jobs of a dead pg_cron launcher, each from the time on at which it was started last; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.take_over_schedules() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -186,7 +186,7 @@ BEGIN
   RETURN n;
 END $f$;
 
--- Gives them back; returns how many.
+-- Gives the jobs back to pg_cron; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.give_back_schedules() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -201,7 +201,7 @@ BEGIN
   RETURN n;
 END $f$;
 
--- Why pg_cron cannot run jobs of this database; NULL when it can. Creates the extension where that is all that lacks.
+-- Why pg_cron cannot run jobs of this database; NULL when it can. Creates the extension when nothing else is missing.
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_problem() RETURNS text
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -233,8 +233,8 @@ EXCEPTION WHEN OTHERS THEN
   RETURN SQLERRM;
 END $f$;
 
--- Gives each of our schedules to pg_cron, or to the dispatcher, and takes over a time that somebody has set in pg_cron's own table; only
--- changes are written. Returns what somebody has to do.
+-- Gives each of our schedules to pg_cron, or to the dispatcher, and keeps a time that an operator has set in pg_cron's own table; only
+-- changes are written. Returns one row for each step that an administrator has to take.
 CREATE OR REPLACE FUNCTION pgmqd.connect_schedules() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

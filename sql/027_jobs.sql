@@ -1,4 +1,4 @@
--- 027_jobs.sql: jobs: what somebody started and asks after: a row beside a message that carries its job_id, and follows it.
+-- 027_jobs.sql: jobs: a job is a row that shows the state of the message with its job_id to the client that started it.
 -- makes: pgmqd.jobs
 
 SET search_path = pg_catalog, pg_temp;
@@ -39,7 +39,7 @@ WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value,
 
 -- ---- a job follows its message ----
 
--- Stamps each change; tells whoever watches the job.
+-- Stamps each change, and notifies the clients that watch the job.
 CREATE OR REPLACE FUNCTION pgmqd.job_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
@@ -56,8 +56,8 @@ CREATE OR REPLACE TRIGGER job_changed BEFORE UPDATE ON pgmqd.jobs FOR EACH ROW
     IS DISTINCT FROM (NEW.status, NEW.progress, NEW.missing, NEW.attempts, NEW.next_retry_at, NEW.error))
   EXECUTE FUNCTION pgmqd.job_changed();
 
--- On the tables of a queue whose messages carry jobs; the argument is what happened: sent, claimed, done or dead. It commits together
--- with what happened to the message, and never makes it fail. A job_id is only a text in a message that others may have written: so a
+-- Trigger on the tables of a queue with jobs; the argument is the event: sent, claimed, done or dead. The job's row changes together
+-- with the message, and a failure here never fails the message. A job_id is only a text, and other enqueuers may write it, too: so a
 -- message is followed only in the queue of its job, and only when the job has no message, or its last one is gone and this one replaces
 -- it: a remainder, or a dead letter that was requeued.
 CREATE OR REPLACE FUNCTION pgmqd.job_follows() RETURNS trigger
@@ -94,7 +94,7 @@ BEGIN
       status = CASE j.status WHEN 'queued' THEN 'processing' ELSE j.status END
     WHERE j.id = job AND j.msg_id = NEW.msg_id AND j.status IN ('queued', 'processing', 'partial');
   WHEN 'done' THEN
-    -- now(): by it job_finish() knows that this was in its own transaction
+    -- now(): job_finish() recognises its own transaction by this time
     UPDATE pgmqd.jobs j SET status = 'completed', progress = 100, next_retry_at = NULL, finished_at = now()
     WHERE j.id = job AND j.msg_id = NEW.msg_id AND j.status IN ('queued', 'processing', 'partial');
   WHEN 'dead' THEN
@@ -239,7 +239,7 @@ DECLARE
   dead bigint;
   n integer;
 BEGIN
-  -- one that is locked is being claimed just now, and whoever does it will want the row of the job
+  -- a locked message is being claimed, and that transaction will need the row of the job: waiting for it would be a deadlock
   EXECUTE format('WITH free AS MATERIALIZED (SELECT msg_id FROM %1$s WHERE msg_id = $1 FOR UPDATE SKIP LOCKED),
       woken AS (UPDATE %1$s q SET vt = clock_timestamp() FROM free f WHERE q.msg_id = f.msg_id)
     SELECT count(*) FROM %1$s WHERE msg_id = $1', t.living) INTO n USING j.msg_id;
@@ -257,7 +257,7 @@ BEGIN
   END IF;
 END $f$;
 
--- Tries again now what is missing of a job, or the whole of one that failed. The job as it was before; errors HT404 and HT409.
+-- Retries the missing part of a job now, or the whole of a failed one. Returns the job as it was before; errors HT404 and HT409.
 CREATE OR REPLACE FUNCTION pgmqd.retry_job(type text, id uuid) RETURNS pgmqd.jobs
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -269,7 +269,7 @@ BEGIN
   ELSIF j.status IN ('queued', 'processing') OR j.status = 'completed' AND j.missing = '{}' THEN
     RAISE EXCEPTION 'nothing_to_retry: the job is %, and nothing of it is missing', j.status USING ERRCODE = 'HT409';
   END IF;
-  -- one that is at work just now (partial, and nothing planned) is left alone: it is being tried again
+  -- a partial job without a planned retry is running now: it is left alone
   IF j.status <> 'partial' OR j.next_retry_at IS NOT NULL THEN
     UPDATE pgmqd.jobs x SET retry_until = NULL, next_retry_at = CASE WHEN j.status = 'partial' THEN clock_timestamp() END,
       status = CASE WHEN cardinality(j.missing) > 0 THEN 'partial' ELSE 'queued' END, error = NULL, finished_at = NULL
@@ -279,7 +279,7 @@ BEGIN
   RETURN j;
 END $f$;
 
--- Wakes the jobs whose next try is due, and whose messages have not seen to it by themselves; returns their ids.
+-- Makes the messages of jobs visible whose next try is due; returns the ids of the jobs.
 CREATE OR REPLACE FUNCTION pgmqd.retry_due_jobs(max_rows integer DEFAULT 1000) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -294,7 +294,7 @@ END $f$;
 
 -- ---- asking ----
 
--- What HTTP tells of a job: status, result, missing or retry.
+-- The fields of a job that HTTP shows: status, result, missing or retry.
 CREATE OR REPLACE FUNCTION pgmqd.job_json(j pgmqd.jobs, what text) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT jsonb_build_object('job_id', j.id, 'type', j.type, 'status', j.status) || CASE what

@@ -1,4 +1,4 @@
--- 028_roles.sql: who may do what: a role for the daemon, one to migrate, one to enqueue, one to watch.
+-- 028_roles.sql: roles and their rights: for the daemon, to migrate, to enqueue, to watch, to operate, for the mail server.
 --
 --   pgmqd            what the daemon logs in as: claims and settles messages of attached queues; calls the functions listed below
 --   pgmqd_migrator   for `pgmqd migrate`, in place of a superuser; the role that migrates first owns everything that is made here
@@ -39,7 +39,7 @@ END $f$;
 -- ---- the rights ----
 
 -- Grants a privilege on those of the columns that the table has and that lack it (NULL: on the table); what is there
--- already is left alone, so that nothing is written when nothing changes.
+-- already granted is left alone, so that a second run writes nothing.
 CREATE OR REPLACE FUNCTION pgmqd.grant_missing(target regclass, role text, privilege text, columns text[] DEFAULT NULL)
 RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
@@ -136,7 +136,7 @@ END $f$;
 -- ---- the roles ----
 
 -- Makes the roles that are missing, where the caller may, and grants them what they need; only changes are written. Returns what
--- somebody has to mend. `pgmqd migrate` calls it at its end.
+-- one row for each problem that an administrator has to solve. `pgmqd migrate` calls it at its end.
 CREATE OR REPLACE FUNCTION pgmqd.connect_roles() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -183,7 +183,7 @@ BEGIN
     END IF;
   END LOOP;
 
-  -- each part by itself: a right that is somebody else's to give must not keep the rest away
+  -- each part by itself: one right that our role cannot grant must not prevent the others
   FOREACH r SLICE 1 IN ARRAY roles LOOP
     CONTINUE WHEN to_regrole(r[1]) IS NULL;
     BEGIN
@@ -209,7 +209,7 @@ BEGIN
         PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT',
             ARRAY['name', 'cron', 'tz', 'runner', 'enabled', 'next_due', 'last_run', 'last_status', 'catch_up', 'max_late', 'taken_over']),
           pgmqd.grant_missing('pgmqd.schedule_runs', r[1], 'SELECT', ARRAY['id', 'name', 'due', 'started_at', 'ended_at', 'status']),
-          -- not what went wrong in which row: that may name a person
+          -- not the text of the error: it may name a person
           pgmqd.grant_missing('pgmqd.trigger_errors', r[1], 'SELECT', ARRAY['id', 'at', 'trigger', 'table', 'sqlstate']);
       END IF;
       IF r[1] = 'pgmqd_operator' THEN

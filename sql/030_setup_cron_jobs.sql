@@ -1,4 +1,4 @@
--- 030_setup_cron_jobs.sql: what the application does by the clock.
+-- 030_setup_cron_jobs.sql: the application's three schedules, and the functions that read the application's tables.
 --
 --   update-appointment-statuses   */5 * * * *   scheduled → in_progress → completed
 --   cleanup-old-assessments       0 3 * * *     in progress for more than 30 days → abandoned

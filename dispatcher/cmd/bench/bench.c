@@ -34,13 +34,13 @@ static void interrupted(int sig)
 	errno = saved;
 }
 
-/* Whether a line of a section can be what --option says. */
+/* Whether the argument of --option can be a line of a section. */
 static bool is_setting(const char *text)
 {
 	return text[0] != '=' && text[0] != '[' && strchr(text, '=') && !strchr(text, '\n');
 }
 
-/* Finds the benchmark and fills in what depends on it; -1, or the exit status. */
+/* Finds the benchmark and fills in its defaults; -1, or the exit status. */
 static int read_kind(struct bench *b, const char *name)
 {
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
@@ -77,7 +77,7 @@ static bool is_installed(struct bench *b)
 	return cmd_db_run_plain(&b->db, NULL, "SET client_min_messages = warning");
 }
 
-/* Measures; in any case it ends the processes and removes the queues. */
+/* Measures, then ends the processes and removes the queues, also after a failure. */
 static int measure(struct bench *b)
 {
 	static const int signals[] = { SIGINT, SIGTERM, SIGHUP };

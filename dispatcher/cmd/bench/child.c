@@ -99,7 +99,7 @@ void bench_wait_notify(PGconn *conn)
 
 /* ---- processes ---- */
 
-/* Whether there is room for one more. */
+/* Whether the list of children has room for one more. */
 static bool has_room(struct bench *b)
 {
 	if (b->nchildren < BENCH_CHILDREN_MAX)
@@ -198,7 +198,7 @@ static int ready_socket(char *name, size_t size)
 	return fd;
 }
 
-/* Waits for READY=1, and whether its worker is; what it measured without one would be nonsense. */
+/* Waits for READY=1, and checks that the worker is ready, too: without a worker nothing is measured. */
 static bool wait_ready(struct bench *b, int fd)
 {
 	char text[1024], *status;
@@ -250,7 +250,7 @@ static void forget(struct bench *b, pid_t pid)
 		b->daemon = 0;
 }
 
-/* Takes note of a child's end; false, and told, when it failed. */
+/* Records a child's end; false, after printing it, when the child failed. */
 static bool ended(struct bench *b, pid_t pid, int status)
 {
 	bool daemon = pid == b->daemon;

@@ -96,7 +96,7 @@ static bool one_round(struct bench *b, struct bench_row *row, const char *queue,
 		!bench_sql(b, "SELECT pg_notify('%s', '%s')", floor ? queue : b->channel, queue))
 		return false;
 	took = bench_drained(b, queue, (int64_t)last, from);
-	/* with old rows about, pgmqd stays as it would: what it knows of them is part of the measurement */
+	/* with an old snapshot the queue is not made anew: how pgmqd copes with dead rows is part of the measurement */
 	if (isnan(took) || !(floor ? bench_reap(b) : b->hold_snapshot || bench_daemon_stop(b)))
 		return false;
 	bench_add(row, (double)b->messages / took, b->messages);

@@ -35,7 +35,7 @@ static const struct way ways[] = {
 
 static int64_t start_ns; /* when the producers of this round begin together */
 
-/* A producer: sends from the common start until the time is over, and tells how many. */
+/* A producer: sends from the common start until the time is over, and writes its count into the pipe. */
 static int producer_main(struct bench *b, PGconn *conn, int out, const char *queue)
 {
 	struct timespec at = { .tv_sec = start_ns / 1000000000, .tv_nsec = start_ns % 1000000000 };
@@ -55,7 +55,7 @@ static int producer_main(struct bench *b, PGconn *conn, int out, const char *que
 	return 0;
 }
 
-/* The sum of the numbers in a pipe that nobody writes to any more. */
+/* The sum of the numbers in a pipe whose writers have ended. */
 static int64_t read_sum(int fd)
 {
 	FILE *f = fdopen(fd, "r");
@@ -103,7 +103,7 @@ static bool one_round(struct bench *b, struct bench_row *row, const struct way *
 	int64_t sent = -1;
 
 	ok = ok && (!w->notify || bench_daemon_start(b, queue, section));
-	/* after the start, for pgmqd warns of a queue without its trigger */
+	/* after the start, because pgmqd warns about a queue without its trigger */
 	ok = ok && (w->pgmqd || bench_sql(b, "ALTER TABLE pgmq.q_%s DISABLE TRIGGER pgmqd_wakeup", queue)) &&
 	     bench_sql(b, "ALTER TABLE pgmq.q_%s %s TRIGGER plain_notify", queue, w->plain ? "ENABLE" : "DISABLE");
 	if (ok)

@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One round in the making. */
+/* The state of one round. */
 struct round {
 	int64_t count, first;    /* the first message's id; 0: not known yet */
 	int64_t *sent, *started; /* nanoseconds, by id - first; 0: not yet */
@@ -59,7 +59,7 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 	return 0;
 }
 
-/* Takes note of a start. */
+/* Records the start of a message. */
 static void note(struct round *r, const char *line)
 {
 	long long id, ns;

@@ -62,7 +62,7 @@ static const char *sender(const struct bench *b)
 	return bracket ? bracket : from ? from : "bench@example.test";
 }
 
-/* A handle that is set up for the server. */
+/* Makes a curl handle for the server. */
 static CURL *mail_handle(const struct bench *b, struct curl_slist *to, size_t *at)
 {
 	const char *tls = value_of(b, "smtp_tls", NULL), *port = "", *ca = value_of(b, "smtp_ca_file", NULL);

@@ -1,4 +1,4 @@
-/* scratch.c: the scratch queues of `pgmqd bench`: made, filled, emptied, watched, and removed whatever happens. */
+/* scratch.c: the scratch queues of `pgmqd bench`: makes, fills, empties, watches and removes them. */
 #include "config.h"
 
 #include "cmd/bench/scratch.h"
@@ -108,7 +108,7 @@ double bench_drained(struct bench *b, const char *queue, int64_t last, double fr
 	struct timespec pause = { .tv_nsec = WATCH_MS * 1000000 };
 	bool there = false;
 
-	/* the newest one by its key costs nothing, and counting is not begun before that is there */
+	/* looking for the newest message by its key is cheap; rows are counted only after it is archived */
 	for (int64_t waited = 0; !there; waited += WATCH_MS) {
 		if (bench_interrupted || !bench_children_live(b))
 			return NAN;
@@ -128,7 +128,7 @@ double bench_drained(struct bench *b, const char *queue, int64_t last, double fr
 	return bench_number(b, "SELECT extract(epoch FROM max(archived_at)) - %.6f FROM pgmq.a_%s", from, queue);
 }
 
-/* Runs a statement of the end: what fails is told, and does not keep the others from being run. */
+/* Runs a statement of the clean-up; a failure is printed, and the next statement runs all the same. */
 static void remove_by(struct bench *b, char *sql)
 {
 	cmd_db_run_plain(&b->db, "removing what the benchmark made", sql);
