@@ -76,7 +76,9 @@ BEGIN
     UNION ALL VALUES ('pgmqd.mail_log', 'changed_at', 'keep_mail_ledger'), ('pgmqd.mail_recipients', 'at', 'keep_mail_ledger'),
       ('pgmqd.mail_events', 'at', 'keep_mail_ledger'), ('pgmqd.mail_limits', 'filled_at', 'keep_mail_ledger'),
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), (pgmqd.extension_table('cron.job_run_details', 'pg_cron')::text, 'end_time', 'keep_history'),
-      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'), ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
+      ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'),
+      ('pgmqd.attempts', 'ended_at', 'keep_history'), ('pgmqd.actions', 'at', 'keep_history'), ('pgmqd.cancels', 'asked_at', 'keep_history'),
+      ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
     -- tables of other owners are skipped: their triggers would run with our rights
@@ -157,7 +159,8 @@ BEGIN
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
     UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits',
       'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
-      'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs'])
+      'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs',
+      'pgmqd.attempts', 'pgmqd.actions', 'pgmqd.cancels'])
   LOOP
     CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t)), false);
     EXECUTE format('DELETE FROM %s r WHERE EXISTS (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)',

@@ -55,6 +55,11 @@ int cmd_db_fail(const struct cmd_db *d, char *error)
 char *cmd_db_error(const PGconn *conn, const PGresult *res)
 {
 	const char *primary = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+	const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+
+	if (primary && state && strncmp(state, "HT", 2) == 0 &&
+		strstr(primary, ": ")) /* a code for HTTP's clients is first */
+		primary = strstr(primary, ": ") + 2;
 	char *text = xstrdup(primary ? primary : PQerrorMessage(conn));
 	size_t len = strlen(text);
 

@@ -120,6 +120,8 @@ void control_db_refuse(struct http_request *req, const struct pgresult *r)
 
 	if (strncmp(r->sqlstate, "HT", 2) == 0 && strspn(r->sqlstate + 2, "0123456789") == 3) {
 		http = atoi(r->sqlstate + 2);
+		if (http == 401)
+			http_request_add_header(req, "WWW-Authenticate", "Bearer realm=\"pgmqd\"");
 		colon = strstr(r->error, ": ");
 		if (colon != NULL && (size_t)(colon - r->error) < sizeof code) {
 			memcpy(code, r->error, (size_t)(colon - r->error));
@@ -140,6 +142,11 @@ void control_db_refuse(struct http_request *req, const struct pgresult *r)
 		strcmp(r->sqlstate, "3F000") == 0) {
 		log_error("the database schema is out of date: %s; run pgmqd migrate", r->error);
 		http_request_error(req, 500, "not_migrated", "the database schema is out of date; run pgmqd migrate");
+		return;
+	}
+	if (strcmp(r->sqlstate, "22P02") == 0 || strcmp(r->sqlstate, "22P05") == 0 ||
+		strcmp(r->sqlstate, "22003") == 0) {
+		http_request_error(req, 400, "bad_value", "%s", r->error);
 		return;
 	}
 	if (strcmp(r->sqlstate, "42704") == 0) {

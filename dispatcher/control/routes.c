@@ -9,6 +9,7 @@
 #include "control/jobs_events.h"
 #include "control/jobs_start.h"
 #include "control/mail.h"
+#include "control/messages.h"
 #include "control/payment.h"
 #include "control/metrics.h"
 #include "control/page.h"
@@ -34,6 +35,15 @@ const struct http_route control_routes[] = {
 	{ HTTP_GET, "/api/queues/{queue}/dead-letters/{id}", HTTP_ROUTE_TOKEN, dead_letters_show, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/redrive", HTTP_ROUTE_BODY, dead_letters_redrive, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/purge", HTTP_ROUTE_BODY, dead_letters_purge, 0 },
+
+	{ HTTP_GET, "/api/queues/{queue}/messages", 0, messages_list, 0 },
+	{ HTTP_GET, "/api/queues/{queue}/messages/{id}", HTTP_ROUTE_TOKEN, messages_show, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/cancel", HTTP_ROUTE_BODY, messages_cancel, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/run-now", HTTP_ROUTE_BODY, messages_run_now, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/delay", HTTP_ROUTE_BODY, messages_delay, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/edit", HTTP_ROUTE_BODY, messages_edit, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/requeue", HTTP_ROUTE_BODY, messages_requeue, 0 },
+	{ HTTP_GET, "/api/actions", HTTP_ROUTE_TOKEN, messages_actions, 0 },
 
 	/* a preview shows sample data, so a frame, which cannot send the token, may have it */
 	{ HTTP_GET, "/api/templates", 0, templates_list, 0 },

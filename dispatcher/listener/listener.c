@@ -31,6 +31,7 @@
 #define PING_EVERY_MS 10000
 #define PING_WAIT_MS 5000
 #define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
+#define CANCEL "!cancel "  /* the same: see pgmqd.tell_cancel() */
 
 /* A queue's name and whom it wakes; sorted by name. */
 struct route {
@@ -192,6 +193,10 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 	(void)channel, (void)pid;
 	if (strncmp(payload, OPERATED, strlen(OPERATED)) == 0) {
 		listener_tell_queue(l, payload + strlen(OPERATED), WAKE_OPERATED);
+		return;
+	}
+	if (strncmp(payload, CANCEL, strlen(CANCEL)) == 0) {
+		listener_tell_queue(l, payload + strlen(CANCEL), WAKE_CANCEL);
 		return;
 	}
 	if (payload[0] == '!') {

@@ -19,6 +19,7 @@
 	X(STAT_FAILED, "dead_lettered_total", "Messages moved to the dead-letter queue.")                              \
 	X(STAT_REPLACED, "replaced_total", "Messages partly done and replaced by their remainder.")                    \
 	X(STAT_RELEASED, "released_total", "Messages given back without an attempt being counted.")                    \
+	X(STAT_CANCELLED, "cancelled_total", "Messages in hand that an operator cancelled.")                           \
 	X(STAT_LEASE_LOST, "lease_lost_total", "Outcomes refused because the lease had gone to someone else.")         \
 	X(STAT_CONFIG_ERRORS, "config_errors_total", "Attempts that ended in a configuration error.")                  \
 	X(STAT_MISUSE, "plugin_misuse_total", "Calls of a plugin that broke its contract.")                            \

@@ -5,10 +5,11 @@
 
 #include <stdint.h>
 
-/* Below WAKE_FREE: the index of a queue within its unit; with one of the bits set, it tells something of that queue. */
+/* Below WAKE_CANCEL: the index of a queue within its unit; with one of the bits set, it tells something of that queue. */
 typedef uint16_t wake_word;
 enum {
-	WAKE_INDEX = 0x1fff,
+	WAKE_INDEX = 0x0fff,
+	WAKE_CANCEL = 0x1000,   /* an operator wants messages of it cancelled */
 	WAKE_FREE = 0x2000,     /* nobody else has its advisory locks any more */
 	WAKE_TAKEN = 0x4000,    /* somebody else has one of its advisory locks: poll */
 	WAKE_OPERATED = 0x8000, /* an operator has paused or resumed it */

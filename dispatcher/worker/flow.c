@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "base/xalloc.h"
 #include "pg/sqlstate.h"
+#include "worker/cancel.h"
 #include "worker/lease.h"
 #include "worker/pause.h"
 #include "worker/plugin_call.h"
@@ -43,6 +44,7 @@ struct flow {
 	struct settle settle;
 	struct lease lease;
 	struct pause pause;
+	struct cancel cancel;
 	struct quarantine quarantine;
 	struct probe probe;
 	unsigned limit;         /* messages in the plugin's hands at once */
@@ -274,26 +276,6 @@ static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 	}
 }
 
-/* A row is a message that is in hand already: its lease ended, and this worker claimed it anew. The new claim is that
- * message's from here on, whatever its state; it is not delivered again. */
-static bool flow_is_ours(struct flow *f, const struct pgmqd_msg *row, int64_t until)
-{
-	struct pgmqd_msg *m;
-
-	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
-		TAILQ_FOREACH(m, &f->messages.list[s], link)
-		{
-			if (m->id != row->id || m->born_us != row->born_us)
-				continue;
-			message_adopt(m, row);
-			if (m->state == MSG_SETTLED)
-				settle_adopted(&f->settle, m);
-			m->lease_ms = until;
-			return true;
-		}
-	return false;
-}
-
 /* Takes the rows of a claim: they wait for the plugin from here. */
 static void flow_take(struct flow *f, const struct queue_claim *claim)
 {
@@ -304,7 +286,7 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 		struct pgmqd_msg *m = message_new(&f->messages, &f->worker);
 
 		queue_claim_row(f->worker.queue, claim, i, m);
-		if (m->read_ct > 1 && flow_is_ours(f, m, until)) {
+		if (m->read_ct > 1 && settle_reclaimed(&f->settle, m, until)) {
 			message_forget(m);
 			continue;
 		}
@@ -429,11 +411,19 @@ static void flow_may_claim(void *arg)
 	flow_claim(arg);
 }
 
-/* A poll has come because notifications do not arrive: that of a pause may have been missed, too. */
+/* Asks what an operator wants: its notification may have been missed. */
+static void flow_ask_operator(struct flow *f)
+{
+	if (!f->worker.up)
+		return;
+	pause_ask(&f->pause);
+	cancel_ask(&f->cancel);
+}
+
+/* A poll has come because notifications do not arrive. */
 static void flow_polled(void *arg)
 {
-	if (((struct flow *)arg)->worker.up)
-		pause_ask(&((struct flow *)arg)->pause);
+	flow_ask_operator(arg);
 }
 
 static const struct wakeup_events wakeup_events = { .claim = flow_may_claim, .polled = flow_polled };
@@ -461,7 +451,7 @@ static void flow_ready(void *arg)
 	f->worker.up = true;
 	settle_send(&f->settle);
 	wakeup_up(&f->wakeup);
-	pause_ask(&f->pause);
+	flow_ask_operator(f);
 	flow_show(f);
 	flow_kick(f);
 }
@@ -482,6 +472,7 @@ void flow_down(struct flow *f)
 	probe_down(&f->probe);
 	wakeup_down(&f->wakeup);
 	pause_down(&f->pause);
+	cancel_down(&f->cancel);
 	flow_show(f);
 }
 
@@ -489,6 +480,8 @@ void flow_told(struct flow *f, wake_word news)
 {
 	if (news == WAKE_OPERATED)
 		pause_operated(&f->pause);
+	else if (news == WAKE_CANCEL)
+		flow_ask_operator(f);
 	else if (news == WAKE_TAKEN || news == WAKE_FREE)
 		wakeup_taken(&f->wakeup, news == WAKE_TAKEN);
 	else
@@ -497,8 +490,7 @@ void flow_told(struct flow *f, wake_word news)
 
 void flow_hearing(struct flow *f, bool hearing)
 {
-	if (f->worker.up)
-		pause_ask(&f->pause); /* the notification of a pause may have been missed */
+	flow_ask_operator(f);
 	wakeup_hearing(&f->wakeup, hearing);
 }
 
@@ -543,6 +535,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	settle_init(&f->settle, &f->worker, &settle_events, f);
 	lease_init(&f->lease, &f->worker, &f->settle, flow_may_go_on, f);
 	pause_init(&f->pause, &f->worker, flow_paused, f);
+	cancel_init(&f->cancel, &f->worker, &f->settle);
 	wakeup_init(&f->wakeup, &f->worker, &wakeup_events, f);
 	probe_init(&f->probe, &f->worker, flow_ready, flow_unready, f);
 	quarantine_init(&f->quarantine, &f->worker, &f->settle, env->after_crash);

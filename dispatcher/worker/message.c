@@ -102,6 +102,19 @@ void message_end_resources(struct pgmqd_msg *m)
 		r->end(r); /* unlinks itself */
 }
 
+struct pgmqd_msg *message_find(struct messages *all, int64_t id, int64_t born_us)
+{
+	struct pgmqd_msg *m;
+
+	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
+		TAILQ_FOREACH(m, &all->list[s], link)
+		{
+			if (m->id == id && m->born_us == born_us)
+				return m;
+		}
+	return NULL;
+}
+
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other)
 {
 	m->read_ct = other->read_ct;
@@ -174,6 +187,7 @@ const char *outcome_name(enum msg_outcome o)
 		[OUT_DONE_WITH] = "done",
 		[OUT_CONFIG] = "config",
 		[OUT_RELEASE] = "release",
+		[OUT_CANCEL] = "cancelled",
 	};
 
 	return names[o];

@@ -32,6 +32,7 @@ enum msg_outcome {
 	OUT_DONE_WITH,
 	OUT_CONFIG,
 	OUT_RELEASE,
+	OUT_CANCEL, /* by an operator, while it was in hand */
 	OUT_NOUTCOMES
 };
 
@@ -108,6 +109,8 @@ bool messages_are_none(const struct messages *all);
 /* A new message, zeroed, MSG_FREE. message_move() puts it onto the list of its new state; no other function does. */
 struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker);
 void message_move(struct pgmqd_msg *m, enum msg_state to);
+/* The message of that number and birth that is in hand or on its way to the database, or NULL. */
+struct pgmqd_msg *message_find(struct messages *all, int64_t id, int64_t born_us);
 /* The claim of `other`, of the same message, holds it now, and counts as an attempt, too. */
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 /* Takes it off its list and ends its resources. Its memory is reused late, so that a stale pointer is noticed. */

@@ -132,6 +132,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 	} else if (strcmp(kind, "dlq") == 0) {
 		replace(&q->dlq_table, table);
 		q->has_dlq = has_column(cols, "headers");
+	} else if (strcmp(kind, "attempts") == 0) {
+		q->attempts = true;
 	} else if (strcmp(kind, "refunds") == 0) {
 		q->refunds = has_column(cols, "read_ct");
 	}
@@ -207,7 +209,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	char *error;
 
 	q->mark_us = q->full_ms = 0;
-	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->priority = false;
+	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->attempts =
+		q->priority = false;
 	for (int i = 0; !r->error && i < PQntuples(r->res); i++)
 		probe_row(q, &found, r->res, i);
 	error = r->error ? xasprintf("queue \"%s\": %s", q->name, r->error) : probe_error(q, &found);
@@ -241,8 +244,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT " \
 	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "  \
 	"8)) END || '_dlq'::text AS name FROM names)"                                                                  \
-	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN 'refunds' WHEN c.relname = ('q_'::text || q.name) THEN 'queue'"    \
-	" WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                                      \
+	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN c.relname::text WHEN c.relname = ('q_'::text || q.name)"           \
+	" THEN 'queue' WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                         \
 	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                           \
 	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "      \
 	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                            \
@@ -255,7 +258,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 			 "c.relnamespace"                                                                              \
 			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \
 			 "'q_'::text || d.name)"                                                                       \
-			 " OR n.nspname = 'pgmqd' AND c.relname = 'refunds'"
+			 " OR n.nspname = 'pgmqd' AND (c.relname = 'refunds' OR c.relname = 'attempts' AND "           \
+			 "pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
 
 void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 {

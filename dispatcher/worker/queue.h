@@ -55,6 +55,15 @@ typedef void (*queue_settled_cb)(void *arg, const struct queue_settled *s);
 /* `why` is NULL when the queue is not paused, and when the database could not say (`error`). */
 typedef void (*queue_pause_cb)(void *arg, const char *why, const char *error, const char *sqlstate);
 
+/* Messages that an operator wants cancelled, if a claim of that number holds them. */
+struct queue_cancel {
+	int64_t id, born_us;
+	int read_ct;
+	const char *why;
+};
+typedef void (*queue_cancels_cb)(
+	void *arg, const struct queue_cancel *cancels, size_t n, const char *error, const char *sqlstate);
+
 /* The first member of every kind of queue. */
 struct queue {
 	const struct queue_ops *ops;
@@ -75,6 +84,7 @@ struct queue_ops {
 		queue_settled_cb cb, void *arg);
 	void (*extend)(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg);
 	void (*ask_pause)(struct queue *q, queue_pause_cb cb, void *arg);
+	void (*ask_cancels)(struct queue *q, queue_cancels_cb cb, void *arg);
 	void (*announce)(struct queue *q, const char *channel);
 	void (*reconnect)(struct queue *q, const char *reason);
 	void (*query)(struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb,
@@ -171,6 +181,13 @@ static inline void queue_extend(
 static inline void queue_ask_pause(struct queue *q, queue_pause_cb cb, void *arg)
 {
 	q->ops->ask_pause(q, cb, arg);
+}
+
+/* Asks which messages are to be cancelled; a queue without operators has none. */
+static inline void queue_ask_cancels(struct queue *q, queue_cancels_cb cb, void *arg)
+{
+	if (q->ops->ask_cancels)
+		q->ops->ask_cancels(q, cb, arg);
 }
 
 /* Notifies all workers of this queue, so that they look. */

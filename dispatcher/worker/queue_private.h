@@ -26,6 +26,7 @@ enum stmt {
 	ST_REPLACE,
 	ST_FENCE,
 	ST_KNOWN,
+	ST_CANCEL,
 	ST_EXTEND,
 	ST_AWAKE,
 	ST_RELEASE_AWAKE,
@@ -63,7 +64,7 @@ struct queue_pg {
 	char *unreadable;   /* claim one message without reading it, since reading it fails with this error */
 	char *plugin, *version;
 	struct queue_rules rules;
-	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds;
+	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
 	bool priority; /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
 	struct statement statement[ST_COUNT];
@@ -105,6 +106,10 @@ void queue_plugin_query(
 	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, struct settle_call *call);
 void queue_forget_fence(struct queue_pg *q); /* the tables have changed */
+
+/* queue_operate.c */
+void queue_pg_ask_pause(struct queue *base, queue_pause_cb cb, void *arg);
+void queue_pg_ask_cancels(struct queue *base, queue_cancels_cb cb, void *arg);
 
 /* queue_run.c */
 void queue_settle_answer(void *arg, const struct pgresult *r); /* the answer; `arg` is the settle_call */

@@ -29,6 +29,7 @@ static const char *const words[ST_COUNT] = {
 	[ST_FAIL] = "fail",
 	[ST_REPLACE] = "replace",
 	[ST_KNOWN] = "known",
+	[ST_CANCEL] = "cancel",
 	[ST_EXTEND] = "extend",
 	[ST_AWAKE] = "awake",
 	[ST_RELEASE_AWAKE] = "release_awake",
@@ -213,6 +214,8 @@ static void claim_send(struct claim_call *call)
 	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
 	call->full = look->full || q->rules.grouped || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
 	call->nonce = (int)(backoff_random() % NONCES);
+	if (call->nonce % 1000 == 0) /* whole milliseconds tell that a message was put back */
+		call->nonce++;
 	snprintf(count, sizeof(count), "%u", call->asked);
 	snprintf(nonce, sizeof(nonce), "0.%06d", call->nonce);
 	if (!call->full)
@@ -239,35 +242,6 @@ static void run_claim(struct queue *base, const struct queue_look *look, queue_c
 	call->cb = cb;
 	call->arg = arg;
 	claim_send(call);
-}
-
-/* ---- pauses ---- */
-
-struct pause_call {
-	queue_pause_cb cb;
-	void *arg;
-};
-
-/* Whether the queue is paused, and why. */
-static void pause_answer(void *arg, const struct pgresult *r)
-{
-	struct pause_call *call = arg;
-
-	call->cb(call->arg, !r->error && !PQgetisnull(r->res, 0, 0) ? PQgetvalue(r->res, 0, 0) : NULL, r->error,
-		r->sqlstate);
-	free(call);
-}
-
-/* Asks for the pause. */
-static void run_ask_pause(struct queue *base, queue_pause_cb cb, void *arg)
-{
-	struct queue_pg *q = queue_pg(base);
-	struct pause_call *call = xcalloc(1, sizeof(*call));
-	const char *params[1] = { q->name };
-
-	call->cb = cb;
-	call->arg = arg;
-	pgconn_query(q->pg, NULL, "SELECT pgmqd.queue_pause($1)", 1, params, pause_answer, call);
 }
 
 /* ---- the handshake ---- */
@@ -455,18 +429,24 @@ static void settle_carefully(struct settle_call *call, bool again)
 static void settle_retry(
 	struct queue_pg *q, enum stmt st, struct pgmqd_msg *const *msgs, const char **params, struct settle_call *call)
 {
-	struct sqltext delays = { 0 };
+	struct sqltext delays = { 0 }, reasons = { 0 }, starts = { 0 };
 
 	for (size_t i = 0; i < call->n; i++) {
 		sqltext_int(&delays, msgs[i]->delay_ms);
+		sqltext_str(&reasons, msgs[i]->reason ? msgs[i]->reason : "");
+		sqltext_int(&starts, msgs[i]->started_us);
 		/* A message that goes back to its place is below the mark. */
 		if (msgs[i]->delay_ms < 0)
 			q->mark_us = 0;
 	}
 	params[3] = sqltext_end(&delays);
 	params[5] = q->table;
-	queue_run(q, st, st == ST_RELEASE ? 6 : 5, params, queue_settle_answer, call);
+	params[6] = sqltext_end(&reasons);
+	params[7] = sqltext_end(&starts);
+	queue_run(q, st, st == ST_RELEASE ? 6 : 8, params, queue_settle_answer, call);
 	sqltext_free(&delays);
+	sqltext_free(&reasons);
+	sqltext_free(&starts);
 }
 
 /* The parameters of a dead-lettering behind the claims. */
@@ -494,7 +474,7 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 	bool again, queue_settled_cb cb, void *arg)
 {
 	struct queue_pg *q = queue_pg(base);
-	const char *params[7] = { NULL }, *flag = again ? "t" : "f";
+	const char *params[8] = { NULL }, *flag = again ? "t" : "f";
 	struct settle_call *call = settle_call(base, msgs, n, cb, arg, params);
 	char delay[24];
 
@@ -518,6 +498,10 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 	case OUT_FAIL:
 		params[6] = flag;
 		settle_fail(q, msgs, params, call);
+		break;
+	case OUT_CANCEL:
+		params[3] = q->name;
+		queue_run(q, ST_CANCEL, 4, params, queue_settle_answer, call);
 		break;
 	case OUT_REPLACE:
 		snprintf(delay, sizeof(delay), "%lld", (long long)msgs[0]->delay_ms);
@@ -587,7 +571,8 @@ const struct queue_ops queue_run_ops = {
 	.release_awake = run_release_awake,
 	.settle = run_settle,
 	.extend = run_extend,
-	.ask_pause = run_ask_pause,
+	.ask_pause = queue_pg_ask_pause,
+	.ask_cancels = queue_pg_ask_cancels,
 	.announce = run_announce,
 	.reconnect = run_reconnect,
 	.query = queue_plugin_query,

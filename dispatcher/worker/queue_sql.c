@@ -22,6 +22,7 @@
 #include "base/xalloc.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /* A time as microseconds; what lies far off becomes one of two bounds. */
 #define MICROSECONDS(t)                                                                                                \
@@ -235,34 +236,64 @@ static char *sql_done_careful(const struct queue_pg *q)
 	return sql;
 }
 
-/* Retry: visible again after $4 (milliseconds, an array). $5: an earlier try may have done it, and then vt has lost the
- * nonce. With `refund`, the claim is also written down as one that does not count, once; an entry of a later claim is
- * of another message, in a queue of the same name before this one. $6 is the queue's name. */
-static char *sql_retry(const struct queue_pg *q, bool refund)
+/* What is kept of a retry or, with `refund`, of a claim that does not count; each once. An entry of a later claim is of
+ * another message, in a queue of the same name before this one. "": the database has no place for it. Malloc'd. */
+static char *sql_retry_note(const struct queue_pg *q, bool refund)
 {
-	char *held = sql_held(q), *locked = sql_locked(q), *sql;
+	char host[64] = "", *name, *worker, *sql;
 
-	sql = xasprintf(
-		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
-		"$3::bigint[]), (SELECT $4::bigint[])) w(msg_id, token, born, delay)), %2$s, back AS (UPDATE "
-		"%1$s q SET vt = pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
-		"w.delay::pg_catalog.float8 / 1000::pg_catalog.float8) FROM want w WHERE q.msg_id = " OF_HELD
-		" AND q.msg_id = w.msg_id AND " TOKEN("q") " = w.token RETURNING q.msg_id, q.read_ct)%4$s "
-		"SELECT msg_id, false FROM back UNION ALL %3$s UNION ALL SELECT q.msg_id, false FROM %1$s q "
-		"JOIN want w ON q.msg_id = w.msg_id WHERE $5::bool AND q.msg_id = " WANTED
-		" AND q.read_ct = w.token / 1000000 AND " BORN("q") " = w.born AND " TOKEN("q")
-		" <> w.token%5$s",
-		q->queue_table, held, locked,
-		refund && q->refunds
+	if (refund)
+		return xstrdup(q->refunds
 			? ", note AS (INSERT INTO pgmqd.refunds AS r (queue, msg_id, n, read_ct) SELECT $6::text, "
 		"msg_id, 1, read_ct FROM back ON CONFLICT (queue, msg_id) DO UPDATE SET read_ct = "
 		"excluded.read_ct, n = CASE WHEN r.read_ct < excluded.read_ct THEN r.n + 1 ELSE 1 END WHERE "
 		"r.read_ct <> excluded.read_ct)"
-			: "",
-		refund && !q->refunds ? " AND $6::text IS NOT NULL" : "");
+			: "");
+	if (!q->attempts)
+		return xstrdup("");
+	gethostname(host, sizeof(host) - 1);
+	name = xasprintf("%s, process %ld", host, (long)getpid());
+	worker = sqltext_literal(name);
+	sql = xasprintf(
+		", note AS (INSERT INTO pgmqd.attempts (queue, msg_id, read_ct, enqueued_at, started_at, worker, "
+		"reason) SELECT $6::text, msg_id, read_ct, enqueued_at, CASE WHEN started > 0 THEN "
+		"pg_catalog.to_timestamp(started::pg_catalog.float8 / 1000000::pg_catalog.float8) END, %s::text, "
+		"pg_catalog.left(reason, 2000) FROM back ON CONFLICT DO NOTHING)", worker);
+	free(name);
+	free(worker);
+	return sql;
+}
+
+/* Retry: visible again after $4 (milliseconds, an array), at a whole millisecond: a claim never has one, so that the
+ * operators' functions tell what waits from what is in hand. $5: an earlier try may have done it, and then vt has lost
+ * the nonce. $6 is the queue's name; of a retry, $7 are the reasons and $8 the times at which the attempts began. */
+static char *sql_retry(const struct queue_pg *q, bool refund)
+{
+	char *held = sql_held(q), *locked = sql_locked(q), *note = sql_retry_note(q, refund), *sql;
+
+	sql = xasprintf(
+		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
+		"$3::bigint[]), (SELECT $4::bigint[])%6$s) w(msg_id, token, born, delay%7$s)), %2$s, back AS "
+		"(UPDATE %1$s q SET vt = pg_catalog.date_trunc('milliseconds', pg_catalog.clock_timestamp() + "
+		"pg_catalog.make_interval(secs => w.delay::pg_catalog.float8 / 1000::pg_catalog.float8)) FROM "
+		"want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN("q")
+		" = w.token RETURNING q.msg_id, q.read_ct, q.enqueued_at%7$s)%4$s SELECT msg_id, false FROM back "
+		"UNION ALL %3$s UNION ALL SELECT q.msg_id, false FROM %1$s q JOIN want w ON q.msg_id = w.msg_id "
+		"WHERE $5::bool AND q.msg_id = " WANTED " AND q.read_ct = w.token / 1000000 AND " BORN("q")
+		" = w.born AND " TOKEN("q") " <> w.token%5$s",
+		q->queue_table, held, locked, note, *note ? "" : " AND $6::text IS NOT NULL",
+		refund ? "" : ", (SELECT $7::text[]), (SELECT $8::bigint[])", refund ? "" : ", reason, started");
 	free(held);
 	free(locked);
+	free(note);
 	return sql;
+}
+
+/* Cancelled by an operator: the database knows who wanted it and why, and writes that beside it. */
+static char *sql_cancel(void)
+{
+	return xstrdup("SELECT c.id, c.locked FROM pgmqd.settle_cancelled($4::text, $1::bigint[], $2::bigint[], "
+		"$3::bigint[]) c");
 }
 
 /* Fail: into the dead-letter queue, body untouched, the history in the headers. $4 reasons, $5 classes, $6 attempts,
@@ -404,6 +435,8 @@ char *queue_sql(const struct queue_pg *q, enum stmt st)
 		return sql_fence(q);
 	case ST_KNOWN:
 		return sql_ask_known(q);
+	case ST_CANCEL:
+		return sql_cancel();
 	case ST_EXTEND:
 		return sql_extend(q);
 	default:

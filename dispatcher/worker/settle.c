@@ -98,7 +98,8 @@ void settle_cancel(
 	settle_end(s, m, outcome, class, 0, xstrdup(reason));
 }
 
-void settle_adopted(struct settle *s, struct pgmqd_msg *m)
+/* Another claim of this worker holds a message that has its outcome: a retry is decided anew, attempts may be over. */
+static void settle_adopted(struct settle *s, struct pgmqd_msg *m)
 {
 	char *reason = m->reason;
 
@@ -107,6 +108,19 @@ void settle_adopted(struct settle *s, struct pgmqd_msg *m)
 		return;
 	m->reason = NULL;
 	settle_end(s, m, OUT_RETRY, m->class, m->delay_ms, reason);
+}
+
+bool settle_reclaimed(struct settle *s, const struct pgmqd_msg *row, int64_t until_ms)
+{
+	struct pgmqd_msg *m = message_find(s->worker->messages, row->id, row->born_us);
+
+	if (!m)
+		return false;
+	message_adopt(m, row);
+	if (m->state == MSG_SETTLED)
+		settle_adopted(s, m);
+	m->lease_ms = until_ms;
+	return true;
 }
 
 /* ---- what became of it ---- */
@@ -124,6 +138,8 @@ static enum stats_counter counter_of(enum msg_outcome o)
 	case OUT_RELEASE:
 	case OUT_CONFIG:
 		return STAT_RELEASED;
+	case OUT_CANCEL:
+		return STAT_CANCELLED;
 	default:
 		return STAT_DONE;
 	}
@@ -162,7 +178,7 @@ static void settle_log(const struct pgmqd_msg *m)
 		fields[n++] = LOG_MS("wait_ms", (double)(m->started_us - m->due_us) / 1000);
 		fields[n++] = LOG_MS("run_ms", (double)(m->ended_us - m->started_us) / 1000);
 	}
-	if (bad || m->outcome == OUT_RELEASE)
+	if (bad || m->outcome == OUT_RELEASE || m->outcome == OUT_CANCEL)
 		fields[n++] = LOG_STR("reason", m->reason);
 	if (m->outcome == OUT_RETRY)
 		fields[n++] = LOG_INT("delay_ms", m->delay_ms);

@@ -43,8 +43,9 @@ int64_t settle_patience(const struct pgmqd_msg *m);
 /* Decides a message's outcome: backoff and the limit of attempts included. Takes over `reason`. */
 void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, int64_t delay_ms,
 	char *reason);
-/* Another claim of this worker holds a message that has its outcome: a retry is decided anew, attempts may be over. */
-void settle_adopted(struct settle *s, struct pgmqd_msg *m);
+/* Whether a claimed row is a message that is in hand already: its lease ended, and this worker claimed it anew. The new
+ * claim is that message's from here on, whatever its state; it is not delivered again. */
+bool settle_reclaimed(struct settle *s, const struct pgmqd_msg *row, int64_t until_ms);
 /* Takes a running message back from its plugin and decides its outcome. */
 void settle_cancel(
 	struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);
