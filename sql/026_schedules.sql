@@ -228,6 +228,10 @@ BEGIN
   IF NOT has_schema_privilege('cron', 'USAGE') THEN
     RETURN format('role %s may not use schema cron', current_user);
   END IF;
+  IF EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'cron'
+      WHERE p.proname IN ('schedule', 'alter_job') AND NOT has_function_privilege(p.oid, 'EXECUTE')) THEN
+    RETURN format('role %s may not call cron.schedule() and cron.alter_job()', current_user);
+  END IF;
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN
   RETURN SQLERRM;

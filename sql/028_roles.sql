@@ -284,6 +284,23 @@ BEGIN
   END LOOP;
 END $f$;
 
+-- What our functions would run with their owner's rights though it belongs to somebody who could not act as him; and who may put such
+-- things into our schemas. pgmqd doctor shows it; there should be none.
+CREATE OR REPLACE FUNCTION pgmqd.untrusted_objects() RETURNS TABLE (object text, owner text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT format('function %s', p.oid::regprocedure), pg_get_userbyid(p.proowner)::text FROM pg_proc p
+  WHERE p.pronamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND NOT pgmqd.trusts(p.proowner)
+    AND p.proowner IS DISTINCT FROM to_regrole('pgmqd_application') -- which has next to no rights, on purpose (034)
+  UNION ALL SELECT format('%s %s', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'table' END, c.oid::regclass), pg_get_userbyid(c.relowner) FROM pg_class c
+  WHERE c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT pgmqd.trusts(c.relowner)
+  UNION ALL SELECT format('trigger %I on %s', t.tgname, c.oid::regclass), pg_get_userbyid(p.proowner)
+  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+  WHERE c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND NOT t.tgisinternal AND NOT pgmqd.trusts(p.proowner)
+  UNION ALL SELECT format('right to create in schema %I', n.nspname), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
+  FROM pg_namespace n, aclexplode(n.nspacl) a
+  WHERE n.nspname IN ('pgmqd', 'pgmq') AND a.privilege_type = 'CREATE' AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))
+$f$;
+
 -- Connects whatever is there: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`
 -- calls it at its end.
 CREATE OR REPLACE FUNCTION pgmqd.connect() RETURNS TABLE (item text, problem text, remedy text)
@@ -299,6 +316,9 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'untrusted_objects');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'untrusted_objects');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'untrusted_objects');
   PERFORM pgmqd.allow_calls('pgmqd_enqueuer', 'submit');
 END $$;
 

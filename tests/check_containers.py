@@ -102,6 +102,8 @@ else:
     command = services["migrate"]["command"]
     if command[:1] != ["migrate"] or set(command) & set(re.findall(r'"(--[a-z-]+)"', re.search(r"rig\.migrate\(.*", read("tests/demo.py"))[0])) != {"--demo-app"}:
         wrong.append("compose.yaml: migrate is not called as tests/demo.py calls it")
+    if re.search(r"user=(postgres\b|$)|^(?!.*user=)", command[-1]):
+        wrong.append("compose.yaml: migrate runs as a superuser")
     for name, service in services.items():
         if "ports" in service:
             wrong.append(f"compose.yaml: {name}: a port is published, but packaging/compose.conf does without TLS")

@@ -66,7 +66,15 @@ class Demo:
         say(f"A mail catcher with STARTTLS and AUTH listens on {self.catcher.host}:{self.catcher.port}")
         self.provider = HttpStub(login=SHOP).start()
         self.cluster.createdb("app")
-        done = rig.migrate(self.cluster.conninfo("app"), "--demo-app")
+        with self.cluster.connect() as db:  # what pgmqd's functions may do in the database is what their owner may: no superuser
+            db.execute("create role clinic login createrole")
+            db.execute("alter database app owner to clinic")
+        if cron:  # this extension is for a superuser to make
+            with self.cluster.connect("app") as db:
+                db.execute("create extension pg_cron")
+                db.execute("grant usage on schema cron to clinic")
+                db.execute("grant execute on all functions in schema cron to clinic")
+        done = rig.migrate(self.cluster.conninfo("app", user="clinic"), "--demo-app")
         if done.returncode:
             raise RuntimeError(f"pgmqd migrate failed:\n{done.stdout}{done.stderr}")
         say("pgmqd migrate --demo-app has made the tables, queues and triggers")

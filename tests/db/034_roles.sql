@@ -20,6 +20,7 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['mail_begin', 'mail_begin_many
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
     'schedule_status', 'run_now', 'pg_cron_lives', 'lock_holders', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list'])
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
+INSERT INTO may_call SELECT r, 'untrusted_objects' FROM unnest(ARRAY['pgmqd', 'pgmqd_operator', 'pgmqd_monitor']) r;
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');
 SELECT cmp_ok(count(*), '>', 60::bigint, '(of more than 60 functions)') FROM ours;

@@ -55,7 +55,9 @@ def cluster():
     """A PostgreSQL of our own. Tests that stop or crash it make another one. At its end it tells what the daemon's role lacked."""
     with Cluster() as c:
         yield c
-        denied = [line for line in c.denied() if "table mail_log" not in line]  # a test of the ledger makes up that one
+        # a test of the ledger makes the first one up; doctor looks at the others as that role, and says that it may not
+        excused = ("table mail_log", "table schema_version", "table trigger_errors", "table settings")
+        denied = [line for line in c.denied() if not line.endswith(excused)]
         assert not denied, "role pgmqd lacks rights; see sql/028_roles.sql:\n" + "\n".join(denied)
 
 

@@ -105,7 +105,7 @@ def test_all_is_well(patient, mail):
     names = {c["check"] for c in said["checks"]}
     assert names == {"settings", "plugin", "templates", "connection", "standby", "clock", "role", "schema", "pgmq", "queue", "grants", "wake-up", "trigger",
                      "trigger errors", "function", "access", "pooler", "notify", "message", "pg_cron", "schedule", "vacuum", "snapshot", "notify queue",
-                     "dispatcher", "defaults", "dump", "failover", "lock", "unserved"}
+                     "dispatcher", "defaults", "dump", "failover", "lock", "unserved", "owner"}
     assert "TLS verified, login taken" in [c for c in said["checks"] if c["check"] == "plugin"][1]["seen"]
     assert not mail.mails()
     assert not [name for name in os.listdir(patient.dir) if name != "pgmqd.conf"]
@@ -387,6 +387,7 @@ def test_pg_cron(cron, tmp_path):
 
 def test_the_recommended_role_is_well(rig, tmp_path):
     """As the role pgmqd, which migrate makes: exit 0, and what it may not look at is named."""
+    rig.db.execute("select pgmqd.set_owner('pgmqd_migrator')")
     path = tmp_path / "pgmqd.conf"
     path.write_text(conf(rig.login, {"email_queue": {"plugin": "null"}}))
     path.chmod(0o600)
@@ -437,6 +438,23 @@ def test_a_lock_of_somebody_else(patient):
         patient.finds("lock", f"pid {pid}", f"SELECT pg_terminate_backend({pid})", subject="email_queue")
         patient.sql(f"select pg_terminate_backend({pid}, 5000)")
     assert patient.doctor()["status"] == "ok"
+
+
+def test_a_superuser_owns_our_functions(patient):
+    patient.sql("alter schema pgmqd owner to postgres", "grant usage on schema pgmqd to app", "grant execute on all functions in schema pgmqd to app")
+    patient.finds("owner", "a superuser owns", "pgmqd.set_owner('pgmqd_migrator')", subject="postgres", status="warn", only=False)
+
+
+@pytest.mark.parametrize("made, subject", [
+    ("create function pgmq.mine() returns int language sql as 'select 1'", "function pgmq.mine()"),
+    ("create view pgmq.mine as select 1 as one", "view pgmq.mine"),
+    ("create function public.mine() returns trigger language plpgsql as 'begin return null; end';"
+     " create trigger mine after insert on pgmq.q_email_queue for each row execute function public.mine()", "trigger mine on pgmq.q_email_queue"),
+    ("select 1", "right to create in schema pgmq"),
+])
+def test_what_others_have_put_into_our_schemas(patient, made, subject):
+    patient.sql("grant usage, create on schema pgmq, public to blind", "grant trigger on pgmq.q_email_queue to blind", f"set role blind; {made}; reset role")
+    patient.finds("owner", "role blind has it", "take it from that role", subject=subject, only=False)
 
 
 def test_servers_of_a_connection_string(patient):

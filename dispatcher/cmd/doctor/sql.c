@@ -424,3 +424,17 @@ const char doctor_sql_locks[] =
 	" holder), format('end it in its program, or SELECT pg_terminate_backend(%s)', pid), NULL FROM held"
 	" UNION ALL SELECT 0, '', 'no other program holds a lock of pgmqd', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" held)";
+
+/* Whose rights our functions have, and what of others they would run with them. */
+const char doctor_sql_owner[] =
+	"WITH owner AS (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname ="
+	" 'pgmqd' AND r.rolsuper),"
+	" others AS (SELECT object, owner FROM pgmqd.untrusted_objects())"
+	" SELECT 1, rolname, 'a superuser owns the functions of pgmqd, so a mistake in one of them gives away the"
+	" server', 'SELECT pgmqd.set_owner(''pgmqd_migrator''), and migrate as a role that was granted pgmqd_migrator"
+	" from now on', NULL FROM owner"
+	" UNION ALL SELECT 2, object, format('role %s has it, which may not act as the owner of our functions; they may"
+	" run it with that owner''s rights', owner), 'take it from that role (DROP, ALTER ... OWNER TO, REVOKE), or"
+	" grant it membership in the owner of schema pgmqd', NULL FROM others"
+	" UNION ALL SELECT 0, '', 'no superuser owns our functions, and they run nothing that belongs to others', NULL,"
+	" NULL WHERE NOT EXISTS (SELECT FROM owner) AND NOT EXISTS (SELECT FROM others)";
