@@ -122,13 +122,14 @@ BEGIN
   END LOOP;
 END $f$;
 
--- Lets a role see all rows of a table of ours that has row security.
+-- Lets a role see all rows of a table, should it have row security now or later.
 CREATE OR REPLACE FUNCTION pgmqd.let_see(name text, role text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
   t regclass := to_regclass(name);
 BEGIN
-  IF (SELECT c.relrowsecurity FROM pg_class c WHERE c.oid = t) AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = role) THEN
+  IF (SELECT c.relrowsecurity OR pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = t)
+    AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = t AND polname = role) THEN
     EXECUTE format('CREATE POLICY %I ON %s TO %I USING (true) WITH CHECK (true)', role, t, role);
   END IF;
 END $f$;

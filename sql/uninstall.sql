@@ -18,7 +18,8 @@ BEGIN
       JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND c.relnamespace <> to_regnamespace('pgmqd')
         AND (p.pronamespace = to_regnamespace('pgmqd') OR p.pronamespace = 'public'::regnamespace
           AND p.proname IN ('handle_completed_checkup', 'handle_new_appointment', 'handle_payment_status_change'))
-    UNION ALL SELECT 2, format('DROP POLICY %I ON %s', polname, polrelid::regclass) FROM pg_policy WHERE polname IN ('pgmqd', 'pgmqd_application')
+    UNION ALL SELECT 2, format('DROP POLICY %I ON %s', polname, polrelid::regclass) FROM pg_policy
+      WHERE polname IN ('pgmqd', 'pgmqd_application', 'pgmqd_monitor', 'pgmqd_operator')
     UNION ALL SELECT 3, format('DROP VIEW pgmq.%I', c.relname) FROM pg_class c WHERE c.relkind = 'v' AND c.relnamespace = to_regnamespace('pgmq')
       AND c.relname IN ('email_queue', 'report_generation_queue', 'payment_processing_queue', 'analytics_queue')
     UNION ALL SELECT 4, format('DROP FUNCTION %s', p.oid::regprocedure) FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace

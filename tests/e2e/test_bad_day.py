@@ -273,7 +273,9 @@ def test_a_mail_is_sent_once_while_the_archive_cannot_be_written(mailer):
         mailer.fill(20)
         stub.wait_mails(20)
         wait_until("refused", lambda: any("disk full" in r.get("text", "") + str(r.get("reason")) for r in daemon.records()))
-        time.sleep(3)  # three leases
+        first = mailer.db.execute("select max(vt) from pgmq.q_email_queue").fetchone()[0]
+        wait_until("three leases have passed, and the last one holds", lambda: mailer.db.execute(
+            "select min(vt) > %s + interval '3 s' and min(vt) > clock_timestamp() from pgmq.q_email_queue", [first]).fetchone()[0], 60)
         mailer.db.execute("drop trigger full_disk on pgmq.a_email_queue")
         wait_until("settled", lambda: mailer.left() == 0, 60)
         assert len(stub.mails) == 20 and mailer.rig.dead() == []

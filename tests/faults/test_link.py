@@ -96,11 +96,10 @@ def test_tls_records_of_16_kib_leave_nothing_behind(stand, cluster, cert_dir, co
             p.stall("down")
             burst(stand, n, size)
             total += n
-            wait_until("the server has sent them", lambda: any(len(link.held["down"]) for link in p.links) or True)
-            time.sleep(0.1)  # for the proxy to gather them into few records
+            wait_until("the server has sent them, for the proxy to gather them into few records", lambda: p.waiting("down") >= min(n * size, 60000))
             p.resume()
-            # a dead link's ping, or a canary, would bring the rest too, but not within 2 s
-            wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 2)
+            # a dead link's ping, or a canary, would bring the rest too, but hardly within 4 s
+            wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 4)
         stand.effect_of(stand.send(), 5)
 
 
@@ -137,7 +136,7 @@ def test_large_statement_while_the_other_side_does_not_read(stand, proxy, direct
     stand.begun([first])
     proxy.stall(direction)
     small = stand.send(5)
-    time.sleep(0.5)
+    wait_until("much of it waits", lambda: proxy.waiting(direction) > 60000)
     proxy.resume()
     stand.effect_of([first, *small])
     wait_until("all archived", lambda: stand.value("select count(*) from pgmq.a_work") == 7)
@@ -272,8 +271,9 @@ def test_half_open_link_under_load(stand, proxy, direction):
         n = len(stand.steps())
         wait_until("load", lambda: len(stand.steps()) > n + 20)
         mark = daemon.mark()
+        lost = proxy.bytes_lost
         proxy.drop(direction)
-        time.sleep(0.3)
+        wait_until("bytes got lost", lambda: proxy.bytes_lost > lost)
         proxy.resume()
         proxy.cut()
         daemon.wait_log(again(), 30, mark)

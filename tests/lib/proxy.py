@@ -3,11 +3,13 @@
 Directions are "up" (to the server) and "down" (to pgmqd). Everything can be set before connections come and while they stand.
 """
 
+import fcntl
 import random
 import select
 import socket
 import ssl
 import struct
+import termios
 import threading
 import time
 
@@ -139,6 +141,7 @@ class Link(threading.Thread):
         """What came in, less what is to be lost."""
         proxy = self.proxy
         if direction in proxy.dropped or (direction == "down" and self.lost):
+            proxy.bytes_lost += len(data)
             if self.lost and BOUND in data:  # the answer to Parse alone may come before it
                 proxy.replies_lost += 1
                 self.close("rst")
@@ -201,7 +204,7 @@ class Proxy:
         self.stalled, self.dropped = set(), set()
         self.drip, self.lose_reply = False, None
         self.record = None  # bytes of each TLS record to pgmqd, 16,384 at most; None: as they come
-        self.connections = self.replies_lost = self.messages_lost = self.refused = 0
+        self.connections = self.replies_lost = self.messages_lost = self.bytes_lost = self.refused = 0
         self.times = []  # of every connection, monotonic
         self.links, self.lock, self.accepting = set(), threading.Lock(), True
         if tls:
@@ -248,6 +251,12 @@ class Proxy:
         """How many bytes have been sent on over the connections that stand."""
         with self.lock:
             return sum(link.passed[direction] for link in self.links)
+
+    def waiting(self, direction):
+        """How many bytes have come in and are not sent on, because that direction is stalled."""
+        with self.lock:
+            ends = [(link.client if direction == "up" else link.server, len(link.held[direction])) for link in self.links]
+        return sum(held + struct.unpack("i", fcntl.ioctl(s.fileno(), termios.FIONREAD, bytes(4)))[0] for s, held in ends if s.fileno() >= 0)
 
     def drop(self, *directions):
         """What comes from now on is read and thrown away."""

@@ -18,13 +18,15 @@ class Trial:
         self.base, self.before, self.excused = set(), set(), set()
         self.daemon = self.producer = None
 
-    def begin(self, conninfo=None, rate=40, queue=None, fields=None, user=None, **settings):
-        """A dispatcher, and messages of which some take longer than a lease."""
+    def begin(self, conninfo=None, rate=40, queue=None, fields=None, user=None, slow=False, **settings):
+        """A dispatcher, and messages of which some take longer than a lease; slow: most do, and two dispatchers have a hundred in hand."""
         stand = self.stand
+        times = (0, 200, 1000, 2000, 4000, 6000) if slow else (0,) * 12 + (5, 50, 200, 1000, 4000)
         conninfo = conninfo or stand.cluster.conninfo(stand.dbname, user=user or "postgres")
-        self.daemon = stand.start(conninfo, {"visibility_timeout": f"{LEASE}s", "max_in_flight": 50, **(queue or {})},
-                                  **{"fallback_poll": f"{POLL}s", **settings})
-        fields = fields or {"sleep_ms": lambda: self.rng.choice((0,) * 12 + (5, 50, 200, 1000, 4000))}
+        for _ in range(2 if slow else 1):
+            self.daemon = stand.start(conninfo, {"visibility_timeout": f"{LEASE}s", "max_in_flight": 50, **(queue or {})},
+                                      **{"fallback_poll": f"{POLL}s", **settings})
+        fields = fields or {"sleep_ms": lambda: self.rng.choice(times)}
         self.producer = stand.produce(rate, **fields)
         self.flows()
 
