@@ -5,7 +5,8 @@
 
 #include <stdint.h>
 
-/* Below WAKE_CANCEL: the index of a queue within its unit; with one of the bits set, it tells something of that queue. */
+/* Below WAKE_CANCEL: the index of a queue within its unit; with one of the bits set, it tells something of that queue.
+ */
 typedef uint16_t wake_word;
 enum {
 	WAKE_INDEX = 0x0fff,
