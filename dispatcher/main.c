@@ -12,9 +12,9 @@
 #include <string.h>
 
 /* In the order in which people meet them. */
-static const struct command *const commands[] = { &cmd_init, &cmd_migrate, &cmd_run, &cmd_doctor, &cmd_status,
-	&cmd_pause, &cmd_resume, &cmd_send, &cmd_tail, &cmd_message, &cmd_dlq, &cmd_bounce, &cmd_render, &cmd_schedule,
-	&cmd_bench, &cmd_plugin, NULL };
+static const struct command *const commands[] = { &cmd_init, &cmd_migrate, &cmd_connect, &cmd_run, &cmd_doctor,
+	&cmd_status, &cmd_pause, &cmd_resume, &cmd_send, &cmd_tail, &cmd_message, &cmd_dlq, &cmd_bounce, &cmd_render,
+	&cmd_schedule, &cmd_bench, &cmd_plugin, NULL };
 
 /* Prints the commands. */
 static void print_help(FILE *out)

@@ -103,22 +103,6 @@ BEGIN
   RETURN result;
 END $f$;
 
--- The ids of the rows of one of the application's tables whose column has one of these values, in any case. Only an owner whom we trust
--- can have given us the table: what its casts run has the caller's rights.
-CREATE OR REPLACE FUNCTION pgmqd.application_ids(table_name text, column_name text, wanted text[]) RETURNS text[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  ids text[] := '{}';
-BEGIN
-  IF EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attrelid = to_regclass(table_name) AND a.attname = column_name
-             AND NOT a.attisdropped AND (pgmqd.trusts(c.relowner) OR c.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_attribute b
-               JOIN pg_type t ON t.oid = b.atttypid WHERE b.attrelid = c.oid AND b.attname IN ('id', column_name) AND t.typnamespace <> 'pg_catalog'::regnamespace))) THEN
-    EXECUTE format('SELECT coalesce(array_agg(r.id::text), ''{}'') FROM %s r WHERE lower(btrim(r.%I::text)) = ANY ($1)', to_regclass(table_name), column_name)
-    INTO ids USING wanted;
-  END IF;
-  RETURN ids;
-END $f$;
-
 -- Deletes the data of a person in pgmqd: messages that wait, are archived or are dead, mails, reports, events, reminders,
 -- failures and payments' states. The application's own tables are left alone. A row is the person's when one of its
 -- values is the address, or the id of the person, or of one of the person's check-ups, appointments or payments.
@@ -138,13 +122,9 @@ BEGIN
   IF coalesce(address, '') !~ '^[^@\s"\\]+@[^@\s"\\]+$' THEN
     RAISE EXCEPTION 'erase_person: this is no e-mail address' USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  FOREACH t IN ARRAY ARRAY['public.profiles', 'auth.users'] LOOP
-    ids := ids || pgmqd.application_ids(t, 'email', ARRAY[address]);
-  END LOOP;
-  FOREACH t IN ARRAY ARRAY['public.assessments', 'public.appointments', 'public.payments'] LOOP
-    -- a small number as an id occurs in other people's rows, too: then only the person's own id is searched for
-    ids := ids || ARRAY(SELECT i FROM unnest(pgmqd.application_ids(t, 'user_id', ids)) i WHERE length(i) >= 16);
-  END LOOP;
+  IF to_regprocedure('pgmqd.person_ids(text)') IS NOT NULL THEN -- 030
+    ids := ids || pgmqd.person_ids(address);
+  END IF;
   IF to_regprocedure('pgmqd.mail_recipient(text)') IS NOT NULL THEN
     ids := ids || pgmqd.mail_recipient(address); -- the mail ledger knows the person by this
   END IF;

@@ -205,7 +205,10 @@ BEGIN
         PERFORM pgmqd.grant_missing('pgmqd.refunds', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.refunds', r[1], 'INSERT'),
           pgmqd.grant_missing('pgmqd.refunds', r[1], 'UPDATE', ARRAY['n', 'read_ct']), pgmqd.grant_missing(to_regclass('pgmqd.attempts'), r[1], 'INSERT'),
           pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'SELECT'), pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'DELETE'),
-          pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']);
+          pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']),
+          -- for pgmqd doctor, which looks with this role
+          pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.settings', r[1], 'SELECT'),
+          pgmqd.grant_missing('pgmqd.trigger_errors', r[1], 'SELECT', ARRAY['id', 'at', 'trigger', 'sqlstate']);
       ELSIF r[1] = 'pgmqd_monitor' THEN
         PERFORM pgmqd.grant_missing('pgmqd.schema_version', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT',
             ARRAY['name', 'cron', 'tz', 'runner', 'enabled', 'next_due', 'last_run', 'last_status', 'catch_up', 'max_late', 'taken_over']),

@@ -4,222 +4,37 @@
 --   cleanup-old-assessments       0 3 * * *     in progress for more than 30 days → abandoned
 --   send-appointment-reminders    0 * * * *     a mail 24 hours and another 1 hour before an appointment
 -- 026_schedules.sql says who runs them. Each returns the number of rows that it changed or mailed, and does nothing while
--- the application's tables do not exist.
--- makes: pgmqd.reminder_sent pgmqd.trusted_owners
+-- the application's tables do not exist. 030_application.sql says what those are called.
+-- makes: pgmqd.reminder_sent
 
 SET search_path = pg_catalog, pg_temp;
-
--- ---- the application's tables ----
-
--- The only functions that touch the application's tables. They belong to the role pgmqd_application (034), which may do nothing but read
--- these tables and set a status, and may not even use schema pgmqd: so whatever a trigger, view, policy or cast on such a table runs,
--- it runs with these rights, and not with those of our owner.
-CREATE OR REPLACE FUNCTION pgmqd.app_select(query text) RETURNS SETOF jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  RETURN QUERY EXECUTE query;
-  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
-    RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
-  END IF;
-END $f$;
-
-CREATE OR REPLACE FUNCTION pgmqd.app_execute(statement text) RETURNS bigint
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  n bigint;
-BEGIN
-  EXECUTE statement;
-  -- a trigger that sets search_path for good would have our owner call its functions next
-  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
-    RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
-  END IF;
-  GET DIAGNOSTICS n = ROW_COUNT;
-  RETURN n;
-END $f$;
-
--- A row of one of these tables as JSON, whose casts may be anybody's.
-CREATE OR REPLACE FUNCTION pgmqd.app_row(r anyelement) RETURNS jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  result jsonb := to_jsonb(r);
-BEGIN
-  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
-    RAISE EXCEPTION 'search_path was changed by a cast';
-  END IF;
-  RETURN result;
-END $f$;
-
--- Whose tables are taken for the application's, beside those of our owner and of the database's owner.
-CREATE TABLE IF NOT EXISTS pgmqd.trusted_owners (
-  role text PRIMARY KEY
-);
-COMMENT ON TABLE pgmqd.trusted_owners IS 'roles whose tables in public (and auth.users) are the application''s; add one with INSERT';
-
--- Whether the three functions above have the rights of pgmqd_application only.
-CREATE OR REPLACE FUNCTION pgmqd.app_is_apart() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT coalesce(bool_and(p.proowner = to_regrole('pgmqd_application')), false) FROM pg_proc p
-  WHERE p.oid IN ('pgmqd.app_select(text)'::regprocedure, 'pgmqd.app_execute(text)'::regprocedure, 'pgmqd.app_row(anyelement)'::regprocedure)
-$f$;
-
--- Why a table is not used as the application's: NULL when it is, or when there is none. Anybody who may create in public could make one.
-CREATE OR REPLACE FUNCTION pgmqd.app_table_problem(name text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
-  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-  WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
-    AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
-    AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
-    -- on Supabase, where nobody else can be called so
-    AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper))
-$f$;
-
--- A table of the application's; NULL when there is none, or when it is not trusted.
-CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL
-$f$;
-
--- ---- their columns, whatever there are ----
-
--- A column of a table in public as an SQL expression of type timestamptz; NULL when there is no such column.
-CREATE OR REPLACE FUNCTION pgmqd.time_column(table_name text, column_name text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN atttypid = 'timestamp'::regtype
-      THEN format('(%I AT TIME ZONE %L)', attname, pgmqd.setting('time_zone'))
-    ELSE format('%I::timestamptz', attname) END
-  FROM pg_attribute
-  WHERE attrelid = pgmqd.app_table(format('public.%I', table_name)) AND attname = column_name AND NOT attisdropped
-$f$;
-
--- When an appointment ends: ends_at, else its start and its duration (an interval, or minutes), else an hour later.
-CREATE OR REPLACE FUNCTION pgmqd.appointment_end() RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT 'coalesce(' || concat_ws(', ', pgmqd.time_column('appointments', 'ends_at'),
-      string_agg(start || CASE WHEN atttypid = 'interval'::regtype THEN ' + ' || quote_ident(attname)
-        ELSE ' + make_interval(mins => ' || quote_ident(attname) || '::integer)' END, ', ' ORDER BY attname),
-      start || ' + interval ''1 hour''') || ')'
-  FROM pgmqd.time_column('appointments', 'starts_at') start LEFT JOIN pg_attribute
-    ON attrelid = pgmqd.app_table('public.appointments') AND NOT attisdropped AND attname IN ('duration', 'duration_minutes')
-  GROUP BY start
-$f$;
-
--- ---- people, dates and money, as mails show them ----
-
--- A time out of to_jsonb(row); one that was stored without a zone is meant in the zone of the settings.
-CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
-    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END
-$f$;
-
--- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
-CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT extract(day FROM d) || ' ' || (CASE lang
-      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
-        'октября', 'ноября', 'декабря']
-      ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
-        'November', 'December'] END)[extract(month FROM d)::integer]
-    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
-  FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here
-$f$;
-
-CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI')
-$f$;
-
--- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
-CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
-      || CASE code WHEN 'RUB' THEN '₽' WHEN 'EUR' THEN '€' WHEN 'USD' THEN '$' ELSE code END
-    ELSE n || ' ' || code END
-  FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
-$f$;
-
--- An address below app_url; what has to be percent-encoded in a part is.
-CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
-      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
-  FROM unnest(parts) WITH ORDINALITY AS p (part, n)
-$f$;
-
--- The address of a person in auth.users; on Supabase nobody can give rights on it, so our owner reads it. No code of others can run by
--- that: it is a plain table of built-in types, and row security that would apply is an error.
-CREATE OR REPLACE FUNCTION pgmqd.auth_address(user_id text) RETURNS text
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $f$
-DECLARE
-  address text;
-BEGIN
-  IF (SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
-      WHERE c.oid = pgmqd.app_table('auth.users') AND c.relkind IN ('r', 'p') AND a.attname IN ('id', 'email') AND NOT a.attisdropped
-        AND t.typnamespace = 'pg_catalog'::regnamespace) = 2 THEN
-    EXECUTE format('SELECT nullif(btrim(u.email::text), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
-  END IF;
-  RETURN address;
-END $f$;
-
--- {email, name, lang} of a person of the application. The address is in profiles, if that has a column for it, or in
--- auth.users. A person without an address is an error.
-CREATE OR REPLACE FUNCTION pgmqd.find_person(user_id text) RETURNS jsonb
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  profile jsonb;
-  address text;
-  lang text;
-BEGIN
-  IF user_id IS NULL THEN
-    RAISE EXCEPTION 'the row has no user_id' USING ERRCODE = 'no_data_found';
-  END IF;
-  -- a literal, not to_jsonb on every row or a cast of the column, so that any type of id finds its index
-  IF pgmqd.app_table('public.profiles') IS NOT NULL THEN
-    profile := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id)) p LIMIT 1);
-    address := nullif(btrim(profile->>'email'), '');
-  END IF;
-  IF address IS NULL THEN
-    address := pgmqd.auth_address(user_id);
-  END IF;
-  IF address IS NULL THEN
-    RAISE EXCEPTION 'no e-mail address is known of user %', user_id USING ERRCODE = 'no_data_found';
-  END IF;
-  lang := lower(left(btrim(profile->>'language'), 2));
-  RETURN jsonb_build_object('email', address,
-    'name', coalesce(nullif(btrim(profile->>'full_name'), ''), nullif(btrim(profile->>'name'), '')),
-    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END);
-END $f$;
 
 -- ---- the application's three jobs ----
 
 CREATE OR REPLACE FUNCTION public.update_appointment_statuses() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  starts_at text := pgmqd.time_column('appointments', 'starts_at');
+  starts_at text := pgmqd.time_column('appointment', 'starts_at');
   ends_at text := pgmqd.appointment_end();
 BEGIN
   IF starts_at IS NULL THEN
     RETURN 0;
   END IF;
   -- in two steps, so that an appointment that began and ended between two runs is seen in both states, and by the triggers, too
-  RETURN pgmqd.app_execute(format('UPDATE public.appointments SET status = ''in_progress'''
-      ' WHERE status::text IN (''scheduled'', ''confirmed'') AND %s <= now()', starts_at))
-    + pgmqd.app_execute(format('UPDATE public.appointments SET status = ''completed'''
-      ' WHERE status::text = ''in_progress'' AND %s <= now()', ends_at));
+  IF pgmqd.app_word('appointment', 'in_progress') IS NULL THEN
+    RETURN pgmqd.app_move('appointment', format('%s <= now()', ends_at), ARRAY['scheduled', 'confirmed'], 'completed');
+  END IF;
+  RETURN pgmqd.app_move('appointment', format('%s <= now()', starts_at), ARRAY['scheduled', 'confirmed'], 'in_progress')
+    + pgmqd.app_move('appointment', format('%s <= now()', ends_at), ARRAY['in_progress'], 'completed');
 END $f$;
 
 CREATE OR REPLACE FUNCTION public.cleanup_old_assessments() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  started_at text := coalesce(pgmqd.time_column('assessments', 'started_at'),
-    pgmqd.time_column('assessments', 'created_at'));
+  started_at text := coalesce(pgmqd.time_column('checkup', 'started_at'),
+    pgmqd.time_column('checkup', 'created_at'));
 BEGIN
-  IF started_at IS NULL THEN
-    RETURN 0;
-  END IF;
-  RETURN pgmqd.app_execute(format('UPDATE public.assessments SET status = ''abandoned'''
-    ' WHERE status::text = ''in_progress'' AND %s < now() - interval ''30 days''', started_at));
+  RETURN pgmqd.app_move('checkup', format('%s < now() - interval ''30 days''', started_at), ARRAY['in_progress'], 'abandoned');
 END $f$;
 
 -- What was sent. One that is moved to another time is due for new reminders; nothing else is, ever.
@@ -243,8 +58,10 @@ CREATE OR REPLACE FUNCTION public.send_appointment_reminders(period interval DEF
   "at" timestamptz DEFAULT now()) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  starts_at text := pgmqd.time_column('appointments', 'starts_at');
-  created_at text := pgmqd.time_column('appointments', 'created_at');
+  starts_at text := pgmqd.time_column('appointment', 'starts_at');
+  created_at text := pgmqd.time_column('appointment', 'created_at');
+  status text;
+  columns text;
   due record;
   who jsonb;
   reminder text;
@@ -253,12 +70,19 @@ BEGIN
   IF starts_at IS NULL THEN
     RETURN 0;
   END IF;
+  SELECT string_agg(DISTINCT quote_ident(c.name), ', '), max(quote_ident(c.name)) FILTER (WHERE c.field = 'status') INTO columns, status
+  FROM pgmqd.app_columns('appointment') c;
+  IF status IS NULL THEN
+    RETURN 0;
+  END IF;
   FOR due IN
     SELECT a.row, a.at, k.kind FROM
-      (SELECT r->'row' AS row, (r->>'at')::timestamptz AS at, (r->>'booked_at')::timestamptz AS booked_at
-       FROM pgmqd.app_select(format($q$SELECT jsonb_build_object('row', to_jsonb(a), 'at', %1$s, 'booked_at', %2$s) FROM public.appointments a
-         WHERE status::text IN ('scheduled', 'confirmed') AND %1$s > %3$L AND %1$s <= %3$L::timestamptz + interval '24 hours'$q$,
-         starts_at, coalesce(created_at, 'NULL::timestamptz'), send_appointment_reminders."at")) r) a,
+      (SELECT pgmqd.app_canonical('appointment', r->'row') AS row, (r->>'at')::timestamptz AS at, (r->>'booked_at')::timestamptz AS booked_at
+       FROM pgmqd.app_select(format($q$SELECT jsonb_build_object('row', to_jsonb(x), 'at', x.pgmqd_at, 'booked_at', x.pgmqd_booked_at)
+         FROM (SELECT %s, %s AS pgmqd_at, %s AS pgmqd_booked_at FROM %s WHERE %s::text = ANY (%L::text[])) x
+         WHERE x.pgmqd_at > %L AND x.pgmqd_at <= %L::timestamptz + interval '24 hours'$q$,
+         columns, starts_at, coalesce(created_at, 'NULL::timestamptz'), pgmqd.app_of('appointment'), status, pgmqd.app_words('appointment', 'scheduled', 'confirmed'),
+         send_appointment_reminders."at", send_appointment_reminders."at")) r) a,
       (VALUES ('24h', interval '24 hours', interval '2 hours'),
         ('1h', greatest(interval '1 hour', send_appointment_reminders.period + interval '20 minutes'), interval '20 minutes')) AS k (kind, first, last)
     WHERE a.at <= send_appointment_reminders."at" + k.first AND a.at >= send_appointment_reminders."at" + k.last
@@ -275,7 +99,7 @@ BEGIN
       INSERT INTO pgmqd.reminder_sent (appointment_id, kind, starts_at) VALUES (due.row->>'id', due.kind, due.at)
       ON CONFLICT DO NOTHING;
       CONTINUE WHEN NOT FOUND;
-      who := pgmqd.find_person(due.row->>'user_id');
+      who := pgmqd.row_person(due.row);
       UPDATE pgmqd.reminder_sent s SET msg_id = pgmqd.mail_person(who, 'appointment_reminder',
         pgmqd.appointment_variables(due.row, who->>'lang') || jsonb_build_object(
           'hours_left', CASE due.kind WHEN '24h' THEN '24' ELSE '1' END,

@@ -1,12 +1,12 @@
 -- 034_roles.sql: the role by which triggers, schedules and plugins work on the application's tables.
 --
---   pgmqd_application   reads the application's tables, and sets the status of check-ups, appointments and payments. It cannot log in,
---                       and has no right in the schemas pgmqd and pgmq.
+--   pgmqd_application   reads the columns that are named in pgmqd.application, and sets the status of check-ups, appointments and
+--                       payments. It cannot log in, and has no right in the schemas pgmqd and pgmq.
 
 SET search_path = pg_catalog, pg_temp;
 
 -- Makes the role, where the caller may, gives it its rights, and makes it the owner of the three functions that touch the application's
--- tables (030). Returns what somebody has to do. Only changes are written.
+-- tables (030_application.sql). Returns what somebody has to do. Only changes are written.
 CREATE OR REPLACE FUNCTION pgmqd.connect_application_role() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
@@ -40,20 +40,22 @@ BEGIN
       RETURN NEXT;
       RETURN;
   END;
-  FOR t IN SELECT c.oid::regclass AS name, c.oid, c.relrowsecurity AND c.relkind <> 'v' AS secured, n.nspname,
-      CASE c.relname WHEN 'profiles' THEN '{}'::text[] WHEN 'payments' THEN ARRAY['status', 'paid_at'] ELSE ARRAY['status'] END AS sets
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid IN (SELECT pgmqd.app_table('public.' || x) FROM unnest(ARRAY['profiles', 'assessments', 'appointments', 'payments']) x)
+  FOR t IN SELECT c.oid::regclass AS name, c.oid, c.relrowsecurity AND c.relkind <> 'v' AS secured, n.nspname, x.*
+    FROM (SELECT pgmqd.app_of(thing) AS tab, k.reads, k.sets FROM unnest(ARRAY['checkup', 'appointment', 'payment', 'person', 'account']) thing,
+        LATERAL (SELECT array_agg(DISTINCT k.name::text) AS reads, array_agg(k.name::text) FILTER (WHERE thing NOT IN ('person', 'account')
+          AND (k.field = 'status' OR thing = 'payment' AND k.field = 'paid_at')) AS sets FROM pgmqd.app_columns(thing, false) k) k) x
+      JOIN pg_class c ON c.oid = x.tab JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid <> coalesce(to_regclass('auth.users'), 0)
   LOOP
     BEGIN
       IF NOT has_schema_privilege(app, t.nspname, 'USAGE') THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', t.nspname, app);
       END IF;
-      PERFORM pgmqd.grant_missing(t.name, app, 'SELECT'), pgmqd.grant_missing(t.name, app, 'UPDATE', t.sets);
+      PERFORM pgmqd.grant_missing(t.name, app, 'SELECT', t.reads), pgmqd.grant_missing(t.name, app, 'UPDATE', coalesce(t.sets, '{}'));
       IF t.secured AND NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = t.oid AND polname = app) THEN
         EXECUTE format('CREATE POLICY %I ON %s TO %I USING (true) WITH CHECK (true)', app, t.name, app);
       END IF;
-      IF NOT has_table_privilege(app, t.oid, 'SELECT') THEN
+      IF EXISTS (SELECT FROM unnest(t.reads) r WHERE NOT has_column_privilege(app, t.oid, r, 'SELECT')) THEN
         RAISE insufficient_privilege USING MESSAGE = format('role %s may not give rights on it', current_user);
       END IF;
     EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
@@ -61,7 +63,9 @@ BEGIN
         RAISE; -- pgmqd migrate tries it all again
       END IF;
       problem := format('it cannot work on %s: %s', t.name, SQLERRM);
-      remedy := format('as its owner: GRANT SELECT, UPDATE ON %s TO %I%s', t.name, app,
+      remedy := format('as its owner: GRANT USAGE ON SCHEMA %I TO %I; GRANT SELECT (%s) ON %s TO %I%s%s', t.nspname, app,
+        (SELECT string_agg(quote_ident(r), ', ') FROM unnest(t.reads) r), t.name, app,
+        (SELECT format('; GRANT UPDATE (%s) ON %s TO %I', string_agg(quote_ident(r), ', '), t.name, app) FROM unnest(t.sets) r HAVING count(*) > 0),
         CASE WHEN t.secured THEN format('; CREATE POLICY %I ON %s TO %I USING (true) WITH CHECK (true)', app, t.name, app) ELSE '' END);
       RETURN NEXT;
     END;
@@ -69,17 +73,5 @@ BEGIN
 END $f$;
 
 DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
-
--- pgmqd migrate reports this at its end.
-DO $$
-DECLARE
-  missing record;
-BEGIN
-  FOR missing IN SELECT * FROM pgmqd.connect() LOOP
-    IF current_setting('pgmqd.migrating', true) IS DISTINCT FROM 'on' THEN
-      RAISE NOTICE '%: %; %', missing.item, missing.problem, missing.remedy;
-    END IF;
-  END LOOP;
-END $$;
 
 RESET search_path;

@@ -52,10 +52,7 @@ DECLARE
   lang text;
   number uuid;
 BEGIN
-  -- a literal, so that any type of id finds its index
-  IF pgmqd.app_table('public.assessments') IS NOT NULL THEN
-    r := (SELECT a FROM pgmqd.app_select(format('SELECT to_jsonb(a) FROM public.assessments a WHERE a.id = %L', assessment_id)) a LIMIT 1);
-  END IF;
+  r := pgmqd.app_find('checkup', 'id', assessment_id);
   IF r IS NULL THEN
     RETURN '{"problem": "unknown"}';
   ELSIF r->>'user_id' IS DISTINCT FROM user_id THEN
@@ -69,13 +66,11 @@ BEGIN
   IF completed IS NULL THEN
     RETURN '{"problem": "no_date"}';
   END IF;
-  IF pgmqd.app_table('public.profiles') IS NOT NULL THEN
-    profile := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.profiles p WHERE p.id = %L', user_id)) p LIMIT 1);
-  END IF;
+  profile := pgmqd.app_find('person', 'id', user_id);
   lang := lower(left(btrim(profile->>'language'), 2));
   number := pgmqd.report_id(assessment_id, report_type, completed);
   RETURN jsonb_build_object('report_id', number, 'type', r->>'type',
-    'name', coalesce(nullif(btrim(profile->>'full_name'), ''), nullif(btrim(profile->>'name'), '')),
+    'name', nullif(btrim(profile->>'full_name'), ''),
     'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END,
     'completed_at', completed, 'completed_utc', pgmqd.iso_time(completed),
     'date', to_char(completed AT TIME ZONE pgmqd.setting('time_zone'), 'YYYY-MM-DD'),

@@ -1,6 +1,6 @@
 -- 044_payments.sql: what the payment plugin reads of a payment, and how it settles one.
 --
--- The application's table public.payments is read by the names of its columns, whatever their types are. What changes in
+-- The application's payments are read by the names of pgmqd.application (030), whatever the types of the columns are. What changes in
 -- it fires the trigger on_payment_status_change (032), which alone sends mails and confirms appointments.
 -- makes: pgmqd.payment_states pgmqd.payment_alerts
 
@@ -35,10 +35,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
   r jsonb;
 BEGIN
-  -- a literal, so that any type of id finds its index
-  IF pgmqd.app_table('public.payments') IS NOT NULL THEN
-    r := (SELECT p FROM pgmqd.app_select(format('SELECT to_jsonb(p) FROM public.payments p WHERE p.id = %L', payment_id)) p LIMIT 1);
-  END IF;
+  r := pgmqd.app_find('payment', 'id', payment_id);
   IF r IS NULL THEN
     RETURN;
   END IF;
@@ -63,10 +60,10 @@ BEGIN
   IF new_status IS NOT NULL AND allowed IS NULL THEN
     RAISE EXCEPTION 'settle_payment: there is no way to status "%"', new_status USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF new_status IS NOT NULL AND pgmqd.app_table('public.payments') IS NOT NULL THEN
-    changed := pgmqd.app_execute(format('UPDATE public.payments SET status = %L%s WHERE id = %L AND status::text = ANY (%L::text[])', new_status,
-      CASE WHEN new_status = 'completed' AND pgmqd.time_column('payments', 'paid_at') IS NOT NULL
-        THEN format(', paid_at = %L', coalesce(pgmqd.time_of(paid_at), now())) END, payment, allowed));
+  IF new_status IS NOT NULL THEN
+    changed := pgmqd.app_move('payment', pgmqd.app_is('payment', payment), allowed, new_status, CASE WHEN new_status = 'completed'
+      THEN coalesce((SELECT format(', %I = %s', c.name, pgmqd.app_literal('payment', 'paid_at', coalesce(pgmqd.time_of(paid_at), now())))
+        FROM pgmqd.app_columns('payment') c WHERE c.field = 'paid_at'), '') ELSE '' END);
   END IF;
   INSERT INTO pgmqd.payment_states AS s (payment_id, provider, provider_payment_id, provider_status, refunded_minor, reason)
   VALUES (payment, by_provider, id_there, status_there, coalesce(refunded, 0), why)
@@ -89,16 +86,13 @@ DECLARE
   found text;
   waits boolean;
 BEGIN
-  IF payment IS NOT NULL THEN
-    BEGIN
-      EXECUTE format('SELECT p.id::text FROM public.payments p WHERE p.id = %L AND p.provider_payment_id = %L', payment, id_there)
-        INTO found;
-    EXCEPTION WHEN invalid_text_representation THEN
-      NULL; -- an id that cannot be one
-    END;
-  END IF;
+  BEGIN
+    SELECT p->>'id' INTO found FROM pgmqd.app_find('payment', 'id', payment) p WHERE btrim(p->>'provider_payment_id') = id_there;
+  EXCEPTION WHEN invalid_text_representation THEN
+    NULL; -- an id that cannot be one
+  END;
   IF found IS NULL THEN
-    EXECUTE format('SELECT p.id::text FROM public.payments p WHERE p.provider_payment_id = %L LIMIT 1', id_there) INTO found;
+    found := pgmqd.app_find('payment', 'provider_payment_id', id_there)->>'id';
   END IF;
   IF found IS NULL THEN
     RETURN false;

@@ -34,7 +34,7 @@ BEGIN
         AND EXISTS (SELECT FROM aclexplode(c.relacl) a WHERE a.grantee = r.oid
           UNION ALL SELECT FROM pg_attribute b, aclexplode(b.attacl) a WHERE b.attrelid = c.oid AND a.grantee = r.oid)
     UNION ALL SELECT 5, format('REVOKE ALL ON SCHEMA %I FROM %I', n.nspname, r.rolname) FROM pg_namespace n, pg_roles r
-      WHERE r.rolname ~ '^pgmqd(_monitor|_operator|_application|_mailer)?$' AND n.nspname IN ('pgmq', 'public')
+      WHERE r.rolname ~ '^pgmqd(_monitor|_operator|_application|_mailer)?$' AND n.nspname <> 'pgmqd'
         AND EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = r.oid)
     UNION ALL SELECT 6, 'DROP SCHEMA pgmqd CASCADE' WHERE to_regnamespace('pgmqd') IS NOT NULL
     ORDER BY 1

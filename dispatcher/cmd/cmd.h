@@ -57,8 +57,8 @@ struct command {
 	int (*around)(const struct command *c, void *request, int argc, char **argv);
 };
 
-extern const struct command cmd_run, cmd_init, cmd_migrate, cmd_doctor, cmd_status, cmd_pause, cmd_resume, cmd_send,
-	cmd_tail, cmd_message, cmd_dlq, cmd_bounce, cmd_render, cmd_schedule, cmd_bench, cmd_plugin;
+extern const struct command cmd_run, cmd_init, cmd_migrate, cmd_connect, cmd_doctor, cmd_status, cmd_pause, cmd_resume,
+	cmd_send, cmd_tail, cmd_message, cmd_dlq, cmd_bounce, cmd_render, cmd_schedule, cmd_bench, cmd_plugin;
 
 /* Reads the command line (argv[0] is not looked at) and runs the command; returns the exit status. */
 int cmd_start(const struct command *c, int argc, char **argv);

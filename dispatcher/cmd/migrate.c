@@ -34,33 +34,6 @@ struct request {
 
 /* ---- the database ---- */
 
-/* Prints the server's notices, but not that it skips what is there already: so the files are meant. */
-static void print_notice(void *arg, const PGresult *res)
-{
-	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
-	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
-
-	(void)arg;
-	size_t len = text ? strlen(text) : 0;
-	if (len > 10 && strcmp(text + len - 10, ", skipping") == 0)
-		return;
-	printf("  %s: ", severity ? severity : "NOTICE");
-	cmd_print(stdout, text ? text : "");
-	putchar('\n');
-}
-
-/* A connection with our settings; false after telling why not. */
-static bool connect_primary(struct cmd_db *db)
-{
-	if (!cmd_db_connect(db))
-		return false;
-	PQsetNoticeReceiver(db->conn, print_notice, NULL);
-	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
-	return cmd_db_run_plain(db, "settings",
-		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '100ms';"
-		" SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
-}
-
 /* Looks whether what a file makes is still there; a restored dump may lack it. */
 static bool look_for_missing(const struct cmd_db *db, struct sql_file *f)
 {
@@ -211,26 +184,6 @@ static void warn_superuser(const struct cmd_db *db)
 	PQclear(res);
 }
 
-/* Connects the queues with the application's tables, and prints what is missing of those. When locks of others stand in
- * the way until the end, the rest is connected all the same, and the answer is false. */
-static bool connect_application(struct migration *m)
-{
-	static const char sql[] = "SELECT item, problem, remedy FROM pgmqd.connect()";
-	PGresult *res = migration_query(m, "connecting the application's tables", sql);
-	bool good = res != NULL;
-
-	if (!res && m->busy) {
-		m->busy = false;
-		if (cmd_db_run_plain(m->db, "settings", "SET pgmqd.migrating = 'last try'"))
-			res = cmd_db_run(m->db, "connecting the application's tables", sql, 0, NULL);
-	}
-	for (int i = 0; res && i < PQntuples(res); i++)
-		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
-			PQgetvalue(res, i, 2));
-	PQclear(res);
-	return good;
-}
-
 /* ---- what was asked for ---- */
 
 /* Whether a file is meant: 000 is the demo application, 01x and 02x are the dispatcher's own, 03x the application's,
@@ -340,7 +293,7 @@ static int apply_all(const struct request *q, const struct sql_dir *d)
 	}
 	if (q->dry_run)
 		return 0;
-	bool good = connect_application(&m);
+	bool good = migration_connect(&m);
 	warn_superuser(&q->db);
 	printf("%zu file%s applied; %s\n", applied, applied == 1 ? "" : "s",
 		good ? "the database is up to date" : "something was left undone");
@@ -410,7 +363,7 @@ static int run_migrate(void *request, int argc, char **argv)
 		return 1;
 	if ((error = sql_dir_read(&dir, find_sql_dir(q))))
 		cmd_db_fail(&q->db, error);
-	else if (connect_primary(&q->db))
+	else if (migration_open(&q->db))
 		status = migrate(q, &dir, find_sql_dir(q));
 	sql_dir_free(&dir);
 	return status;

@@ -18,6 +18,32 @@
 	"BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = '100ms';"                        \
 	" LOCK TABLE pgmqd.schema_version IN SHARE ROW EXCLUSIVE MODE"
 
+/* Prints the server's notices, but not that it skips what is there already: so the files are meant. */
+static void print_notice(void *arg, const PGresult *res)
+{
+	const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY);
+	const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+
+	(void)arg;
+	size_t len = text ? strlen(text) : 0;
+	if (len > 10 && strcmp(text + len - 10, ", skipping") == 0)
+		return;
+	printf("  %s: ", severity ? severity : "NOTICE");
+	cmd_print(stdout, text ? text : "");
+	putchar('\n');
+}
+
+bool migration_open(struct cmd_db *db)
+{
+	if (!cmd_db_connect(db))
+		return false;
+	PQsetNoticeReceiver(db->conn, print_notice, NULL);
+	/* A lock on a busy queue or table must not be waited for with everybody else behind us in the line. */
+	return cmd_db_run_plain(db, "settings",
+		"SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '100ms';"
+		" SET standard_conforming_strings = on; SET client_min_messages = notice; SET pgmqd.migrating = 'on'");
+}
+
 /* Sessions that hold locks on the tables that we work on, the oldest first. */
 static const char holders_sql[] =
 	"SELECT string_agg(who, ', ') FROM (SELECT format('pid %s (%s%s, %s, for %s s)', a.pid, a.usename, ', ' || "
@@ -216,4 +242,22 @@ PGresult *migration_query(struct migration *m, const char *what, const char *sql
 		PQclear(res);
 	} while (migration_again(m, what));
 	return NULL;
+}
+
+bool migration_connect(struct migration *m)
+{
+	static const char sql[] = "SELECT item, problem, remedy FROM pgmqd.connect()";
+	PGresult *res = migration_query(m, "connecting the application's tables", sql);
+	bool good = res != NULL;
+
+	if (!res && m->busy) {
+		m->busy = false;
+		if (cmd_db_run_plain(m->db, "settings", "SET pgmqd.migrating = 'last try'"))
+			res = cmd_db_run(m->db, "connecting the application's tables", sql, 0, NULL);
+	}
+	for (int i = 0; res && i < PQntuples(res); i++)
+		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
+			PQgetvalue(res, i, 2));
+	PQclear(res);
+	return good;
 }

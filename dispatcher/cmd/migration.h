@@ -17,11 +17,16 @@ struct migration {
 	bool told;        /* the user knows that we wait */
 };
 
+/* Connects to a primary with the settings of a migration; false after printing why not. */
+bool migration_open(struct cmd_db *db);
 /* Makes the table of what was applied. */
 bool migration_prepare(struct migration *m);
 /* Applies a file and records it, both or neither; true when somebody else has just done so, too. */
 bool migration_apply(struct migration *m, const struct sql_file *f, const char *version);
 /* Runs a query in a transaction; NULL after printing why not. */
 PGresult *migration_query(struct migration *m, const char *what, const char *sql);
+/* Connects the queues with the application's tables, and prints what is missing of those. When locks of others stand in
+ * the way until the end, the rest is connected all the same, and the answer is false. */
+bool migration_connect(struct migration *m);
 
 #endif

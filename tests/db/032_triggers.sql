@@ -102,6 +102,7 @@ UPDATE profiles SET language = 'fr';
 UPDATE payments SET status = 'completed';
 SELECT is(m->>'lang', 'ru', 'other languages become the default one') FROM mails WHERE template = 'payment_completed' LIMIT 1;
 ALTER TABLE profiles ADD COLUMN email text;
+DO $$ BEGIN PERFORM pgmqd.connect_application(); END $$; -- a new column is used from then on
 UPDATE profiles SET email = 'other@example.test' WHERE id = 'a0000000-0000-4000-8000-000000000001';
 UPDATE payments SET status = 'failed';
 SELECT results_eq($$SELECT "to" FROM mails WHERE template = 'payment_failed' ORDER BY 1 OFFSET 2$$,

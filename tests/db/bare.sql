@@ -9,7 +9,7 @@ SELECT results_eq('SELECT item, problem FROM pgmqd.connect_application()', $$VAL
   ('on_payment_status_change', 'table public.payments does not exist'),
   ('e-mail addresses', 'neither public.profiles.email nor auth.users exists, so nobody can be written to by a trigger')$$,
   'what is missing');
-SELECT is(remedy, 'create it, then SELECT * FROM pgmqd.connect_application(), or pgmqd migrate again', 'and what to do')
+SELECT is(remedy, 'pgmqd connect finds it under another name; or create it, then SELECT * FROM pgmqd.connect_application(), or pgmqd migrate again', 'and what to do')
   FROM pgmqd.connect_application() LIMIT 1;
 SELECT lives_ok($$SELECT queue_email_task('v@example.test', NULL, 'report_ready')$$, 'a mail can be queued');
 SELECT is(update_appointment_statuses(), 0, 'nothing to do');

@@ -17,10 +17,9 @@ INSERT INTO payments VALUES (1, 1, 'completed', 1490, 'EUR', 1);
 SELECT is(message->'variables'->>'amount', E'1\u00A0490,00\u00A0€', 'an amount in whole units') FROM pgmq.q_email_queue
   WHERE message->>'template' = 'payment_completed';
 SELECT is(status, 'scheduled', 'an appointment that has no status confirmed stays as it is') FROM appointments;
-SELECT results_eq('SELECT trigger, row_key, sqlstate FROM pgmqd.trigger_errors', $$VALUES ('on_payment_status_change', '1', '22P02')$$,
-  'which is recorded');
+SELECT is_empty('SELECT * FROM pgmqd.trigger_errors', 'and nothing failed');
 SELECT lives_ok($$INSERT INTO payments VALUES (2, 2, 'failed', 1, 'EUR', NULL)$$, 'nobody to write to');
-SELECT is(count(*), 2::bigint, 'is recorded') FROM pgmqd.trigger_errors;
+SELECT is(count(*), 1::bigint, 'is recorded') FROM pgmqd.trigger_errors;
 
 -- the clock of the application is Moscow's
 UPDATE appointments SET starts_at = (now() AT TIME ZONE 'Europe/Moscow') - interval '49 minutes';
@@ -33,6 +32,7 @@ SELECT is(send_appointment_reminders(), 1, 'a reminder');
 UPDATE assessments SET status = 'in_progress', created_at = now() - interval '31 days';
 SELECT is(cleanup_old_assessments(), 1, 'an old check-up');
 ALTER TABLE appointments ADD COLUMN duration interval;
+DO $$ BEGIN PERFORM pgmqd.connect_application(); END $$;
 UPDATE appointments SET status = 'in_progress', duration_minutes = NULL, duration = '2 hours',
   starts_at = (now() AT TIME ZONE 'Europe/Moscow') - interval '119 minutes';
 SELECT is(update_appointment_statuses(), 0, 'a duration may be an interval');

@@ -477,6 +477,17 @@ void doctor_probe(struct doctor *d)
 	PQclear(PQexec(d->db.conn, "SELECT pg_advisory_unlock(1885826417, 2)"));
 }
 
+void doctor_triggers(struct doctor *d)
+{
+	PGresult *res = doctor_query(d, "SELECT to_regprocedure('pgmqd.trigger_status()') IS NOT NULL");
+
+	if (res && strcmp(PQgetvalue(res, 0, 0), "t") == 0)
+		doctor_rows(d, doctor_sql_triggers);
+	else if (res)
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "this database has no application's part");
+	PQclear(res);
+}
+
 /* ---- pg_cron ---- */
 
 /* Its own tables are there only where it is. */

@@ -12,6 +12,7 @@ void doctor_clock(struct doctor *d);
 void doctor_schema(struct doctor *d);
 void doctor_notify(struct doctor *d);
 void doctor_probe(struct doctor *d);
+void doctor_triggers(struct doctor *d);
 void doctor_cron(struct doctor *d);
 void doctor_schedules(struct doctor *d);
 void doctor_failover(struct doctor *d);

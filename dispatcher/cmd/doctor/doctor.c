@@ -40,7 +40,7 @@ static const struct doctor_check {
 	{ "queue", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_queues },
 	{ "grants", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_grants },
 	{ "wake-up", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_wakeups },
-	{ "trigger", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_triggers },
+	{ "trigger", DOCTOR_DB | DOCTOR_SCHEMA, doctor_triggers, NULL },
 	{ "trigger errors", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_trigger_errors },
 	{ "function", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_functions },
 	{ "access", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_access },

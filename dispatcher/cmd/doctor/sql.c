@@ -155,35 +155,23 @@ const char doctor_sql_wakeups[] =
 	" WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE pgmq.%I ENABLE TRIGGER pgmqd_wakeup', 'q_' || t)"
 	" END FROM seen ORDER BY q";
 
-/* The triggers in the application's tables. */
+/* The triggers in the application's tables, whatever those are called. */
 const char doctor_sql_triggers[] =
-	"WITH wanted (name, tab, func) AS (VALUES ('on_checkup_completed', 'assessments',"
-	" 'handle_completed_checkup'),"
-	" ('on_new_appointment', 'appointments', 'handle_new_appointment'), ('on_payment_status_change', 'payments',"
-	" 'handle_payment_status_change')),"
-	" seen AS (SELECT w.*, c.oid, tr.tgenabled, p.proname FROM wanted w" TABLE("c", "public",
-		"w.tab") " LEFT JOIN pg_trigger tr ON tr.tgrelid = c.oid AND tr.tgname = w.name LEFT JOIN pg_proc p ON "
-			 "p.oid ="
-			 " tr.tgfoid)"
-			 " SELECT CASE WHEN oid IS NULL OR tgenabled IN ('O', 'A') AND proname = func THEN 0 ELSE 2 "
-			 "END, name,"
-			 " CASE WHEN oid IS NULL THEN format('not connected, since there is no table public.%s', tab)"
-			 " WHEN tgenabled IS NULL THEN format('public.%s has no such trigger: its changes become no "
-			 "messages', tab)"
-			 " WHEN tgenabled NOT IN ('O', 'A') THEN format('it is disabled: changes of public.%s become "
-			 "no messages',"
-			 " tab)"
-			 " WHEN proname <> func THEN format('it calls %s() instead of %s()', proname, func) ELSE "
-			 "format('connected"
-			 " with public.%s', tab) END,"
-			 " CASE WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE public.%I ENABLE TRIGGER %I, "
-			 "unless somebody"
-			 " meant it so', tab, name)"
-			 " WHEN proname <> func THEN format('DROP TRIGGER %I ON public.%I, then SELECT * FROM"
-			 " pgmqd.connect_application()', name, tab) END,"
-			 " CASE WHEN oid IS NOT NULL AND tgenabled IS NULL THEN 'SELECT * FROM "
-			 "pgmqd.connect_application()' END FROM"
-			 " seen";
+	"SELECT CASE WHEN NOT there OR enabled IN ('O', 'A') AND calls = func THEN 0 ELSE 2 END, name,"
+	" CASE WHEN NOT there THEN format('not connected, since there is no table %s; pgmqd connect looks for other"
+	" names', tab)"
+	" WHEN enabled IS NULL THEN format('%s has no such trigger: its changes become no messages', tab)"
+	" WHEN enabled NOT IN ('O', 'A') THEN format('it is disabled: changes of %s become no messages', tab)"
+	" WHEN calls <> func THEN format('it calls %s() instead of %s()', calls, func) ELSE"
+	" format('connected with %s', tab) END,"
+	" CASE WHEN enabled NOT IN ('O', 'A') THEN format('ALTER TABLE %s ENABLE TRIGGER %I, unless somebody disabled"
+	" it on purpose', tab, name)"
+	" WHEN calls <> func THEN format('DROP TRIGGER %I ON %s, then SELECT * FROM pgmqd.connect_application()',"
+	" name, tab) END,"
+	" CASE WHEN there AND enabled IS NULL THEN 'SELECT * FROM pgmqd.connect_application()' END"
+	" FROM pgmqd.trigger_status()"
+	" UNION ALL SELECT 2, format('%s, %s', thing, field), problem, 'pgmqd connect, as the owner of the"
+	" application''s tables', NULL FROM pgmqd.application_problems()";
 
 const char doctor_sql_trigger_errors[] =
 	"SELECT CASE WHEN n = 0 THEN 0 ELSE 1 END, '', CASE WHEN n = 0 THEN 'no trigger failed in the last day' ELSE"
@@ -200,6 +188,7 @@ const char doctor_sql_trigger_errors[] =
 	" '020_pgmqd.sql'),"                                                                                           \
 	" ('pgmqd', 'redrive', '021_dead_letters.sql'), ('pgmqd', 'delete_old', '025_retention.sql'),"                 \
 	" ('pgmqd', 'queue_pause', '022_operate.sql'), ('pgmqd', 'queue_status', '023_status.sql'),"                   \
+	" ('pgmqd', 'find_person', '030_application.sql'), ('pgmqd', 'connect_trigger', '035_connect.sql'),"           \
 	" ('public', 'update_appointment_statuses', '030_setup_cron_jobs.sql'), ('public', 'cleanup_old_assessments'," \
 	" '030_setup_cron_jobs.sql'),"                                                                                 \
 	" ('public', 'send_appointment_reminders', '030_setup_cron_jobs.sql'), ('public', 'queue_email_task',"         \

@@ -1,0 +1,551 @@
+-- 030_application.sql: what the application calls its tables, columns and statuses, and the only ways to them.
+--
+-- pgmqd.application says which table holds the check-ups, appointments, payments and people, and which of its columns is what. A field
+-- without a row there has its usual name (public.appointments, starts_at, "completed"). `pgmqd connect` (035) fills the table.
+-- Everything else asks for a row by app_find() and app_canonical(), and sees it with the usual names.
+-- makes: pgmqd.application pgmqd.trusted_owners
+
+SET search_path = pg_catalog, pg_temp;
+
+-- ---- the names ----
+
+-- All that can be named. kind: what the name is of; usual: the name without a row; needed: without it nothing is connected;
+-- words: the names that `pgmqd connect` looks for, the best first, a star for any end ("strong; weak" for statuses).
+CREATE OR REPLACE FUNCTION pgmqd.application_fields()
+RETURNS TABLE (thing text, field text, kind text, usual text, needed boolean, words text)
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT v.* FROM (VALUES
+    ('checkup', 'table', 'table', 'public.assessments', true, 'assessment check_?up health_check screening examination medical_exam exam diagnostic questionnaire survey'
+      ' чекап обследовани чек_?ап осмотр анкет диагностик chekap obsledovani osmotr'),
+    ('checkup', 'id', 'key', 'id', true, 'id uuid guid ид код'),
+    ('checkup', 'user_id', 'key', 'user_id', true, NULL),
+    ('checkup', 'status', 'status', 'status', true, NULL),
+    ('checkup', 'status=in_progress', 'words', 'in_progress', false, 'in_progress started active running ongoing processing в_процессе начат* идет; new created draft open pending нов* создан*'),
+    ('checkup', 'status=completed', 'words', 'completed', true, 'completed complete done finished заверш* выполнен* пройден* готов* окончен*; closed ready submitted закрыт*'),
+    ('checkup', 'status=abandoned', 'words', 'abandoned', false, 'abandoned expired отказ* брошен* просрочен*; cancelled canceled отмен*'),
+    ('checkup', 'type', 'text', 'type', false, 'type kind category тип вид'),
+    ('checkup', 'score', 'any', 'score', false, 'score total_score result_score points балл* оценка'),
+    ('checkup', 'answers', 'any', 'answers', false, 'answers responses results data ответы результаты'),
+    ('checkup', 'started_at', 'time', 'started_at', false, 'started_at started start_time begun_at начат* начало'),
+    ('checkup', 'completed_at', 'time', 'completed_at', false, 'completed_at finished_at done_at completed_on completed_date finished_on finish_date end_time заверш* дата_завершения'),
+    ('checkup', 'created_at', 'time', 'created_at', false, 'created_at created created_on inserted_at date_created создан* дата_создания'),
+    ('checkup', 'updated_at', 'time', 'updated_at', false, 'updated_at modified_at changed_at updated изменен*'),
+    ('checkup', 'email', 'text', '', false, NULL),
+
+    ('appointment', 'table', 'table', 'public.appointments', true, 'appointment booking visit reservation consultation meeting запис при[её]м визит консультаци бронировани zapis priem vizit'),
+    ('appointment', 'id', 'key', 'id', true, 'id uuid guid ид код'),
+    ('appointment', 'user_id', 'key', 'user_id', true, NULL),
+    ('appointment', 'status', 'status', 'status', true, NULL),
+    ('appointment', 'status=pending', 'words', 'pending', false, 'pending requested tentative hold awaiting unconfirmed awaiting_payment ожида*; new created draft нов*'),
+    ('appointment', 'status=scheduled', 'words', 'scheduled', true, 'scheduled booked planned reserved запланирован* записан* назначен* забронирован*; new created open active confirmed нов* создан* активн* подтвержд*'),
+    ('appointment', 'status=confirmed', 'words', 'confirmed', false, 'confirmed approved accepted paid подтвержд* оплачен*'),
+    ('appointment', 'status=in_progress', 'words', 'in_progress', false, 'in_progress started ongoing running идет начат* в_процессе; active'),
+    ('appointment', 'status=completed', 'words', 'completed', false, 'completed complete done finished ended attended fulfilled заверш* выполнен* окончен* состоял* проведен*; closed закрыт*'),
+    ('appointment', 'status=cancelled', 'words', 'cancelled', false, 'cancelled canceled отмен*; rejected declined deleted'),
+    ('appointment', 'starts_at', 'instant', 'starts_at', true, 'starts_at start_at scheduled_at scheduled_for starts start begins_at begin_at start_time start_date_time'
+      ' start_datetime begin at datetime date_time date_and_time scheduled_time time slot_start slot booked_for scheduled date when начало дата_время время дата nachalo data_vremya'),
+    ('appointment', 'date', 'date', '', false, 'date day scheduled_date start_date on scheduled_on booking_date appointment_date дата день data den'),
+    ('appointment', 'time', 'clock', '', false, 'time start_time starts_at start hour begin_time from_time scheduled_time slot_time appointment_time время начало время_начала vremya nachalo'),
+    ('appointment', 'ends_at', 'instant', 'ends_at', false, 'ends_at end_at ends end finishes_at finish_at end_time end_datetime until slot_end конец окончание'),
+    ('appointment', 'end_time', 'clock', '', false, 'end_time ends_at end time_end to_time finish_time время_окончания конец окончание'),
+    ('appointment', 'duration', 'span', 'duration', false, 'duration length duration_interval длительность продолжительность'),
+    ('appointment', 'duration_minutes', 'span', 'duration_minutes', false, 'duration_minutes duration_min duration_mins minutes length_minutes minuty минут*'),
+    ('appointment', 'specialist_name', 'text', 'specialist_name', false, 'specialist_name doctor_name specialist doctor provider_name practitioner staff_name therapist врач специалист имя_врача vrach'),
+    ('appointment', 'location', 'text', 'location', false, 'location place address room office clinic место адрес кабинет'),
+    ('appointment', 'created_at', 'time', 'created_at', false, 'created_at created created_on booked_at inserted_at date_created создан* дата_создания'),
+    ('appointment', 'email', 'text', '', false, NULL),
+    ('appointment', 'full_name', 'text', '', false, 'customer_name client_name patient_name user_name guest_name contact_name имя_клиента'),
+
+    ('payment', 'table', 'table', 'public.payments', true, 'payment charge transaction invoice bill order плат[её]ж оплат счет plat[ie]zh oplat'),
+    ('payment', 'id', 'key', 'id', true, 'id uuid guid ид код'),
+    ('payment', 'user_id', 'key', 'user_id', true, NULL),
+    ('payment', 'appointment_id', 'key', 'appointment_id', false, NULL),
+    ('payment', 'status', 'status', 'status', true, NULL),
+    ('payment', 'status=pending', 'words', 'pending', false, 'pending waiting awaiting unpaid awaiting_payment requires_payment processing authorized initiated ожида* не_оплач* обработ*; new created open draft нов* создан*'),
+    ('payment', 'status=completed', 'words', 'completed', true, 'completed complete paid succeeded success successful captured settled done оплачен* проведен* заверш* успеш* выполнен*; approved confirmed'),
+    ('payment', 'status=failed', 'words', 'failed', false, 'failed failure fail declined error rejected denied неуспеш* отклон* ошибк* неудач*; cancelled canceled expired отмен*'),
+    ('payment', 'status=refunded', 'words', 'refunded', false, 'refunded refund reversed returned возвр*'),
+    ('payment', 'amount', 'amount', 'amount', true, 'amount sum total total_amount amount_total value price cost amount_rub amount_usd amount_eur sum_rub'
+      ' сумма сумма_руб стоимость цена итого summa summa_rub stoimost'),
+    ('payment', 'amount_minor', 'number', '', false, 'amount_cents amount_minor amount_in_cents amount_minor_units cents amount_kopecks amount_kopeks amount_kop amount_in_kopecks amount_pence'
+      ' total_cents price_cents sum_cents value_cents total_minor kopecks сумма_коп* коп* summa_kop*'),
+    ('payment', 'currency', 'text', 'currency', false, 'currency currency_code ccy валюта valyuta valuta'),
+    ('payment', 'currency_code', 'constant', '', false, NULL),
+    ('payment', 'description', 'text', 'description', false, 'description purpose title comment note subject описание назначение'),
+    ('payment', 'paid_at', 'time', 'paid_at', false, 'paid_at completed_at paid_on captured_at paid_date payment_date settled_at оплачен* дата_оплаты'),
+    ('payment', 'created_at', 'time', 'created_at', false, 'created_at created created_on inserted_at date_created создан* дата_создания'),
+    ('payment', 'provider_payment_id', 'text', 'provider_payment_id', false, 'provider_payment_id external_id gateway_id gateway_payment_id external_payment_id provider_id yookassa_id transaction_id'),
+    ('payment', 'email', 'text', '', false, NULL),
+
+    ('person', 'table', 'table', 'public.profiles', false, 'profile patient client customer user person people member account пользовател пациент клиент профил polzovatel pacient patsient klient'),
+    ('person', 'id', 'key', 'id', true, 'id uuid guid user_id ид код'),
+    ('person', 'email', 'text', 'email', false, 'email e_mail email_address mail contact_email login_email primary_email почта эл_почта адрес_почты pochta'),
+    ('person', 'account_id', 'key', '', false, 'user_id auth_user_id auth_id account_id supabase_id'),
+    ('person', 'full_name', 'text', 'full_name', false, 'full_name fullname display_name fio фио полное_имя'),
+    ('person', 'first_name', 'text', '', false, 'first_name firstname given_name имя imya'),
+    ('person', 'last_name', 'text', '', false, 'last_name lastname surname family_name second_name фамилия familiya'),
+    ('person', 'name', 'text', 'name', false, 'name username nickname имя imya'),
+    ('person', 'language', 'text', 'language', false, 'language lang locale preferred_language ui_language язык yazyk'),
+
+    ('account', 'table', 'table', 'auth.users', false, NULL),
+    ('account', 'id', 'key', 'id', true, 'id uuid'),
+    ('account', 'email', 'text', 'email', true, 'email e_mail email_address mail почта')) v (thing, field, kind, usual, needed, words)
+$f$;
+
+CREATE TABLE IF NOT EXISTS pgmqd.application (
+  thing text CHECK (thing IN ('checkup', 'appointment', 'payment', 'person', 'account')),
+  field text,
+  name text NOT NULL,
+  PRIMARY KEY (thing, field)
+);
+COMMENT ON TABLE pgmqd.application IS 'what the application calls its tables, columns and statuses; one row for each that has not its usual name';
+COMMENT ON COLUMN pgmqd.application.name IS 'a table with its schema, a column, or words of a status with | between them, of which the first one is written; empty: there is none';
+
+-- The names in force of one thing: {field: name}, without those that are empty.
+CREATE OR REPLACE FUNCTION pgmqd.app_names(thing text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT jsonb_object_agg(f.field, coalesce(a.name, f.usual)) FILTER (WHERE coalesce(a.name, f.usual) <> '')
+  FROM pgmqd.application_fields() f LEFT JOIN pgmqd.application a ON a.thing = f.thing AND a.field = f.field WHERE f.thing = $1
+$f$;
+
+-- Whether a column's type is one that a field of this kind can have.
+CREATE OR REPLACE FUNCTION pgmqd.kind_fits(kind text, type oid) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce((SELECT CASE kind
+      WHEN 'key' THEN t.typcategory IN ('N', 'S') OR b IN ('uuid'::regtype)
+      WHEN 'text' THEN t.typcategory IN ('S', 'E')
+      WHEN 'status' THEN t.typcategory IN ('S', 'E', 'N', 'B')
+      WHEN 'instant' THEN b IN ('timestamptz'::regtype, 'timestamp'::regtype)
+      WHEN 'time' THEN b IN ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+      WHEN 'date' THEN b = 'date'::regtype
+      WHEN 'clock' THEN b IN ('time'::regtype, 'timetz'::regtype)
+      WHEN 'span' THEN b = 'interval'::regtype OR t.typcategory = 'N' AND b <> 'money'::regtype
+      WHEN 'amount' THEN t.typcategory = 'N'
+      WHEN 'number' THEN t.typcategory = 'N' AND b <> 'money'::regtype
+      WHEN 'any' THEN true END
+    FROM (SELECT p.typcategory, coalesce(nullif(p.typbasetype, 0), p.oid) AS b FROM pg_type p WHERE p.oid = type) t), false)
+$f$;
+
+-- What is wrong with a row of pgmqd.application; NULL when nothing is.
+CREATE OR REPLACE FUNCTION pgmqd.application_problem(thing text, field text, name text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  kind text := (SELECT f.kind FROM pgmqd.application_fields() f WHERE f.thing = $1 AND f.field = $2);
+  tab text := pgmqd.app_names(thing)->>'table';
+  type oid;
+BEGIN
+  IF kind IS NULL THEN
+    RETURN format('%s has no field %s; it may be one of %s', thing, quote_literal(field),
+      (SELECT string_agg(f.field, ', ') FROM pgmqd.application_fields() f WHERE f.thing = $1));
+  ELSIF name = '' OR kind = 'words' THEN
+    RETURN CASE WHEN name ~ '(^|[|])([|]|$)' AND name <> '' THEN format('%s: there is an empty word in %L', field, name) END;
+  ELSIF kind = 'constant' THEN
+    RETURN CASE WHEN name !~ '^[A-Z]{3}$' THEN format('%s: %L is no currency such as RUB', field, name) END;
+  ELSIF kind = 'table' THEN
+    RETURN CASE WHEN name !~ '[.]' OR to_regclass(name) IS NULL THEN format('there is no table %s (with its schema, quoted where SQL needs it)', name)
+      WHEN (SELECT c.relkind NOT IN ('r', 'p') FROM pg_class c WHERE c.oid = to_regclass(name)) THEN format('%s is no table', name) END;
+  END IF;
+  type := (SELECT a.atttypid FROM pg_attribute a WHERE a.attrelid = to_regclass(tab) AND a.attname = name AND a.attnum > 0 AND NOT a.attisdropped);
+  RETURN CASE WHEN type IS NULL THEN format('table %s has no column %I (%s of %s)', tab, name, field, thing)
+    WHEN NOT pgmqd.kind_fits(kind, type) THEN format('column %I of %s has type %s, which cannot be the field %s', name, tab, format_type(type, NULL), field) END;
+EXCEPTION WHEN invalid_name OR syntax_error THEN
+  RETURN format('%L is no name of a table with its schema', name);
+END $f$;
+
+-- Checks the rows of one statement together, so that a table and its columns may come in any order.
+CREATE OR REPLACE FUNCTION pgmqd.check_application() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  problem text;
+BEGIN
+  SELECT p INTO problem FROM rows r, pgmqd.application_problem(r.thing, r.field, r.name) p WHERE p IS NOT NULL ORDER BY r.thing, r.field <> 'table' LIMIT 1;
+  IF problem IS NOT NULL THEN
+    RAISE EXCEPTION 'pgmqd.application: %', problem USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  RETURN NULL;
+END $f$;
+CREATE OR REPLACE TRIGGER check_inserted AFTER INSERT ON pgmqd.application REFERENCING NEW TABLE AS rows
+  FOR EACH STATEMENT EXECUTE FUNCTION pgmqd.check_application();
+CREATE OR REPLACE TRIGGER check_updated AFTER UPDATE ON pgmqd.application REFERENCING NEW TABLE AS rows
+  FOR EACH STATEMENT EXECUTE FUNCTION pgmqd.check_application();
+
+-- ---- the only functions that touch the application's tables ----
+
+-- They belong to the role pgmqd_application (034), which may do nothing but read the columns that are named and set a status, and may
+-- not even use schema pgmqd: so whatever a trigger, view, policy or cast on such a table runs, it runs with these rights, and not with
+-- those of our owner.
+CREATE OR REPLACE FUNCTION pgmqd.app_select(query text) RETURNS SETOF jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN QUERY EXECUTE query;
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
+  END IF;
+END $f$;
+
+CREATE OR REPLACE FUNCTION pgmqd.app_execute(statement text) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  n bigint;
+BEGIN
+  EXECUTE statement;
+  -- a trigger that sets search_path for good would have our owner call its functions next
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
+  END IF;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  RETURN n;
+END $f$;
+
+-- A row of one of these tables as JSON, whose casts may be anybody's.
+CREATE OR REPLACE FUNCTION pgmqd.app_row(r anyelement) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  result jsonb := to_jsonb(r);
+BEGIN
+  IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
+    RAISE EXCEPTION 'search_path was changed by a cast';
+  END IF;
+  RETURN result;
+END $f$;
+
+-- Whose tables are taken for the application's, beside those of our owner and of the database's owner.
+CREATE TABLE IF NOT EXISTS pgmqd.trusted_owners (
+  role text PRIMARY KEY
+);
+COMMENT ON TABLE pgmqd.trusted_owners IS 'roles whose tables in public (and auth.users) are the application''s; add one with INSERT';
+
+-- Whether the three functions above have the rights of pgmqd_application only.
+CREATE OR REPLACE FUNCTION pgmqd.app_is_apart() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce(bool_and(p.proowner = to_regrole('pgmqd_application')), false) FROM pg_proc p
+  WHERE p.oid IN ('pgmqd.app_select(text)'::regprocedure, 'pgmqd.app_execute(text)'::regprocedure, 'pgmqd.app_row(anyelement)'::regprocedure)
+$f$;
+
+-- Why a table is not used as the application's: NULL when it is, or when there is none. Anybody who may create in public could make one.
+CREATE OR REPLACE FUNCTION pgmqd.app_table_problem(name text) RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
+  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+  WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
+    AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+    AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
+    -- on Supabase, where nobody else can be called so
+    AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper))
+$f$;
+
+-- A table of the application's; NULL when there is none, or when it is not trusted.
+CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL
+$f$;
+
+-- ---- a thing's table and columns ----
+
+-- The table of a thing; NULL when there is none, or when it is not trusted.
+CREATE OR REPLACE FUNCTION pgmqd.app_of(thing text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT pgmqd.app_table(pgmqd.app_names(thing)->>'table')
+$f$;
+
+-- The columns of a thing that are there; with `readable`, those that app_select() may read: one that the application has added since
+-- connect_application() has run is not.
+CREATE OR REPLACE FUNCTION pgmqd.app_columns(thing text, readable boolean DEFAULT true) RETURNS TABLE (field text, kind text, name name, type oid)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT f.field, f.kind, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) FROM pgmqd.application_fields() f
+    JOIN jsonb_each_text(pgmqd.app_names($1)) n ON n.key = f.field
+    JOIN pg_attribute a ON a.attrelid = pgmqd.app_of($1) AND a.attname = n.value AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_type t ON t.oid = a.atttypid
+  WHERE f.thing = $1 AND f.kind NOT IN ('table', 'words', 'constant') AND (NOT readable OR has_column_privilege(
+    (SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure), a.attrelid, a.attnum, 'SELECT'))
+$f$;
+
+-- A column as an SQL expression of type timestamptz; NULL when there is no such column. A start or end may be a date and a time of day.
+CREATE OR REPLACE FUNCTION pgmqd.time_column(thing text, field text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  WITH c AS (SELECT * FROM pgmqd.app_columns($1)),
+    clock AS (SELECT * FROM c WHERE c.field = CASE $2 WHEN 'starts_at' THEN 'time' WHEN 'ends_at' THEN 'end_time' END)
+  SELECT coalesce(
+    (SELECT CASE WHEN c.type = 'timestamptz'::regtype THEN quote_ident(c.name)
+       ELSE format('(%I::timestamp AT TIME ZONE %L)', c.name, pgmqd.setting('time_zone')) END FROM c WHERE c.field = $2 AND c.kind IN ('instant', 'time')),
+    (SELECT CASE WHEN clock.type = 'timetz'::regtype THEN format('(%I + %I)', d.name, clock.name)
+       ELSE format('((%I + %I) AT TIME ZONE %L)', d.name, clock.name, pgmqd.setting('time_zone')) END FROM c d, clock WHERE d.field = 'date'))
+$f$;
+
+-- When an appointment ends: its end, else its start and its duration (an interval, or minutes), else an hour later.
+CREATE OR REPLACE FUNCTION pgmqd.appointment_end() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT 'coalesce(' || concat_ws(', ', pgmqd.time_column('appointment', 'ends_at'),
+      string_agg(start || CASE WHEN c.type = 'interval'::regtype THEN ' + ' || quote_ident(c.name)
+        ELSE ' + make_interval(mins => ' || quote_ident(c.name) || '::integer)' END, ', ' ORDER BY c.field),
+      start || ' + interval ''1 hour''') || ')'
+  FROM pgmqd.time_column('appointment', 'starts_at') start LEFT JOIN pgmqd.app_columns('appointment') c ON c.kind = 'span'
+  WHERE start IS NOT NULL GROUP BY start
+$f$;
+
+-- ---- its statuses ----
+
+-- The words that a column takes, as far as the database knows them: of an enum, a CHECK (x IN (...)), or a boolean; else NULL.
+CREATE OR REPLACE FUNCTION pgmqd.column_words(tab regclass, column_name name) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN t.typtype = 'e' THEN (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)
+    WHEN t.oid = 'boolean'::regtype THEN ARRAY['true', 'false']
+    ELSE (SELECT array_agg(replace(m[1], '''''', '''')) FROM (SELECT pg_get_constraintdef(k.oid) AS def FROM pg_constraint k
+        WHERE k.conrelid = tab AND k.contype = 'c' AND k.conkey = ARRAY[a.attnum] AND pg_get_constraintdef(k.oid) ~ '= ANY \(+ARRAY\[' LIMIT 1) one,
+      regexp_matches(one.def, '''((?:[^'']|'''')*)''', 'g') m) END
+  FROM pg_attribute a JOIN pg_type p ON p.oid = a.atttypid JOIN pg_type t ON t.oid = coalesce(nullif(p.typbasetype, 0), p.oid)
+  WHERE a.attrelid = tab AND a.attname = column_name AND NOT a.attisdropped
+$f$;
+
+-- The application's words for one of these statuses, those to write first.
+CREATE OR REPLACE FUNCTION pgmqd.app_words(thing text, VARIADIC statuses text[]) RETURNS text[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT coalesce(array_agg(w.word ORDER BY w.n, s.n), '{}') FROM unnest(statuses) WITH ORDINALITY s (status, n),
+    pgmqd.app_names(thing) names, string_to_array(names->>('status=' || s.status), '|') list, unnest(list) WITH ORDINALITY w (word, n)
+$f$;
+
+-- The word to write for a status; NULL when the application has none.
+CREATE OR REPLACE FUNCTION pgmqd.app_word(thing text, status text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT w FROM (SELECT (pgmqd.app_words(thing, status))[1] AS w,
+    pgmqd.column_words(pgmqd.app_of(thing), (pgmqd.app_names(thing)->>'status')::name) AS allowed) x WHERE allowed IS NULL OR w = ANY (allowed)
+$f$;
+
+-- ---- its rows ----
+
+-- How many digits stand behind the point of an amount that is kept in the smallest unit of its currency.
+CREATE OR REPLACE FUNCTION pgmqd.minor_digits(currency text) RETURNS integer
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN upper(currency) IN ('JPY', 'KRW', 'VND', 'CLP', 'ISK', 'XOF', 'XAF') THEN 0 WHEN upper(currency) IN ('KWD', 'BHD', 'OMR', 'TND', 'JOD', 'IQD') THEN 3 ELSE 2 END
+$f$;
+
+-- A row of a thing's table with the usual names: {id, user_id, status, starts_at, amount, …}, as far as it has them. A status that has no
+-- usual word is as the application writes it.
+CREATE OR REPLACE FUNCTION pgmqd.app_canonical(thing text, r jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  names jsonb := pgmqd.app_names(thing);
+  c jsonb;
+  word text;
+BEGIN
+  IF r IS NULL THEN
+    RETURN NULL;
+  END IF;
+  SELECT coalesce(jsonb_object_agg(n.key, r->n.value), '{}') INTO c FROM jsonb_each_text(names) n WHERE r ? n.value AND n.key !~ '^(table$|currency_code$|status=)';
+  IF c ? 'status' THEN
+    word := c->>'status';
+    c := c || jsonb_build_object('status', coalesce((SELECT substr(n.key, 8) FROM jsonb_each_text(names) n
+        WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|')) ORDER BY n.key LIMIT 1),
+      CASE WHEN EXISTS (SELECT FROM pgmqd.application_fields() f WHERE f.thing = app_canonical.thing AND f.field = 'status=' || word) THEN 'other: ' END || word, word));
+  END IF;
+  IF names ? 'date' AND names ? 'time' AND c->>'starts_at' IS NULL THEN
+    c := c || jsonb_build_object('starts_at', (c->>'date') || ' ' || (c->>'time'));
+  END IF;
+  IF thing = 'payment' THEN
+    c := c || jsonb_build_object('currency', upper(coalesce(nullif(btrim(c->>'currency'), ''), names->>'currency_code', 'RUB')));
+    IF c->>'amount_minor' IS NOT NULL THEN
+      c := c || jsonb_build_object('amount', to_jsonb(round((c->>'amount_minor')::numeric / 10::numeric ^ pgmqd.minor_digits(c->>'currency'), pgmqd.minor_digits(c->>'currency'))));
+    ELSIF jsonb_typeof(c->'amount') = 'string' THEN -- type money, as the server writes it
+      c := c || jsonb_build_object('amount', to_jsonb((c->>'amount')::money::numeric));
+    END IF;
+  ELSIF thing = 'person' THEN
+    c := c || jsonb_build_object('full_name', coalesce(nullif(btrim(c->>'full_name'), ''),
+      CASE WHEN names ? 'last_name' THEN nullif(concat_ws(' ', nullif(btrim(c->>'first_name'), ''), nullif(btrim(c->>'last_name'), '')), '') END, nullif(btrim(c->>'name'), ''), nullif(btrim(c->>'first_name'), '')));
+  END IF;
+  RETURN c;
+END $f$;
+
+-- The row of a thing's table whose field has a value, with the usual names; NULL when there is none. Only columns that are named are read.
+CREATE OR REPLACE FUNCTION pgmqd.app_find(thing text, field text, value text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  columns text;
+  key text;
+BEGIN
+  SELECT string_agg(DISTINCT quote_ident(c.name), ', '), max(quote_ident(c.name)) FILTER (WHERE c.field = app_find.field) INTO columns, key
+  FROM pgmqd.app_columns(thing) c;
+  IF key IS NULL OR value IS NULL THEN
+    RETURN NULL;
+  END IF;
+  -- a literal, not a cast of the column, so that any type of id finds its index
+  RETURN pgmqd.app_canonical(thing, (SELECT s FROM pgmqd.app_select(format('SELECT to_jsonb(r) FROM (SELECT %s FROM %s WHERE %s = %L LIMIT 1) r',
+    columns, pgmqd.app_of(thing), key, value)) s LIMIT 1));
+END $f$;
+
+-- A moment as a literal for a column of a thing.
+CREATE OR REPLACE FUNCTION pgmqd.app_literal(thing text, field text, at timestamptz) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN c.type = 'timestamptz'::regtype THEN quote_literal(at) ELSE quote_literal(at AT TIME ZONE pgmqd.setting('time_zone')) END
+  FROM pgmqd.app_columns(thing) c WHERE c.field = app_literal.field
+$f$;
+
+-- Moves the rows that meet a condition (SQL) from one of these statuses to another, and writes more (", column = value"). Returns how many;
+-- none where the application has no word for the status.
+CREATE OR REPLACE FUNCTION pgmqd.app_move(thing text, condition text, origins text[], target text, more text DEFAULT '') RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  word text := pgmqd.app_word(thing, target);
+  status text := (SELECT quote_ident(c.name) FROM pgmqd.app_columns(thing) c WHERE c.field = 'status');
+BEGIN
+  IF word IS NULL OR status IS NULL OR condition IS NULL THEN
+    RETURN 0;
+  END IF;
+  RETURN pgmqd.app_execute(format('UPDATE %s SET %s = %L%s WHERE %s AND %s::text = ANY (%L::text[]) AND %s::text <> %L', pgmqd.app_of(thing), status, word,
+    more, condition, status, pgmqd.app_words(thing, VARIADIC origins), status, word));
+END $f$;
+
+-- The condition that a row of a thing has this id.
+CREATE OR REPLACE FUNCTION pgmqd.app_is(thing text, id text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT format('%I = %L', c.name, id) FROM pgmqd.app_columns(thing) c WHERE c.field = 'id' AND id IS NOT NULL
+$f$;
+
+-- ---- people, dates and money, as mails show them ----
+
+-- A time out of to_jsonb(row); one that was stored without a zone is meant in the zone of the settings.
+CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
+    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END
+$f$;
+
+-- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
+CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT extract(day FROM d) || ' ' || (CASE lang
+      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
+        'октября', 'ноября', 'декабря']
+      ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
+        'November', 'December'] END)[extract(month FROM d)::integer]
+    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
+  FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here
+$f$;
+
+CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI')
+$f$;
+
+-- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
+CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
+      || CASE code WHEN 'RUB' THEN '₽' WHEN 'EUR' THEN '€' WHEN 'USD' THEN '$' ELSE code END
+    ELSE n || ' ' || code END
+  FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
+$f$;
+
+-- An address below app_url; what has to be percent-encoded in a part is.
+CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
+      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
+  FROM unnest(parts) WITH ORDINALITY AS p (part, n)
+$f$;
+
+-- The address of a person in auth.users; on Supabase nobody can give rights on it, so our owner reads it. No code of others can run by
+-- that: it is a plain table of built-in types, and row security that would apply is an error.
+CREATE OR REPLACE FUNCTION pgmqd.auth_address(user_id text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $f$
+DECLARE
+  address text;
+BEGIN
+  IF (SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+      WHERE c.oid = pgmqd.app_table('auth.users') AND c.relkind IN ('r', 'p') AND a.attname IN ('id', 'email') AND NOT a.attisdropped
+        AND t.typnamespace = 'pg_catalog'::regnamespace) = 2 THEN
+    EXECUTE format('SELECT nullif(btrim(u.email::text), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
+  END IF;
+  RETURN address;
+END $f$;
+
+-- A person as mails need one.
+CREATE OR REPLACE FUNCTION pgmqd.person(email text, name text, language text) RETURNS jsonb
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT jsonb_build_object('email', email, 'name', nullif(btrim(name), ''),
+    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END)
+  FROM lower(left(btrim(language), 2)) lang
+$f$;
+
+-- {email, name, lang} of a person of the application. The address is in the table of people, if that has a column for it, or in that of
+-- accounts (auth.users). A person without an address is an error.
+CREATE OR REPLACE FUNCTION pgmqd.find_person(user_id text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  profile jsonb;
+  address text;
+  account text;
+BEGIN
+  IF user_id IS NULL THEN
+    RAISE EXCEPTION 'the row has no user_id' USING ERRCODE = 'no_data_found';
+  END IF;
+  profile := pgmqd.app_find('person', 'id', user_id);
+  address := nullif(btrim(profile->>'email'), '');
+  IF address IS NULL THEN
+    account := coalesce(profile->>'account_id', user_id);
+    address := CASE pgmqd.app_names('account')->>'table' WHEN 'auth.users' THEN pgmqd.auth_address(account)
+      ELSE nullif(btrim(pgmqd.app_find('account', 'id', account)->>'email'), '') END;
+  END IF;
+  IF address IS NULL THEN
+    RAISE EXCEPTION 'no e-mail address is known of user %', user_id USING ERRCODE = 'no_data_found';
+  END IF;
+  RETURN pgmqd.person(address, profile->>'full_name', profile->>'language');
+END $f$;
+
+-- The person whom a row (with the usual names) is about: by its user_id; else by the appointment that it belongs to; else by an address in
+-- the row itself.
+CREATE OR REPLACE FUNCTION pgmqd.row_person(c jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  known jsonb := c;
+BEGIN
+  IF c->>'user_id' IS NULL AND c->>'email' IS NULL AND c->>'appointment_id' IS NOT NULL THEN
+    known := coalesce(pgmqd.app_find('appointment', 'id', c->>'appointment_id'), '{}');
+  END IF;
+  IF known->>'user_id' IS NULL AND nullif(btrim(known->>'email'), '') IS NOT NULL THEN
+    RETURN pgmqd.person(btrim(known->>'email'), known->>'full_name', known->>'language');
+  END IF;
+  RETURN pgmqd.find_person(known->>'user_id');
+EXCEPTION WHEN no_data_found THEN
+  IF nullif(btrim(known->>'email'), '') IS NULL THEN
+    RAISE;
+  END IF;
+  RETURN pgmqd.person(btrim(known->>'email'), known->>'full_name', known->>'language');
+END $f$;
+
+-- The ids of the rows of a thing whose field has one of these values, in any case. Only an owner whom we trust can have given us the
+-- table: what its casts run has the caller's rights.
+CREATE OR REPLACE FUNCTION pgmqd.app_ids(thing text, field text, wanted text[]) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  tab regclass := to_regclass(pgmqd.app_names(thing)->>'table');
+  key text := pgmqd.app_names(thing)->>'id';
+  col text := pgmqd.app_names(thing)->>app_ids.field;
+  ids text[] := '{}';
+BEGIN
+  IF (SELECT count(DISTINCT a.attname) FROM pg_attribute a WHERE a.attrelid = tab AND a.attname IN (key, col) AND NOT a.attisdropped) = 1 + (key <> col)::integer
+    AND EXISTS (SELECT FROM pg_class c WHERE c.oid = tab AND (pgmqd.trusts(c.relowner) OR c.relkind IN ('r', 'p') AND NOT EXISTS (SELECT FROM pg_attribute b
+      JOIN pg_type t ON t.oid = b.atttypid WHERE b.attrelid = tab AND b.attname IN (key, col) AND t.typnamespace <> 'pg_catalog'::regnamespace))) THEN
+    EXECUTE format('SELECT coalesce(array_agg(r.%I::text), ''{}'') FROM %s r WHERE lower(btrim(r.%I::text)) = ANY ($1)', key, tab, col) INTO ids USING wanted;
+  END IF;
+  RETURN ids;
+END $f$;
+
+-- What a person with this address is called in the application's tables: the person's own ids, and those of check-ups, appointments and
+-- payments. For pgmqd.erase_person() (025).
+CREATE OR REPLACE FUNCTION pgmqd.person_ids(address text) RETURNS text[]
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  ids text[] := pgmqd.app_ids('account', 'email', ARRAY[address]);
+  t text;
+BEGIN
+  ids := ids || pgmqd.app_ids('person', 'account_id', ids) || pgmqd.app_ids('person', 'email', ARRAY[address]);
+  FOREACH t IN ARRAY ARRAY['checkup', 'appointment', 'payment'] LOOP
+    -- a small number as an id would be found in rows of others: then only the person's own id counts
+    ids := ids || ARRAY(SELECT i FROM unnest(pgmqd.app_ids(t, 'user_id', ids) || pgmqd.app_ids(t, 'email', ARRAY[address])) i WHERE length(i) >= 16);
+  END LOOP;
+  RETURN ids;
+END $f$;
+
+DO $$ BEGIN PERFORM pgmqd.restrict_functions(); END $$;
+
+RESET search_path;
