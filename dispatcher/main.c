@@ -14,7 +14,7 @@
 /* In the order in which people meet them. */
 static const struct command *const commands[] = { &cmd_init, &cmd_migrate, &cmd_connect, &cmd_run, &cmd_doctor,
 	&cmd_status, &cmd_pause, &cmd_resume, &cmd_send, &cmd_tail, &cmd_message, &cmd_dlq, &cmd_bounce, &cmd_render,
-	&cmd_schedule, &cmd_bench, &cmd_plugin, NULL };
+	&cmd_replay, &cmd_schedule, &cmd_bench, &cmd_plugin, NULL };
 
 /* Prints the commands. */
 static void print_help(FILE *out)

@@ -26,7 +26,7 @@ extern "C" {
 #define PGMQD_EXPORT
 #endif
 #ifdef __cplusplus
-#define PGMQD_EXPORT_C extern "C"
+#define PGMQD_EXTERN_C extern "C"
 #else
 #define PGMQD_EXTERN_C
 #endif
@@ -93,6 +93,10 @@ struct pgmqd_plugin {
 	 * of its own that has neither messages nor event loop nor database; so it may wait, but is killed after 45 s.
 	 * It must leave nothing behind. */
 	void (*check)(void *h, struct pgmqd_check *c);
+	/* For `pgmqd replay`, which runs old messages and keeps in what goes out through this interface. NULL: the
+	 * plugin is replayed as it is; "no": it must not be; else options that it runs with there, over those of the
+	 * settings: "dry_run=yes limits=". */
+	const char *replay;
 };
 
 #define PGMQD_REGISTER_PLUGIN(plugin)                                                                                  \

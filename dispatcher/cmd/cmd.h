@@ -58,7 +58,8 @@ struct command {
 };
 
 extern const struct command cmd_run, cmd_init, cmd_migrate, cmd_connect, cmd_doctor, cmd_status, cmd_pause, cmd_resume,
-	cmd_send, cmd_tail, cmd_message, cmd_dlq, cmd_bounce, cmd_render, cmd_schedule, cmd_bench, cmd_plugin;
+	cmd_send, cmd_tail, cmd_message, cmd_dlq, cmd_bounce, cmd_render, cmd_replay, cmd_schedule, cmd_bench,
+	cmd_plugin;
 
 /* Reads the command line (argv[0] is not looked at) and runs the command; returns the exit status. */
 int cmd_start(const struct command *c, int argc, char **argv);

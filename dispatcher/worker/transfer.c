@@ -34,6 +34,8 @@ struct sock {
 struct transfers {
 	struct event_base *base;
 	CURLM *multi;
+	transfer_prepare_cb prepare;
+	void *prepare_arg;
 	struct event *timer;
 	TAILQ_HEAD(, transfer) transfers;
 };
@@ -141,11 +143,25 @@ static void multi_set(CURLMcode rc, const char *option)
 }
 #define MULTI_SET(m, opt, value) multi_set(curl_multi_setopt(m, opt, value), #opt)
 
+/* Transfers go where their URLs say. */
+static bool transfer_as_it_is(void *arg, CURL *easy)
+{
+	(void)arg, (void)easy;
+	return true;
+}
+
+void transfer_divert(struct transfers *h, transfer_prepare_cb prepare, void *arg)
+{
+	h->prepare = prepare;
+	h->prepare_arg = arg;
+}
+
 struct transfers *transfer_new(struct event_base *base)
 {
 	struct transfers *h = xcalloc(1, sizeof(*h));
 
 	h->base = base;
+	h->prepare = transfer_as_it_is;
 	TAILQ_INIT(&h->transfers);
 	h->multi = curl_multi_init();
 	h->timer = evtimer_new(base, transfer_timeout, h);
@@ -166,7 +182,7 @@ int transfer_add(struct transfers *h, CURL *easy, transfer_done_cb cb, void *arg
 	t->easy = easy;
 	t->cb = cb;
 	t->arg = arg;
-	if (curl_easy_setopt(easy, CURLOPT_PRIVATE, t) != CURLE_OK ||
+	if (curl_easy_setopt(easy, CURLOPT_PRIVATE, t) != CURLE_OK || !h->prepare(h->prepare_arg, easy) ||
 		curl_multi_add_handle(h->multi, easy) != CURLM_OK) {
 		log_error("libcurl refuses a transfer");
 		free(t);

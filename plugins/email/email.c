@@ -152,4 +152,5 @@ static struct pgmqd_plugin plugin = {
 	.cancel = email_cancel,
 	.stop = email_stop,
 	.check = email_check,
+	.replay = "ledger=no limits=",
 };

@@ -1,5 +1,5 @@
 /* queue_file.c: stands in for a queue in PostgreSQL when a plugin is tried without one: messages come from a file, and
- * the outcomes that would go to the database go to standard output.
+ * the outcomes that would go to the database go to the one who holds the messages.
  */
 #include "config.h"
 
@@ -7,11 +7,11 @@
 
 #include "base/xalloc.h"
 
-#include <cjson/cJSON.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define ENQUEUED_US 1767225600000000 /* 2026-01-01, for all messages: the answers must not depend on the clock */
+#define ENQUEUED_US                                                                                                    \
+	1767225600000000 /* 2026-01-01, for messages that have no time: the answers must not depend on the clock */
 
 struct queue_file {
 	struct queue queue;
@@ -21,9 +21,9 @@ struct queue_file {
 };
 
 /* An answer that the flow waits for; given in the next round of the loop, as a database would. */
-struct answer {
+struct given {
 	struct event *ev;
-	void (*give)(struct answer *a);
+	void (*give)(struct given *a);
 	union {
 		queue_probe_cb probe;
 		queue_claim_cb claim;
@@ -33,9 +33,7 @@ struct answer {
 	void *arg;
 	size_t n; /* messages that were claimed, or settled */
 	struct queue_file_message **claimed;
-	PGresult *res;
-	char *error;
-	int affected;
+	struct answer reply; /* to a statement */
 };
 
 static inline struct queue_file *queue_file(struct queue *q)
@@ -44,28 +42,28 @@ static inline struct queue_file *queue_file(struct queue *q)
 }
 
 /* Gives an answer and frees it. */
-static void answer_now(evutil_socket_t fd, short what, void *arg)
+static void given_now(evutil_socket_t fd, short what, void *arg)
 {
-	struct answer *a = arg;
+	struct given *a = arg;
 
 	(void)fd, (void)what;
 	a->give(a);
 	event_free(a->ev);
-	PQclear(a->res);
+	PQclear(a->reply.res);
 	free(a->claimed);
-	free(a->error);
+	free(a->reply.error);
 	free(a);
 }
 
 /* Prepares an answer. */
-static struct answer *answer_new(struct queue *q, void (*give)(struct answer *a), size_t n, void *arg)
+static struct given *given_new(struct queue *q, void (*give)(struct given *a), size_t n, void *arg)
 {
-	struct answer *a = xcalloc(1, sizeof(*a));
+	struct given *a = xcalloc(1, sizeof(*a));
 
 	a->give = give;
 	a->arg = arg;
 	a->n = n;
-	a->ev = evtimer_new(queue_file(q)->base, answer_now, a);
+	a->ev = evtimer_new(queue_file(q)->base, given_now, a);
 	if (!a->ev)
 		abort();
 	event_active(a->ev, 0, 0);
@@ -75,67 +73,25 @@ static struct answer *answer_new(struct queue *q, void (*give)(struct answer *a)
 /* ---- a plugin's statements ---- */
 
 /* The answer to a plugin's statement. */
-static void give_result(struct answer *a)
+static void give_result(struct given *a)
 {
-	struct pgresult r = {
-		.res = a->res, .error = a->error, .sqlstate = a->error ? "XX000" : "00000", .affected = a->affected
-	};
+	struct pgresult r = { .res = a->reply.res,
+		.error = a->reply.error,
+		.sqlstate = a->reply.sqlstate,
+		.affected = a->reply.affected };
 
 	if (a->cb.result)
 		a->cb.result(a->arg, &r);
 }
 
-/* Rows out of the answers file, {"rows": [[...]], "affected": n} or {"error": "..."}, as a result of the server's. */
-static PGresult *make_rows(const cJSON *rows)
-{
-	PGresult *res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
-	int ncols = cJSON_GetArraySize(cJSON_GetArrayItem(rows, 0)), r = 0, c;
-	PGresAttDesc *cols = xcalloc((size_t)ncols + 1, sizeof(*cols));
-	const cJSON *row, *value;
-	char name[] = "column";
-
-	for (c = 0; c < ncols; c++)
-		cols[c].name = name;
-	if (!res || (ncols && !PQsetResultAttrs(res, ncols, cols)))
-		abort();
-	cJSON_ArrayForEach(row, rows)
-	{
-		c = 0;
-		cJSON_ArrayForEach(value, row)
-		{
-			char *text = cJSON_IsNull(value)     ? NULL
-			             : cJSON_IsString(value) ? xstrdup(value->valuestring)
-			                                     : cJSON_PrintUnformatted(value);
-
-			if (c < ncols && !PQsetvalue(res, r, c++, text, text ? (int)strlen(text) : -1))
-				abort();
-			free(text);
-		}
-		r++;
-	}
-	free(cols);
-	return res;
-}
-
-/* Answers as the answers file says. */
+/* Asks the source. */
 static void file_query(
 	struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
-	struct answer *a = answer_new(q, give_result, 0, arg);
-	const cJSON *reply = queue_file(q)->source->answer(queue_file(q)->arg, sql, nparams, params), *error, *affected;
+	struct given *g = given_new(q, give_result, 0, arg);
 
-	a->cb.result = cb;
-	if (!reply) {
-		a->error = xstrdup("there is no database here; --answers FILE says what it would answer");
-		return;
-	}
-	error = cJSON_GetObjectItemCaseSensitive(reply, "error");
-	affected = cJSON_GetObjectItemCaseSensitive(reply, "affected");
-	if (cJSON_IsString(error))
-		a->error = xstrdup(error->valuestring);
-	else
-		a->res = make_rows(cJSON_GetObjectItemCaseSensitive(reply, "rows"));
-	a->affected = cJSON_IsNumber(affected) ? affected->valueint : 0;
+	g->cb.result = cb;
+	queue_file(q)->source->answer(queue_file(q)->arg, sql, nparams, params, &g->reply);
 }
 
 /* ---- the queue ---- */
@@ -154,7 +110,7 @@ static bool file_is_up(const struct queue *q)
 }
 
 /* The tables are as they should be. */
-static void give_probe(struct answer *a)
+static void give_probe(struct given *a)
 {
 	a->cb.probe(a->arg, NULL, NULL);
 }
@@ -162,7 +118,7 @@ static void give_probe(struct answer *a)
 /* Looks at no tables. */
 static void file_probe(struct queue *q, queue_probe_cb cb, void *arg)
 {
-	answer_new(q, give_probe, 0, arg)->cb.probe = cb;
+	given_new(q, give_probe, 0, arg)->cb.probe = cb;
 }
 
 /* Dead letters are printed. */
@@ -180,7 +136,7 @@ static const char *file_order(const struct queue *q)
 }
 
 /* The messages that were claimed. */
-static void give_claim(struct answer *a)
+static void give_claim(struct given *a)
 {
 	struct queue_claim claim = { .rows = (int)a->n, .due_ms = INT64_C(86400000), .shared = -1, .kept = a->claimed };
 
@@ -190,7 +146,7 @@ static void give_claim(struct answer *a)
 /* Takes the next messages of the file. */
 static void file_claim(struct queue *q, const struct queue_look *look, queue_claim_cb cb, void *arg)
 {
-	struct answer *a = answer_new(q, give_claim, 0, arg);
+	struct given *a = given_new(q, give_claim, 0, arg);
 
 	a->cb.claim = cb;
 	a->claimed = xcalloc((size_t)look->n + 1, sizeof(struct queue_file_message *));
@@ -207,7 +163,7 @@ static void file_claim_row(const struct queue *q, const struct queue_claim *clai
 	m->id = k->id;
 	m->attempt = k->attempt;
 	m->read_ct = (int)k->attempt;
-	m->enqueued_us = m->due_us = m->first_due_us = ENQUEUED_US;
+	m->enqueued_us = m->due_us = m->first_due_us = k->enqueued_us ? k->enqueued_us : ENQUEUED_US;
 	m->text = xstrdup(k->text);
 	m->text_len = strlen(k->text);
 	m->headers = xstrdup(k->headers);
@@ -228,7 +184,7 @@ static void file_release_awake(struct queue *q, bool held, queue_lock_cb cb, voi
 }
 
 /* The outcomes are known. */
-static void give_settled(struct answer *a)
+static void give_settled(struct given *a)
 {
 	enum queue_fate *fate = xcalloc(a->n + 1, sizeof(*fate));
 	struct queue_settled s = { .n = a->n, .fate = fate };
@@ -244,7 +200,7 @@ static void file_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_
 	queue_settled_cb cb, void *arg)
 {
 	(void)outcome, (void)again;
-	answer_new(q, give_settled, n, arg)->cb.settled = cb;
+	given_new(q, give_settled, n, arg)->cb.settled = cb;
 	for (size_t i = 0; i < n; i++)
 		queue_file(q)->source->outcome(queue_file(q)->arg, msgs[i]);
 }
@@ -253,7 +209,7 @@ static void file_settle(struct queue *q, enum msg_outcome outcome, struct pgmqd_
 static void file_extend(struct queue *q, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb, void *arg)
 {
 	(void)msgs;
-	answer_new(q, give_settled, n, arg)->cb.settled = cb;
+	given_new(q, give_settled, n, arg)->cb.settled = cb;
 }
 
 /* No operator pauses it. */

@@ -1,22 +1,18 @@
 /* test.c: `pgmqd plugin test`: runs a plugin on messages from standard input, without PostgreSQL, and prints a line for
- * each outcome. The message path, the plugin interface and the loop are the daemon's own; only
- * the queue is not (queue_file.c).
+ * each outcome (host.c runs it).
  */
 #include "config.h"
 
 #include "cmd/plugin/test.h"
 
-#include "base/clock.h"
 #include "base/xalloc.h"
-#include "cmd/plugin/queue_file.h"
-#include "worker/flow.h"
+#include "cmd/plugin/answers.h"
+#include "cmd/plugin/host.h"
+#include "worker/plugin.h"
 #include "worker/plugin_call.h"
-#include "worker/transfer.h"
 
 #include <cjson/cJSON.h>
-#include <curl/curl.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,27 +23,15 @@
 #define EXIT_CONFIG 78
 
 struct test {
-	struct event_base *base;
-	struct flow *flow;
-	struct event *again;
+	struct host host;
 	struct queue_file_message *messages;
 	size_t n, printed;
 	unsigned attempts; /* tries of a message that is retried */
-	bool json, headers, bad, idle;
-	bool skip_time;
+	bool json, headers, bad;
 	cJSON *answers;
 };
 
 /* ---- messages ---- */
-
-/* Everything is settled. */
-static void test_idle(void *arg)
-{
-	struct test *t = arg;
-
-	t->idle = true;
-	event_base_loopbreak(t->base);
-}
 
 /* Prints what is through, in the order of the input; when everything is, the flow is drained. */
 static void test_print(struct test *t)
@@ -58,7 +42,7 @@ static void test_print(struct test *t)
 	}
 	fflush(stdout);
 	if (t->printed == t->n)
-		flow_drain(t->flow, test_idle, t);
+		host_finish(&t->host);
 }
 
 /* The next message to deliver. */
@@ -74,48 +58,15 @@ static struct queue_file_message *test_next(void *arg)
 	return NULL;
 }
 
-/* What a plugin asked for, by name. */
-static const char *test_outcome_name(const struct pgmqd_msg *m)
-{
-	return m->outcome == OUT_DONE_WITH                  ? "done_with"
-	       : m->outcome == OUT_CONFIG                   ? "config_error"
-	       : m->outcome == OUT_RELEASE && !m->cancelled ? "postpone"
-	                                                    : outcome_name(m->outcome);
-}
-
-/* The outcome as an object. */
-static cJSON *test_object(const struct pgmqd_msg *m)
-{
-	cJSON *o = cJSON_CreateObject(), *params;
-
-	cJSON_AddNumberToObject(o, "id", (double)m->id);
-	cJSON_AddNumberToObject(o, "attempt", m->attempt);
-	cJSON_AddStringToObject(o, "outcome", test_outcome_name(m));
-	if ((m->outcome == OUT_RETRY || m->outcome == OUT_REPLACE || m->outcome == OUT_RELEASE) && m->delay_ms > 1)
-		cJSON_AddNumberToObject(o, "delay_ms", (double)m->delay_ms);
-	if (m->reason)
-		cJSON_AddStringToObject(o, "reason", m->reason);
-	if (m->outcome == OUT_REPLACE)
-		cJSON_AddStringToObject(o, "message", m->sql);
-	if (m->outcome == OUT_DONE_WITH) {
-		cJSON_AddStringToObject(o, "sql", m->sql);
-		params = cJSON_AddArrayToObject(o, "params");
-		for (int i = 0; i < m->nparams; i++)
-			cJSON_AddItemToArray(
-				params, m->params[i] ? cJSON_CreateString(m->params[i]) : cJSON_CreateNull());
-	}
-	return o;
-}
-
 /* The outcome as a line for people. */
 static char *test_line(const struct pgmqd_msg *m)
 {
-	cJSON *o = test_object(m);
+	cJSON *o = host_outcome(m);
 	char *delay = (m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && m->delay_ms > 1
 	                      ? xasprintf(" in %" PRId64 " ms", m->delay_ms)
 	                      : xstrdup("");
 	char *params = cJSON_PrintUnformatted(cJSON_GetObjectItemCaseSensitive(o, "params"));
-	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, test_outcome_name(m), delay,
+	char *line = xasprintf("%" PRId64 " %s%s%s%s%s%s%s%s", m->id, host_outcome_name(m), delay,
 		m->reason ? ": " : "", m->reason ? m->reason : "", m->sql ? ": " : "", m->sql ? m->sql : "",
 		params ? " " : "", params ? params : "");
 
@@ -136,10 +87,10 @@ static void test_outcome(void *arg, const struct pgmqd_msg *m)
 	if (m->outcome == OUT_RELEASE &&
 		!m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
 		msg->taken = false;
-		event_active(t->again, 0, 0);
+		host_again(&t->host);
 		return;
 	}
-	o = test_object(m);
+	o = host_outcome(m);
 	line = t->json ? cJSON_PrintUnformatted(o) : test_line(m);
 	cJSON_Delete(o);
 	msg->out = xasprintf("%s%s\n", former ? former : "", line);
@@ -150,37 +101,27 @@ static void test_outcome(void *arg, const struct pgmqd_msg *m)
 	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < t->attempts) {
 		msg->attempt++;
 		msg->taken = false;
-		event_active(t->again, 0, 0);
+		host_again(&t->host);
 		return;
 	}
 	msg->through = true;
 	test_print(t);
 }
 
-/* A message that is retried can be claimed once more. */
-static void test_again(evutil_socket_t fd, short what, void *arg)
-{
-	struct test *t = arg;
-
-	(void)fd, (void)what;
-	flow_told(t->flow, 0);
-}
-
 /* What a database would answer. */
-static const cJSON *test_answer(void *arg, const char *sql, int nparams, const char *const *params)
+static void test_answer(void *arg, const char *sql, int nparams, const char *const *params, struct answer *reply)
 {
 	const struct test *t = arg;
-	const cJSON *a, *match;
+	const cJSON *found = answers_find(t->answers, "match", sql);
 
 	log_info("query: %s (%d parameters%s%s)", sql, nparams, nparams && params[0] ? ", the first is " : "",
 		nparams && params[0] ? params[0] : "");
-	cJSON_ArrayForEach(a, t->answers)
-	{
-		match = cJSON_GetObjectItemCaseSensitive(a, "match");
-		if (!cJSON_IsString(match) || strstr(sql, match->valuestring))
-			return a;
+	if (found) {
+		answers_reply(found, reply);
+	} else {
+		reply->error = xstrdup("there is no database here; --answers FILE says what it would answer");
+		strcpy(reply->sqlstate, "XX000");
 	}
-	return NULL;
 }
 
 /* ---- input ---- */
@@ -222,33 +163,6 @@ static char *test_read(struct test *t)
 	return error;
 }
 
-/* Reads the answers of the database. NULL, or what is wrong. */
-static char *test_read_answers(struct test *t, const char *path)
-{
-	FILE *f = fopen(path, "re");
-	char *line = NULL, *error = NULL;
-	unsigned n = 0;
-	size_t size = 0;
-
-	if (!f)
-		return xasprintf("--answers: cannot read %s: %s", path, strerror(errno));
-	t->answers = cJSON_CreateArray();
-	while (!error && getline(&line, &size, f) >= 0) {
-		cJSON *a = cJSON_Parse(line);
-
-		n++;
-		if (cJSON_IsObject(a))
-			cJSON_AddItemToArray(t->answers, a);
-		else if (line[strspn(line, " \t\r\n")])
-			error = xasprintf("%s:%u: not a JSON object", path, n);
-		if (!cJSON_IsObject(a))
-			cJSON_Delete(a);
-	}
-	free(line);
-	fclose(f);
-	return error;
-}
-
 /* One KEY=VALUE. NULL, or what is wrong. */
 static char *test_option(struct queue_settings *q, char *text, unsigned number)
 {
@@ -268,81 +182,12 @@ static char *test_option(struct queue_settings *q, char *text, unsigned number)
 
 /* ---- running ---- */
 
-/* Timers that wait, and whether anything else is waited for. */
-struct waits {
-	struct event **timers;
-	size_t n;
-	bool others;
-};
-
-/* Collects one event of the loop. */
-static int test_collect(const struct event_base *base, const struct event *ev, void *arg)
-{
-	struct waits *w = arg;
-
-	(void)base;
-	if (event_get_fd(ev) >= 0)
-		w->others = true;
-	if (event_pending(ev, EV_TIMEOUT, NULL)) {
-		w->timers = xrealloc(w->timers, w->n + 1, sizeof(*w->timers));
-		w->timers[w->n++] = (struct event *)(uintptr_t)ev;
-	}
-	return 0;
-}
-
-/* Brings all timers so much nearer that the first one is due, and puts the clocks forward by as much. */
-static void test_skip(struct waits *w)
-{
-	struct timeval now, at, least = { 0, 0 };
-
-	evutil_gettimeofday(&now, NULL);
-	for (size_t i = 0; i < w->n; i++) {
-		event_pending(w->timers[i], EV_TIMEOUT, &at);
-		if (i == 0 || evutil_timercmp(&at, &least, <))
-			least = at;
-	}
-	if (evutil_timercmp(&least, &now, <))
-		return;
-	for (size_t i = 0; i < w->n; i++) {
-		event_pending(w->timers[i], EV_TIMEOUT, &at);
-		evutil_timersub(&at, &least, &at);
-		evtimer_add(w->timers[i], &at);
-	}
-	evutil_timersub(&least, &now, &least);
-	clock_skip_ms((int64_t)least.tv_sec * 1000 + (least.tv_usec + 999) / 1000);
-}
-
-/* Runs the loop until all is settled. What a program or a server does takes its time; what only a timer waits for need
- * not. */
-static void test_loop(struct test *t)
-{
-	if (!t->skip_time)
-		event_base_dispatch(t->base);
-	while (t->skip_time && !t->idle && event_base_loop(t->base, EVLOOP_NONBLOCK) == 0 && !t->idle) {
-		struct waits w = { 0 };
-
-		if (event_base_get_num_events(t->base, EVENT_BASE_COUNT_ACTIVE) > 0)
-			continue;
-		event_base_foreach_event(t->base, test_collect, &w);
-		if (w.others || flow_children(t->flow))
-			event_base_loop(t->base, EVLOOP_ONCE);
-		else if (w.n)
-			test_skip(&w);
-		free(w.timers);
-	}
-}
-
 /* Runs the plugin over the messages. The exit status. */
 static int test_run(struct test *t, struct settings *s, struct queue_settings *q)
 {
-	struct stats *stats = stats_create(1);
-	struct stats_slot *slot = stats_take(stats, ROLE_WORKER, "test", q->name, q->plugin);
-	struct proc_env env = { .settings = s, .stats = stats, .slot = slot };
 	static const struct queue_file_source source = {
 		.next = test_next, .outcome = test_outcome, .answer = test_answer
 	};
-	struct template_set *templates = NULL;
-	struct transfers *transfers;
 	struct plugin *p;
 	char *errors;
 
@@ -351,26 +196,15 @@ static int test_run(struct test *t, struct settings *s, struct queue_settings *q
 		free(errors);
 		return EXIT_CONFIG;
 	}
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(t->base = event_base_new()))
-		abort();
-	transfers = transfer_new(t->base);
-	t->again = event_new(t->base, -1, 0, test_again, t);
-	t->flow = flow_new(&env, q, slot, p, t->base, queue_file_new(t->base, &source, t), transfers, &templates);
-	if (flow_start(t->flow)) {
-		flow_up(t->flow);
+	host_open(&t->host, s, q, p, &source, t);
+	if (host_start(&t->host)) {
 		test_print(t);
-		test_loop(t);
+		host_run(&t->host);
 	} else {
 		fprintf(stderr, "pgmqd plugin test: the plugin's start() refused (see the line before)\n");
 		t->bad = true;
 	}
-	flow_free(t->flow);
-	transfer_free(transfers);
-	template_free(templates);
-	event_free(t->again);
-	event_base_free(t->base);
-	curl_global_cleanup();
-	libevent_global_shutdown();
+	host_close(&t->host);
 	if (plugin_call_misuses)
 		fprintf(stderr, "pgmqd plugin test: the plugin broke a rule %u times\n", plugin_call_misuses);
 	return t->bad || plugin_call_misuses ? EXIT_BAD : 0;
@@ -413,9 +247,10 @@ static char *test_settings(
 int test_main(const struct test_options *o, int argc, char **argv)
 {
 	static char name[] = "test";
-	struct test t = {
-		.attempts = (unsigned)o->attempts, .headers = o->headers, .json = o->json, .skip_time = o->skip_time
-	};
+	struct test t = { .attempts = (unsigned)o->attempts,
+		.headers = o->headers,
+		.json = o->json,
+		.host.skip_time = o->skip_time };
 	struct settings s = { 0 };
 	struct queue_settings q = { .name = name };
 	char *error, *real = NULL;
@@ -429,7 +264,7 @@ int test_main(const struct test_options *o, int argc, char **argv)
 			test_refuse(xasprintf("%s: %s", argv[0], strerror(errno)));
 		argv[0] = real;
 	}
-	if ((o->answers && (error = test_read_answers(&t, o->answers)) != NULL) ||
+	if ((o->answers && !(t.answers = answers_read(o->answers, &error))) ||
 		(error = test_settings(&s, &q, o, argc, argv)) != NULL || (error = test_read(&t)) != NULL)
 		test_refuse(error);
 	log_setup((enum log_level)level, LOG_FORMAT_TEXT);
