@@ -213,7 +213,7 @@ $f$;
 CREATE OR REPLACE FUNCTION pgmqd.message_page_bound(t regclass) RETURNS bigint
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN NOT EXISTS (SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
-    WHERE i.indrelid = t AND a.amname = 'gin') THEN 20000 END
+    WHERE i.indrelid = t AND a.amname = 'gin') THEN 10000 END
 $f$;
 
 -- One page of a queue's messages, the newest first, without bodies: {queue, state, messages: [...], more, before}. filter: see

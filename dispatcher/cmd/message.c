@@ -137,15 +137,31 @@ static void print_line(const cJSON *m)
 	}
 }
 
+/* A page of the list: one answer looks at some thousand messages only, and what is searched may be further back. */
+static cJSON *list_page(const struct request *q, const char *filter)
+{
+	char limit[24], before[64] = "", buf[32];
+	const char *params[] = { q->queue, filter, q->before, limit };
+	cJSON *page;
+
+	snprintf(limit, sizeof limit, "%" PRId64, q->limit);
+	while ((page = ask(q, "SELECT pgmqd.message_page($1, $2::jsonb, $3, $4::int)", 4, params)) &&
+		!cJSON_GetArraySize(cJSON_GetObjectItem(page, "messages")) &&
+		cJSON_IsTrue(cJSON_GetObjectItem(page, "more"))) {
+		snprintf(before, sizeof before, "%s", field(page, "before", buf, sizeof buf));
+		params[2] = before;
+		cJSON_Delete(page);
+	}
+	return page;
+}
+
 /* list. */
 static int list(const struct request *q)
 {
 	cJSON *filter = make_filter(q), *page, *m;
-	char *text = cJSON_PrintUnformatted(filter), limit[24], buf[32];
-	const char *params[] = { q->queue, text, q->before, limit };
+	char *text = cJSON_PrintUnformatted(filter), buf[32];
 
-	snprintf(limit, sizeof limit, "%" PRId64, q->limit);
-	page = ask(q, "SELECT pgmqd.message_page($1, $2::jsonb, $3, $4::int)", 4, params);
+	page = list_page(q, text);
 	cJSON_Delete(filter);
 	free(text);
 	if (!page)

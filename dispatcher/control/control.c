@@ -11,6 +11,7 @@
 #include "control/jobs_start.h"
 #include "control/jobs_watch.h"
 #include "control/mail.h"
+#include "control/record.h"
 #include "control/routes.h"
 #include "http/server.h"
 
@@ -50,6 +51,8 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 	proc_beat(p->control.env);
 	if (++p->beats % HISTORY_STEP_S == 0)
 		history_take(p->control.history, p->control.env->stats);
+	if (p->beats % RECORD_EVERY_S == RECORD_FIRST_S)
+		record_write(&p->control);
 }
 
 /* Writes libevent's messages into our log. */

@@ -27,7 +27,9 @@ static void dead_letters_answer(struct http_request *req, const struct pgresult 
 /* GET /api/failures. */
 void dead_letters_failures(struct http_request *req)
 {
-	control_db_query(req, "SELECT pgmqd.failure_groups()", 0, NULL, dead_letters_answer);
+	const char *params[] = { req->authorized ? "t" : "f" };
+
+	control_db_query(req, "SELECT pgmqd.failure_groups(is_open => $1::boolean)", 1, params, dead_letters_answer);
 }
 
 /* GET /api/queues/QUEUE/dead-letters: without bodies; ?before=ID goes back from there, ?reason= is a text that the
@@ -35,9 +37,10 @@ void dead_letters_failures(struct http_request *req)
 void dead_letters_list(struct http_request *req)
 {
 	const char *params[] = { req->param[0], http_request_query(req, "before"), http_request_query(req, "reason"),
-		DEAD_LETTERS_LIMIT };
+		DEAD_LETTERS_LIMIT, req->authorized ? "t" : "f" };
 
-	control_db_query(req, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4)", 4, params, dead_letters_answer);
+	control_db_query(
+		req, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4, $5::boolean)", 5, params, dead_letters_answer);
 }
 
 /* GET /api/queues/QUEUE/dead-letters/ID: all about one; the body as text, since a JSON printer on the way could change

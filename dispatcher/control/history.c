@@ -28,7 +28,7 @@ struct history_sum {
 struct history_queue {
 	char name[64];
 	uint64_t first; /* number of its first point */
-	struct history_sum last;
+	struct history_sum last, recorded;
 	struct history_point point[HISTORY_POINTS]; /* the n-th at n % HISTORY_POINTS */
 };
 
@@ -131,6 +131,7 @@ static struct history_queue *history_queue(struct history *h, const struct stats
 	q->first = h->taken;
 	if (clock_monotonic_ms() - atomic_load(&st->started_ms) > HISTORY_STEP_S * 2000)
 		history_gather(st, name, &q->last);
+	q->recorded = q->last;
 	return q;
 }
 
@@ -163,6 +164,35 @@ void history_take(struct history *h, const struct stats *st)
 		q->last = now;
 		i++;
 	}
+}
+
+cJSON *history_since_recorded(struct history *h)
+{
+	static const char *const names[NCOUNTS] = { "done", "retried", "failed" };
+	cJSON *rows = cJSON_CreateArray();
+
+	for (size_t i = 0; i < h->nqueues; i++) {
+		struct history_queue *q = &h->queue[i];
+		cJSON *row, *wait;
+		uint64_t any = 0;
+
+		for (int c = 0; c < NCOUNTS; c++)
+			any += history_since(q->last.count[c], q->recorded.count[c]);
+		if (any == 0)
+			continue;
+		row = cJSON_CreateObject();
+		cJSON_AddStringToObject(row, "queue", q->name);
+		for (int c = 0; c < NCOUNTS; c++)
+			cJSON_AddNumberToObject(
+				row, names[c], (double)history_since(q->last.count[c], q->recorded.count[c]));
+		wait = cJSON_AddArrayToObject(row, "wait");
+		for (int b = 0; b <= STATS_NBOUNDS; b++)
+			cJSON_AddItemToArray(
+				wait, cJSON_CreateNumber((double)history_since(q->last.wait[b], q->recorded.wait[b])));
+		q->recorded = q->last;
+		cJSON_AddItemToArray(rows, row);
+	}
+	return rows;
 }
 
 /* Adds a number; null when it is negative, which means unknown. */

@@ -1,4 +1,5 @@
-/* history.h: the last ten minutes of each queue, for charts: what was settled, and how long it took. */
+/* history.h: the last ten minutes of each queue, for charts: what was settled, and how long it took; and what is
+ * written down of it for longer spans. */
 #ifndef HISTORY_H
 #define HISTORY_H
 
@@ -22,6 +23,10 @@ void history_take(struct history *h, const struct stats *st);
  * ...}}}, the newest last. Counts are of one step; wait_* and run_* are milliseconds, null where nothing was settled.
  */
 cJSON *history_json(const struct history *h, uint64_t after);
+
+/* What was settled of each queue since the last time, for pgmqd.record_history(): [{"queue", "done", "retried",
+ * "failed", "wait": counts}]; nothing of a queue where nothing was. */
+cJSON *history_since_recorded(struct history *h);
 
 /* The value, in microseconds, under which the part `q` (0..1) of a histogram's counts lies, between the bounds of its
  * bucket by rule of three; -1 when it is empty. For tests, too. */

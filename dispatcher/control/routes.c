@@ -14,6 +14,7 @@
 #include "control/metrics.h"
 #include "control/page.h"
 #include "control/queues.h"
+#include "control/record.h"
 #include "control/status.h"
 #include "control/templates.h"
 
@@ -28,6 +29,8 @@ const struct http_route control_routes[] = {
 	{ HTTP_POST, "/api/queues/{queue}/pause", HTTP_ROUTE_BODY, queues_pause, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/resume", HTTP_ROUTE_BODY, queues_resume, 0 },
 	{ HTTP_GET, "/api/status", 0, status_get, 0 },
+	{ HTTP_GET, "/api/history", 0, record_history, 0 },
+	{ HTTP_GET, "/api/dispatchers", 0, record_dispatchers, 0 },
 	{ HTTP_GET, "/api/schedules", 0, status_schedules, 0 },
 
 	{ HTTP_GET, "/api/failures", 0, dead_letters_failures, 0 },
@@ -68,6 +71,7 @@ const struct http_route control_routes[] = {
 	{ HTTP_GET, "/page.css", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/page.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/charts.js", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/messages.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/words.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/icon.svg", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ 0 },

@@ -20,7 +20,7 @@ from selenium.webdriver.support.ui import WebDriverWait  # noqa: E402
 
 TOKEN = "a-token-of-the-tests"
 SHOTS = Path(BUILDDIR) / "quickstart" / "screenshots"
-VIEWS = ("queues", "failures", "schedules", "processes", "mails")
+VIEWS = ("queues", "messages", "failures", "schedules", "processes", "mails")
 NAMES = sorted(p.name.removesuffix(".html.mustache") for p in (SRCDIR / "templates" / "en").glob("*.html.mustache"))
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -134,16 +134,19 @@ def test_everything_is_described(page):
     letters = "/api/queues/email_queue/dead-letters"
     newest = page.json(letters)[1]["letters"][0]["id"]
     for path in ("/ready", "/readyz", "/livez", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
-                 f"{letters}/{newest}", "/api/templates", f"/api/templates/{NAMES[0]}/en?part=txt"):
+                 f"{letters}/{newest}", "/api/queues/email_queue/messages?state=archived", f"/api/queues/email_queue/messages/{newest}?state=dead", "/api/actions", "/api/history?span=24h&queue=email_queue", "/api/dispatchers", "/api/templates", f"/api/templates/{NAMES[0]}/en?part=txt"):
         assert page(path)[0] == 200, path
     assert page(f"{letters}?before=x")[0] == 400
-    for what, body in (("pause", {}), ("resume", {}), ("redrive", {"reason": "no such reason"}), ("purge", {"reason": "no such reason"})):
+    for what, body in (("pause", {}), ("resume", {}), ("redrive", {"reason": "no such reason"}), ("purge", {"reason": "no such reason"}),
+                       ("cancel", {"ids": [999]}), ("run-now", {"ids": [999]}), ("requeue", {"ids": [999]})):
         path = f"/api/queues/email_queue/{what}"
         assert page(path, method="POST", body=body)[0] == 200, what
         assert page(path, method="POST", body="[]")[0] == (200 if what == "resume" else 400), what  # it takes nothing from its body
         assert page(path.replace("email_queue", "none"), method="POST", body={"all": True})[0] == 404, what
         assert page(path, method="POST", headers={"Authorization": "Bearer other"}, body=body)[0] == 401, what
         assert page(path, method="POST", headers={"Host": "evil.example.test"}, body=body)[0] == 421, what
+    assert page("/api/queues/email_queue/delay", method="POST", body={"ids": [999], "seconds": 1})[0] == 200
+    assert page("/api/queues/email_queue/edit", method="POST", body={"ids": [999], "version": "1-1", "body": "{}"})[0] == 409
     described = {(m.upper(), p) for p, ms in page.spec["paths"].items() for m in ms if not p.startswith(("/api/{type}", "/api/cron", "/api/mail", "/api/payment"))}
     assert described - {("GET", "/api/openapi.json")} <= {(m, p) for m, p, _ in page.seen}
 
@@ -245,6 +248,9 @@ def test_in_the_browser(page, rig):
                 b.until(lambda: b.one(f"#{view}").text.strip() and "undefined" not in b.one(f"#{view}").text)
                 if view == "failures":
                     b.until(lambda: len(b.all("#letter-table tbody tr")) == 3 and b.all("#groups .group"))
+                if view == "messages":
+                    b.js("location.hash = '#messages/email_queue/archived'")
+                    b.until(lambda: len(b.all("#message-table tbody tr")) == 1 and b.one("#messages-queue").get_attribute("value") == "email_queue")
                 if view == "schedules":
                     b.until(lambda: b.all("#schedule-table tbody tr"))
                 if view == "mails":
@@ -259,6 +265,13 @@ def test_in_the_browser(page, rig):
         b.language("en")
         # what is seen of a button is in its name; the active tab is on the screen, however small that is
         assert b.js(MISMATCH) == []
+        # charts of other spans, from the database; the dispatchers of the database
+        b.view("queues")
+        b.click("#span button:nth-child(3)")
+        b.until(lambda: "12 h 0 min ago" in b.text("#chart-settled").replace("\u00a0", " "))
+        b.click("#span button:first-child")
+        b.view("processes")
+        b.until(lambda: "alive" in b.text("#dispatcher-table") and "email_queue" in b.text("#dispatcher-table"))
         # a queue opens by the keyboard, and stays open
         b.view("queues")
         button = b.until(lambda: b.one("[data-queue=email_queue] button[aria-expanded]"))
@@ -299,6 +312,41 @@ def test_in_the_browser(page, rig):
             b.click("#ask-yes")
             b.until(lambda: b.text("#toast").startswith("1 deleted" if word == "purge" else "2 requeued"))
         wait_dead(page, 2)
+        # messages: one with its life; delayed ones are searched, edited, run and cancelled
+        for n in range(3):
+            rig.enqueue({"template": "report_ready", "to": f"later{n}@example.test", "n": n}, delay=3600)
+        b.js("location.hash = '#messages/email_queue/delayed'")
+        b.until(lambda: len(b.all("#message-table tbody tr")) == 3)
+        assert "example.test" not in b.text("#message-table")
+        b.one("#messages-where").send_keys("n=1" + Keys.ENTER)
+        b.until(lambda: len(b.all("#message-table tbody tr")) == 1)
+        b.click("#message-table tbody tr td.more button")
+        b.until(lambda: b.one("#message-dialog").is_displayed() and "later1@example.test" in b.text("#message-body"))
+        assert "enqueued" in b.text("#message-life") and [x.text for x in b.all("#message-dialog button") if x.is_displayed()] == ["Run now", "Delay", "Cancel", "Edit body", "Close"]
+        assert b.js(UNNAMED) == []
+        b.shot("message-en-desktop-light")
+        b.click("#message-edit")
+        b.js("document.getElementById('message-new').value = '{\"big\": 9007199254740993}'")
+        b.click("#message-save")
+        b.until(lambda: "9007199254740993" in b.text("#message-body") and "body edited" in b.text("#message-life"))
+        b.one("#message-dialog").send_keys(Keys.ESCAPE)
+        b.one("#messages-where").clear()
+        b.one("#messages-where").send_keys(Keys.ENTER)
+        b.until(lambda: len(b.all("#message-table tbody tr")) == 3)
+        b.click("#message-table tbody tr:first-child input")
+        b.until(lambda: b.text("#messages-cancel") == "Cancel (1)")
+        b.click("#messages-cancel")
+        b.until(lambda: b.one("#ask-dialog").is_displayed())
+        b.shot("cancel-en-desktop-light")
+        b.one("#ask-input").send_keys("asked by phone")
+        b.click("#ask-yes")
+        b.until(lambda: b.text("#toast").startswith("1 cancelled") and len(b.all("#message-table tbody tr")) == 2)
+        b.click("#messages-cancel")  # none is chosen: all that match, which are counted first
+        b.until(lambda: b.one("#ask-dialog").is_displayed() and b.text("#ask-title") == "Cancel 2 messages of email_queue?")
+        b.click("#ask-yes")
+        b.until(lambda: b.one("#messages-empty").is_displayed())
+        b.js("location.hash = '#messages/email_queue/cancelled'")
+        b.until(lambda: len(b.all("#message-table tbody tr")) == 3 and "cancelled by HTTP" in b.text("#message-table"))
         # pause, and resume
         b.view("queues")
         b.click("[data-queue=email_queue] .buttons button")

@@ -1,6 +1,6 @@
-// charts.js: small charts of the last ten minutes, drawn as SVG.
+// charts.js: small charts of the last minutes to days, drawn as SVG.
 
-import { t, number } from "./words.js";
+import { t, number, duration } from "./words.js";
 
 const NS = "http://www.w3.org/2000/svg";
 
@@ -68,9 +68,9 @@ export class Chart {
     for (const v of ticks)
       el.append(svg("line", { x1: left, x2: w - right, y1: y(v), y2: y(v), class: v === ticks[0] ? "axis" : "grid" }),
         svg("text", { x: left - 8, y: y(v) + 4, class: "label", "text-anchor": "end" }, this.log ? this.format(v) : number(v, v < 10 ? 1 : 0)));
-    const minutes = Math.round(this.points * this.step / 60);
-    el.append(svg("text", { x: left, y: h - 5, class: "label" }, t("minutes_ago", { n: minutes })),
-      svg("text", { x: x((this.points - 1) / 2), y: h - 5, class: "label", "text-anchor": "middle" }, t("minutes_ago", { n: minutes / 2 })),
+    const span = this.points * this.step, back = s => (s < 3600 ? t("minutes_ago", { n: number(s / 60, 1) }) : t("time_ago", { time: duration(s) }));
+    el.append(svg("text", { x: left, y: h - 5, class: "label" }, back(span)),
+      svg("text", { x: x((this.points - 1) / 2), y: h - 5, class: "label", "text-anchor": "middle" }, back(span / 2)),
       svg("text", { x: w - right, y: h - 5, class: "label", "text-anchor": "end" }, t("now")));
     const shift = n => this.points - n;
     for (const s of series) {
@@ -97,8 +97,8 @@ export class Chart {
     if (!this.series) return;
     const box = this.box.getBoundingClientRect(), px = (e.clientX - box.left) * this.w / box.width;
     const i = Math.max(0, Math.min(this.points - 1, Math.round((px - this.x(0)) / (this.x(1) - this.x(0)))));
-    const back = Math.round((this.points - 1 - i) * this.step / 6) / 10;
-    this.tip.replaceChildren(...[back === 0 ? t("now") : t("minutes_ago", { n: number(back, 1) }), ...this.series.map(s => {
+    const back = (this.points - 1 - i) * this.step;
+    this.tip.replaceChildren(...[back === 0 ? t("now") : back < 3600 ? t("minutes_ago", { n: number(back / 60, 1) }) : t("time_ago", { time: duration(back) }), ...this.series.map(s => {
       const v = s.values[i - (this.points - s.values.length)];
       return `${s.name}: ${v == null ? "–" : this.format(v)}`;
     })].map(text => { const p = document.createElement("p"); p.textContent = text; return p; }));

@@ -2,13 +2,14 @@
 
 import { t, lang, setLang, number, duration, time, clock, ago } from "./words.js";
 import { Chart, spark } from "./charts.js";
+import { messages } from "./messages.js";
 
 const $ = id => document.getElementById(id);
 const STEP = 5, POINTS = 120, PACE = 2000;
 const COUNTS = ["done", "retried", "failed"], TIMES = ["wait_p50_ms", "wait_p99_ms"];
 
 const state = { token: sessionStorage.getItem("token") ?? "", status: null, queues: null, queuesAt: null, queuesError: null, silent: false, locked: false,
-  statusAt: null, viewError: null, older: false, after: 0, history: {}, open: new Set(), rows: new Map(), letters: [], chosen: new Set(), view: "queues" };
+  statusAt: null, viewError: null, older: false, after: 0, history: {}, open: new Set(), rows: new Map(), letters: [], chosen: new Set(), view: "queues", span: "10m", long: null, longAt: 0 };
 
 // ---- small helpers ----
 
@@ -129,16 +130,17 @@ async function askToken(error = "") {
   }
 }
 
-// Asks whether to go on; resolves to null, or to { why }.
-async function confirmed(title, text, { yes, danger = false, field = false }) {
+// Asks whether to go on; resolves to null, or to { why, seconds }.
+async function confirmed(title, text, { yes, danger = false, field = false, delay = false }) {
   set($("ask-title"), title);
   set($("ask-text"), text);
   set($("ask-yes"), yes);
   $("ask-yes").value = "ok";
   $("ask-yes").className = danger ? "main danger" : "main";
   $("ask-field").hidden = !field;
+  $("ask-delay").hidden = !delay;
   $("ask-input").value = "";
-  return await openDialog($("ask-dialog")) === "ok" ? { why: $("ask-input").value.trim() } : null;
+  return await openDialog($("ask-dialog")) === "ok" ? { why: $("ask-input").value.trim(), seconds: Number($("ask-seconds").value) } : null;
 }
 
 // ---- the rhythm ----
@@ -177,6 +179,9 @@ async function look() {
     try {
       if (state.view === "failures") await lookFailures();
       if (state.view === "schedules") await lookSchedules();
+      if (state.view === "messages") await messages.look();
+      if (state.view === "processes") await lookDispatchers();
+      if (state.view === "queues") await lookLong();
     } catch (e) {
       state.viewError = e;
     }
@@ -269,6 +274,27 @@ function together(key, combine) {
   });
 }
 
+const SPANS = ["10m", "1h", "24h", "30d"];
+
+function drawSpan() {
+  $("span").replaceChildren(...SPANS.map(s => h("button", { type: "button", "aria-pressed": String(s === state.span), onclick: () => { state.span = s; state.longAt = 0; drawSpan(); look(); } }, t(`span_${s}`))));
+}
+
+// The long spans have a point a minute at most, so they need not be asked for more often.
+async function lookLong() {
+  if (state.span === "10m" || performance.now() - (state.longAt || -Infinity) < 30000 && state.long?.span === state.span) return;
+  state.long = await ask(`api/history?span=${state.span}`);
+  state.longAt = performance.now();
+}
+
+async function lookDispatchers() {
+  const { dispatchers } = await ask("api/dispatchers");
+  keep($("dispatcher-table").tBodies[0], dispatchers, d => d.name, d => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, d.name)),
+    h("td", { "data-name": t("state") }, h("span", { class: `badge ${d.alive ? "good" : ""}` }, t(d.alive ? "alive" : "gone"))), h("td", { "data-name": t("version_word") }, d.version),
+    h("td", { "data-name": t("started") }, h("time", { datetime: d.started_at, title: time(d.started_at) }, ago(d.started_at))), h("td", { "data-name": t("seen") }, h("time", { datetime: d.seen_at, title: time(d.seen_at) }, ago(d.seen_at))),
+    h("td", { "data-name": t("queues"), class: "wide" }, d.queues.join(", "))));
+}
+
 function drawTiles() {
   const q = state.queues ?? [], known = state.queues != null, names = Object.values(state.history);
   const oldest = worst(q.map(r => r.oldest_due_seconds).filter(v => v != null)), delayed = sum(q.map(r => r.delayed)), dead = sum(q.map(r => r.dead_letters));
@@ -282,8 +308,10 @@ function drawTiles() {
   ];
   refill($("tiles"), tiles, ...tiles.map(([word, value, sub, kind]) => () => h("div", { class: `tile ${kind ?? ""}` }, h("dt", {}, t(word)), h("dd", {}, value),
     h("dd", { class: "sub" }, word === "tile_dead" && dead ? h("a", { href: "#failures" }, t("sub_failures")) : sub))));
-  charts.settled.draw(COUNTS.map(key => ({ name: t(key), kind: key, area: key === "done", values: together(key, l => sum(l) * 60 / STEP) })));
-  charts.latency.draw([["p50", "wait_p50_ms", median], ["p99", "wait_p99_ms", worst]].map(([kind, key, how]) => ({ name: t(kind), kind, values: together(key, how) })));
+  const long = state.span === "10m" ? null : state.long, values = (key, how) => (state.span === "10m" ? together(key, how) : long?.[key] ?? []);
+  for (const c of Object.values(charts)) Object.assign(c, long ? { step: long.step_seconds, points: long.done.length } : { step: STEP, points: POINTS });
+  charts.settled.draw(COUNTS.map(key => ({ name: t(key), kind: key, area: key === "done", values: long ? long[key].map(n => n * 60 / long.step_seconds) : values(key, l => sum(l) * 60 / STEP) })));
+  charts.latency.draw([["p50", "wait_p50_ms", median], ["p99", "wait_p99_ms", worst]].map(([kind, key, how]) => ({ name: t(kind), kind, values: values(key, how) })));
 }
 
 // With pgmqd away nobody knows the state of anything.
@@ -342,7 +370,7 @@ function drawDetails(row, q, past) {
     const settled = h("div", { class: "chart" }), latency = h("div", { class: "chart" });
     row.pause = h("button", { type: "button", onclick: () => pause(q.queue, row.pause.dataset.act) });
     row.details.replaceChildren(h("div", { class: "charts" }, h("figure", {}, h("figcaption", {}, t("settled_chart")), settled), h("figure", {}, h("figcaption", {}, t("latency_chart")), latency)), row.facts, row.error,
-      h("div", { class: "buttons start" }, row.pause, h("a", { class: "button", href: `#failures/${encodeURIComponent(q.queue)}` }, t("show_dead"))));
+      h("div", { class: "buttons start" }, row.pause, h("a", { class: "button", href: `#messages/${encodeURIComponent(q.queue)}` }, t("messages")), h("a", { class: "button", href: `#failures/${encodeURIComponent(q.queue)}` }, t("show_dead"))));
     row.charts = [new Chart(settled, { step: STEP, points: POINTS }), new Chart(latency, { step: STEP, points: POINTS, log: true, format: v => duration(v / 1000) })];
   }
   refill(row.facts, facts, ...facts.map(([name, value]) => () => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
@@ -521,14 +549,14 @@ function drawProcesses() {
 
 const mail = { list: null, lang: lang, scheme: "light" };
 
-async function lookMails() {
+async function lookMails(wanted) {
   try {
     mail.list = (await ask("api/templates")).templates;
   } catch (e) {
     set($("mail-subject"), e.message);
     return;
   }
-  const select = $("mail-name"), now = select.value;
+  const select = $("mail-name"), now = wanted ?? select.value;
   select.replaceChildren(...mail.list.map(m => h("option", { value: m.name }, m.name)));
   if (mail.list.some(m => m.name === now)) select.value = now;
   drawMail();
@@ -574,6 +602,7 @@ function words() {
   document.querySelectorAll("[data-hint]").forEach(el => { el.placeholder = t(el.dataset.hint); });
   document.querySelectorAll("[data-label]").forEach(el => el.setAttribute("aria-label", t(el.dataset.label)));
   words.token();
+  drawSpan();
   set($("theme"), { auto: "◐", light: "☀", dark: "☾" }[theme]);
   $("theme").title = t(`theme_${theme}`);
   $("theme").setAttribute("aria-label", t(`theme_${theme}`));
@@ -584,13 +613,13 @@ function words() {
 }
 
 function show() {
-  const [view, queue] = location.hash.slice(1).split("/").map(decodeURIComponent), known = ["queues", "failures", "schedules", "processes", "mails"];
+  const [view, queue, part] = location.hash.slice(1).split("/").map(decodeURIComponent), known = ["queues", "messages", "failures", "schedules", "processes", "mails"];
   state.view = known.includes(view) ? view : "queues";
   for (const name of known) $(name).hidden = name !== state.view;
   document.querySelectorAll("#tabs a").forEach(a => a.toggleAttribute("aria-current", a.getAttribute("href") === `#${state.view}`));
   document.querySelectorAll("#tabs a[aria-current]").forEach(a => { a.setAttribute("aria-current", "page"); a.scrollIntoView({ block: "nearest", inline: "center" }); });
-  if (state.view === "mails") lookMails();
-  look().then(() => { if (state.view === "failures") { fillQueues(); queue ? showLetters(queue, "", false) : loadLetters(); } });
+  if (state.view === "mails") lookMails(queue);
+  look().then(() => { if (state.view === "messages") messages.enter(queue, part); if (state.view === "failures") { fillQueues(); queue ? showLetters(queue, "", false) : loadLetters(); } });
 }
 
 const charts = { settled: new Chart($("chart-settled"), { step: STEP, points: POINTS }),
@@ -604,6 +633,7 @@ $("lang").addEventListener("click", () => {
   mail.lang = lang;
   if (state.view === "mails") drawMail();
   if (state.view === "failures") drawLetters();
+  messages.words();
   look();
 });
 $("theme").addEventListener("click", () => { theme = themes[(themes.indexOf(theme) + 1) % themes.length]; localStorage.setItem("theme", theme); words(); });
@@ -624,5 +654,6 @@ $("mail-name").addEventListener("change", drawMail);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 addEventListener("hashchange", () => { show(); $("main").focus({ preventScroll: true }); scrollTo(0, 0); });
 
+messages.start({ h, keep, set, ask, withToken, confirmed, toast, state });
 words();
 show();
