@@ -104,11 +104,12 @@ static void op_claim_row(const struct queue *q, const struct queue_claim *claim,
 	m->id = r->id;
 	m->read_ct = r->read_ct ? r->read_ct : 1;
 	m->attempt = (unsigned)m->read_ct;
-	m->born_us = m->enqueued_us = r->id; /* any time that is always the same */
-	m->due_us = clock_realtime_us();
+	m->nonce = r->nonce;
+	m->born_us = m->enqueued_us = r->born ? r->born : r->id; /* any time that is always the same */
+	m->due_us = clock_realtime_us() - r->late_ms * 1000;
 	m->priority = r->priority;
-	m->text = xstrdup(r->text ? r->text : "{}");
-	m->text_len = strlen(m->text);
+	m->text = r->withheld ? NULL : xstrdup(r->text ? r->text : "{}");
+	m->text_len = r->withheld ? r->withheld : strlen(m->text);
 }
 
 static void op_awake(struct queue *q, queue_lock_cb cb, void *arg)
@@ -127,10 +128,12 @@ static void op_release_awake(struct queue *q, bool held, queue_lock_cb cb, void 
 /* Keeps the numbers of a call's messages. */
 static void keep_ids(struct fake_call *c, struct pgmqd_msg *const *msgs, size_t n, queue_settled_cb cb)
 {
-	assert_true(n <= sizeof(c->ids) / sizeof(*c->ids));
 	c->n = n;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n && i < sizeof(c->ids) / sizeof(*c->ids); i++)
 		c->ids[i] = msgs[i]->id;
+	c->reason = msgs[0]->reason;
+	c->class = msgs[0]->class;
+	c->delay_ms = msgs[0]->delay_ms;
 	c->cb.settled = cb;
 }
 
@@ -193,9 +196,13 @@ void fake_answer_probe(struct fake *f, const char *error)
 void fake_answer_claim(struct fake *f, const struct fake_row *rows, int n)
 {
 	struct fake_call c = call_take(f, FAKE_CLAIM);
-	struct queue_claim claim = {
-		.rows = n, .due_ms = QUEUE_NOT_DUE, .shared = -1, .sqlstate = "00000", .kept = rows
-	};
+	struct queue_claim claim = { .rows = n,
+		.due_ms = f->about.due_ms,
+		.shared = f->about.shared,
+		.silent = f->about.silent,
+		.changed = f->about.changed,
+		.sqlstate = "00000",
+		.kept = rows };
 
 	c.cb.claim(c.arg, &claim);
 }
@@ -211,9 +218,10 @@ void fake_fail_claim(struct fake *f, const char *sqlstate)
 /* Gives all messages of a call the same fate. */
 static void answer_fates(struct fake_call *c, enum queue_fate fate)
 {
-	enum queue_fate fates[64];
+	enum queue_fate fates[512];
 	struct queue_settled s = { .sqlstate = "00000", .n = c->n, .fate = fates };
 
+	assert_true(c->n <= sizeof(fates) / sizeof(*fates));
 	for (size_t i = 0; i < c->n; i++)
 		fates[i] = fate;
 	c->cb.settled(c->arg, &s);
@@ -321,8 +329,10 @@ static void plugin_deliver(void *handle, struct pgmqd_msg *m)
 /* Counts a message that is taken back. */
 static void plugin_cancel(void *handle, struct pgmqd_msg *m)
 {
-	(void)handle, (void)m;
+	(void)handle;
 	current->cancelled++;
+	if (current->stubborn)
+		current->took = flow_settle(m, OUT_DONE, 0, NULL);
 }
 
 struct fake *fake_new(void)
@@ -333,6 +343,7 @@ struct fake *fake_new(void)
 	log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	f->queue.ops = &ops;
 	f->up = true;
+	f->about = (struct fake_about){ .due_ms = QUEUE_NOT_DUE, .shared = -1, .silent = -1 };
 	f->base = event_base_new();
 	event_base_priority_init(f->base, 2);
 	option_defaults(settings_global_options, &f->settings);

@@ -18,8 +18,10 @@ struct fake_call {
 	struct queue_look look;
 	enum msg_outcome outcome;
 	bool again, held;
+	const char *reason, *class; /* of the first message */
+	int64_t delay_ms;
 	size_t n;
-	int64_t ids[64];
+	int64_t ids[64]; /* of the first ones */
 	union {
 		queue_probe_cb probe;
 		queue_claim_cb claim;
@@ -36,6 +38,17 @@ struct fake_row {
 	int read_ct;
 	const char *text;
 	double priority;
+	int64_t born;    /* 0: as the number */
+	int64_t late_ms; /* it was due so long ago */
+	size_t withheld; /* it comes without its text, which has this size */
+	int nonce;
+};
+
+/* What a claim says of the queue, beside its rows. */
+struct fake_about {
+	int64_t due_ms;
+	int shared, silent;
+	bool changed;
 };
 
 struct fake {
@@ -43,6 +56,8 @@ struct fake {
 	struct event_base *base;
 	bool up, no_dlq;
 	bool config_error;          /* the plugin answers each message so */
+	bool stubborn, took;        /* it gives an outcome when its message is taken back; whether that counted */
+	struct fake_about about;    /* of the claims that are answered from here on */
 	struct fake_call calls[64]; /* in the order in which they were made */
 	size_t ncalls;
 	unsigned announced, reconnects;

@@ -9,12 +9,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
 static struct fake *fake;
 static struct flow *flow;
 static bool idle;
+static unsigned limit = 4; /* messages with the plugin at once */
 
 static void on_idle(void *arg)
 {
@@ -28,7 +30,8 @@ static int setup(void **state)
 
 	(void)state;
 	fake = fake_new();
-	fake->qs.max_in_flight = 4;
+	fake->qs.max_in_flight = limit;
+	limit = 4;
 	fake->qs.prefetch = 2;
 	fake->qs.max_attempts = 3;
 	fake->qs.visibility_timeout = 30000;
@@ -250,6 +253,393 @@ static void test_drain(void **state)
 	assert_true(idle);
 }
 
+/* ---- room, lanes and leases ---- */
+
+/* Asleep: connected, and the first claims have brought nothing. */
+static void asleep(void)
+{
+	up();
+	fake_answer_claim(fake, NULL, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+}
+
+/* A claim that fills all places is followed by another one as soon as there is a place, and asks for no more. */
+static void test_full_claims(void **state)
+{
+	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 }, { .id = 6 } };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, rows, 6);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 1);
+}
+
+/* While many outcomes wait for the database, nothing more is claimed. */
+static void test_backlog(void **state)
+{
+	struct fake_row rows[64] = { { .id = 0 } };
+
+	(void)state;
+	limit = 60;
+	teardown(NULL);
+	setup(NULL);
+	up();
+	for (int i = 0; i < 36 && fake_count(fake, FAKE_CLAIM); i++) {
+		unsigned n = fake_peek(fake, FAKE_CLAIM)->look.n;
+
+		for (unsigned k = 0; k < n; k++)
+			rows[k].id = 100 * (i + 1) + k;
+		fake->ndelivered = 0;
+		fake_answer_claim(fake, rows, (int)n);
+		for (unsigned k = 0; k < fake->ndelivered; k++)
+			flow_settle(fake->delivered[k], OUT_FAIL, 0, NULL);
+		fake_advance(fake, 0);
+		assert_true(flow_begun(flow) < 2200);
+	}
+}
+
+/* A message that waits for the plugin until its lease is over is given back, and never begun. */
+static void test_lease_ran_out_waiting(void **state)
+{
+	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 }, { .id = 6 } };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, rows, 6);
+	assert_int_equal(fake->ndelivered, 4);
+	fake_advance(fake, 28000);
+	assert_int_equal(fake->cancelled, 4);
+	assert_int_equal(fake->ndelivered, 4);
+}
+
+/* A message that was on its way for as long as its lease is a failed attempt: the lease counts from the claim. */
+static void test_late_answer(void **state)
+{
+	const struct fake_row row = { .id = 7 };
+
+	(void)state;
+	up();
+	fake_advance(fake, 28000);
+	fake_answer_claim(fake, &row, 1);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 0);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RETRY);
+	assert_non_null(strstr(fake_peek(fake, FAKE_SETTLE)->reason, "visibility_timeout"));
+}
+
+/* What is in hand has its lease extended. */
+static void test_leases_are_extended(void **state)
+{
+	const struct fake_row row = { .id = 7 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, &row, 1);
+	fake_advance(fake, 10100);
+	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->ids[0], 7);
+}
+
+/* ---- a message that is claimed again ---- */
+
+/* Another message under the number of one in hand is another one. */
+static void test_number_of_another(void **state)
+{
+	const struct fake_row first = { .id = 7 }, other = { .id = 7, .read_ct = 2, .born = 99 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, &first, 1);
+	flow_wake(flow);
+	fake_answer_claim(fake, &other, 1);
+	assert_int_equal(fake->ndelivered, 2);
+}
+
+/* One whose outcome waits to be sent: it goes out under the new claim, and may be stored already. */
+static void test_own_message_settled(void **state)
+{
+	const struct fake_row rows[] = { { .id = 7 }, { .id = 8 } }, again = { .id = 7, .read_ct = 2 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, rows, 2);
+	flow_settle(fake->delivered[1], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	flow_wake(flow);
+	fake_answer_claim(fake, &again, 1);
+	fake_answer_settle(fake, QUEUE_SETTLED);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->ids[0], 7);
+	assert_true(fake_peek(fake, FAKE_SETTLE)->again);
+}
+
+/* Its lease is that of the new claim. */
+static void test_own_message_lease(void **state)
+{
+	const struct fake_row first = { .id = 7 }, again = { .id = 7, .read_ct = 2 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, &first, 1);
+	fake_advance(fake, 20000);
+	flow_wake(flow);
+	fake_answer_claim(fake, &again, 1);
+	fake_advance(fake, 8000);
+	assert_int_equal(fake->cancelled, 0);
+}
+
+/* ---- attempts ---- */
+
+/* The last attempt is made; after it a dead letter says why there was no outcome. */
+static void test_last_attempt(void **state)
+{
+	const struct fake_row rows[] = { { .id = 7, .read_ct = 3 }, { .id = 8, .read_ct = 4 } };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, rows, 2);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 1);
+	assert_int_equal(fake->delivered[0]->id, 7);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->ids[0], 8);
+	assert_string_equal(fake_peek(fake, FAKE_SETTLE)->class, "crash");
+	assert_non_null(strstr(fake_peek(fake, FAKE_SETTLE)->reason, "crashed"));
+}
+
+/* Claims that are never answered: messages one by one, then without what is large, which has had an attempt so. */
+static void test_claims_without_an_answer(void **state)
+{
+	const struct fake_row large = { .id = 7, .withheld = 5000000 };
+
+	(void)state;
+	up();
+	for (int i = 0; i < 5; i++) {
+		assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, i < 2 ? 6 : 1);
+		assert_false(fake_peek(fake, FAKE_CLAIM)->look.small);
+		fake_fail_claim(fake, "");
+		flow_down(flow);
+		fake->ncalls = 0;
+		up();
+	}
+	assert_true(fake_peek(fake, FAKE_CLAIM)->look.small);
+	fake_answer_claim(fake, &large, 1);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 0);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RETRY);
+	flow_wake(flow);
+	fake_answer_claim(fake, NULL, 0); /* this one was sent before the message had its outcome */
+	assert_false(fake_peek(fake, FAKE_CLAIM)->look.small);
+}
+
+/* The plugin's own class goes into the dead letter. */
+static void test_own_class(void **state)
+{
+	const struct fake_row row = { .id = 7 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, &row, 1);
+	strcpy(fake->delivered[0]->own_class, "quota");
+	flow_settle(fake->delivered[0], OUT_FAIL, 0, NULL);
+	fake_advance(fake, 0);
+	assert_string_equal(fake_peek(fake, FAKE_SETTLE)->class, "quota");
+}
+
+/* ---- pauses ---- */
+
+/* An operator's pause: nothing is claimed whatever comes; when it ends, a claim is made at once. */
+static void test_operators_pause(void **state)
+{
+	(void)state;
+	asleep();
+	flow_operated(flow);
+	fake_answer_pause(fake, "by maria");
+	fake_advance(fake, 0);
+	flow_wake(flow);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+	flow_operated(flow);
+	fake_answer_pause(fake, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
+}
+
+/* A queue that was asleep when it was paused looks when the pause ends. */
+static void test_looks_after_a_pause(void **state)
+{
+	(void)state;
+	asleep();
+	flow_operated(flow);
+	fake_answer_pause(fake, "by maria");
+	fake_advance(fake, 0);
+	flow_operated(flow);
+	fake_answer_pause(fake, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
+}
+
+/* A configuration error gives back at once what was claimed with it; then one message is tried, and all when it works.
+ */
+static void test_configuration_error(void **state)
+{
+	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 } };
+
+	(void)state;
+	fake->qs.config_retry = 20000;
+	asleep();
+	fake->config_error = true;
+	flow_wake(flow);
+	fake_answer_claim(fake, rows, 5);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 1);
+	assert_int_equal(fake->slot->counters[STAT_CONFIG_ERRORS], 1);
+	assert_int_equal(flow_begun(flow), 5); /* all of them have an outcome */
+	while (fake_count(fake, FAKE_SETTLE))
+		fake_answer_settle(fake, QUEUE_SETTLED);
+	fake_advance(fake, 10);
+	while (fake_count(fake, FAKE_SETTLE))
+		fake_answer_settle(fake, QUEUE_SETTLED);
+	assert_int_equal(flow_begun(flow), 0);
+	fake->config_error = false;
+	fake_advance(fake, 20100);
+	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 1);
+	fake_answer_claim(fake, rows, 1);
+	flow_settle(fake->delivered[1], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 6);
+}
+
+/* A pause that comes while "awake" is being asked for gives it up at once. */
+static void test_pause_while_waking(void **state)
+{
+	struct fake_row rows[20] = { { .id = 0 } };
+
+	(void)state;
+	asleep();
+	for (int i = 0; i < 20; i++)
+		rows[i].id = i + 1;
+	flow_wake(flow);
+	fake_answer_claim(fake, rows, 20);
+	assert_int_equal(fake_count(fake, FAKE_AWAKE), 1);
+	flow_operated(flow);
+	fake_answer_pause(fake, "by maria");
+	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
+}
+
+/* When it is news whether notifications arrive, and with each poll while they do not, a pause may have been missed. */
+static void test_pause_is_asked_for(void **state)
+{
+	(void)state;
+	asleep();
+	flow_hearing(flow, false);
+	fake_answer_pause(fake, NULL);
+	fake_answer_claim(fake, NULL, 0);
+	fake_advance(fake, (int64_t)fake->settings.poll_when_deaf + 100);
+	assert_int_equal(fake_count(fake, FAKE_PAUSE), 1);
+}
+
+/* ---- what a claim says of the queue ---- */
+
+/* Tables that have changed are looked at again, by a claim's word or its error. */
+static void test_changed_tables(void **state)
+{
+	(void)state;
+	asleep();
+	flow_wake(flow);
+	fake->about.changed = true;
+	fake_answer_claim(fake, NULL, 0);
+	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
+	fake->about.changed = false;
+	fake_answer_probe(fake, NULL);
+	fake_advance(fake, 0);
+	fake_fail_claim(fake, "42P01");
+	fake_advance(fake, 60000);
+	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
+}
+
+/* Where producers stay silent because the notification queue fills up, the queue is polled. */
+static void test_silent_producers(void **state)
+{
+	(void)state;
+	asleep();
+	flow_hearing(flow, true);
+	fake->about.silent = 1;
+	fake_answer_claim(fake, NULL, 0);
+	fake_advance(fake, (int64_t)fake->settings.poll_when_deaf + 100);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
+}
+
+/* A message that a poll finds though notifications arrive was missed. */
+static void test_missed(void **state)
+{
+	const struct fake_row row = { .id = 7, .late_ms = 5000 };
+
+	(void)state;
+	asleep();
+	flow_hearing(flow, true);
+	fake_answer_claim(fake, NULL, 0);
+	fake_advance(fake, 3700000);
+	fake_answer_claim(fake, &row, 1);
+	assert_int_equal(fake->slot->counters[STAT_MISSED], 1);
+}
+
+/* ---- the end ---- */
+
+/* A stopping worker claims nothing more, and tells others of what it gives back, visible at once. */
+static void test_drain_tells_others(void **state)
+{
+	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 } };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, rows, 5);
+	flow_drain(flow, on_idle, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
+	assert_true(fake_peek(fake, FAKE_SETTLE)->delay_ms <= 0);
+	assert_int_equal(fake->announced, 1);
+	flow_wake(flow);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+}
+
+/* It gives "awake" up. */
+static void test_drain_awake(void **state)
+{
+	struct fake_row rows[20] = { { .id = 0 } };
+
+	(void)state;
+	asleep();
+	for (int i = 0; i < 20; i++)
+		rows[i].id = i + 1;
+	flow_wake(flow);
+	fake_answer_claim(fake, rows, 20);
+	fake_answer_lock(fake, FAKE_AWAKE, true);
+	flow_drain(flow, on_idle, NULL);
+	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
+}
+
+/* At the end of its time it takes back what runs, at no cost; an outcome that comes from the cancelling is ignored. */
+static void test_give_up(void **state)
+{
+	const struct fake_row row = { .id = 1 };
+
+	(void)state;
+	up();
+	fake_answer_claim(fake, &row, 1);
+	fake->stubborn = fake->took = true;
+	flow_drain(flow, on_idle, NULL);
+	flow_give_up(flow);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->cancelled, 1);
+	assert_false(fake->took);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,6 +653,28 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_claim_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_paused_in_a_burst, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_drain, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_full_claims, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_backlog, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lease_ran_out_waiting, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_late_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_leases_are_extended, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_number_of_another, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_settled, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_lease, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_last_attempt, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_claims_without_an_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_own_class, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_operators_pause, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_looks_after_a_pause, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_configuration_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pause_while_waking, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pause_is_asked_for, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_changed_tables, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silent_producers, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_missed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drain_tells_others, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_drain_awake, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_give_up, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

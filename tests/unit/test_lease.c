@@ -3,6 +3,7 @@
 
 #include "fake_queue.h"
 
+#include "base/clock.h"
 #include "worker/lease.h"
 #include "worker/settle.h"
 
@@ -115,6 +116,90 @@ static void test_deadline(void **state)
 	assert_int_equal(TAILQ_FIRST(&all.list[MSG_SETTLED])->outcome, OUT_RETRY);
 }
 
+/* A message is not begun on what is left of a lease near its end. */
+static void test_short(void **state)
+{
+	int64_t now = clock_boottime_ms();
+
+	(void)state;
+	assert_false(lease_is_short(&lease, now + 1500));
+	assert_true(lease_is_short(&lease, now + 850));
+	assert_true(lease_is_short(&lease, now - 1));
+}
+
+/* An answer is for the claim that was extended, not for a later one of the same message; what waits is dropped when it
+ * is lost, and a row that is locked for a moment is not. */
+static void test_whose_answer(void **state)
+{
+	struct pgmqd_msg *m = fake_message(&worker, 2, MSG_RUNNING), *w = fake_message(&worker, 3, MSG_WAITING);
+
+	(void)state;
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	fake_answer_extend(fake, QUEUE_LOCKED);
+	assert_int_equal(messages_in_hand(&all), 2);
+	for (int i = 0; i < 2; i++) {
+		fake_advance(fake, 2300);
+		if (i)
+			m->nonce = w->nonce = 9;
+		else
+			m->read_ct = w->read_ct = 2;
+		fake_answer_extend(fake, QUEUE_LOST);
+		assert_int_equal(messages_in_hand(&all), 2);
+		assert_int_equal(fake->cancelled, 0);
+		m->lease_ms = w->lease_ms = clock_boottime_ms() + 5000;
+	}
+	fake_advance(fake, 2300);
+	fake_answer_extend(fake, QUEUE_LOST);
+	assert_int_equal(messages_in_hand(&all), 0);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 2);
+}
+
+/* A lease counts from when it was asked for. */
+static void test_from_the_question(void **state)
+{
+	struct pgmqd_msg *m = fake_message(&worker, 2, MSG_RUNNING);
+	int64_t asked;
+
+	(void)state;
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	asked = clock_boottime_ms();
+	clock_skip_ms(4000);
+	fake_answer_extend(fake, QUEUE_SETTLED);
+	assert_true(m->lease_ms <= asked + 9000);
+}
+
+/* Many leases: all of them are extended. */
+static void test_many(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 620; i++)
+		fake_message(&worker, i, MSG_RUNNING);
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 2);
+}
+
+/* Each message has its deadline, not only the first; without a setting it is ten leases. */
+static void test_deadlines(void **state)
+{
+	(void)state;
+	fake_message(&worker, 2, MSG_RUNNING);
+	lease_started(&lease);
+	fake_advance(fake, 8000);
+	fake_message(&worker, 3, MSG_RUNNING);
+	lease_started(&lease);
+	fake_advance(fake, 12100);
+	assert_int_equal(fake->cancelled, 1);
+	fake_advance(fake, 8000);
+	assert_int_equal(fake->cancelled, 2);
+	lease_close(&lease);
+	fake->qs.deadline = 0;
+	lease_init(&lease, &worker, &settle, nothing, NULL);
+	assert_int_equal(lease.deadline_ms, 90000);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -122,6 +207,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_short, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_whose_answer, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_from_the_question, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_deadlines, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

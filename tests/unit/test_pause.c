@@ -133,6 +133,78 @@ static void test_operator_and_error(void **state)
 	assert_int_equal(queue_pause.state, PAUSE_TRIAL);
 }
 
+/* Connected and not paused; a configuration error pauses for a second. */
+static void begin(int64_t config_retry)
+{
+	fake->qs.config_retry = (uint64_t)config_retry;
+	pause_ask(&queue_pause);
+	fake_answer_pause(fake, NULL);
+}
+
+/* Errors in a row: the pauses grow up to five minutes; many messages that fail together are one error; after a success
+ * they begin anew. */
+static void test_pauses_grow(void **state)
+{
+	(void)state;
+	begin(100000);
+	for (int i = 0; i < 6; i++) {
+		pause_error(&queue_pause, "no password");
+		for (int k = 0; k < 5; k++)
+			pause_error(&queue_pause, "no password");
+		fake_advance(fake, i == 0 ? 99000 : i == 1 ? 199000 : 299000);
+		assert_int_equal(queue_pause.state, PAUSE_ERROR);
+		fake_advance(fake, 1100);
+		assert_int_equal(queue_pause.state, PAUSE_TRIAL);
+	}
+	pause_success(&queue_pause);
+	pause_error(&queue_pause, "no password");
+	fake_advance(fake, 100100);
+	assert_int_equal(queue_pause.state, PAUSE_TRIAL);
+}
+
+/* SIGHUP tries at once what pauses for an error; an operator's pause is not touched by it, nor by a message that ends.
+ */
+static void test_resume(void **state)
+{
+	(void)state;
+	begin(1000);
+	pause_error(&queue_pause, "no password");
+	pause_resume(&queue_pause);
+	assert_int_equal(queue_pause.state, PAUSE_TRIAL);
+	pause_operated(&queue_pause);
+	fake_answer_pause(fake, "by maria");
+	pause_resume(&queue_pause);
+	assert_int_equal(queue_pause.state, PAUSE_OPERATOR);
+	pause_success(&queue_pause);
+	assert_int_equal(queue_pause.state, PAUSE_OPERATOR);
+}
+
+/* An operator's resume tries at once what pauses for an error; the answer to another question does not. */
+static void test_operators_resume(void **state)
+{
+	(void)state;
+	begin(1000);
+	pause_operated(&queue_pause);
+	fake_answer_pause(fake, NULL);
+	pause_error(&queue_pause, "no password");
+	pause_ask(&queue_pause); /* after a poll, say */
+	fake_answer_pause(fake, NULL);
+	assert_int_equal(queue_pause.state, PAUSE_ERROR);
+	pause_operated(&queue_pause);
+	fake_answer_pause(fake, NULL);
+	assert_int_equal(queue_pause.state, PAUSE_TRIAL);
+}
+
+/* A question that was lost with the connection does not keep the next one from being asked. */
+static void test_asked_anew(void **state)
+{
+	(void)state;
+	pause_ask(&queue_pause);
+	pause_down(&queue_pause);
+	pause_ask(&queue_pause);
+	assert_int_equal(fake_count(fake, FAKE_PAUSE), 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -142,6 +214,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_older_schema, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_configuration_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_operator_and_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_pauses_grow, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_resume, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_operators_resume, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_asked_anew, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -203,6 +203,132 @@ static void test_lost_claims(void **state)
 	assert_false(quarantine_withholds(&quarantine));
 }
 
+/* More in hand than there is room to write down: every message that was claimed before runs alone. */
+static void test_many_in_hand(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	crash(1, HAND_MAX + 1);
+	fake_message(&worker, 99998, MSG_RUNNING);
+	m = fake_message(&worker, 99999, MSG_WAITING);
+	m->attempt = 2;
+	assert_null(quarantine_next(&quarantine, false));
+}
+
+/* A suspect that is through is none any more, for this process and the next. */
+static void test_through(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	crash(1, 2);
+	m = fake_message(&worker, 1, MSG_WAITING);
+	assert_ptr_equal(quarantine_next(&quarantine, false), m);
+	run(m, 0);
+	free(quarantine.suspects);
+	quarantine_init(&quarantine, &worker, &settle, true);
+	assert_int_equal(quarantine.n, 1);
+}
+
+/* The care lasts until the leases of the dead process have ended, and longer for suspects that have not come back;
+ * those are forgotten then. */
+static void test_care_lasts(void **state)
+{
+	(void)state;
+	crash(1, 1);
+	clock_skip_ms(9000);
+	quarantine_claimed(&quarantine, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	clock_skip_ms(2000);
+	quarantine_claimed(&quarantine, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	clock_skip_ms(20000);
+	quarantine_claimed(&quarantine, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+	free(quarantine.suspects);
+	quarantine_init(&quarantine, &worker, &settle, true);
+	assert_int_equal(quarantine.n, 0);
+}
+
+/* With no suspects, the leases alone are waited for. */
+static void test_care_without_suspects(void **state)
+{
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, true);
+	quarantine_claimed(&quarantine, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	clock_skip_ms(10100);
+	quarantine_claimed(&quarantine, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+}
+
+/* Two lost claims that lie far apart are two accidents; losses of long ago are not counted with new ones, nor are those
+ * of many messages at once. */
+static void test_accidents(void **state)
+{
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, false);
+	quarantine_claim_lost(&quarantine, 10);
+	clock_skip_ms(50000);
+	quarantine_claim_lost(&quarantine, 10);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+	for (int i = 0; i < 5; i++)
+		quarantine_claim_lost(&quarantine, 10);
+	assert_false(quarantine_withholds(&quarantine));
+	quarantine_claim_lost(&quarantine, 1);
+	quarantine_claim_lost(&quarantine, 1);
+	clock_skip_ms(50000);
+	quarantine_claim_lost(&quarantine, 1);
+	quarantine_claim_lost(&quarantine, 1);
+	assert_false(quarantine_withholds(&quarantine));
+}
+
+/* The care after lost claims lasts while what they held may be ahead. */
+static void test_lost_are_ahead(void **state)
+{
+	struct pgmqd_msg *m;
+
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, false);
+	quarantine_claim_lost(&quarantine, 10);
+	quarantine_claim_lost(&quarantine, 10);
+	clock_skip_ms(11000);
+	quarantine_claimed(&quarantine, true); /* there may be more */
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	m = fake_message(&worker, 7, MSG_WAITING);
+	m->enqueued_us = clock_realtime_us();
+	quarantine_claimed(&quarantine, true); /* but this one came after them */
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+}
+
+/* An outcome that the database refuses again and again keeps no suspect waiting. */
+static void test_refused_outcomes(void **state)
+{
+	struct pgmqd_msg *suspect, *stuck;
+
+	(void)state;
+	crash(1, 1);
+	stuck = fake_message(&worker, 5, MSG_SETTLED);
+	suspect = fake_message(&worker, 1, MSG_WAITING);
+	assert_null(quarantine_next(&quarantine, false));
+	stuck->refused = 1;
+	assert_ptr_equal(quarantine_next(&quarantine, false), suspect);
+}
+
+/* A clean stop leaves nothing in hand. */
+static void test_clean_start(void **state)
+{
+	(void)state;
+	hand_add(&fake->slot->hand, 1);
+	quarantine_init(&quarantine, &worker, &settle, false);
+	quarantine_close(&quarantine);
+	hand_add(&fake->slot->hand, 2);
+	quarantine_init(&quarantine, &worker, &settle, false);
+	quarantine_init(&quarantine, &worker, &settle, true);
+	assert_int_equal(quarantine.n, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -213,6 +339,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_second_crash, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_care_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_claims, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_many_in_hand, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_through, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_care_lasts, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_care_without_suspects, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_accidents, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_lost_are_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refused_outcomes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_clean_start, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

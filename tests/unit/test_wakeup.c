@@ -18,13 +18,16 @@ static struct messages all;
 static struct wakeup wakeup;
 static unsigned claims, polls;
 static bool room;
+static struct wakeup_claim asked; /* by the last claim */
+static size_t tried;              /* tries for "in flight" that were sent and not answered then */
 
 /* Claims like a flow. */
 static void on_claim(void *arg)
 {
 	(void)arg;
 	if (room && wakeup_wants(&wakeup)) {
-		wakeup_claim(&wakeup);
+		tried = fake_count(fake, FAKE_RELEASE);
+		asked = wakeup_claim(&wakeup);
 		claims++;
 	}
 }
@@ -59,13 +62,19 @@ static int teardown(void **state)
 	return 0;
 }
 
+/* A claim comes back, and says when the next message falls due, and whether there is another worker. */
+static void answer_with(int rows, bool more, int64_t due_ms, int shared)
+{
+	assert_true(wakeup.claiming);
+	wakeup_claimed(&wakeup, more, due_ms, shared);
+	wakeup_fed(&wakeup, rows);
+	on_claim(NULL);
+}
+
 /* A claim comes back with so many rows, of as many as it asked for if `more`. */
 static void answer(int rows, bool more)
 {
-	assert_true(wakeup.claiming);
-	wakeup_claimed(&wakeup, more, INT64_MAX, -1);
-	wakeup_fed(&wakeup, rows);
-	on_claim(NULL);
+	answer_with(rows, more, INT64_MAX, -1);
 }
 
 /* A worker that is connected and asleep. */
@@ -225,6 +234,318 @@ static void test_failed_claims(void **state)
 	assert_true(wakeup_wants(&wakeup));
 }
 
+/* A worker that holds "awake". */
+static void be_awake(void)
+{
+	sleep_well();
+	wakeup_notified(&wakeup);
+	answer(20, false);
+	fake_answer_lock(fake, FAKE_AWAKE, true);
+	assert_int_equal(wakeup.state, WAKE_AWAKE);
+	claims = 0;
+}
+
+/* ---- what is asked for ---- */
+
+/* A full look after a connect, a poll, and when notifications arrive again; others begin at the mark. */
+static void test_full_looks(void **state)
+{
+	(void)state;
+	sleep_well();
+	assert_true(asked.full);
+	wakeup_notified(&wakeup);
+	assert_false(asked.full);
+	answer(0, false);
+	fake_advance(fake, 30100);
+	assert_int_equal(claims, 2);
+	assert_true(asked.full);
+	answer(0, false);
+	wakeup_hearing(&wakeup, true);
+	assert_true(asked.full);
+}
+
+/* Whether there is another worker is asked when it is cheap; what falls due, whenever sleep may follow. */
+static void test_questions(void **state)
+{
+	(void)state;
+	wakeup_up(&wakeup);
+	on_claim(NULL);
+	assert_true(asked.ask_due);
+	fake_answer_lock(fake, FAKE_RELEASE, false);
+	answer(0, false);
+	fake_advance(fake, 30);
+	assert_true(asked.ask_due); /* closing */
+	fake_answer_lock(fake, FAKE_RELEASE, true);
+	answer(0, false);
+	wakeup_notified(&wakeup);
+	assert_true(asked.ask_due);
+	assert_true(asked.ask_share);
+	answer(20, false);
+	fake_answer_lock(fake, FAKE_AWAKE, true);
+	fake_advance(fake, 3);
+	assert_false(asked.ask_due);
+	assert_false(asked.ask_share);
+}
+
+/* With groups a message may be next as soon as the one before it is settled. */
+static void test_groups(void **state)
+{
+	(void)state;
+	sleep_well();
+	wakeup_next(&wakeup);
+	assert_false(wakeup_wants(&wakeup));
+	fake->qs.ordered = ORDERED_GROUP;
+	wakeup_next(&wakeup);
+	assert_true(wakeup_wants(&wakeup));
+}
+
+/* ---- timers ---- */
+
+/* A message that falls due is claimed then; of two times the earlier one counts. */
+static void test_due(void **state)
+{
+	(void)state;
+	sleep_well();
+	wakeup_notified(&wakeup);
+	answer_with(0, false, 500, -1);
+	claims = 0;
+	fake_advance(fake, 600);
+	assert_int_equal(claims, 1);
+	answer(0, false);
+	wakeup_due_in(&wakeup, 10000);
+	wakeup_due_by(&wakeup, 100);
+	fake_advance(fake, 200);
+	assert_int_equal(claims, 2);
+	answer(0, false);
+	wakeup_due_by(&wakeup, 100);
+	wakeup_due_by(&wakeup, 20000);
+	fake_advance(fake, 200);
+	assert_int_equal(claims, 3);
+}
+
+/* A queue's own poll counts, and traffic does not put it off. */
+static void test_polls(void **state)
+{
+	bool full = false;
+
+	(void)state;
+	fake->qs.fallback_poll = 5000;
+	sleep_well();
+	fake_advance(fake, 5100);
+	assert_int_equal(claims, 1);
+	answer(0, false);
+	for (int i = 0; i < 8; i++) {
+		fake_advance(fake, 1000);
+		wakeup_notified(&wakeup);
+		full = full || asked.full;
+		answer(0, false);
+		if (wakeup.claiming)
+			answer(0, false);
+	}
+	assert_true(full);
+}
+
+/* Beside another worker the queue is polled more often, from the moment on at which that is known; a claim that did not
+ * ask changes nothing. A newcomer is announced once. */
+static void test_shared(void **state)
+{
+	(void)state;
+	sleep_well();
+	wakeup_notified(&wakeup);
+	answer_with(0, false, INT64_MAX, 1);
+	assert_int_equal(fake->announced, 1);
+	wakeup_notified(&wakeup);
+	answer_with(0, false, INT64_MAX, -1);
+	wakeup_notified(&wakeup);
+	answer_with(0, false, INT64_MAX, 1);
+	assert_int_equal(fake->announced, 1);
+	claims = 0;
+	fake_advance(fake, 2100);
+	assert_int_equal(claims, 1);
+	answer_with(0, false, INT64_MAX, 0);
+	fake_advance(fake, 2100);
+	assert_int_equal(claims, 1);
+}
+
+/* With a full notification queue producers are silent, so the queue is polled until it is not full any more. */
+static void test_silent(void **state)
+{
+	(void)state;
+	sleep_well();
+	wakeup_notified(&wakeup);
+	wakeup_silent(&wakeup, 1);
+	answer(0, false);
+	claims = 0;
+	fake_advance(fake, 1200);
+	assert_int_equal(claims, 1);
+	wakeup_silent(&wakeup, -1);
+	answer(0, false);
+	fake_advance(fake, 1200);
+	assert_int_equal(claims, 2);
+	wakeup_silent(&wakeup, 0);
+	answer(0, false);
+	fake_advance(fake, 1200);
+	assert_int_equal(claims, 2);
+}
+
+/* A message that a poll finds was missed, unless notifications do not arrive or another worker may have had it. */
+static void test_missed(void **state)
+{
+	struct pgmqd_msg m = { .read_ct = 1 };
+
+	(void)state;
+	sleep_well();
+	for (int i = 0; i < 3; i++) {
+		wakeup.deaf = i == 1;
+		wakeup.shared = i == 2;
+		fake_advance(fake, 31000);
+		m.due_us = wakeup.woke.us - 5000000;
+		wakeup_observe(&wakeup, &m);
+		answer(0, false);
+		assert_int_equal(fake->slot->counters[STAT_MISSED], 1);
+	}
+}
+
+/* ---- notify = plain, off ---- */
+
+/* plain never asks for "awake"; off claims by polls alone. */
+static void test_other_modes(void **state)
+{
+	(void)state;
+	fake->qs.notify = NOTIFY_PLAIN;
+	sleep_well();
+	wakeup_notified(&wakeup);
+	answer(100, false);
+	assert_int_equal(wakeup.state, WAKE_ASLEEP);
+	fake->qs.notify = NOTIFY_OFF;
+	claims = 0;
+	wakeup_notified(&wakeup);
+	assert_int_equal(claims, 0);
+	assert_int_equal(fake->slot->counters[STAT_WAKEUPS], 2);
+}
+
+/* ---- awake ---- */
+
+/* Messages that do not come close together are no burst. */
+static void test_no_burst(void **state)
+{
+	(void)state;
+	sleep_well();
+	for (int i = 0; i < 3; i++) {
+		wakeup_notified(&wakeup);
+		answer(10, false);
+		assert_int_equal(wakeup.state, WAKE_ASLEEP);
+		fake_advance(fake, 200);
+	}
+}
+
+/* A trickle is no reason to stay awake. */
+static void test_trickle(void **state)
+{
+	(void)state;
+	be_awake();
+	for (int i = 0; i < 8 && wakeup.state == WAKE_AWAKE; i++) {
+		fake_advance(fake, 40);
+		answer(1, false);
+	}
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+}
+
+/* Nor is emptiness, even before it is calm. The last look is sent behind the try for "in flight". */
+static void test_empty(void **state)
+{
+	(void)state;
+	be_awake();
+	for (int i = 0; i < 4; i++) {
+		assert_int_equal(wakeup.state, WAKE_AWAKE);
+		fake_advance(fake, 9);
+		answer(0, false);
+	}
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+	assert_int_equal(tried, 1);
+	assert_true(wakeup.claiming);
+}
+
+/* Without a connection nothing is claimed, and the locks are gone. */
+static void test_down(void **state)
+{
+	(void)state;
+	be_awake();
+	worker.up = false;
+	fake_advance(fake, 10);
+	assert_int_equal(claims, 0);
+	worker.up = true;
+	wakeup_notified(&wakeup);
+	assert_int_equal(claims, 1);
+	wakeup_down(&wakeup);
+	assert_int_equal(wakeup.state, WAKE_ASLEEP);
+	assert_true(wakeup_wants(&wakeup));
+}
+
+/* A worker that stops gives "awake" up, and so does one without room, which then closes like any other. */
+static void test_giving_up(void **state)
+{
+	(void)state;
+	be_awake();
+	room = false;
+	wakeup_no_room(&wakeup);
+	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
+	fake_answer_lock(fake, FAKE_RELEASE, false);
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+	fake_advance(fake, 5);
+	assert_false(fake_peek(fake, FAKE_RELEASE)->held);
+	fake_answer_lock(fake, FAKE_RELEASE, true);
+	assert_int_equal(wakeup.state, WAKE_ASLEEP);
+	room = true;
+	on_claim(NULL);
+	answer(20, false);
+	fake_answer_lock(fake, FAKE_AWAKE, true);
+	wakeup_drain(&wakeup);
+	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
+}
+
+/* ---- closing ---- */
+
+/* "awake" that is refused while closing: the handshake begins anew, and its last look is not left out. */
+static void test_refused_while_closing(void **state)
+{
+	(void)state;
+	wakeup_up(&wakeup);
+	on_claim(NULL);
+	fake_answer_lock(fake, FAKE_RELEASE, false);
+	answer(20, false);
+	assert_int_equal(wakeup.state, WAKE_WAKING);
+	fake_answer_lock(fake, FAKE_AWAKE, false);
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+	assert_int_equal(fake_count(fake, FAKE_RELEASE), 1);
+}
+
+/* What an earlier handshake had does not close a later one. */
+static void test_second_handshake(void **state)
+{
+	(void)state;
+	be_awake();
+	wakeup_release(&wakeup);
+	on_claim(NULL);
+	fake_answer_lock(fake, FAKE_RELEASE, false);
+	answer(0, false);
+	assert_int_equal(wakeup.state, WAKE_CLOSING);
+}
+
+/* A try that is answered when "awake" is being asked for anew says nothing of the state. */
+static void test_answer_of_before(void **state)
+{
+	(void)state;
+	be_awake();
+	fake_advance(fake, 3);
+	wakeup_release(&wakeup);
+	answer(20, false); /* a claim that was sent before the try */
+	assert_int_equal(wakeup.state, WAKE_WAKING);
+	fake_answer_lock(fake, FAKE_RELEASE, true);
+	assert_int_equal(wakeup.state, WAKE_WAKING);
+	assert_false(wakeup.closed);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +558,23 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_taken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_never_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_failed_claims, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_full_looks, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_questions, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_due, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_polls, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_silent, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_missed, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_modes, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_no_burst, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_trickle, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_down, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_giving_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refused_while_closing, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_second_handshake, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_answer_of_before, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
