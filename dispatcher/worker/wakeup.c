@@ -365,8 +365,9 @@ void wakeup_fed(struct wakeup *u, int rows)
 	case WAKE_CLOSING:
 		if (u->closed) {
 			u->state = WAKE_ASLEEP;
-		} else if (!wakeup_burst(u, now, rows)) {
-			/* up to the poll: a transaction that was prepared may hold "in flight" for days */
+		} else if (!wakeup_burst(u, now, rows) && !evtimer_pending(u->busy, NULL)) {
+			/* Claims for other reasons do not put the next try off. It is put off up to the poll, because a
+			 * transaction that was prepared may hold "in flight" for days. */
 			u->poll_ms = u->poll_ms * 2 > u->period_ms ? u->period_ms : u->poll_ms * 2;
 			loop_timer(u->busy, u->poll_ms);
 		}

@@ -21,7 +21,7 @@ add() { # title, what the session says, statements
 }
 flush() { # options of tests/db/statements
   local have=() text
-  text=$({ statements "$@"; printf '%s\n' '\set ON_ERROR_ROLLBACK on' 'SET enable_seqscan = off;' "SET lock_timeout = '100ms';" "$script"; } | psql -qAtX -d app 2>&1 |
+  text=$({ statements "$@"; printf '%s\n' '\set VERBOSITY terse' '\set ON_ERROR_ROLLBACK on' 'SET enable_seqscan = off;' "SET lock_timeout = '100ms';" "$script"; } | psql -qAtX -d app 2>&1 |
     sed -E 's/^ERROR: +//; /^(DETAIL|CONTEXT|HINT|LINE|QUERY|STATEMENT|WARNING)/d; /^ *\^/d' | awk '/^@@$/ { if (n++) print line; line = ""; next } n { line = line (line == "" ? "" : " ") $0 } END { print line }')
   mapfile -t have <<<"$text"
   for ((; n < ${#titles[@]}; n++)); do
@@ -187,7 +187,8 @@ claim 'of a group the first is claimed' '1/1/42 3/1/42' 9 -Infinity "$(due 1 "$n
 claim 'while it is held, or waits for its retry, none' '' 9 -Infinity "$(due 1 "$far" 1 '' "$group") $(due 2 "$now" 0 '' "$group")"
 claim 'nor one before it' '' 9 -Infinity "$(due 1 "$now" 0 '' "$group") $(due 2 "$far" 1 '' "$group")"
 flush grouped
-meanwhile "SELECT pg_advisory_lock($oid, -4);"
+query -c "SELECT pgmqd.take_turn('fence')" >/dev/null
+meanwhile 'BEGIN;' "SELECT pgmqd.take_turn('fence');"
 add 'two claims by group take turns' 'canceling statement due to lock timeout' 'EXECUTE turn;'
 flush grouped
 enough

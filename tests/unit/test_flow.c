@@ -352,7 +352,7 @@ static void test_number_of_another(void **state)
 	(void)state;
 	up();
 	fake_answer_claim(fake, &first, 1);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, &other, 1);
 	assert_int_equal(fake->ndelivered, 2);
 }
@@ -369,7 +369,7 @@ static void test_own_message_settled(void **state)
 	fake_advance(fake, 0);
 	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, &again, 1);
 	fake_answer_settle(fake, QUEUE_SETTLED);
 	fake_advance(fake, 0);
@@ -386,7 +386,7 @@ static void test_own_message_lease(void **state)
 	up();
 	fake_answer_claim(fake, &first, 1);
 	fake_advance(fake, 20000);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, &again, 1);
 	fake_advance(fake, 8000);
 	assert_int_equal(fake->cancelled, 0);
@@ -430,7 +430,7 @@ static void test_claims_without_an_answer(void **state)
 	fake_advance(fake, 0);
 	assert_int_equal(fake->ndelivered, 0);
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RETRY);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, NULL, 0); /* this one was sent before the message had its outcome */
 	assert_false(fake_peek(fake, FAKE_CLAIM)->look.small);
 }
@@ -456,13 +456,13 @@ static void test_operators_pause(void **state)
 {
 	(void)state;
 	asleep();
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, "by maria");
 	fake_advance(fake, 0);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, NULL);
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
@@ -473,10 +473,10 @@ static void test_looks_after_a_pause(void **state)
 {
 	(void)state;
 	asleep();
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, "by maria");
 	fake_advance(fake, 0);
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, NULL);
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
@@ -492,7 +492,7 @@ static void test_configuration_error(void **state)
 	fake->qs.config_retry = 20000;
 	asleep();
 	fake->config_error = true;
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, rows, 5);
 	fake_advance(fake, 0);
 	assert_int_equal(fake->ndelivered, 1);
@@ -522,10 +522,10 @@ static void test_pause_while_waking(void **state)
 	asleep();
 	for (int i = 0; i < 20; i++)
 		rows[i].id = i + 1;
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, rows, 20);
 	assert_int_equal(fake_count(fake, FAKE_AWAKE), 1);
-	flow_operated(flow);
+	flow_told(flow, WAKE_OPERATED);
 	fake_answer_pause(fake, "by maria");
 	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
 }
@@ -549,7 +549,7 @@ static void test_changed_tables(void **state)
 {
 	(void)state;
 	asleep();
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake->about.changed = true;
 	fake_answer_claim(fake, NULL, 0);
 	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
@@ -602,7 +602,7 @@ static void test_drain_tells_others(void **state)
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
 	assert_true(fake_peek(fake, FAKE_SETTLE)->delay_ms <= 0);
 	assert_int_equal(fake->announced, 1);
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_advance(fake, 0);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
 }
@@ -616,7 +616,7 @@ static void test_drain_awake(void **state)
 	asleep();
 	for (int i = 0; i < 20; i++)
 		rows[i].id = i + 1;
-	flow_wake(flow);
+	flow_told(flow, 0);
 	fake_answer_claim(fake, rows, 20);
 	fake_answer_lock(fake, FAKE_AWAKE, true);
 	flow_drain(flow, on_idle, NULL);

