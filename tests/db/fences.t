@@ -51,7 +51,7 @@ row() { # read_ct, nonce, microseconds of enqueued_at, number
 }
 declare -A call=(
   [done]="EXECUTE done($claims);" [done_careful]="EXECUTE done_careful($claims, AGAIN);"
-  [retry]="EXECUTE retry($claims, '{60000}', AGAIN);" [release]="EXECUTE release($claims, '{60000}', AGAIN, 'fence');"
+  [retry]="EXECUTE retry($claims, '{60000}', AGAIN, 'fence', '{why}', '{0}');" [release]="EXECUTE release($claims, '{60000}', AGAIN, 'fence');"
   [fail]="EXECUTE fail($claims, '{why}', '{permanent}', '{2}', AGAIN);" [replace]="EXECUTE replace($claims, '{\"b\": 2}', '0', AGAIN);"
   [fence]="EXECUTE fence($claims);" [extend]="EXECUTE extend($claims);" [known]="EXECUTE known($claims);")
 # What the tables hold.
@@ -96,7 +96,7 @@ two="$ours $(row 3 000123 000005 8)"
 both="'{7,8}', '{2000123,2000123}', '{$born,$born}'"
 kept="SELECT concat('= ', string_agg(msg_id::text, ' ' ORDER BY msg_id)) FROM pgmq.q_fence WHERE extract(year FROM vt) = 2050;"
 add 'of two, done archives the one that is held' '7|f = 8' "$two EXECUTE done($both); $kept"
-add 'of two, retry moves it' '7|f = 8' "$two EXECUTE retry($both, '{60000,60000}', 'f'); $kept"
+add 'of two, retry moves it' '7|f = 8' "$two EXECUTE retry($both, '{60000,60000}', 'f', 'fence', '{why,why}', '{0,0}'); $kept"
 add 'of two, fail takes it' '7|f = 8' "$two EXECUTE fail($both, '{a,b}', '{x,y}', '{1,1}', 'f'); $kept"
 add 'of two, extend extends it' '7|f = 8' "$two EXECUTE extend($both); $kept"
 add 'of two, the fence takes both or none' "$lost 1\" = 7 8" "$two EXECUTE fence($both); $kept"
@@ -106,7 +106,7 @@ stale="'{7}', '{1000123}', '{$born}'"
 for st in done_careful known; do try "$st knows what was archived" "7|f 7|f = gone $archived" $st t "$ours EXECUTE done($claims);"; done
 try 'replace knows it, and sends nothing twice' "7|f 7|f = gone $archived new {\"b\": 2}7" replace t "$ours EXECUTE replace($claims, '{\"b\": 2}', '0', 'f');"
 try 'fail knows it, and makes no second dead letter' '7|f 7|f = gone dead first' fail t "$ours EXECUTE fail($claims, '{first}', '{permanent}', '{2}', 'f');"
-try 'retry knows it' '7|f 7|f = later' retry t "$ours EXECUTE retry($claims, '{60000}', 'f');"
+try 'retry knows it' '7|f 7|f = later' retry t "$ours EXECUTE retry($claims, '{60000}', 'f', 'fence', '{why}', '{0}');"
 try 'release knows it, and refunds once' '7|f 7|f = later refunded 1' release t "$ours EXECUTE release($claims, '{60000}', 'f', 'fence');"
 add 'known is not what another claim has archived' '7|f' "$ours EXECUTE done($claims); EXECUTE known($stale);"
 add 'done_careful does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE done_careful($stale, 't');"
@@ -165,7 +165,7 @@ query -c "$ours" >/dev/null
 meanwhile 'BEGIN;' 'SELECT FROM pgmq.q_fence FOR UPDATE;'
 for st in done_careful retry release fail replace extend; do try "$st says that a row is locked, and waits for nothing" '7|t = kept' $st f ''; done
 try 'done waits no longer than lock_timeout' 'canceling statement due to lock timeout = kept' done f ''
-add 'a locked row of another claim is lost, not locked' '' "EXECUTE retry($stale, '{60000}', 'f');"
+add 'a locked row of another claim is lost, not locked' '' "EXECUTE retry($stale, '{60000}', 'f', 'fence', '{why}', '{0}');"
 flush
 enough
 query -c 'DELETE FROM pgmq.q_fence' >/dev/null

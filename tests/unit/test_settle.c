@@ -366,12 +366,12 @@ static void test_adopted(void **state)
 	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 1);
 	assert_true(messages_are_none(&all));
 	m = ended(2, OUT_RETRY, NULL, 500);
-	m->attempt = 3;
-	settle_adopted(&settle, m);
+	assert_true(settle_reclaimed(&settle, &(struct pgmqd_msg){ .id = 2, .read_ct = 3, .attempt = 3 }, 0));
 	assert_int_equal(m->outcome, OUT_FAIL);
 	m = ended(1, OUT_DONE_WITH, NULL, 0);
 	m->sql = xstrdup("select 1");
-	settle_adopted(&settle, m);
+	assert_true(settle_reclaimed(&settle, &(struct pgmqd_msg){ .id = 1, .read_ct = 2, .attempt = 2 }, 0));
+	assert_false(settle_reclaimed(&settle, &(struct pgmqd_msg){ .id = 1, .born_us = 9, .read_ct = 3 }, 0));
 	assert_false(m->again);
 }
 
