@@ -4,6 +4,7 @@
 #include "cmd/daemon.h"
 
 #include "base/xalloc.h"
+#include "cmd/peer.h"
 
 #include <curl/curl.h>
 #include <math.h>
@@ -35,51 +36,88 @@ static size_t on_data(char *data, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
+/* libcurl: no other connection than the one there is. */
+static curl_socket_t on_open(void *arg, curlsocktype what, struct curl_sockaddr *address)
+{
+	(void)arg;
+	(void)what;
+	(void)address;
+	return CURL_SOCKET_BAD;
+}
+
+/* Asks without the token first, and has it shown over the same connection if the process there is known: with the
+ * daemon away, any user may listen on its port. */
+static CURLcode show_token(CURL *e, const char *url, const char *livez, struct curl_slist *token, bool *known)
+{
+	curl_socket_t fd = CURL_SOCKET_BAD;
+	CURLcode code = curl_easy_setopt(e, CURLOPT_URL, livez);
+
+	if (code == CURLE_OK)
+		code = curl_easy_perform(e);
+	*known = code == CURLE_OK && curl_easy_getinfo(e, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
+	         fd != CURL_SOCKET_BAD && peer_is_known(fd);
+	if (!*known)
+		return code;
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_open);
+	curl_easy_setopt(e, CURLOPT_HTTPHEADER, token);
+	return curl_easy_setopt(e, CURLOPT_URL, url);
+}
+
 /* One GET. The body, malloc'd, or NULL and *problem. */
 static char *get(const char *where, const char *token, const char *path, char **problem)
 {
 	struct answer a = { 0 };
 	struct curl_slist *headers = NULL;
-	bool is_unix = strncmp(where, "unix:", 5) == 0;
-	/* a loopback port shows its figures to anybody, and with the daemon away any user may listen there: no token
-	 * for it */
+	bool is_unix = strncmp(where, "unix:", 5) == 0, known = true;
+	/* a loopback port shows its figures to anybody: no token for it */
 	bool is_local = is_unix || strncmp(where, "127.", 4) == 0 || strncmp(where, "localhost:", 10) == 0 ||
 	                strncmp(where, "[::1]:", 6) == 0;
 	/* what listens everywhere is asked here */
 	const char *port = strncmp(where, "0.0.0.0:", 8) == 0 ? where + 8
 	                   : strncmp(where, "[::]:", 5) == 0  ? where + 5
 	                                                      : NULL;
-	char *url = is_unix ? xasprintf("http://localhost%s", path)
-	            : port  ? xasprintf("http://127.0.0.1:%s%s", port, path)
-	                    : xasprintf("http://%s%s", where, path);
+	char *base = is_unix ? xstrdup("http://localhost")
+	             : port  ? xasprintf("http://127.0.0.1:%s", port)
+	                     : xasprintf("http://%s", where);
+	char *url = xasprintf("%s%s", base, path), *livez = xasprintf("%s/livez", base);
 	CURL *e = curl_easy_init();
 	CURLcode code = CURLE_OUT_OF_MEMORY;
 	long status = 0;
 
-	if (e && *token && !is_local) {
-		char *line = xasprintf("Authorization: Bearer %s", token);
-
-		headers = curl_slist_append(NULL, line);
-		free(line);
-	}
 	if (e && curl_easy_setopt(e, CURLOPT_URL, url) == CURLE_OK &&
 		(!is_unix || curl_easy_setopt(e, CURLOPT_UNIX_SOCKET_PATH, where + 5) == CURLE_OK) &&
-		curl_easy_setopt(e, CURLOPT_HTTPHEADER, headers) == CURLE_OK &&
 		curl_easy_setopt(e, CURLOPT_WRITEFUNCTION, on_data) == CURLE_OK &&
 		curl_easy_setopt(e, CURLOPT_WRITEDATA, &a) == CURLE_OK &&
 		curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, TIMEOUT_MS) == CURLE_OK &&
 		curl_easy_setopt(e, CURLOPT_NOPROXY, "*") == CURLE_OK &&
 		curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L) == CURLE_OK)
+		code = CURLE_OK;
+	if (code == CURLE_OK && *token && !is_local) {
+		char *line = xasprintf("Authorization: Bearer %s", token);
+
+		headers = curl_slist_append(NULL, line);
+		free(line);
+		code = show_token(e, url, livez, headers, &known);
+		a.len = 0;
+	}
+	if (code == CURLE_OK && known)
 		code = curl_easy_perform(e);
 	if (code == CURLE_OK)
 		curl_easy_getinfo(e, CURLINFO_RESPONSE_CODE, &status);
 	if (code != CURLE_OK)
 		*problem = xasprintf("no daemon answers at %s (%s)", where, curl_easy_strerror(code));
+	else if (!known)
+		*problem = xasprintf(
+			"the token is kept from what listens at %s: it runs neither as root, nor as pgmqd, "
+			"nor as this user",
+			where);
 	else if (status != 200)
 		*problem = xasprintf("the daemon at %s answers %s with %ld", where, path, status);
 	curl_easy_cleanup(e);
 	curl_slist_free_all(headers);
+	free(base);
 	free(url);
+	free(livez);
 	if (*problem) {
 		free(a.text);
 		return NULL;

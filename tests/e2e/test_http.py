@@ -4,6 +4,8 @@ import contextlib
 import json
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -173,6 +175,40 @@ def test_a_command_keeps_the_token_from_a_port_that_anybody_may_hold(rig):
         done = run("status", "-d", rig.conninfo, "--listen", somebody.url.removeprefix("http://"), env={"PGMQD_HTTP_TOKEN": TOKEN})
         assert done.returncode == 0, done.stderr
         assert [r.path for r in somebody.requests()] == ["/api/queues"] and TOKEN not in str([dict(r.headers) for r in somebody.requests()])
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "[::]"])
+def test_a_command_shows_the_token_to_the_daemons_user(rig, http_port, address):
+    """Of a server that listens everywhere."""
+    client = start(rig, http_port, http_listen=f"{address}:{http_port}")
+    client.wait_json("/ready", 200)
+    done = run("status", "-d", rig.conninfo, "--listen", f"{address}:{http_port}", env={"PGMQD_HTTP_TOKEN": TOKEN})
+    assert done.returncode == 0 and "these are the database's figures alone" not in done.stdout, done.stdout
+
+
+NOBODY = """
+import os, socket, sys
+os.setuid(65534)
+with socket.create_server(("0.0.0.0", int(sys.argv[1]))) as s:
+    print("ready", flush=True)
+    c, _ = s.accept()
+    got = b""
+    while b"\\r\\n\\r\\n" in (more := c.recv(65536)):
+        got += more
+        c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+    print(got, flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a listener as somebody else")
+def test_a_command_keeps_the_token_from_another_user(rig, http_port):
+    """With the daemon away, the port of a server that listens everywhere is anybody's, too."""
+    with subprocess.Popen([sys.executable, "-c", NOBODY, str(http_port)], stdout=subprocess.PIPE, text=True) as somebody:
+        assert somebody.stdout.readline() == "ready\n"
+        done = run("status", "-d", rig.conninfo, "--listen", f"0.0.0.0:{http_port}", env={"PGMQD_HTTP_TOKEN": TOKEN})
+        got = somebody.stdout.read()
+    assert "GET /livez" in got and TOKEN not in got, got
+    assert done.returncode == 0 and "the token is kept from what listens" in done.stdout, done.stdout
 
 
 # ---- clients that do not behave ----
