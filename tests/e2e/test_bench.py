@@ -167,3 +167,11 @@ def test_the_list_of_benchmarks():
     assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop"} <= set(names)
     done = subprocess.run([paths.SRCDIR / "tests/bench/run", "speed"], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "there is no speed" in done.stderr
+
+
+def test_a_database_without_the_plugins_part(cluster):
+    """The mail ledger is not there, and the clean-up does without it."""
+    conninfo = cluster.createdb("bench_core")
+    assert run("migrate", "-d", conninfo, env=DIRS).returncode == 0
+    done = run("bench", "latency", "--messages", "20", "-d", conninfo, env=DIRS)
+    assert done.returncode == 0 and "removing what the benchmark made" not in done.stderr, done.stderr

@@ -117,6 +117,56 @@ def test_init_of_an_empty_database(cluster, tmp_path):
     assert run(*commands[2][1:], "--check", env=env, cwd=tmp_path).returncode == 0
 
 
+CLINIC = """
+create schema clinic;
+create table clinic.patients (id int primary key, contact_email text, first_name text, last_name text, locale text);
+create table clinic.visits (id int primary key generated always as identity, patient_id int references clinic.patients,
+  state text default 'booked' check (state in ('booked', 'done', 'canceled')), scheduled_at timestamptz, created_at timestamptz default now());
+insert into clinic.patients values (1, 'first.hour@example.test', 'Anna', 'Sample', 'en')"""
+
+
+def test_the_first_hour_of_readme(cluster, catcher, tmp_path):
+    """README's commands, as they stand there and at most ten, on a database with other names, until its first mail. This build stands for the
+    clone, its build and its installation; the server, the mail server and its certificate are the test's."""
+    with cluster.connect() as db:
+        db.execute("create role hour_owner login createrole")
+        db.execute("create database first_hour owner hour_owner")
+    with cluster.connect("first_hour", user="hour_owner") as db:
+        db.execute(CLINIC)
+    section = re.search(r"^## The first hour with a database of your own\n(.*?)^## ", (SRCDIR / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]
+    lines = re.search(r"^```sh\n(.*?)^```$", section, re.M | re.S)[1].splitlines()
+    assert len(lines) <= 10 and lines[0].startswith("git clone") and lines[1].startswith("./quickstart build") and lines[2].startswith("export ")
+    (tmp_path / "pgmqd").write_text("#!/bin/sh\nexec " + shlex.join(map(str, command_line())) + ' "$@"\n')
+    (tmp_path / "pgmqd").chmod(0o755)
+    env = clean_environment({**places(), **email_environment(catcher), "DATABASE_URL": cluster.conninfo("first_hour", user="hour_owner"),
+                             "PATH": f"{tmp_path}:{os.environ['PATH']}", "PGMQD_HTTP_LISTEN": "off"})
+
+    def do(line):
+        done = subprocess.run(["bash", "-ec", line], env=env, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120)
+        assert done.returncode == 0, f"{line}\n{done.stdout}"
+        return done.stdout
+
+    daemon = None
+    try:
+        for line in lines[3:]:
+            if line.startswith("pgmqd run"):
+                text = (tmp_path / "pgmqd.conf").read_text()
+                assert "[queue email_queue]" in text
+                (tmp_path / "pgmqd.conf").write_text(text.replace("[pgmqd]\n", "[pgmqd]\nhttp_listen = off\n", 1)
+                                                     .replace("plugin = email\n", f"plugin = email\nsmtp_ca_file = {catcher.ca_file}\n", 1))
+                daemon = subprocess.Popen(command_line(*shlex.split(line.rstrip("& "))[1:]), env=env, cwd=tmp_path, stdin=subprocess.DEVNULL,
+                                          stdout=open(tmp_path / "log", "wb"), stderr=subprocess.STDOUT)
+            else:
+                said = do(line)
+                assert "clinic.visits" in said or "pgmqd connect" not in line, said
+        mail = catcher.wait_to("first.hour@example.test")
+        assert "Anna Sample" in mail.body("plain")
+    finally:
+        if daemon:
+            daemon.terminate()
+            assert daemon.wait(60) == 0, (tmp_path / "log").read_text()
+
+
 # ---- what a terminal sees ----
 
 def test_texts_of_others_are_escaped(rig):
@@ -140,6 +190,7 @@ def test_texts_of_others_are_escaped(rig):
 
 def test_the_operators_commands_of_readme(rig):
     """Each line of README's "Is it healthy?" does its work for the role pgmqd, which README has the daemon log in as."""
+    rig.db.execute("select pgmqd.set_owner('pgmqd_migrator')")
     rig.start({"email_queue": {"plugin": "null"}})
     rig.daemon.wait_settled(msg_id=rig.enqueue({}))
     section = re.search(r"^## Is it healthy\?\n(.*?)^## ", (SRCDIR / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]

@@ -144,7 +144,10 @@ void bench_remove(struct bench *b)
 				       "('%s', pgmqd.dead_letter_queue('%s'))",
 				     b->queues[i], b->queues[i]));
 		remove_by(b, xasprintf("DELETE FROM pgmqd.refunds WHERE queue = '%s'", b->queues[i]));
-		remove_by(b, xasprintf("DELETE FROM pgmqd.mail_log WHERE queue = '%s'", b->queues[i]));
+		/* the mail ledger is there only with the plugins' part */
+		remove_by(b, xasprintf("DO $$ BEGIN IF to_regclass('pgmqd.mail_log') IS NOT NULL THEN"
+				       " DELETE FROM pgmqd.mail_log WHERE queue = '%s'; END IF; END $$",
+				     b->queues[i]));
 		free(b->queues[i]);
 	}
 	b->nqueues = 0;
