@@ -9,9 +9,11 @@ from psycopg.types.json import Jsonb
 
 from lib import app
 from lib.daemon import conf, run
-from lib.paths import SRCDIR
-from lib.rig import email_environment
+from lib.paths import BUILDDIR, SRCDIR
+from lib.stand import wait_until
 
+WILD = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-wild-plugin.so"
+SHOTS = BUILDDIR / "quickstart" / "screenshots"
 ENV = {"EMAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.test", "SMTP_PORT": "2525", "SMTP_FROM": "noreply@example.test"}
 
 
@@ -95,3 +97,114 @@ def test_a_changed_template(replay):
     assert "person0@example.test" not in json.dumps(messages, ensure_ascii=False)
     done = replay("--template-dir", replay.templates, "--against", "installed")
     assert re.search(r"3 mail subject \(message \d+\): Ваш -> Новый", done.stdout) and "5 messages differ" in done.stdout
+
+
+def fingerprint(db):
+    """What writes are counted, and a hash of every table."""
+    db.execute("select pg_stat_force_next_flush(), pg_stat_clear_snapshot()")
+    counted = app.rows(db, "select tup_inserted, tup_updated, tup_deleted from pg_stat_database where datname = current_database()")
+    tables = app.rows(db, "select c.oid::regclass::text as t from pg_class c join pg_namespace n on n.oid = c.relnamespace"
+                          " where c.relkind = 'r' and n.nspname not in ('pg_catalog', 'information_schema') and n.nspname not like 'pg_t%%' order by 1")
+    hashes = {row["t"]: db.execute(f"select md5(string_agg(x::text, ',' order by x::text)) from {row['t']} x").fetchone()[0] for row in tables}
+    sequences = app.rows(db, "select schemaname, sequencename, last_value from pg_sequences order by 1, 2")
+    return counted, hashes, sequences
+
+
+def settled(db):
+    """As fingerprint(), once no other session of the database has counts to bring in."""
+    def others():
+        return app.rows(db, "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'")
+    wait_until("the sessions of the replay end", lambda: not others())
+    return fingerprint(db)
+
+
+@pytest.mark.skipif(not WILD.exists(), reason="make check builds this plugin")
+def test_nothing_changes_and_nothing_leaves(replay, tmp_path):
+    """A plugin that writes, opens sockets and files, and crashes at every third message."""
+    replay.archive(9, message=lambda i: {"n": i})
+    file = tmp_path / "left"
+    path = replay.conf("wild.conf", email_queue={"plugin": WILD, "file": file})
+    before = settled(replay.db)
+    messages, summary = replay.json("-c", path, status=2)
+    assert settled(replay.db) == before
+    assert summary["new"]["outcomes"] == {"done_with": 6, "crash": 3}, messages
+    assert [m["new"]["outcome"]["outcome"] for m in messages] == ["crash", "done_with", "done_with"] * 3
+    assert "Segmentation fault" in messages[0]["new"]["outcome"]["reason"]
+    for m in messages[1:3]:
+        assert [e["answer"] for e in m["new"]["effects"]] == ["not run: it writes"] * 2
+    assert not file.exists()
+
+
+def test_mails_change_nothing(replay):
+    replay.archive(5)
+    before = settled(replay.db)
+    replay.json("--against")
+    assert settled(replay.db) == before
+
+
+def test_dead_letters(replay):
+    """Those that would go through are told by reason, and put back when it is asked for."""
+    for i, template in enumerate(["report_ready", "report_ready", "missing"]):
+        dead = {"pgmqd_dead": {"reason": f"no template for person{i}@example.test", "class": "permanent", "attempts": 1, "msg_id": i + 100}}
+        text = {"to": f"person{i}@example.test", "template": template, "variables": app.sample("report_ready")}
+        replay.db.execute("insert into pgmq.q_email_queue_dlq (vt, message, headers) values (now(), %s, %s)", [Jsonb(text), Jsonb(dead)])
+    done = replay("--dead")
+    assert done.returncode == 1 and "2 of the dead letters would go through now" in done.stdout, done.stdout + done.stderr
+    assert re.search(r"2 of 3 +no template for ‹\w+›", done.stdout) and "person" not in done.stdout
+    assert len(replay.rig.dead()) == 3
+    assert "2 dead letters requeued" in replay("--dead", "--requeue-good").stdout
+    assert len(replay.rig.dead()) == 1 and len(replay.rig.rows("q_email_queue")) == 2
+
+
+def test_answers_of_servers(replay, tmp_path):
+    """A server's refusal is recorded with the answers of a file; a request is recorded without its keys."""
+    replay.archive(2)
+    answers = tmp_path / "answers"
+    answers.write_text('{"smtp": "RCPT TO:<person0@", "reply": "550 5.1.1 no such user"}\n', encoding="utf-8")
+    _, summary = replay.json("--answers", answers, status=1)
+    assert summary["new"]["outcomes"] == {"done": 1, "fail": 1}
+    messages, _ = replay.json("--show", env={"EMAIL_PROVIDER": "resend", "RESEND_API_KEY": "re_secret"})
+    (request,) = messages[0]["new"]["effects"]
+    assert request["url"].startswith("https://api.resend.com/") and "person0@example.test" in request["body"]
+    assert "re_secret" not in json.dumps(messages)
+
+
+def test_usage(replay):
+    assert replay("installed").returncode == 2
+    assert replay("--requeue-good").returncode == 2
+    assert replay("--log", "loud").returncode == 2
+    done = replay("--where", '{"template": "nothing"}')
+    assert done.returncode == 0 and "0 archived messages" in done.stdout
+    assert replay(queue="nowhere").returncode == 2
+
+
+# ---- the page ----
+
+def test_page(replay, tmp_path):
+    """One page without anything from elsewhere, in both languages; a picture of each is kept."""
+    replay.archive(3)
+    replay.copy_templates()
+    replay.change("ru/report_ready.subject", "Ваш отчёт", "Новый отчёт")
+    replay.change("ru/report_ready.html", "{{> ", "<p>Новый абзац</p>{{> ")
+    assert replay("--template-dir", replay.templates, "--against", "--html", tmp_path / "page").returncode == 1
+    page = tmp_path / "page" / "index.html"
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r'<(?:script|link|img)[^>]*(?:src|href)="http', text) and "person0@example.test" not in text
+    webdriver = pytest.importorskip("selenium.webdriver", reason="python3-selenium is not installed")
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if not chromium or not driver:
+        pytest.skip("chromium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1320,1400", f"--user-data-dir={tmp_path / 'chromium'}"):
+        options.add_argument(argument)
+    browser = webdriver.Chrome(options=options, service=webdriver.chrome.service.Service(driver))
+    try:
+        SHOTS.mkdir(parents=True, exist_ok=True)
+        for lang, word in (("en", "messages differ"), ("ru", "сообщений отличаются")):
+            browser.get(f"{page.as_uri()}?lang={lang}")
+            body = browser.find_element("tag name", "body").text
+            assert word in body and "Новый" in body and browser.find_elements("tag name", "iframe")
+            browser.save_screenshot(str(SHOTS / f"replay-{lang}.png"))
+    finally:
+        browser.quit()

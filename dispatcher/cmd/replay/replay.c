@@ -9,6 +9,7 @@
 #include "cmd/db.h"
 #include "cmd/plugin/answers.h"
 #include "cmd/replay/archive.h"
+#include "cmd/replay/page.h"
 #include "cmd/replay/print.h"
 #include "cmd/replay/processes.h"
 #include "cmd/replay/version.h"
@@ -17,6 +18,7 @@
 #include <cjson/cJSON.h>
 #include <errno.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +35,7 @@ enum { SAME = 0, DIFFERENT = 1, FAILED = 2 };
 struct request {
 	struct cmd_db db;
 	int64_t since, limit;
-	const char *where, *plugin, *template_dir, *answers, *log;
+	const char *where, *plugin, *template_dir, *answers, *log, *html;
 	bool dead, against, writes, json, show, requeue_good;
 };
 
@@ -142,6 +144,42 @@ static bool requeue(const struct replay *r)
 	return true;
 }
 
+/* The records of the messages that are samples, by their numbers. */
+static cJSON *make_samples(const struct replay *r)
+{
+	cJSON *samples = cJSON_CreateObject(), *sample;
+
+	for (size_t i = 0; i < r->findings.ngroups; i++) {
+		size_t at = r->findings.groups[i].message;
+		char number[24];
+
+		snprintf(number, sizeof(number), "%" PRId64, r->messages.list[at].id);
+		if (cJSON_HasObjectItem(samples, number))
+			continue;
+		sample = cJSON_AddObjectToObject(samples, number);
+		for (size_t v = 0; v < r->nversions; v++) {
+			cJSON *record = processes_record(&r->way, &r->versions[v], at);
+
+			cJSON_AddItemToObject(
+				sample, r->versions[v].name, print_record(&r->messages.list[at], r->q->show, record));
+			cJSON_Delete(record);
+		}
+	}
+	return samples;
+}
+
+/* Writes the page. False after printing why not. */
+static bool write_page(const struct replay *r)
+{
+	char *error = page_write(
+		r->q->html, print_summary(&r->print, &r->findings, &r->messages), make_samples(r), r->q->show);
+
+	if (!error)
+		return true;
+	cmd_db_fail(&r->q->db, error);
+	return false;
+}
+
 /* Prints what was found; the exit status. */
 static int conclude(struct replay *r)
 {
@@ -157,6 +195,8 @@ static int conclude(struct replay *r)
 	} else {
 		print_findings(&r->print, f, &r->messages);
 	}
+	if (r->q->html && !write_page(r))
+		return FAILED;
 	if (r->q->requeue_good && f->ngood && !requeue(r))
 		return FAILED;
 	return f->bad ? FAILED : (r->nversions > 1 ? f->different : f->worse) ? DIFFERENT : SAME;
@@ -305,6 +345,8 @@ static const struct cmd_option options[] = {
 		"run the statements that write, too, and roll them back; for a copy of the database"),
 	CMD_OPTION("json", 0, CMD_FLAG, struct request, json, NULL,
 		"print a JSON object for each message, and one for all at the end"),
+	CMD_OPTION("html", 0, CMD_TEXT, struct request, html, "DIR",
+		"write a page for colleagues, DIR/index.html: each kind of difference with a sample side by side"),
 	CMD_OPTION("show", 0, CMD_FLAG, struct request, show, NULL, "do not mask personal data"),
 	CMD_OPTION("log", 0, CMD_TEXT, struct request, log, "LEVEL",
 		"log to standard error: error (default), warn, info, debug"),
