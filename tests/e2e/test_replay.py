@@ -1,15 +1,17 @@
 """pgmqd replay: archived messages run through another version; what differs is told, and nothing leaves or changes."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
 
 import pytest
 from psycopg.types.json import Jsonb
 
 from lib import app
-from lib.daemon import conf, run
-from lib.paths import BUILDDIR, SRCDIR
+from lib.daemon import clean_environment, conf, run
+from lib.paths import BUILDDIR, SRCDIR, pgmqd
 from lib.stand import wait_until
 
 WILD = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-wild-plugin.so"
@@ -208,3 +210,25 @@ def test_page(replay, tmp_path):
             browser.save_screenshot(str(SHOTS / f"replay-{lang}.png"))
     finally:
         browser.quit()
+
+
+def test_the_page_of_the_documentation(replay, tmp_path):
+    """docs/replay.md: its commands, in their order."""
+    replay.archive(4)
+    dead = {"pgmqd_dead": {"reason": "no such template", "class": "permanent", "attempts": 1, "msg_id": 100}}
+    text = {"to": "anna@example.test", "template": "report_ready", "variables": app.sample("report_ready")}
+    replay.db.execute("insert into pgmq.q_email_queue_dlq (vt, message, headers) values (now(), %s, %s)", [Jsonb(text), Jsonb(dead)])
+    bin_dir = tmp_path / "bin"
+    bin_dir.mkdir()
+    (bin_dir / "pgmqd").symlink_to(pgmqd())
+    parts = dict(part.split("=", 1) for part in replay.conninfo.split())
+    env = {**replay.env, "PGMQD_CONF": str(tmp_path / "installed.conf"), "TEMPLATES": str(SRCDIR / "templates"), "PATH": f"{bin_dir}:{os.environ['PATH']}",
+           **{f"PG{name.upper() if name != 'dbname' else 'DATABASE'}": value for name, value in parts.items()}}
+    blocks = re.findall(r"^```sh\n(.*?)^```$", (SRCDIR / "docs/replay.md").read_text(encoding="utf-8"), re.M | re.S)
+    output = ""
+    for block in blocks:
+        done = subprocess.run(["bash", "-eu", "-c", block], cwd=tmp_path, env=clean_environment(env), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        assert done.returncode == 0, block + done.stdout + done.stderr
+        output += done.stdout
+    assert "4 mail subject" in output and "1 dead letters requeued" in output and not replay.rig.dead()
+    assert (tmp_path / "page" / "index.html").exists() and len((tmp_path / "runs.ndjson").read_text(encoding="utf-8").splitlines()) == 5
