@@ -12,15 +12,18 @@
 #include <curl/curl.h>
 #include <math.h>
 #include <stdio.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <termios.h>
 #include <time.h>
 #include <unistd.h>
 
 /* What the command line says, and the daemon's figures. */
 struct status {
 	struct cmd_db db;
-	const char *listen;
+	const char *listen, *sort;
 	char **names; /* the queues of the command line */
 	int nnames;
 	int64_t watch; /* seconds; 0: once */
@@ -36,7 +39,15 @@ static const char sql[] =
 	" ZONE 'UTC' || 'Z'"
 	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
 	" ON lower(p.queue) = lower(s.queue)"
-	" ORDER BY s.queue";
+	" ORDER BY %s s.queue";
+
+/* What --sort takes, and the order of the rows. */
+static const struct {
+	const char *name, *order;
+} sorts[] = { { "queue", "" }, { "waiting", "s.waiting DESC NULLS LAST," },
+	{ "oldest", "s.oldest_due_s DESC NULLS LAST," }, { "dead", "s.dead_letters DESC NULLS LAST," },
+	{ "done", "r.archived_1min DESC NULLS LAST," } };
+
 enum {
 	C_QUEUE,
 	C_WAITING,
@@ -309,12 +320,34 @@ static void print_text(const struct status *s, const PGresult *res)
 
 /* ---- the round ---- */
 
+/* Begins a round on a terminal: an empty screen, and a clock. */
+static void print_clock(const struct status *s)
+{
+	char now[32];
+	time_t t = time(NULL);
+	struct tm tm;
+
+	localtime_r(&t, &tm);
+	strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S %Z", &tm);
+	printf("\033[H\033[J%s, every %lld s; q ends\n\n", now, (long long)s->watch);
+}
+
+/* The statement, with the order that --sort wants; NULL after printing that there is none such. Malloc'd. */
+static char *sorted_sql(const struct status *s)
+{
+	for (size_t i = 0; i < sizeof sorts / sizeof *sorts; i++)
+		if (strcmp(s->sort ? s->sort : "queue", sorts[i].name) == 0)
+			return xasprintf(sql, sorts[i].order);
+	cmd_usage("status", "--sort takes queue, waiting, oldest, dead or done, not \"%s\"", s->sort);
+	return NULL;
+}
+
 /* Looks once and prints it; the exit status. */
-static int show(struct status *s)
+static int show(struct status *s, const char *statement)
 {
 	const char *where = s->listen ? s->listen : s->db.settings ? s->db.settings->http_listen : "127.0.0.1:8089";
 	const char *env = getenv("PGMQD_HTTP_TOKEN");
-	PGresult *res = cmd_db_run(&s->db, NULL, sql, 0, NULL);
+	PGresult *res = cmd_db_run(&s->db, NULL, statement, 0, NULL);
 	int status = 0;
 
 	if (!res)
@@ -322,7 +355,7 @@ static int show(struct status *s)
 	daemon_free(&s->daemon);
 	daemon_fetch(&s->daemon, where, s->db.settings ? s->db.settings->http_token : env ? env : "");
 	if (s->watch && !s->json && isatty(STDOUT_FILENO))
-		fputs("\033[H\033[J", stdout);
+		print_clock(s);
 	(s->json ? print_json : print_text)(s, res);
 	fflush(stdout);
 	for (int n = 0; n < s->nnames; n++) {
@@ -337,21 +370,83 @@ static int show(struct status *s)
 	return status;
 }
 
+static volatile sig_atomic_t interrupted;
+
+/* Notes the signal: the terminal is set back before the process ends of it. */
+static void on_interrupt(int signo)
+{
+	interrupted = signo;
+}
+
+/* Waits for the next round; false when somebody has typed q, or interrupts. */
+static bool wait_round(const struct status *s, bool keys)
+{
+	struct pollfd in = { .fd = keys ? STDIN_FILENO : -1, .events = POLLIN };
+	struct timespec now, end;
+	char key;
+
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	end.tv_sec += s->watch;
+	while (!interrupted) {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		int64_t ms = (int64_t)(end.tv_sec - now.tv_sec) * 1000 + (end.tv_nsec - now.tv_nsec) / 1000000;
+
+		if (ms <= 0)
+			return true;
+		if (poll(&in, 1, (int)ms) <= 0)
+			continue;
+		if (read(STDIN_FILENO, &key, 1) != 1)
+			in.fd = -1;
+		else if (key == 'q' || key == 'Q')
+			return false;
+	}
+	return false;
+}
+
+/* Shows it again and again. On a terminal a key is read at once, without an echo. */
+static int watch(struct status *s, const char *statement)
+{
+	bool keys = !s->json && isatty(STDOUT_FILENO) && isatty(STDIN_FILENO);
+	struct termios before, raw;
+	int result;
+
+	if (keys && tcgetattr(STDIN_FILENO, &before) == 0) {
+		raw = before;
+		raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+		signal(SIGINT, on_interrupt);
+		signal(SIGTERM, on_interrupt);
+		tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+	} else {
+		keys = false;
+	}
+	while ((result = show(s, statement)) == 0 && wait_round(s, keys))
+		;
+	if (keys)
+		tcsetattr(STDIN_FILENO, TCSANOW, &before);
+	if (interrupted) {
+		signal(interrupted, SIG_DFL);
+		raise(interrupted);
+	}
+	return result;
+}
+
 /* pgmqd status. */
 static int status(void *request, int argc, char **argv)
 {
 	struct status *s = request;
+	char *statement = sorted_sql(s);
 	int result;
 
 	s->names = argv;
 	s->nnames = argc;
-	if (!cmd_db_ready(&s->db) || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+	if (!statement)
+		return 2;
+	if (!cmd_db_ready(&s->db) || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+		free(statement);
 		return 1;
-	while ((result = show(s)) == 0 && s->watch) {
-		struct timespec t = { .tv_sec = s->watch };
-
-		nanosleep(&t, NULL);
 	}
+	result = s->watch ? watch(s, statement) : show(s, statement);
+	free(statement);
 	curl_global_cleanup();
 	daemon_free(&s->daemon);
 	return result;
@@ -359,8 +454,10 @@ static int status(void *request, int argc, char **argv)
 
 static const struct cmd_option options[] = {
 	CMD_OPTION("watch", 0, CMD_NUMBER, struct status, watch, "SECONDS",
-		"print again every SECONDS (default: 2), until it is interrupted", .least = 1, .most = 86400,
-		.optional = true, .absent = 2),
+		"print again every SECONDS (default: 2), with a clock, until q is typed or it is interrupted",
+		.least = 1, .most = 86400, .optional = true, .absent = 2),
+	CMD_OPTION("sort", 0, CMD_TEXT, struct status, sort, "COLUMN",
+		"sort by queue (the default), waiting, oldest, dead or done, the largest first"),
 	CMD_OPTION("json", 0, CMD_FLAG, struct status, json, NULL, "print one JSON object, or with --watch one a line"),
 	CMD_OPTION("listen", 0, CMD_TEXT, struct status, listen, "ADDRESS",
 		"the daemon's http_listen, if it is not that of the settings file"),

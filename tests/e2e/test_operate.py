@@ -1,7 +1,10 @@
 """What an operator does: look at the queues, pause and resume one, send a message and wait for it, watch what happens."""
 
 import json
+import os
+import pty
 import subprocess
+import termios
 
 import pytest
 
@@ -145,3 +148,23 @@ def test_command_lines(name):
     done = run(name, "--nonsense")
     assert (done.returncode, done.stdout) == (2, "") and f"see pgmqd {name} --help" in done.stderr
     assert run(name, "--help").stdout.startswith(f"usage: pgmqd {name} ")
+
+
+def test_status_is_watched_on_a_terminal(rig):
+    """With a clock, sorted as wanted; q ends it, and the terminal echoes again. Without a terminal nothing is read."""
+    rig.enqueue({}, "report_generation_queue")
+    listed = command(rig, "status", "--sort", "waiting").splitlines()
+    assert listed[1].startswith("report_generation_queue ")
+    assert "--sort takes" in run("status", "--sort", "nonsense", "-d", rig.conninfo).stderr
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command_line("status", "--watch=3600", "-d", rig.conninfo),
+                          env=clean_environment(), stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        seen = b""
+        while b"analytics_queue" not in seen:
+            seen += os.read(ours, 65536)
+        assert b"every 3600 s; q ends" in seen and not termios.tcgetattr(theirs)[3] & termios.ECHO
+        os.write(ours, b"q")
+        assert process.wait(TIMEOUT) == 0
+    assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    os.close(ours)
+    os.close(theirs)
