@@ -107,6 +107,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner)
 $f$;
 
+-- The table of a queue that is attached, else NULL. What the daemon's role may call puts messages into such queues only.
+CREATE OR REPLACE FUNCTION pgmqd.attached_table(queue text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT t.tgrelid::regclass FROM pg_trigger t WHERE t.tgrelid = pgmqd.queue_table('q', queue) AND t.tgname = 'pgmqd_wakeup'
+$f$;
+
 -- ---- settings ----
 
 CREATE OR REPLACE FUNCTION pgmqd.is_time_zone(name text) RETURNS boolean

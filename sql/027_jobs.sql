@@ -156,8 +156,8 @@ BEGIN
     SELECT j.queue, array_agg(j.input || jsonb_build_object('job_id', j.id, 'job_type', j.type))
     FROM pgmqd.jobs j WHERE j.id = ANY (ids) GROUP BY j.queue
   LOOP
-    IF pgmqd.queue_table('q', q) IS NULL THEN
-      RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', q USING ERRCODE = 'undefined_table';
+    IF pgmqd.attached_table(q) IS NULL THEN
+      RAISE EXCEPTION 'queue "%" does not exist, is not attached, or belongs to somebody else', q USING ERRCODE = 'undefined_table';
     END IF;
     PERFORM pgmq.send_batch(q, messages);
   END LOOP;

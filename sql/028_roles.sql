@@ -28,8 +28,7 @@ BEGIN
   IF problem IS NOT NULL THEN
     RAISE EXCEPTION 'submit: %', problem USING ERRCODE = 'invalid_parameter_value';
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = pgmqd.queue_table('q', submit.queue)
-                 AND tgname = 'pgmqd_wakeup') THEN
+  IF pgmqd.attached_table(submit.queue) IS NULL THEN
     RAISE EXCEPTION 'submit: there is no such queue, or it is not attached' USING ERRCODE = 'undefined_object';
   END IF;
   RETURN pgmqd.enqueue(submit.queue, submit.message || CASE WHEN message->>'key' IS NULL THEN '{}'

@@ -240,6 +240,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   fresh boolean := token IS NULL OR pgmqd.use_mail_event_token(provider || ' ' || token, body);
 BEGIN
+  IF pgmqd.attached_table(queue) IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist, is not attached, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
+  END IF;
   IF fresh THEN
     RETURN (SELECT s FROM pgmq.send(queue, jsonb_build_object('provider', provider, 'headers', headers, 'body', body)) s);
   END IF;

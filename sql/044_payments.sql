@@ -97,8 +97,11 @@ BEGIN
   IF found IS NULL THEN
     RETURN false;
   END IF;
-  EXECUTE format('SELECT EXISTS (SELECT FROM pgmq.%I WHERE vt <= clock_timestamp() AND message->>''payment_id'' = %L)',
-    'q_' || queue, found) INTO waits;
+  IF pgmqd.attached_table(queue) IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist, is not attached, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
+  END IF;
+  EXECUTE format('SELECT EXISTS (SELECT FROM %s WHERE vt <= clock_timestamp() AND message->>''payment_id'' = %L)',
+    pgmqd.attached_table(queue), found) INTO waits;
   IF NOT waits THEN
     PERFORM pgmqd.enqueue(queue, jsonb_build_object('payment_id', found, 'action', 'verify'));
   END IF;

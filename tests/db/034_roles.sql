@@ -1,7 +1,7 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(96);
+SELECT plan(98);
 
 -- ---- functions ----
 
@@ -128,6 +128,8 @@ SELECT is(tap.as_role('pgmqd', call), '42501', 'not: ' || call) FROM unnest(ARRA
   $$SELECT pgmqd.erase_person('anna@example.test')$$, $$SELECT public.pgmq_read('email_queue')$$, $$SELECT * FROM pgmq.email_queue$$,
   $$CREATE TABLE public.mine ()$$, $$CREATE TABLE pgmqd.mine ()$$, $$CREATE SCHEMA mine$$]) call;
 SELECT ok(tap.as_role('pgmqd', $$SELECT pgmq.drop_queue('another')$$) <> 'ok', 'not: drop a queue');
+SELECT is(tap.as_role('pgmqd', call), '42P01', 'not into a queue that is not attached: ' || call) FROM unnest(ARRAY[
+  $$SELECT pgmqd.queue_mail_event('foreign_queue', 'ses', '{}', 'x')$$, $$SELECT pgmqd.start_jobs('{t}', '{foreign_queue}', '{"{}"}', '{NULL}')$$]) call;
 -- row security, as some switch it on for every table
 ALTER TABLE pgmq.q_another ENABLE ROW LEVEL SECURITY;
 DO $$ BEGIN PERFORM pgmqd.enqueue('another', '{"n": 2}'); END $$;
