@@ -115,6 +115,20 @@ static void print_count(size_t n, const char *after)
 	printf("%zu dead letter%s%s\n", n, n == 1 ? "" : "s", after);
 }
 
+/* How many dead letters there are without the limit, to say so behind a list that it has cut off; the exit status. */
+static int print_total(struct request *q, size_t shown)
+{
+	const char *params[5];
+
+	make_params(q, params);
+	PGresult *res = cmd_db_run(
+		&q->db, NULL, "SELECT count(*) FROM pgmqd.dead_letters($1, $2::bigint[], $3, $4, NULL)", 4, params);
+	if (res)
+		printf("%zu of %s dead letters, the oldest\n", shown, PQgetvalue(res, 0, 0));
+	PQclear(res);
+	return res ? 0 : 1;
+}
+
 /* list and show, and the other two with --dry-run. */
 static int look(struct request *q)
 {
@@ -125,6 +139,9 @@ static int look(struct request *q)
 		return 1;
 	n = (size_t)PQntuples(res);
 	(q->action == SHOW ? print_letters : print_list)(res);
+	PQclear(res);
+	if (q->action == LIST && q->limit && n == (size_t)q->limit)
+		return print_total(q, n);
 	if (q->action == LIST)
 		print_count(n, "");
 	else if (q->action != SHOW)
@@ -132,7 +149,6 @@ static int look(struct request *q)
 						    : " would be deleted; nothing was changed");
 	else if (!n)
 		print_count(n, "");
-	PQclear(res);
 	return missing(q, n);
 }
 

@@ -130,3 +130,10 @@ def test_control_characters_do_not_reach_the_terminal(rig):
     for action in ("list", "show"):
         out = dlq(rig, action, "analytics_queue")
         assert "\x1b" not in out and "\x9b" not in out
+
+
+def test_a_list_that_the_limit_cuts_off_says_how_many_there_are(rig):
+    for n in range(3):
+        rig.db.execute("select pgmq.send('email_queue_dlq', '{}')")
+    done = run("dlq", "list", "email_queue", "--limit", "2", "-d", rig.conninfo)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == "2 of 3 dead letters, the oldest", done.stdout
