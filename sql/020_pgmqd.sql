@@ -401,12 +401,17 @@ BEGIN
 END $f$;
 
 -- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5). With the
--- caller's own rights on the queue's table where there are such, whoever owns it.
-CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL)
+-- caller's own rights on the queue's table where there are such, whoever owns it. With a unique_key it may be the number of an earlier
+-- message: see pgmqd.enqueue_unique().
+DROP FUNCTION IF EXISTS pgmqd.enqueue(text, jsonb, integer, jsonb);
+CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL,
+  unique_key text DEFAULT NULL, unique_for interval DEFAULT NULL, on_conflict text DEFAULT 'keep')
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
+  IF unique_key IS NOT NULL THEN
+    RETURN (SELECT u.msg_id FROM pgmqd.enqueue_unique(queue, message, unique_key, unique_for, on_conflict, delay, headers) u);
+  ELSIF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
     RETURN pgmqd.enqueue_for(queue, message, delay, headers);
   ELSIF headers IS NULL THEN
     RETURN (SELECT s FROM pgmq.send(queue, message, coalesce(delay, 0)) s);

@@ -92,6 +92,10 @@ BEGIN
       NULL; -- not ours: pg_cron's history, say
     END;
   END LOOP;
+  n := pgmqd.delete_spent_keys(batch);
+  IF n > 0 THEN
+    result := result || jsonb_build_object('pgmqd.unique_keys', n);
+  END IF;
   BEGIN
     n := pgmqd.delete_spent_refunds(batch);
     IF n > 0 THEN

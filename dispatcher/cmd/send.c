@@ -7,6 +7,7 @@
 #include "cmd/db.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ enum { EXIT_DEAD = 3, EXIT_TIMEOUT = 4 };
 /* What the command line says. */
 struct request {
 	struct cmd_db db;
-	const char *priority, *group, *headers;
+	const char *priority, *group, *headers, *unique, *unique_for, *on_conflict;
 	int64_t delay, wait; /* ms; wait: NO_WAIT not at all, 0 without limit */
 };
 
@@ -91,11 +92,16 @@ static int wait_settled(const struct request *q, const char *queue, const char *
 /* pgmqd send. */
 static int send_message(void *request, int argc, char **argv)
 {
-	static const char sql[] =
-		"SELECT pgmqd.enqueue($1, CASE WHEN $3::text IS NULL THEN $2::jsonb ELSE"
-		" jsonb_set($2::jsonb, '{priority}', to_jsonb($3::bigint)) END, $4::integer, "
-		"nullif(coalesce($5::jsonb, '{}')"
-		" || CASE WHEN $6::text IS NULL THEN '{}' ELSE jsonb_build_object('group', $6::text) END, '{}'))";
+#define MESSAGE                                                                                                        \
+	"CASE WHEN $3::text IS NULL THEN $2::jsonb ELSE jsonb_set($2::jsonb, '{priority}', to_jsonb($3::bigint)) END"
+#define HEADERS                                                                                                        \
+	"nullif(coalesce($5::jsonb, '{}')"                                                                             \
+	" || CASE WHEN $6::text IS NULL THEN '{}' ELSE jsonb_build_object('group', $6::text) END, '{}')"
+	static const char plain[] = "SELECT pgmqd.enqueue($1, " MESSAGE ", $4::integer, " HEADERS ")";
+	static const char unique[] = "SELECT msg_id, is_new FROM pgmqd.enqueue_unique($1, " MESSAGE
+				     ", delay => $4::integer,"
+				     " headers => " HEADERS ", unique_key => $7, unique_for => $8::interval,"
+				     " on_conflict => coalesce($9, 'keep'))";
 	struct request *q = request;
 	char *body, delay[24];
 	PGresult *res;
@@ -107,11 +113,14 @@ static int send_message(void *request, int argc, char **argv)
 	if (!body)
 		return 1;
 	snprintf(delay, sizeof(delay), "%lld", (long long)((q->delay + 999) / 1000));
-	const char *params[] = { argv[0], body, q->priority, delay, q->headers, q->group };
+	const char *params[] = { argv[0], body, q->priority, delay, q->headers, q->group, q->unique, q->unique_for,
+		q->on_conflict };
 
-	res = cmd_db_run(&q->db, NULL, sql, 6, params);
+	res = q->unique ? cmd_db_run(&q->db, NULL, unique, 9, params) : cmd_db_run(&q->db, NULL, plain, 6, params);
 	if (res) {
-		puts(PQgetvalue(res, 0, 0));
+		bool known = q->unique && PQgetvalue(res, 0, 1)[0] == 'f';
+
+		printf("%s%s\n", PQgetvalue(res, 0, 0), known ? " known" : "");
 		status = q->wait == NO_WAIT ? 0 : wait_settled(q, argv[0], PQgetvalue(res, 0, 0));
 	}
 	PQclear(res);
@@ -128,6 +137,15 @@ static const struct cmd_option options[] = {
 	CMD_OPTION("group", 0, CMD_TEXT, struct request, group, "NAME",
 		"set the header \"group\": messages of one group are delivered one by one"),
 	CMD_OPTION("headers", 0, CMD_TEXT, struct request, headers, "JSON", "more headers, as an object"),
+	CMD_OPTION("unique", 0, CMD_TEXT, struct request, unique, "KEY",
+		"send it only when no message with this key waits or runs; else print that one's number and "
+		"\"known\""),
+	CMD_OPTION("unique-for", 0, CMD_TEXT, struct request, unique_for, "TIME",
+		"with --unique: nor was done less than this time ago, as an interval of PostgreSQL, such as "
+		"\"1 hour\""),
+	CMD_OPTION("on-conflict", 0, CMD_TEXT, struct request, on_conflict, "WORD",
+		"with --unique, for the message that is there: keep it (default), replace its body, or extend its "
+		"delay"),
 	CMD_OPTION("wait", 0, CMD_DURATION, struct request, wait, "TIME",
 		"wait until the message is done or dead, up to this time (default: without limit), and print which",
 		.optional = true, .absent = 0),

@@ -101,7 +101,7 @@ SELECT pgmq.create('theirs');
 CREATE ROLE db_stranger;
 ALTER TABLE pgmq.q_theirs OWNER TO db_stranger;
 GRANT USAGE ON SCHEMA pgmqd, pgmq TO db_stranger;
-GRANT EXECUTE ON FUNCTION pgmqd.enqueue(text, jsonb, integer, jsonb), pgmqd.enqueue_for(text, jsonb, integer, jsonb) TO db_stranger;
+GRANT EXECUTE ON FUNCTION pgmqd.enqueue(text, jsonb, integer, jsonb, text, interval, text), pgmqd.enqueue_for(text, jsonb, integer, jsonb) TO db_stranger;
 SET ROLE db_stranger;
 SELECT pgmqd.enqueue('theirs', '{}') AS theirs \gset
 RESET ROLE;

@@ -3,8 +3,10 @@
 import json
 import os
 import pty
+import random
 import subprocess
 import termios
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -98,6 +100,25 @@ def test_send(rig):
     assert "does not exist" in run("send", "nowhere", "{}", "-d", rig.conninfo).stderr
     assert "invalid input syntax" in run("send", "analytics_queue", "{", "-d", rig.conninfo).stderr
     assert run("send", "analytics_queue", "{}", "--delay", "soon").returncode == 2
+    first = command(rig, "send", "analytics_queue", '{"event": "u"}', "--delay", "1h", "--unique", "k")
+    assert command(rig, "send", "analytics_queue", '{"event": "v"}', "--unique", "k", "--on-conflict", "replace") == f"{int(first)} known\n"
+    assert rig.value("select message->>'event' from pgmq.q_analytics_queue where msg_id = %s", [int(first)]) == "v"
+    assert "on_conflict is keep, replace or extend" in run("send", "analytics_queue", "{}", "--unique", "k", "--on-conflict", "x", "-d", rig.conninfo).stderr
+
+
+def test_many_producers_of_one_key(rig):
+    """Of eight producers that come with the same keys in any order, one sends each."""
+    rig.db.execute("select pgmqd.create_queue('unique')")
+    keys = [f"key {n}" for n in range(40)]
+
+    def produce(seed):
+        with rig.connect() as db:
+            order = random.Random(seed).sample(keys, len(keys))
+            return [db.execute("select is_new from pgmqd.enqueue_unique('unique', '{}', %s)", [k]).fetchone()[0] for k in order]
+
+    with ThreadPoolExecutor(8) as pool:
+        new = sum(sum(flags) for flags in pool.map(produce, range(8)))
+    assert (new, rig.value("select count(*) from pgmq.q_unique")) == (len(keys), len(keys))
 
 
 def test_tail(rig):

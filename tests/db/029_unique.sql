@@ -1,0 +1,51 @@
+-- 029_unique.sql: of the messages with one key, only one waits, runs, or was done a short time ago.
+-- database: app
+BEGIN;
+SELECT no_plan();
+SELECT pgmqd.create_queue('unique');
+CREATE TEMP VIEW waiting AS SELECT message->>'n' AS n, read_ct FROM pgmq.q_unique ORDER BY msg_id;
+
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 1}', 'k')$$, $$VALUES (true)$$, 'the first one is new');
+SELECT is(pgmqd.enqueue('unique', '{"n": 2}', unique_key => 'k'), (SELECT max(msg_id) FROM pgmq.q_unique), 'the second has the number of the first');
+SELECT results_eq('SELECT n FROM waiting', $$VALUES ('1')$$, 'and keeps its body');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 3}', 'other')$$, $$VALUES (true)$$, 'another key is another message');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('Unique', '{"n": 4}', 'k', on_conflict => 'replace')$$, $$VALUES (false)$$, 'the name in any case');
+SELECT results_eq('SELECT n FROM waiting', $$VALUES ('4'), ('3')$$, 'replace: the body is the last one''s');
+SELECT pgmqd.enqueue('unique', '{"n": 5}', 60, unique_key => 'k', on_conflict => 'extend');
+SELECT results_eq($$SELECT message->>'n', vt > clock_timestamp() + interval '50 s' FROM pgmq.q_unique ORDER BY msg_id$$, $$VALUES ('4', true), ('3', false)$$,
+  'extend: the delay begins anew, the body stays');
+SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => 'k', on_conflict => 'merge')$$, '22023',
+  'on_conflict is keep, replace or extend, and not "merge"', 'another word is refused');
+SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => '')$$, '22023', 'unique_key must have 1 to 1000 bytes', 'an empty key is refused');
+SELECT throws_ok($$SELECT pgmqd.enqueue('nowhere', '{}', unique_key => 'k')$$, '42P01', NULL, 'a queue that is not there');
+
+-- one that was claimed
+UPDATE pgmq.q_unique SET read_ct = 1, vt = clock_timestamp() + interval '30 s';
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 6}', 'k')$$, $$VALUES (false)$$, 'one that runs counts');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 7}', 'k', on_conflict => 'replace')$$, $$VALUES (true)$$,
+  'its body is not replaced behind its back: a new one is sent');
+SELECT results_eq('SELECT n FROM waiting', $$VALUES ('4'), ('3'), ('7')$$, 'and both are there');
+
+-- one that is done
+SELECT pgmq.archive('unique', msg_id) FROM pgmq.q_unique;
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 8}', 'k', '1 hour')$$, $$VALUES (false)$$, 'done less than unique_for ago');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 9}', 'k')$$, $$VALUES (true)$$, 'without unique_for it may come again');
+SELECT pgmq.archive('unique', msg_id) FROM pgmq.q_unique;
+UPDATE pgmq.a_unique SET archived_at = archived_at - interval '2 hours';
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 10}', 'k', '1 hour')$$, $$VALUES (true)$$, 'done longer ago');
+-- deleted when it was done: the time of its enqueue counts
+DELETE FROM pgmq.q_unique;
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 11}', 'k', '1 hour')$$, $$VALUES (false)$$, 'deleted less than unique_for ago');
+-- dead
+INSERT INTO pgmq.q_unique_dlq (vt, message, headers) SELECT now(), '{}', jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', msg_id)) FROM pgmqd.unique_keys WHERE key = 'k';
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 12}', 'k', '1 hour')$$, $$VALUES (true)$$, 'a dead letter was not done');
+-- a number that comes again is another message
+UPDATE pgmq.q_unique SET enqueued_at = enqueued_at + interval '1 s';
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 13}', 'k')$$, $$VALUES (true)$$, 'a number that comes again is another message');
+
+-- old keys go
+UPDATE pgmqd.unique_keys SET enqueued_at = enqueued_at - interval '3 days' WHERE key = 'other';
+SELECT is(pgmqd.delete_spent_keys(10), 1, 'the key of a message that is gone for long is deleted');
+SELECT results_eq('SELECT key FROM pgmqd.unique_keys', $$VALUES ('k')$$, 'and no other');
+SELECT * FROM finish();
+ROLLBACK;
