@@ -161,6 +161,17 @@ def check_doctor(page):
             wrong.append(f"pgmqd-doctor.8: plugin: what the check of {name} looks at is missing")
 
 
+def check_security(text):
+    """Each row of SECURITY.md's table of attackers names tests, and each file that the page names is there."""
+    there = {name for folder in ("tests", "sql") for _, _, names in os.walk(os.path.join(top, folder)) for name in names}
+    for name in re.findall(r"`[\w/]*?(\w+\.(?:py|sql|t|c))`", text):
+        if name not in there:
+            wrong.append(f"SECURITY.md: there is no {name}")
+    for row in re.findall(r"^\| (?!who |-).*", text, flags=re.M):
+        if not re.search(r"\w\.(py|sql|t)`", row.rstrip(" |").rpartition("|")[2]):
+            wrong.append(f"SECURITY.md: no test shows this: {row}")
+
+
 source = read("dispatcher/settings/settings.c")
 conf = read("dispatcher/pgmqd.conf.5")
 page = read("dispatcher/pgmqd.8")
@@ -173,6 +184,7 @@ check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh T
             re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
 check_quotes()
+check_security(read("SECURITY.md"))
 check_doctor(between(read("dispatcher/cmd/doctor/pgmqd-doctor.8"), ".Sh CHECKS", ".Sh EXIT"))
 for text in wrong:
     print(text)
