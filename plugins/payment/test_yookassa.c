@@ -76,6 +76,40 @@ static void states(void **state)
 	}
 }
 
+/* A payment that succeeded, but is not the one that we mean, settles nothing. */
+static void others(void **state)
+{
+	static const struct {
+		const char *id, *value, *currency, *ours, *test;
+		enum verdict verdict;
+	} cases[] = { { "2d9e", "1490.00", "RUB", "7", "false", VERDICT_PAID },
+		{ "2d9f", "1490.00", "RUB", "7", "false", VERDICT_MISMATCH },
+		{ "", "1490.00", "RUB", "7", "false", VERDICT_MISMATCH },
+		{ "2d9e", "1490.01", "RUB", "7", "false", VERDICT_MISMATCH },
+		{ "2d9e", "1489.99", "RUB", "7", "false", VERDICT_MISMATCH },
+		{ "2d9e", "a lot", "RUB", "7", "false", VERDICT_MISMATCH },
+		{ "2d9e", "1490.00", "KZT", "7", "false", VERDICT_MISMATCH },
+		{ "2d9e", "1490.00", "RUB", "8", "false", VERDICT_MISMATCH },
+		{ "2d9e", "1490.00", "RUB", "7", "true", VERDICT_MISMATCH } };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct provider_answer a = { .verdict = VERDICT_LATER };
+		char text[400];
+		cJSON *body;
+
+		snprintf(text, sizeof text,
+			"{\"id\":\"%s\",\"amount\":{\"value\":\"%s\",\"currency\":\"%s\"},\"metadata\":"
+			"{\"payment_id\":\"%s\"},\"test\":%s,\"status\":\"succeeded\",\"paid\":true}",
+			cases[i].id, cases[i].value, cases[i].currency, cases[i].ours, cases[i].test);
+		body = cJSON_Parse(text);
+		provider_yookassa.judge(&handle, &row, 200, body, &a);
+		cJSON_Delete(body);
+		if (a.verdict != cases[i].verdict)
+			fail_msg("case %zu: verdict %d, \"%s\"", i, a.verdict, a.reason);
+	}
+}
+
 /* The statuses of answers that bring no payment. */
 static void statuses(void **state)
 {
@@ -114,8 +148,8 @@ static void expiry(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(states), cmocka_unit_test(statuses),
-		cmocka_unit_test(expiry) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(states), cmocka_unit_test(others),
+		cmocka_unit_test(statuses), cmocka_unit_test(expiry) };
 
 	return cmocka_run_group_tests_name("yookassa", tests, NULL, NULL);
 }

@@ -32,6 +32,8 @@ static void grows(void **state)
 	assert_true(away_over(&a));
 	assert_false(away_over(&a));
 	assert_int_equal(away_wait(&a, now), 0);
+	assert_int_equal(away_failed(&a, now, 0, &begins), 5000); /* the next outage begins anew */
+	assert_int_equal(a.since_ms, now);
 }
 
 /* Those that went out together are one try. */

@@ -286,8 +286,9 @@ static void test_backlog(void **state)
 	limit = 60;
 	teardown(NULL);
 	setup(NULL);
+	fake->qs.prefetch = 0;
 	up();
-	for (int i = 0; i < 36 && fake_count(fake, FAKE_CLAIM); i++) {
+	for (int i = 0; i < 80 && fake_count(fake, FAKE_CLAIM); i++) {
 		unsigned n = fake_peek(fake, FAKE_CLAIM)->look.n;
 
 		for (unsigned k = 0; k < n; k++)

@@ -491,15 +491,26 @@ static void test_giving_up(void **state)
 	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
 	fake_answer_lock(fake, FAKE_RELEASE, false);
 	assert_int_equal(wakeup.state, WAKE_CLOSING);
-	fake_advance(fake, 5);
-	assert_false(fake_peek(fake, FAKE_RELEASE)->held);
-	fake_answer_lock(fake, FAKE_RELEASE, true);
+	for (int i = 0; i < 3; i++) {
+		fake_advance(fake, 25);
+		assert_false(fake_peek(fake, FAKE_RELEASE)->held);
+		fake_answer_lock(fake, FAKE_RELEASE, i == 2);
+	}
 	assert_int_equal(wakeup.state, WAKE_ASLEEP);
 	room = true;
 	on_claim(NULL);
 	answer(20, false);
 	fake_answer_lock(fake, FAKE_AWAKE, true);
 	wakeup_drain(&wakeup);
+	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
+}
+
+/* Nor does a worker stay awake beside a stranger who has taken its locks. */
+static void test_taken_while_awake(void **state)
+{
+	(void)state;
+	be_awake();
+	wakeup_taken(&wakeup, true);
 	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
 }
 
@@ -587,6 +598,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_down, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_giving_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_taken_while_awake, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_while_closing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_second_handshake, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_answer_of_before, setup, teardown),
