@@ -158,17 +158,19 @@ static size_t address_length(const char *p)
 	return dots && domain > 3 ? local + 1 + domain : 0;
 }
 
-/* The length of the telephone or account number at `p`, or 0. */
+/* The length of the telephone or account number at `p`, or 0: digits, and a blank or a bracket or two between them. */
 static size_t number_length(const char *p)
 {
-	size_t len = 0, digits = 0;
+	size_t len = *p == '+', digits = 0, gap;
 
-	if (!isdigit((unsigned char)*p) && *p != '+')
-		return 0;
-	for (; isdigit((unsigned char)p[len]) || (len == 0 && p[len] == '+') ||
-		(p[len] && strchr(" -()", p[len]) && digits && isdigit((unsigned char)p[len + 1]));
-		len++)
-		digits += isdigit((unsigned char)p[len]) != 0;
+	while (isdigit((unsigned char)p[len])) {
+		for (; isdigit((unsigned char)p[len]); len++)
+			digits++;
+		gap = strspn(p + len, " -()");
+		if (gap > 2 || !isdigit((unsigned char)p[len + gap]))
+			break;
+		len += gap;
+	}
 	return digits >= NUMBER_MIN ? len : 0;
 }
 
