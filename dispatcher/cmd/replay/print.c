@@ -24,7 +24,10 @@ static void hide_keys(cJSON *effect)
 	cJSON_ArrayForEach(line, headers) for (size_t i = 0; i < sizeof(names) / sizeof(*names);
 					       i++) if (cJSON_IsString(line) &&
 							strncasecmp(line->valuestring, names[i], strlen(names[i])) == 0)
-		strcpy(line->valuestring + strlen(names[i]), " *"); /* shorter than any key */
+	{
+		free(line->valuestring);
+		line->valuestring = xasprintf("%s *", names[i]);
+	}
 }
 
 /* A mail's effect, taken apart. */
