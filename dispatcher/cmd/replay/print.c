@@ -69,7 +69,7 @@ cJSON *print_record(const struct replay_message *m, bool show, const cJSON *reco
 	return shown;
 }
 
-void print_message(const struct replay_message *m, bool show, const cJSON *new, const cJSON *old)
+void print_replayed(const struct replay_message *m, bool show, const cJSON *new, const cJSON *old)
 {
 	cJSON *o = cJSON_CreateObject();
 	char *text;

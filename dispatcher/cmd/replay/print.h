@@ -18,7 +18,7 @@ struct print_request {
 struct cJSON *print_record(const struct replay_message *m, bool show, const struct cJSON *record);
 
 /* One line of JSON for a message; `old` may be NULL. */
-void print_message(const struct replay_message *m, bool show, const struct cJSON *new, const struct cJSON *old);
+void print_replayed(const struct replay_message *m, bool show, const struct cJSON *new, const struct cJSON *old);
 
 /* The findings as an object, which the caller deletes. */
 struct cJSON *print_summary(const struct print_request *q, const struct findings *f, const struct replay_messages *m);

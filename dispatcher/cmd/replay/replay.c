@@ -115,7 +115,7 @@ static void collect(struct replay *r)
 
 		findings_take(&r->findings, m, i, r->q->dead, r->q->show, new, old);
 		if (r->q->json)
-			print_message(m, r->q->show, new, old);
+			print_replayed(m, r->q->show, new, old);
 		cJSON_Delete(new);
 		cJSON_Delete(old);
 	}
