@@ -496,6 +496,7 @@ void flow_hearing(struct flow *f, bool hearing)
 
 void flow_resume(struct flow *f)
 {
+	plugin_call_reload(&f->worker);
 	pause_resume(&f->pause);
 }
 

@@ -146,6 +146,30 @@ struct plugin *plugin_open(const struct settings *s, const char *name, char **er
 	return p;
 }
 
+char *plugin_void_timeout(const struct plugin *p, const struct queue_settings *q)
+{
+	int64_t deadline = q->deadline ? q->deadline : 10 * q->visibility_timeout;
+
+	for (const struct pgmqd_option *row = p->options; row->name; row++) {
+		size_t n = strlen(row->name);
+
+		if (option_type(row) != PGMQD_DURATION || n < 7 || strcmp(row->name + n - 7, "timeout") != 0 ||
+			strcmp(row->name, "idle_timeout") == 0)
+			continue;
+		if (*(const int64_t *)(const void *)((const char *)p->handle + row->offset) > deadline) {
+			char *value = option_print(row, p->handle), *why;
+
+			why = xasprintf(
+				"%s = %s is never reached: an attempt ends at the queue's deadline of %lld s (deadline, "
+				"or ten times visibility_timeout)",
+				row->name, value, (long long)deadline / 1000);
+			free(value);
+			return why;
+		}
+	}
+	return NULL;
+}
+
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors)
 {
 	struct log_context former;

@@ -15,6 +15,9 @@ struct plugin {
 
 /* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the
  * process ends. */
+/* A time limit of the plugin that is above the queue's deadline, which ends the attempt before; NULL: none (malloc'd).
+ */
+char *plugin_void_timeout(const struct plugin *p, const struct queue_settings *q);
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors);
 /* Opens it only: no handle, no options. NULL and *error (malloc'd). */
 struct plugin *plugin_open(const struct settings *s, const char *name, char **error);

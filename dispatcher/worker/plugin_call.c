@@ -125,6 +125,16 @@ void plugin_call_cancel(struct pgmqd_msg *m)
 	m->cancelled = true;
 }
 
+void plugin_call_reload(struct pgmqd_worker *w)
+{
+	if (w->plugin->d.reload) {
+		struct plugin_call call = plugin_call_begin(w, 0);
+
+		w->plugin->d.reload(w->plugin->handle);
+		plugin_call_end(call);
+	}
+}
+
 void plugin_call_stop(struct pgmqd_worker *w)
 {
 	if (w->plugin->d.stop) {

@@ -57,6 +57,7 @@ struct plugin_call {
 struct plugin_call plugin_call_begin(struct pgmqd_worker *w, int64_t msg_id);
 struct plugin_call plugin_call_begin_msg(const struct pgmqd_msg *m); /* with the message's number and trace */
 void plugin_call_end(struct plugin_call c);
+void plugin_call_reload(struct pgmqd_worker *w);
 
 /* The plugin's callbacks; cancel() ends the resources of the message first. */
 bool plugin_call_start(struct pgmqd_worker *w); /* false: it refused */

@@ -66,6 +66,33 @@ static char *domain_to_ascii(const char *domain)
 	return copy;
 }
 
+char *address_server(const char *host)
+{
+	char *ascii, *plain;
+	size_t len;
+
+	if (g_hostname_is_ip_address(host))
+		return g_strdup(host);
+	ascii = g_str_is_ascii(host) ? g_strdup(host) : g_utf8_validate(host, -1, NULL) ? domain_to_ascii(host) : NULL;
+	if (ascii == NULL)
+		return NULL;
+	plain = g_strdelimit(g_strdup(ascii), "_", 'x');
+	len = strlen(plain);
+	if (len > 1 && plain[len - 1] == '.')
+		plain[len - 1] = '\0';
+	if (!address_host_ok(plain))
+		g_clear_pointer(&ascii, g_free);
+	g_free(plain);
+	return ascii;
+}
+
+int address_is_loopback(const char *host)
+{
+	return g_ascii_strcasecmp(host, "localhost") == 0 || g_str_has_suffix(host, ".localhost") ||
+	       strcmp(host, "::1") == 0 || strcmp(host, "[::1]") == 0 ||
+	       (strncmp(host, "127.", 4) == 0 && g_hostname_is_ip_address(host));
+}
+
 /* The checks that need only the bytes. */
 static const char *check_bytes(const char *text, size_t len)
 {

@@ -18,6 +18,13 @@ const char *address_mailbox(const char *text, char **name, char **ascii);
 /* Checks an ASCII host name: letters, digits and hyphens in labels of up to 63. */
 int address_host_ok(const char *host);
 
+/* A server's name as its user writes it: an IP address, or a name that may end in a dot, have underscores, or letters
+ * outside ASCII. NULL, or its ASCII form (g_malloc'd). */
+char *address_server(const char *host);
+
+/* Whether the host's name can only be this machine. */
+int address_is_loopback(const char *host);
+
 /* Checks text for a header (subject, display name): valid UTF-8 without control characters, up to HEADER_TEXT_MAX.
  * NULL, or what is wrong with it. */
 const char *address_header_check(const char *text);

@@ -88,6 +88,14 @@ static void email_stop(void *handle)
 	mime_stop();
 }
 
+/* Something outside may have been mended: a provider that was away is tried at once. */
+static void email_reload(void *handle)
+{
+	struct email *h = handle;
+
+	route_reload(&h->routes);
+}
+
 /* Takes a message. */
 static void email_deliver(void *handle, struct pgmqd_msg *m)
 {
@@ -153,4 +161,5 @@ static struct pgmqd_plugin plugin = {
 	.stop = email_stop,
 	.check = email_check,
 	.replay = "ledger=no limits=",
+	.reload = email_reload,
 };

@@ -11,6 +11,10 @@
 /* A key and a domain, which becomes part of the address. */
 static char *mailgun_check(const struct email *h)
 {
+	char *reason = provider_check_url("mailgun_url", h->mailgun_url);
+
+	if (reason != NULL)
+		return reason;
 	if (h->mailgun_key == NULL || h->mailgun_key[0] == '\0')
 		return g_strdup("mailgun_api_key (MAILGUN_API_KEY) is missing");
 	if (h->mailgun_domain == NULL || !address_host_ok(h->mailgun_domain))

@@ -158,13 +158,6 @@ static const char *given(const char *s)
 	return s != NULL && s[0] != '\0' ? s : NULL;
 }
 
-/* Whether the host's name can only be this machine. */
-static int is_loopback(const char *host)
-{
-	return g_ascii_strcasecmp(host, "localhost") == 0 || g_str_has_suffix(host, ".localhost") ||
-	       strcmp(host, "::1") == 0 || (strncmp(host, "127.", 4) == 0 && g_hostname_is_ip_address(host));
-}
-
 /* The encryption that the options ask for. */
 static enum smtp_tls tls_of(const struct email *h)
 {
@@ -209,17 +202,18 @@ static char *check_login(const struct email *h)
 /* The checks of SMTP. */
 static char *check_server(const struct email *h)
 {
-	char *reason;
+	char *reason, *server = given(h->smtp_host) != NULL ? address_server(h->smtp_host) : NULL;
 
+	g_free(server);
 	if (given(h->smtp_host) == NULL)
 		return g_strdup("smtp_host (SMTP_HOST) is missing");
-	if (!address_host_ok(h->smtp_host) && !g_hostname_is_ip_address(h->smtp_host))
+	if (server == NULL)
 		return g_strdup("smtp_host: it is neither a host name nor an IP address");
 	if (h->smtp_port < 1 || h->smtp_port > 65535)
 		return g_strdup("smtp_port: it must be between 1 and 65535");
 	if ((reason = check_login(h)) != NULL)
 		return reason;
-	if (tls_of(h) == SMTP_TLS_NONE && !is_loopback(h->smtp_host) && !h->smtp_allow_insecure)
+	if (tls_of(h) == SMTP_TLS_NONE && !address_is_loopback(h->smtp_host) && !h->smtp_allow_insecure)
 		return g_strdup("smtp_tls: none would send the password and the mails readable over the network; "
 				"use starttls or tls, or set smtp_allow_insecure = yes");
 	if (given(h->smtp_ehlo) != NULL && !address_host_ok(h->smtp_ehlo))
@@ -388,7 +382,7 @@ void email_options_apply(struct email *h)
 	h->domain = strchr(h->from_address, '@') + 1;
 	if (given(h->reply_to) != NULL)
 		address_mailbox(h->reply_to, &h->reply_display, &h->reply_address);
-	s->host = h->smtp_host;
+	s->host = h->server = given(h->smtp_host) != NULL ? address_server(h->smtp_host) : NULL;
 	s->port = (unsigned)h->smtp_port;
 	s->tls = tls_of(h);
 	s->ca_file = given(h->smtp_ca_file);
@@ -417,6 +411,8 @@ void email_options_release(struct email *h)
 	h->redirect_address = h->bounce_checked = NULL;
 	g_free(h->ledger.safe);
 	h->ledger.safe = NULL;
+	g_free(h->server);
+	h->server = NULL;
 	g_free(h->from_address);
 	g_free(h->from_display);
 	g_free(h->reply_address);

@@ -49,6 +49,7 @@ struct email {
 	struct ledger ledger;
 	GHashTable *sendings;                    /* message → struct sending */
 	char *redirect_address, *bounce_checked; /* NULL: none */
+	char *server;                            /* smtp_host in its ASCII form */
 	GHashTable *strange_keys;                /* names of keys that were told of */
 	char *from_address, *from_display;       /* checked; display may be NULL */
 	char *reply_address, *reply_display;     /* the same; both may be NULL */

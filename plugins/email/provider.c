@@ -3,6 +3,7 @@
 
 #include "provider.h"
 
+#include "address.h"
 #include "options.h"
 #include "reply.h"
 
@@ -46,6 +47,26 @@ char *provider_list(const char *text, const struct provider *list[PROVIDERS_MAX]
 		reason = g_strdup("it names no provider");
 	g_strfreev(words);
 	return reason;
+}
+
+char *provider_check_url(const char *option, const char *url)
+{
+	CURLU *u;
+	char *host = NULL;
+	bool here = false;
+
+	if (url == NULL || g_ascii_strncasecmp(url, "http://", 7) != 0)
+		return NULL;
+	u = curl_url();
+	if (u != NULL && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK)
+		here = address_is_loopback(host);
+	curl_free(host);
+	curl_url_cleanup(u);
+	if (here)
+		return NULL;
+	return g_strdup_printf(
+		"%s: http would send the key and the mails readable over the network; use https", option);
 }
 
 const char *provider_text(const cJSON *object, const char *name)

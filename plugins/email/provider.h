@@ -86,6 +86,8 @@ const char *provider_text(const struct cJSON *object, const char *name);
 /* A header of the answer, or "". */
 const char *provider_header(const struct provider_reply *reply, const char *name);
 
+/* For check(): an address to which a key goes must be one of https, but on this machine. NULL, or what is wrong. */
+char *provider_check_url(const char *option, const char *url);
 /* For request(). */
 void provider_add_header(struct provider_request *q, const char *name, const char *value);
 /* The header Authorization with a key. */

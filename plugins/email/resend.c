@@ -10,6 +10,10 @@
 /* The key is all that it needs. */
 static char *resend_check(const struct email *h)
 {
+	char *reason = provider_check_url("resend_url", h->resend_url);
+
+	if (reason != NULL)
+		return reason;
 	return h->resend_key == NULL || h->resend_key[0] == '\0'
 	               ? g_strdup("resend_api_key (RESEND_API_KEY) is missing")
 	               : NULL;

@@ -115,6 +115,13 @@ void route_forget(struct way *way)
 	way->probing = false;
 }
 
+void route_reload(struct routes *r)
+{
+	for (unsigned i = 0; i < r->n; i++)
+		if (r->ways[i].state == WAY_OPEN)
+			r->ways[i].until = 0;
+}
+
 char *route_describe(const struct way *way)
 {
 	GDateTime *since = g_date_time_new_from_unix_utc(way->since / G_USEC_PER_SEC);

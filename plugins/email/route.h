@@ -57,5 +57,7 @@ void route_end(struct routes *r, struct way *way, const struct mail_result *resu
 char *route_describe(const struct way *way);
 /* It was taken back, and nothing is known. */
 void route_forget(struct way *way);
+/* Has every provider that is left alone tried by the next mail. */
+void route_reload(struct routes *r);
 
 #endif

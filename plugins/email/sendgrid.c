@@ -10,6 +10,10 @@
 /* The key is all that it needs. */
 static char *sendgrid_check(const struct email *h)
 {
+	char *reason = provider_check_url("sendgrid_url", h->sendgrid_url);
+
+	if (reason != NULL)
+		return reason;
 	return h->sendgrid_key == NULL || h->sendgrid_key[0] == '\0'
 	               ? g_strdup("sendgrid_api_key (SENDGRID_API_KEY) is missing")
 	               : NULL;

@@ -21,6 +21,10 @@ static bool region_ok(const char *s)
 /* A region and a pair of keys. */
 static char *ses_check(const struct email *h)
 {
+	char *reason = provider_check_url("ses_url", h->ses_url);
+
+	if (reason != NULL)
+		return reason;
 	if (!region_ok(h->ses_region))
 		return g_strdup("ses_region (AWS_REGION): it must be a region like eu-central-1");
 	if (h->ses_access_key == NULL || h->ses_access_key[0] == '\0')

@@ -129,6 +129,36 @@ static void header_texts(void **state)
 	g_free(longest), g_free(longer);
 }
 
+/* Names of servers, as people write them. */
+static void servers(void **state)
+{
+	static const struct {
+		const char *in, *out;
+	} rows[] = {
+		{ "mail.example.test", "mail.example.test" },
+		{ "mail.example.test.", "mail.example.test." },
+		{ "my_relay", "my_relay" },
+		{ "smtp_1.example.test", "smtp_1.example.test" },
+		{ "почта.пример.рф", "xn--80a1acny.xn--e1afmkfd.xn--p1ai" },
+		{ "192.0.2.1", "192.0.2.1" },
+		{ "::1", "::1" },
+		{ "mail..example.test", NULL },
+		{ ".", NULL },
+		{ "a b", NULL },
+		{ "a/b", NULL },
+		{ "user@host", NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		char *out = address_server(rows[i].in);
+
+		if (g_strcmp0(out, rows[i].out) != 0)
+			fail_msg("%s: %s", rows[i].in, out != NULL ? out : "refused");
+		g_free(out);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -136,6 +166,7 @@ int main(void)
 		cmocka_unit_test(bad_addresses),
 		cmocka_unit_test(lengths),
 		cmocka_unit_test(header_texts),
+		cmocka_unit_test(servers),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

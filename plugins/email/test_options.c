@@ -57,6 +57,12 @@ static void refused(void **state)
 	(void)state;
 	REFUSED("smtp_host", h.smtp_host = "mail.example.test/x");
 	REFUSED("smtp_host", h.smtp_host = "a@b");
+	REFUSED("resend_url: http would send the key", h.provider = "resend"; h.resend_key = "k";
+		h.resend_url = "http://api.resend.test");
+	REFUSED("ses_url: http would send the key", h.provider = "ses"; h.ses_url = "http://localhost.example.test");
+	REFUSED("mailgun_url: http would send the key", h.provider = "mailgun";
+		h.mailgun_url = "http://127.0.0.1.example.test");
+	REFUSED("sendgrid_api_key", h.provider = "sendgrid"; h.sendgrid_url = "http://127.0.0.1:8025");
 	REFUSED("smtp_port", h.smtp_port = 0);
 	REFUSED("smtp_port", h.smtp_port = 65536);
 	REFUSED("smtp_pass is missing", h.smtp_user = "u");

@@ -181,6 +181,10 @@ def test_a_quota_that_is_used_up_waits(mailer):
         mailer.rig.enqueue({"to": "p@example.test", "subject": "s", "text": "x"})
         assert "trying again in 3600 s" in daemon.wait_log("queue waits")["text"]
         assert mailer.rig.dead() == [] and mailer.left() == 1
+        # an operator who has bought more need not wait: "or at once on SIGHUP"
+        daemon.reload()
+        daemon.wait_settled(outcome="done")
+        assert len(stub.mails) == 1
 
 
 # ---- a spent connection is not used again ----

@@ -51,6 +51,20 @@ def test_unknown_key_is_refused_with_a_guess(tmp_path, catcher, section, wrong, 
     assert f"did you mean {right}?" in done.stderr, done.stderr
 
 
+def test_a_time_limit_above_the_deadline_is_told(tmp_path, catcher):
+    done, path = check(tmp_path, conf("dbname=nowhere", {"email_queue": email_queue(catcher, deadline="60s")}), email_environment(catcher))
+    assert done.returncode == 0
+    assert f'{path}:' in done.stderr and "data_timeout = 2min is never reached: an attempt ends at the queue's deadline of 60 s" in done.stderr
+    done, _ = check(tmp_path, conf("dbname=nowhere", {"email_queue": email_queue(catcher)}), email_environment(catcher))
+    assert "never reached" not in done.stderr
+
+
+@pytest.mark.parametrize("host", ["mail_relay", "mail.example.test.", "почта.пример.рф"])
+def test_names_of_mail_servers(tmp_path, catcher, host):
+    done, _ = check(tmp_path, conf("dbname=nowhere", {"email_queue": email_queue(catcher)}), {**email_environment(catcher), "SMTP_HOST": host})
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_error_of_the_file_is_told(tmp_path, catcher):
     text = conf("dbname=nowhere", {"email_queue": email_queue(catcher, max_attempts="many")}, fallback_poll="soon", log_format="xml")
     done, path = check(tmp_path, text, email_environment(catcher))
