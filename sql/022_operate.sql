@@ -33,7 +33,9 @@ BEGIN
   END IF;
   INSERT INTO pgmqd.pauses (queue, paused_by, reason) VALUES (stored, coalesce(by, session_user), nullif(btrim(reason), ''))
   ON CONFLICT DO NOTHING;
-  IF NOT FOUND THEN
+  IF NOT FOUND THEN -- it is paused already; a reason that is given now is the newer one, with its author if that is somebody else
+    UPDATE pgmqd.pauses p SET reason = btrim(pause.reason) || CASE WHEN p.paused_by = coalesce(by, session_user) THEN '' ELSE format(' (%s)', coalesce(by, session_user)) END
+    WHERE p.queue = stored AND p.resumed_at IS NULL AND btrim(pause.reason) <> '';
     RETURN false;
   END IF;
   PERFORM pgmqd.tell_pause(stored);

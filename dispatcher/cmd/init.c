@@ -48,7 +48,8 @@ static const struct {
 		" log in as this one' ELSE 'none yet, migrate makes it' END" },
 	{ "application",
 		"SELECT coalesce('tables ' || string_agg(c.oid::regclass::text, ', ' ORDER BY c.relname), 'none of the"
-		" tables assessments, appointments, payments') FROM pg_class c JOIN pg_namespace n ON n.oid ="
+		" tables assessments, appointments, payments; after migrate, pgmqd connect"
+		" looks for other names') FROM pg_class c JOIN pg_namespace n ON n.oid ="
 		" c.relnamespace WHERE n.nspname = 'public' AND c.relkind IN ('r', 'p') AND c.relname IN "
 		"('assessments',"
 		" 'appointments', 'payments', 'profiles')" },

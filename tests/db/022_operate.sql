@@ -7,7 +7,8 @@ SELECT throws_ok($$SELECT pgmqd.pause('nowhere')$$, '42704', 'queue "nowhere" do
 SELECT is(pgmqd.queue_pause('email_queue'), NULL, 'a queue is not paused at first');
 SELECT ok(pgmqd.pause('EMAIL_QUEUE', ' the reason ', 'anna'), 'a pause begins, under any spelling of the name');
 SELECT ok(NOT pgmqd.pause('email_queue', 'another', 'boris'), 'and only once');
-SELECT is(pgmqd.queue_pause('email_queue'), 'by anna: the reason', 'the first reason stays');
+SELECT is(pgmqd.queue_pause('email_queue'), 'by anna: another (boris)', 'a newer reason is shown');
+SELECT ok(NOT pgmqd.pause('email_queue', ' ', 'clara') AND pgmqd.queue_pause('email_queue') = 'by anna: another (boris)', 'none is no reason');
 SELECT ok(pgmqd.resume('email_queue', 'boris'), 'it ends');
 SELECT ok(NOT pgmqd.resume('email_queue', 'boris'), 'and only once');
 SELECT is(pgmqd.queue_pause('email_queue'), NULL, 'the queue is not paused any more');
