@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-#define MISSING_MS 5000 /* a queue that does not exist (yet) is looked for again */
+#define MISSING_MS 1000 /* a queue that does not exist (yet), or whose tables are locked, is looked for again */
 #define STALE_MS 1000   /* tables are not probed more often because of a statement */
 
 /* The catalogue was looked at. */

@@ -43,7 +43,7 @@ def test_poison_ends_as_dead_letter(stand, what, reason, attempts):
     assert list(verdict.dead) == [bad] and set(verdict.archived) == set(good)
     why = stand.value("select headers->'pgmqd_dead' from pgmq.q_work_dlq")
     assert reason in why["reason"] and why["attempts"] >= attempts, why
-    assert statistics.median(during) <= 1.2 * statistics.median(quiet) + 20
+    assert statistics.median(during) <= 2 * statistics.median(quiet) + 500, "they waited for the watchdog, or for a restart"
     assert not [r for r in daemon.records()[mark:] if r.get("queue") == "other" and r.get("level") == "error"]
 
 

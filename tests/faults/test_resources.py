@@ -56,7 +56,7 @@ def test_message_larger_than_the_memory(stand, megabytes):
     (worker,) = [pid for pid, title in daemon.children().items() if "worker" in title]
     idle = int(re.search(r"VmPeak:\s+(\d+)", open(f"/proc/{worker}/status").read())[1]) << 10
     stand.stop(daemon)
-    stand.start(queue={"max_attempts": 3, "visibility_timeout": "1500ms"}, wrapper=["prlimit", f"--as={idle + (megabytes << 20)}"])
+    stand.start(queue={"max_attempts": 3, "visibility_timeout": "3s"}, wrapper=["prlimit", f"--as={idle + (megabytes << 20)}"])
     with stand.db.transaction():  # one claim takes them all
         good = stand.send(3)
         stand.db.execute("select pgmq.send('work', jsonb_build_object('uuid', 'big', 'x', repeat('y', 10 << 20)))")
@@ -103,17 +103,17 @@ def test_each_allocation_fails_once(stand, seed):
         for i in range(40):
             mark = daemon.mark()
             countdown[:4] = struct.pack("i", rng.randrange(1, 60) if i % 2 else rng.randrange(1, 3000))
+            daemon.write_conf(re.sub("fallback_poll = .*", f"fallback_poll = {2000 + i}ms", daemon.conf_text))
             if i % 2:  # within the work
                 stand.send(3, do="done_with" if i % 4 == 1 else "done")
-            else:  # within the start of new processes, which a change of the settings brings about
-                daemon.write_conf(re.sub("fallback_poll = .*", f"fallback_poll = {i + 2}s", daemon.conf_text))
+            else:  # within the start of new processes, which a change of the settings brings about; libpq drops a notification without a word
                 daemon.reload()
                 daemon.wait_log(lambda r: r.get("text", "") in ("reloaded",) or "reload refused" in r.get("text", ""), start=mark)
             stand.effect_of(stand.send())
             silent += struct.unpack("i", countdown[:4])[0] > 0
             countdown[:4] = struct.pack("i", 0)
             if i % 2:
-                daemon.reload()  # a clean record: these deaths are no crash loop
+                daemon.reload()  # new processes have a clean record: these deaths are no crash loop
         stand.drain()
         deaths = [r["text"] for r in daemon.records() if "(process" in r.get("text", "") and "was killed" in r["text"]]
         assert silent < 20, "most of them must have failed"

@@ -1,5 +1,7 @@
 """Adds up what the suites of `./quickstart test` counted, and prints `N passed, N failed, N skipped` as the last line.
 
+Before it come the ten slowest tests of pytest.
+
 python3 -m lib.tally RESULTS BUILDDIR: RESULTS holds NAME.status (exit status) and NAME.log of each suite, and NAME.xml (JUnit)
 of pytest. A suite that ended badly without counting a failure is itself one.
 """
@@ -67,6 +69,12 @@ def junit(path):
     return total
 
 
+def slowest(results, n=10):
+    """The n tests of pytest that took the longest, as (seconds, name)."""
+    return sorted(((float(case.get("time", 0)), f"{case.get('classname', '').rpartition('.')[2]}::{case.get('name')}")
+                   for path in results.glob("*.xml") for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase")), reverse=True)[:n]
+
+
 def fuzz(results, builddir):
     """tests/fuzz/run: a line "ok" or "not ok" for each target."""
     lines = re.findall(r"^(not )?ok \w+:", (results / "fuzz.log").read_text(errors="replace"), re.M)
@@ -78,9 +86,12 @@ SUITES = {"unit": unit, "database": database, "fuzz": fuzz, "end-to-end": lambda
 
 
 def main():
-    """Prints a line for each suite and the sum; the exit status is 1 when anything failed or nothing ran."""
+    """Prints the slowest tests, a line for each suite and the sum; the exit status is 1 when anything failed or nothing ran."""
     results, builddir = map(Path, sys.argv[1:3])
     total = Counter()
+    print("== the slowest")
+    for seconds, name in slowest(results):
+        print(f"{seconds:6.1f} s {name}")
     print("== all")
     for name, count in SUITES.items():
         status_file = results / f"{name}.status"

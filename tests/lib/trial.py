@@ -18,7 +18,7 @@ class Trial:
         self.base, self.before, self.excused = set(), set(), set()
         self.daemon = self.producer = None
 
-    def begin(self, conninfo=None, rate=40, queue=None, fields=None, user=None, slow=False, **settings):
+    def begin(self, conninfo=None, rate=None, queue=None, fields=None, user=None, slow=False, **settings):
         """A dispatcher, and messages of which some take longer than a lease; slow: most do, and two dispatchers have a hundred in hand."""
         stand = self.stand
         times = (0, 200, 1000, 2000, 4000, 6000) if slow else (0,) * 12 + (5, 50, 200, 1000, 4000)
@@ -27,7 +27,7 @@ class Trial:
             self.daemon = stand.start(conninfo, {"visibility_timeout": f"{LEASE}s", "max_in_flight": 50, **(queue or {})},
                                       **{"fallback_poll": f"{POLL}s", **settings})
         fields = fields or {"sleep_ms": lambda: self.rng.choice(times)}
-        self.producer = stand.produce(rate, **fields)
+        self.producer = stand.produce(rate or (20 if slow else 40), **fields)
         self.flows()
 
     @contextlib.contextmanager
