@@ -137,7 +137,7 @@ def test_04_message_too_large_too_deep_or_with_too_long_a_number(healthy):
 def test_05_keys_that_look_alike_and_keys_that_nobody_knows(healthy):
     refused(healthy, {**MAIL, "TO": EVIL}, "TO: ", "to")
     refused(healthy, {**MAIL, "envelope_to": EVIL}, "there is a key that is not known")
-    refused(healthy, '{"to": "ivan@example.test", "to": ["%s"], "subject": "x", "text": "y"}' % EVIL, "a mail has up to 50 recipients")
+    refused(healthy, '{"to": "ivan@example.test", "to": {"x": "%s"}, "subject": "x", "text": "y"}' % EVIL, "to: ")
 
 
 def test_06_address_that_ends_the_command(healthy):
@@ -162,7 +162,7 @@ def test_08_many_recipients(healthy):
     """Many mails to one: test_mail_limits.py, test_cap_of_a_recipient. There is no limit by sender."""
     refused(healthy, {**MAIL, "to": [f"x{n}@example.test" for n in range(10000)]}, "a mail has up to 50 recipients")
     refused(healthy, {**MAIL, "to": ", ".join(f"x{n}@example.test" for n in range(10))}, "to: it ")
-    refused(healthy, {**MAIL, "cc": EVIL}, "there is a key that is not known")
+    refused(healthy, {**MAIL, "from": EVIL}, "from")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "ru/../../x", "report_ready%00", "report_ready\n", "x" * 300])
