@@ -100,6 +100,11 @@ struct pgmqd_plugin {
 	/* On SIGHUP, in a process that stays: something outside may have been mended, so what the plugin leaves alone
 	 * for a while is worth a try at once. Then the queue's own pauses end. */
 	void (*reload)(void *h);
+	/* 1: the statements of pgmqd_done_with() and pgmqd_done_batch() write down what has happened (a mail was
+	 * accepted), and may run more than once and without the archive. While a message cannot be archived, the host
+	 * then runs its statement alone, so that the effect is known even if the worker is killed. 0: only together
+	 * with the archive. */
+	uint32_t records;
 };
 
 #define PGMQD_REGISTER_PLUGIN(plugin)                                                                                  \

@@ -178,6 +178,9 @@ BEGIN
   IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
     key := TG_RELID::int4;
   ELSE -- TG_RELID may be a partition; and one row of a transaction wakes for all of them
+    IF pg_catalog.current_setting('pgmqd.worker', true) OPERATOR(pg_catalog.=) 'on' THEN
+      RETURN NULL; -- the dispatcher knows what it brings forward itself
+    END IF;
     IF pg_catalog.current_setting('pgmqd.woken', true) OPERATOR(pg_catalog.=) TG_ARGV[0] THEN
       RETURN NULL;
     END IF;
@@ -214,6 +217,8 @@ DECLARE
 BEGIN
   IF TG_LEVEL = 'STATEMENT' THEN
     key := TG_RELID::int4;
+  ELSIF current_setting('pgmqd.worker', true) = 'on' THEN
+    RETURN NULL;
   ELSE
     key := to_regclass(format('pgmq.%I', 'q_' || lower(TG_ARGV[0])))::oid::int4;
   END IF;
@@ -261,14 +266,14 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
 $f$;
 
--- The triggers that wake the dispatcher for a queue: one for new rows, one for rows that become due earlier than they were. The second one
--- passes over what the dispatcher itself brings forward, for it knows of that.
+-- The triggers that wake the dispatcher for a queue: one for new rows, one for rows that become due earlier than they were. The second
+-- one's condition is read anew for each claim, so it is short.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup_triggers(stored text) RETURNS TABLE (name text, event text, call text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT t.name, t.event, format('EXECUTE FUNCTION pgmqd.%s(%L, %L)',
     CASE WHEN current_setting('max_prepared_transactions') = '0' THEN 'wakeup' ELSE 'wakeup_at_end' END, stored, pgmqd.setting('channel'))
   FROM (VALUES ('pgmqd_wakeup', 'INSERT ON %s FOR EACH STATEMENT'), ('pgmqd_wakeup_earlier', 'UPDATE OF vt ON %s FOR EACH ROW'
-    || ' WHEN (new.vt < old.vt AND pg_catalog.current_setting(''pgmqd.worker'', true) IS DISTINCT FROM ''on'')')) t (name, event)
+    || ' WHEN (new.vt < old.vt)')) t (name, event)
 $f$;
 
 -- No lock on a queue in use is waited for with its traffic behind: after a quarter of a second it is an error, and may be tried again.

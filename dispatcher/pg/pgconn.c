@@ -18,7 +18,6 @@
 #include <string.h>
 
 #define STATEMENT_TIMEOUT_S 60
-#define LOCK_TIMEOUT_S 10
 #define ANSWER_SPARE_S 10 /* beyond the statement's time: what is given up here was given up by the server before */
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 8000 /* a server that is back has us within ten seconds */
@@ -332,7 +331,7 @@ struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const c
 
 	c->base = base;
 	c->dial = dial_new(base, conninfo, application_name);
-	c->session = (struct session){ .statement_s = STATEMENT_TIMEOUT_S, .lock_s = LOCK_TIMEOUT_S };
+	c->session = (struct session){ .statement_s = STATEMENT_TIMEOUT_S, .lock_s = PGCONN_LOCK_TIMEOUT_S };
 	c->pipeline = pipeline;
 	c->events = events;
 	c->arg = arg;

@@ -9,6 +9,8 @@
 #include <libpq-fe.h>
 #include <stdbool.h>
 
+#define PGCONN_LOCK_TIMEOUT_S 10 /* so long a statement waits for a lock, unless it says otherwise */
+
 struct pgconn;
 
 struct pgconn_events {

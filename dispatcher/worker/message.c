@@ -3,6 +3,7 @@
 
 #include "worker/message.h"
 
+#include "base/sqltext.h"
 #include "base/xalloc.h"
 #include "process/stats.h"
 
@@ -154,6 +155,18 @@ const struct cJSON *message_json(struct pgmqd_msg *m)
 	}
 	m->json_tried = true;
 	return m->json;
+}
+
+char *message_param(struct pgmqd_msg *const *msgs, size_t count, int n)
+{
+	struct sqltext array = { 0 };
+	char *text;
+
+	for (size_t i = 0; msgs[0]->shared && i < count; i++)
+		sqltext_str(&array, msgs[i]->params[n]);
+	text = xstrdup(msgs[0]->shared ? sqltext_end(&array) : msgs[0]->params[n]);
+	sqltext_free(&array);
+	return text;
 }
 
 int64_t message_first_due(const struct pgmqd_msg *m)

@@ -88,8 +88,9 @@ struct pgmqd_msg {
 	const char *class;  /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
 	char own_class[32]; /* given by the plugin */
 	int64_t delay_ms;
-	char *sql;   /* done_with's statement, or replace's JSON */
-	bool shared; /* done_batch: the statement is run once for all messages that have the same one */
+	bool recorded; /* done_with: its statement has run alone, since the message could not be archived */
+	char *sql;     /* done_with's statement, or replace's JSON */
+	bool shared;   /* done_batch: the statement is run once for all messages that have the same one */
 	int nparams;
 	char **params;
 };
@@ -117,6 +118,9 @@ void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 void message_forget(struct pgmqd_msg *m);
 void message_end_resources(struct pgmqd_msg *m);
 const struct cJSON *message_json(struct pgmqd_msg *m);
+/* The n-th parameter of the statement that these messages share: an array with one element for each; or that of the
+ * only one. Malloc'd; NULL for an SQL null. */
+char *message_param(struct pgmqd_msg *const *msgs, size_t count, int n);
 /* When a message that was claimed before was first due: its header MESSAGE_DUE says so, where it was sent with a delay.
  */
 #define MESSAGE_DUE "pgmqd_due_us"

@@ -234,8 +234,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
  * pgmqd.attach_queue() knows by pgmqd.worker that it is the dispatcher itself that brings a message forward. */
 #define SESSION                                                                                                        \
 	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('lock_timeout', "         \
-	"'" LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)"
-#define LOCK_TIMEOUT_MS "250"
+	"'" QUEUE_LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)"
 
 /* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
 #define TABLES                                                                                                         \

@@ -18,6 +18,10 @@
 	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('pgmqd.worker', 'on', "   \
 	"false)"
 
+/* The fence waits for no lock for long: meanwhile the outcomes behind it would not be stored. */
+#define FENCE_LOCKS "SELECT pg_catalog.set_config('lock_timeout', '" QUEUE_LOCK_TIMEOUT_MS "', true)"
+#define PLUGIN_LOCKS "SELECT pg_catalog.set_config('lock_timeout', '" SQLTEXT_NUMBER(PGCONN_LOCK_TIMEOUT_S) "s', true)"
+
 /* A statement that waits for its connection. */
 struct plugin_statement {
 	struct queue_pg *queue;
@@ -134,9 +138,11 @@ static void statement_send(void *arg, struct pgconn *c)
 		if (is_new)
 			pgconn_query(c, NULL, SESSION, 0, NULL, NULL, NULL);
 		pgconn_group_begin(c);
+		pgconn_query(c, NULL, FENCE_LOCKS, 0, NULL, NULL, NULL);
 		if (is_new)
 			fence_prepare(s->queue, c, s->settles);
 		fence_run(s->queue, c, claims, s->settles);
+		pgconn_query(c, NULL, PLUGIN_LOCKS, 0, NULL, NULL, NULL);
 		pgconn_query(c, NULL, s->sql, s->nparams, params, queue_settle_answer, s->settles);
 		pgconn_group_end(c);
 	} else {
@@ -173,14 +179,8 @@ void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, s
 	const struct pgmqd_msg *first = msgs[0];
 	struct plugin_statement *s = statement_new(q, first->sql, first->nparams);
 
-	for (int p = 0; p < first->nparams; p++) {
-		struct sqltext array = { 0 };
-
-		for (size_t i = 0; first->shared && i < n; i++)
-			sqltext_str(&array, msgs[i]->params[p]);
-		s->params[p] = xstrdup(first->shared ? sqltext_end(&array) : first->params[p]);
-		sqltext_free(&array);
-	}
+	for (int p = 0; p < first->nparams; p++)
+		s->params[p] = message_param(msgs, n, p);
 	call->fence = true;
 	s->settles = call;
 	statement_run(s);

@@ -7,6 +7,7 @@
 
 #define NONCES 1000000U                /* a nonce is below it: the microseconds of a second */
 #define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
+#define QUEUE_LOCK_TIMEOUT_MS "250"    /* of the daemon's own statements */
 #define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
 
 /* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same

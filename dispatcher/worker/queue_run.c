@@ -311,7 +311,8 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
 	if (claim->unreadable)
 		m->unreadable = xstrdup(claim->unreadable);
-	m->due_us = atoll(PQgetvalue(res, row, 13));
+	m->due_us = atoll(PQgetvalue(res, row, 13)); /* 0 for an SQL null */
+	m->due_us = m->due_us < m->enqueued_us ? m->enqueued_us : m->due_us;
 	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
 	if (!PQgetisnull(res, row, 4)) {
 		m->text_len = (size_t)PQgetlength(res, row, 4);

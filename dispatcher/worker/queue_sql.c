@@ -30,9 +30,7 @@
 	", '1900-01-01Z'::pg_catalog.timestamptz), '2200-01-01Z'::pg_catalog.timestamptz)) * "                         \
 	"1000000::pg_catalog.float8)::bigint"
 #define BORN(row) MICROSECONDS(row ".enqueued_at")
-#define TOKEN(row)                                                                                                     \
-	"(" row ".read_ct::bigint * 1000000 + pg_catalog.date_part('microseconds', " row                               \
-	".vt)::bigint %% 1000000::bigint)"
+#define TOKEN(row) "(" row ".read_ct::bigint * 1000000 + " MICROSECONDS(row ".vt") " %% 1000000::bigint)"
 
 /* The end of a lease that begins now: at least `seconds` long, and with the nonce (a fraction of a second) as its
  * microseconds. */
@@ -42,14 +40,14 @@
 
 /* Arrays $1 (ids), $2 (tokens) and $3 (births). As subqueries, so that a plan for these values is no cheaper than one
  * for all, which the server then keeps: making one takes longer than a small batch. */
-#define WANT                                                                                                           \
-	"want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT $3::bigint[])) "          \
-	"w(msg_id, "                                                                                                   \
-	"token, born))"
-#define WANTED "ANY (ARRAY(SELECT w.msg_id FROM want w))"
+#define CLAIMS "unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT $3::bigint[])) w(msg_id, token, born)"
+#define WANTED "ANY ((SELECT $1::bigint[])::bigint[])"
 /* Whether a claim that is wanted holds the row. */
 #define HELD(row)                                                                                                      \
-	"((" row ".msg_id, " TOKEN(row) ", " BORN(row) ") IN (SELECT w.msg_id, w.token, w.born FROM want w)) IS TRUE"
+	"((" row ".msg_id, " TOKEN(row) ", " BORN(row) ") IN (SELECT w.msg_id, w.token, w.born FROM " CLAIMS           \
+						       ")) IS TRUE"
+/* The claims as rows, for statements that need more of them. */
+#define WANT "want AS (SELECT * FROM " CLAIMS ")"
 
 /* SQL between macros would be laid out as arguments of theirs. */
 /* clang-format off */
@@ -79,18 +77,17 @@ static char *sql_claim(const struct queue_pg *q)
 		"q.read_ct < 2147483647 THEN q.read_ct + 1 ELSE q.read_ct END%3$s WHERE q.msg_id = ANY "
 		"(ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, "
 		"%4$s, CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) <= 32 THEN (SELECT "
-		"was.vt FROM %1$s was WHERE was.msg_id = q.msg_id) END AS due) SELECT c.msg_id, c.read_ct, "
-		"x.refunds, " BORN("c") ", CASE WHEN c.read_ct - x.refunds <= %10$u AND $8::int < 2 AND "
+		"was.vt FROM %1$s was WHERE was.msg_id = q.msg_id) END AS due, %5$s AS refunds) SELECT c.msg_id, "
+		"c.read_ct, c.refunds, " BORN("c") ", CASE WHEN c.read_ct - c.refunds <= %10$u AND $8::int < 2 AND "
 		"x.large IS NULL THEN c.message::text END, CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
 		"c.headers::text END, x.large::bigint, NULL::bigint, NULL::bigint, NULL::bool, %8$s, "
-		"NULL::bool, NULL::bool, "
-		MICROSECONDS("least(greatest(c.enqueued_at, c.due), pg_catalog.clock_timestamp())")
-		" FROM claimed c, LATERAL (SELECT %5$s AS refunds, CASE WHEN $8::int = 2 THEN "
+		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END FROM claimed "
+		"c, LATERAL (SELECT CASE WHEN $8::int = 2 THEN "
 		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) END AS large) x UNION ALL "
-		"SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND (SELECT "
-		"pg_catalog.count(*) FROM picked) < $1::int THEN "
+		"SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND p.n < "
+		"$1::int THEN "
 		"pg_catalog.ceil(pg_catalog.date_part('epoch', least((SELECT pg_catalog.min(vt) FROM %1$s "
 		"WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval "
 		"'1 day') - pg_catalog.clock_timestamp()) * 1000::pg_catalog.float8)::bigint END, "
@@ -101,12 +98,13 @@ static char *sql_claim(const struct queue_pg *q)
 		"pg_catalog.pg_advisory_unlock(%6$s, -3) ELSE false END END, NULL, "
 		"(%12$s::pg_catalog.regclass::pg_catalog.oid::int4 <> %6$s) OR CASE WHEN $4::bool THEN "
 		"(pg_catalog.to_regclass(%14$s) IS NULL) = %15$s ELSE false END, CASE WHEN $4::bool THEN "
-		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL",
+		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL FROM (SELECT "
+		"pg_catalog.count(*) AS n%16$s FROM picked) p",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::pg_catalog.jsonb AS headers",
-		q->refunds ? "CASE WHEN c.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = "
-		"$2::text AND r.msg_id = c.msg_id AND r.read_ct < c.read_ct), 0) ELSE 0 END"
+		q->refunds ? "CASE WHEN q.read_ct > 1 THEN coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = "
+		"$2::text AND r.msg_id = q.msg_id AND r.read_ct < q.read_ct), 0) ELSE 0 END"
 			   : "0 * pg_catalog.length($2::text)",
 		q->oid, pick,
 		q->priority && !q->rules.grouped
@@ -114,12 +112,11 @@ static char *sql_claim(const struct queue_pg *q)
 		"1000000000::numeric)::pg_catalog.float8 END"
 			: "NULL::pg_catalog.float8",
 		q->rules.grouped || q->priority
-			? "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN "
-			  "'-infinity'::pg_catalog.timestamptz END"
-			: "CASE WHEN (SELECT pg_catalog.count(*) FROM picked) = $1::int THEN (SELECT "
-			  "pg_catalog.max(p.vt) FROM picked p) END",
+			? "CASE WHEN p.n = $1::int THEN '-infinity'::pg_catalog.timestamptz END"
+			: "CASE WHEN p.n = $1::int THEN p.last END",
 		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
-		q->priority ? "true" : "false");
+		q->priority ? "true" : "false",
+		q->rules.grouped || q->priority ? "" : ", pg_catalog.max(vt) AS last");
 	free(pick);
 	free(table);
 	free(index);
@@ -214,7 +211,7 @@ static char *sql_done(const struct queue_pg *q)
 {
 	char *gone = sql_gone(q), *kept = sql_kept(q, false), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s SELECT msg_id, false FROM kept", gone, kept);
+	sql = xasprintf("WITH %s, %s SELECT msg_id, false FROM kept", gone, kept);
 	free(gone);
 	free(kept);
 	return sql;
@@ -358,7 +355,7 @@ static char *sql_fence(const struct queue_pg *q)
 {
 	char *gone = sql_gone(q), *kept = sql_kept(q, true), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s SELECT CASE WHEN pg_catalog.count(*) = "
+	sql = xasprintf("WITH %s, %s SELECT CASE WHEN pg_catalog.count(*) = "
 		"pg_catalog.cardinality($1::bigint[]) THEN 1 ELSE pg_catalog.concat('" FENCE_MARK
 		" ', pg_catalog.count(*))::int END FROM kept",
 		gone, kept);

@@ -6,7 +6,9 @@
  * An outcome that is known is never lost, and its message is never run again because of an error of the database: an
  * error that passes sends it again; an error of its content is narrowed down to the one message, which is then
  * dead-lettered with the cause; and if that is refused, too, the outcome stays in memory, its lease is extended, and
- * the log says so.
+ * the log says so. Where the plugin's statement writes down what has happened (`records` in its descriptor) and only
+ * the archive cannot be written, that statement runs alone, so that the effect is known after the end of this process,
+ * too.
  */
 #include "config.h"
 
@@ -303,6 +305,63 @@ static void settle_isolate(struct settle *s, struct pgmqd_msg *m, const struct q
 	plugin_call_leave(former);
 }
 
+/* ---- what has happened, without the archive ---- */
+
+/* The plugin's statement of these messages, under way alone. */
+struct record {
+	struct settle *settle;
+	size_t n;
+	struct pgmqd_msg *msgs[];
+};
+
+/* It has run, or not. */
+static void record_answered(void *arg, const struct pgresult *r)
+{
+	struct record *rec = arg;
+
+	for (size_t i = 0; i < rec->n; i++) {
+		rec->msgs[i]->recorded = !r->error;
+		rec->msgs[i]->unheard--;
+	}
+	if (!r->error)
+		log_warn("%zu messages have had their effect, which is stored, and wait for the archive", rec->n);
+	rec->settle->events->kick(rec->settle->arg);
+	free(rec);
+}
+
+/* Runs the plugin's statement alone for those messages of a batch for which it has not run yet. */
+static void settle_record(struct settle *s, const struct batch *b)
+{
+	struct record *rec = xcalloc(1, sizeof(*rec) + b->n * sizeof(rec->msgs[0]));
+	const struct pgmqd_msg *first = b->msgs[0];
+	char **params = xcalloc((size_t)first->nparams + 1, sizeof(*params));
+
+	rec->settle = s;
+	for (size_t i = 0; i < b->n; i++)
+		if (!b->msgs[i]->recorded) {
+			b->msgs[i]->unheard++;
+			rec->msgs[rec->n++] = b->msgs[i];
+		}
+	for (int p = 0; rec->n && p < first->nparams; p++)
+		params[p] = message_param(rec->msgs, rec->n, p);
+	if (rec->n)
+		queue_query(s->worker->queue, first->sql, first->nparams, (const char *const *)(const void *)params,
+			record_answered, rec);
+	else
+		free(rec);
+	for (int p = 0; p < first->nparams; p++)
+		free(params[p]);
+	free(params);
+}
+
+/* Whether the statement of the plugin may run alone, now that it failed with the archive and not by itself. */
+static bool settle_may_record(
+	const struct settle *s, const struct batch *b, const struct queue_settled *a, enum sqlstate_class class)
+{
+	return s->worker->plugin->d.records && b->lane == SETTLE_PLUGINS && a->ours && class != SQLSTATE_CONNECTION &&
+	       class != SQLSTATE_READ_ONLY;
+}
+
 /* What an error of this batch means. */
 static enum sqlstate_class settle_class(const struct batch *b, const struct queue_settled *a)
 {
@@ -317,6 +376,8 @@ static void settle_failed(struct settle *s, struct batch *b, const struct queue_
 {
 	enum sqlstate_class class = settle_class(b, a);
 
+	if (settle_may_record(s, b, a, class))
+		settle_record(s, b);
 	if (class == SQLSTATE_CONNECTION) {
 		settle_back(b, true, 0, false); /* it may have been done or not */
 	} else if (class == SQLSTATE_READ_ONLY) {
@@ -329,7 +390,8 @@ static void settle_failed(struct settle *s, struct batch *b, const struct queue_
 		settle_back(b, false, 0, false);
 		s->events->stale(s->arg);
 	} else if (class == SQLSTATE_LOCK && b->n > 1) {
-		settle_back(b, false, (b->n + 1) / 2, false); /* what is locked is not to hold up the others */
+		/* what is locked is not to hold up the others; each part of done_with waits for a lock anew */
+		settle_back(b, false, (b->n + 1) / 2, b->lane == SETTLE_PLUGINS);
 	} else if (sqlstate_passes(class)) {
 		settle_refused(s, b, a, "trying again");
 		settle_back(b, false, 0, true);

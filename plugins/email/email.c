@@ -162,4 +162,5 @@ static struct pgmqd_plugin plugin = {
 	.check = email_check,
 	.replay = "ledger=no limits=",
 	.reload = email_reload,
+	.records = 1, /* pgmqd.mail_sent() */
 };

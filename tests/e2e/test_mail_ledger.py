@@ -5,6 +5,7 @@ import pytest
 from lib import app
 from lib.daemon import run
 from lib.smtpstub import CLOSE, HANG, SmtpStub
+from lib.stand import wait_until
 
 
 @pytest.fixture
@@ -72,6 +73,30 @@ def test_killed_round_the_final_dot(mailer, stage):
         if stage == "after":
             daemon.wait_log("may have been sent before: sending it again")
         assert all(f"<{row['message_id']}>".encode() in mail.bytes for mail in stub.bodies)
+
+
+@pytest.mark.parametrize("why", ["full", "locked"])
+def test_known_to_be_sent_while_the_archive_cannot_be_written(mailer, why):
+    """The server has said 250, and the worker is killed before the archive works again."""
+    db = mailer.rig.db
+    with SmtpStub() as stub, mailer.rig.connect(autocommit=False) as blocker:
+        daemon = mailer.start(stub, visibility_timeout="2s", settings={"fallback_poll": "1s"})
+        if why == "full":
+            db.execute("create function public.disk_is_full() returns trigger language plpgsql as $$begin raise 'no space left' using errcode = 'disk_full';"
+                       " end$$; create trigger disk_is_full before insert on pgmq.a_email_queue for each row execute function public.disk_is_full()")
+        else:
+            blocker.execute("lock table pgmq.a_email_queue in share mode")
+        msg_id = mailer.send()
+        wait_until("the ledger knows", lambda: [r["state"] for r in mailer.log()] == ["sent"])
+        assert not mailer.rig.rows("a_email_queue")
+        mark = daemon.mark()
+        daemon.kill_child("worker email_queue")
+        blocker.rollback()
+        db.execute("drop trigger if exists disk_is_full on pgmq.a_email_queue")
+        db.execute("drop function if exists public.disk_is_full()")
+        daemon.wait_settled(msg_id=msg_id, outcome="done", start=mark)
+        assert daemon.wait_log("sent before", start=mark)
+        assert len(stub.mails) == 1
 
 
 def test_known_to_be_sent_is_not_sent_again(mailer):

@@ -169,6 +169,16 @@ static void op_reconnect(struct queue *q, const char *reason)
 	((struct fake *)(void *)q)->reconnects++;
 }
 
+static void op_query(
+	struct queue *q, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+{
+	struct fake_call *c = call_new(q, FAKE_QUERY, arg);
+
+	(void)sql;
+	c->param = nparams ? xstrdup(params[0]) : NULL;
+	c->cb.query = cb;
+}
+
 static const struct queue_ops ops = { .free = op_free,
 	.is_up = op_is_up,
 	.probe = op_probe,
@@ -182,7 +192,8 @@ static const struct queue_ops ops = { .free = op_free,
 	.extend = op_extend,
 	.ask_pause = op_ask_pause,
 	.announce = op_announce,
-	.reconnect = op_reconnect };
+	.reconnect = op_reconnect,
+	.query = op_query };
 
 /* ---- answers ---- */
 
@@ -247,6 +258,23 @@ void fake_fail_settle(struct fake *f, const char *sqlstate)
 	struct queue_settled s = { .error = "refused by the test", .sqlstate = sqlstate, .n = c.n };
 
 	c.cb.settled(c.arg, &s);
+}
+
+void fake_fail_fence(struct fake *f, const char *sqlstate)
+{
+	struct fake_call c = call_take(f, FAKE_SETTLE);
+	struct queue_settled s = { .error = "refused by the test", .sqlstate = sqlstate, .n = c.n, .ours = true };
+
+	c.cb.settled(c.arg, &s);
+}
+
+void fake_answer_query(struct fake *f, const char *error)
+{
+	struct fake_call c = call_take(f, FAKE_QUERY);
+	struct pgresult r = { .error = error, .sqlstate = error ? "XX000" : "00000" };
+
+	free(c.param);
+	c.cb.query(c.arg, &r);
 }
 
 void fake_answer_pause(struct fake *f, const char *why)

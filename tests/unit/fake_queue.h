@@ -10,7 +10,7 @@
 
 #include <event2/event.h>
 
-enum fake_kind { FAKE_PROBE, FAKE_CLAIM, FAKE_SETTLE, FAKE_EXTEND, FAKE_PAUSE, FAKE_AWAKE, FAKE_RELEASE };
+enum fake_kind { FAKE_PROBE, FAKE_CLAIM, FAKE_SETTLE, FAKE_EXTEND, FAKE_PAUSE, FAKE_AWAKE, FAKE_RELEASE, FAKE_QUERY };
 
 /* One call that waits for its answer. */
 struct fake_call {
@@ -22,12 +22,14 @@ struct fake_call {
 	int64_t delay_ms;
 	size_t n;
 	int64_t ids[64]; /* of the first ones */
+	char *param;     /* of a statement of the plugin: the first one */
 	union {
 		queue_probe_cb probe;
 		queue_claim_cb claim;
 		queue_settled_cb settled;
 		queue_pause_cb pause;
 		queue_lock_cb lock;
+		pgconn_result_cb query;
 	} cb;
 	void *arg;
 };
@@ -87,6 +89,8 @@ void fake_answer_claim(struct fake *f, const struct fake_row *rows, int n);
 void fake_fail_claim(struct fake *f, const char *sqlstate);
 void fake_answer_settle(struct fake *f, enum queue_fate fate);
 void fake_fail_settle(struct fake *f, const char *sqlstate);
+void fake_fail_fence(struct fake *f, const char *sqlstate); /* done_with fails by our part of it */
+void fake_answer_query(struct fake *f, const char *error);
 void fake_answer_extend(struct fake *f, enum queue_fate fate);
 void fake_answer_pause(struct fake *f, const char *why);
 void fake_fail_pause(struct fake *f, const char *sqlstate);

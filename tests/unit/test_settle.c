@@ -93,6 +93,21 @@ static void end(int n, enum msg_outcome outcome)
 	}
 }
 
+/* Gives n messages an outcome with a statement of one parameter that they share. */
+static void end_with_params(int n)
+{
+	for (int i = 1; i <= n; i++) {
+		struct pgmqd_msg *m = fake_message(&worker, i, MSG_RUNNING);
+
+		m->sql = xstrdup("select record($1)");
+		m->shared = true;
+		m->nparams = 1;
+		m->params = xcalloc(1, sizeof(*m->params));
+		m->params[0] = xstrdup("sent");
+		settle_end(&settle, m, OUT_DONE_WITH, NULL, 0, NULL);
+	}
+}
+
 /* Lets the pauses after refusals pass, and sends. */
 static void later(void)
 {
@@ -613,12 +628,60 @@ static void test_announces(void **state)
 	assert_int_equal(fake->announced, 1);
 }
 
+/* The archive cannot be written: the statement of a plugin that says so runs alone, once, and nothing is sent before
+ * its answer; then all of it is tried again. */
+static void test_records_alone(void **state)
+{
+	(void)state;
+	fake->plugin->d.records = 1;
+	end_with_params(2);
+	settle_send(&settle);
+	fake_fail_fence(fake, "53100");
+	assert_string_equal(fake_peek(fake, FAKE_QUERY)->param, "{\"sent\",\"sent\"}");
+	later();
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	fake_answer_query(fake, NULL);
+	later();
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_DONE_WITH);
+	fake_fail_fence(fake, "53100");
+	assert_int_equal(fake_count(fake, FAKE_QUERY), 0);
+	later();
+	fake_answer_settle(fake, QUEUE_SETTLED);
+	assert_true(messages_are_none(&all));
+}
+
+/* Not for a plugin that does not say so, not where its own statement fails, and not without a connection; what was
+ * refused runs alone again. */
+static void test_records_only_then(void **state)
+{
+	(void)state;
+	end_with_params(1);
+	settle_send(&settle);
+	fake_fail_fence(fake, "53100");
+	assert_int_equal(fake_count(fake, FAKE_QUERY), 0);
+	fake->plugin->d.records = 1;
+	later();
+	fake_fail_settle(fake, "53100");
+	assert_int_equal(fake_count(fake, FAKE_QUERY), 0);
+	later();
+	fake_fail_fence(fake, "55P03");
+	fake_answer_query(fake, "refused, too");
+	later();
+	fake_fail_fence(fake, "55P03");
+	fake_answer_query(fake, NULL);
+	later();
+	fake_fail_fence(fake, "");
+	assert_int_equal(fake_count(fake, FAKE_QUERY), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_passing_errors, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_records_alone, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_records_only_then, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_plugins_fault, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_one_of_many, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_kept_in_memory, setup, teardown),
