@@ -159,9 +159,8 @@ char *plugin_void_timeout(const struct plugin *p, const struct queue_settings *q
 		if (*(const int64_t *)(const void *)((const char *)p->handle + row->offset) > deadline) {
 			char *value = option_print(row, p->handle), *why;
 
-			why = xasprintf(
-				"%s = %s is never reached: an attempt ends at the queue's deadline of %lld s (deadline, "
-				"or ten times visibility_timeout)",
+			why = xasprintf("%s = %s is never reached: an attempt ends at the queue's deadline of "
+					"%lld s (deadline, or ten times visibility_timeout)",
 				row->name, value, (long long)deadline / 1000);
 			free(value);
 			return why;
