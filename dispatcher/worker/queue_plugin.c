@@ -13,10 +13,9 @@
 
 #define NAME_SIZE 32
 
-/* As on the worker's own session, but for the time limits of locks, which are the plugin's to meet. */
-#define SESSION                                                                                                        \
-	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('pgmqd.worker', 'on', "   \
-	"false)"
+/* As on the worker's own session, but for the time limits of locks, which are the plugin's to meet, and for
+ * pgmqd.worker: whatever a plugin's statement makes due earlier wakes the worker of that queue. */
+#define SESSION "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)"
 
 /* The fence waits for no lock for long: meanwhile the outcomes behind it would not be stored. */
 #define FENCE_LOCKS "SELECT pg_catalog.set_config('lock_timeout', '" QUEUE_LOCK_TIMEOUT_MS "', true)"

@@ -38,6 +38,15 @@ def test_delayed_row_becomes_due_earlier(stand, how):
     wait_until("the effect", lambda: effect(stand, "m"))
 
 
+def test_row_that_a_plugin_makes_due_earlier(stand):
+    """A plugin's statement is not the dispatcher's own: the worker of that queue hears of it."""
+    stand.start(queues={"work": {}, "other": {}}, fallback_poll=NEVER)
+    (later,) = stand.send(queue="other", delay=3600)
+    stand.effect_of(stand.send(queue="other"))
+    stand.send(do="done_with", sql="update pgmq.q_other set vt = clock_timestamp() where $1 <> ''")
+    wait_until("the effect", lambda: effect(stand, later))
+
+
 PAST = {
     "a negative delay": "select pgmq.send('work', '{\"uuid\": \"m\"}'::jsonb, -5)",
     "a slow clock of a client": "insert into pgmq.q_work (vt, message) values (clock_timestamp() - interval '3 s', '{\"uuid\": \"m\"}')",
