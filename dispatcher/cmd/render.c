@@ -167,11 +167,10 @@ static int render_template(const struct request *q, const cJSON *data)
 	struct template_result r;
 	char *error;
 
-	/* A language that was asked for is not replaced by another here: a preview should show what it says. */
 	struct template_set *set = template_load(
 		&(struct template_source){ .dir = q->template_dir ? q->template_dir : template_shipped(),
 			.below = template_shipped(),
-			.default_lang = q->lang ? NULL : "ru" },
+			.default_lang = "ru" },
 		&error);
 	if (!set)
 		return fail(error);
@@ -182,6 +181,9 @@ static int render_template(const struct request *q, const cJSON *data)
 		template_result_free(&r);
 		return rc;
 	}
+	if (q->lang && strncmp(r.lang, q->lang, strlen(r.lang)) != 0) /* as the daemon does it, and said */
+		fprintf(stderr, "pgmqd render: no template \"%s\" in language %s: shown in %s\n", q->name, q->lang,
+			r.lang);
 	for (int i = 0; i < TEMPLATE_NPARTS && !q->open; i++) {
 		if (q->part && strcmp(q->part, part_names[i]) != 0)
 			continue;

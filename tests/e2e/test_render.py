@@ -125,6 +125,11 @@ def test_data_from_standard_input_and_default_language():
     data = '{"amount": "5 ₽", "retry_url": "https://x.example.test"}'
     rc, out, err = run("payment_failed", "--data", "-", "--part", "subject", stdin=data)
     assert (rc, out, err) == (0, "Оплата не прошла: 5 ₽\n", "")
+    # a language that has no such template, as a mail does without
+    rc, out, err = run("payment_failed", "--lang", "kk", "--data", "-", "--part", "subject", stdin=data)
+    assert (rc, out) == (0, "Оплата не прошла: 5 ₽\n")
+    assert err == 'pgmqd render: no template "payment_failed" in language kk: shown in ru\n'
+    assert run("payment_failed", "--lang", "ru-RU", "--data", "-", "--part", "subject", stdin=data)[2] == ""
 
 
 @pytest.mark.parametrize(
