@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -45,8 +46,9 @@ def built_tree():
 
 
 def test_every_block_belongs_to_a_test():
-    """A new block must be covered here: the four sections below run theirs."""
-    covered = [block for heading in ("Try it", "Five minutes with it", "Install", "Reliability") for block in commands(heading)]
+    """A new block must be covered: the sections below run theirs, test_first_hour.py runs that of the first hour."""
+    covered = [block for heading in ("Try it", "Five minutes with it", "The first hour with a database of your own", "Install", "Upgrade", "Reliability")
+               for block in commands(heading)]
     assert covered == re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
 
 
@@ -140,8 +142,7 @@ def test_install(tree, tmp_path):
     (bin_dir / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
     (bin_dir / "sudo").chmod(0o755)
     root = tmp_path / "root"
-    (block,) = commands("Install")
-    shell(block, tree, {"PATH": f"{bin_dir}:{os.environ['PATH']}", "DESTDIR": str(root), "CFLAGS": "-O0", "MAKEFLAGS": "-j2"})
+    shell(commands("Install")[0], tree, {"PATH": f"{bin_dir}:{os.environ['PATH']}", "DESTDIR": str(root), "CFLAGS": "-O0", "MAKEFLAGS": "-j2"})
     assert (root / "usr/sbin/pgmqd").exists()
     assert list((root / "usr/lib").rglob("pgmqd-email-plugin.so"))
     assert list(root.rglob("032_webhook_triggers.sql")) and list(root.rglob("report_ready.html.mustache"))
@@ -151,13 +152,18 @@ def test_install(tree, tmp_path):
 
 
 def test_commands_after_the_install(rig):
-    """The block that is no shell script: both commands, with a settings file of ours."""
-    (block,) = re.findall(r"^```\n(pgmqd .*?)^```$", README, re.M | re.S)
-    assert block == "pgmqd migrate -c /etc/pgmqd.conf\npgmqd run -c /etc/pgmqd.conf\n"
-    rig.login = rig.conninfo  # both as the owner, as one file can only say
-    rig.start()  # pgmqd run -c FILE
-    done = run("migrate", "-c", rig.daemon.conf_path)
-    assert done.returncode == 0, done.stderr
+    """Those of Install and Upgrade that are pgmqd's own, with the database and the settings file of the test."""
+    rig.start()
+    root = {"/etc/pgmqd.conf": str(rig.daemon.conf_path), "/etc/pgmqd.env": os.devnull, "host=db.example.test dbname=app user=owner": rig.conninfo}
+    ran = []
+    for block in commands("Install")[1:] + commands("Upgrade"):
+        for line in block.splitlines():
+            if line.startswith("pgmqd "):
+                words = shlex.split(line.partition("|")[0].partition("#")[0])[1:]
+                done = run(*[root.get(word, word) for word in words], env={**rig.daemon.env, **{f"PGMQD_{k.upper()}": v for k, v in paths.directories().items()}})
+                assert done.returncode in ((0, 1) if words[0] == "doctor" else (0,)), f"{line}\n{done.stdout}{done.stderr}"
+                ran.append(words[0])
+    assert ran == ["run", "migrate", "doctor", "migrate", "migrate", "run", "doctor"]
 
 
 def test_links_lead_somewhere():

@@ -88,7 +88,8 @@ def test_fresh_messages_run_side_by_side_after_a_crash(faults):
     daemon = faults.start_faults(options={"visibility_timeout": "5s", "max_in_flight": 4})
     poison = faults.enqueue({"do": "crash"}, QUEUE)
     daemon.wait_log("was killed by SIGSEGV")
-    ids = [faults.enqueue({"do": "slow", "ms": 400}, QUEUE) for _ in range(4)]
+    sent = faults.db.execute("select pgmq.send_batch(%s, array_fill(%s::jsonb, array[4]))", [QUEUE, '{"do": "slow", "ms": 400}'])
+    ids = [row[0] for row in sent.fetchall()]
     for msg_id in ids:
         daemon.wait_settled(msg_id=msg_id, outcome="done")
     seen = faults.deliveries()
