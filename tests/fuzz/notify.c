@@ -32,8 +32,9 @@ static void make(struct listener *l, struct proc_env *env, struct stats *st, int
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary 1 1");
 }
 
-/* How many of `index` words, with the bit of an operator or without, and how many others came through the pipe. */
-static void count(int fd, size_t seen[8], size_t *other)
+/* How many of `index` words, with the bit of a pause or a cancel or without, and how many others came through the pipe.
+ */
+static void count(int fd, size_t seen[12], size_t *other)
 {
 	wake_word word;
 
@@ -42,6 +43,8 @@ static void count(int fd, size_t seen[8], size_t *other)
 			seen[word]++;
 		else if (word >= WAKE_OPERATED && word < WAKE_OPERATED + 4)
 			seen[4 + word - WAKE_OPERATED]++;
+		else if (word >= WAKE_CANCEL && word < WAKE_CANCEL + 4)
+			seen[8 + word - WAKE_CANCEL]++;
 		else
 			(*other)++;
 	}
@@ -52,7 +55,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct stats *st;
 	static int pipes[2][2] = { { -1, -1 }, { -1, -1 } };
 	char *text = xstrndup((const char *)data, size), *rest = text, *payload;
-	size_t seen[2][8] = { { 0 } }, other = 0, mine[8] = { 0 }, paused = 0;
+	size_t seen[2][12] = { { 0 } }, other = 0, mine[8] = { 0 }, paused = 0, cancelled = 0;
 	struct proc_env env = { 0 };
 	struct listener l = { 0 };
 
@@ -67,13 +70,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		mine[1] += strcasecmp(payload, "q") == 0;
 		mine[2] += strcasecmp(payload, "report") == 0;
 		paused += strncmp(payload, "!pause ", 7) == 0 && (strcasecmp(payload + 7, "q") == 0);
+		cancelled += strncmp(payload, "!cancel ", 8) == 0 && strcasecmp(payload + 8, "q") == 0;
 		listener_notify(&l, "pgmqd", payload, 1);
 	}
 	count(pipes[0][0], seen[0], &other);
 	count(pipes[1][0], seen[1], &other);
 	if (other || seen[0][3] || seen[1][1] || seen[1][2] || seen[0][0] != (mine[0] > 0) ||
 		seen[1][0] != (mine[0] > 0) || seen[0][1] != (mine[1] > 0) || seen[0][2] != (mine[2] > 0) ||
-		seen[0][5] != paused)
+		seen[0][5] != paused || seen[0][9] != cancelled)
 		abort();
 	event_free(l.round);
 	event_free(l.canary_timer);
