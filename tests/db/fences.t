@@ -21,7 +21,7 @@ add() { # title, what the session says, statements
 }
 flush() { # options of tests/db/statements
   local have=() text
-  text=$({ statements "$@"; printf '%s\n' '\set VERBOSITY terse' '\set ON_ERROR_ROLLBACK on' 'SET enable_seqscan = off;' "SET lock_timeout = '100ms';" "$script"; } | psql -qAtX -d app 2>&1 |
+  text=$({ statements "$@"; printf '%s\n' '\set VERBOSITY terse' '\set ON_ERROR_ROLLBACK on' 'SET enable_seqscan = off; SET jit = off;' "SET lock_timeout = '100ms';" "$script"; } | psql -qAtX -d app 2>&1 |
     sed -E 's/^ERROR: +//; /^(DETAIL|CONTEXT|HINT|LINE|QUERY|STATEMENT|WARNING)/d; /^ *\^/d' | awk '/^@@$/ { if (n++) print line; line = ""; next } n { line = line (line == "" ? "" : " ") $0 } END { print line }')
   mapfile -t have <<<"$text"
   for ((; n < ${#titles[@]}; n++)); do
@@ -92,6 +92,7 @@ for by in claimed nonce born; do
   done
   try "the fence fails on a row ${who[$by]}" "$lost 0\" = kept" fence f "${holds[$by]}"
 done
+try 'retry, asked again, leaves another message with another nonce' '= kept' retry t "$(row 2 000124 000006)"
 two="$ours $(row 3 000123 000005 8)"
 both="'{7,8}', '{2000123,2000123}', '{$born,$born}'"
 kept="SELECT concat('= ', string_agg(msg_id::text, ' ' ORDER BY msg_id)) FROM pgmq.q_fence WHERE extract(year FROM vt) = 2050;"
@@ -112,6 +113,14 @@ add 'known is not what another claim has archived' '7|f' "$ours EXECUTE done($cl
 add 'done_careful does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE done_careful($stale, 't');"
 add 'replace does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE replace($stale, '{}', '0', 't');"
 add "fail does not take another claim's dead letter" '7|f' "$ours EXECUTE fail($claims, '{first}', '{permanent}', '{2}', 'f'); EXECUTE fail($stale, '{}', '{}', '{}', 't');"
+
+# ---- what goes along ----
+noted() { echo "INSERT INTO pgmqd.refunds VALUES ('fence', 7, $1, $2);"; }
+try 'a second refund of a message is added' '7|f = later refunded 2' release f "$(noted 1 1) $ours"
+try 'one of the same claim is not' '7|f = later refunded 1' release f "$(noted 1 2) $ours"
+try 'nor is it to those of a former queue of that name' '7|f = later refunded 1' release f "$(noted 3 9) $ours"
+add 'a dead letter keeps its headers' '7|f 1' "$ours ${call[fail]//AGAIN/\'f\'} SELECT headers->'h' FROM pgmq.q_fence_dlq;"
+add "a remainder's remainder names the first message" '7|f 3' "${ours//\"h\": 1/\"pgmqd_root\": 3} ${call[replace]//AGAIN/\'f\'} SELECT headers->'pgmqd_root' FROM pgmq.q_fence WHERE msg_id <> 7;"
 
 # ---- a number that the archive has given to another message ----
 taken="INSERT INTO pgmq.a_fence (msg_id, read_ct, enqueued_at, vt, message) VALUES (7, 1, '2020-01-01', '2020-01-01', '{}');"
@@ -135,6 +144,7 @@ claim 'a claim takes what is due, counts it, and writes its nonce' 1/1/42 9 -Inf
 claim 'what fell due first comes first, and no more than is asked for' 2/4/42 1 -Infinity "$(due 1 "$now" 0) $(due 2 "$old" 3)"
 claim 'a count at its end does not overflow' 1/2147483647/42 9 -Infinity "$(due 1 "$now" 2147483647)"
 claim 'a claim begins at the mark' 1/1/42 9 "$(query -c 'SELECT extract(epoch FROM now()) - 3600')" "$(due 1 "$now" 0) $(due 2 "$old" 0)"
+add 'the mark is no later than what was left' ok "$(due 1 "$old" 0) $(due 2 "$old" 0)" "\\o |tail -n 1 | awk -F'|' '{ print (\$8 + 0 && \$8 < $(date +%s)000000 - 3600000000 ? \"ok\" : \$8) }'"$'\n'"EXECUTE claim('1', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"
 tells() { # title, columns 2, 3, 5 and 7 of the first row, small, rows
   add "$1" "$2" "$4" "\\o |grep '^1|' | cut -d'|' -f2,3,5,7"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '$3');"$'\n'"\\o"
 }
