@@ -101,7 +101,7 @@ static bool check_queue(const struct settings *s, const struct queue_settings *q
 	for (const struct pgmqd_option *row = settings_queue_options; row->name; row++)
 		print_option(row, q, q->lines[row - settings_queue_options]);
 	print_plugin(q, p);
-	if ((warning = plugin_void_timeout(p, q)) != NULL)
+	if ((warning = plugin_void_option(p, q)) != NULL)
 		fprintf(stderr, "%s:%u: queue \"%s\": %s\n", s->path, q->line, q->name, warning);
 	free(warning);
 	plugin_free(p);

@@ -146,13 +146,18 @@ struct plugin *plugin_open(const struct settings *s, const char *name, char **er
 	return p;
 }
 
-char *plugin_void_timeout(const struct plugin *p, const struct queue_settings *q)
+char *plugin_void_option(const struct plugin *p, const struct queue_settings *q)
 {
 	int64_t deadline = q->deadline ? q->deadline : 10 * q->visibility_timeout;
 
 	for (const struct pgmqd_option *row = p->options; row->name; row++) {
 		size_t n = strlen(row->name);
 
+		if (option_find(settings_queue_options, row->name))
+			return xasprintf(
+				"the plugin's option %s has the name of one of pgmqd's, which takes the value: "
+				"the plugin must give it another name",
+				row->name);
 		if (option_type(row) != PGMQD_DURATION || n < 7 || strcmp(row->name + n - 7, "timeout") != 0 ||
 			strcmp(row->name, "idle_timeout") == 0)
 			continue;

@@ -13,11 +13,11 @@ struct plugin {
 	void *handle;
 };
 
+/* Says which option of the plugin can have no effect: a time limit above the queue's deadline, or a name that is one of
+ * pgmqd's. NULL: none (malloc'd). */
+char *plugin_void_option(const struct plugin *p, const struct queue_settings *q);
 /* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the
  * process ends. */
-/* A time limit of the plugin that is above the queue's deadline, which ends the attempt before; NULL: none (malloc'd).
- */
-char *plugin_void_timeout(const struct plugin *p, const struct queue_settings *q);
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors);
 /* Opens it only: no handle, no options. NULL and *error (malloc'd). */
 struct plugin *plugin_open(const struct settings *s, const char *name, char **error);

@@ -270,7 +270,7 @@ static int worker_load(struct worker *w)
 			free(errors);
 			return PROC_EXIT_CONFIG;
 		}
-		if ((errors = plugin_void_timeout(p, unit->queues[i])) != NULL)
+		if ((errors = plugin_void_option(p, unit->queues[i])) != NULL)
 			log_warn("queue \"%s\": %s", unit->queues[i]->name, errors);
 		free(errors);
 		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, worker_queue(w, unit->queues[i], p),

@@ -14,7 +14,7 @@ static const struct pgmqd_option exec_options[] = {
 		"Program and its arguments; quotes as in a shell, but no shell is involved.", NULL, NULL },
 	{ "mode", PGMQD_ENUM, 0, AT(mode), "once",
 		"A program for each message, or programs that stay and get a line for each.", NULL, "once|pool" },
-	{ "processes", PGMQD_UINT, 0, AT(processes), "2", "Programs at once in the mode pool.", NULL, NULL },
+	{ "programs", PGMQD_UINT, 0, AT(programs), "2", "Programs at once in the mode pool.", NULL, NULL },
 	{ "messages_per_process", PGMQD_UINT, 0, AT(messages_per_process), "0",
 		"Messages after which a program of the pool is renewed; 0: never.", NULL, NULL },
 	{ "timeout", PGMQD_DURATION, 0, AT(timeout), "60s",
@@ -45,8 +45,8 @@ static int exec_config_complete(void *h)
 	e->argv = NULL;
 	if (wrong)
 		pgmqd_log(PGMQD_ERROR, "command: %s", wrong);
-	else if (e->processes < 1 || e->processes > 1000)
-		pgmqd_log(PGMQD_ERROR, "processes: it must be between 1 and 1000");
+	else if (e->programs < 1 || e->programs > 1000)
+		pgmqd_log(PGMQD_ERROR, "programs: it must be between 1 and 1000");
 	else if (e->timeout <= 0 || e->kill_after <= 0)
 		pgmqd_log(PGMQD_ERROR, "timeout, kill_after: each must be longer than 0");
 	else

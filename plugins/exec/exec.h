@@ -14,7 +14,7 @@ struct pool;
 struct exec {
 	/* options */
 	const char *command, *mode, *on_error, *pass_env, *dir;
-	uint64_t processes, messages_per_process;
+	uint64_t programs, messages_per_process;
 	int64_t timeout, kill_after;
 	uint64_t cpu_seconds, memory, open_files, file_size;
 	/* while running */

@@ -368,22 +368,38 @@ static void pool_more(void *arg)
 	pool_pump(p);
 }
 
+/* A program that may take a message: one that runs, else a place for another one. NULL: none is free. */
+static struct member *pool_free_member(struct pool *p)
+{
+	struct member *place = NULL;
+
+	for (size_t i = 0; i < p->n; i++) {
+		struct member *w = &p->members[i];
+
+		if (w->job || w->restart || w->ending)
+			continue;
+		if (w->child)
+			return w;
+		if (!place)
+			place = w;
+	}
+	return place;
+}
+
 /* Gives waiting messages to idle programs, and starts one if there are too few: others follow, so that the loop goes
  * on meanwhile. */
 static void pool_pump(struct pool *p)
 {
 	bool started = p->more != NULL;
+	struct member *w;
 
-	for (size_t i = 0; i < p->n && !TAILQ_EMPTY(&p->waiting); i++) {
-		struct member *w = &p->members[i];
+	while (!TAILQ_EMPTY(&p->waiting) && (w = pool_free_member(p)) != NULL) {
 		struct job *j = TAILQ_FIRST(&p->waiting);
 
-		if (w->job || w->restart || w->ending)
-			continue;
 		if (!w->child && started) {
 			if (!p->more)
 				p->more = pgmqd_timer(p->exec->worker, 1, pool_more, p);
-			continue;
+			return;
 		}
 		started = started || !w->child;
 		TAILQ_REMOVE(&p->waiting, j, link);
@@ -430,7 +446,7 @@ struct pool *pool_new(struct exec *e)
 	struct pool *p = need(calloc(1, sizeof(*p)));
 
 	p->exec = e;
-	p->n = e->processes;
+	p->n = e->programs;
 	TAILQ_INIT(&p->waiting);
 	p->members = need(calloc(p->n, sizeof(*p->members)));
 	for (size_t i = 0; i < p->n; i++)

@@ -8,7 +8,7 @@ import pytest
 
 from lib import app
 from lib.daemon import conf, run
-from lib.paths import directories
+from lib.paths import BUILDDIR, directories
 from lib.rig import email_environment, email_queue
 
 CONFIG_STATUS = 78  # EX_CONFIG
@@ -57,6 +57,13 @@ def test_a_time_limit_above_the_deadline_is_told(tmp_path, catcher):
     assert f'{path}:' in done.stderr and "data_timeout = 2min is never reached: an attempt ends at the queue's deadline of 60 s" in done.stderr
     done, _ = check(tmp_path, conf("dbname=nowhere", {"email_queue": email_queue(catcher)}), email_environment(catcher))
     assert "never reached" not in done.stderr
+
+
+def test_a_plugin_s_option_with_a_name_of_pgmqd_s_is_told(tmp_path):
+    wild = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-wild-plugin.so"
+    done, path = check(tmp_path, conf("dbname=nowhere", {"q": {"plugin": wild, "deadline": "20s"}}), {})
+    assert done.returncode == 0
+    assert f'{path}:' in done.stderr and "the plugin's option deadline has the name of one of pgmqd's" in done.stderr
 
 
 @pytest.mark.parametrize("host", ["mail_relay", "mail.example.test.", "почта.пример.рф"])

@@ -235,7 +235,7 @@ def test_pool_program_hangs(rig, start, tmp_path):
 
 
 def test_pool_is_of_so_many_programs_that_are_renewed(rig, start):
-    start(POOL, mode="pool", processes="1", messages_per_process="2")
+    start(POOL, mode="pool", programs="1", messages_per_process="2")
     pids = [settled(rig, {"do": "pid"})["reason"] for _ in range(5)]
     assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4]
 
@@ -319,7 +319,7 @@ def test_a_program_that_ignores_sigterm_is_killed(rig, start, mode):
 def test_a_renewed_program_sees_the_end_of_its_input(rig, start, tmp_path):
     end = fifo(tmp_path / "end")
     start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\n",
-          mode="pool", processes="1", messages_per_process="2", kill_after="60s")
+          mode="pool", programs="1", messages_per_process="2", kill_after="60s")
     for _ in range(2):
         settled(rig, {}, outcome="done")
     assert read_line(end) == "the end"

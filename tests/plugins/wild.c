@@ -1,6 +1,6 @@
 /* wild.c: a plugin for tests that tries to leave its process in every way, and crashes at every third message ("n" in
  * it is divisible by 3): statements that write, a socket of its own, a file of its own. It fails when one of them
- * succeeds.
+ * succeeds. One of its options has a name that is pgmqd's.
  */
 #include "config.h"
 
@@ -16,6 +16,7 @@
 
 struct wild {
 	const char *file;
+	int64_t deadline;
 };
 
 static const struct pgmqd_option wild_options[] = {
@@ -23,6 +24,10 @@ static const struct pgmqd_option wild_options[] = {
 		.type = PGMQD_STRING,
 		.offset = offsetof(struct wild, file),
 		.doc = "A file that must not come." },
+	{ .name = "deadline",
+		.type = PGMQD_DURATION,
+		.offset = offsetof(struct wild, deadline),
+		.doc = "The name of an option of pgmqd's: it is never set." },
 	{ .name = NULL },
 };
 
