@@ -71,8 +71,7 @@ def owner(cluster):
 
 def make(cluster, owner, name):
     """A migrated database whose owner is `owner`, and the connection string of that role."""
-    with cluster.connect() as db:
-        db.execute(f"create database {name} owner {owner}")
+    cluster.createdb(name, owner=owner)
     conninfo = cluster.conninfo(name, user=owner)
     done = rigs.migrate(conninfo)
     assert done.returncode == 0, done.stdout + done.stderr

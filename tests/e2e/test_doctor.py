@@ -89,8 +89,7 @@ class Patient:
 @pytest.fixture
 def patient(site, tmp_path):
     name = f"doctor_{next(_number)}"
-    with site.connect() as db:
-        db.execute(f"create database {name} template ready owner app")
+    site.createdb(name, "ready", owner="app")
     yield Patient(site, name, tmp_path)
     site.dropdb(name)
 

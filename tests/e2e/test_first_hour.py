@@ -129,8 +129,9 @@ def test_the_first_hour_of_readme(cluster, catcher, tmp_path):
     """README's commands, as they stand there and at most ten, on a database with other names, until its first mail. This build stands for the
     clone, its build and its installation; the server, the mail server and its certificate are the test's."""
     with cluster.connect() as db:
-        db.execute("create role hour_owner login createrole")
-        db.execute("create database first_hour owner hour_owner")
+        if not db.execute("select from pg_roles where rolname = 'hour_owner'").fetchone():
+            db.execute("create role hour_owner login createrole")
+    cluster.createdb("first_hour", owner="hour_owner")
     with cluster.connect("first_hour", user="hour_owner") as db:
         db.execute(CLINIC)
     section = re.search(r"^## The first hour with a database of your own\n(.*?)^## ", (SRCDIR / "README.md").read_text(encoding="utf-8"), re.M | re.S)[1]

@@ -200,12 +200,13 @@ class Cluster:
         more.setdefault("autocommit", True)
         return psycopg.connect(self.conninfo(dbname), **more)
 
-    def createdb(self, name, template=None):
-        """A new database; returns its connection string."""
+    def createdb(self, name, template=None, owner=None):
+        """A new database, in place of one that a run of the same test before has left; returns its connection string."""
         if not re.fullmatch(r"[a-z0-9_]+", name):
             raise ValueError(name)
         with self.connect() as db:
-            db.execute(f"create database {name}" + (f" template {template}" if template else ""))
+            db.execute(f"drop database if exists {name} with (force)")
+            db.execute(f"create database {name}" + (f" template {template}" if template else "") + (f" owner {owner}" if owner else ""))
         return self.conninfo(name)
 
     def dropdb(self, name):

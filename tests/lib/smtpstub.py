@@ -69,6 +69,7 @@ class SmtpStub:
         self.commands, self.mails, self.connections = [], [], 0
         self.bodies = []  # everything that ended in a final dot, whatever the answer
         self.open_now = self.open_max = 0  # one that has said QUIT is no longer open
+        self.open = set()  # the numbers of the connections that are open
         self._rules = []
         self._changed = threading.Condition()
         self._sockets, self._threads, self._stopping = set(), [], False
@@ -162,6 +163,7 @@ class SmtpStub:
                 self.open_now += 1
                 self.open_max = max(self.open_max, self.open_now)
                 number = self.connections
+                self.open.add(number)
                 self._sockets.add(s)
                 self._changed.notify_all()
             self._spawn(self._serve, s, number)
@@ -218,6 +220,7 @@ class Session:
             if not self.left:
                 self.left = True
                 self.stub.open_now -= 1
+                self.stub.open.discard(self.number)
                 self.stub._changed.notify_all()
 
     def encrypt(self):
