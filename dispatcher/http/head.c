@@ -73,9 +73,9 @@ static bool http_head_all_token(const char *text)
 /* Whether the text is a host with a port or without: letters, digits and marks of a name or an address. */
 static bool http_head_is_host(const char *text)
 {
-	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+,;=[]:");
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+;=[]:");
 
-	return text[n] == '\0';
+	return n > 0 && text[n] == '\0';
 }
 
 /* Takes METHOD TARGET HTTP/1.x apart. */
@@ -95,7 +95,7 @@ static void http_head_first_line(struct http_head *h, char *line)
 	else
 		h->keep_alive = true;
 	for (const char *p = target; *p != '\0'; p++)
-		if (*p <= ' ' || *p > '~' || *p == '#')
+		if (*p <= ' ' || *p > '~' || strchr("#\\\"<>", *p) != NULL)
 			http_head_refuse(h, 400, "bad_request", "the target of the request is not a path");
 	if (!http_head_all_token(line))
 		http_head_refuse(h, 400, "bad_request", "this is not a request of HTTP/1.1");
@@ -122,7 +122,7 @@ static void http_head_take_length(struct http_head *h, const char *value)
 	size_t digits = strspn(value, "0123456789");
 
 	h->has_length = true;
-	if (digits == 0 || digits > 18 || value[digits] != '\0')
+	if (digits == 0 || digits > 18 || value[digits] != '\0' || (digits > 1 && *value == '0'))
 		http_head_refuse(h, 400, "bad_length", "Content-Length is not a number, or is given twice");
 	else if ((h->body = (size_t)strtoull(value, NULL, 10)) > HTTP_HEAD_BODY_MAX)
 		http_head_refuse(h, 413, "too_large", "a body may be 1 MiB at most");
@@ -147,8 +147,6 @@ static void http_head_take_field(struct http_head *h, const char *name, const ch
 {
 	if (strcasecmp(name, "Content-Length") == 0) {
 		http_head_take_length(h, value);
-	} else if (strcasecmp(name, "Transfer-Encoding") == 0) {
-		http_head_refuse(h, 411, "length_required", "give the length of the body by Content-Length");
 	} else if (strcasecmp(name, "Host") == 0) {
 		if (!http_head_is_host(value))
 			http_head_refuse(h, 400, "bad_header", "Host is not the name of a host");
@@ -223,6 +221,19 @@ static bool http_head_is_clean(const char *text, size_t len)
 	return true;
 }
 
+/* Refuses a whole head that lacks a Host, or that does not say by its length alone where the body ends. */
+static void http_head_check(struct http_head *h)
+{
+	const char *coding = http_head_find(h, "Transfer-Encoding");
+
+	if (!h->old && http_head_find(h, "Host") == NULL)
+		http_head_refuse(h, 400, "bad_header", "a request of HTTP/1.1 names its Host");
+	if (coding != NULL && (h->old || h->has_length || strcasecmp(coding, "chunked") != 0))
+		http_head_refuse(h, 400, "bad_header", "Transfer-Encoding leaves open where the body ends");
+	else if (coding != NULL)
+		http_head_refuse(h, 411, "length_required", "give the length of the body by Content-Length");
+}
+
 void http_head_parse(struct http_head *h, const char *text, size_t len)
 {
 	char *line, *eol, *rest;
@@ -247,8 +258,7 @@ void http_head_parse(struct http_head *h, const char *text, size_t len)
 		else
 			http_head_line(h, line, n);
 	}
-	if (!h->old && http_head_find(h, "Host") == NULL)
-		http_head_refuse(h, 400, "bad_header", "a request of HTTP/1.1 names its Host");
+	http_head_check(h);
 }
 
 void http_head_free(struct http_head *h)

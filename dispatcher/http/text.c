@@ -44,16 +44,6 @@ static char *http_text_bytes(const char *text, size_t len, bool form, size_t *n)
 	return out;
 }
 
-bool http_text_is_encoded(const char *text, size_t len)
-{
-	size_t n;
-	char *plain = http_text_bytes(text, len, false, &n);
-	bool good = plain != NULL && utf8_is_valid(plain, n);
-
-	free(plain);
-	return good;
-}
-
 char *http_text_decode(const char *text, size_t len, bool form)
 {
 	size_t n;
@@ -63,4 +53,13 @@ char *http_text_decode(const char *text, size_t len, bool form)
 		return plain;
 	free(plain);
 	return NULL;
+}
+
+bool http_text_is_encoded(const char *text, size_t len)
+{
+	char *plain = http_text_decode(text, len, false);
+	bool good = plain != NULL;
+
+	free(plain);
+	return good;
 }

@@ -298,6 +298,21 @@ def test_watchers_are_limited_and_leave_no_trace(jobs):
     pytest.fail("there is no room for new ones")
 
 
+def test_health_beside_200_of_each(jobs):
+    """200 idle connections, 200 who watch a job and 200 half-sent heads, all held while /health is asked."""
+    job, before = jobs.start(), jobs.rig.daemon.children()
+    idle, head, watch = b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ", f"GET {API}/events/{job} HTTP/1.1\r\nHost: localhost\r\n" \
+        f"Authorization: Bearer {TOKEN}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    with contextlib.ExitStack() as stack:
+        for text in (idle, watch, head) * 200:
+            client = stack.enter_context(socket.create_connection(("127.0.0.1", jobs.port), timeout=TIMEOUT))
+            with contextlib.suppress(OSError):  # it had to make room already
+                client.sendall(text)
+        for path in ("/health", "/livez", "/readyz", "/metrics"):
+            assert jobs(path)[0] == 200
+    assert jobs.rig.daemon.children() == before
+
+
 def test_everything_is_described(jobs):
     """Every path, method and status that the description has for jobs without a broken database, and no other."""
     job = jobs.start(key="k")

@@ -89,6 +89,14 @@ static void test_bad_heads(void **state)
 	assert_int_equal(REFUSED(GET "Content-Length:\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "Content-Length: 1048577\r\n\r\n"), 413);
 	assert_int_equal(REFUSED(GET "Transfer-Encoding: chunked\r\n\r\n"), 411);
+	assert_int_equal(REFUSED(GET "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+	assert_int_equal(REFUSED(GET "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n"), 400);
+	assert_int_equal(REFUSED(GET "Transfer-Encoding: chunked, identity\r\n\r\n"), 400);
+	assert_int_equal(REFUSED("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+	assert_int_equal(REFUSED("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+	assert_int_equal(REFUSED("GET / HTTP/1.1\r\nHost: a,b\r\n\r\n"), 400);
+	assert_int_equal(REFUSED(GET "Content-Length: 01\r\n\r\n"), 400);
+	assert_int_equal(REFUSED("GET /\\a HTTP/1.1\r\nHost: localhost\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "Transfer-Encoding\v: chunked\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "Expect: 100-continue\r\nExpect: x\r\n\r\n"), 400);
 	assert_int_equal(REFUSED(GET "Expect: x\r\n\r\n"), 417);
