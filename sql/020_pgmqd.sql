@@ -173,10 +173,10 @@ $f$;
 CREATE OR REPLACE FUNCTION pgmqd.wakeup() RETURNS trigger
 LANGUAGE plpgsql AS $f$
 DECLARE
-  key int4;
+  key integer;
 BEGIN
   IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
-    key := TG_RELID::int4;
+    key := TG_RELID::integer;
   ELSE -- TG_RELID may be a partition; and one row of a transaction wakes for all of them
     IF pg_catalog.current_setting('pgmqd.worker', true) OPERATOR(pg_catalog.=) 'on' THEN
       RETURN NULL; -- the dispatcher knows what it brings forward itself
@@ -185,7 +185,7 @@ BEGIN
       RETURN NULL;
     END IF;
     PERFORM pg_catalog.set_config('pgmqd.woken', TG_ARGV[0], true);
-    key := pg_catalog.to_regclass(pg_catalog.format('pgmq.%I', pg_catalog.concat('q_', pg_catalog.lower(TG_ARGV[0]))))::oid::int4;
+    key := pg_catalog.to_regclass(pg_catalog.format('pgmq.%I', pg_catalog.concat('q_', pg_catalog.lower(TG_ARGV[0]))))::pg_catalog.oid::integer;
   END IF;
   IF pg_catalog.pg_try_advisory_xact_lock_shared(key, -1) THEN
     IF NOT (CASE WHEN pg_catalog.pg_try_advisory_lock_shared(key, -2)

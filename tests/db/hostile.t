@@ -1,7 +1,7 @@
-# hostile.t: with somebody's operators and functions in front of the real ones, none of them is called by our SQL: not while it is applied by
-# hand, not by our functions, and not by our triggers.
+# hostile.t: with a schema of somebody's in front that has every operator, function, type and relation of pg_catalog, none of them is called by
+# our SQL: not while it is applied by hand, not by our functions, and not by our triggers.
 set -u
-echo 1..4
+echo 1..5
 n=0 out='' status=0
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
 report() { # ok|no, title
@@ -11,19 +11,23 @@ report() { # ok|no, title
 is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
 sql -d postgres -c 'CREATE DATABASE h1'
 sql -d h1 -f "${BASH_SOURCE[0]%/*}/../lib/hostile.sql"
+seen() { PGOPTIONS='-c search_path=pg_catalog' sql -d h1 -c 'SELECT string_agg(DISTINCT what, chr(10)) FROM hostile.seen'; }
 # the trap works
-sql -d h1 -c "SET search_path = hostile, pg_catalog" -c "SELECT lower('x'), 'a'::text || 'b'::text" >/dev/null
-is "$(sql -d h1 -c 'SELECT count(*) FROM hostile.seen')" 2 '(the trap works)'
+sql -d h1 -c "SET search_path = hostile, pg_catalog" -c "SELECT lower('x'), -(1 + 1), 'a'::text FROM pg_am" >/dev/null
+is "$(seen)" $'function lower(text)\noperator +(integer,integer)\noperator -(NONE,integer)\nrelation pg_am\ntype text' '(the trap works)'
+is "$(sql -d h1 -c "SELECT count(*) FROM pg_operator o WHERE oprnamespace = 'pg_catalog'::regnamespace AND NOT EXISTS (SELECT FROM pg_operator h
+  WHERE h.oprnamespace = 'hostile'::regnamespace AND (h.oprname, h.oprleft, h.oprright) = (o.oprname, o.oprleft, o.oprright))")" 0 '(with every operator there is)'
 sql -d h1 -c 'TRUNCATE hostile.seen' -c 'ALTER DATABASE h1 SET search_path = hostile, pg_catalog, public'
 # ---- applied by hand, as in an SQL editor ----
 out=$(for file in "$SQL_DIR"/0*.sql; do PGOPTIONS='-c client_min_messages=warning' sql -1 -d h1 -f "$file" || echo "$file failed"; done 2>&1 | grep -v '^ *$')
-is "$out$(sql -d h1 -c 'SELECT string_agg(DISTINCT what, chr(10)) FROM hostile.seen')" '' 'the files, applied by hand, call nothing of it'
+is "$out$(seen)" '' 'the files, applied by hand, call nothing of it'
 # ---- our functions, and the triggers of the application ----
 out=$(sql -d h1 2>&1 <<'SQL'
 SELECT pgmqd.create_queue('jobs'), pgmqd.prioritize_queue('jobs'), pgmqd.group_queue('jobs'), pgmqd.attach_jobs('jobs');
 INSERT INTO pgmq.q_jobs (vt, message) VALUES (pg_catalog.now(), '{}');
 SELECT pgmqd.submit('jobs', '{"key": "k"}'), pgmqd.start_job('t', 'jobs', '{}');
 UPDATE pgmq.q_jobs SET vt = vt, read_ct = 1;
+UPDATE pgmq.q_jobs SET vt = '-infinity';
 INSERT INTO pgmq.a_jobs (msg_id, vt, message) SELECT msg_id, vt, message FROM pgmq.q_jobs;
 INSERT INTO pgmq.q_jobs_dlq (vt, message, headers) SELECT vt, message, '{"pgmqd_dead": {"reason": "x", "msg_id": 1}}' FROM pgmq.q_jobs;
 SELECT * FROM pgmqd.dead_letters('jobs');
@@ -43,6 +47,6 @@ SELECT * FROM public.pgmq_metrics('jobs');
 SELECT pgmqd.erase_person('anna@example.test');
 SQL
 )
-is "$(grep -c ERROR <<<"$out")" 0 'functions and triggers work beside it'
-is "$(sql -d h1 -c 'SELECT string_agg(DISTINCT what, chr(10)) FROM hostile.seen')" '' 'and call nothing of it'
+is "$(grep -A3 ERROR <<<"$out")" '' 'functions and triggers work beside it'
+is "$(seen)" '' 'and call nothing of it'
 sql -d postgres -c 'DROP DATABASE h1'

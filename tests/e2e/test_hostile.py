@@ -1,4 +1,4 @@
-"""With somebody's operators and functions in front of the real ones, no statement of the daemon, its plugins or a command calls any of them."""
+"""With a copy of all that pg_catalog has in front of it, no statement of the daemon, its plugins or a command calls any of it."""
 
 import json
 
@@ -20,9 +20,9 @@ def world(rig):
     rig.db.execute(f"alter database {rig.dbname} set search_path = hostile, pg_catalog, public, pgmqd, pgmq")
     rig.disconnect()
     with rig.connect() as victim:
-        victim.execute("select lower('x'), 'a'::text || 'b'::text")
+        victim.execute("select lower('x'), 1 + 1, 'a'::text from pg_am")
     rig._db = rig.connect(options="-c search_path=pg_catalog")
-    assert rig.value("select count(*) from hostile.seen") == 2, "the trap works"
+    assert seen(rig) == ["function lower(text)", "operator +(integer,integer)", "relation pg_am", "type text"], "the trap works"
     rig.db.execute("truncate hostile.seen")
     return rig
 
