@@ -158,8 +158,9 @@ $f$;
 -- ---- wake-ups ----
 
 -- Wakes the dispatcher for a queue, unless it is awake and will look anyway. Arguments: the queue's name as in pgmq.meta, the channel, and
--- the share of the notification queue above which nothing is notified (default 0.5). It runs once for each INSERT, and for each row
--- that an UPDATE makes due earlier. An error in here must not fail the application's statement: the dispatcher also polls.
+-- the share of the notification queue above which nothing is notified (default 0.5). It runs once for each INSERT (where the queue is
+-- partitioned for each row, as only such triggers are on the partitions, too), and for each row that an UPDATE makes due earlier. An error
+-- in here must not fail the application's statement: the dispatcher also polls.
 --
 -- Every commit with a NOTIFY takes one lock of the whole cluster, so a busy queue does without: a worker that is busy holds
 -- the advisory lock (table, -2), "awake", exclusively. An enqueue first shares (table, -1), "in flight", until its transaction ends,
@@ -178,7 +179,7 @@ BEGIN
   IF TG_LEVEL OPERATOR(pg_catalog.=) 'STATEMENT' THEN
     key := TG_RELID::integer;
   ELSE -- TG_RELID may be a partition; and one row of a transaction wakes for all of them
-    IF pg_catalog.current_setting('pgmqd.worker', true) OPERATOR(pg_catalog.=) 'on' THEN
+    IF TG_OP OPERATOR(pg_catalog.=) 'UPDATE' AND pg_catalog.current_setting('pgmqd.worker', true) OPERATOR(pg_catalog.=) 'on' THEN
       RETURN NULL; -- the dispatcher knows what it brings forward itself
     END IF;
     IF pg_catalog.current_setting('pgmqd.woken', true) OPERATOR(pg_catalog.=) TG_ARGV[0] THEN
@@ -201,7 +202,8 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
--- Notifications that wait for the end of their transaction: PREPARE TRANSACTION refuses one that has notified already.
+-- Notifications that wait for the end of their transaction: PREPARE TRANSACTION refuses one that has notified already. A row that is left
+-- is of a transaction that was prepared and then committed.
 CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.wakeups (
   id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
   channel text NOT NULL,
@@ -217,7 +219,7 @@ DECLARE
 BEGIN
   IF TG_LEVEL = 'STATEMENT' THEN
     key := TG_RELID::int4;
-  ELSIF current_setting('pgmqd.worker', true) = 'on' THEN
+  ELSIF TG_OP = 'UPDATE' AND current_setting('pgmqd.worker', true) = 'on' THEN
     RETURN NULL;
   ELSE
     key := to_regclass(format('pgmq.%I', 'q_' || lower(TG_ARGV[0])))::oid::int4;
@@ -225,13 +227,13 @@ BEGIN
   IF current_setting('pgmqd.woken', true) = TG_ARGV[0] THEN
     RETURN NULL;
   END IF;
+  PERFORM set_config('pgmqd.woken', TG_ARGV[0], true);
   IF pg_try_advisory_xact_lock_shared(key, -1) THEN
     IF NOT (CASE WHEN pg_try_advisory_lock_shared(key, -2) THEN pg_advisory_unlock_shared(key, -2) ELSE false END) THEN
       RETURN NULL;
     END IF;
   END IF;
   IF pg_notification_queue_usage() < coalesce(TG_ARGV[2], '0.5')::float8 THEN
-    PERFORM set_config('pgmqd.woken', TG_ARGV[0], true);
     INSERT INTO pgmqd.wakeups (channel, queue) VALUES (TG_ARGV[1], TG_ARGV[0]);
   END IF;
   RETURN NULL;
@@ -239,13 +241,13 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
--- The end of such a transaction: it notifies, unless it is being prepared; then the dispatcher finds the messages by its fallback poll. In
--- the extended protocol there may be no query at that time.
+-- The end of such a transaction: it notifies, unless it is being prepared: then the row stays, for notify_prepared(). In the extended
+-- protocol there may be no query at that time.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup_ended() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  DELETE FROM pgmqd.wakeups w WHERE w.id = NEW.id;
   IF coalesce(current_query(), '') !~* '(^|;|\*/)\s*prepare\s+transaction\s' THEN
+    DELETE FROM pgmqd.wakeups w WHERE w.id = NEW.id;
     PERFORM pg_notify(NEW.channel, NEW.queue);
   END IF;
   RETURN NULL;
@@ -260,27 +262,37 @@ DO $$ BEGIN
   END IF;
 END $$;
 
+-- Notifies for transactions that were prepared and are committed now, since COMMIT PREPARED itself runs no trigger; the listener calls it
+-- every second. Returns how many notifications there were.
+CREATE OR REPLACE FUNCTION pgmqd.notify_prepared() RETURNS bigint
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  WITH gone AS (DELETE FROM pgmqd.wakeups WHERE id IN (SELECT w.id FROM pgmqd.wakeups w FOR UPDATE SKIP LOCKED) RETURNING channel, queue)
+  SELECT count(pg_notify(g.channel, g.queue)::text) FROM (SELECT DISTINCT channel, queue FROM gone) g
+$f$;
+
 -- A queue's name as pgmq.meta spells it: as given, else the one that shares its table. NULL: there is no such queue.
 CREATE OR REPLACE FUNCTION pgmqd.stored_name(queue text) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT m.queue_name FROM pgmq.meta m WHERE lower(m.queue_name) = lower(queue) ORDER BY m.queue_name <> queue LIMIT 1
 $f$;
 
--- The triggers that wake the dispatcher for a queue: one for new rows, one for rows that become due earlier than they were. The second
--- one's condition is read anew for each claim, so it is short.
-CREATE OR REPLACE FUNCTION pgmqd.wakeup_triggers(stored text) RETURNS TABLE (name text, event text, call text)
+-- The triggers that wake the dispatcher for a queue, as pg_get_triggerdef() shows them: one for new rows, one for rows that become due
+-- earlier than they were. The second one's condition is read anew for each claim, so it is short.
+DROP FUNCTION IF EXISTS pgmqd.wakeup_triggers(text);
+CREATE OR REPLACE FUNCTION pgmqd.wakeup_triggers(stored text, queue_table regclass) RETURNS TABLE (name text, level text, definition text)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT t.name, t.event, format('EXECUTE FUNCTION pgmqd.%s(%L, %L)',
-    CASE WHEN current_setting('max_prepared_transactions') = '0' THEN 'wakeup' ELSE 'wakeup_at_end' END, stored, pgmqd.setting('channel'))
-  FROM (VALUES ('pgmqd_wakeup', 'INSERT ON %s FOR EACH STATEMENT'), ('pgmqd_wakeup_earlier', 'UPDATE OF vt ON %s FOR EACH ROW'
-    || ' WHEN (new.vt < old.vt)')) t (name, event)
+  SELECT t.name, t.level, format('TRIGGER %s AFTER %s ON %s FOR EACH %s%s EXECUTE FUNCTION pgmqd.%s(''%s'', ''%s'')', t.name, t.event, queue_table,
+    t.level, t.condition, CASE WHEN current_setting('max_prepared_transactions') = '0' THEN 'wakeup' ELSE 'wakeup_at_end' END,
+    replace(stored, '''', ''''''), replace(pgmqd.setting('channel'), '''', ''''''))
+  FROM (SELECT 'pgmqd_wakeup', 'INSERT', CASE c.relkind WHEN 'p' THEN 'ROW' ELSE 'STATEMENT' END, '' FROM pg_class c WHERE c.oid = queue_table
+    UNION ALL SELECT 'pgmqd_wakeup_earlier', 'UPDATE OF vt', 'ROW', ' WHEN ((new.vt < old.vt))') t (name, event, level, condition)
 $f$;
 
 -- No lock on a queue in use is waited for with its traffic behind: after a quarter of a second it is an error, and may be tried again.
 -- Makes the dispatcher hear of new messages of a queue, and gives its role the rights on them. True when the first was news; it may be
 -- called any number of times.
 CREATE OR REPLACE FUNCTION pgmqd.attach_queue(name text) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' SET standard_conforming_strings = on AS $f$
 DECLARE
   stored text := pgmqd.stored_name(name);
   queue_table regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
@@ -294,11 +306,15 @@ BEGIN
   IF to_regprocedure('pgmqd.grant_queue(text)') IS NOT NULL THEN -- 028; while it is not applied there are no roles
     PERFORM pgmqd.grant_queue(stored);
   END IF;
-  FOR t IN SELECT * FROM pgmqd.wakeup_triggers(stored) LOOP
-    -- no lock on a queue in use unless something has to change
-    CONTINUE WHEN EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = queue_table AND g.tgname = t.name AND g.tgenabled <> 'D'
-                          AND right(pg_get_triggerdef(g.oid), length(t.call)) = t.call);
-    EXECUTE format('CREATE OR REPLACE TRIGGER %s AFTER %s %s', t.name, format(t.event, queue_table), t.call);
+  FOR t IN SELECT w.*, g.oid IS NOT NULL AND (g.tgtype & 1 = 1) <> (w.level = 'ROW') AS other_level
+      FROM pgmqd.wakeup_triggers(stored, queue_table) w LEFT JOIN pg_trigger g ON g.tgrelid = queue_table AND g.tgname = w.name
+      -- no lock on a queue in use unless something has to change
+      WHERE g.oid IS NULL OR g.tgenabled = 'D' OR pg_get_triggerdef(g.oid) <> 'CREATE ' || w.definition
+  LOOP
+    IF t.other_level THEN -- CREATE OR REPLACE would leave a row trigger on the partitions
+      EXECUTE format('DROP TRIGGER %s ON %s', t.name, queue_table);
+    END IF;
+    EXECUTE 'CREATE OR REPLACE ' || t.definition;
     news := true;
   END LOOP;
   RETURN news;
@@ -479,9 +495,28 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'take_turn', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
+  PERFORM pgmqd.allow_calls('pgmqd', 'take_turn', 'notify_prepared', 'is_time_zone', 'iso_time', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'dlq_name', 'dead_letter_queue');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue', 'enqueue_for', 'dlq_name', 'dead_letter_queue', 'iso_time');
+END $$;
+
+-- The triggers of queues that an earlier version has attached.
+DO $$
+DECLARE
+  q text;
+BEGIN
+  FOR q IN SELECT m.queue_name FROM pgmq.meta m JOIN pg_trigger t ON t.tgname = 'pgmqd_wakeup'
+    AND t.tgrelid = to_regclass(format('pgmq.%I', 'q_' || lower(m.queue_name)))
+  LOOP
+    BEGIN
+      PERFORM pgmqd.attach_queue(q);
+    EXCEPTION WHEN insufficient_privilege OR lock_not_available THEN
+      IF SQLSTATE = '55P03' AND current_setting('pgmqd.migrating', true) = 'on' THEN
+        RAISE; -- pgmqd migrate tries it all again
+      END IF;
+      RAISE WARNING 'queue % keeps its triggers: %; afterwards SELECT pgmqd.attach_queue(%)', q, SQLERRM, quote_literal(q);
+    END;
+  END LOOP;
 END $$;
 
 RESET search_path;

@@ -11,6 +11,7 @@
 #include "base/xalloc.h"
 #include "listener/canary.h"
 #include "listener/listener.h"
+#include "listener/prepared.h"
 #include "listener/scheduler.h"
 #include "listener/watch.h"
 #include "pg/notify.h"
@@ -48,6 +49,7 @@ struct listener {
 	struct scheduler *scheduler;
 	struct canary *canary;
 	struct watch *watch;
+	struct prepared *prepared;
 	struct route *routes;
 	size_t nroutes;
 	struct event *term, *parent, *beat, *ping, *canary_timer, *round;
@@ -170,6 +172,12 @@ static void listener_round(evutil_socket_t fd, short what, void *arg)
 		l->routes[i].woken = false;
 }
 
+/* While a canary is out nothing else goes over the connection: see canary.c. */
+static bool listener_is_busy(void *arg)
+{
+	return ((struct listener *)arg)->canary_out;
+}
+
 /* Tells the workers of a queue something of it. */
 static void listener_tell_queue(struct listener *l, const char *queue, wake_word what)
 {
@@ -237,6 +245,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 1);
 	l->told = false; /* workers may have been restarted or may have missed something: tell them whatever it is */
 	listener_tell_all(l, WAKE_ALL);
+	prepared_up(l->prepared);
 	listener_canary(l);
 	loop_timer(l->ping, CANARY_WAIT_MS); /* somebody may have our locks already */
 }
@@ -264,6 +273,7 @@ static void listener_down(void *arg, const char *reason)
 	evtimer_del(l->canary_timer);
 	evtimer_del(l->ping);
 	canary_cancel(l->canary);
+	prepared_down(l->prepared);
 	l->ping_out = l->canary_out = false;
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 0);
 	stats_error(l->env->slot, reason);
@@ -381,6 +391,7 @@ int listener_main(const struct proc_env *env)
 	l.canary_timer = listener_event(&l, -1, 0, listener_canary_due, false);
 	l.canary = canary_new(l.base, env->settings->database, env->settings->channel, listener_canary_sent, &l);
 	l.watch = watch_new(listener_taken, &l);
+	l.prepared = prepared_new(l.base, l.pg, listener_is_busy, &l);
 	l.round = listener_event(&l, -1, 0, listener_round, false);
 	event_add(l.beat, &second);
 	proc_beat(env);
@@ -399,6 +410,7 @@ int listener_main(const struct proc_env *env)
 	event_free(l.canary_timer);
 	canary_free(l.canary);
 	watch_free(l.watch);
+	prepared_free(l.prepared);
 	event_free(l.round);
 	event_base_free(l.base);
 	free(l.routes);

@@ -37,6 +37,7 @@
 #define POLL_ROWS 50       /* so many in one claim are many */
 #define MISSED_US 1000000  /* a notification that took longer was missed */
 #define EMPTY_CLAIMS 4     /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
+#define CLOSING_MAX_MS 1000
 #define DUE_MAX_MS 86400000
 
 void wakeup_due_in(struct wakeup *u, int64_t ms)
@@ -366,9 +367,9 @@ void wakeup_fed(struct wakeup *u, int rows)
 		if (u->closed) {
 			u->state = WAKE_ASLEEP;
 		} else if (!wakeup_burst(u, now, rows) && !evtimer_pending(u->busy, NULL)) {
-			/* Claims for other reasons do not put the next try off. It is put off up to the poll, because a
+			/* Claims for other reasons do not put the next try off. It is put off up to a second, because a
 			 * transaction that was prepared may hold "in flight" for days. */
-			u->poll_ms = u->poll_ms * 2 > u->period_ms ? u->period_ms : u->poll_ms * 2;
+			u->poll_ms = u->poll_ms * 2 > CLOSING_MAX_MS ? CLOSING_MAX_MS : u->poll_ms * 2;
 			loop_timer(u->busy, u->poll_ms);
 		}
 		break;

@@ -1,7 +1,7 @@
 -- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
 -- database: app
 BEGIN;
-SELECT plan(76);
+SELECT plan(84);
 
 -- ---- settings ----
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
@@ -53,7 +53,9 @@ CREATE TABLE pgmq.q_parts (msg_id bigint GENERATED ALWAYS AS IDENTITY, read_ct i
 CREATE TABLE pgmq.q_parts_p0 PARTITION OF pgmq.q_parts FOR VALUES FROM (0) TO (1000);
 INSERT INTO pgmq.meta VALUES ('parts', true, false);
 SELECT ok(pgmqd.attach_queue('parts'), 'attach a partitioned queue');
-SELECT matches(wakeup_of('q_parts'), 'wakeup\(''parts'', ''pgmqd''\)');
+SELECT matches(wakeup_of('q_parts'), 'FOR EACH ROW EXECUTE FUNCTION pgmqd.wakeup\(''parts'', ''pgmqd''\)');
+SELECT is(wakeup_of('q_parts_p0'), replace(wakeup_of('q_parts'), 'q_parts', 'q_parts_p0'), 'its partitions have it, too');
+SELECT ok(NOT pgmqd.attach_queue('parts'), 'attach again changes nothing');
 SELECT lives_ok($$SELECT pgmq.send('parts', '{}')$$, 'and send to it');
 -- a wake-up that fails does not fail the message
 SELECT ok(pgmqd.attach_queue('MixedCase'), 'attach');
@@ -74,9 +76,23 @@ SELECT ok(NOT woken_by('UPDATE pgmq.q_parts SET vt = vt + interval ''1 hour'''),
 SELECT ok(woken_by('SELECT pgmq.set_vt(''parts'', 1, 0)'), 'set_vt() to now does');
 SET LOCAL pgmqd.worker = 'on';
 SELECT ok(NOT woken_by('UPDATE pgmq.q_parts SET vt = vt - interval ''1 second'''), 'a dispatcher does not wake itself');
+SELECT ok(woken_by('INSERT INTO pgmq.q_parts_p0 (msg_id, vt) VALUES (500, now())'), 'a message that it puts into a partition does');
 RESET pgmqd.worker;
 DROP TRIGGER pgmqd_wakeup_earlier ON pgmq.q_mixedcase;
 SELECT ok(pgmqd.attach_queue('MixedCase') AND NOT pgmqd.attach_queue('MixedCase'), 'the second trigger is made anew, once');
+-- triggers as other versions had them
+CREATE OR REPLACE TRIGGER pgmqd_wakeup_earlier AFTER UPDATE OF vt ON pgmq.q_mixedcase FOR EACH ROW
+  WHEN (new.vt < old.vt AND new.read_ct = 0) EXECUTE FUNCTION pgmqd.wakeup('MixedCase', 'pgmqd');
+SELECT ok(pgmqd.attach_queue('MixedCase') AND NOT pgmqd.attach_queue('MixedCase'), 'another condition is replaced, once');
+SELECT alike(pg_get_triggerdef(oid), '% WHEN ((new.vt < old.vt)) EXECUTE %') FROM pg_trigger
+  WHERE tgname = 'pgmqd_wakeup_earlier' AND tgrelid = 'pgmq.q_mixedcase'::regclass;
+CREATE OR REPLACE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_mixedcase FOR EACH ROW EXECUTE FUNCTION pgmqd.wakeup('MixedCase', 'pgmqd');
+SELECT ok(pgmqd.attach_queue('MixedCase') AND wakeup_of('q_mixedcase') LIKE '%FOR EACH STATEMENT%', 'a trigger for rows becomes one for statements');
+DROP TRIGGER pgmqd_wakeup ON pgmq.q_parts;
+CREATE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_parts EXECUTE FUNCTION pgmqd.wakeup('parts', 'pgmqd');
+SELECT ok(pgmqd.attach_queue('parts') AND wakeup_of('q_parts_p0') LIKE '%FOR EACH ROW%', 'and the other way round, in partitions, too');
+DO $$ BEGIN PERFORM pgmq.create(E'\\a b\\'); END $$;
+SELECT ok(pgmqd.attach_queue(E'\\a b\\') AND NOT pgmqd.attach_queue(E'\\a b\\'), 'a name with backslashes, once');
 DO $$ BEGIN PERFORM pgmqd.detach_queue('parts'); END $$;
 SELECT ok(NOT EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'pgmq.q_parts'::regclass AND tgname LIKE 'pgmqd%'), 'detach takes both away');
 

@@ -71,6 +71,26 @@ def test_row_that_was_due_before_it_came(stand, how):
     traffic.stop()
 
 
+@pytest.mark.parametrize("table", ["q_parts", "q_parts_0"])
+@pytest.mark.parametrize("copied", [False, True], ids=["insert", "copy"])
+def test_row_of_a_partition(stand, table, copied):
+    """The trigger is on the partitions, too, though the application writes into one directly."""
+    stand.db.execute("insert into pgmq.meta (queue_name, is_partitioned, is_unlogged) values ('parts', true, false)")
+    stand.db.execute("create table pgmq.a_parts (like pgmq.a_work including all);"
+                     " create table pgmq.q_parts (like pgmq.q_work including defaults including identity) partition by range (msg_id);"
+                     " create index on pgmq.q_parts (vt);"
+                     " create table pgmq.q_parts_0 partition of pgmq.q_parts for values from (0) to (1000)")
+    stand.db.execute("select pgmqd.create_queue('parts')")
+    stand.start(queues={"parts": {}}, fallback_poll=NEVER)
+    stand.effect_of(stand.send(queue="parts"))
+    if copied:
+        with stand.db.cursor() as c, c.copy(f"copy pgmq.{table} (msg_id, vt, message) from stdin") as rows:
+            rows.write_row([500, "2001-01-01", '{"uuid": "m"}'])
+    else:
+        stand.db.execute(f"insert into pgmq.{table} (msg_id, vt, message) overriding system value values (500, now(), '{{\"uuid\": \"m\"}}')")
+    wait_until("the effect", lambda: effect(stand, "m"))
+
+
 def test_inserts_that_waited_behind_a_lock(stand):
     """Their vt is from before the wait, and they had no transaction number while they waited."""
     stand.start(fallback_poll=NEVER)

@@ -32,12 +32,30 @@ def test_notifications_wait_for_the_end(stand):
     assert stand.value("select count(*) from pgmqd.wakeups") == 0
 
 
-def test_prepare_while_asleep(stand):
-    """It is not refused, and what it brings is found within one poll after its COMMIT PREPARED."""
-    stand.start(fallback_poll="2s")
-    stand.effect_of(stand.send())
+def enqueued(stand, name):
+    """A message of a transaction that is prepared."""
     with stand.cluster.connect(stand.dbname, autocommit=False) as other:
         other.execute("select pgmq.send('work', '{\"uuid\": \"m\"}')")
-        other.execute("prepare transaction 'asleep'")
+        other.execute(f"prepare transaction '{name}'")
+
+
+def test_prepare_while_asleep(stand):
+    """It is not refused, and what it brings is heard of after its COMMIT PREPARED: no poll comes."""
+    stand.start(fallback_poll="1h")
+    stand.effect_of(stand.send())
+    enqueued(stand, "asleep")
     stand.db.execute("commit prepared 'asleep'")
+    wait_until("the effect", lambda: any(s.uuid == "m" and s.what == "E" for s in stand.steps()))
+    wait_until("no row is left", lambda: stand.value("select count(*) from pgmqd.wakeups") == 0)
+
+
+def test_prepare_while_awake(stand):
+    """The producer was silent; the worker does not fall asleep before it has found the message."""
+    stand.start(fallback_poll="1h")
+    traffic = stand.produce(300)
+    wait_until("it is awake", lambda: stand.value("select count(*) from pg_locks where locktype = 'advisory' and objid::int4 = -2"))
+    enqueued(stand, "awake")
+    traffic.stop()
+    stand.drain()
+    stand.db.execute("commit prepared 'awake'")
     wait_until("the effect", lambda: any(s.uuid == "m" and s.what == "E" for s in stand.steps()))

@@ -202,7 +202,7 @@ static void test_taken(void **state)
 	assert_int_equal(claims, 3);
 }
 
-/* Somebody else has "in flight" for good: the tries become as rare as the poll. */
+/* Somebody else has "in flight" for good, a prepared transaction, say: one try a second, so that its end is noticed. */
 static void test_never_closed(void **state)
 {
 	(void)state;
@@ -216,7 +216,7 @@ static void test_never_closed(void **state)
 		fake_advance(fake, 1000);
 	}
 	assert_int_equal(wakeup.state, WAKE_CLOSING);
-	assert_in_range(claims, 3, 25);
+	assert_in_range(claims, 30, 70);
 }
 
 /* A claim that failed for good reason comes again later; one whose connection was lost, as soon as it can. */
