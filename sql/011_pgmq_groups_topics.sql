@@ -3,6 +3,8 @@
 SET search_path = pg_catalog, pg_temp;
 
 DO $install$
+DECLARE
+  f record;
 BEGIN
   IF coalesce(obj_description(to_regnamespace('pgmq'), 'pg_namespace'), '') !~ 'made by pgmqd$' THEN
     RETURN;
@@ -263,6 +265,14 @@ BEGIN
   LANGUAGE sql AS $f$
     SELECT n.queue_name, n.throttle_interval_ms, n.last_notified_at FROM pgmq.notify_insert_throttle n ORDER BY 1
   $f$;
+
+  -- ---- whoever calls them, with whatever search_path ----
+
+  FOR f IN SELECT p.oid::regprocedure AS name FROM pg_proc p WHERE p.pronamespace = 'pgmq'::regnamespace AND p.prokind = 'f'
+    AND pg_has_role(p.proowner, 'USAGE') AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (p.proconfig), false)
+  LOOP
+    EXECUTE format('ALTER FUNCTION %s SET search_path = pg_catalog, pg_temp', f.name);
+  END LOOP;
 END $install$;
 
 RESET search_path;

@@ -1,7 +1,7 @@
 # hostile.t: with a schema of somebody's in front that has every operator, function, type and relation of pg_catalog, none of them is called by
 # our SQL: not while it is applied by hand, not by our functions, and not by our triggers.
 set -u
-echo 1..5
+echo 1..6
 n=0 out='' status=0
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
 report() { # ok|no, title
@@ -45,8 +45,18 @@ SELECT public.update_appointment_statuses(), public.cleanup_old_assessments(), p
 SELECT public.queue_email_task('a@example.test', 'x', 'report_ready', '{}', 1), public.pgmq_read('jobs'), public.pgmq_archive('jobs', 4);
 SELECT * FROM public.pgmq_metrics('jobs');
 SELECT pgmqd.erase_person('anna@example.test');
+SELECT pgmq.create('plain'), pgmq.create_unlogged('plain2'), pgmq.create_fifo_index('plain'), pgmq.enable_notify_insert('plain'), pgmq.bind_topic('a.*', 'plain');
+SELECT pgmq.send('plain', '{}'::pg_catalog.jsonb), pgmq.send('plain', '{}'::pg_catalog.jsonb, 0), pgmq.send_batch('plain', ARRAY['{}', '{}']::pg_catalog.jsonb[]), pgmq.send_topic('a.b', '{}'::pg_catalog.jsonb);
+SELECT * FROM pgmq.read('plain', 0, 1); SELECT * FROM pgmq.read_grouped('plain', 0, 1); SELECT * FROM pgmq.read_with_poll('plain', 0, 1, 1, 10);
+SELECT * FROM pgmq.metrics('plain'); SELECT * FROM pgmq.metrics_all(); SELECT * FROM pgmq.list_queues(); SELECT * FROM pgmq.list_topic_bindings(); SELECT * FROM pgmq.test_routing('a.b');
+SELECT pgmq.set_vt('plain', 1::bigint, 0), pgmq.pop('plain'), pgmq.archive('plain', 2::bigint), pgmq.delete('plain', 3::bigint), pgmq.purge_queue('plain');
+SELECT pgmq.drop_queue('plain');
 SQL
 )
 is "$(grep -A3 ERROR <<<"$out")" '' 'functions and triggers work beside it'
 is "$(seen)" '' 'and call nothing of it'
+# ---- and those that no test calls: a function of ours has a search_path of its own, but for one that says pg_catalog everywhere ----
+is "$(PGOPTIONS='-c search_path=pg_catalog' sql -d h1 -c "SELECT string_agg(p.oid::regprocedure::text, ' ' ORDER BY 1) FROM pg_proc p
+  WHERE pronamespace::regnamespace::text IN ('pgmq', 'pgmqd', 'public') AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)")" 'pgmqd.wakeup()' \
+  'every function has its own search_path'
 sql -d postgres -c 'DROP DATABASE h1'
