@@ -75,7 +75,7 @@ DECLARE
 BEGIN
   PERFORM pgmqd.grant_missing(living, 'pgmqd', 'SELECT'),
     pgmqd.grant_missing(living, 'pgmqd', 'DELETE'),
-    pgmqd.grant_missing(living, 'pgmqd', 'UPDATE', ARRAY['vt', 'read_ct', 'last_read_at']),
+    pgmqd.grant_missing(living, 'pgmqd', 'UPDATE', ARRAY['vt', 'read_ct', 'last_read_at', 'headers']),
     pgmqd.grant_missing(living, 'pgmqd', 'INSERT'), -- what replaces a message
     pgmqd.grant_missing(archive, 'pgmqd', 'INSERT'), -- whole tables, for an update of pgmq adds columns
     pgmqd.grant_missing(archive, 'pgmqd', 'SELECT', ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt']),

@@ -3,6 +3,7 @@
 
 #include "worker/message.h"
 
+#include "base/clock.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
 #include "process/stats.h"
@@ -176,6 +177,10 @@ int64_t message_first_due(const struct pgmqd_msg *m)
 
 	at = at ? strchr(at, ':') : NULL;
 	due = at ? strtoll(at + 1, NULL, 10) : 0;
+	if (due > clock_realtime_us()) /* whoever enqueues may write it, too */
+		due = 0;
+	if (m->read_ct == 1 && due < m->due_us)
+		due = m->due_us;
 	return due > m->enqueued_us ? due : m->enqueued_us;
 }
 

@@ -121,8 +121,8 @@ const struct cJSON *message_json(struct pgmqd_msg *m);
 /* The n-th parameter of the statement that these messages share: an array with one element for each; or that of the
  * only one. Malloc'd; NULL for an SQL null. */
 char *message_param(struct pgmqd_msg *const *msgs, size_t count, int n);
-/* When a message that was claimed before was first due: its header MESSAGE_DUE says so, where it was sent with a delay.
- */
+/* When a message was first due. The first claim of one that was sent with a delay writes that time into its header
+ * MESSAGE_DUE. */
 #define MESSAGE_DUE "pgmqd_due_us"
 int64_t message_first_due(const struct pgmqd_msg *m);
 const char *outcome_name(enum msg_outcome o);

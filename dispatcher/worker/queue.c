@@ -124,6 +124,7 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		found->group_index = PQgetvalue(res, row, 7)[0] == 't';
 		replace(&q->index, PQgetvalue(res, row, 8));
 		replace(&q->table, PQgetvalue(res, row, 9));
+		q->set_headers = PQgetvalue(res, row, 10)[0] == 't';
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
 		replace(&q->archive_table, table);
@@ -210,7 +211,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 
 	q->mark_us = q->full_ms = 0;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->attempts =
-		q->priority = false;
+		q->priority = q->set_headers = false;
 	for (int i = 0; !r->error && i < PQntuples(r->res); i++)
 		probe_row(q, &found, r->res, i);
 	error = r->error ? xasprintf("queue \"%s\": %s", q->name, r->error) : probe_error(q, &found);
@@ -253,6 +254,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
 	" AND t.tgenabled IN ('O', 'A')), c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX( \
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
+			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
+			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))"                   \
 			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
 			 "c.relnamespace"                                                                              \
 			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \

@@ -66,7 +66,8 @@ struct queue_pg {
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
-	bool priority; /* there is the index that pgmqd.prioritize_queue() makes */
+	bool set_headers; /* a claim may write the time at which the message fell due */
+	bool priority;    /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
 	struct statement statement[ST_COUNT];
 	queue_probe_cb probe_cb;

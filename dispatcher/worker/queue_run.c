@@ -326,7 +326,7 @@ static void run_claim_row(const struct queue *base, const struct queue_claim *cl
 	}
 	if (!PQgetisnull(res, row, 5))
 		m->headers = xstrdup(PQgetvalue(res, row, 5));
-	m->first_due_us = m->read_ct == 1 ? m->due_us : message_first_due(m);
+	m->first_due_us = message_first_due(m);
 }
 
 /* ---- settling ---- */

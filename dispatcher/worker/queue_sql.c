@@ -65,7 +65,8 @@
  * why none of them ended; so does a large one with $8 = 1, which comes with its size instead, and every one with
  * $8 = 2, which reads nothing that may not be readable. Where RETURNING asks the table itself, it sees what was there
  * before: the time at which the message fell due. A large claim asks only for those claimed before, since that costs
- * something for each. */
+ * something for each. The first claim of a message that was sent with a delay writes the end of that delay into its
+ * headers, where it outlasts retries and kills. */
 static char *sql_claim(const struct queue_pg *q)
 {
 	char *pick = queue_pick_sql(q), *table = sqltext_literal(q->queue_table), *index = sqltext_literal(q->index),
@@ -74,7 +75,7 @@ static char *sql_claim(const struct queue_pg *q)
 	sql = xasprintf(
 		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT "
 		LEASE("%2$lld.%13$03d::pg_catalog.float8", "$7::pg_catalog.float8") "), read_ct = CASE WHEN "
-		"q.read_ct < 2147483647 THEN q.read_ct + 1 ELSE q.read_ct END%3$s WHERE q.msg_id = ANY "
+		"q.read_ct < 2147483647 THEN q.read_ct + 1 ELSE q.read_ct END%3$s%17$s WHERE q.msg_id = ANY "
 		"(ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, "
 		"%4$s, CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) <= 32 THEN (SELECT "
 		"was.vt FROM %1$s was WHERE was.msg_id = q.msg_id) END AS due, %5$s AS refunds) SELECT c.msg_id, "
@@ -116,7 +117,13 @@ static char *sql_claim(const struct queue_pg *q)
 			: "CASE WHEN p.n = $1::int THEN p.last END",
 		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
 		q->priority ? "true" : "false",
-		q->rules.grouped || q->priority ? "" : ", pg_catalog.max(vt) AS last");
+		q->rules.grouped || q->priority ? "" : ", pg_catalog.max(vt) AS last",
+		q->headers && q->set_headers
+			? ", headers = CASE WHEN q.read_ct = 0 AND q.vt > q.enqueued_at + interval '1 second' AND "
+		"coalesce(pg_catalog.jsonb_typeof(q.headers) = 'object', true) THEN coalesce(q.headers, "
+		"'{}'::pg_catalog.jsonb) || pg_catalog.jsonb_build_object('" MESSAGE_DUE "', " MICROSECONDS("q.vt")
+		") ELSE q.headers END"
+			: "");
 	free(pick);
 	free(table);
 	free(index);

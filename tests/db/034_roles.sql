@@ -66,7 +66,7 @@ CREATE TEMP TABLE relations AS SELECT c.oid, c.oid::regclass::text AS name, CASE
   WHERE n.nspname IN ('pgmqd', 'pgmq', 'public', 'auth') AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f');
 CREATE TEMP TABLE may_do (role text, kind text, rights text);
 INSERT INTO may_do VALUES
-  ('pgmqd', 'a queue', 'DELETE, INSERT, SELECT, UPDATE (last_read_at read_ct vt)'),
+  ('pgmqd', 'a queue', 'DELETE, INSERT, SELECT, UPDATE (headers last_read_at read_ct vt)'),
   ('pgmqd', 'an archive', 'INSERT, SELECT (enqueued_at msg_id read_ct vt)'),
   ('pgmqd', 'a dead-letter queue', 'INSERT, SELECT (enqueued_at headers last_read_at msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),

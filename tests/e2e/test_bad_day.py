@@ -1,9 +1,12 @@
 """A bad day of a sender: outages, throttling and odd servers cost no mail, no attempt that counts, and no second copy."""
 
 import collections
+import email
 import socket
 import threading
 import time
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 
 import pytest
 
@@ -127,6 +130,21 @@ def test_the_last_hour(mailer):
         daemon.wait_settled(msg_id=msg_id, outcome="release", start=mark)
         wait = mailer.db.execute("select extract(epoch from vt - clock_timestamp()) from pgmq.q_email_queue").fetchone()[0]
         assert 200 < wait <= 300
+
+
+def test_the_age_of_a_delayed_mail_outlasts_a_retry(mailer):
+    """Sent three days ago to be due now, and refused for now: neither its date nor its time to live counts from three days ago."""
+    with SmtpStub() as stub:
+        stub.on("RCPT", "450 4.2.0 Greylisted", times=40)
+        daemon = mailer.start(stub, backoff_min="1s", backoff_max="1s", circuit_open="50ms")
+        mailer.db.execute("insert into pgmq.q_email_queue (enqueued_at, vt, message) select now() - interval '3 days', now() - interval '60 s', jsonb_build_object("
+                          "'to', 'p' || g || '@example.test', 'subject', 's', 'text', 'x') from generate_series(1, 40) g")
+        mailer.skip(0)
+        daemon.wait_settled(outcome="release")
+        stub.wait_mails(40)
+        assert mailer.rig.dead() == []
+        dates = [parsedate_to_datetime(email.message_from_bytes(m.bytes)["Date"]) for m in stub.mails]
+        assert min(dates) > datetime.now(timezone.utc) - timedelta(hours=1), min(dates)
 
 
 # ---- too fast is not wrong ----
