@@ -64,7 +64,7 @@ insert into "Клиника"."Клиенты" values (1, 'Анна', 'Приме
 def owner(cluster):
     """A role that owns databases and their applications, and is no superuser."""
     with cluster.connect() as db:
-        if not db.execute("select from pg_roles where rolname = 'connect_owner'").fetchone():
+        if not db.execute("select 1 from pg_roles where rolname = 'connect_owner'").fetchone():
             db.execute("create role connect_owner login createrole")
     return "connect_owner"
 

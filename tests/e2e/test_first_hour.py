@@ -129,7 +129,7 @@ def test_the_first_hour_of_readme(cluster, catcher, tmp_path):
     """README's commands, as they stand there and at most ten, on a database with other names, until its first mail. This build stands for the
     clone, its build and its installation; the server, the mail server and its certificate are the test's."""
     with cluster.connect() as db:
-        if not db.execute("select from pg_roles where rolname = 'hour_owner'").fetchone():
+        if not db.execute("select 1 from pg_roles where rolname = 'hour_owner'").fetchone():
             db.execute("create role hour_owner login createrole")
     cluster.createdb("first_hour", owner="hour_owner")
     with cluster.connect("first_hour", user="hour_owner") as db:

@@ -49,7 +49,8 @@ def test_kills_round_the_ledger(cluster, policy):
         def settled():
             return rig.db.execute("select count(*) from pgmq.a_email_queue").fetchone()[0] + len(rig.dead()) == total
 
-        wait_until("all mails are settled", settled)
+        wait_until("every mail is sent or dead", settled, 120)
+        assert rig.daemon.stop() == 0  # and its whole log is read
         last = arrivals(stub)
         assert {to: last[to] for to in known} == known, "a mail that was known to be sent was sent again"
         doubled = sum(n - 1 for n in last.values())

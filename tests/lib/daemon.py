@@ -8,6 +8,7 @@ import select
 import shutil
 import signal
 import subprocess
+import time
 
 from . import valgrind
 from .lines import Lines
@@ -157,7 +158,10 @@ class Daemon:
         return pid
 
     def kill_child(self, title):
-        """SIGKILL for the one child with `title` in its title; returns its pid once it is gone."""
+        """SIGKILL for the one child with `title` in its title, once it is there; returns its pid once it is gone."""
+        deadline = time.monotonic() + TIMEOUT
+        while not any(title in text for text in self.children().values()) and time.monotonic() < deadline:
+            time.sleep(0.01)  # the one before may have been killed a moment ago
         pid = self.child(title)
         gone = os.pidfd_open(pid)
         os.kill(pid, signal.SIGKILL)
