@@ -39,20 +39,23 @@ BEGIN
   RETURN n;
 END $f$;
 
--- Deletes at most `batch` rows of pgmqd.refunds whose message has left its queue, or whose queue was dropped.
-CREATE OR REPLACE FUNCTION pgmqd.delete_spent_refunds(batch integer) RETURNS integer
+-- Deletes at most `batch` rows that pgmqd keeps about messages: of those that have left their queue, or whose queue was dropped. `same` says whether
+-- a row r is about a message q of the queue, `over` whether r may go. A queue whose owner we do not trust is left alone.
+CREATE OR REPLACE FUNCTION pgmqd.delete_spent(table_name text, same text, over text, batch integer) RETURNS integer
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   name text;
-  waits text;
+  living text;
   n integer;
   total integer := 0;
 BEGIN
-  FOR name IN SELECT DISTINCT r.queue FROM pgmqd.refunds r LOOP
-    waits := CASE WHEN to_regclass(format('pgmq.%I', 'q_' || lower(name))) IS NULL THEN 'false'
-      ELSE format('EXISTS (SELECT FROM pgmq.%I q WHERE q.msg_id = r.msg_id)', 'q_' || lower(name)) END;
-    EXECUTE format('WITH spent AS (SELECT r.ctid FROM pgmqd.refunds r WHERE r.queue = $1 AND NOT %s LIMIT $2 FOR UPDATE SKIP LOCKED)'
-      ' DELETE FROM pgmqd.refunds r USING spent WHERE r.ctid = spent.ctid', waits) USING name, batch - total;
+  FOR name IN EXECUTE format('SELECT DISTINCT r.queue FROM %s r', table_name) LOOP
+    living := format('pgmq.%I', 'q_' || lower(name));
+    CONTINUE WHEN to_regclass(living) IS NOT NULL AND pgmqd.queue_table('q', name) IS NULL;
+    EXECUTE format('WITH spent AS (SELECT r.ctid FROM %1$s r WHERE r.queue = $1 AND %2$s%3$s LIMIT $2 FOR UPDATE SKIP LOCKED)'
+      ' DELETE FROM %1$s r USING spent WHERE r.ctid = spent.ctid', table_name, over,
+      CASE WHEN to_regclass(living) IS NOT NULL THEN format(' AND NOT EXISTS (SELECT FROM %s q WHERE %s)', living, same) END)
+    USING name, batch - total;
     GET DIAGNOSTICS n = ROW_COUNT;
     total := total + n;
   END LOOP;
@@ -92,18 +95,21 @@ BEGIN
       NULL; -- not ours: pg_cron's history, say
     END;
   END LOOP;
-  n := pgmqd.delete_spent_keys(batch);
-  IF n > 0 THEN
-    result := result || jsonb_build_object('pgmqd.unique_keys', n);
-  END IF;
-  BEGIN
-    n := pgmqd.delete_spent_refunds(batch);
-    IF n > 0 THEN
-      result := result || jsonb_build_object('pgmqd.refunds', n);
-    END IF;
-  EXCEPTION WHEN insufficient_privilege THEN
-    NULL;
-  END;
+  FOR t IN SELECT * FROM (VALUES ('pgmqd.refunds', 'q.msg_id = r.msg_id', 'true'),
+      -- keep_for counts from the end of a message, and a message takes a day at most in most queues
+      ('pgmqd.unique_keys', 'q.msg_id = r.msg_id AND q.enqueued_at = r.enqueued_at', 'r.enqueued_at < clock_timestamp() - r.keep_for - interval ''1 day'''))
+      kept (name, same, over)
+  LOOP
+    CONTINUE WHEN to_regclass(t.name) IS NULL;
+    BEGIN
+      n := pgmqd.delete_spent(t.name, t.same, t.over, batch);
+      IF n > 0 THEN
+        result := result || jsonb_build_object(t.name, n);
+      END IF;
+    EXCEPTION WHEN insufficient_privilege THEN
+      NULL;
+    END;
+  END LOOP;
   RETURN result;
 END $f$;
 

@@ -275,11 +275,41 @@ END $f$;
 
 DO $$ BEGIN PERFORM pgmqd.add_schedule('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()'); END $$;
 
+-- Every schedule and its last runs, whoever runs it: {schedules: [{name, cron, tz, runner, enabled, next_due, last_run, last_status,
+-- last_error, taken_over, runs: [{started_at, status, ms, error}]}]}.
+CREATE OR REPLACE FUNCTION pgmqd.schedule_status() RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  cron_runs jsonb := '{}';
+BEGIN
+  IF pgmqd.extension_table('cron.job_run_details', 'pg_cron') IS NOT NULL THEN
+    BEGIN
+      EXECUTE 'SELECT coalesce(jsonb_object_agg(jobname, runs), ''{}'') FROM (SELECT j.jobname, (
+          SELECT jsonb_agg(jsonb_build_object(''started_at'', pgmqd.iso_time(d.start_time),
+              ''status'', CASE d.status WHEN ''succeeded'' THEN ''ok'' ELSE d.status END,
+              ''ms'', (extract(epoch FROM d.end_time - d.start_time) * 1000)::bigint,
+              ''error'', CASE WHEN d.status <> ''succeeded'' THEN d.return_message END) ORDER BY d.runid DESC)
+          FROM (SELECT * FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 10) d) AS runs
+        FROM cron.job j WHERE j.jobname IS NOT NULL) x' INTO cron_runs;
+    EXCEPTION WHEN insufficient_privilege OR undefined_column OR invalid_schema_name THEN
+      NULL; -- pg_cron's own tables are closed to us: the schedules are told without its runs
+    END;
+  END IF;
+  RETURN (SELECT jsonb_build_object('schedules', coalesce(jsonb_agg(jsonb_build_object('name', s.name, 'cron', s.cron, 'tz', s.tz,
+      'runner', s.runner, 'enabled', s.enabled, 'next_due', pgmqd.iso_time(s.next_due), 'last_run', pgmqd.iso_time(s.last_run),
+      'last_status', s.last_status, 'last_error', s.last_error, 'taken_over', s.taken_over,
+      'runs', coalesce(cron_runs->s.name, '[]') || coalesce(r.runs, '[]')) ORDER BY s.name), '[]'))
+    FROM pgmqd.schedule s LEFT JOIN LATERAL (
+      SELECT jsonb_agg(jsonb_build_object('started_at', pgmqd.iso_time(n.started_at), 'status', n.status,
+        'ms', (extract(epoch FROM n.ended_at - n.started_at) * 1000)::bigint, 'error', n.error) ORDER BY n.id DESC) AS runs
+      FROM (SELECT * FROM pgmqd.schedule_runs m WHERE m.name = s.name ORDER BY m.id DESC LIMIT 10) n) r ON true);
+END $f$;
+
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives');
+  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'schedule_status');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'pg_cron_lives');
-  PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'pg_cron_lives');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'pg_cron_lives', 'schedule_status');
 END $$;
 
 DO $$

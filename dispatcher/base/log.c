@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include "base/utf8.h"
 #include "base/xalloc.h"
 
 #include <errno.h>
@@ -113,28 +114,6 @@ static void line_close(struct line *l, const char *s)
 	}
 }
 
-/* The length of the UTF-8 sequence at s (well formed by RFC 3629: no overlong forms, no surrogates), 0 when it is none.
- */
-static size_t utf8_len(const unsigned char *s)
-{
-	size_t n;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] < 0xC2 || s[0] > 0xF4)
-		return 0;
-	n = s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : 4;
-	if ((s[1] & 0xC0) != 0x80)
-		return 0;
-	if ((s[0] == 0xE0 && s[1] < 0xA0) || (s[0] == 0xED && s[1] > 0x9F) || (s[0] == 0xF0 && s[1] < 0x90) ||
-		(s[0] == 0xF4 && s[1] > 0x8F))
-		return 0;
-	for (size_t i = 2; i < n; i++)
-		if ((s[i] & 0xC0) != 0x80)
-			return 0;
-	return n;
-}
-
 /* The code point of a well-formed sequence of three bytes, which includes the marks that change a line's direction. */
 static unsigned code_point3(const unsigned char *s)
 {
@@ -152,7 +131,7 @@ static bool is_invisible_mark(unsigned c)
 static bool line_add_char(struct line *l, enum quoting q, const unsigned char *s, size_t *used)
 {
 	char esc[8];
-	size_t n = utf8_len(s);
+	size_t n = utf8_length(s, 4); /* at most: it stops at the NUL */
 
 	*used = n ? n : 1;
 	if (n == 0)
@@ -405,8 +384,8 @@ const char *log_redact_address(const char *address, char *buf, size_t size)
 	const char *at = strrchr((const char *)local, '@');
 	const unsigned char *domain = at ? (const unsigned char *)at + 1 : NULL;
 	const char *dot = domain ? strrchr((const char *)domain, '.') : NULL;
-	int local_len = *local && *local != '@' ? (int)utf8_len(local) : 0;
-	int domain_len = domain && *domain && *domain != '.' ? (int)utf8_len(domain) : 0;
+	int local_len = *local && *local != '@' ? (int)utf8_length(local, 4) : 0;
+	int domain_len = domain && *domain && *domain != '.' ? (int)utf8_length(domain, 4) : 0;
 
 	if (size == 0)
 		return buf;

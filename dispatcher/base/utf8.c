@@ -5,8 +5,7 @@
 
 #include <string.h>
 
-/* The length of the UTF-8 character at s, of `left` bytes; 0 when there is none. */
-static size_t utf8_length(const unsigned char *s, size_t left)
+size_t utf8_length(const unsigned char *s, size_t left)
 {
 	size_t n = s[0] < 0x80                   ? 1
 	           : s[0] >= 0xc2 && s[0] < 0xe0 ? 2

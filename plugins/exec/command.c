@@ -141,26 +141,6 @@ void tail_add(struct tail *t, const char *data, size_t n)
 	t->text[t->len] = 0;
 }
 
-/* How long the UTF-8 character is; 0 when it is none. */
-static size_t utf8_length(const unsigned char *s, size_t left)
-{
-	size_t n = s[0] < 0x80                   ? 1
-	           : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-	           : s[0] >= 0xe0 && s[0] < 0xf0 ? 3
-	           : s[0] >= 0xf0 && s[0] < 0xf5 ? 4
-	                                         : 0;
-
-	if (n == 0 || n > left)
-		return 0;
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) || (s[0] == 0xf0 && s[1] < 0x90) ||
-		(s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
-}
-
 const char *tail_text(struct tail *t)
 {
 	size_t start = 0;
@@ -170,13 +150,9 @@ const char *tail_text(struct tail *t)
 	t->text[t->len] = 0;
 	while (t->len == TAIL && start < 4 && ((unsigned char)t->text[start] & 0xc0) == 0x80)
 		start++; /* it begins inside a character */
-	for (size_t i = start, n; i < t->len; i += n) {
-		n = utf8_length((unsigned char *)t->text + i, t->len - i);
-		if (n == 0 || (n == 1 && ((unsigned char)t->text[i] < 32 || t->text[i] == 127))) {
-			t->text[i] = n ? ' ' : '?';
-			n = 1;
-		}
-	}
+	for (size_t i = start; i < t->len; i++)
+		if (t->text[i] == '\0')
+			t->text[i] = ' ';
 	return t->text + start;
 }
 

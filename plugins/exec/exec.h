@@ -30,7 +30,7 @@ struct tail {
 	size_t len;
 };
 void tail_add(struct tail *t, const char *data, size_t n);
-const char *tail_text(struct tail *t); /* trimmed, one line, valid UTF-8 */
+const char *tail_text(struct tail *t); /* trimmed, whole characters at its begin, no NUL */
 
 /* command.c: the command line as words (quotes as in a shell, nothing else). NULL, or what is wrong; freed by
  * words_free(). */

@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..20
+echo 1..21
 n=0 out='' status=0
 pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
@@ -57,6 +57,9 @@ out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.redrive('mine')" 2>&1)
 says 'belongs to a role that could not act' 'a queue of somebody else'"'"'s is not worked on with our rights'
 out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.purge_dead_letters('mine')" 2>&1)
 says 'belongs to a role that could not act' 'nor its dead letters deleted'
+sql -d d1 -c "INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at) VALUES ('mine', 'k', 1, '2000-01-01'), ('dropped', 'k', 1, '2000-01-01')" \
+  -c "INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) VALUES ('mine', 1, 1, 1), ('dropped', 1, 1, 1)" -c 'SELECT pgmqd.delete_old()' >/dev/null
+is "$(sql -d d1 -c 'SELECT k.queue, r.queue FROM pgmqd.unique_keys k, pgmqd.refunds r')" 'mine|mine' 'nor what is known of its messages'
 
 # ---- an owner migrates, and others may create in public, as before PostgreSQL 15 ----
 sql -d postgres -c 'CREATE DATABASE d2 OWNER def_owner'

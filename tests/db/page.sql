@@ -1,4 +1,4 @@
--- 024_page.sql: what the status page shows of dead letters and schedules.
+-- page.sql: what the status page shows of dead letters and schedules.
 -- database: app
 BEGIN;
 SELECT plan(22);

@@ -1,4 +1,4 @@
--- 029_unique.sql: of the messages with one key, only one waits, runs, or was done a short time ago.
+-- 024_unique.sql: of the messages with one key, only one waits, runs, or was done a short time ago.
 -- database: app
 BEGIN;
 SELECT no_plan();
@@ -45,7 +45,7 @@ SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 13}
 
 -- old keys go
 UPDATE pgmqd.unique_keys SET enqueued_at = enqueued_at - interval '3 days' WHERE key = 'other';
-SELECT is(pgmqd.delete_spent_keys(10), 1, 'the key of a message that is gone for long is deleted');
+SELECT is(pgmqd.delete_old(10)->'pgmqd.unique_keys', '1', 'the key of a message that is gone for long is deleted');
 SELECT results_eq('SELECT key FROM pgmqd.unique_keys', $$VALUES ('k')$$, 'and no other');
 SELECT * FROM finish();
 ROLLBACK;

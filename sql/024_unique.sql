@@ -1,4 +1,4 @@
--- 029_unique.sql: unique messages: of the messages with one key, only one waits, runs, or was done a short time ago.
+-- 024_unique.sql: unique messages: of the messages with one key, only one waits, runs, or was done a short time ago.
 -- makes: pgmqd.unique_keys
 
 SET search_path = pg_catalog, pg_temp;
@@ -112,28 +112,6 @@ BEGIN
   END IF;
   msg_id := sent;
   is_new := true;
-END $f$;
-
--- Deletes at most `batch` keys whose message has left its queue and whose time is over, or whose queue was dropped.
-CREATE OR REPLACE FUNCTION pgmqd.delete_spent_keys(batch integer) RETURNS integer
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  name text;
-  waits text;
-  n integer;
-  total integer := 0;
-BEGIN
-  FOR name IN SELECT DISTINCT u.queue FROM pgmqd.unique_keys u LOOP
-    waits := CASE WHEN pgmqd.queue_table('q', name) IS NULL THEN 'false'
-      ELSE format('EXISTS (SELECT FROM pgmq.%I q WHERE q.msg_id = u.msg_id AND q.enqueued_at = u.enqueued_at)', 'q_' || lower(name)) END;
-    -- keep_for counts from the end of a message, and a message takes a day at most in most queues
-    EXECUTE format('WITH spent AS (SELECT u.ctid FROM pgmqd.unique_keys u WHERE u.queue = $1'
-      ' AND u.enqueued_at < clock_timestamp() - u.keep_for - interval ''1 day'' AND NOT %s LIMIT $2 FOR UPDATE SKIP LOCKED)'
-      ' DELETE FROM pgmqd.unique_keys u USING spent WHERE u.ctid = spent.ctid', waits) USING name, batch - total;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    total := total + n;
-  END LOOP;
-  RETURN total;
 END $f$;
 
 DO $$ BEGIN
