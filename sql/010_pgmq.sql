@@ -21,7 +21,8 @@ BEGIN
     RAISE NOTICE 'schema pgmq exists already, and is used as it is';
     RETURN;
   END IF;
-  IF to_regclass('pgmq.meta') IS NULL AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq') THEN
+  IF to_regclass('pgmq.meta') IS NULL AND coalesce(obj_description(schema_id, 'pg_namespace'), '') !~ 'made by pgmqd$'
+    AND EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pgmq') THEN
     CREATE EXTENSION pgmq;
     RETURN;
   END IF;

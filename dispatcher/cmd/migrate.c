@@ -28,7 +28,7 @@ struct request {
 	const char *sql_dir;
 	struct cmd_list with;
 	int64_t wait;
-	bool demo, status, dry_run, uninstall;
+	bool demo, status, dry_run, uninstall, adopt, leave;
 	bool application, plugins; /* which parts are wanted */
 };
 
@@ -78,6 +78,10 @@ static bool read_versions(const struct cmd_db *db, struct sql_dir *d, bool *know
 			PQclear(res);
 			return false;
 		}
+		free(f->checksum);
+		free(f->applied_at);
+		free(f->missing);
+		f->applied_at = f->missing = NULL;
 		f->checksum = xstrdup(PQgetvalue(res, 0, 0));
 		if (!PQgetisnull(res, 0, 1)) {
 			f->applied_at = xstrdup(PQgetvalue(res, 0, 2));
@@ -317,6 +321,39 @@ static int uninstall(const struct request *q, const char *sql_dir)
 	return res ? 0 : 1;
 }
 
+/* Moves the queues to the extension pgmq or back, as was asked for; every file is to be applied after it. */
+static bool move_queues(const struct request *q, struct sql_dir *d, const char *sql_dir)
+{
+	const struct sql_file *files[3] = { NULL };
+	const char *const names[] = { "010_pgmq.sql", "011_pgmq_groups_topics.sql" };
+	struct migration m = { .db = &q->db, .until_ms = clock_monotonic_ms() + q->wait };
+	char *error = NULL, *leave_path = xasprintf("%s/queues_leave.sql", sql_dir);
+	char *enter_path = xasprintf("%s/queues_enter.sql", sql_dir);
+	char *leave = sql_file_read(leave_path, &error), *enter = leave ? sql_file_read(enter_path, &error) : NULL;
+	bool known, good = false;
+
+	for (size_t i = 0; !error && i < 2; i++) {
+		struct sql_file key = { .name = (char *)names[i] };
+
+		files[i] = bsearch(&key, d->files, d->n, sizeof(*d->files), sql_file_compare);
+		if (!files[i])
+			error = xasprintf("%s/%s: there is no such file", sql_dir, names[i]);
+	}
+	if (error)
+		cmd_db_fail(&q->db, error);
+	else
+		good = migration_prepare(&m) && check_version(&q->db) &&
+		       migration_move(&m, q->adopt, leave, files, enter);
+	if (good)
+		printf("the queues belong to %s now, with all their messages\n",
+			q->adopt ? "the extension pgmq" : "pgmqd's own schema pgmq");
+	free(leave_path);
+	free(enter_path);
+	free(leave);
+	free(enter);
+	return good && read_versions(&q->db, d, &known);
+}
+
 /* The work on the open connection; the exit status. */
 static int migrate(struct request *q, struct sql_dir *d, const char *sql_dir)
 {
@@ -328,7 +365,11 @@ static int migrate(struct request *q, struct sql_dir *d, const char *sql_dir)
 		return print_status(q, d, known) ? 0 : 1;
 	if (!check_owners(&q->db, d))
 		return 1;
-	return q->uninstall ? uninstall(q, sql_dir) : apply_all(q, d);
+	if (q->uninstall)
+		return uninstall(q, sql_dir);
+	if ((q->adopt || q->leave) && !move_queues(q, d, sql_dir))
+		return 1;
+	return apply_all(q, d);
 }
 
 /* The directory of the SQL files: --sql-dir, the environment, the settings file, or the one of the installation. */
@@ -353,8 +394,9 @@ static int run_migrate(void *request, int argc, char **argv)
 
 	(void)argc;
 	(void)argv;
-	if (q->status + q->dry_run + q->uninstall > 1)
-		return cmd_usage("migrate", "--status, --dry-run and --uninstall exclude each other");
+	if (q->status + q->dry_run + q->uninstall + q->adopt + q->leave > 1)
+		return cmd_usage("migrate",
+			"--status, --dry-run, --adopt-extension, --leave-extension and --uninstall exclude each other");
 	for (size_t i = 0; i < q->with.n; i++)
 		if (strcmp(q->with.items[i], "application") != 0 && strcmp(q->with.items[i], "plugins") != 0)
 			return cmd_usage(
@@ -383,6 +425,10 @@ static const struct cmd_option options[] = {
 		"database has its tables or the settings file its queues"),
 	CMD_OPTION("wait", 0, CMD_DURATION, struct request, wait, "TIME",
 		"how long to try again while other sessions hold locks (default 60s)"),
+	CMD_OPTION("adopt-extension", 0, CMD_FLAG, struct request, adopt, NULL,
+		"move the queues, with all messages, from pgmqd's own schema pgmq to the extension pgmq, and migrate"),
+	CMD_OPTION("leave-extension", 0, CMD_FLAG, struct request, leave, NULL,
+		"move the queues, with all messages, from the extension pgmq to pgmqd's own schema pgmq, and migrate"),
 	CMD_OPTION("uninstall", 0, CMD_FLAG, struct request, uninstall, NULL,
 		"remove the schema pgmqd, the triggers, functions and schedules; queues and messages stay"),
 	CMD_OPTION("status", 0, CMD_FLAG, struct request, status, NULL,

@@ -244,6 +244,29 @@ PGresult *migration_query(struct migration *m, const char *what, const char *sql
 	return NULL;
 }
 
+bool migration_move(struct migration *m, bool to_extension, const char *leave, const struct sql_file *const files[],
+	const char *enter)
+{
+	static const char what[] = "moving the queues";
+	const char *where = to_extension ? "SET LOCAL pgmqd.queues_to = 'extension'"
+	                                 : "SET LOCAL pgmqd.queues_to = 'sql'";
+
+	do {
+		m->busy = false;
+		if (!migration_run(m, what, BEGIN, NULL) || !migration_run(m, what, where, NULL) ||
+			!migration_run(m, what, leave, NULL))
+			continue;
+		bool good = true;
+		for (size_t i = 0; good && files[i]; i++)
+			good = migration_run(m, files[i]->name, files[i]->text, files[i]);
+		/* the files end with their own search_path */
+		if (good && migration_run(m, what, "SET LOCAL search_path = pg_catalog, pg_temp", NULL) &&
+			migration_run(m, what, enter, NULL))
+			return cmd_db_run_plain(m->db, what, "COMMIT");
+	} while (migration_again(m, what));
+	return false;
+}
+
 bool migration_connect(struct migration *m)
 {
 	static const char sql[] = "SELECT item, problem, remedy FROM pgmqd.connect()";

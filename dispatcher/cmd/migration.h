@@ -25,6 +25,10 @@ bool migration_prepare(struct migration *m);
 bool migration_apply(struct migration *m, const struct sql_file *f, const char *version);
 /* Runs a query in a transaction; NULL after printing why not. */
 PGresult *migration_query(struct migration *m, const char *what, const char *sql);
+/* Moves the queues with their messages to the extension pgmq, or from it to the schema of `files`; the texts come
+ * before and after those files. Forgets which files were applied. */
+bool migration_move(struct migration *m, bool to_extension, const char *leave, const struct sql_file *const files[],
+	const char *enter);
 /* Connects the queues with the application's tables, and prints what is missing of those. When locks of others stand in
  * the way until the end, the rest is connected all the same, and the answer is false. */
 bool migration_connect(struct migration *m);
