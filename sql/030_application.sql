@@ -1,4 +1,4 @@
--- 030_application.sql: what the application calls its tables, columns and statuses, and the only ways to them.
+-- 030_application.sql: the names of the application's tables, columns and statuses, and the only functions that use them.
 --
 -- pgmqd.application says which table holds the check-ups, appointments, payments and people, and which of its columns is what. A field
 -- without a row there has its usual name (public.appointments, starts_at, "completed"). `pgmqd connect` (035) fills the table.
@@ -9,7 +9,8 @@ SET search_path = pg_catalog, pg_temp;
 
 -- ---- the names ----
 
--- All that can be named. kind: what the name is of; usual: the name without a row; needed: without it nothing is connected;
+-- All names that pgmqd.application may hold. kind: table, column or status; usual: the name without a row; needed: pgmqd connects
+-- nothing without it;
 -- words: the names that `pgmqd connect` looks for, the best first, a star for any end ("strong; weak" for statuses).
 CREATE OR REPLACE FUNCTION pgmqd.application_fields()
 RETURNS TABLE (thing text, field text, kind text, usual text, needed boolean, words text)
@@ -126,7 +127,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
     FROM (SELECT p.typcategory, coalesce(nullif(p.typbasetype, 0), p.oid) AS b FROM pg_type p WHERE p.oid = type) t), false)
 $f$;
 
--- What is wrong with a row of pgmqd.application; NULL when nothing is.
+-- The fault of a row of pgmqd.application; NULL when it has none.
 CREATE OR REPLACE FUNCTION pgmqd.application_problem(thing text, field text, name text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -230,7 +231,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
   WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
     AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
     AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
-    -- on Supabase, where nobody else can be called so
+    -- on Supabase, where no other role can have this name
     AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper))
 $f$;
 
@@ -435,7 +436,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
 $f$;
 
--- An address below app_url; what has to be percent-encoded in a part is.
+-- An address below app_url, with its parts percent-encoded where they have to be.
 CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
@@ -443,7 +444,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   FROM unnest(parts) WITH ORDINALITY AS p (part, n)
 $f$;
 
--- The address of a person in auth.users; on Supabase nobody can give rights on it, so our owner reads it. No code of others can run by
+-- The address of a person in auth.users; on Supabase no role can grant rights on it, so our owner reads it. No code of others can run by
 -- that: it is a plain table of built-in types, and row security that would apply is an error.
 CREATE OR REPLACE FUNCTION pgmqd.auth_address(user_id text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $f$
@@ -512,8 +513,8 @@ EXCEPTION WHEN no_data_found THEN
   RETURN pgmqd.person(btrim(known->>'email'), known->>'full_name', known->>'language');
 END $f$;
 
--- The ids of the rows of a thing whose field has one of these values, in any case. Only an owner whom we trust can have given us the
--- table: what its casts run has the caller's rights.
+-- The ids of the rows of a thing whose field has one of these values, in any case. The table has to
+-- belong to an owner whom we trust, because its casts run with the caller's rights.
 CREATE OR REPLACE FUNCTION pgmqd.app_ids(thing text, field text, wanted text[]) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -530,8 +531,8 @@ BEGIN
   RETURN ids;
 END $f$;
 
--- What a person with this address is called in the application's tables: the person's own ids, and those of check-ups, appointments and
--- payments. For pgmqd.erase_person() (025).
+-- All ids in the application's tables that belong to the person with this address: the person's own, and those of check-ups, appointments
+-- and payments. For pgmqd.erase_person() (025).
 CREATE OR REPLACE FUNCTION pgmqd.person_ids(address text) RETURNS text[]
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

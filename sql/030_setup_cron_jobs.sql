@@ -37,7 +37,7 @@ BEGIN
   RETURN pgmqd.app_move('checkup', format('%s < now() - interval ''30 days''', started_at), ARRAY['in_progress'], 'abandoned');
 END $f$;
 
--- What was sent. One that is moved to another time is due for new reminders; nothing else is, ever.
+-- The reminders that were sent. An appointment that is moved to another time gets new ones; no other appointment gets one twice.
 CREATE TABLE IF NOT EXISTS pgmqd.reminder_sent (
   appointment_id text,
   kind text CHECK (kind IN ('24h', '1h')),
@@ -51,9 +51,9 @@ COMMENT ON TABLE pgmqd.reminder_sent IS 'reminders that were put into email_queu
 -- Queues the reminders that are due and were not sent yet; period: the time until the next call; at: the
 -- present, for tests.
 --   24h   from 24 hours before the start to 2 hours before it, so that it is made up for after a downtime, but only for
---         who booked at least 24 hours before it
+--         a person who booked at least 24 hours before it
 --   1h    from 1 hour before the start to 20 minutes before it, or sooner when the next call would come after that; not
---         for who booked in the last hour, and has the confirmation just above it
+--         for a person who booked in the last hour: the confirmation has just come
 CREATE OR REPLACE FUNCTION public.send_appointment_reminders(period interval DEFAULT '1 hour',
   "at" timestamptz DEFAULT now()) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -111,7 +111,7 @@ BEGIN
       WHERE s.appointment_id = due.row->>'id' AND s.kind = due.kind AND s.starts_at = due.at;
       sent := sent + 1;
     EXCEPTION WHEN OTHERS THEN
-      -- tried again at the next call, but told only once
+      -- tried again at the next call, but reported only once
       IF NOT EXISTS (SELECT FROM pgmqd.trigger_errors e WHERE e.trigger = 'send_appointment_reminders'
                      AND e.row_key = reminder) THEN
         PERFORM pgmqd.record_trigger_error('send_appointment_reminders', 'appointments', reminder, SQLSTATE, SQLERRM);

@@ -1,14 +1,14 @@
--- 032_webhook_triggers.sql: what happens in the application's tables becomes messages.
+-- 032_webhook_triggers.sql: the triggers that turn events in the application's tables into messages.
 --
 --   on_checkup_completed       public.assessments   status becomes completed    report, mail, analytics event
 --   on_new_appointment         public.appointments  status becomes scheduled    confirmation mail
 --   on_payment_status_change   public.payments      status becomes completed    receipt mail, appointment confirmed
 --                                                                  failed       mail
--- A trigger never fails the statement that fired it: each part of its work stands for itself, and what went wrong is
--- one row of pgmqd.trigger_errors for the firing. The tables, columns and statuses have here their usual names, whatever the application
--- calls them (030_application.sql); 035_connect.sql puts the triggers on its tables. Columns that it lacks are looked up in the row.
--- The functions run with the rights of their owner, so that the application's users need none on the queues; what they do to the
--- application's tables they do by pgmqd.app_execute() and its like, with next to none.
+-- A trigger never fails the statement that fired it: each part of its work stands for itself, and the failures of
+-- one firing become one row of pgmqd.trigger_errors. This file uses the usual names of tables, columns and statuses; 030_application.sql has the
+-- application's own, and 035_connect.sql puts the triggers on its tables. The triggers read a row as JSON, where a column that the table lacks is null.
+-- The functions run with the rights of their owner, so that the application's users need none on the queues. They reach the
+-- application's tables by pgmqd.app_execute() and its like only, with next to no rights.
 
 SET search_path = pg_catalog, pg_temp;
 

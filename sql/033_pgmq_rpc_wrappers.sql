@@ -1,6 +1,6 @@
 -- 033_pgmq_rpc_wrappers.sql: the queues as functions in public (RPC), and as views with the message as "msg".
 --
--- Nobody may execute the functions but the owner and service_role. None returns a type of pgmq's: updates of pgmq drop
+-- Only the owner and service_role may execute the functions. None returns a type of pgmq's: updates of pgmq drop
 -- and make those anew, and everything that depends on them would go with them.
 -- makes: pgmq.email_queue pgmq.report_generation_queue pgmq.payment_processing_queue pgmq.analytics_queue
 

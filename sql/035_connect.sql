@@ -103,7 +103,7 @@ EXCEPTION WHEN insufficient_privilege THEN
   RETURN;
 END $f$;
 
--- ---- what there is ----
+-- ---- discovery of the application's tables ----
 
 -- The columns of one thing's table, a row for each field that is there. No column is taken twice; a start in one column is preferred to a
 -- date and a time, an amount in whole units to one in cents. "key": the column of the id, where it is known already.
@@ -173,7 +173,7 @@ BEGIN
   END LOOP;
 END $f$;
 
--- The columns of a table that tell a row of another one: by a foreign key, or by its name.
+-- The columns of a table that refer to a row of another one: by a foreign key, or by their name.
 CREATE OR REPLACE FUNCTION pgmqd.columns_to(tab regclass, target regclass) RETURNS SETOF name
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT a.attname FROM pg_attribute a WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped AND tab <> target
@@ -195,7 +195,7 @@ DECLARE
   key name;
   account regclass;
 BEGIN
-  -- whom the best column of each table refers to: what most refer to
+  -- the table of people is the one that most tables refer to by their best column
   SELECT k.target, k.stem INTO refers, stem FROM (SELECT (SELECT pgmqd.column_target(tabs[i], a.attnum) FROM pg_attribute a WHERE a.attrelid = tabs[i] AND a.attname = c.name) AS target,
       regexp_replace(pgmqd.plain_name(c.name), '_id$', '') AS stem
     FROM generate_series(1, 3) i, LATERAL (SELECT f.name FROM pgmqd.field_candidates(tabs[i], things[i], 'user_id') f WHERE f.place IS NOT NULL LIMIT 1) c WHERE tabs[i] IS NOT NULL) k
@@ -273,7 +273,7 @@ BEGIN
     LOOP
       names := names || jsonb_build_object(f.field, f.name);
     END LOOP;
-    -- what is stored, and still there, wins; a start, a date or an amount that is stored is the only one
+    -- a stored name wins while its column exists; a stored start, date or amount excludes the others of its kind
     FOR f IN SELECT a.field, a.name FROM pgmqd.application a WHERE a.thing = find_application.thing
       AND (a.name = '' OR a.field = 'table' OR EXISTS (SELECT FROM pg_attribute k WHERE k.attrelid = tab AND k.attname = a.name AND NOT k.attisdropped))
     LOOP
@@ -335,7 +335,7 @@ $f$;
 
 -- ---- the connection ----
 
--- What is missing in a thing's table for its trigger; NULL when nothing is.
+-- The columns that a thing's trigger needs and its table lacks, as a sentence; NULL when there are none.
 CREATE OR REPLACE FUNCTION pgmqd.connect_problem(thing text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

@@ -29,7 +29,7 @@ COMMENT ON COLUMN pgmqd.mail_log.provider IS 'who has it, or was to have it';
 COMMENT ON COLUMN pgmqd.mail_log.provider_id IS 'by which the provider knows it';
 COMMENT ON COLUMN pgmqd.mail_log.token IS 'of the delivery that holds the row';
 
--- The secret of the hash: without it nobody can try addresses.
+-- The secret of the hash: without it no reader of the ledger can try addresses.
 CREATE TABLE IF NOT EXISTS pgmqd.mail_log_secret (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
   secret bytea NOT NULL
@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.mail_log_secret (
 INSERT INTO pgmqd.mail_log_secret (secret) VALUES (sha256(convert_to(gen_random_uuid()::text || gen_random_uuid()::text, 'UTF8')))
 ON CONFLICT DO NOTHING;
 
--- What mail_log knows a recipient by, for questions such as: has this person's mail gone out?
+-- The hash by which mail_log knows a recipient, for questions such as: has this person's mail gone out?
 CREATE OR REPLACE FUNCTION pgmqd.mail_recipient(address text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
@@ -102,7 +102,7 @@ BEGIN
   RETURN CASE WHEN was.state IN ('failed', 'suppressed') THEN 'sending' ELSE concat_ws(' ', 'again', was.provider) END;
 END $f$;
 
--- The same for many mails at once, in one commit. Those that nobody has seen before and that nothing speaks against, which is nearly all, get
+-- The same for many mails at once, in one commit. Nearly all are new and not suppressed; these get
 -- their rows by one statement; the others go one by one. Both in the order of keys, so that no two processes wait for each other. The
 -- suppression is looked up by a subquery of one value: a join might walk over the whole table.
 CREATE OR REPLACE FUNCTION pgmqd.mail_begin_many(keys text[], tokens text[], msg_ids bigint[], templates text[], message_ids text[],
@@ -139,8 +139,8 @@ BEGIN
   END LOOP;
 END $f$;
 
--- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server refused the recipient for good; whether that means that
--- nobody has the address is for pgmqd.names_recipient (042) to say, by the enhanced code of the reply ("...: 550 5.1.1 no such user").
+-- How it ended, when it was not sent: unknown or failed. `no_mailbox`: the server refused the recipient for good;
+-- pgmqd.names_recipient (042) decides by the enhanced code of the reply ("...: 550 5.1.1 no such user") whether the address exists.
 CREATE OR REPLACE FUNCTION pgmqd.mail_end(key text, token text, state text, reply text, no_mailbox boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.mail_recipients (
 COMMENT ON TABLE pgmqd.mail_recipients IS 'the recipients of mails to several, known as in mail_log';
 CREATE INDEX IF NOT EXISTS mail_recipients_at_idx ON pgmqd.mail_recipients (at);
 
--- What a one-click unsubscription names. Made when an optional mail is sent.
+-- The tokens of one-click unsubscriptions. One is made when an optional mail is sent.
 CREATE TABLE IF NOT EXISTS pgmqd.unsubscribe_tokens (
   token text PRIMARY KEY,
   recipient text NOT NULL,
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.unsubscribe_tokens (
 );
 COMMENT ON TABLE pgmqd.unsubscribe_tokens IS 'the opaque tokens inside List-Unsubscribe headers, and whose they are';
 
--- What mail services and bounce mails told, each event once.
+-- The events that mail services and bounce mails reported, each once.
 CREATE TABLE IF NOT EXISTS pgmqd.mail_events (
   provider text NOT NULL,
   event_id text NOT NULL,
@@ -49,7 +49,7 @@ COMMENT ON TABLE pgmqd.mail_events IS 'what became of mails after they were sent
 CREATE INDEX IF NOT EXISTS mail_events_at_idx ON pgmqd.mail_events (at);
 CREATE INDEX IF NOT EXISTS mail_log_provider_id_idx ON pgmqd.mail_log (provider_id) WHERE provider_id IS NOT NULL;
 
--- Which answers mean that nobody has the address: the one table of them, for SMTP servers, reports and events. 5.0.0 says nothing, 5.1.8 is the
+-- The answers which mean that the address does not exist: the one table of them, for SMTP servers, reports and events. 5.0.0 says nothing, 5.1.8 is the
 -- sender's address, 5.7.x is the mail or the sender.
 CREATE OR REPLACE FUNCTION pgmqd.names_recipient(status text) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -81,7 +81,7 @@ BEGIN
   RETURN (SELECT array_agg(pgmqd.mail_suppressed(pgmqd.mail_recipient(a), optional) ORDER BY n) FROM unnest(addresses) WITH ORDINALITY u (a, n));
 END $f$;
 
--- A mail went to others, and these recipients were refused: those that nobody has get no more.
+-- A mail went to others, and these recipients were refused: addresses that do not exist get no more.
 CREATE OR REPLACE FUNCTION pgmqd.mail_refused(addresses text[], statuses text[]) RETURNS void
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmqd.suppress_recipient(pgmqd.mail_recipient(u.address), 'hard_bounce', 'smtp') FROM unnest($1, $2) u (address, status)
@@ -100,8 +100,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WITH w AS (DELETE FROM pgmqd.suppression WHERE recipient = pgmqd.mail_recipient($1) RETURNING 1) SELECT EXISTS (SELECT FROM w)
 $f$;
 
--- What a mail service told (kind: delivered, hard_bounce, soft_bounce, complaint, unsubscribed, other): kept once, and followed. Whose mail it
--- was is known by the key that it carried, or by the service's id, or by the address. A bounce that the service calls permanent, but whose
+-- Records an event of a mail service once (kind: delivered, hard_bounce, soft_bounce, complaint, unsubscribed, other), and acts on it. The key that
+-- the mail carried, the service's id or the address says which mail it was. A bounce that the service calls permanent, but whose
 -- answer does not name the recipient, is a soft one. Returns whether it is new.
 CREATE OR REPLACE FUNCTION pgmqd.record_mail_event(provider text, event_id text, kind text, address text, key text, provider_id text,
   detail text, at timestamptz) RETURNS boolean
@@ -133,7 +133,7 @@ BEGIN
   RETURN true;
 END $f$;
 
--- The secret of this installation by which bounces are known: whoever has seen a mail knows its key, but not the token of its bounce. It is as
+-- The secret of this installation by which bounces are known: a person who has seen a mail knows its key, but not the token of its bounce. It is as
 -- long as a block of SHA-256.
 CREATE TABLE IF NOT EXISTS pgmqd.bounce_secrets (
   one boolean PRIMARY KEY DEFAULT true CHECK (one),
@@ -206,8 +206,8 @@ BEGIN
   RETURN true;
 END $f$;
 
--- What a service signs in place of the event itself, as Mailgun does: whoever has seen one signature could send any event with it. So each
--- token goes with the first event that came with it.
+-- The tokens that a service signs in place of the event itself, as Mailgun does: a person who has seen one signature could send any event with
+-- it. So each token goes with the first event that came with it.
 CREATE TABLE IF NOT EXISTS pgmqd.mail_event_tokens (
   token text PRIMARY KEY,
   digest bytea NOT NULL,

@@ -1,4 +1,4 @@
--- 043_reports.sql: what a report is made of, which ones were made, and the mail that says that one is ready.
+-- 043_reports.sql: the data of a report, the list of those that were made, and the mail that announces one.
 -- makes: pgmqd.reports pgmqd.files_to_erase
 
 SET search_path = pg_catalog, pg_temp;
@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.files_to_erase (
 );
 COMMENT ON TABLE pgmqd.files_to_erase IS 'reports whose file (path), or BUCKET/PATH in Storage (object), the report plugin has to delete';
 
--- The same check-up, type and completion give the same number, whoever asks and however often.
+-- The same check-up, type and completion always give the same number.
 CREATE OR REPLACE FUNCTION pgmqd.report_id(assessment_id text, report_type text, completed_at timestamptz) RETURNS uuid
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT left(encode(sha256(convert_to(concat_ws('|', assessment_id, report_type, extract(epoch FROM completed_at)),
@@ -102,7 +102,7 @@ BEGIN
   BEGIN
     who := pgmqd.find_person(user_id);
   EXCEPTION WHEN no_data_found THEN
-    RETURN true; -- nobody to write to; the report is there all the same
+    RETURN true; -- there is no person to write to, but the report is made
   END;
   -- not by queue_email_task(), which takes no attachments and no more than 64 KiB
   message := jsonb_build_object('to', who->>'email', 'subject', NULL, 'template', 'report_ready', 'priority', 0,

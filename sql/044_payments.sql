@@ -1,7 +1,7 @@
--- 044_payments.sql: what the payment plugin reads of a payment, and how it settles one.
+-- 044_payments.sql: the functions by which the payment plugin reads and settles a payment.
 --
--- The application's payments are read by the names of pgmqd.application (030), whatever the types of the columns are. What changes in
--- it fires the trigger on_payment_status_change (032), which alone sends mails and confirms appointments.
+-- It reads the application's payments by the names of pgmqd.application (030), with columns of any type. A new status fires the trigger
+-- on_payment_status_change (032), which alone sends mails and confirms appointments.
 -- makes: pgmqd.payment_states pgmqd.payment_alerts
 
 SET search_path = pg_catalog, pg_temp;
@@ -78,8 +78,8 @@ BEGIN
   RETURN changed > 0;
 END $f$;
 
--- The provider has something to say on a payment: it is asked at once. What the notification says is not believed, and one on a
--- payment that is not ours changes nothing. Returns whether the payment is known.
+-- A provider has notified us of a payment: the plugin asks the provider at once, and does not believe the notification itself. One on an
+-- unknown payment changes nothing. Returns whether the payment is known.
 CREATE OR REPLACE FUNCTION pgmqd.payment_notified(queue text, payment text, id_there text) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

@@ -24,8 +24,8 @@ CREATE TABLE IF NOT EXISTS pgmqd.analytics_daily (
 );
 COMMENT ON TABLE pgmqd.analytics_daily IS 'events a day (by the time_zone of pgmqd.settings) and kind; kept when the events themselves are deleted';
 
--- Records events, one in each element of the arrays, in one statement; the plugin calls it. What is recorded already is
--- not recorded, and not counted, a second time. Returns how many were new.
+-- Records events, one in each element of the arrays, in one statement; the plugin calls it. An event that is recorded
+-- already is neither recorded nor counted a second time. Returns how many were new.
 CREATE OR REPLACE FUNCTION pgmqd.record_events(queues text[], ids text[], kinds text[], times text[], bodies text[])
 RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

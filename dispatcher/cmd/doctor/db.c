@@ -87,7 +87,7 @@ static void tell_connected(struct doctor *d)
 		tls ? PQsslAttribute((PGconn *)c, "protocol") : "without TLS", tls ? "" : ", on this machine");
 }
 
-/* What to do about a connection that failed; `setting` is where the database is named. Malloc'd. */
+/* The remedy for a connection that failed; `setting` names the setting with the database. Malloc'd. */
 static char *connection_remedy(const char *error, const char *setting)
 {
 	if (strstr(error, "password") || strstr(error, "pg_hba.conf") || strstr(error, "authentication"))
@@ -152,7 +152,7 @@ void doctor_clock(struct doctor *d)
 {
 	int64_t best = INT64_MAX, skew = 0;
 
-	for (int i = 0; i < 3; i++) { /* the shortest way there and back tells most */
+	for (int i = 0; i < 3; i++) { /* the shortest round trip is the most exact one */
 		int64_t began = clock_monotonic_us(), here = clock_realtime_us(), took;
 		PGresult *res = doctor_query(d, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint");
 
@@ -508,7 +508,7 @@ void doctor_cron(struct doctor *d)
 			d, PGMQD_CHECK_OK, "", NULL, NULL, "it is not in this database; pgmqd runs the schedules");
 	else if (strcmp(PQgetvalue(res, 0, 2), "t") == 0)
 		doctor_report(d, PGMQD_CHECK_FAIL, "", NULL, xstrdup("SELECT * FROM pgmqd.connect_schedules()"),
-			"schedules are left to it, but it is not in this database any more: nobody runs them");
+			"schedules are left to it, but it is not in this database any more: no program runs them");
 	else
 		doctor_deny(d);
 	PQclear(res);

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* What a check needs; what is there so far. */
+/* The conditions of a check; a mask of these also says which of them hold so far. */
 enum doctor_need {
 	DOCTOR_SETTINGS = 1, /* read without an error */
 	DOCTOR_DB = 2,       /* connected */
@@ -54,7 +54,8 @@ struct doctor {
 void doctor_report(struct doctor *d, int status, const char *subject, char *remedy, char *fix, const char *fmt, ...)
 	__attribute__((format(printf, 6, 7)));
 
-/* Notes that the role may not look at what the present check needs: no fault, the daemon does not need it. */
+/* Notes that the role has no right to read what the present check needs. It is no fault: the daemon does not need it.
+ */
 void doctor_deny(struct doctor *d);
 
 /* Runs a statement whose parameters are $1 the queues' names (text[]), $2 the channel, $3 the age `old`, $4 the

@@ -1,4 +1,4 @@
-/* local.c: what `pgmqd doctor` can see without the database: settings, plugins and what they need, templates. */
+/* local.c: the checks of `pgmqd doctor` that need no database: settings, plugins and what they need, templates. */
 #include "config.h"
 
 #include "base/clock.h"
@@ -106,7 +106,8 @@ void doctor_settings(struct doctor *d)
 
 /* ---- plugins ---- */
 
-/* In a process of its own: loads a queue's plugin and has it look round. What it logs goes to the same pipe. */
+/* Runs in a process of its own: loads a queue's plugin and has it check its surroundings. Its log goes to the same
+ * pipe. */
 static void ask_plugin(const struct settings *s, const struct queue_settings *q, int fd)
 {
 	struct pgmqd_check c;
@@ -172,7 +173,7 @@ static void tell_found(struct doctor *d, const struct queue_settings *q, const c
 	cJSON_Delete(o);
 }
 
-/* What is to be done about a plugin that does not load; the errors name the way out of most. */
+/* The remedy for a plugin that does not load; most errors name it themselves. */
 static char *load_remedy(const struct settings *s, const struct queue_settings *q, const char *error)
 {
 	char *path = settings_plugin_path(s, q->plugin), *text;
@@ -247,7 +248,7 @@ void doctor_plugins(struct doctor *d)
 
 /* ---- templates ---- */
 
-/* What is tried. */
+/* One template that is rendered as a trial. */
 struct trial {
 	struct doctor *d;
 	struct template_set *set;

@@ -1,6 +1,6 @@
 /* sql.c: the checks of `pgmqd doctor` that are one statement each. They look and change nothing.
  *
- * A row is a finding: status (0 well, 1 worth a look, 2 broken), subject, what was seen, remedy, and fix where --fix
+ * A row is a finding: status (0 ok, 1 warning, 2 failed), subject, what was seen, remedy, and fix where --fix
  * may do it. Parameters: $1 the queues' names as text[] ({}: all that are in the database), $2 the channel, $3 an age,
  * $4 the dispatcher's role.
  */
@@ -39,8 +39,8 @@ const char doctor_sql_role[] =
 	" programs on the server' END), '') AS too"
 	" FROM pg_roles WHERE rolname = $4) r";
 
-/* What the dispatcher reads and writes; where columns are named, the right on these is enough. Only an owner can give
- * what is missing. */
+/* The rights of the dispatcher on tables; where columns are named, the right on these is enough. Only an owner can
+ * grant a missing right. */
 const char doctor_sql_grants[] =
 	"WITH " QUEUES ","
 	" needed (s, t, p, columns) AS (SELECT 'pgmq', 'q_' || t, p, c FROM queues, (VALUES ('SELECT',"
@@ -126,7 +126,7 @@ const char doctor_sql_queues[] =
 					     " is_unlogged) VALUES (%L, false, false)', q)"
 					     " WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
 
-/* The trigger by which a queue tells of new messages. */
+/* The trigger by which a queue notifies the dispatcher of new messages. */
 const char doctor_sql_wakeups[] =
 	"WITH " QUEUES ","
 	" seen AS (SELECT q, t, tr.tgenabled, tr.tgfoid, split_part(encode(tr.tgargs, 'escape'), '\\000', 2) AS"
@@ -155,7 +155,7 @@ const char doctor_sql_wakeups[] =
 	" WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE pgmq.%I ENABLE TRIGGER pgmqd_wakeup', 'q_' || t)"
 	" END FROM seen ORDER BY q";
 
-/* The triggers in the application's tables, whatever those are called. */
+/* The triggers on the application's tables, by the names that pgmqd.application gives these tables. */
 const char doctor_sql_triggers[] =
 	"SELECT CASE WHEN NOT there OR enabled IN ('O', 'A') AND calls = func THEN 0 ELSE 2 END, name,"
 	" CASE WHEN NOT there THEN format('not connected, since there is no table %s; pgmqd connect looks for other"
@@ -233,7 +233,7 @@ const char doctor_sql_functions[] =
 	" count(*) FROM ours)), NULL, NULL"
 	" WHERE NOT EXISTS (SELECT FROM missing) AND NOT EXISTS (SELECT FROM open) AND NOT EXISTS (SELECT FROM loose)";
 
-/* Who may read what is nobody's business. */
+/* Tables with messages that strangers can read. */
 const char doctor_sql_access[] =
 	"WITH " STRANGERS
 	", open AS (SELECT c.oid::regclass::text AS t, string_agg(DISTINCT s.name, ', ') AS who FROM pg_class c,"
@@ -246,7 +246,7 @@ const char doctor_sql_access[] =
 	" UNION ALL SELECT 0, '', 'no table of messages is open to everybody, anon or authenticated', NULL, NULL"
 	" WHERE NOT EXISTS (SELECT FROM open)";
 
-/* What the dispatcher itself runs by the clock. */
+/* The schedules that the dispatcher runs itself. */
 const char doctor_sql_schedules[] =
 	"WITH late AS (SELECT *, now() - next_due AS by FROM pgmqd.schedule WHERE enabled AND runner = 'pgmqd')"
 	" SELECT CASE WHEN by > interval '5 minutes' THEN 2 WHEN last_status = 'failed' THEN 1 ELSE 0 END, name,"
@@ -264,7 +264,7 @@ const char doctor_sql_schedules[] =
 	" = %L, unless somebody meant it so', name), NULL"
 	" FROM pgmqd.schedule WHERE NOT enabled";
 
-/* What pg_cron runs for us. */
+/* The schedules that pg_cron runs for us. */
 const char doctor_sql_cron[] =
 	"SELECT 2, '', 'its launcher is dead: its jobs do not run', 'restart the server; while pgmqd runs, it does"
 	" the jobs itself', NULL WHERE pgmqd.pg_cron_lives() = false"
@@ -309,7 +309,7 @@ const char doctor_sql_vacuum[] =
 	" then SELECT pg_reload_conf()', NULL"
 	" WHERE current_setting('autovacuum') = 'off' OR current_setting('track_counts') = 'off'";
 
-/* What keeps vacuum from removing dead rows: transactions, prepared ones, replication slots. */
+/* The holders of old snapshots, which keep vacuum from removing dead rows: transactions, prepared ones, slots. */
 const char doctor_sql_snapshots[] =
 	"WITH held AS (SELECT format('pid %s', pid) AS who, format('the %s of %s (%s), %s, holds vacuum back for %s',"
 	" CASE WHEN backend_type = 'walsender' THEN 'standby' ELSE 'transaction' END,"
