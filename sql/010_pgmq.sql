@@ -49,8 +49,11 @@ BEGIN
   CREATE UNLOGGED TABLE IF NOT EXISTS pgmq.notify_insert_throttle (
     queue_name text PRIMARY KEY,
     throttle_interval_ms integer NOT NULL DEFAULT 0 CHECK (throttle_interval_ms >= 0),
-    last_notified_at timestamptz NOT NULL DEFAULT '-infinity'
+    last_notified_at timestamptz NOT NULL DEFAULT to_timestamp(0)
   );
+  -- clients read it as a date, which infinity is not
+  ALTER TABLE pgmq.notify_insert_throttle ALTER COLUMN last_notified_at SET DEFAULT to_timestamp(0);
+  UPDATE pgmq.notify_insert_throttle SET last_notified_at = to_timestamp(0) WHERE last_notified_at = '-infinity';
   EXECUTE (SELECT format('REVOKE ALL ON pgmq.topic_bindings, pgmq.notify_insert_throttle FROM %s', concat_ws(', ', 'PUBLIC',
     string_agg(quote_ident(rolname), ', '))) FROM pg_roles WHERE rolname IN ('anon', 'authenticated'));
 

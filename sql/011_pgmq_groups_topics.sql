@@ -238,7 +238,7 @@ BEGIN
     END IF;
     INSERT INTO pgmq.notify_insert_throttle AS n (queue_name, throttle_interval_ms)
     VALUES (enable_notify_insert.queue_name, enable_notify_insert.throttle_interval_ms)
-    ON CONFLICT ON CONSTRAINT notify_insert_throttle_pkey DO UPDATE SET throttle_interval_ms = excluded.throttle_interval_ms, last_notified_at = '-infinity';
+    ON CONFLICT ON CONSTRAINT notify_insert_throttle_pkey DO UPDATE SET throttle_interval_ms = excluded.throttle_interval_ms, last_notified_at = to_timestamp(0);
     EXECUTE format('CREATE OR REPLACE TRIGGER trigger_notify_queue_insert_listeners AFTER INSERT ON pgmq.%I FOR EACH STATEMENT'
       ' EXECUTE FUNCTION pgmq.notify_queue_listeners(%L, %L)', qtable, queue_name, qtable);
   END $f$;
@@ -253,7 +253,7 @@ BEGIN
   CREATE OR REPLACE FUNCTION pgmq.update_notify_insert(queue_name text, throttle_interval_ms integer) RETURNS void
   LANGUAGE plpgsql AS $f$
   BEGIN
-    UPDATE pgmq.notify_insert_throttle n SET throttle_interval_ms = update_notify_insert.throttle_interval_ms, last_notified_at = '-infinity'
+    UPDATE pgmq.notify_insert_throttle n SET throttle_interval_ms = update_notify_insert.throttle_interval_ms, last_notified_at = to_timestamp(0)
     WHERE n.queue_name = update_notify_insert.queue_name;
     IF NOT FOUND THEN
       RAISE EXCEPTION 'Queue "%" has no notifications. Enable them first using pgmq.enable_notify_insert()', queue_name;
