@@ -107,6 +107,17 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner)
 $f$;
 
+-- The name of a queue, for calls of pgmq with our rights. Error 42501: one of its tables belongs to a role that could put a view in its place.
+CREATE OR REPLACE FUNCTION pgmqd.trusted_queue(queue text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  IF EXISTS (SELECT FROM unnest(ARRAY['q', 'a']) kind
+    WHERE to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) IS NOT NULL AND pgmqd.queue_table(kind, queue) IS NULL) THEN
+    RAISE EXCEPTION 'queue "%" belongs to a role that could not act as the owner of schema pgmqd', queue USING ERRCODE = 'insufficient_privilege';
+  END IF;
+  RETURN queue;
+END $f$;
+
 -- The table of a queue that is attached, else NULL. What the daemon's role may call puts messages into such queues only.
 CREATE OR REPLACE FUNCTION pgmqd.attached_table(queue text) RETURNS regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$

@@ -19,17 +19,19 @@ COMMENT ON TABLE pgmqd.unique_keys IS 'the newest message of each unique key (pg
 CREATE OR REPLACE FUNCTION pgmqd.done_since(queue text, msg_id bigint, enqueued_at timestamptz, period interval) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  archive regclass := pgmqd.queue_table('a', queue);
+  dlq regclass := pgmqd.queue_table('q', pgmqd.dlq_name(queue));
   done timestamptz;
   dead boolean := false;
 BEGIN
-  EXECUTE format('SELECT a.archived_at FROM pgmq.%I a WHERE a.msg_id = $1 AND a.enqueued_at = $2', 'a_' || lower(queue))
-  INTO done USING msg_id, enqueued_at;
+  IF archive IS NOT NULL THEN
+    EXECUTE format('SELECT a.archived_at FROM %s a WHERE a.msg_id = $1 AND a.enqueued_at = $2', archive) INTO done USING msg_id, enqueued_at;
+  END IF;
   IF done IS NOT NULL OR enqueued_at <= clock_timestamp() - period THEN
     RETURN coalesce(done > clock_timestamp() - period, false);
   END IF;
-  IF to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue)))) IS NOT NULL THEN
-    EXECUTE format('SELECT EXISTS (SELECT FROM pgmq.%I d WHERE (to_jsonb(d)->''headers''->''pgmqd_dead''->>''msg_id'')::bigint = $1)',
-      'q_' || lower(pgmqd.dlq_name(queue))) INTO dead USING msg_id;
+  IF dlq IS NOT NULL THEN
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s d WHERE (to_jsonb(d)->''headers''->''pgmqd_dead''->>''msg_id'')::bigint = $1)', dlq) INTO dead USING msg_id;
   END IF;
   RETURN NOT dead;
 END $f$;

@@ -11,22 +11,22 @@ CREATE OR REPLACE FUNCTION public.pgmq_read(queue_name text, vt integer DEFAULT 
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT jsonb_build_object('msg_id', r.msg_id, 'read_ct', r.read_ct, 'enqueued_at', r.enqueued_at, 'vt', r.vt,
     'msg', r.message)
-  FROM pgmq.read(queue_name, vt, 1) r
+  FROM pgmq.read(pgmqd.trusted_queue(queue_name), vt, 1) r
 $f$;
 
 CREATE OR REPLACE FUNCTION public.pgmq_archive(queue_name text, msg_id bigint) RETURNS boolean
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmq.archive(queue_name, msg_id)
+  SELECT pgmq.archive(pgmqd.trusted_queue(queue_name), msg_id)
 $f$;
 
 CREATE OR REPLACE FUNCTION public.pgmq_delete(queue_name text, msg_id bigint) RETURNS boolean
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmq.delete(queue_name, msg_id)
+  SELECT pgmq.delete(pgmqd.trusted_queue(queue_name), msg_id)
 $f$;
 
 CREATE OR REPLACE FUNCTION public.pgmq_send(queue_name text, msg jsonb, delay integer DEFAULT 0) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmqd.enqueue(queue_name, msg, delay)
+  SELECT pgmqd.enqueue(pgmqd.trusted_queue(queue_name), msg, delay)
 $f$;
 
 -- By name, because the number and order of these columns differ between versions of pgmq.
@@ -42,7 +42,7 @@ CREATE OR REPLACE FUNCTION public.pgmq_metrics(queue_name text)
 RETURNS TABLE (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer, total_messages bigint,
   scrape_time timestamptz, queue_visible_length bigint)
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT r.* FROM to_jsonb(pgmq.metrics($1)) m,
+  SELECT r.* FROM to_jsonb(pgmq.metrics(pgmqd.trusted_queue($1))) m,
     jsonb_to_record(m) AS r (queue_name text, queue_length bigint, newest_msg_age_sec integer, oldest_msg_age_sec integer,
       total_messages bigint, scrape_time timestamptz, queue_visible_length bigint)
 $f$;

@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..21
+echo 1..25
 n=0 out='' status=0
 pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
 sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
@@ -57,6 +57,23 @@ out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.redrive('mine')" 2>&1)
 says 'belongs to a role that could not act' 'a queue of somebody else'"'"'s is not worked on with our rights'
 out=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.purge_dead_letters('mine')" 2>&1)
 says 'belongs to a role that could not act' 'nor its dead letters deleted'
+# a view in the place of a queue, or of an archive
+sql -d d1 -c "INSERT INTO pgmqd.refunds (queue, msg_id, read_ct, n) VALUES ('mine', 1, 1, 1)" -c 'TRUNCATE public.trap' -c 'GRANT CREATE ON SCHEMA public TO maker' \
+  -c "SELECT pgmqd.create_queue('once'), pgmqd.enqueue_unique('once', '{}', 'k')" -c 'DELETE FROM pgmq.q_once' -c 'ALTER TABLE pgmq.a_once OWNER TO maker' >/dev/null
+sql -d d1 -U maker -c 'ALTER TABLE pgmq.q_mine RENAME TO q_was' -c "CREATE FUNCTION public.trap_row() RETURNS boolean LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES (current_user); RETURN true; END \$\$" \
+  -c 'CREATE VIEW pgmq.q_mine AS SELECT * FROM pgmq.q_was WHERE public.trap_row()' -c "INSERT INTO pgmq.q_was (vt, message) VALUES (now(), '{}')" \
+  -c 'ALTER TABLE pgmq.a_once RENAME TO a_was' -c 'CREATE VIEW pgmq.a_once AS SELECT 1::bigint AS msg_id, now() AS enqueued_at, now() AS archived_at WHERE public.trap_row()'
+due d1 delete-old-messages
+is "$out $(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 'ok 0' 'retention does not look into a view in a queue'"'"'s place'
+sql -d d1 -c "SELECT pgmqd.enqueue_unique('once', '{}', 'k', '1 hour')" >/dev/null
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'nor do unique messages, into one in an archive'"'"'s'
+out=''
+for call in "pgmq_read('mine')" "pgmq_archive('mine', 1)" "pgmq_delete('mine', 1)" "pgmq_metrics('mine')" "pgmq_send('mine', '{}')" "pgmq_archive('once', 1)"; do
+  out+=$(sql -d d1 -c "SELECT public.$call" 2>&1 | head -n 1)$'\n'
+done
+is "$(grep -c 'belongs to' <<<"$out")" 6 'the functions for the application refuse such queues'
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'and do not look into them'
+sql -d d1 -c 'DELETE FROM pgmqd.refunds' -c 'DELETE FROM pgmqd.unique_keys'
 sql -d d1 -c "INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at) VALUES ('mine', 'k', 1, '2000-01-01'), ('dropped', 'k', 1, '2000-01-01')" \
   -c "INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) VALUES ('mine', 1, 1, 1), ('dropped', 1, 1, 1)" -c 'SELECT pgmqd.delete_old()' >/dev/null
 is "$(sql -d d1 -c 'SELECT k.queue, r.queue FROM pgmqd.unique_keys k, pgmqd.refunds r')" 'mine|mine' 'nor what is known of its messages'
