@@ -110,6 +110,7 @@ static void lease_send(struct lease *l, struct pgmqd_msg *const *batch, size_t n
 static void lease_extend(struct lease *l, int64_t now)
 {
 	struct pgmqd_msg *m, *batch[BATCH_MAX];
+	struct message_numbers numbers = { 0 };
 	size_t n = 0;
 
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
@@ -117,11 +118,11 @@ static void lease_extend(struct lease *l, int64_t now)
 		{
 			if (m->lease_ms - now > l->ms * 3 / 4)
 				continue;
-			batch[n++] = m;
-			if (n == BATCH_MAX) {
+			if (n == BATCH_MAX || message_number_in(&numbers, batch, n, m->id)) {
 				lease_send(l, batch, n, now);
 				n = 0;
 			}
+			batch[n++] = m;
 		}
 	if (n)
 		lease_send(l, batch, n, now);

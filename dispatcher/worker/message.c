@@ -117,6 +117,18 @@ struct pgmqd_msg *message_find(struct messages *all, int64_t id, int64_t born_us
 	return NULL;
 }
 
+bool message_number_in(struct message_numbers *numbers, struct pgmqd_msg *const *msgs, size_t n, int64_t id)
+{
+	uint64_t bit = (uint64_t)1 << ((uint64_t)id % 64), *word = &numbers->seen[(uint64_t)id / 64 % MESSAGE_NUMBERS];
+	bool maybe = *word & bit;
+
+	*word |= bit;
+	for (size_t i = 0; maybe && i < n; i++)
+		if (msgs[i]->id == id)
+			return true;
+	return false;
+}
+
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other)
 {
 	m->read_ct = other->read_ct;

@@ -112,6 +112,13 @@ struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker)
 void message_move(struct pgmqd_msg *m, enum msg_state to);
 /* The message of that number and birth that is in hand or on its way to the database, or NULL. */
 struct pgmqd_msg *message_find(struct messages *all, int64_t id, int64_t born_us);
+/* Whether one of these has that number: an answer names messages by their numbers, and numbers may begin again. */
+#define MESSAGE_NUMBERS 64
+struct message_numbers {
+	uint64_t seen[MESSAGE_NUMBERS]; /* a bit for each remainder */
+};
+bool message_number_in(
+	struct message_numbers *numbers, struct pgmqd_msg *const *msgs, size_t n, int64_t id); /* and remembers it */
 /* The claim of `other`, of the same message, holds it now, and counts as an attempt, too. */
 void message_adopt(struct pgmqd_msg *m, const struct pgmqd_msg *other);
 /* Takes it off its list and ends its resources. Its memory is reused late, so that a stale pointer is noticed. */

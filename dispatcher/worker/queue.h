@@ -100,6 +100,7 @@ struct queue_rules {
 	bool archive;          /* what is done, instead of deleting it */
 	bool grouped;          /* messages of one group run one at a time and in order */
 	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
+	bool records;          /* the plugin's statements of done_with may run without the archive */
 };
 
 /* A queue in PostgreSQL; plugin and version go into dead letters. Statements of the plugin go by `plugin_db`. */

@@ -18,7 +18,7 @@
 #define SESSION "SELECT pg_catalog.set_config('enable_seqscan', 'off', false)"
 
 /* The fence waits for no lock for long: meanwhile the outcomes behind it would not be stored. */
-#define FENCE_LOCKS "SELECT pg_catalog.set_config('lock_timeout', '" QUEUE_LOCK_TIMEOUT_MS "', true)"
+#define FENCE_LOCKS(ms) "SELECT pg_catalog.set_config('lock_timeout', '" ms "', true)"
 #define PLUGIN_LOCKS "SELECT pg_catalog.set_config('lock_timeout', '" SQLTEXT_NUMBER(PGCONN_LOCK_TIMEOUT_S) "s', true)"
 
 /* A statement that waits for its connection. */
@@ -30,6 +30,8 @@ struct plugin_statement {
 	pgconn_result_cb cb;
 	void *arg;
 	struct settle_call *settles; /* done_with: what it archives */
+	bool hurry;                  /* a lock in the way is to be known at once, since the effect is stored without the
+	                                archive then, and a process that is killed before that forgets it */
 };
 
 /* Keeps a statement; parameters are to be filled in. */
@@ -137,7 +139,8 @@ static void statement_send(void *arg, struct pgconn *c)
 		if (is_new)
 			pgconn_query(c, NULL, SESSION, 0, NULL, NULL, NULL);
 		pgconn_group_begin(c);
-		pgconn_query(c, NULL, FENCE_LOCKS, 0, NULL, NULL, NULL);
+		pgconn_query(c, NULL, s->hurry ? FENCE_LOCKS("10") : FENCE_LOCKS(QUEUE_LOCK_TIMEOUT_MS), 0, NULL, NULL,
+			NULL);
 		if (is_new)
 			fence_prepare(s->queue, c, s->settles);
 		fence_run(s->queue, c, claims, s->settles);
@@ -180,6 +183,7 @@ void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, s
 
 	for (int p = 0; p < first->nparams; p++)
 		s->params[p] = message_param(msgs, n, p);
+	s->hurry = q->rules.records && !first->recorded;
 	call->fence = true;
 	s->settles = call;
 	statement_run(s);

@@ -39,7 +39,7 @@ enum stmt {
 /* A statement as it stands for the tables that the last probe has found. */
 struct statement {
 	char *text;
-	bool prepared; /* sent to be prepared on the present session */
+	enum { PREPARED_NOT, PREPARED_UNDER_WAY, PREPARED_YES } prepared; /* on the present session */
 };
 
 struct plugin_db;
@@ -53,6 +53,7 @@ struct queue_pg {
 	unsigned fence_session;
 	unsigned serial;  /* makes the names of its prepared statements its own */
 	unsigned session; /* the connection's, at the last probe */
+	unsigned texts;   /* counts the probes: an older one's statements have other texts */
 	char *name;       /* as configured and as in notifications */
 	char *present;    /* the oid under which this session holds "present" */
 	char *oid; /* of the queue's table, as the first key of its advisory locks (-1 in flight, -2 awake, -3 present,

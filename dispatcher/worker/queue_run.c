@@ -2,10 +2,10 @@
  * extending. */
 #include "config.h"
 
-#include "base/clock.h"
 #include "worker/queue_private.h"
 
 #include "base/backoff.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
@@ -45,24 +45,40 @@ static const char *statement_name(const struct queue_pg *q, enum stmt st, char *
 	return buf;
 }
 
-/* A statement was prepared, or not; the one that needs it then fails and has the tables looked at again. */
+/* A statement that is being prepared. */
+struct prepare_call {
+	struct queue_pg *queue;
+	enum stmt st;
+	unsigned texts;
+	pgconn_result_cb cb;
+	void *arg;
+};
+
+/* A statement was prepared, or not: then the next one that needs it tries again. */
 static void prepare_answer(void *arg, const struct pgresult *r)
 {
-	if (r->error && *r->sqlstate)
-		log_warn("cannot prepare the statement \"%s\": %s (%s)", (const char *)arg, r->error, r->sqlstate);
+	struct prepare_call *call = arg;
+	bool ok = r->res && PQresultStatus(r->res) == PGRES_COMMAND_OK;
+
+	if (call->texts == call->queue->texts)
+		call->queue->statement[call->st].prepared = ok ? PREPARED_YES : PREPARED_NOT;
+	if (call->cb)
+		call->cb(call->arg, r);
+	free(call);
 }
 
 void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg)
 {
 	struct statement *s = &q->statement[st];
+	struct prepare_call *call = xcalloc(1, sizeof(*call));
 	char name[NAME_SIZE];
 
 	if (!s->text)
 		s->text = queue_sql(q, st);
+	*call = (struct prepare_call){ .queue = q, .st = st, .texts = q->texts, .cb = cb, .arg = arg };
+	s->prepared = PREPARED_UNDER_WAY;
 	/* behind a pooler only checked: the next statement may meet another session */
-	pgconn_prepare(q->pg, q->pooled ? "" : statement_name(q, st, name), s->text, cb ? cb : prepare_answer,
-		cb ? arg : (void *)(uintptr_t)words[st]);
-	s->prepared = true;
+	pgconn_prepare(q->pg, q->pooled ? "" : statement_name(q, st, name), s->text, prepare_answer, call);
 }
 
 void queue_forget(struct queue_pg *q)
@@ -70,8 +86,9 @@ void queue_forget(struct queue_pg *q)
 	char name[NAME_SIZE], *sql;
 
 	queue_forget_fence(q);
+	q->texts++;
 	for (int i = 0; i < ST_COUNT; i++) {
-		if (q->statement[i].prepared && !q->pooled && q->session == pgconn_session(q->pg)) {
+		if (q->statement[i].prepared != PREPARED_NOT && !q->pooled && q->session == pgconn_session(q->pg)) {
 			sql = xasprintf("DEALLOCATE \"%s\"", statement_name(q, (enum stmt)i, name));
 			pgconn_query(q->pg, NULL, sql, 0, NULL, NULL, NULL);
 			free(sql);
@@ -81,22 +98,29 @@ void queue_forget(struct queue_pg *q)
 	}
 }
 
-/* Prepares a statement unless it is. */
-static void queue_ready(struct queue_pg *q, enum stmt st)
+/* Runs one of the queue's statements within the group that was begun. The first time it prepares it in the same
+ * transaction, so that an error of the one (a lock, say) is that of the other. While it is not known whether that
+ * succeeds, and behind a pooler, the text goes along. */
+static void queue_run_grouped(
+	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
-	if (!q->statement[st].prepared)
+	const struct statement *s = &q->statement[st];
+	bool by_name = s->prepared != PREPARED_UNDER_WAY && !q->pooled;
+	char name[NAME_SIZE];
+
+	if (s->prepared == PREPARED_NOT)
 		queue_prepare(q, st, NULL, NULL);
+	pgconn_query(q->pg, by_name ? statement_name(q, st, name) : NULL, by_name ? NULL : s->text, nparams, params, cb,
+		arg);
 }
 
-/* Runs one of the queue's statements, and prepares it when it is the first time. */
+/* Runs one of the queue's statements. */
 static void queue_run(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
-	char name[NAME_SIZE];
-
-	queue_ready(q, st);
-	pgconn_query(q->pg, q->pooled ? NULL : statement_name(q, st, name), q->pooled ? q->statement[st].text : NULL,
-		nparams, params, cb, arg);
+	pgconn_group_begin(q->pg);
+	queue_run_grouped(q, st, nparams, params, cb, arg);
+	pgconn_group_end(q->pg);
 }
 
 /* ---- claims ---- */
@@ -221,15 +245,11 @@ static void claim_send(struct claim_call *call)
 	if (!call->full)
 		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
 			(long long)(q->mark_us % 1000000));
-	if (q->rules.grouped) { /* by turns: each claim's snapshot has to show what the one before has done */
-		queue_ready(q, ST_CLAIM);
-		queue_ready(q, ST_TURN);
-		pgconn_group_begin(q->pg);
-		queue_run(q, ST_TURN, 0, NULL, NULL, NULL);
-	}
-	queue_run(q, ST_CLAIM, 8, params, claim_answer, call);
-	if (q->rules.grouped)
-		pgconn_group_end(q->pg);
+	pgconn_group_begin(q->pg);
+	if (q->rules.grouped) /* by turns: each claim's snapshot has to show what the one before has done */
+		queue_run_grouped(q, ST_TURN, 0, NULL, NULL, NULL);
+	queue_run_grouped(q, ST_CLAIM, 8, params, claim_answer, call);
+	pgconn_group_end(q->pg);
 }
 
 /* Claims. */

@@ -508,13 +508,14 @@ static bool batch_takes(const struct batch *b, const struct pgmqd_msg *m)
 static struct batch *batch_gather(struct settle *s, enum msg_outcome outcome, bool again)
 {
 	int64_t now = clock_boottime_ms();
+	struct message_numbers numbers = { 0 };
 	struct batch *b = NULL;
-	struct pgmqd_msg *m, *next;
 
-	for (m = TAILQ_FIRST(&s->worker->messages->list[MSG_SETTLED]); m; m = next) {
+	for (struct pgmqd_msg *m = TAILQ_FIRST(&s->worker->messages->list[MSG_SETTLED]), *next; m; m = next) {
 		next = TAILQ_NEXT(m, link);
 		if (m->outcome != outcome || m->again != again || m->unheard || m->send_at_ms > now ||
-			(b && !batch_takes(b, m)))
+			(b && !batch_takes(b, m)) ||
+			message_number_in(&numbers, b ? b->msgs : NULL, b ? b->n : 0, m->id))
 			continue;
 		if (!b) {
 			b = xcalloc(1, sizeof(*b) + BATCH_MAX * sizeof(b->msgs[0]));

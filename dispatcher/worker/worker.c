@@ -248,7 +248,8 @@ static struct queue *worker_queue(const struct worker *w, const struct queue_set
 		.max_attempts = (unsigned)qs->max_attempts,
 		.archive = qs->on_done == ON_DONE_ARCHIVE,
 		.grouped = qs->ordered == ORDERED_GROUP,
-		.allow_unlogged = qs->allow_unlogged };
+		.allow_unlogged = qs->allow_unlogged,
+		.records = plugin->d.records };
 
 	return queue_new(w->pg, w->plugin_db, qs->name, &rules, plugin->d.name, plugin->d.version);
 }

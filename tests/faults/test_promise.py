@@ -44,6 +44,19 @@ def test_an_archive_that_is_locked_longer_than_the_lease(stand):
     assert [effects(stand, i) for i in ids] == [1] * 5 and [archived(stand, i) for i in ids] == [1] * 5
 
 
+def test_a_lock_in_the_way_of_a_first_statement(stand):
+    """A statement that cannot be prepared for a lock is tried again; that says nothing of the tables."""
+    stand.start()
+    with stand.cluster.connect(stand.dbname, autocommit=False) as other:
+        other.execute("lock table pgmq.a_work in access exclusive mode")
+        (i,) = stand.send()
+        wait_until("the settling is refused", lambda: stand.logged('cannot settle'))
+        other.rollback()
+    stand.drain()
+    assert effects(stand, i) == 1 and archived(stand, i) == 1
+    assert not stand.logged("26000") and not stand.logged("looking at the queue's tables again")
+
+
 def test_an_outcome_that_is_refused_for_its_content(stand):
     """That one message becomes a dead letter with the cause; those of its batch are archived; no effect is repeated."""
     stand.db.execute(RAISES)

@@ -71,6 +71,22 @@ static void test_all_states(void **state)
 	assert_int_equal(fake_count(fake, FAKE_EXTEND), 1);
 }
 
+/* Two messages of one number, of which one was lost with a former primary, are extended by two statements: the answer
+ * names them by their numbers. */
+static void test_same_number(void **state)
+{
+	(void)state;
+	fake_message(&worker, 1, MSG_RUNNING);
+	fake_message(&worker, 2, MSG_RUNNING);
+	fake_message(&worker, 1, MSG_RUNNING);
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->n, 2);
+	fake_answer_extend(fake, QUEUE_SETTLED);
+	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->n, 1);
+	fake_answer_extend(fake, QUEUE_SETTLED);
+}
+
 /* A lease that another worker has: what runs is taken back, what has its outcome is left to its settling. */
 static void test_lost(void **state)
 {
@@ -204,6 +220,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_all_states, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_same_number, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),

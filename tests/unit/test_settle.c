@@ -133,6 +133,23 @@ static void test_batches(void **state)
 	assert_true(messages_are_none(&all));
 }
 
+/* An answer names messages by their numbers, so two of one number (one was lost with a former primary) go out in
+ * two statements, and each meets its own fate. */
+static void test_same_number(void **state)
+{
+	(void)state;
+	end(2, OUT_DONE);
+	end(1, OUT_DONE);
+	settle_send(&settle);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 2);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->n, 2);
+	fake_answer_settle(fake, QUEUE_LOST);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 2);
+	fake_answer_settle(fake, QUEUE_SETTLED);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 2);
+	assert_true(messages_are_none(&all));
+}
+
 /* An answer that is lost with the connection: the same outcome is sent again, and says so. */
 static void test_lost_answer(void **state)
 {
@@ -678,6 +695,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_batches, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_same_number, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_passing_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_records_alone, setup, teardown),
