@@ -11,7 +11,7 @@ from lib import rig as rigs
 from lib.daemon import Daemon, conf, run
 from lib.pgcluster import Cluster
 
-DAYS = int(os.environ.get("PGMQD_SIMULATED_DAYS", "60"))
+DAYS = int(os.environ.get("PGMQD_SIMULATED_DAYS", "14"))
 UTC = timezone.utc
 
 
@@ -236,7 +236,7 @@ def test_reminders_of_simulated_days(rig):
     window has sent it, nothing is sent twice, nothing goes out after the start. The clock is the test's."""
     rng = random.Random(20261121)
     db = rig.connect(autocommit=False)
-    start = datetime(2026, 3, 1, tzinfo=UTC)
+    start = datetime(2026, 3, 22, tzinfo=UTC)
     hours = times("0 * * * *", "Europe/Berlin", start, DAYS * 24)
     assert hours == [start + timedelta(hours=n + 1) for n in range(DAYS * 24)]  # a wildcard follows real hours over both changes
     customer = app.new_customer(db, "sim@example.test", "Сим Примеров")
