@@ -10,8 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Says it without allocating, and leaves a core where cores are kept. */
-static _Noreturn void xalloc_die(const char *what)
+_Noreturn void xalloc_die(const char *what)
 {
 	static const char prefix[] = "pgmqd: ";
 

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 
+_Noreturn void xalloc_die(const char *what); /* writes a line without allocating, and ends the process */
 void *xmalloc(size_t size) __attribute__((returns_nonnull));
 void *xcalloc(size_t n, size_t size) __attribute__((returns_nonnull));
 void *xrealloc(void *p, size_t n, size_t size) __attribute__((returns_nonnull)); /* n * size, checked for overflow */

@@ -7,6 +7,7 @@
 
 #include "control/metrics.h"
 
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "control/context.h"
 #include "control/db.h"
@@ -118,7 +119,7 @@ void metrics_get(struct http_request *req)
 	s->timer = evtimer_new(control_of(req)->base, metrics_late, s);
 	if (s->timer == NULL)
 		abort();
-	evtimer_add(s->timer, &wait);
+	loop_add(s->timer, &wait);
 	control_db_send(control_of(req)->db,
 		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM "
 		"pgmqd.queue_status() WHERE problem IS NULL",

@@ -393,7 +393,7 @@ int listener_main(const struct proc_env *env)
 	l.watch = watch_new(listener_taken, &l);
 	l.prepared = prepared_new(l.base, l.pg, listener_is_busy, &l);
 	l.round = listener_event(&l, -1, 0, listener_round, false);
-	event_add(l.beat, &second);
+	loop_add(l.beat, &second);
 	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);
 	pgconn_start(l.pg);

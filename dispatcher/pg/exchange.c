@@ -143,6 +143,22 @@ static bool exchange_socket_readable(const struct pgconn *c)
 	return poll(&p, 1, 0) > 0;
 }
 
+/* Whether libpq had no memory for the end of a pipeline's group: it notes that as text, and then waits for ever for
+ * the end that it has read (pqParseInput3(), seen in libpq 15). */
+static bool exchange_lost_sync(const struct pgconn *c)
+{
+	static const char mark[] = "out of memory\n"; /* libpq is not translated: the daemon sets no locale */
+	const char *text;
+	size_t len;
+
+	if (!c->pipeline || TAILQ_EMPTY(&c->pending) || !PQisBusy(c->pg))
+		return false;
+	text = PQerrorMessage(c->pg);
+	len = strlen(text);
+	return len >= sizeof(mark) - 1 && strcmp(text + len - (sizeof(mark) - 1), mark) == 0 &&
+	       (len == sizeof(mark) - 1 || text[len - sizeof(mark)] == '\n');
+}
+
 /* Takes in what one read brings, and runs what it completes. */
 static void exchange_read_once(struct pgconn *c)
 {
@@ -159,6 +175,8 @@ static void exchange_read_once(struct pgconn *c)
 	c->dispatching = false;
 	if (!c->broken && PQstatus(c->pg) == CONNECTION_BAD)
 		pgconn_break(c, pgstart_error(c->pg));
+	else if (!c->broken && exchange_lost_sync(c))
+		pgconn_break(c, xstrdup("libpq had no memory for an answer"));
 	else if (results == RESULTS_AT_ONCE && !c->broken)
 		event_active(c->io, EV_READ, 0); /* the rest is in memory, where no socket announces it */
 }

@@ -197,7 +197,7 @@ static void flow_feed(struct flow *f)
 		(m = quarantine_next(&f->quarantine, f->wakeup.claiming)) != NULL) {
 		flow_deliver(f, m);
 		if (clock_monotonic_us() >= until) {
-			evtimer_add(f->tick, &now); /* unlike event_active(), this comes after the connections' turn */
+			loop_add(f->tick, &now); /* unlike event_active(), this comes after the connections' turn */
 			break;
 		}
 	}

@@ -5,6 +5,7 @@
 #include "worker/transfer.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 
 #include <stdbool.h>
@@ -129,7 +130,7 @@ static int transfer_timer(CURLM *multi, long ms, void *user)
 	if (ms < 0)
 		evtimer_del(h->timer);
 	else
-		evtimer_add(h->timer, &tv);
+		loop_add(h->timer, &tv);
 	return 0;
 }
 

@@ -362,7 +362,7 @@ int worker_main(const struct proc_env *env)
 	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
 	w.drain = evtimer_new(w.base, worker_drain_over, &w);
 	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
-	event_add(w.beat, &second);
+	loop_add(w.beat, &second);
 	worker_step_back(env->unit);
 	status = worker_load(&w);
 	if (status == 0) {
