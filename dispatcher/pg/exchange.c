@@ -147,7 +147,7 @@ static bool exchange_socket_readable(const struct pgconn *c)
  * the end that it has read (pqParseInput3(), seen in libpq 15). */
 static bool exchange_lost_sync(const struct pgconn *c)
 {
-	static const char mark[] = "out of memory\n"; /* libpq is not translated: the daemon sets no locale */
+	static const char mark[] = "out of memory"; /* libpq is not translated: the daemon sets no locale */
 	const char *text;
 	size_t len;
 
@@ -155,8 +155,12 @@ static bool exchange_lost_sync(const struct pgconn *c)
 		return false;
 	text = PQerrorMessage(c->pg);
 	len = strlen(text);
-	return len >= sizeof(mark) - 1 && strcmp(text + len - (sizeof(mark) - 1), mark) == 0 &&
-	       (len == sizeof(mark) - 1 || text[len - sizeof(mark)] == '\n');
+	if (len > 0 && text[len - 1] == '\n') /* some versions end the text so */
+		len--;
+	if (len < sizeof(mark) - 1)
+		return false;
+	len -= sizeof(mark) - 1;
+	return strncmp(text + len, mark, sizeof(mark) - 1) == 0 && (len == 0 || text[len - 1] == '\n');
 }
 
 /* Takes in what one read brings, and runs what it completes. */
