@@ -47,11 +47,68 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   WHERE pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL
 $f$;
 
--- A changed time or zone clears next_due, and the scheduler computes it anew. Where pg_cron runs the schedule, its job is changed at once;
--- a zone that is not pg_cron's makes the schedule the dispatcher's.
+-- What is wrong with the time of a schedule, or NULL; by the rules of the scheduler that reads it.
+CREATE OR REPLACE FUNCTION pgmqd.cron_error(cron text) RETURNS text
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  months CONSTANT text[] := ARRAY['jan', 'feb', 'mar', 'apr', 'may', 'jun', 'jul', 'aug', 'sep', 'oct', 'nov', 'dec'];
+  weekdays CONSTANT text[] := ARRAY['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
+  parts CONSTANT text[] := ARRAY['minute', 'hour', 'day of the month', 'month', 'day of the week'];
+  lowest CONSTANT int[] := ARRAY[0, 0, 1, 1, 0];
+  highest CONSTANT int[] := ARRAY[59, 23, 31, 12, 7];
+  fields CONSTANT text[] := regexp_split_to_array(lower(btrim(cron, E' \t')), '[ \t]+');
+  days int[] := '{}';
+  wanted int[] := '{}';
+  item text;
+  word text;
+  m text[];
+  low int;
+  high int;
+BEGIN
+  IF lower(cron) IN ('@yearly', '@annually', '@monthly', '@weekly', '@daily', '@midnight', '@hourly') THEN
+    RETURN NULL;
+  ELSIF cardinality(fields) <> 5 THEN
+    RETURN format('"%s" does not have the 5 fields minute, hour, day of the month, month and day of the week', cron);
+  END IF;
+  FOR i IN 1 .. 5 LOOP
+    FOREACH item IN ARRAY string_to_array(fields[i], ',') LOOP
+      word := item;
+      FOR n IN 1 .. CASE i WHEN 4 THEN 12 WHEN 5 THEN 7 ELSE 0 END LOOP
+        word := regexp_replace(word, '(^|-)' || CASE i WHEN 4 THEN months[n] ELSE weekdays[n] END || '(?=[-/]|$)', '\1' || n + 4 - i, 'g');
+      END LOOP;
+      m := regexp_match(word, '^(?:(\*)|(\d{1,4})(?:-(\d{1,4}))?)(?:/(\d{1,4}))?$');
+      low := coalesce(m[2]::int, lowest[i]);
+      high := CASE WHEN m[1] IS NULL AND (m[3] IS NOT NULL OR m[4] IS NULL) THEN coalesce(m[3], m[2])::int WHEN i = 5 THEN 6 ELSE highest[i] END;
+      IF m IS NULL OR low < lowest[i] OR high > highest[i] OR low > high OR m[4]::int NOT BETWEEN 1 AND highest[i] THEN
+        RETURN format('"%s": the %s "%s" is none (%s to %s, a-b, */n, lists of those%s)', cron, parts[i], fields[i], lowest[i], highest[i],
+          CASE WHEN i > 3 THEN ', names of three letters' END);
+      ELSIF i = 3 THEN
+        days := days || ARRAY(SELECT generate_series(low, high, coalesce(m[4]::int, 1)));
+      ELSIF i = 4 THEN
+        wanted := wanted || ARRAY(SELECT generate_series(low, high, coalesce(m[4]::int, 1)));
+      END IF;
+    END LOOP;
+  END LOOP;
+  IF (left(fields[3], 1) = '*' OR left(fields[5], 1) = '*')
+    AND NOT EXISTS (SELECT FROM unnest(days) d, unnest(wanted) w WHERE d <= (ARRAY[31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])[w]) THEN
+    RETURN format('"%s" never comes: none of its months has such a day', cron);
+  END IF;
+  RETURN NULL;
+END $f$;
+
+-- A time that cannot be is refused (pg_cron looks at its own). A changed time or zone clears next_due, and the scheduler computes it anew. Where
+-- pg_cron runs the schedule, its job is changed at once; a zone that is not pg_cron's makes the schedule the dispatcher's.
 CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
+  IF NEW.runner = 'pgmqd' AND NEW.cron IS DISTINCT FROM OLD.cron THEN
+    IF pgmqd.cron_error(NEW.cron) IS NOT NULL THEN -- inside, since the daemon, which changes no time, may not call it
+      RAISE EXCEPTION 'schedule %: %', NEW.name, pgmqd.cron_error(NEW.cron) USING ERRCODE = 'check_violation';
+    END IF;
+  END IF;
+  IF TG_OP = 'INSERT' THEN
+    RETURN NEW;
+  END IF;
   IF (NEW.cron, NEW.tz) IS DISTINCT FROM (OLD.cron, OLD.tz) OR NEW.enabled AND NOT OLD.enabled THEN
     NEW.next_due := NULL;
   END IF;
@@ -64,7 +121,7 @@ BEGIN
   END IF;
   RETURN NEW;
 END $f$;
-CREATE OR REPLACE TRIGGER schedule_changed BEFORE UPDATE ON pgmqd.schedule
+CREATE OR REPLACE TRIGGER schedule_changed BEFORE INSERT OR UPDATE ON pgmqd.schedule
   FOR EACH ROW EXECUTE FUNCTION pgmqd.schedule_changed();
 
 -- Makes a schedule, or brings its command and its default time up to date. A time that an operator has set stays.

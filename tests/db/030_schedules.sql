@@ -1,7 +1,7 @@
 -- 030_schedules.sql: appointments follow time, old check-ups are given up, and reminders go out in their windows, once.
 -- database: app
 BEGIN;
-SELECT plan(50);
+SELECT plan(54);
 CREATE FUNCTION anna() RETURNS uuid LANGUAGE sql AS $$SELECT 'a0000000-0000-4000-8000-000000000001'::uuid$$;
 DELETE FROM payments;
 DELETE FROM appointments;
@@ -15,6 +15,17 @@ SELECT results_eq('SELECT name, cron, command, tz, runner, enabled FROM pgmqd.sc
 UPDATE pgmqd.schedule SET next_due = '2030-01-01';
 SELECT is_empty('SELECT * FROM pgmqd.connect_schedules()', 'connecting again');
 SELECT is(count(*), 4::bigint, 'keeps what is due') FROM pgmqd.schedule WHERE next_due = '2030-01-01';
+
+-- ---- times that cannot be ----
+SELECT is_empty($$SELECT c, pgmqd.cron_error(c) FROM unnest(ARRAY['* * * * *', '*/5 0-6/2,12 1,15 jan-MAR,12 mon-fri', '0 0 29 2 *', '0 0 31 2 0', '@daily', '@Hourly',
+  E' 1\t2 3 4 7', '5/10 * * * sun/2', '0 0 31 jan *', '59 23 31 dec sat']) c WHERE pgmqd.cron_error(c) IS NOT NULL$$, 'times that can be');
+SELECT is_empty($$SELECT c FROM unnest(ARRAY['', '* * * *', '* * * * * *', '60 * * * *', '* 24 * * *', '* * 0 * *', '* * * 13 *', '* * * * 8', '*/0 * * * *', '*/60 * * * *',
+  '5-1 * * * *', '1,, * * * *', '1, * * * *', '-1 * * * *', '1- * * * *', 'a * * * *', 'jan * * * *', '* * * january *', '* * * foo *', '0 0 30 2 *', '0 0 31 apr,jun *', '@never',
+  '30 seconds', '* * * * mon/x', '1.5 * * * *']) c WHERE pgmqd.cron_error(c) IS NULL$$, 'times that cannot be');
+SELECT throws_ok($$INSERT INTO pgmqd.schedule (name, cron, command, runner) VALUES ('x', '61 9 * * 1', 'SELECT 1', 'pgmqd')$$, '23514',
+  'schedule x: "61 9 * * 1": the minute "61" is none (0 to 59, a-b, */n, lists of those)', 'are refused');
+SELECT throws_ok($$UPDATE pgmqd.schedule SET cron = '0 0 30 2 *' WHERE name = 'delete-old-messages'$$, '23514',
+  'schedule delete-old-messages: "0 0 30 2 *" never comes: none of its months has such a day', 'also later');
 
 -- ---- statuses ----
 INSERT INTO appointments (user_id, specialist_name, status, starts_at, ends_at) SELECT anna(), name, status, now() + s, now() + e

@@ -18,6 +18,7 @@ from lib.pooler import PGBOUNCER, pooler
 
 _number = itertools.count(1)
 PLUGINS = BUILDDIR / "plugins" / ".libs"
+UNCHECKED = "set session_replication_role = replica; {}; reset session_replication_role"  # as rows of an older pgmqd are
 
 
 @pytest.fixture(scope="module")
@@ -442,9 +443,9 @@ FIRST_HOUR = {
                                    " vt = now() - interval '5 minutes', enqueued_at = now() - interval '5 minutes'", dict(
         check="unserved", subject="payment_processing_queue", seen="neither the settings nor a connected pgmqd", remedy="[queue payment_processing_queue]",
         status="warn", only=False)),
-    "a minute that does not exist": ("update pgmqd.schedule set cron = '61 9 * * 1' where name = 'delete-old-messages'", dict(
+    "a minute that does not exist": (UNCHECKED.format("update pgmqd.schedule set cron = '61 9 * * 1' where name = 'delete-old-messages'"), dict(
         check="schedule", subject="delete-old-messages", seen="it cannot run", remedy="UPDATE pgmqd.schedule", only=False)),
-    "a day that never comes": ("update pgmqd.schedule set cron = '0 0 30 2 *' where name = 'delete-old-messages'", dict(
+    "a day that never comes": (UNCHECKED.format("update pgmqd.schedule set cron = '0 0 30 2 *' where name = 'delete-old-messages'"), dict(
         check="schedule", subject="delete-old-messages", seen="none of its months has such a day", remedy="pgmqd schedule next", only=False)),
 }
 
