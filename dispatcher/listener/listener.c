@@ -29,8 +29,8 @@
 #define CANARY_EVERY_MS 60000
 #define CANARY_DEAF_MS 5000 /* while deaf */
 #define CANARY_WAIT_MS 2000
-#define PING_EVERY_MS 10000
-#define PING_WAIT_MS 5000
+#define PING_EVERY_MS 5000
+#define PING_WAIT_MS 4000
 #define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
 #define CANCEL "!cancel "  /* the same: see pgmqd.tell_cancel() */
 
@@ -312,7 +312,7 @@ static void listener_pinged(void *arg, const struct pgresult *r)
 	loop_timer(l->ping, PING_EVERY_MS);
 }
 
-/* A ping is due, or the last one was not answered in time: a dead link is noticed within fifteen seconds. */
+/* A ping is due, or the last one was not answered in time: a dead link is noticed within nine seconds. */
 static void listener_ping(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *l = arg;
@@ -325,7 +325,7 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (l->ping_out) {
-		pgconn_restart(l->pg, "no answer to a ping within 5 s");
+		pgconn_restart(l->pg, "no answer to a ping within 4 s");
 		return;
 	}
 	l->ping_out = true;
@@ -359,7 +359,7 @@ static void listener_routes(struct listener *l)
 		for (size_t k = 0; k < l->env->units[i].nqueues; k++)
 			l->routes[l->nroutes++] = (struct route){ .queue = l->env->units[i].queues[k]->name,
 				.fd = l->env->units[i].wake[1],
-				.index = (wake_word)k };
+				.index = (wake_word)(k & WAKE_INDEX) };
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 }
 

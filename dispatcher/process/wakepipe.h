@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 /* Below WAKE_CANCEL: the index of a queue within its unit; with one of the bits set, it tells something of that queue.
- */
+ * Of more than 4,096 queues in a unit those of one remainder are meant together. */
 typedef uint16_t wake_word;
 enum {
 	WAKE_INDEX = 0x0fff,

@@ -171,7 +171,7 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			for (size_t k = 0; k < w->nflows; k++) {
 				if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
-				else if (words[i] == WAKE_ALL || (words[i] & WAKE_INDEX) == k)
+				else if (words[i] == WAKE_ALL || (words[i] & WAKE_INDEX) == (k & WAKE_INDEX))
 					flow_told(w->flows[k], words[i] & ~WAKE_INDEX);
 				total++;
 			}
