@@ -6,7 +6,7 @@
 
 int64_t clock_boottime_ms(void);  /* goes on while the machine sleeps: leases and due times */
 int64_t clock_realtime_us(void);  /* microseconds since 1970, as the database and people count */
-int64_t clock_monotonic_ms(void); /* nobody sets it: how long a process ran, when it beat last */
+int64_t clock_monotonic_ms(void); /* no clock setting moves it: how long a process ran, when it beat last */
 int64_t clock_monotonic_us(void);
 
 /* Moves the boottime and the realtime clock forward, for `pgmqd plugin test --skip-time` and for tests. */

@@ -81,7 +81,7 @@ struct log_context log_context_set(struct log_context c)
 	return former;
 }
 
-/* What may still be appended. */
+/* The room that is left. */
 static size_t line_room(const struct line *l)
 {
 	return l->limit > l->len ? l->limit - l->len : 0;

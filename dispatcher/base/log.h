@@ -22,7 +22,8 @@ struct log_field {
 #define LOG_MS(k, v) ((struct log_field){ .key = (k), .type = LOG_FIELD_MS, .ms = (v) })
 #define LOG_END ((struct log_field){ .key = 0 })
 
-/* What each line of this process carries until it is set anew; NULL leaves a part out. The strings must outlive it. */
+/* The context that each line of this process carries until it is set anew; NULL leaves a part out. The strings must
+ * outlive it. */
 struct log_context {
 	const char *process; /* "supervisor", "listener", "worker", "control", or a command's name */
 	const char *queue, *plugin;

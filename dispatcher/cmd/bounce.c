@@ -18,7 +18,7 @@
 #define BOUNCE_LINES_MAX 20000
 #define BOUNCE_REPORTS_MAX 100
 
-/* What a report says of one recipient. */
+/* The part of a report on one recipient. */
 struct report {
 	char recipient[320]; /* "" when it does not say */
 	char status[16];     /* "5.1.1"; "" when it does not say */
@@ -26,7 +26,7 @@ struct report {
 	char detail[400];    /* the other server's words */
 };
 
-/* What is in a mail that came back. */
+/* The parts of a mail that came back. */
 struct bounce {
 	char token[BOUNCE_TOKEN_LEN + 1]; /* of bounce+TOKEN@..., "" when it was nowhere */
 	char feedback[24];                /* of a complaint (RFC 5965): "abuse", "not-spam", ... */
@@ -155,7 +155,7 @@ static void mask(char *text)
 	}
 }
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *recipient;
@@ -177,7 +177,7 @@ static bool record(struct request *q, const char *token, const char *status, con
 	return res != NULL;
 }
 
-/* What a complaint is to us: NULL when it is none. */
+/* The kind of a complaint for us: NULL when it is none. */
 static const char *complaint_kind(const char *feedback)
 {
 	static const char *const kinds[][2] = { { "abuse", "complaint" }, { "fraud", "complaint" },

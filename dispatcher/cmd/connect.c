@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	int64_t wait;

@@ -20,7 +20,7 @@
 
 enum action { LIST, SHOW, REDRIVE, PURGE };
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	enum action action;

@@ -16,7 +16,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What the command line says, and what is known of the database. */
+/* The options on the command line, and the answers of the database. */
 struct request {
 	struct cmd_db db;
 	const char *output;

@@ -20,7 +20,7 @@
 #define POLL_MS 100         /* between two looks for what became of a message that is being cancelled */
 #define BODY_MAX (16 << 20) /* bytes of a new body */
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *action, *queue;
@@ -32,7 +32,7 @@ struct request {
 
 #define NO_PRIORITY INT64_MIN
 
-/* Who gives the order. */
+/* The name of the operator. */
 static const char *who(const struct request *q)
 {
 	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
@@ -175,7 +175,7 @@ static int list(const struct request *q)
 	return 0;
 }
 
-/* What happened to a message, oldest first. */
+/* The life of a message, oldest event first. */
 static void print_life(const cJSON *life)
 {
 	const cJSON *l, *name;
@@ -493,7 +493,7 @@ const struct command cmd_message = {
 		"edit gives one that waits, or a dead letter, another body.\n"
 		"requeue puts archived ones, or dead letters, back into the queue as new messages.\n\n"
 		"A message that a worker has taken meanwhile is refused, not overwritten. Without --id, the actions "
-		"count first and ask. What is done is written down in pgmqd.actions.",
+		"count first and ask. The table pgmqd.actions keeps each action.",
 	.exits = "Exit status: 0 success; 1 failure, or a message was refused or had its outcome first; 2 usage error.",
 	.options = options,
 	.size = sizeof(struct request),

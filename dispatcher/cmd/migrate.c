@@ -22,7 +22,7 @@
 #endif
 
 #define DEMO_FILE "000_demo_app.sql"
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *sql_dir;

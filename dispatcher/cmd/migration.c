@@ -13,7 +13,7 @@
 
 #define TRY_AGAIN_US 300000
 
-/* What keeps a migration alone in its database is a lock on a table of ours: an advisory lock is anybody's. */
+/* A lock on a table of ours keeps a migration alone in its database: any role could take an advisory lock. */
 #define BEGIN                                                                                                          \
 	"BEGIN; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL lock_timeout = '100ms';"                        \
 	" LOCK TABLE pgmqd.schema_version IN SHARE ROW EXCLUSIVE MODE"

@@ -10,13 +10,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *reason, *by;
 };
 
-/* Who gives the order. */
+/* The name of the operator. */
 static const char *who(const struct request *q)
 {
 	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");

@@ -24,7 +24,7 @@
 
 static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	const char *name, *lang, *data, *part, *template_dir, *file, *partials;
 	bool html, text, open;

@@ -28,7 +28,7 @@ static const struct proc_roles roles = {
 	.listener = listener_main, .worker = worker_main, .control = control_main, .check = check_main
 };
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	const char *conf, *env_file;
 	bool check, sample;

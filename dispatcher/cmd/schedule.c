@@ -12,7 +12,7 @@
 #include <string.h>
 #include <time.h>
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *zone, *from;

@@ -21,7 +21,7 @@
 
 enum { EXIT_DEAD = 3, EXIT_TIMEOUT = 4 };
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	const char *priority, *group, *headers, *unique, *unique_for, *on_conflict;

@@ -29,7 +29,7 @@ char *sql_file_read(const char *path, char **error);
 void sql_dir_free(struct sql_dir *d);
 int sql_file_compare(const void *a, const void *b);
 
-/* What the file says that it makes, in its line "-- makes: NAME NAME ...", as an array literal; malloc'd. */
+/* The objects that the file makes by its line "-- makes: NAME NAME ...", as an array literal; malloc'd. */
 char *sql_file_makes(const struct sql_file *f);
 
 /* The line of a text that an error is about: the place that the server names, else the n-th statement, counted from 0.

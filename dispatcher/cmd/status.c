@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What the command line says, and the daemon's figures. */
+/* The options on the command line, and the daemon's figures. */
 struct status {
 	struct cmd_db db;
 	const char *listen, *sort;
@@ -31,7 +31,7 @@ struct status {
 	struct daemon daemon;
 };
 
-/* What the database tells of each queue. */
+/* The database's figures of each queue. */
 static const char sql[] =
 	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min,"
 	" r.archived_5min, r.attempts_avg, r.attempts_max,"

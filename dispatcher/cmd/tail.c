@@ -18,7 +18,7 @@
 #define EVERY_MS 200
 #define SEEN_MAX 4096 /* lines that are remembered, so that none comes twice */
 
-/* What is known so far. */
+/* The state of tail so far. */
 struct tail {
 	struct cmd_db db;
 	int64_t count, seen; /* count 0: no end */

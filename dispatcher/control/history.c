@@ -90,7 +90,7 @@ static void history_gather(const struct stats *st, const char *queue, struct his
 	}
 }
 
-/* What was added since; a counter that is smaller than before was restarted. */
+/* The growth since then; a counter that is smaller than before was restarted. */
 static uint64_t history_since(uint64_t now, uint64_t before)
 {
 	return now >= before ? now - before : now;

@@ -24,7 +24,7 @@ void history_take(struct history *h, const struct stats *st);
  */
 cJSON *history_json(const struct history *h, uint64_t after);
 
-/* What was settled of each queue since the last time, for pgmqd.record_history(): [{"queue", "done", "retried",
+/* The settled messages of each queue since the last time, for pgmqd.record_history(): [{"queue", "done", "retried",
  * "failed", "wait": counts}]; nothing of a queue where nothing was. */
 cJSON *history_since_recorded(struct history *h);
 

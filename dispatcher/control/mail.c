@@ -22,7 +22,7 @@
 #define MAIL_RATE 50   /* events a second */
 #define MAIL_BURST 200 /* and so many at once */
 
-/* What takes events. */
+/* The queue that takes events. */
 struct mail {
 	const char *queue; /* whose plugin is mailevents; NULL: none */
 	double tokens;     /* events that may come now */

@@ -157,7 +157,7 @@ void templates_show(struct http_request *req)
 	body = http_request_buffer();
 	evbuffer_add(body, r.part[which], strlen(r.part[which]));
 	template_result_free(&r);
-	/* a mail has its style inside and shows pictures from anywhere; it runs no script, whatever is in it */
+	/* a mail has its style inside and shows pictures from anywhere; it runs no script that may be in it */
 	http_request_add_header(req, "Content-Security-Policy",
 		"sandbox allow-popups; default-src 'none'; style-src 'unsafe-inline'; img-src https: data:; "
 		"frame-ancestors 'self'");

@@ -6,7 +6,7 @@
 
 #include <stdbool.h>
 
-/* What decides about access, out of the settings. */
+/* The settings that decide about access. */
 struct http_access {
 	const char *token;       /* "": there is none, and what needs one is refused */
 	const char *host;        /* that the server listens on; NULL: a Unix socket, to which no browser speaks */

@@ -38,8 +38,8 @@ size_t http_conns_count(const struct http_conns *all);
 void http_conn_accept(struct http_conns *all, evutil_socket_t fd, const char *peer);
 const char *http_conn_peer(const struct http_conn *c);
 
-/* Ties a request to the connection on which its head has come. `body_max`: of the body, how much is kept; what is
- * longer is read, and thrown away. */
+/* Ties a request to the connection on which its head has come. `body_max`: of the body, how much is kept; the
+ * rest is read and dropped. */
 void http_conn_begin(struct http_conn *c, void *request, size_t body_max);
 
 /* Sends a piece of the answer; http_conn_end() follows the last one, and unties the request. */

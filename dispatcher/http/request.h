@@ -52,7 +52,7 @@ struct http_request {
 
 /* Makes the request whose head has come on a connection; takes the head over. */
 struct http_request *http_request_new(struct http_conn *c, struct http_head *head, void *context);
-/* What the connection tells of it, see http_conn_events. */
+/* Events of the connection, see http_conn_events. */
 void http_request_take_body(struct http_request *r, char *body, size_t len);
 void http_request_half_closed(void *request);
 void http_request_gone(void *request);

@@ -4,7 +4,7 @@
 
 #include "http/request.h"
 
-/* What a route asks for. A method other than GET asks for the token by itself, as does all of a server that other
+/* The conditions of a route. A method other than GET asks for the token by itself, as does all of a server that other
  * machines reach. */
 enum http_route_flags {
 	HTTP_ROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */

@@ -94,7 +94,7 @@ static char *explain(const char *conninfo, const char *message)
 	return error;
 }
 
-/* What is wrong with the way a URI begins; NULL when it begins well. */
+/* The fault in the beginning of a URI; NULL when it has none. */
 static char *check_scheme(const char *conninfo)
 {
 	size_t len = strcspn(conninfo, ":=' ");

@@ -12,7 +12,7 @@ struct pgplace {
 	char *host, *hostaddr, *port;
 };
 
-/* What the connection string, the environment and the service file say together; malloc'd texts. */
+/* The result of the connection string, the environment and the service file; malloc'd texts. */
 struct pgtarget {
 	char *host, *hostaddr, *port; /* lists with commas, as given */
 	char *options;

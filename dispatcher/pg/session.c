@@ -1,4 +1,4 @@
-/* session.c: the settings that every session of ours has, whatever the connection string, role or database say.
+/* session.c: the settings of every session of ours, also where the connection string, role or database has others.
  *
  * Our statements mean what they say only under these: an operator is found in pg_catalog and not in a schema of a
  * stranger, a time is read as it was written, a role's time limit of one millisecond does not end each claim. They go

@@ -1,17 +1,17 @@
-/* session.h: the settings that every session of ours has, whatever the connection string, role or database say. */
+/* session.h: the settings of every session of ours, also where the connection string, role or database has others. */
 #ifndef SESSION_H
 #define SESSION_H
 
 #include <libpq-fe.h>
 #include <stdbool.h>
 
-/* What differs between connections. */
+/* The settings that differ between connections. */
 struct session {
 	unsigned statement_s; /* statement_timeout in seconds; 0: none */
 	unsigned lock_s;      /* lock_timeout in seconds; 0: none */
 };
 
-/* What the first statement of a connection found out. */
+/* The answer to the first statement of a connection. */
 struct session_found {
 	bool standby;
 	bool pooled;     /* another backend answered than the one that greeted us: a pooler is in between */

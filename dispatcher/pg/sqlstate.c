@@ -33,7 +33,7 @@ static const struct meaning {
 	{ "57P03", SQLSTATE_CONNECTION },
 	{ "57P04", SQLSTATE_CONNECTION },
 	{ "57P05", SQLSTATE_CONNECTION },
-	{ "40003", SQLSTATE_CONNECTION }, /* nobody knows whether the statement took effect */
+	{ "40003", SQLSTATE_CONNECTION }, /* it is unknown whether the statement took effect */
 	{ "25P03", SQLSTATE_CONNECTION },
 	{ "25P04", SQLSTATE_CONNECTION },
 	{ "28", SQLSTATE_CONNECTION },

@@ -17,9 +17,9 @@ enum sqlstate_class {
 	SQLSTATE_NCLASSES
 };
 
-/* What an error of the daemon's own statement means; "" stands for a lost connection. */
+/* The class of an error of the daemon's own statement; "" stands for a lost connection. */
 enum sqlstate_class sqlstate_class(const char *sqlstate);
-/* What an error of a transaction means in which a statement of a plugin ran. */
+/* The class of an error of a transaction in which a statement of a plugin ran. */
 enum sqlstate_class sqlstate_class_plugin(const char *sqlstate);
 
 /* Whether the same statement may succeed later, without a change of its content. */

@@ -11,7 +11,7 @@ typedef uint16_t wake_word;
 enum {
 	WAKE_INDEX = 0x0fff,
 	WAKE_CANCEL = 0x1000,   /* an operator wants messages of it cancelled */
-	WAKE_FREE = 0x2000,     /* nobody else has its advisory locks any more */
+	WAKE_FREE = 0x2000,     /* no stranger holds its advisory locks any more */
 	WAKE_TAKEN = 0x4000,    /* somebody else has one of its advisory locks: poll */
 	WAKE_OPERATED = 0x8000, /* an operator has paused or resumed it */
 	WAKE_ALL = 0xfffd,      /* look at every queue: notifications may have been missed */

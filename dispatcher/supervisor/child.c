@@ -150,7 +150,7 @@ static void child_set_pid(struct child *c, pid_t pid)
 		atomic_store(&child_slot(c, i)->pid, (int)pid);
 }
 
-/* What the new process does: never returns. */
+/* The work of the new process; it never returns. */
 static void __attribute__((noreturn))
 child_main(struct child *c, const struct proc_roles *roles, const struct proc_env *common)
 {
@@ -161,7 +161,7 @@ child_main(struct child *c, const struct proc_roles *roles, const struct proc_en
 	env.slot = c->slot;
 	env.after_crash = c->failures > 0;
 	env.unit = c->role == ROLE_WORKER ? &c->unit : NULL;
-	child_set_pid(c, getpid()); /* the parent does it too; whoever comes first */
+	child_set_pid(c, getpid()); /* the parent does it too; either may be first */
 	proc_set_title("pgmqd: %s", child_title(c, title, sizeof title));
 	if (c->role == ROLE_WORKER && c->unit.nqueues == 1)
 		context.queue = c->unit.queues[0]->name;
@@ -375,9 +375,8 @@ void child_reaped(struct child *c, int status, int64_t now)
 	}
 	/* Its own log line says what is wrong. The text in the slot is the child's too, so leave it. */
 	if (!c->misconfigured)
-		log_error(
-			"%s cannot work as it is configured (its reason is above): mend the settings and send SIGHUP; "
-			"it is also tried every %d s",
+		log_error("%s cannot work as it is configured (its reason is above): correct the settings and send "
+			  "SIGHUP; it is also tried every %d s",
 			child_title(c, title, sizeof title), CHILD_CONFIG_RETRY_MS / 1000);
 	c->misconfigured = true;
 	c->phase = CHILD_WAITING;

@@ -39,7 +39,7 @@ static int plan_tree_file(const char *path, const struct stat *st, int type, str
 	return 0;
 }
 
-/* What stands for all templates: a worker compiles them once, so an edited one needs a new worker. */
+/* One value for all templates: a worker compiles them once, so an edited one needs a new worker. */
 static uint64_t plan_templates(const struct settings *s)
 {
 	plan_tree_hash = 0;

@@ -12,7 +12,7 @@ struct plan {
 };
 
 void plan_make(struct plan *p, const struct settings *s);
-void plan_free(struct plan *p); /* with those units that still have a name; whoever takes one over clears it */
+void plan_free(struct plan *p); /* with those units that still have a name; the code that takes one over clears it */
 
 /* Frees what a unit owns, and closes its pipe. */
 void plan_unit_free(struct proc_unit *u);

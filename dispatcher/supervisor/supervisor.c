@@ -148,7 +148,7 @@ static void supervisor_settle(struct supervisor *sup)
 	fields[2] = LOG_INT("retrying", all - ready);
 	fields[3] = LOG_INT("generation", atomic_load(&sup->stats->generation));
 	fields[4] = LOG_END;
-	stats_state(sup->slot, STATE_READY); /* before the line: whoever reads it may ask /ready next */
+	stats_state(sup->slot, STATE_READY); /* before the line: a reader of it may ask /ready next */
 	log_write(LOG_LEVEL_INFO, fields, "%s", sup->settling);
 	sup->settling = NULL;
 	snprintf(prefix, sizeof prefix, "READY=1\nMAINPID=%d\n", (int)getpid());
@@ -227,7 +227,7 @@ static void supervisor_reload_end(struct supervisor *sup, int status)
 	}
 	supervisor_report_restart(sup->children.settings, s);
 	plan_make(&plan, s);
-	sup->next = NULL; /* the family's now, whatever it says */
+	sup->next = NULL; /* the children's now, also if they refuse it */
 	if (children_adopt(&sup->children, s, &plan, sup->now) == -1) {
 		supervisor_reload_refused(sup);
 		return;
@@ -308,7 +308,7 @@ static void supervisor_handle_signals(struct supervisor *sup, int *terms_seen)
 	}
 }
 
-/* What is done once a second. */
+/* The work of each second. */
 static void supervisor_tick(struct supervisor *sup)
 {
 	int64_t limit = sup->children.settings->watchdog > 0 ? sup->children.settings->watchdog : sup->watchdog_ms;

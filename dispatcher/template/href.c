@@ -68,7 +68,7 @@ static void href_plain(const struct href *h, char plain[sizeof h->value])
 	plain[n] = '\0';
 }
 
-/* True when a text begins so, whatever the case. */
+/* True when a text begins so, in either case. */
 static bool href_begins(const char *text, const char *with)
 {
 	return strncasecmp(text, with, strlen(with)) == 0;

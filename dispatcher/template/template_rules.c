@@ -10,7 +10,7 @@
 
 static const char *const part_names[TEMPLATE_NPARTS] = { "subject", "txt", "html" };
 
-/* What the walks over a template's tags need. */
+/* The state of a walk over a template's tags. */
 struct check {
 	struct template *template; /* NULL: a partial is checked */
 	const struct language *lang;
@@ -261,7 +261,7 @@ cJSON *template_variables(const struct template_set *t, const struct template *x
 		abort();
 	cJSON_ArrayForEach(item, t->brand) if (!given(all, item->string))
 		add_variable(all, item->string, cJSON_Duplicate(item, true));
-	/* one may be made of another, whatever their order */
+	/* one may be made of another, in any order */
 	for (bool added = true; added;) {
 		added = false;
 		for (size_t i = 0; i < x->nfallbacks; i++) {

@@ -64,7 +64,7 @@ static bool api_may_settle(const struct pgmqd_msg *m, const char *function)
 
 #define REASON_MAX 8000 /* bytes */
 
-/* A plugin's reason as the database takes it: whatever a program or server has said may be in it. */
+/* A plugin's reason as the database takes it: it may quote any bytes of a program or server. */
 static char *api_reason(const char *fmt, va_list ap)
 {
 	char *reason = xvasprintf(fmt, ap);

@@ -136,7 +136,7 @@ static bool request_refused(const struct request *q, CURLcode code)
 	return code != CURLE_OK && q->refused && !q->allowed;
 }
 
-/* What is wrong, for people. */
+/* The fault, in words. */
 static const char *request_error(struct request *q, CURLcode code)
 {
 	if (request_refused(q, code))
@@ -203,7 +203,7 @@ static int request_prereq(void *user, char *ip, char *local_ip, int port, int lo
 	return CURL_PREREQFUNC_ABORT;
 }
 
-/* What every transfer needs, whatever the plugin has set. */
+/* Options that every transfer needs, also when the plugin has set others. */
 static bool request_setup(struct request *q)
 {
 	CURL *e = q->easy;
@@ -225,7 +225,7 @@ static bool request_setup(struct request *q)
 	return ok;
 }
 
-/* What a safe transfer needs unless the plugin knows better. */
+/* Options of a safe transfer, which the plugin may change. */
 static bool request_defaults(CURL *e)
 {
 	bool ok = true;

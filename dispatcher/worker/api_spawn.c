@@ -27,13 +27,13 @@ struct pgmqd_child {
 	struct event *ev; /* on the pidfd */
 	int pidfd;        /* -1: the kernel (or valgrind) has none, so `ev` is a timer that looks now and then */
 	pid_t pid;
-	pgmqd_exit_cb cb; /* NULL: nobody waits for it any more */
+	pgmqd_exit_cb cb; /* NULL: the plugin waits for it no more */
 	void *arg;
 };
 
 static TAILQ_HEAD(, pgmqd_child) children = TAILQ_HEAD_INITIALIZER(children);
 
-/* What the program sees of our environment. */
+/* The part of our environment that the program gets. */
 static const char *const inherited[] = { "PATH", "HOME", "USER", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR" };
 #define NINHERITED (sizeof(inherited) / sizeof(*inherited))
 

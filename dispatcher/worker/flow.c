@@ -502,7 +502,7 @@ void flow_resume(struct flow *f)
 
 /* ---- life ---- */
 
-/* What the plugin and the parts share. */
+/* The state that the plugin and the parts share. */
 static void flow_worker_init(struct flow *f, const struct proc_env *env, const struct queue_settings *qs)
 {
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = f->worker.plugin->d.name };

@@ -106,7 +106,7 @@ static void lease_send(struct lease *l, struct pgmqd_msg *const *batch, size_t n
 	queue_extend(l->worker->queue, batch, n, lease_extended, x);
 }
 
-/* Extends what is older than a third of its lease, whatever its state. */
+/* Extends all leases that are older than a third of their time, in any state. */
 static void lease_extend(struct lease *l, int64_t now)
 {
 	struct pgmqd_msg *m, *batch[BATCH_MAX];

@@ -362,7 +362,7 @@ static bool settle_may_record(
 	       class != SQLSTATE_READ_ONLY;
 }
 
-/* What an error of this batch means. */
+/* The class of a batch's error. */
 static enum sqlstate_class settle_class(const struct batch *b, const struct queue_settled *a)
 {
 	enum sqlstate_class c = b->lane == SETTLE_PLUGINS && !a->ours ? sqlstate_class_plugin(a->sqlstate)
@@ -406,7 +406,7 @@ static void settle_failed(struct settle *s, struct batch *b, const struct queue_
 
 /* ---- answers ---- */
 
-/* What became of one message of a batch. */
+/* Takes the result of one message of a batch. */
 static void settle_fate(struct settle *s, struct pgmqd_msg *m, enum queue_fate fate)
 {
 	if (fate == QUEUE_SETTLED) {

@@ -8,7 +8,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
-/* What happens to the queue because of its outcomes. */
+/* Events of the queue that follow from outcomes. */
 struct settle_events {
 	void (*kick)(void *arg);            /* something can be done now: at the end of this round of the loop */
 	void (*sent)(void *arg);            /* outcomes are on their way: a claim behind them may find more */

@@ -85,7 +85,7 @@ static void warn_of_key(void *arg, const char *name)
 	compose_warn_once(arg, name, "messages have a key that is not known, and nothing is done with it");
 }
 
-/* What kind of mail it is. */
+/* The kind of a mail. */
 static enum mail_kind kind_of(const struct sending *s)
 {
 	const struct email_message *m = &s->parsed;

@@ -61,7 +61,7 @@ bool login_next(struct login *l, const struct conn *c)
 
 void login_settled(struct login *l)
 {
-	/* What worked stays where it is. */
+	/* Settings that worked stay where they are. */
 	if (l->tried >> l->step & 1)
 		l->step = 0;
 	l->tried = 0;

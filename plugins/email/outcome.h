@@ -4,9 +4,9 @@
 
 #include "sending.h"
 
-/* What a provider's result means for a mail that no other provider can take over. */
+/* The outcome of a mail by a provider's result, when no other provider can take it over. */
 struct sending_outcome outcome_of_result(const struct sending *s, const struct mail_result *result);
-/* What the ledger's answer means for a mail that must not go out. */
+/* The outcome of a mail that must not go out, by the ledger's answer. */
 struct sending_outcome outcome_of_ledger(enum ledger_answer is, const char *why);
 
 #endif

@@ -24,7 +24,7 @@ struct provider_mail {
 	const char *key; /* hex digits: equal for all copies of this mail and no other one */
 };
 
-/* What goes into the request; freed after the transfer. */
+/* The parts of the request; freed after the transfer. */
 struct provider_request {
 	GString *url, *body;
 	struct curl_slist *headers;
@@ -38,7 +38,7 @@ struct provider_request {
 	void *arg;
 };
 
-/* What came back. */
+/* The answer. */
 struct provider_reply {
 	CURL *easy;
 	long status;              /* of an answer that has come */

@@ -34,7 +34,7 @@ static char *ses_check(const struct email *h)
 	return NULL;
 }
 
-/* What all requests have: the address, and what signs them. */
+/* The parts that all requests have: the address, and the signature. */
 static void address_and_sign(const struct email *h, const char *path, struct provider_request *q)
 {
 	if (h->ses_url != NULL && h->ses_url[0] != '\0')

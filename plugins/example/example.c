@@ -74,7 +74,7 @@ static void thought_over(void *arg)
 		pgmqd_done(t.msg);
 }
 
-/* A message arrives. Whatever can be wrong with it is best found here. */
+/* A message arrives. This is the best place to find all faults of it. */
 static void example_deliver(void *h, struct pgmqd_msg *m)
 {
 	struct thought *t;

@@ -223,7 +223,7 @@ static const char *verify_region(const char *name)
 	return words > 0 && (n == 1 || n == 2) ? name + 1 + n : NULL;
 }
 
-/* What is behind the host of an address of SNS; NULL when the address is another's. */
+/* The path of an address of SNS; NULL when the host is another's. */
 static const char *verify_sns_path(const struct verify_keys *k, const char *url)
 {
 	static const char start[] = "https://sns.";

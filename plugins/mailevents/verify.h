@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the events of each service are verified by; the plugin's options, and the beginning of its handle. */
+/* The keys by which the events of each service are verified; the plugin's options, and the beginning of its handle. */
 struct verify_keys {
 	const char *resend_secret, *sendgrid_key, *mailgun_key, *ses_topic, *sns_url;
 };
@@ -33,7 +33,7 @@ enum verify_result verify_event(const struct verify_keys *k, const char *service
 	const char *body, int64_t came_s, const char *(*certificate)(void *arg, const char *url), void *arg,
 	char **why);
 
-/* What a service signs in place of the event itself: it may come with one event only. NULL: the event is signed. */
+/* The token that a service signs in place of the event; it is good for one event. NULL: the event is signed. */
 const char *verify_token(const char *service, const cJSON *body);
 
 /* Whether an address is Amazon's SNS, or below sns_url. */

@@ -287,7 +287,7 @@ static void sort(GPtrArray *list, GCompareFunc by)
 		}
 }
 
-/* Reads the answers, whatever shape they have. */
+/* Reads the answers, in each of their shapes. */
 static void take_answers(struct report_data *d, const cJSON *answers)
 {
 	struct area *other = NULL;

@@ -4,7 +4,7 @@
 
 #include "pages.h"
 
-/* What the file says of itself, UTF-8. `created` is RFC 3339: with it, the same pages give the same bytes. */
+/* The file's metadata, UTF-8. `created` is RFC 3339: with it, the same pages give the same bytes. */
 struct pdf_about {
 	const char *title, *author, *subject, *lang, *created;
 };

@@ -30,7 +30,7 @@ struct storage_call *storage_sign(
 struct storage_call *storage_erase(
 	const struct report *h, struct pgmqd_msg *m, const char *object, storage_cb cb, void *arg);
 
-/* What an answer means; `body` as text. For tests. */
+/* Judges an answer; `body` as text. For tests. */
 enum storage_result storage_judge(int curl_code, long status, const char *body);
 
 #endif

@@ -327,7 +327,7 @@ def test_mail_server(patient, mail):
     patient.finds("plugin", "certificate does not verify", "smtp_ca_file", subject="email_queue")
     patient.queues = {"email_queue": rigs.email_queue(mail, smtp_tls="none")}
     patient.env = rigs.email_environment(mail, SMTP_HOST="mail.example.test")
-    patient.finds("plugin", "refuses its options", "mend the section [queue email_queue]", subject="email_queue")
+    patient.finds("plugin", "refuses its options", "correct the section [queue email_queue]", subject="email_queue")
 
 
 def test_report_directory(patient):
@@ -360,7 +360,7 @@ def test_template(patient):
     file = dir / "en" / "report_ready.txt.mustache"
     text = file.read_text()
     file.write_text(text + "{{#open}}")
-    patient.finds("templates", "report_ready.txt.mustache", "mend the file")
+    patient.finds("templates", "report_ready.txt.mustache", "correct the file")
     file.write_text("{{! required: nobody_has_it }}" + text)
     patient.finds("templates", "nobody_has_it", "pgmqd render report_ready --lang en", subject="en/report_ready")
 

@@ -22,7 +22,7 @@ struct bench_row {
 	int64_t messages;
 };
 
-/* What the command line says, and what has to be removed at the end. */
+/* The options on the command line, and the objects to remove at the end. */
 struct bench {
 	struct cmd_db db;
 	const struct bench_kind *kind;

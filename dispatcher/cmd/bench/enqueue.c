@@ -21,7 +21,7 @@
 
 /* A way of waking the queue. The notify mode and the trigger of the queue belong together. */
 struct way {
-	const char *name, *notify; /* NULL: nobody serves the queue */
+	const char *name, *notify; /* NULL: no daemon serves the queue */
 	bool pgmqd, plain;         /* the trigger */
 };
 

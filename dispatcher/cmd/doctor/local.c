@@ -72,7 +72,7 @@ void doctor_settings(struct doctor *d)
 	}
 	if (!d->db.conf && d->db.database) {
 		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL,
-			"none are read (-d without -c): queues are those of the database, plugins are not looked at");
+			"none are read (-d without -c): queues are those of the database, plugins are not checked");
 		return;
 	}
 	d->db.settings = settings_load(d->db.conf, &error);
@@ -188,7 +188,7 @@ static char *load_remedy(const struct settings *s, const struct queue_settings *
 	else if (strstr(error, "plugin API") || strstr(error, "upgrade pgmqd"))
 		text = xasprintf("build %s against this pgmqd", path);
 	else
-		text = xasprintf("mend the section [queue %s] of %s; pgmqd run --check -c %s tells when it is good",
+		text = xasprintf("correct the section [queue %s] of %s, then check it by pgmqd run --check -c %s",
 			q->name, s->path, s->path);
 	free(path);
 	return text;
@@ -230,7 +230,7 @@ static void check_plugin(struct doctor *d, const struct queue_settings *q)
 		}
 	}
 	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
-		doctor_report(d, PGMQD_CHECK_FAIL, q->name, xstrdup("tell the plugin's author"), NULL,
+		doctor_report(d, PGMQD_CHECK_FAIL, q->name, xstrdup("report it to the plugin's author"), NULL,
 			"the plugin \"%s\" crashed (%s) when it was %s", q->plugin, strsignal(WTERMSIG(status)),
 			told ? "asked what it needs" : "loaded");
 	else if (WIFSIGNALED(status))
@@ -294,11 +294,11 @@ static void try_template(void *arg, const char *name, const char *lang)
 	if (!vars) {
 		t->without++;
 	} else if (!cJSON_IsObject(vars)) {
-		doctor_report(t->d, PGMQD_CHECK_WARN, subject, xasprintf("mend %s", path), NULL,
+		doctor_report(t->d, PGMQD_CHECK_WARN, subject, xasprintf("correct %s", path), NULL,
 			"%s is no JSON object, so the template was not tried", path);
 	} else if (template_render(t->set, name, lang, vars, &r) != 0) {
 		doctor_report(t->d, PGMQD_CHECK_FAIL, subject,
-			xasprintf("mend the template, or its sample %s; pgmqd render %s --lang %s --data %s"
+			xasprintf("correct the template, or its sample %s; pgmqd render %s --lang %s --data %s"
 				  " --template-dir %s shows it",
 				path, name, lang, path, t->dir),
 			NULL, "%s", r.error);
@@ -332,8 +332,8 @@ void doctor_templates(struct doctor *d)
 	if (!t.set) {
 		if (mails || access(t.dir, F_OK) == 0)
 			doctor_report(d, PGMQD_CHECK_FAIL, "",
-				xasprintf(
-					"mend the file, or set template_dir in %s to where the templates are", s->path),
+				xasprintf("correct the file, or set template_dir in %s to where the templates are",
+					s->path),
 				NULL, "%s", error);
 		else
 			doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "there are none, and no queue sends mails");

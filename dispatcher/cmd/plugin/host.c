@@ -81,7 +81,7 @@ void host_close(struct host *h)
 
 /* ---- time ---- */
 
-/* What is waited for: timers and descriptors. */
+/* The timers and descriptors that the host waits for. */
 struct waits {
 	struct event **timers;
 	struct pollfd *fds;

@@ -37,7 +37,7 @@ void host_close(struct host *h);
 
 struct cJSON;
 
-/* What a plugin asked for, by name, and as an object. */
+/* The outcome that a plugin asked for, by name, and as an object. */
 const char *host_outcome_name(const struct pgmqd_msg *m);
 struct cJSON *host_outcome(const struct pgmqd_msg *m);
 

@@ -19,7 +19,7 @@
 
 #define NAME_MAX_LEN 40
 
-/* What the command line of `plugin info` says. */
+/* The options of `plugin info`. */
 struct info_request {
 	const char *dir;
 };

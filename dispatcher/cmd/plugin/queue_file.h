@@ -17,7 +17,7 @@ struct queue_file_message {
 	bool taken, through;
 };
 
-/* What the queue asks of the one who holds the messages. */
+/* The questions of the queue to the holder of the messages. */
 struct queue_file_source {
 	struct queue_file_message *(*next)(void *arg);         /* the next one to deliver, or NULL */
 	void (*outcome)(void *arg, const struct pgmqd_msg *m); /* one got its outcome */

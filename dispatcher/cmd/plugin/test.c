@@ -108,7 +108,7 @@ static void test_outcome(void *arg, const struct pgmqd_msg *m)
 	test_print(t);
 }
 
-/* What a database would answer. */
+/* The answer of a database that is not there. */
 static void test_answer(void *arg, const char *sql, int nparams, const char *const *params, struct answer *reply)
 {
 	const struct test *t = arg;

@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What the command line says; --valgrind is plugin.c's. */
+/* The options of `plugin test`; --valgrind is plugin.c's. */
 struct test_options {
 	const char *answers, *log, *plugin_dir, *template_dir; /* NULL: not given; log has a default */
 	int64_t attempts;

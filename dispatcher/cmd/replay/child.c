@@ -169,7 +169,7 @@ static void run_statement(struct child *c, const char *sql, int nparams, const c
 			       : "ok");
 }
 
-/* What the database would answer. */
+/* The answer of a database that is not there. */
 static void child_answer(void *arg, const char *sql, int nparams, const char *const *params, struct answer *reply)
 {
 	run_statement(arg, sql, nparams, params, false, reply);

@@ -4,7 +4,7 @@
 
 #include "cmd/replay/replay_private.h"
 
-/* What the process is to do. */
+/* The orders for the process. */
 struct child_task {
 	const struct replay_way *way;
 	const struct replay_messages *messages;

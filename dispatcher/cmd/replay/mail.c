@@ -149,7 +149,7 @@ static char *parameter(const char *header, const char *name)
 	return NULL;
 }
 
-/* What of a part's head matters. */
+/* The headers of a part that matter. */
 struct head {
 	char *type, *encoding, *disposition;
 };

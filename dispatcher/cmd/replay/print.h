@@ -6,7 +6,7 @@
 
 struct cJSON;
 
-/* What was asked for. */
+/* The request for output. */
 struct print_request {
 	const char *queue;
 	bool dead, compared, show;

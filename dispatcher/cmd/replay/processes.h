@@ -15,7 +15,7 @@ typedef void (*processes_progress_cb)(void *arg, size_t through);
 bool processes_run(const struct replay_way *way, const struct replay_messages *messages,
 	struct replay_version *versions, size_t nversions, int inherited, processes_progress_cb progress, void *arg);
 
-/* What was recorded of a message, as an object that the caller deletes. */
+/* The record of a message, as an object that the caller deletes. */
 struct cJSON *processes_record(const struct replay_way *way, const struct replay_version *v, size_t message);
 
 #endif

@@ -31,7 +31,7 @@ enum { SAME = 0, DIFFERENT = 1, FAILED = 2 };
 #define PROGRESS_TTY_S 0.2
 #define PROGRESS_LOG_S 5.0
 
-/* What the command line says. */
+/* The options on the command line. */
 struct request {
 	struct cmd_db db;
 	int64_t since, limit;
@@ -281,7 +281,7 @@ static int run(struct replay *r, const char *against)
 	return conclude(r);
 }
 
-/* What does not go together; the exit status, or -1. */
+/* Refuses options that exclude each other; the exit status, or -1. */
 static int check(const struct request *q, int argc, char **argv)
 {
 	if (argc > 1 && !q->against)

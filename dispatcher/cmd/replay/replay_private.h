@@ -34,7 +34,7 @@ struct replay_way {
 	bool writes;         /* statements may write, before they are rolled back */
 };
 
-/* What is known of a message's run. */
+/* The record of a message's run. */
 enum replay_state { REPLAY_OPEN = 0, REPLAY_RECORDED, REPLAY_CRASHED };
 struct replay_record {
 	enum replay_state state;
@@ -53,7 +53,7 @@ struct replay_version {
 	unsigned nprocesses;
 };
 
-/* What a process tells about a message. */
+/* The report of a process about a message. */
 struct replay_note {
 	int32_t recorded; /* 0: it begins */
 	int32_t len;

@@ -14,7 +14,7 @@ void statements_close(struct statements *s);
 /* Runs one as the server would for a worker. False: it would write, and was not let. */
 bool statements_run(
 	struct statements *s, const char *sql, int nparams, const char *const *params, struct answer *reply);
-/* What a message's statements have done is undone before the next message. */
+/* The effects of a message's statements are undone before the next message. */
 void statements_undo(struct statements *s);
 
 #endif

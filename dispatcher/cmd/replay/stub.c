@@ -236,7 +236,7 @@ static int door_is_open(void *user, curl_socket_t fd, curlsocktype purpose)
 	return CURL_SOCKOPT_ALREADY_CONNECTED;
 }
 
-/* Diverts one handle, whatever the plugin has set. */
+/* Diverts one handle, also when the plugin has set other addresses. */
 static bool door_prepare(void *arg, CURL *easy)
 {
 	struct stub *s = arg;

@@ -51,7 +51,7 @@ static void reset(struct stub_conn *c)
 	c->mail.len = 0;
 }
 
-/* What is offered. */
+/* Answers HELO and EHLO; the latter offers extensions. */
 static void greet(struct stub_conn *c, const char *line)
 {
 	if (is_command(line, "HELO")) {

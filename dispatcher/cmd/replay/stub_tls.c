@@ -17,7 +17,7 @@ struct stub_tls {
 
 #define LIFE_S 86400L
 
-/* A certificate that signs itself; nobody verifies it. */
+/* A certificate that signs itself; no client verifies it. */
 static X509 *make_certificate(EVP_PKEY *key)
 {
 	X509 *x = X509_new();
@@ -71,7 +71,7 @@ void stub_tls_end(struct stub_conn *c)
 	c->tls = NULL;
 }
 
-/* What a call that did not succeed means, as an errno. */
+/* The errno for a call that did not succeed. */
 static long outcome(struct stub_conn *c, int rc)
 {
 	int why = SSL_get_error(c->tls, rc);

@@ -4,7 +4,7 @@
 
 #include "cmd/replay/replay_private.h"
 
-/* What makes the version. NULL: as its settings have it. */
+/* The places of a version's files. NULL: as its settings have it. */
 struct version_choice {
 	const char *conf;   /* settings file; NULL: none is read */
 	const char *plugin; /* name or file */
