@@ -138,16 +138,22 @@ END $f$;
 CREATE TABLE IF NOT EXISTS pgmqd.settings (
   name text PRIMARY KEY,
   value text,
-  default_value text NOT NULL,
+  default_value text,
   description text NOT NULL,
   CONSTRAINT time_zone_exists CHECK (name <> 'time_zone' OR value IS NULL OR pgmqd.is_time_zone(value)),
   CONSTRAINT language_has_templates CHECK (name <> 'default_lang' OR value IN ('ru', 'en'))
 );
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'pgmqd.settings'::regclass AND attname = 'default_value' AND attnotnull) THEN
+    ALTER TABLE pgmqd.settings ALTER COLUMN default_value DROP NOT NULL;
+  END IF;
+END $$;
 COMMENT ON TABLE pgmqd.settings IS 'what SQL has to know; set value to change one, or to NULL for the default';
 
 INSERT INTO pgmqd.settings AS s (name, default_value, description) VALUES
-  ('app_url', 'https://app.example.test', 'address of the application, for the links in mails'),
-  ('support_email', 'support@example.test', 'address for questions, named in mails'),
+  ('app_url', NULL, 'address of the application, for the links in mails; where it is not set, brand_app_url of the dispatcher''s settings'),
+  ('support_email', NULL, 'address for questions, named in mails; where it is not set, brand_support_email of the dispatcher''s settings'),
   ('default_lang', 'ru', 'language of a mail (ru or en) when the person has chosen none'),
   ('time_zone', 'Europe/Moscow', 'IANA time zone of the dates in mails, and of times that have none'),
   ('channel', 'pgmqd', 'NOTIFY channel; must be the dispatcher''s, too, and takes effect when a queue is attached')

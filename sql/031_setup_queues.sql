@@ -53,8 +53,7 @@ BEGIN
   END IF;
   -- for the links and the foot of the mail, where they are set; a template does without
   variables := jsonb_strip_nulls(jsonb_build_object(
-      'app_url', (SELECT s.value FROM pgmqd.settings s WHERE s.name = 'app_url'),
-      'support_email', (SELECT s.value FROM pgmqd.settings s WHERE s.name = 'support_email'))) || variables;
+      'app_url', pgmqd.setting('app_url'), 'support_email', pgmqd.setting('support_email'))) || variables;
   message := jsonb_build_object('to', btrim("to"), 'subject', subject, 'template', template,
       'variables', variables, 'priority', coalesce(priority, 0))
     || jsonb_strip_nulls(jsonb_build_object('lang', lang, 'key', key));

@@ -95,12 +95,15 @@ enum reply_status reply_feed(struct reply_parser *p, const char *data, size_t le
 		if (n > 0 && p->line[n - 1] == '\r')
 			n--;
 		p->len = 0;
+		/* some servers put an empty line in front of a reply; the reply behind it is what counts */
+		if (n == 0 && p->lines == 0 && p->blanks++ < REPLY_BLANKS_MAX)
+			continue;
 		status = take_line(p, p->line, n);
 		if (status == REPLY_MORE)
 			continue;
 		if (status == REPLY_BROKEN)
 			goto broken;
-		p->lines = 0;
+		p->lines = p->blanks = 0;
 		*used = i + 1;
 		return REPLY_COMPLETE;
 	}

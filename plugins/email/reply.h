@@ -7,6 +7,7 @@
 
 #define REPLY_LINE_MAX 4096
 #define REPLY_LINES_MAX 100
+#define REPLY_BLANKS_MAX 3
 #define REPLY_TEXT_MAX 512 /* what is kept of the text */
 
 struct reply {
@@ -20,7 +21,7 @@ struct reply_parser {
 	struct reply reply;
 	char line[REPLY_LINE_MAX];
 	size_t len, text_len;
-	unsigned lines;
+	unsigned lines, blanks; /* blanks: empty lines in front of the reply */
 };
 
 enum reply_status { REPLY_MORE = 0, REPLY_COMPLETE, REPLY_BROKEN };

@@ -46,6 +46,8 @@ static void replies(void **state)
 		{ "250 2.0.0 Ok: queued as 4F\r\n", 250, "2.0.0", "Ok: queued as 4F" },
 		{ "250\r\n", 250, "", "" },
 		{ "250 \r\n", 250, "", "" },
+		{ "\r\n250 2.0.0 Ok\r\n", 250, "2.0.0", "Ok" },
+		{ "\r\n\n\r\n250-a\r\n250 b\r\n", 250, "", "a b" },
 		{ "354 go ahead\n", 354, "", "go ahead" },
 		{ "554-5.7.1 one\r\n554-5.7.1 two\r\n554 5.7.1 three\r\n", 554, "5.7.1", "one two three" },
 		{ "550-\r\n550 5.1.1\r\n", 550, "5.1.1", "" },
@@ -99,7 +101,7 @@ static void several(void **state)
 /* What is not SMTP. */
 static void broken(void **state)
 {
-	static const char *const rows[] = { "hello\r\n", "25\r\n", "\r\n", "2x0 a\r\n", "250_a\r\n", "150 a\r\n",
+	static const char *const rows[] = { "hello\r\n", "25\r\n", "\r\n\n\n\n", "2x0 a\r\n", "250_a\r\n", "150 a\r\n",
 		"650 a\r\n", "250-a\r\n251 b\r\n", "250-a\r\nhello\r\n" };
 	struct reply_parser p;
 

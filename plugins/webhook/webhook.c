@@ -184,7 +184,7 @@ static void post_wait(struct post *p, int64_t after_ms, const char *reason)
 {
 	struct webhook *h = p->hook;
 	struct pgmqd_msg *m = p->msg;
-	int64_t age_ms = (g_get_real_time() - pgmqd_msg_enqueued_us(m)) / 1000, wait;
+	int64_t age_ms = (g_get_real_time() - pgmqd_msg_due_us(m)) / 1000, wait;
 	bool begins;
 
 	wait = away_failed(&h->away, now_ms(), after_ms, &begins);

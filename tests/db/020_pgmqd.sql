@@ -1,7 +1,7 @@
 -- 020_pgmqd.sql: settings, wake-ups, enqueue, dates and money, people, and failures that are written down.
 -- database: app
 BEGIN;
-SELECT plan(84);
+SELECT plan(85);
 
 -- ---- settings ----
 SELECT is(pgmqd.setting('time_zone'), 'Europe/Moscow', 'a default');
@@ -135,6 +135,8 @@ SELECT is(pgmqd.row_time('2026-05-05T14:30:00.5+05:30'), '2026-05-05 09:00:00.5Z
 SELECT is(pgmqd.format_money(1490, 'RUB', 'ru'), E'1\u00A0490,00\u00A0₽', 'roubles in Russian');
 SELECT is(pgmqd.format_money(1234567.5, 'rub', 'en'), '1,234,567.50 RUB', 'roubles in English');
 SELECT is(pgmqd.format_money(0.5, 'CHF', 'ru'), E'0,50\u00A0CHF', 'a currency without a sign');
+SELECT is(pgmqd.app_link('payments', '1'), NULL, 'no link where the address of the application is not set');
+UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 SELECT is(pgmqd.app_link('payments', 'a b/ü', 'x'), 'https://app.example.test/payments/%61%20%62%2F%C3%BC/x', 'a link');
 
 -- ---- failures ----

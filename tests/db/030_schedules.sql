@@ -3,6 +3,7 @@
 BEGIN;
 SELECT plan(54);
 CREATE FUNCTION anna() RETURNS uuid LANGUAGE sql AS $$SELECT 'a0000000-0000-4000-8000-000000000001'::uuid$$;
+UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 DELETE FROM payments;
 DELETE FROM appointments;
 

@@ -1,7 +1,8 @@
 -- 032_triggers.sql: what happens in the application's tables becomes messages, once, and never stands in the way.
 -- database: app
 BEGIN;
-SELECT plan(60);
+SELECT plan(61);
+UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 CREATE VIEW mails AS SELECT message->>'to' AS "to", message->>'template' AS template, message->'variables' AS v, message AS m
   FROM pgmq.q_email_queue ORDER BY msg_id;
 CREATE FUNCTION forget() RETURNS void LANGUAGE sql AS
@@ -86,6 +87,11 @@ SELECT is(count(*), 2::bigint, 'no other change is news') FROM mails;
 UPDATE payments SET status = 'pending' WHERE status = 'failed';
 UPDATE payments SET status = 'failed' WHERE status = 'pending';
 SELECT is(count(*), 3::bigint, 'failing a second time is') FROM mails;
+UPDATE pgmqd.settings SET value = NULL WHERE name IN ('app_url', 'support_email');
+UPDATE payments SET status = 'pending' WHERE status = 'failed';
+UPDATE payments SET status = 'failed' WHERE status = 'pending';
+SELECT is(v ?| ARRAY['app_url', 'support_email', 'retry_url'], false, 'what is not set is left to the brand of the dispatcher''s settings')
+  FROM (SELECT * FROM mails OFFSET 3) further;
 UPDATE appointments SET status = 'cancelled' WHERE id = 'c0000000-0000-4000-8000-000000000002';
 UPDATE payments SET status = 'completed' WHERE id = 'd0000000-0000-4000-8000-000000000002';
 SELECT is(status, 'cancelled', 'a cancelled appointment stays cancelled') FROM appointments

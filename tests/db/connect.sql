@@ -3,6 +3,7 @@
 BEGIN;
 SELECT plan(66);
 SET LOCAL search_path = public, tap;
+UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 CREATE VIEW mails AS SELECT message->>'template' AS template, message->>'to' AS "to", message->'variables' AS v FROM pgmq.q_email_queue ORDER BY msg_id;
 CREATE FUNCTION found(t text) RETURNS jsonb LANGUAGE sql AS $$
   SELECT jsonb_object_agg(field, name) FROM pgmqd.find_application() WHERE thing = t AND name <> '' $$;

@@ -42,7 +42,7 @@ class Reports:
 
     def start(self, env=None, **options):
         options = {"plugin": "report", "report_dir": self.directory, "brand": "Balansity", **options}
-        return self.rig.start({"email_queue": email_queue(self.rig.catcher), QUEUE: options}, env=env)
+        return self.rig.start({"email_queue": email_queue(self.rig.catcher), QUEUE: options}, env=env, brand_app_url="https://app.example.test")
 
     def checkup(self, email=ELENA, name="Елена Примерова", lang="ru", answers=None, completed="2026-05-05 12:00+03"):
         """The id of a completed check-up, which the trigger has queued a report of."""

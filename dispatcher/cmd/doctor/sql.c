@@ -368,15 +368,15 @@ const char doctor_sql_dispatcher[] =
 
 /* Settings in the database that stand in every mail and are still those of the installation. */
 const char doctor_sql_defaults[] =
-	"SELECT CASE WHEN names IS NULL THEN 0 ELSE 1 END, '', CASE WHEN names IS NULL THEN 'app_url and support_email"
-	" are set' ELSE names"
+	"SELECT CASE WHEN names IS NULL THEN 0 ELSE 1 END, '', CASE WHEN names IS NULL THEN coalesce(unset || ' not"
+	" set: mails take them from the brand_* settings', 'app_url and support_email are set') ELSE names"
 	" || ' still as installed: mails link to app.example.test or name support@example.test' END,"
 	" CASE WHEN names IS NOT NULL THEN 'UPDATE pgmqd.settings SET value = ... WHERE name IN (''app_url'',"
 	" ''support_email''); look at"
 	" time_zone there, too' END, NULL"
-	" FROM (SELECT string_agg(name, ', ' ORDER BY name) AS names FROM pgmqd.settings WHERE name IN ('app_url',"
-	" 'support_email') AND value"
-	" ~ '[/@.]example[.]test') s";
+	" FROM (SELECT string_agg(name, ', ' ORDER BY name) FILTER (WHERE value ~ '[/@.]example[.]test') AS names,"
+	" string_agg(name, ' and ' ORDER BY name) FILTER (WHERE value IS NULL) AS unset FROM pgmqd.settings WHERE name"
+	" IN ('app_url', 'support_email')) s";
 
 /* Queues whose messages wait and that neither the settings nor a connected worker serves. */
 const char doctor_sql_unserved[] =
