@@ -89,10 +89,11 @@ END $f$;
 -- A function with the rights of its owner runs the triggers, views and policies of the tables that it works on. So our functions use a
 -- table only if an extension has made it, or if its owner could act as our owner anyway.
 CREATE OR REPLACE FUNCTION pgmqd.trusts(owner oid) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false)
-    OR pg_has_role(owner, (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'MEMBER')
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false)
+      OR pg_has_role(owner, (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'MEMBER'));
+END $f$;
 
 -- The table of that name if it belongs to the extension, else NULL.
 CREATE OR REPLACE FUNCTION pgmqd.extension_table(name text, extension text) RETURNS regclass
@@ -162,15 +163,17 @@ WHERE (s.default_value, s.description) IS DISTINCT FROM (excluded.default_value,
 
 -- The value of a setting, or its default; NULL when there is no setting of that name.
 CREATE OR REPLACE FUNCTION pgmqd.setting(name text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT coalesce(s.value, s.default_value) FROM pgmqd.settings s WHERE s.name = $1
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT coalesce(s.value, s.default_value) FROM pgmqd.settings s WHERE s.name = $1);
+END $f$;
 
 -- A time as JSON shows it: UTC, "2026-05-05T12:00:00Z".
 CREATE OR REPLACE FUNCTION pgmqd.iso_time(at timestamptz) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-$f$;
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
+END $f$;
 
 -- ---- wake-ups ----
 

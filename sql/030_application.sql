@@ -102,12 +102,29 @@ CREATE TABLE IF NOT EXISTS pgmqd.application (
 COMMENT ON TABLE pgmqd.application IS 'what the application calls its tables, columns and statuses; one row for each that has not its usual name';
 COMMENT ON COLUMN pgmqd.application.name IS 'a table with its schema, a column, or words of a status with | between them, of which the first one is written; empty: there is none';
 
--- The names in force of one thing: {field: name}, without those that are empty.
-CREATE OR REPLACE FUNCTION pgmqd.app_names(thing text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT jsonb_object_agg(f.field, coalesce(a.name, f.usual)) FILTER (WHERE coalesce(a.name, f.usual) <> '')
-  FROM pgmqd.application_fields() f LEFT JOIN pgmqd.application a ON a.thing = f.thing AND a.field = f.field WHERE f.thing = $1
+-- The usual names and the kinds of all fields: {thing: {field: …}}. A plan has them as constants, so that nothing is looked up.
+CREATE OR REPLACE FUNCTION pgmqd.usual_names() RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT jsonb_object_agg(x.thing, x.fields) FROM (SELECT f.thing, jsonb_object_agg(f.field, f.usual) FILTER (WHERE f.usual <> '') AS fields
+    FROM pgmqd.application_fields() f GROUP BY f.thing) x
 $f$;
+CREATE OR REPLACE FUNCTION pgmqd.field_kinds() RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT jsonb_object_agg(x.thing, x.fields) FROM (SELECT f.thing, jsonb_object_agg(f.field, f.kind) AS fields FROM pgmqd.application_fields() f GROUP BY f.thing) x
+$f$;
+
+-- The names in force of one thing: {field: name}, without those that are empty. It is in PL/pgSQL like all that a trigger calls: a session
+-- plans that once, and a function in SQL at each call.
+CREATE OR REPLACE FUNCTION pgmqd.app_names(thing text) RETURNS jsonb
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  names jsonb := pgmqd.usual_names()->thing;
+  own jsonb;
+  none text[];
+BEGIN
+  SELECT jsonb_object_agg(a.field, a.name), array_agg(a.field) FILTER (WHERE a.name = '') INTO own, none FROM pgmqd.application a WHERE a.thing = $1;
+  RETURN (names || coalesce(own, '{}')) - coalesce(none, '{}');
+END $f$;
 
 -- Whether a column's type is one that a field of this kind can have.
 CREATE OR REPLACE FUNCTION pgmqd.kind_fits(kind text, type oid) RETURNS boolean
@@ -225,41 +242,48 @@ $f$;
 
 -- Why a table is not used as the application's: NULL when it is, or when there is none. Anybody who may create in public could make one.
 CREATE OR REPLACE FUNCTION pgmqd.app_table_problem(name text) RETURNS text
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
-  FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-  WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
-    AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
-    AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
-    -- on Supabase, where no other role can have this name
-    AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper))
-$f$;
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
+    FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
+    WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
+      AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+      AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
+      -- on Supabase, where no other role can have this name
+      AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper)));
+END $f$;
 
 -- A table of the application's; NULL when there is none, or when it is not trusted.
 CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL);
+END $f$;
 
 -- ---- a thing's table and columns ----
 
 -- The table of a thing; NULL when there is none, or when it is not trusted.
 CREATE OR REPLACE FUNCTION pgmqd.app_of(thing text) RETURNS regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmqd.app_table(pgmqd.app_names(thing)->>'table')
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT pgmqd.app_table(pgmqd.app_names(thing)->>'table'));
+END $f$;
 
 -- The columns of a thing that are there; with `readable`, those that app_select() may read: one that the application has added since
 -- connect_application() has run is not.
 CREATE OR REPLACE FUNCTION pgmqd.app_columns(thing text, readable boolean DEFAULT true) RETURNS TABLE (field text, kind text, name name, type oid)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT f.field, f.kind, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) FROM pgmqd.application_fields() f
-    JOIN jsonb_each_text(pgmqd.app_names($1)) n ON n.key = f.field
-    JOIN pg_attribute a ON a.attrelid = pgmqd.app_of($1) AND a.attname = n.value AND a.attnum > 0 AND NOT a.attisdropped
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+#variable_conflict use_column
+DECLARE
+  tab regclass := pgmqd.app_of(thing);
+  kinds jsonb := pgmqd.field_kinds()->thing;
+  reader oid := (SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure);
+BEGIN
+  RETURN QUERY SELECT n.key, kinds->>n.key, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) FROM jsonb_each_text(pgmqd.app_names($1)) n
+    JOIN pg_attribute a ON a.attrelid = tab AND a.attname = n.value AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid
-  WHERE f.thing = $1 AND f.kind NOT IN ('table', 'words', 'constant') AND (NOT readable OR has_column_privilege(
-    (SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure), a.attrelid, a.attnum, 'SELECT'))
-$f$;
+  WHERE kinds->>n.key NOT IN ('table', 'words', 'constant') AND (NOT readable OR has_column_privilege(reader, a.attrelid, a.attnum, 'SELECT'));
+END $f$;
 
 -- A column as an SQL expression of type timestamptz; NULL when there is no such column. A start or end may be a date and a time of day.
 CREATE OR REPLACE FUNCTION pgmqd.time_column(thing text, field text) RETURNS text
@@ -337,7 +361,7 @@ BEGIN
     word := c->>'status';
     c := c || jsonb_build_object('status', coalesce((SELECT substr(n.key, 8) FROM jsonb_each_text(names) n
         WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|')) ORDER BY n.key LIMIT 1),
-      CASE WHEN EXISTS (SELECT FROM pgmqd.application_fields() f WHERE f.thing = app_canonical.thing AND f.field = 'status=' || word) THEN 'other: ' END || word, word));
+      CASE WHEN pgmqd.usual_names()->thing ? ('status=' || word) THEN 'other: ' END || word, word));
   END IF;
   IF names ? 'date' AND names ? 'time' AND c->>'starts_at' IS NULL THEN
     c := c || jsonb_build_object('starts_at', (c->>'date') || ' ' || (c->>'time'));
@@ -397,35 +421,39 @@ END $f$;
 
 -- The condition that a row of a thing has this id.
 CREATE OR REPLACE FUNCTION pgmqd.app_is(thing text, id text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT format('%I = %L', c.name, id) FROM pgmqd.app_columns(thing) c WHERE c.field = 'id' AND id IS NOT NULL
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT format('%I = %L', c.name, id) FROM pgmqd.app_columns(thing) c WHERE c.field = 'id' AND id IS NOT NULL);
+END $f$;
 
 -- ---- people, dates and money, as mails show them ----
 
 -- A time out of to_jsonb(row); one that was stored without a zone is meant in the zone of the settings.
 CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
-    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
+      ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END);
+END $f$;
 
 -- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
 CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT extract(day FROM d) || ' ' || (CASE lang
-      WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
-        'октября', 'ноября', 'декабря']
-      ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
-        'November', 'December'] END)[extract(month FROM d)::integer]
-    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
-  FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT extract(day FROM d) || ' ' || (CASE lang
+        WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
+          'октября', 'ноября', 'декабря']
+        ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
+          'November', 'December'] END)[extract(month FROM d)::integer]
+      || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
+    FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here);
+END $f$;
 
 CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI')
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI'));
+END $f$;
 
 -- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
 CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
@@ -438,11 +466,12 @@ $f$;
 
 -- An address below app_url, with its parts percent-encoded where they have to be; NULL where app_url is not set.
 CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
-      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
-  FROM unnest(parts) WITH ORDINALITY AS p (part, n)
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
+        ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
+    FROM unnest(parts) WITH ORDINALITY AS p (part, n));
+END $f$;
 
 -- The address of a person in auth.users; on Supabase no role can grant rights on it, so our owner reads it. No code of others can run by
 -- that: it is a plain table of built-in types, and row security that would apply is an error.
@@ -461,11 +490,12 @@ END $f$;
 
 -- A person as mails need one.
 CREATE OR REPLACE FUNCTION pgmqd.person(email text, name text, language text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT jsonb_build_object('email', email, 'name', nullif(btrim(name), ''),
-    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END)
-  FROM lower(left(btrim(language), 2)) lang
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT jsonb_build_object('email', email, 'name', nullif(btrim(name), ''),
+      'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END)
+    FROM lower(left(btrim(language), 2)) lang);
+END $f$;
 
 -- {email, name, lang} of a person of the application. The address is in the table of people, if that has a column for it, or in that of
 -- accounts (auth.users). A person without an address is an error.

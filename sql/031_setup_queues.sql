@@ -71,11 +71,12 @@ END $f$;
 -- A mail to somebody found by pgmqd.find_person(); the variables that every template may use are added to its own.
 CREATE OR REPLACE FUNCTION pgmqd.mail_person(person jsonb, template text, variables jsonb, key text DEFAULT NULL)
 RETURNS bigint
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmqd.queue_email(person->>'email', NULL, template, jsonb_strip_nulls(jsonb_build_object(
-      'customer_name', person->>'name', 'lang', person->>'lang', 'app_url', pgmqd.setting('app_url'),
-      'support_email', pgmqd.setting('support_email')) || variables), 0, person->>'lang', key)
-$f$;
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT pgmqd.queue_email(person->>'email', NULL, template, jsonb_strip_nulls(jsonb_build_object(
+        'customer_name', person->>'name', 'lang', person->>'lang', 'app_url', pgmqd.setting('app_url'),
+        'support_email', pgmqd.setting('support_email')) || variables), 0, person->>'lang', key));
+END $f$;
 
 CREATE OR REPLACE FUNCTION public.queue_email_task("to" text, subject text DEFAULT NULL, template text DEFAULT NULL,
   variables jsonb DEFAULT '{}', priority integer DEFAULT 0) RETURNS bigint

@@ -75,15 +75,16 @@ END $f$;
 
 -- The variables of both mails about an appointment; r is its row.
 CREATE OR REPLACE FUNCTION pgmqd.appointment_variables(r jsonb, lang text) RETURNS jsonb
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT jsonb_build_object('appointment_id', r->>'id',
-    'specialist_name', coalesce(nullif(btrim(r->>'specialist_name'), ''),
-      CASE lang WHEN 'ru' THEN 'ваш специалист' ELSE 'your specialist' END),
-    'appointment_date', pgmqd.format_date(at, lang), 'appointment_time', pgmqd.format_time(at),
-    'starts_at', pgmqd.iso_time(at), 'location', r->>'location',
-    'appointment_url', pgmqd.app_link('appointments', r->>'id'))
-  FROM pgmqd.row_time(r->>'starts_at') at
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT jsonb_build_object('appointment_id', r->>'id',
+      'specialist_name', coalesce(nullif(btrim(r->>'specialist_name'), ''),
+        CASE lang WHEN 'ru' THEN 'ваш специалист' ELSE 'your specialist' END),
+      'appointment_date', pgmqd.format_date(at, lang), 'appointment_time', pgmqd.format_time(at),
+      'starts_at', pgmqd.iso_time(at), 'location', r->>'location',
+      'appointment_url', pgmqd.app_link('appointments', r->>'id'))
+    FROM pgmqd.row_time(r->>'starts_at') at);
+END $f$;
 
 CREATE OR REPLACE FUNCTION public.handle_new_appointment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

@@ -6,11 +6,13 @@
 #include "config.h"
 
 #include "settings/load.h"
+#include "settings/option.h"
 #include "worker/plugin.h"
 
 #include "base/log.h"
 #include "base/xalloc.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -101,6 +103,34 @@ static void copy_options(struct plugin *p)
 		memcpy(&p->options[i], row + i * size, sizeof(*p->options));
 }
 
+/* Says that the file is not there, and which plugin of its directory may have been meant; malloc'd. */
+static char *not_there(const char *path, const char *name)
+{
+	const char *slash = strrchr(path, '/');
+	char *where = xasprintf("%.*s", (int)(slash - path), path);
+	DIR *dir = *name == '/' ? NULL : opendir(where);
+	struct option_guess g = { 0 };
+	char known[NAME_MAX + 1], best[NAME_MAX + 1] = "";
+	const struct dirent *e;
+
+	while (dir && (e = readdir(dir)))
+		if (sscanf(e->d_name, "pgmqd-%250[^.].so", known) == 1) {
+			size_t len = strlen(known), tail = strlen("-plugin");
+
+			if (len <= tail || strcmp(known + len - tail, "-plugin") != 0)
+				continue;
+			known[len - tail] = 0;
+			option_guess_word(&g, known, name);
+			if (g.name == known)
+				g.name = strcpy(best, known);
+		}
+	if (dir)
+		closedir(dir);
+	free(where);
+	return xasprintf("there is no file %s%s%s%s; install the plugin or set plugin_dir", path,
+		g.name ? " (did you mean " : "", g.name ? g.name : "", g.name ? "?)" : "");
+}
+
 /* Opens the object by its checked descriptor. NULL, or a malloc'd reason. */
 static char *open_object(struct plugin *p, const char *name)
 {
@@ -109,7 +139,7 @@ static char *open_object(struct plugin *p, const char *name)
 	int fd = open(p->path, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0)
-		return errno == ENOENT ? xasprintf("there is no file %s; install the plugin or set plugin_dir", p->path)
+		return errno == ENOENT ? not_there(p->path, name)
 		                       : xasprintf("cannot open %s: %s", p->path, strerror(errno));
 	if ((error = check_trust(fd, p->path)) != NULL) {
 		close(fd);

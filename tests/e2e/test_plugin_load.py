@@ -103,7 +103,9 @@ def test_link_is_judged_by_where_it_leads(directory, built):
 
 
 def test_no_such_file(directory):
-    refused(directory, f"there is no file {directory}/pgmqd-versions-plugin.so")
+    refused(directory, f"there is no file {directory}/pgmqd-versions-plugin.so; install")
+    (directory / "pgmqd-version-plugin.so").touch()  # the nearest name is told
+    refused(directory, f"there is no file {directory}/pgmqd-versions-plugin.so (did you mean version?)")
 
 
 @pytest.mark.parametrize("what", ["directory", "text", "library", "cut"])

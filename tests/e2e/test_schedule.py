@@ -36,7 +36,10 @@ def test_what_is_due_runs_and_gets_its_next_time(rig):
     add(rig.db, "mail", "select public.queue_email_task('x@example.test', 'Hello', null, '{\"text\": \"x\"}')")
     add(rig.db, "broken", "select 1 / 0")
     add(rig.db, "off", enabled=False)
-    add(rig.db, "bad", cron="* * *")
+    add(rig.db, "bad")
+    # a row of before such texts were refused
+    rig.db.execute("alter table pgmqd.schedule disable trigger schedule_changed; update pgmqd.schedule set cron = '* * *' where name = 'bad';"
+                   " alter table pgmqd.schedule enable trigger schedule_changed")
     daemon = rig.start()
     ran(daemon, "mail")
     ran(daemon, "broken", "failed")
