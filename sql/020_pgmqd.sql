@@ -261,12 +261,12 @@ EXCEPTION WHEN OTHERS THEN
   RETURN NULL;
 END $f$;
 
--- The end of such a transaction: it notifies, unless it is being prepared: then the row stays, for notify_prepared(). In the extended
--- protocol there may be no query at that time.
+-- The end of such a transaction: it notifies, unless it is being prepared: then the row stays, for notify_prepared(). Comments may stand
+-- anywhere, so the words are enough: where they are those of a message, its notification comes a second later.
 CREATE OR REPLACE FUNCTION pgmqd.wakeup_ended() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF coalesce(current_query(), '') !~* '(^|;|\*/)\s*prepare\s+transaction\s' THEN
+  IF coalesce(current_query(), '') !~* '\mprepare\M.*\mtransaction\M' THEN
     DELETE FROM pgmqd.wakeups w WHERE w.id = NEW.id;
     PERFORM pg_notify(NEW.channel, NEW.queue);
   END IF;

@@ -32,18 +32,19 @@ def test_notifications_wait_for_the_end(stand):
     assert stand.value("select count(*) from pgmqd.wakeups") == 0
 
 
-def enqueued(stand, name):
+def enqueued(stand, name, words="prepare transaction"):
     """A message of a transaction that is prepared."""
     with stand.cluster.connect(stand.dbname, autocommit=False) as other:
         other.execute("select pgmq.send('work', '{\"uuid\": \"m\"}')")
-        other.execute(f"prepare transaction '{name}'")
+        other.execute(f"{words} '{name}'")
 
 
-def test_prepare_while_asleep(stand):
+@pytest.mark.parametrize("words", ["prepare transaction", "-- the end\nPREPARE /* it */ -- for now\n TRANSACTION"])
+def test_prepare_while_asleep(stand, words):
     """It is not refused, and what it brings is heard of after its COMMIT PREPARED: no poll comes."""
     stand.start(fallback_poll="1h")
     stand.effect_of(stand.send())
-    enqueued(stand, "asleep")
+    enqueued(stand, "asleep", words)
     stand.db.execute("commit prepared 'asleep'")
     wait_until("the effect", lambda: any(s.uuid == "m" and s.what == "E" for s in stand.steps()))
     wait_until("no row is left", lambda: stand.value("select count(*) from pgmqd.wakeups") == 0)
