@@ -13,7 +13,8 @@ ELENA = "elena@example.test"
 
 @pytest.fixture
 def elena(rig):
-    """A customer who reads Russian."""
+    """A customer who reads Russian, of an application whose mails have links."""
+    rig.db.execute("update pgmqd.settings set value = 'https://app.example.test' where name = 'app_url'")
     return app.new_customer(rig.db, ELENA, "Елена Примерова")
 
 
