@@ -192,7 +192,7 @@ def test_who_may(jobs):
 def test_what_is_not_there(jobs):
     job = jobs.start()
     for side in ("status", "result", "missing-sources", "retry-status", "events"):
-        for wrong in (NOWHERE, "1", "x" * 300, "%00", "' or '1'='1"):
+        for wrong in (NOWHERE, "1", "x" * 300, "%E2%82%AC", "' or '1'='1"):
             assert jobs.json(f"{API}/{side}/{wrong.replace(' ', '%20')}")[0] == 404
         assert jobs.code(f"/api/quick/{side}/{job}") == (404, "no_such_job"), "a job of another type"
         assert jobs.code(f"/api/nothing/{side}/{job}") == (404, "no_such_type")
