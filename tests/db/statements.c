@@ -35,7 +35,6 @@ int main(int argc, char **argv)
 		.headers = true,
 		.a_headers = true,
 		.has_dlq = true,
-		.dlq_asks = true,
 		.refunds = true };
 	static char plugin[] = "null", version[] = "1";
 
