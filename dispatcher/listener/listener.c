@@ -368,8 +368,10 @@ static struct event *listener_event(struct listener *l, evutil_socket_t fd, shor
 {
 	struct event *e = event_new(l->base, fd, what, cb, l);
 
-	if (!e || (add && event_add(e, NULL) != 0))
+	if (!e)
 		abort();
+	if (add)
+		loop_add(e, NULL);
 	return e;
 }
 

@@ -87,6 +87,12 @@ static void exchange_synced(struct pgconn *c)
 		pgconn_recheck(c);
 }
 
+/* libpq has lost an answer for lack of memory: only a new connection is in step with the server again. */
+static void exchange_starve(struct pgconn *c)
+{
+	pgconn_break(c, xstrdup("libpq had no memory for an answer"));
+}
+
 /* Takes one result from libpq; false when there is none for now. */
 static bool exchange_result(struct pgconn *c)
 {
@@ -108,7 +114,7 @@ static bool exchange_result(struct pgconn *c)
 	if (res && PQresultStatus(res) == PGRES_FATAL_ERROR && !PQresultErrorField(res, PG_DIAG_SQLSTATE) &&
 		PQstatus(c->pg) != CONNECTION_BAD) {
 		PQclear(res);
-		pgconn_break(c, xstrdup("libpq had no memory for an answer"));
+		exchange_starve(c);
 		return false;
 	}
 	c->current = c->current ? c->current : head;
@@ -180,7 +186,7 @@ static void exchange_read_once(struct pgconn *c)
 	if (!c->broken && PQstatus(c->pg) == CONNECTION_BAD)
 		pgconn_break(c, pgstart_error(c->pg));
 	else if (!c->broken && exchange_lost_sync(c))
-		pgconn_break(c, xstrdup("libpq had no memory for an answer"));
+		exchange_starve(c);
 	else if (results == RESULTS_AT_ONCE && !c->broken)
 		event_active(c->io, EV_READ, 0); /* the rest is in memory, where no socket announces it */
 }

@@ -212,6 +212,18 @@ char *settings_plugin_path(const struct settings *s, const char *plugin)
 	return plugin[0] == '/' ? xstrdup(plugin) : xasprintf("%s/pgmqd-%s-plugin.so", s->plugin_dir, plugin);
 }
 
+bool settings_plugin_name(const char *file, char *buf, size_t size)
+{
+	static const char prefix[] = "pgmqd-", suffix[] = "-plugin.so";
+	size_t len = strlen(file);
+
+	if (len <= sizeof(prefix) + sizeof(suffix) - 2 || strncmp(file, prefix, sizeof(prefix) - 1) != 0 ||
+		strcmp(file + len - (sizeof(suffix) - 1), suffix) != 0)
+		return false;
+	snprintf(buf, size, "%.*s", (int)(len - (sizeof(prefix) + sizeof(suffix) - 2)), file + sizeof(prefix) - 1);
+	return true;
+}
+
 /* Compares two sections; neither their place in the file nor the order of the plugin's options matters. */
 bool settings_queue_equal(const struct queue_settings *a, const struct queue_settings *b)
 {

@@ -92,6 +92,8 @@ bool settings_queue_equal(const struct queue_settings *a, const struct queue_set
 
 /* The file of a plugin: `plugin` itself when it is a path, else pgmqd-NAME-plugin.so in plugin_dir. Malloc'd. */
 char *settings_plugin_path(const struct settings *s, const char *plugin);
+/* The NAME of a file called pgmqd-NAME-plugin.so, without its directory. False: it is not called so. */
+bool settings_plugin_name(const char *file, char *buf, size_t size);
 
 /* Prints the sample file out of the tables, every option commented out at its default under its doc line. */
 void settings_print_sample(void);

@@ -62,19 +62,10 @@ static uint64_t plan_plugin_file(const struct settings *s, const struct queue_se
 /* "email" for email as well as for /opt/x/pgmqd-email-plugin.so. */
 const char *plan_plugin_name(const struct queue_settings *q, char *buf, size_t size)
 {
-	static const char prefix[] = "pgmqd-", suffix[] = "-plugin.so";
-	const char *base = q->plugin != NULL ? q->plugin : "", *slash = strrchr(base, '/');
-	size_t len;
+	const char *name = q->plugin != NULL ? q->plugin : "", *slash = strrchr(name, '/');
 
-	if (slash != NULL)
-		base = slash + 1;
-	len = strlen(base);
-	if (slash != NULL && len > sizeof prefix + sizeof suffix - 2 && strncmp(base, prefix, sizeof prefix - 1) == 0 &&
-		strcmp(base + len - (sizeof suffix - 1), suffix) == 0) {
-		base += sizeof prefix - 1;
-		len -= sizeof prefix + sizeof suffix - 2;
-	}
-	snprintf(buf, size, "%.*s", (int)len, base);
+	if (slash == NULL || !settings_plugin_name(slash + 1, buf, size))
+		snprintf(buf, size, "%s", slash != NULL ? slash + 1 : name);
 	return buf;
 }
 

@@ -264,8 +264,8 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
 		abort();
 	if (child->pidfd < 0)
 		loop_timer(child->ev, LOOK_MS);
-	else if (event_add(child->ev, NULL) != 0)
-		abort();
+	else
+		loop_add(child->ev, NULL);
 	TAILQ_INSERT_TAIL(&children, child, link);
 	plugin_call_reap = child_reap;
 	w->children++;

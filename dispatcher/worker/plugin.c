@@ -114,12 +114,7 @@ static char *not_there(const char *path, const char *name)
 	const struct dirent *e;
 
 	while (dir && (e = readdir(dir)))
-		if (sscanf(e->d_name, "pgmqd-%250[^.].so", known) == 1) {
-			size_t len = strlen(known), tail = strlen("-plugin");
-
-			if (len <= tail || strcmp(known + len - tail, "-plugin") != 0)
-				continue;
-			known[len - tail] = 0;
+		if (settings_plugin_name(e->d_name, known, sizeof(known))) {
 			option_guess_word(&g, known, name);
 			if (g.name == known)
 				g.name = strcpy(best, known);

@@ -304,8 +304,9 @@ static struct event *worker_event(struct worker *w, evutil_socket_t fd, short wh
 {
 	struct event *e = event_new(w->base, fd, what | EV_PERSIST, cb, w);
 
-	if (!e || event_add(e, NULL) != 0)
+	if (!e)
 		abort();
+	loop_add(e, NULL);
 	return e;
 }
 
