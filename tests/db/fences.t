@@ -30,17 +30,6 @@ flush() { # options of tests/db/statements
   done
   done=$n script=''
 }
-# Another session, which says one line when it has run these.
-meanwhile() {
-  coproc other { psql -qAtX -d app; }
-  printf '%s\n' "$@" '\echo ready' >&"${other[1]}"
-  while read -r line <&"${other[0]}" && [[ $line != ready ]]; do :; done
-}
-enough() {
-  local pid=$other_PID
-  exec {other[1]}>&-
-  wait "$pid" 2>/dev/null || true
-}
 
 # A row as this dispatcher's claim left it: number 7, read twice, with the nonce 123.
 born=1767225600000005

@@ -11,16 +11,6 @@ check() { # title, what the session says (a notification as "! queue"), statemen
   n=$((n + 1))
   if [[ $have == "$2" ]]; then echo "ok $n - $1"; else printf 'not ok %s - %s\n# have: %s\n# want: %s\n' "$n" "$1" "$have" "$2"; fi
 }
-meanwhile() { # a session that keeps these locks
-  coproc other { psql -qAtX -d app; }
-  printf '%s\n' "$@" '\echo ready' >&"${other[1]}"
-  while read -r line <&"${other[0]}" && [[ $line != ready ]]; do :; done
-}
-enough() {
-  local pid=$other_PID
-  exec {other[1]}>&-
-  wait "$pid" 2>/dev/null || true
-}
 send=(-c "INSERT INTO pgmq.q_wake (vt, message) VALUES (now(), '{}')")
 locks=(-c "SELECT string_agg(concat(classid::int8 = $oid, ' ', objid::int4, mode), ' ' ORDER BY objid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
 end=(-c COMMIT)
