@@ -32,6 +32,15 @@ static void pause_set(struct pause *p, enum pause_state state)
 		p->changed(p->arg);
 }
 
+/* Changes the state that errors ask for. Its time runs on while the database is away or an operator pauses the queue.
+ */
+static void pause_set_after(struct pause *p, enum pause_state state)
+{
+	p->after = state;
+	if (p->state < PAUSE_UNKNOWN)
+		pause_set(p, state);
+}
+
 bool pause_holds(const struct pause *p)
 {
 	return p->state >= PAUSE_ERROR;
@@ -43,7 +52,7 @@ void pause_error(struct pause *p, const char *reason)
 {
 	int64_t first = p->worker->qs->config_retry, ms = first;
 
-	if (p->state >= PAUSE_ERROR)
+	if (p->after == PAUSE_ERROR)
 		return;
 	for (unsigned i = 0; i < p->errors && ms < LONGEST_MS; i++)
 		ms *= 2;
@@ -54,37 +63,37 @@ void pause_error(struct pause *p, const char *reason)
 	log_error("queue paused, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason,
 		(long long)((ms + 999) / 1000));
 	loop_timer(p->timer, ms);
-	pause_set(p, PAUSE_ERROR);
+	pause_set_after(p, PAUSE_ERROR);
 }
 
 void pause_away(struct pause *p, int64_t ms, const char *reason)
 {
-	if (p->state >= PAUSE_ERROR)
+	if (p->after == PAUSE_ERROR)
 		return;
 	stats_error(p->worker->slot, reason);
 	/* Once for each outage: a failed trial is no news. */
-	log_write(p->state == PAUSE_TRIAL ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, NULL,
+	log_write(p->after == PAUSE_TRIAL ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, NULL,
 		"queue waits, no attempt is counted: %s; trying again in %lld s, or at once on SIGHUP", reason,
 		(long long)((ms + 999) / 1000));
 	loop_timer(p->timer, ms);
-	pause_set(p, PAUSE_ERROR);
+	pause_set_after(p, PAUSE_ERROR);
 }
 
 void pause_success(struct pause *p)
 {
 	p->errors = 0;
-	if (p->state != PAUSE_TRIAL)
+	if (p->after != PAUSE_TRIAL)
 		return;
 	log_info("the cause of the pause is gone, the queue goes on");
-	pause_set(p, PAUSE_NONE);
+	pause_set_after(p, PAUSE_NONE);
 }
 
 void pause_resume(struct pause *p)
 {
-	if (p->state != PAUSE_ERROR)
+	if (p->after != PAUSE_ERROR)
 		return;
 	evtimer_del(p->timer);
-	pause_set(p, PAUSE_TRIAL);
+	pause_set_after(p, PAUSE_TRIAL);
 }
 
 /* The pause after a configuration error is over. */
@@ -107,7 +116,6 @@ static void pause_begin(struct pause *p, const char *why)
 	log_warn("queue %s; what runs is finished, and nothing more is claimed until pgmqd resume", text);
 	stats_error(p->worker->slot, text);
 	free(text);
-	evtimer_del(p->timer);
 	pause_set(p, PAUSE_OPERATOR);
 }
 
@@ -119,7 +127,7 @@ static void pause_end(struct pause *p)
 	if (p->operated)
 		pause_resume(p);
 	if (p->state >= PAUSE_UNKNOWN)
-		pause_set(p, p->errors ? PAUSE_TRIAL : PAUSE_NONE);
+		pause_set(p, p->after);
 }
 
 /* The question failed: until it is answered, the queue counts as paused. */
@@ -132,10 +140,8 @@ static void pause_lost(struct pause *p, const char *error, const char *sqlstate)
 			error, sqlstate);
 	p->told = true;
 	stats_error(p->worker->slot, error);
-	if (p->state < PAUSE_UNKNOWN) {
-		evtimer_del(p->timer);
+	if (p->state < PAUSE_UNKNOWN)
 		pause_set(p, PAUSE_UNKNOWN);
-	}
 	loop_timer(p->retry, ASK_AGAIN_MS);
 }
 
@@ -195,10 +201,8 @@ void pause_down(struct pause *p)
 {
 	p->asking = p->ask_again = false;
 	evtimer_del(p->retry);
-	if (p->state < PAUSE_UNKNOWN) {
-		evtimer_del(p->timer);
+	if (p->state < PAUSE_UNKNOWN)
 		pause_set(p, PAUSE_UNKNOWN);
-	}
 }
 
 void pause_drain(struct pause *p)

@@ -7,7 +7,7 @@
 #include <event2/event.h>
 #include <stdbool.h>
 
-/* One state at a time; later ones win over earlier ones. */
+/* One state at a time: what is known of operators wins over errors. */
 enum pause_state {
 	PAUSE_NONE = 0,
 	PAUSE_TRIAL,    /* after a configuration error: one message at a time, until one succeeds */
@@ -21,9 +21,10 @@ struct pause {
 	void (*changed)(void *arg); /* the state is another one */
 	void *arg;
 	enum pause_state state;
-	unsigned errors; /* configuration errors in a row, without a success between them */
-	bool asking;     /* the database is being asked */
-	bool ask_again;  /* something may have changed since it was asked */
+	enum pause_state after; /* NONE, TRIAL or ERROR: the state when no operator pauses the queue */
+	unsigned errors;        /* configuration errors in a row, without a success between them */
+	bool asking;            /* the database is being asked */
+	bool ask_again;         /* something may have changed since it was asked */
 	bool operated; /* an operator has changed something: the answer ends a pause after a configuration error, too */
 	bool told;     /* an error of the question was logged */
 	struct event *timer, *retry;

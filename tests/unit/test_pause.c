@@ -141,6 +141,40 @@ static void begin(int64_t config_retry)
 	fake_answer_pause(fake, NULL);
 }
 
+/* A pause after a configuration error outlasts a connection that is lost, and its time runs on meanwhile. */
+static void test_error_and_reconnects(void **state)
+{
+	(void)state;
+	begin(10000);
+	pause_error(&queue_pause, "no password");
+	for (int i = 0; i < 3; i++) {
+		pause_down(&queue_pause);
+		fake_advance(fake, 2000);
+		pause_ask(&queue_pause);
+		fake_answer_pause(fake, NULL);
+		assert_int_equal(queue_pause.state, PAUSE_ERROR);
+	}
+	pause_down(&queue_pause);
+	fake_advance(fake, 5000);
+	assert_int_equal(queue_pause.state, PAUSE_UNKNOWN);
+	pause_ask(&queue_pause);
+	fake_answer_pause(fake, NULL);
+	assert_int_equal(queue_pause.state, PAUSE_TRIAL);
+}
+
+/* A message in hand that ends with a configuration error while the connection is lost pauses the queue afterwards. */
+static void test_error_without_connection(void **state)
+{
+	(void)state;
+	begin(10000);
+	pause_down(&queue_pause);
+	pause_error(&queue_pause, "no password");
+	assert_int_equal(queue_pause.state, PAUSE_UNKNOWN);
+	pause_ask(&queue_pause);
+	fake_answer_pause(fake, NULL);
+	assert_int_equal(queue_pause.state, PAUSE_ERROR);
+}
+
 /* Errors in a row: the pauses grow up to five minutes; many messages that fail together are one error; after a success
  * they begin anew. */
 static void test_pauses_grow(void **state)
@@ -214,6 +248,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_older_schema, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_configuration_errors, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_operator_and_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_error_and_reconnects, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_error_without_connection, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_pauses_grow, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_resume, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_operators_resume, setup, teardown),
