@@ -497,6 +497,7 @@ void flow_hearing(struct flow *f, bool hearing)
 void flow_resume(struct flow *f)
 {
 	plugin_call_reload(&f->worker);
+	probe_now(&f->probe); /* an update of pgmq, say, may have given the tables columns */
 	pause_resume(&f->pause);
 }
 

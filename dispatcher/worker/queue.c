@@ -133,6 +133,7 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 	} else if (strcmp(kind, "dlq") == 0) {
 		replace(&q->dlq_table, table);
 		q->has_dlq = has_column(cols, "headers");
+		q->dlq_asks = PQgetvalue(res, row, 3)[0] == 't';
 	} else if (strcmp(kind, "attempts") == 0) {
 		q->attempts = true;
 	} else if (strcmp(kind, "refunds") == 0) {
@@ -211,7 +212,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 
 	q->mark_us = q->full_ms = 0;
 	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->attempts =
-		q->priority = q->set_headers = false;
+		q->dlq_asks = q->priority = q->set_headers = false;
 	for (int i = 0; !r->error && i < PQntuples(r->res); i++)
 		probe_row(q, &found, r->res, i);
 	error = r->error ? xasprintf("queue \"%s\": %s", q->name, r->error) : probe_error(q, &found);
@@ -251,8 +252,12 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                            \
 	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"               \
 	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                         \
+	" CASE WHEN c.relname = ('q_'::text || d.name) THEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE "      \
+	"a.attrelid = c.oid AND a.attname = 'headers' AND NOT a.attisdropped AND "                                     \
+	"pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) ELSE"                                             \
 	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
-	" AND t.tgenabled IN ('O', 'A')), c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX( \
+	" AND t.tgenabled IN ('O', 'A')) END,"                                                                         \
+	" c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(                                 \
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
 			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
 			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))"                   \

@@ -67,6 +67,7 @@ struct queue_pg {
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
+	bool dlq_asks; /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
 	bool set_headers; /* a claim may write the time at which the message fell due */
 	bool priority;    /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;

@@ -301,11 +301,17 @@ static char *sql_cancel(void)
 }
 
 /* Fail: into the dead-letter queue, body untouched, the history in the headers. $4 reasons, $5 classes, $6 attempts,
- * $7: an earlier try may have done it. */
+ * $7: an earlier try may have done it, which the headers of the dead letters tell. */
 static char *sql_fail(const struct queue_pg *q)
 {
 	char *gone = sql_held_gone(q), *locked = sql_locked(q), *plugin = sqltext_literal(q->plugin),
-	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *sql;
+	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *known, *sql;
+
+	known = q->dlq_asks ? xasprintf("EXISTS (SELECT FROM %s d WHERE d.headers @> "
+					"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object("
+					"'msg_id', w.msg_id, 'claim', pg_catalog.concat(w.token, '/', w.born))))",
+				      q->dlq_table)
+			    : xstrdup("false");
 
 	sql = xasprintf(
 		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
@@ -319,12 +325,12 @@ static char *sql_fail(const struct queue_pg *q)
 		"pg_catalog.clock_timestamp(), 'class', w.class, 'reason', w.reason, 'plugin', %5$s::text, "
 		"'plugin_version', %6$s::text)) FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN("g")
 		" = w.token RETURNING 1) SELECT msg_id, false FROM gone UNION ALL %7$s UNION ALL SELECT "
-		"w.msg_id, false FROM want w WHERE $7::bool AND EXISTS (SELECT FROM %2$s d WHERE d.headers @> "
-		"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object('msg_id', "
-		"w.msg_id, 'claim', pg_catalog.concat(w.token, '/', w.born))))",
-		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked);
+		"w.msg_id, false FROM want w WHERE $7::bool AND %8$s",
+		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked,
+		known);
 	free(gone);
 	free(locked);
+	free(known);
 	free(plugin);
 	free(version);
 	free(name);

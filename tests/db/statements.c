@@ -35,6 +35,7 @@ int main(int argc, char **argv)
 		.headers = true,
 		.a_headers = true,
 		.has_dlq = true,
+		.dlq_asks = true,
 		.refunds = true };
 	static char plugin[] = "null", version[] = "1";
 

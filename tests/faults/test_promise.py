@@ -91,6 +91,31 @@ def test_missing_rights_are_not_a_message_too_large(stand):
     assert effects(stand, big) == 1 and archived(stand, big) == 1
 
 
+@pytest.mark.parametrize("how", ["reconnect", "restart", "reload"])
+def test_columns_that_an_update_of_pgmq_adds(stand, how):
+    """Nobody has granted the new columns yet: messages are done, retried and dead-lettered all the same."""
+    tables = ("q_work", "a_work", "q_work_dlq", "a_work_dlq")
+    for table in tables:
+        stand.db.execute(f"alter table pgmq.{table} drop column headers, drop column if exists last_read_at")
+    stand.ledger.direct = True  # pgmq's newer functions fill columns that are not there yet
+    daemon = stand.start(stand.cluster.conninfo(stand.dbname, user="pgmqd"))
+    stand.effect_of(stand.send())
+    for table in tables:
+        stand.db.execute(f"alter table pgmq.{table} add column headers jsonb, add column last_read_at timestamptz")
+    if how == "restart":
+        stand.stop(daemon)
+        stand.start(stand.cluster.conninfo(stand.dbname, user="pgmqd"))
+    elif how == "reload":
+        daemon.reload()
+    else:
+        stand.db.execute("select pg_terminate_backend(pid) from pg_stat_activity where usename = 'pgmqd' and datname = current_database()")
+    ids = stand.send(2) + stand.send(do="fail")
+    stand.drain()
+    assert all(archived(stand, i) for i in ids[:2])
+    assert stand.value("select count(*) from pgmq.q_work_dlq where headers ? 'pgmqd_dead'") == 1
+    assert not [r for d in stand.daemons for r in d.records() if "42501" in r.get("text", "")]
+
+
 @pytest.mark.parametrize("how", ["notified", "reconnected"])
 def test_a_question_about_a_pause_that_is_lost(stand, how):
     """The queue stays paused, and goes on when it is resumed."""
