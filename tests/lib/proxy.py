@@ -207,6 +207,7 @@ class Proxy:
         self.connections = self.replies_lost = self.messages_lost = self.bytes_lost = self.refused = 0
         self.times = []  # of every connection, monotonic
         self.links, self.lock, self.accepting = set(), threading.Lock(), True
+        self.gone = {"up": 0, "down": 0}  # bytes of the connections that have ended
         if tls:
             self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.context.load_cert_chain(*tls)
@@ -236,7 +237,10 @@ class Proxy:
 
     def forget(self, link):
         with self.lock:
-            self.links.discard(link)
+            if link in self.links:
+                self.links.discard(link)
+                for direction, number in link.passed.items():
+                    self.gone[direction] += number
 
     def stall(self, *directions):
         """Nothing moves any more; the sockets stay open."""
@@ -248,9 +252,9 @@ class Proxy:
         self.dropped.clear()
 
     def passed(self, direction):
-        """How many bytes have been sent on over the connections that stand."""
+        """How many bytes have been sent on, also over connections that have ended."""
         with self.lock:
-            return sum(link.passed[direction] for link in self.links)
+            return self.gone[direction] + sum(link.passed[direction] for link in self.links)
 
     def waiting(self, direction):
         """How many bytes have come in and are not sent on, because that direction is stalled."""
