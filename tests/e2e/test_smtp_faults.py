@@ -7,7 +7,7 @@ from lib.pgcluster import free_port
 from lib.smtpstub import CLOSE, HANG, RESET, SmtpStub
 from lib.valgrind import SLOW
 
-LIMIT = f"{SLOW}s"  # of each step of SMTP
+LIMIT = f"{SLOW}s"  # of each step of SMTP, where it is to be waited for: a slow machine needs more for what goes well
 LOGIN = ("postmaster@example.test", "correct horse")
 
 
@@ -17,12 +17,12 @@ class Mailer:
     def __init__(self, rig):
         self.rig = rig
 
-    def start(self, stub, env=None, settings=None, **options):
-        """Starts pgmqd for `stub`. Retries come at once; what times out does so after LIMIT. `options` are the queue's,
+    def start(self, stub, env=None, settings=None, limit="60s", **options):
+        """Starts pgmqd for `stub`. Retries come at once; what times out does so after `limit`. `options` are the queue's,
         `settings` those of [pgmqd]."""
         queue = {"plugin": "email", "smtp_tls": {"none": "none", "starttls": "starttls", "direct": "tls"}[stub.tls],
                  "backoff_min": "10ms", "backoff_max": "10ms", "config_retry": "100ms",
-                 "command_timeout": LIMIT, "data_timeout": LIMIT, "connect_timeout": LIMIT}
+                 "command_timeout": limit, "data_timeout": limit, "connect_timeout": limit}
         if stub.tls != "none":
             queue["smtp_ca_file"] = f"{stub.cert_dir}/ca.pem"
         queue.update(options)
@@ -75,11 +75,9 @@ def test_outcome_of_every_refusal(mailer):
             record = mailer.settled(msg_id, outcome, mark)
             assert reason in record["reason"], record
             assert "ivan" not in record["reason"], record
-            if outcome == "release":
-                mailer.done(msg_id)
-        mailer.done(mailer.send())
-        assert stub.connections == 1
-        assert len(stub.mails) == 1 + sum(case[2] == "release" for case in cases)
+            # a refused mail's outcome is known before the server has read all that was sent ahead; the next answer is not for that
+            mailer.done(msg_id if outcome == "release" else mailer.send("maria@example.test"))
+        assert stub.connections == 1 and len(stub.mails) == len(cases)
         assert len(mailer.rig.dead()) == sum(case[2] == "fail" for case in cases)
 
 
@@ -230,7 +228,7 @@ def test_nobody_listens(mailer):
 def test_server_that_falls_silent(mailer, cert_dir, step):
     with SmtpStub(tls="starttls", cert_dir=cert_dir, login=LOGIN) as stub:
         stub.on(step, HANG, times=1)
-        mailer.start(stub)
+        mailer.start(stub, limit=LIMIT)
         msg_id = mailer.send()
         record = mailer.settled(msg_id, "release")
         assert ("may have arrived" in record["reason"]) == (step == "DOT"), record
@@ -243,7 +241,7 @@ def test_server_that_falls_silent(mailer, cert_dir, step):
 def test_server_that_hangs_up(mailer, step, action):
     with SmtpStub() as stub:
         stub.on(step, action, times=1)
-        mailer.start(stub, data_timeout="60s")  # none of these outcomes is a time-out; taking in a large mail must not be one, either
+        mailer.start(stub)
         # for BODY, more than the kernel takes off our hands: else it could have arrived
         msg_id = mailer.send(text="A line.\n" * (800000 if step == "BODY" else 1))
         record = mailer.settled(msg_id, "release")
@@ -389,7 +387,7 @@ def test_idle_connections_are_closed_with_quit(mailer):
 def test_mute_quit_holds_nothing_up(mailer):
     with SmtpStub() as stub:
         stub.on("QUIT", HANG)
-        mailer.start(stub, mails_per_connection=1, connections=2)
+        mailer.start(stub, limit=LIMIT, mails_per_connection=1, connections=2)
         for n in range(4):
             mailer.done(mailer.send(f"n{n}@example.test"))
         assert len(stub.mails) == 4
@@ -399,7 +397,7 @@ def test_stop_while_the_server_is_silent(mailer):
     """What is in conversation when the drain's time is over goes back at once, without an attempt."""
     with SmtpStub() as stub:
         stub.on("DATA", HANG)
-        mailer.start(stub, settings={"drain_timeout": "200ms"}, command_timeout="5min")
+        mailer.start(stub, settings={"drain_timeout": "200ms"})
         msg_id = mailer.send()
         stub.wait_for(lambda s: "DATA" in s.verbs())
         assert mailer.rig.daemon.stop() == 0
