@@ -1,5 +1,6 @@
 /* conninfo.c: looks at a connection string before anybody connects with it: platforms and other drivers write strings
- * that libpq does not take, and a transaction pooler does not pass notifications on. */
+ * that libpq does not take, a transaction pooler does not pass notifications on, and libpq's defaults encrypt nothing.
+ */
 #include "config.h"
 
 #include "pg/conninfo.h"
@@ -10,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define POOLER_PORT "6543" /* of Supabase's transaction pooler */
 
@@ -158,6 +160,92 @@ char *conninfo_check(const char *conninfo)
 		error = xstrdup("[YOUR-PASSWORD] stands in it still: replace it by the password");
 	PQconninfoFree(options);
 	return error;
+}
+
+/* libpq's defaults, with those of a service, which it takes from the environment only. */
+static PQconninfoOption *defaults_of(const char *service)
+{
+	const char *env = getenv("PGSERVICE");
+	char *old = env ? xstrdup(env) : NULL;
+	PQconninfoOption *defaults;
+
+	if (service)
+		setenv("PGSERVICE", service, 1);
+	defaults = PQconndefaults();
+	if (service && old)
+		setenv("PGSERVICE", old, 1);
+	else if (service)
+		unsetenv("PGSERVICE");
+	free(old);
+	return defaults;
+}
+
+/* Whether one host of a list, `len` bytes of it, is this machine: a socket's directory, or an address of the loopback.
+ */
+static bool is_local(const char *host, size_t len)
+{
+	static const char localhost[] = "localhost";
+	size_t n = sizeof(localhost) - 1;
+
+	if (len == 0 || *host == '/' || *host == '@')
+		return true;
+	if (len >= n && strncasecmp(host + len - n, localhost, n) == 0 && (len == n || host[len - n - 1] == '.'))
+		return true;
+	return (len == 3 && strncmp(host, "::1", 3) == 0) ||
+	       (strncmp(host, "127.", 4) == 0 && strspn(host, "0123456789.") >= len);
+}
+
+/* The first host of a list that is not this machine, with its length; NULL when all are. */
+static const char *find_remote(const char *list, size_t *len)
+{
+	for (;; list += *len + 1) {
+		*len = strcspn(list, ",");
+		if (!is_local(list, *len))
+			return list;
+		if (!list[*len])
+			return NULL;
+	}
+}
+
+/* The database is elsewhere: then its certificate is checked, unless that was waived. libpq's own default asks for no
+ * encryption at all. */
+static char *check_tls(const PQconninfoOption *given, const PQconninfoOption *defaults)
+{
+	const char *host, *mode, *roots;
+	size_t len;
+
+#define EITHER(key) (value_of(given, key) ? value_of(given, key) : value_of(defaults, key))
+	host = EITHER("hostaddr");
+	if (!host)
+		host = EITHER("host");
+	mode = EITHER("sslmode");
+	roots = EITHER("sslrootcert");
+#undef EITHER
+	host = host ? find_remote(host, &len) : NULL;
+	if (!host || (mode && strcmp(mode, "verify-full") == 0) ||
+		(roots && strcmp(roots, "system") == 0 && PQlibVersion() >= 160000))
+		return NULL;
+	return xasprintf(
+		"the database is on another machine (%.*s), and with sslmode=%s passwords and messages could be read "
+		"or "
+		"taken on the way: add sslmode=verify-full and sslrootcert=FILE to the connection string, or write "
+		"allow_insecure = yes",
+		(int)len, host, mode ? mode : "prefer");
+}
+
+char *conninfo_check_tls(const char *conninfo, bool allow_insecure)
+{
+	char *problem = conninfo_check(conninfo);
+	PQconninfoOption *given, *defaults;
+
+	if (problem)
+		return problem;
+	given = PQconninfoParse(*conninfo ? conninfo : "dbname=postgres", NULL);
+	defaults = defaults_of(value_of(given, "service"));
+	problem = allow_insecure ? NULL : check_tls(given, defaults);
+	PQconninfoFree(given);
+	PQconninfoFree(defaults);
+	return problem;
 }
 
 char *conninfo_pooler(const char *conninfo)

@@ -5,7 +5,7 @@
 #include "base/lines.h"
 #include "base/log.h"
 #include "base/xalloc.h"
-#include "pg/conncheck.h"
+#include "pg/conninfo.h"
 #include "process/proc.h"
 #include "worker/plugin.h"
 #include "worker/plugin_check.h"
@@ -31,7 +31,7 @@ static int check_queue(const struct settings *settings, const struct queue_setti
 char *check_database(const struct settings *s)
 {
 	unsigned line = s->lines[option_find(settings_global_options, "database") - settings_global_options];
-	char *problem = conncheck(s->database, s->allow_insecure), *text;
+	char *problem = conninfo_check_tls(s->database, s->allow_insecure), *text;
 
 	if (!problem)
 		return NULL;

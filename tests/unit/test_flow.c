@@ -1,9 +1,7 @@
 /* test_flow.c: the message path of one queue: claim, deliver, settle, and what comes first. */
 #include "config.h"
 
-#include "fake_queue.h"
-
-#include "worker/flow.h"
+#include "fake_flow.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,62 +11,13 @@
 
 #include <cmocka.h>
 
-static struct fake *fake;
-static struct flow *flow;
-static bool idle;
-static unsigned limit = 4; /* messages with the plugin at once */
-
-static void on_idle(void *arg)
-{
-	(void)arg;
-	idle = true;
-}
-
-static int setup(void **state)
-{
-	static struct proc_env env;
-
-	(void)state;
-	fake = fake_new();
-	fake->qs.max_in_flight = limit;
-	limit = 4;
-	fake->qs.prefetch = 2;
-	fake->qs.max_attempts = 3;
-	fake->qs.visibility_timeout = 30000;
-	fake->settings.fallback_poll = 3600000;
-	env = (struct proc_env){ .settings = &fake->settings, .stats = fake->stats, .slot = fake->slot };
-	flow = flow_new(&env, &fake->qs, fake->slot, fake->plugin, fake->base, &fake->queue, NULL, NULL);
-	fake->plugin = NULL; /* the flow's now */
-	idle = false;
-	assert_true(flow_start(flow));
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	flow_free(flow);
-	fake_free(fake);
-	return 0;
-}
-
-/* Connected, not paused, and the first claim is under way. */
-static void up(void)
-{
-	flow_up(flow);
-	fake_answer_probe(fake, NULL);
-	fake_answer_pause(fake, NULL);
-	fake_advance(fake, 0);
-	fake_answer_lock(fake, FAKE_RELEASE, true);
-}
-
 /* The way of one message. */
 static void test_one_message(void **state)
 {
 	const struct fake_row row = { .id = 7 };
 
 	(void)state;
-	up();
+	fake_up();
 	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 6);
 	fake_answer_claim(fake, &row, 1);
 	assert_int_equal(fake->ndelivered, 1);
@@ -103,7 +52,7 @@ static void test_priority_and_slots(void **state)
 		{ .id = 6 } };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 6);
 	assert_int_equal(fake->ndelivered, 4);
 	assert_int_equal(fake->delivered[0]->id, 3);
@@ -119,7 +68,7 @@ static void test_settle_before_claim(void **state)
 	const struct fake_row row = { .id = 7 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &row, 1);
 	fake->up = false;
 	flow_down(flow);
@@ -143,7 +92,7 @@ static void test_own_message_again(void **state)
 	const struct fake_row first = { .id = 7 }, again = { .id = 7, .read_ct = 2 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &first, 1);
 	flow_told(flow, 0);
 	fake_answer_claim(fake, &again, 1);
@@ -162,7 +111,7 @@ static void test_own_message_while_settling(void **state)
 	const struct fake_row first = { .id = 7 }, again = { .id = 7, .read_ct = 2 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &first, 1);
 	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
@@ -182,7 +131,7 @@ static void test_attempts(void **state)
 	const struct fake_row row = { .id = 7, .read_ct = 4 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &row, 1);
 	fake_advance(fake, 0);
 	assert_int_equal(fake->ndelivered, 0);
@@ -193,12 +142,12 @@ static void test_attempts(void **state)
 static void test_claim_errors(void **state)
 {
 	(void)state;
-	up();
+	fake_up();
 	fake_fail_claim(fake, "25006");
 	assert_int_equal(fake->reconnects, 1);
 	flow_down(flow);
 	fake->ncalls = 0;
-	up();
+	fake_up();
 	fake_fail_claim(fake, "42501");
 	for (int i = 0; i < 8; i++) {
 		fake_advance(fake, 1100);
@@ -220,7 +169,7 @@ static void test_paused_in_a_burst(void **state)
 
 	(void)state;
 	fake->qs.config_retry = 20000;
-	up();
+	fake_up();
 	for (int i = 0; i < 20; i++)
 		rows[i].id = i + 1;
 	fake->config_error = true;
@@ -238,30 +187,22 @@ static void test_drain(void **state)
 	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 } };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 5);
-	flow_drain(flow, on_idle, NULL);
+	fake_flow_drain();
 	fake_advance(fake, 0);
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
 	fake_answer_settle(fake, QUEUE_SETTLED);
 	for (int i = 0; i < 4; i++)
 		flow_settle(fake->delivered[i], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
-	assert_false(idle);
+	assert_false(flow_idle);
 	fake_answer_settle(fake, QUEUE_SETTLED);
 	fake_advance(fake, 0);
-	assert_true(idle);
+	assert_true(flow_idle);
 }
 
 /* ---- room, lanes and leases ---- */
-
-/* Asleep: connected, and the first claims have brought nothing. */
-static void asleep(void)
-{
-	up();
-	fake_answer_claim(fake, NULL, 0);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
-}
 
 /* A claim that fills all places is followed by another one as soon as there is a place, and asks for no more. */
 static void test_full_claims(void **state)
@@ -269,7 +210,7 @@ static void test_full_claims(void **state)
 	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 }, { .id = 6 } };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 6);
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
 	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
@@ -283,11 +224,11 @@ static void test_backlog(void **state)
 	struct fake_row rows[64] = { { .id = 0 } };
 
 	(void)state;
-	limit = 60;
-	teardown(NULL);
-	setup(NULL);
+	flow_limit = 60;
+	fake_flow_teardown(NULL);
+	fake_flow_setup(NULL);
 	fake->qs.prefetch = 0;
-	up();
+	fake_up();
 	for (int i = 0; i < 80 && fake_count(fake, FAKE_CLAIM); i++) {
 		unsigned n = fake_peek(fake, FAKE_CLAIM)->look.n;
 
@@ -308,7 +249,7 @@ static void test_lease_ran_out_waiting(void **state)
 	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 }, { .id = 6 } };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 6);
 	assert_int_equal(fake->ndelivered, 4);
 	fake_advance(fake, 28000);
@@ -322,7 +263,7 @@ static void test_late_answer(void **state)
 	const struct fake_row row = { .id = 7 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_advance(fake, 28000);
 	fake_answer_claim(fake, &row, 1);
 	fake_advance(fake, 0);
@@ -337,7 +278,7 @@ static void test_leases_are_extended(void **state)
 	const struct fake_row row = { .id = 7 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &row, 1);
 	fake_advance(fake, 10100);
 	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->ids[0], 7);
@@ -351,7 +292,7 @@ static void test_number_of_another(void **state)
 	const struct fake_row first = { .id = 7 }, other = { .id = 7, .read_ct = 2, .born = 99 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &first, 1);
 	flow_told(flow, 0);
 	fake_answer_claim(fake, &other, 1);
@@ -364,7 +305,7 @@ static void test_own_message_settled(void **state)
 	const struct fake_row rows[] = { { .id = 7 }, { .id = 8 } }, again = { .id = 7, .read_ct = 2 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 2);
 	flow_settle(fake->delivered[1], OUT_DONE, 0, NULL);
 	fake_advance(fake, 0);
@@ -384,7 +325,7 @@ static void test_own_message_lease(void **state)
 	const struct fake_row first = { .id = 7 }, again = { .id = 7, .read_ct = 2 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &first, 1);
 	fake_advance(fake, 20000);
 	flow_told(flow, 0);
@@ -401,7 +342,7 @@ static void test_last_attempt(void **state)
 	const struct fake_row rows[] = { { .id = 7, .read_ct = 3 }, { .id = 8, .read_ct = 4 } };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, rows, 2);
 	fake_advance(fake, 0);
 	assert_int_equal(fake->ndelivered, 1);
@@ -417,14 +358,14 @@ static void test_claims_without_an_answer(void **state)
 	const struct fake_row large = { .id = 7, .withheld = 5000000 };
 
 	(void)state;
-	up();
+	fake_up();
 	for (int i = 0; i < 5; i++) {
 		assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, i < 2 ? 6 : 1);
 		assert_false(fake_peek(fake, FAKE_CLAIM)->look.small);
 		fake_fail_claim(fake, "");
 		flow_down(flow);
 		fake->ncalls = 0;
-		up();
+		fake_up();
 	}
 	assert_true(fake_peek(fake, FAKE_CLAIM)->look.small);
 	fake_answer_claim(fake, &large, 1);
@@ -442,7 +383,7 @@ static void test_own_class(void **state)
 	const struct fake_row row = { .id = 7 };
 
 	(void)state;
-	up();
+	fake_up();
 	fake_answer_claim(fake, &row, 1);
 	strcpy(fake->delivered[0]->own_class, "quota");
 	flow_settle(fake->delivered[0], OUT_FAIL, 0, NULL);
@@ -450,232 +391,30 @@ static void test_own_class(void **state)
 	assert_string_equal(fake_peek(fake, FAKE_SETTLE)->class, "quota");
 }
 
-/* ---- pauses ---- */
-
-/* An operator's pause: nothing is claimed whatever comes; when it ends, a claim is made at once. */
-static void test_operators_pause(void **state)
-{
-	(void)state;
-	asleep();
-	flow_told(flow, WAKE_OPERATED);
-	fake_answer_pause(fake, "by maria");
-	fake_advance(fake, 0);
-	flow_told(flow, 0);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
-	flow_told(flow, WAKE_OPERATED);
-	fake_answer_pause(fake, NULL);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
-}
-
-/* A queue that was asleep when it was paused looks when the pause ends. */
-static void test_looks_after_a_pause(void **state)
-{
-	(void)state;
-	asleep();
-	flow_told(flow, WAKE_OPERATED);
-	fake_answer_pause(fake, "by maria");
-	fake_advance(fake, 0);
-	flow_told(flow, WAKE_OPERATED);
-	fake_answer_pause(fake, NULL);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
-}
-
-/* A configuration error gives back at once what was claimed with it; then one message is tried, and all when it works.
- */
-static void test_configuration_error(void **state)
-{
-	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 } };
-
-	(void)state;
-	fake->qs.config_retry = 20000;
-	asleep();
-	fake->config_error = true;
-	flow_told(flow, 0);
-	fake_answer_claim(fake, rows, 5);
-	fake_advance(fake, 0);
-	assert_int_equal(fake->ndelivered, 1);
-	assert_int_equal(fake->slot->counters[STAT_CONFIG_ERRORS], 1);
-	assert_int_equal(flow_begun(flow), 5); /* all of them have an outcome */
-	while (fake_count(fake, FAKE_SETTLE))
-		fake_answer_settle(fake, QUEUE_SETTLED);
-	fake_advance(fake, 10);
-	while (fake_count(fake, FAKE_SETTLE))
-		fake_answer_settle(fake, QUEUE_SETTLED);
-	assert_int_equal(flow_begun(flow), 0);
-	fake->config_error = false;
-	fake_advance(fake, 20100);
-	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 1);
-	fake_answer_claim(fake, rows, 1);
-	flow_settle(fake->delivered[1], OUT_DONE, 0, NULL);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 6);
-}
-
-/* A pause that comes while "awake" is being asked for gives it up at once. */
-static void test_pause_while_waking(void **state)
-{
-	struct fake_row rows[20] = { { .id = 0 } };
-
-	(void)state;
-	asleep();
-	for (int i = 0; i < 20; i++)
-		rows[i].id = i + 1;
-	flow_told(flow, 0);
-	fake_answer_claim(fake, rows, 20);
-	assert_int_equal(fake_count(fake, FAKE_AWAKE), 1);
-	flow_told(flow, WAKE_OPERATED);
-	fake_answer_pause(fake, "by maria");
-	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
-}
-
-/* When it is news whether notifications arrive, and with each poll while they do not, a pause may have been missed. */
-static void test_pause_is_asked_for(void **state)
-{
-	(void)state;
-	asleep();
-	flow_hearing(flow, false);
-	fake_answer_pause(fake, NULL);
-	fake_answer_claim(fake, NULL, 0);
-	fake_advance(fake, (int64_t)fake->settings.poll_when_deaf + 100);
-	assert_int_equal(fake_count(fake, FAKE_PAUSE), 1);
-}
-
-/* ---- what a claim says of the queue ---- */
-
-/* Tables that have changed are looked at again, by a claim's word or its error. */
-static void test_changed_tables(void **state)
-{
-	(void)state;
-	asleep();
-	flow_told(flow, 0);
-	fake->about.changed = true;
-	fake_answer_claim(fake, NULL, 0);
-	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
-	fake->about.changed = false;
-	fake_answer_probe(fake, NULL);
-	fake_advance(fake, 0);
-	fake_fail_claim(fake, "42P01");
-	fake_advance(fake, 60000);
-	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
-}
-
-/* Where producers stay silent because the notification queue fills up, the queue is polled. */
-static void test_silent_producers(void **state)
-{
-	(void)state;
-	asleep();
-	flow_hearing(flow, true);
-	fake->about.silent = 1;
-	fake_answer_claim(fake, NULL, 0);
-	fake_advance(fake, (int64_t)fake->settings.poll_when_deaf + 100);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
-}
-
-/* A message that a poll finds though notifications arrive was missed. */
-static void test_missed(void **state)
-{
-	const struct fake_row row = { .id = 7, .late_ms = 5000 };
-
-	(void)state;
-	asleep();
-	flow_hearing(flow, true);
-	fake_answer_claim(fake, NULL, 0);
-	fake_advance(fake, 3700000);
-	fake_answer_claim(fake, &row, 1);
-	assert_int_equal(fake->slot->counters[STAT_MISSED], 1);
-}
-
-/* ---- the end ---- */
-
-/* A stopping worker claims nothing more, and tells others of what it gives back, visible at once. */
-static void test_drain_tells_others(void **state)
-{
-	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 }, { .id = 3 }, { .id = 4 }, { .id = 5 } };
-
-	(void)state;
-	up();
-	fake_answer_claim(fake, rows, 5);
-	flow_drain(flow, on_idle, NULL);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
-	assert_true(fake_peek(fake, FAKE_SETTLE)->delay_ms <= 0);
-	assert_int_equal(fake->announced, 1);
-	flow_told(flow, 0);
-	fake_advance(fake, 0);
-	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
-}
-
-/* It gives "awake" up. */
-static void test_drain_awake(void **state)
-{
-	struct fake_row rows[20] = { { .id = 0 } };
-
-	(void)state;
-	asleep();
-	for (int i = 0; i < 20; i++)
-		rows[i].id = i + 1;
-	flow_told(flow, 0);
-	fake_answer_claim(fake, rows, 20);
-	fake_answer_lock(fake, FAKE_AWAKE, true);
-	flow_drain(flow, on_idle, NULL);
-	assert_true(fake_peek(fake, FAKE_RELEASE)->held);
-}
-
-/* At the end of its time it takes back what runs, at no cost; an outcome that comes from the cancelling is ignored. */
-static void test_give_up(void **state)
-{
-	const struct fake_row row = { .id = 1 };
-
-	(void)state;
-	up();
-	fake_answer_claim(fake, &row, 1);
-	fake->stubborn = fake->took = true;
-	flow_drain(flow, on_idle, NULL);
-	flow_give_up(flow);
-	fake_advance(fake, 0);
-	assert_int_equal(fake->cancelled, 1);
-	assert_false(fake->took);
-	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_one_message, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pause_first, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_priority_and_slots, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_settle_before_claim, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_own_message_again, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_own_message_while_settling, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_attempts, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_claim_errors, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_paused_in_a_burst, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_drain, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_claims, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_backlog, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_lease_ran_out_waiting, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_late_answer, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_leases_are_extended, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_number_of_another, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_own_message_settled, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_own_message_lease, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_last_attempt, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_claims_without_an_answer, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_own_class, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_operators_pause, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_looks_after_a_pause, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_configuration_error, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pause_while_waking, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_pause_is_asked_for, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_changed_tables, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_silent_producers, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_missed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_drain_tells_others, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_drain_awake, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_give_up, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_one_message, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_pause_first, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_priority_and_slots, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_settle_before_claim, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_again, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_while_settling, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_attempts, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_claim_errors, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_paused_in_a_burst, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_drain, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_full_claims, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_backlog, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_lease_ran_out_waiting, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_late_answer, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_leases_are_extended, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_number_of_another, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_settled, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_own_message_lease, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_last_attempt, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_claims_without_an_answer, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_own_class, fake_flow_setup, fake_flow_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,11 +1,10 @@
 /* test_lease.c: leases are kept until the outcome is stored, and end with the deadline. */
 #include "config.h"
 
-#include "fake_queue.h"
+#include "fake_settle.h"
 
 #include "base/clock.h"
 #include "worker/lease.h"
-#include "worker/settle.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,10 +13,6 @@
 
 #include <cmocka.h>
 
-static struct fake *fake;
-static struct pgmqd_worker worker;
-static struct messages all;
-static struct settle settle;
 static struct lease lease;
 
 static void nothing(void *arg)
@@ -25,32 +20,19 @@ static void nothing(void *arg)
 	(void)arg;
 }
 
-static const struct settle_events events = { .kick = nothing, .sent = nothing };
-
 static int setup(void **state)
 {
-	(void)state;
-	fake = fake_new();
+	(void)settle_setup(state);
 	fake->qs.visibility_timeout = 9000;
 	fake->qs.deadline = 20000;
-	fake_worker(fake, &worker, &all);
-	settle_init(&settle, &worker, &events, NULL);
 	lease_init(&lease, &worker, &settle, nothing, NULL);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct pgmqd_msg *m;
-
-	(void)state;
-	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
-		while ((m = TAILQ_FIRST(&all.list[s])) != NULL)
-			message_forget(m);
 	lease_close(&lease);
-	settle_close(&settle);
-	fake_free(fake);
-	return 0;
+	return settle_teardown(state);
 }
 
 /* Whatever the state, the lease of a message that is here is extended in time. */

@@ -1,11 +1,10 @@
 /* test_quarantine.c: after a crash only what was in hand runs alone, and the others pass it. */
 #include "config.h"
 
-#include "fake_queue.h"
+#include "fake_settle.h"
 
 #include "base/clock.h"
 #include "worker/quarantine.h"
-#include "worker/settle.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,46 +14,19 @@
 
 #include <cmocka.h>
 
-static struct fake *fake;
-static struct pgmqd_worker worker;
-static struct messages all;
-static struct settle settle;
 static struct quarantine quarantine;
-
-static void nothing(void *arg)
-{
-	(void)arg;
-}
-
-static void nothing_due(void *arg, int64_t ms)
-{
-	(void)arg, (void)ms;
-}
-
-static const struct settle_events events = { .kick = nothing, .sent = nothing, .due = nothing_due };
 
 static int setup(void **state)
 {
-	(void)state;
-	fake = fake_new();
+	(void)settle_setup(state);
 	fake->qs.visibility_timeout = 10000;
-	fake_worker(fake, &worker, &all);
-	settle_init(&settle, &worker, &events, NULL);
 	return 0;
 }
 
 static int teardown(void **state)
 {
-	struct pgmqd_msg *m;
-
-	(void)state;
-	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
-		while ((m = TAILQ_FIRST(&all.list[s])) != NULL)
-			message_forget(m);
 	quarantine_close(&quarantine);
-	settle_close(&settle);
-	fake_free(fake);
-	return 0;
+	return settle_teardown(state);
 }
 
 /* The process before had these messages in hand, and died. */

@@ -1,6 +1,8 @@
 /* test_settings.c: the settings file, the environment, plugins' options, and every error with its file and line. */
 #include "config.h"
 
+#include "files.h"
+
 #include "base/log.h"
 #include "settings/load.h"
 #include "settings/settings.h"
@@ -41,17 +43,6 @@ static const struct pgmqd_option strict_table[] = {
 	{ 0 },
 };
 
-/* Writes a file. */
-static void write_file(const char *name, const char *text, size_t len, mode_t mode)
-{
-	FILE *f = fopen(name, "w");
-
-	assert_non_null(f);
-	assert_int_equal(fwrite(text, 1, len, f), len);
-	assert_int_equal(fclose(f), 0);
-	assert_int_equal(chmod(name, mode), 0);
-}
-
 /* Loads a text that has to be good. */
 static struct settings *load(const char *text)
 {
@@ -83,39 +74,6 @@ static void load_bad(const char *text, const char *expected)
 	assert_string_equal(told, expected);
 	free(told);
 	free(errors);
-}
-
-static int quiet_fd;
-
-/* Sends warnings, which tests cause on purpose, into a file. */
-static void quiet_start(void)
-{
-	char name[120];
-	int fd;
-
-	snprintf(name, sizeof(name), "%s/log", dir);
-	fd = open(name, O_CREAT | O_TRUNC | O_WRONLY, 0600);
-	assert_true(fd >= 0);
-	quiet_fd = dup(STDERR_FILENO);
-	dup2(fd, STDERR_FILENO);
-	close(fd);
-}
-
-/* Ends that; returns whether the file has `text` in it. */
-static bool quiet_end(const char *text)
-{
-	char name[120], got[4000];
-	size_t n;
-	FILE *f;
-
-	dup2(quiet_fd, STDERR_FILENO);
-	close(quiet_fd);
-	snprintf(name, sizeof(name), "%s/log", dir);
-	f = fopen(name, "r");
-	n = fread(got, 1, sizeof(got) - 1, f);
-	got[n] = '\0';
-	fclose(f);
-	return strstr(got, text) != NULL;
 }
 
 static void test_defaults(void **state)
@@ -587,7 +545,7 @@ static int setup(void **state)
 /* Takes it away. */
 static int teardown(void **state)
 {
-	static const char *const names[] = { "pgmqd.conf", "log", "sample" };
+	static const char *const names[] = { "pgmqd.conf", "sample" };
 	char name[120];
 
 	(void)state;

@@ -2,8 +2,10 @@
  * strings that are shown, core dumps, a database elsewhere without TLS). */
 #include "config.h"
 
+#include "files.h"
+
 #include "process/proc.h"
-#include "pg/conncheck.h"
+#include "pg/conninfo.h"
 #include "settings/env.h"
 #include "settings/load.h"
 #include "settings/settings.h"
@@ -23,35 +25,12 @@
 
 static char env_path[] = "/tmp/test-settings-env-XXXXXX";
 
-/* Writes a file. */
-static void write_file(const char *name, const char *text, size_t len, mode_t mode)
-{
-	FILE *f = fopen(name, "w");
-
-	assert_non_null(f);
-	assert_int_equal(fwrite(text, 1, len, f), len);
-	assert_int_equal(fclose(f), 0);
-	assert_int_equal(chmod(name, mode), 0);
-}
-
 /* Reads the file with stderr caught; whether a warning of its mode came. */
 static bool warns_of_mode(void)
 {
-	int saved = dup(STDERR_FILENO);
-	FILE *f = tmpfile();
-	char got[2000];
-	size_t n;
-
-	assert_non_null(f);
-	dup2(fileno(f), STDERR_FILENO);
+	quiet_start();
 	assert_null(settings_env_file(env_path));
-	dup2(saved, STDERR_FILENO);
-	close(saved);
-	rewind(f);
-	n = fread(got, 1, sizeof(got) - 1, f);
-	got[n] = '\0';
-	fclose(f);
-	return strstr(got, "can be read by everybody") != NULL;
+	return quiet_end("can be read by everybody");
 }
 
 static void test_env_file(void **state)
@@ -179,7 +158,7 @@ static void test_value_files(void **state)
 /* Whether this connection string is refused for its lack of TLS. */
 static bool tls_refused(const char *database, bool allow_insecure)
 {
-	char *problem = conncheck(database, allow_insecure);
+	char *problem = conninfo_check_tls(database, allow_insecure);
 	bool refused = problem && strstr(problem, "sslmode=verify-full");
 
 	assert_true(refused || !problem);

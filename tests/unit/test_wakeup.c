@@ -572,38 +572,17 @@ static void test_traffic_while_closing(void **state)
 	assert_int_equal(fake_count(fake, FAKE_RELEASE), 1);
 }
 
+#define CASE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_connect, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_notifications, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_more, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_burst, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_release_while_waking, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_not_hearing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_taken, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_never_closed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_failed_claims, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_full_looks, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_questions, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_groups, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_due, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_polls, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_shared, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_silent, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_missed, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_other_modes, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_no_burst, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_trickle, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_empty, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_down, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_giving_up, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_taken_while_awake, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_refused_while_closing, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_second_handshake, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_answer_of_before, setup, teardown),
-		cmocka_unit_test_setup_teardown(test_traffic_while_closing, setup, teardown),
-	};
+	const struct CMUnitTest tests[] = { CASE(test_connect), CASE(test_notifications), CASE(test_more),
+		CASE(test_burst), CASE(test_release_while_waking), CASE(test_not_hearing), CASE(test_taken),
+		CASE(test_never_closed), CASE(test_failed_claims), CASE(test_full_looks), CASE(test_questions),
+		CASE(test_groups), CASE(test_due), CASE(test_polls), CASE(test_shared), CASE(test_silent),
+		CASE(test_missed), CASE(test_other_modes), CASE(test_no_burst), CASE(test_trickle), CASE(test_empty),
+		CASE(test_down), CASE(test_giving_up), CASE(test_taken_while_awake), CASE(test_refused_while_closing),
+		CASE(test_second_handshake), CASE(test_answer_of_before), CASE(test_traffic_while_closing) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
