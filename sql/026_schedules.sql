@@ -170,8 +170,10 @@ BEGIN
   RETURN status;
 END $f$;
 
--- Runs the command of a schedule now, beside its times, which stay as they are.
-CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, OUT status text, OUT error text, OUT ms bigint)
+-- Runs the command of a schedule now, beside its times, which stay as they are, and records who wanted it. problem: the run was cut
+-- off so; it is recorded as a failure, and not run.
+DROP FUNCTION IF EXISTS pgmqd.run_now(text);
+CREATE OR REPLACE FUNCTION pgmqd.run_now(schedule text, by text DEFAULT session_user, problem text DEFAULT NULL, OUT status text, OUT error text, OUT ms bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   command text := (SELECT c.command FROM pgmqd.schedule c WHERE c.name = schedule);
@@ -181,15 +183,56 @@ BEGIN
     RAISE EXCEPTION 'there is no schedule "%"', schedule
       USING HINT = (SELECT 'There are ' || string_agg(c.name, ', ' ORDER BY c.name) FROM pgmqd.schedule c);
   END IF;
-  status := 'ok';
-  BEGIN
-    EXECUTE command;
-  EXCEPTION WHEN OTHERS THEN
-    status := 'failed';
-    error := left(SQLERRM, 2000);
-  END;
+  status := CASE WHEN problem IS NULL THEN 'ok' ELSE 'failed' END;
+  error := left(problem, 2000);
+  IF problem IS NULL THEN
+    BEGIN
+      EXECUTE command;
+    EXCEPTION WHEN OTHERS THEN
+      status := 'failed';
+      error := left(SQLERRM, 2000);
+    END;
+  END IF;
   INSERT INTO pgmqd.schedule_runs (name, due, started_at, status, error) VALUES (schedule, began, began, status, error);
   ms := (extract(epoch FROM clock_timestamp() - began) * 1000)::bigint;
+  INSERT INTO pgmqd.actions (by, action, ids, details)
+  VALUES (coalesce(by, session_user), 'schedule-run', '{}', jsonb_build_object('schedule', schedule, 'status', status, 'ms', ms));
+END $f$;
+
+-- Changes when a schedule runs, {cron, tz, enabled, why}, and records who did it. Answers {changed, cron, tz, enabled}. What is not named stays.
+CREATE OR REPLACE FUNCTION pgmqd.edit_schedule(schedule text, request jsonb, by text DEFAULT session_user) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  before pgmqd.schedule;
+  after pgmqd.schedule;
+BEGIN
+  IF jsonb_typeof(request) <> 'object' OR request - ARRAY['cron', 'tz', 'enabled', 'why'] <> '{}' OR request - 'why' = '{}'
+    OR jsonb_typeof(coalesce(request->'cron', '""')) <> 'string' OR jsonb_typeof(coalesce(request->'tz', '""')) <> 'string'
+    OR jsonb_typeof(coalesce(request->'why', '""')) <> 'string' OR jsonb_typeof(coalesce(request->'enabled', 'true')) <> 'boolean' THEN
+    RAISE EXCEPTION 'bad_request: send an object with the texts cron and tz, or enabled, which is true or false' USING ERRCODE = 'HT400';
+  ELSIF NOT pgmqd.is_time_zone(coalesce(request->>'tz', 'UTC')) THEN
+    RAISE EXCEPTION 'bad_zone: the server does not know the time zone "%"', request->>'tz' USING ERRCODE = 'HT400';
+  ELSIF length(request->>'why') > 500 THEN
+    RAISE EXCEPTION 'bad_reason: why may have up to 500 characters' USING ERRCODE = 'HT400';
+  END IF;
+  SELECT * INTO before FROM pgmqd.schedule c WHERE c.name = schedule FOR UPDATE;
+  IF NOT FOUND THEN
+    RAISE EXCEPTION 'there is no schedule "%"', schedule USING ERRCODE = 'undefined_object';
+  END IF;
+  BEGIN
+    UPDATE pgmqd.schedule c SET cron = coalesce(request->>'cron', c.cron), tz = coalesce(request->>'tz', c.tz), enabled = coalesce((request->>'enabled')::boolean, c.enabled)
+    WHERE c.name = schedule RETURNING * INTO after;
+  EXCEPTION WHEN check_violation OR invalid_parameter_value OR raise_exception OR internal_error THEN -- the last three are pg_cron's
+    RAISE EXCEPTION 'bad_cron: %', regexp_replace(SQLERRM, '^schedule [^:]*: ', '') USING ERRCODE = 'HT400';
+  END;
+  IF (after.cron, after.tz, after.enabled) IS DISTINCT FROM (before.cron, before.tz, before.enabled) THEN
+    INSERT INTO pgmqd.actions (by, action, ids, why, details) VALUES (coalesce(by, session_user),
+      CASE WHEN (after.cron, after.tz) IS DISTINCT FROM (before.cron, before.tz) THEN 'schedule-edit' WHEN after.enabled THEN 'schedule-resume' ELSE 'schedule-pause' END, '{}',
+      nullif(btrim(request->>'why'), ''), jsonb_build_object('schedule', schedule, 'before', jsonb_build_object('cron', before.cron, 'tz', before.tz, 'enabled', before.enabled),
+        'after', jsonb_build_object('cron', after.cron, 'tz', after.tz, 'enabled', after.enabled)));
+  END IF;
+  RETURN jsonb_build_object('changed', (after.cron, after.tz, after.enabled) IS DISTINCT FROM (before.cron, before.tz, before.enabled),
+    'cron', after.cron, 'tz', after.tz, 'enabled', after.enabled);
 END $f$;
 
 -- Whether pg_cron's launcher runs; NULL when this role has no right to see it.
@@ -332,9 +375,10 @@ END $f$;
 
 DO $$ BEGIN PERFORM pgmqd.add_schedule('delete-old-messages', '*/10 * * * *', 'SELECT pgmqd.delete_old()'); END $$;
 
--- Every schedule and its last runs, whoever runs it: {schedules: [{name, cron, tz, runner, enabled, next_due, last_run, last_status,
+-- Every schedule, or one, and its last runs, whoever runs it: {schedules: [{name, cron, tz, runner, enabled, next_due, last_run, last_status,
 -- last_error, taken_over, runs: [{started_at, status, ms, error}]}]}.
-CREATE OR REPLACE FUNCTION pgmqd.schedule_status() RETURNS jsonb
+DROP FUNCTION IF EXISTS pgmqd.schedule_status();
+CREATE OR REPLACE FUNCTION pgmqd.schedule_status(schedule text DEFAULT NULL, max_runs integer DEFAULT 10) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   cron_runs jsonb := '{}';
@@ -346,8 +390,8 @@ BEGIN
               ''status'', CASE d.status WHEN ''succeeded'' THEN ''ok'' ELSE d.status END,
               ''ms'', (extract(epoch FROM d.end_time - d.start_time) * 1000)::bigint,
               ''error'', CASE WHEN d.status <> ''succeeded'' THEN d.return_message END) ORDER BY d.runid DESC)
-          FROM (SELECT * FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT 10) d) AS runs
-        FROM cron.job j WHERE j.jobname IS NOT NULL) x' INTO cron_runs;
+          FROM (SELECT * FROM cron.job_run_details r WHERE r.jobid = j.jobid ORDER BY r.runid DESC LIMIT $2) d) AS runs
+        FROM cron.job j WHERE j.jobname IS NOT NULL AND ($1 IS NULL OR j.jobname = $1)) x' INTO cron_runs USING schedule, max_runs;
     EXCEPTION WHEN insufficient_privilege OR undefined_column OR invalid_schema_name THEN
       NULL; -- pg_cron's own tables are closed to us: the schedules are told without its runs
     END;
@@ -359,14 +403,15 @@ BEGIN
     FROM pgmqd.schedule s LEFT JOIN LATERAL (
       SELECT jsonb_agg(jsonb_build_object('started_at', pgmqd.iso_time(n.started_at), 'status', n.status,
         'ms', (extract(epoch FROM n.ended_at - n.started_at) * 1000)::bigint, 'error', n.error) ORDER BY n.id DESC) AS runs
-      FROM (SELECT * FROM pgmqd.schedule_runs m WHERE m.name = s.name ORDER BY m.id DESC LIMIT 10) n) r ON true);
+      FROM (SELECT * FROM pgmqd.schedule_runs m WHERE m.name = s.name ORDER BY m.id DESC LIMIT max_runs) n) r ON true
+    WHERE schedule_status.schedule IS NULL OR s.name = schedule_status.schedule);
 END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'schedule_status');
+  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'schedule_status', 'run_now', 'edit_schedule');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'pg_cron_lives');
-  PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'pg_cron_lives', 'schedule_status');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'edit_schedule', 'pg_cron_lives', 'schedule_status');
 END $$;
 
 DO $$

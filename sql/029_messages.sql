@@ -25,14 +25,19 @@ CREATE TABLE IF NOT EXISTS pgmqd.actions (
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
   by text NOT NULL,
   action text NOT NULL,
-  queue text NOT NULL,
+  queue text, -- NULL: it was done to a schedule
   ids bigint[] NOT NULL,
   why text,
   details jsonb
 );
+DO $$ BEGIN -- tables of before
+  IF (SELECT attnotnull FROM pg_attribute WHERE attrelid = 'pgmqd.actions'::regclass AND attname = 'queue') THEN
+    ALTER TABLE pgmqd.actions ALTER COLUMN queue DROP NOT NULL;
+  END IF;
+END $$;
 CREATE INDEX IF NOT EXISTS actions_at_idx ON pgmqd.actions (at);
 CREATE INDEX IF NOT EXISTS actions_ids_idx ON pgmqd.actions USING gin (ids);
-COMMENT ON TABLE pgmqd.actions IS 'what operators did with messages: who, when, what, which and why';
+COMMENT ON TABLE pgmqd.actions IS 'what operators did with messages and schedules: who, when, what, which and why';
 
 CREATE TABLE IF NOT EXISTS pgmqd.cancels (
   queue text,
@@ -553,6 +558,33 @@ BEGIN
     || CASE WHEN action = 'requeue' THEN jsonb_build_object('new_ids', coalesce(news, '{}')) ELSE '{}' END;
 END $f$;
 
+-- Requeues or deletes dead letters, and records who did it: {redriven: [{id, new_id}]} or {purged: N}.
+CREATE OR REPLACE FUNCTION pgmqd.act_on_dead_letters(queue text, action text, ids bigint[], reason text, class text,
+  by text DEFAULT session_user, max_rows bigint DEFAULT NULL) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  found_ids bigint[] := '{}';
+  done jsonb;
+  n bigint;
+BEGIN
+  IF action = 'redrive' THEN
+    SELECT coalesce(array_agg(r.dead_id ORDER BY r.dead_id), '{}'), coalesce(jsonb_agg(jsonb_build_object('id', r.dead_id, 'new_id', r.new_id) ORDER BY r.dead_id), '[]')
+    INTO found_ids, done FROM pgmqd.redrive(queue, ids, reason, class, max_rows) r;
+    n := cardinality(found_ids);
+    done := jsonb_build_object('redriven', done);
+  ELSE
+    n := pgmqd.purge_dead_letters(queue, ids, reason, class, max_rows);
+    found_ids := coalesce(ids, '{}');
+    done := jsonb_build_object('purged', n);
+  END IF;
+  IF n > 0 THEN
+    INSERT INTO pgmqd.actions (by, action, queue, ids, details) VALUES (coalesce(by, session_user), act_on_dead_letters.action, coalesce(pgmqd.stored_name(queue), queue),
+      found_ids[1:10000], jsonb_strip_nulls(jsonb_build_object('state', 'dead', 'count', n, 'class', class,
+        'filter', CASE WHEN ids IS NULL THEN to_jsonb(array_remove(ARRAY[CASE WHEN reason IS NOT NULL THEN 'reason' END, CASE WHEN class IS NOT NULL THEN 'class' END], NULL)) END)));
+  END IF;
+  RETURN done;
+END $f$;
+
 -- What operators did lately, the newest first: {actions: [...]}.
 CREATE OR REPLACE FUNCTION pgmqd.action_list(queue text DEFAULT NULL, max_rows integer DEFAULT 100) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -563,8 +595,8 @@ $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list', 'asked_cancels', 'settle_cancelled');
-  PERFORM pgmqd.allow_calls('pgmqd_operator', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list');
+  PERFORM pgmqd.allow_calls('pgmqd', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'act_on_dead_letters', 'action_list', 'asked_cancels', 'settle_cancelled');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'act_on_dead_letters', 'action_list');
 END $$;
 
 RESET search_path;

@@ -70,6 +70,13 @@ char *cmd_db_error(const PGconn *conn, const PGresult *res)
 	return text;
 }
 
+const char *cmd_who(const char *given)
+{
+	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
+
+	return given ? given : sudo && *sudo ? sudo : user && *user ? user : NULL;
+}
+
 PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, int nparams, const char *const *params)
 {
 	PGresult *res = nparams ? PQexecParams(d->conn, sql, nparams, NULL, params, NULL, NULL, 0)

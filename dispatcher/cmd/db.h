@@ -45,6 +45,11 @@ void cmd_db_close(struct cmd_db *d);
 PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, int nparams, const char *const *params);
 bool cmd_db_run_plain(const struct cmd_db *d, const char *what, const char *sql);
 
+/* The operator: the name given, else the one of $SUDO_USER or $USER; NULL: the database takes its own user's. */
+const char *cmd_who(const char *given);
+#define CMD_BY(field)                                                                                                  \
+	CMD_OPTION("by", 0, CMD_TEXT, struct request, field, "NAME", "who does it (default: $SUDO_USER, else $USER)")
+
 /* The server's message in one line, without "ERROR:" before it; malloc'd. */
 char *cmd_db_error(const PGconn *conn, const PGresult *res);
 

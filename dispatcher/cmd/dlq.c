@@ -24,7 +24,7 @@ enum action { LIST, SHOW, REDRIVE, PURGE };
 struct request {
 	struct cmd_db db;
 	enum action action;
-	const char *queue, *reason, *class;
+	const char *queue, *reason, *class, *by;
 	int64_t limit; /* 0: none */
 	struct cmd_list given;
 	struct sqltext ids;
@@ -174,15 +174,17 @@ static bool confirmed(struct request *q)
 /* redrive and purge. */
 static int act(struct request *q)
 {
-	const char *params[5];
+	const char *params[6];
 	PGresult *res;
 	size_t n;
 
 	make_params(q, params);
+	params[5] = cmd_who(q->by);
 	if (q->action == REDRIVE) {
 		res = cmd_db_run(&q->db, NULL,
-			"SELECT dead_id, new_id FROM pgmqd.redrive($1, $2::bigint[], $3, $4, $5::bigint) ORDER BY 1", 5,
-			params);
+			"SELECT e->>'id', e->>'new_id' FROM jsonb_array_elements(pgmqd.act_on_dead_letters($1, "
+			"'redrive', $2::bigint[], $3, $4, coalesce($6, session_user), $5::bigint)->'redriven') e",
+			6, params);
 		if (!res)
 			return 1;
 		n = (size_t)PQntuples(res);
@@ -190,8 +192,10 @@ static int act(struct request *q)
 			printf("%s is now message %s of %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1), q->queue);
 		print_count(n, " requeued");
 	} else {
-		res = cmd_db_run(&q->db, NULL, "SELECT pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4, $5::bigint)",
-			5, params);
+		res = cmd_db_run(&q->db, NULL,
+			"SELECT pgmqd.act_on_dead_letters($1, 'purge', $2::bigint[], $3, $4, coalesce($6, "
+			"session_user), $5::bigint)->>'purged'",
+			6, params);
 		if (!res)
 			return 1;
 		n = (size_t)atoll(PQgetvalue(res, 0, 0));
@@ -274,6 +278,7 @@ static const struct cmd_option options[] = {
 	CMD_OPTION("dry-run", 0, CMD_FLAG, struct request, dry_run, NULL,
 		"print which would be requeued or deleted; change nothing"),
 	CMD_OPTION("yes", 'y', CMD_FLAG, struct request, yes, NULL, "do not ask"),
+	CMD_BY(by),
 	{ 0 },
 };
 

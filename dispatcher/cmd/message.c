@@ -32,14 +32,6 @@ struct request {
 
 #define NO_PRIORITY INT64_MIN
 
-/* The name of the operator. */
-static const char *who(const struct request *q)
-{
-	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
-
-	return q->by ? q->by : sudo && *sudo ? sudo : user && *user ? user : NULL;
-}
-
 /* ---- what the command line asks for ---- */
 
 /* Adds a text where there is one. */
@@ -277,7 +269,7 @@ static cJSON *make_request(const struct request *q)
 static cJSON *send_request(const struct request *q, const cJSON *json)
 {
 	char *text = cJSON_PrintUnformatted(json);
-	const char *params[] = { q->queue, q->action, text, who(q) };
+	const char *params[] = { q->queue, q->action, text, cmd_who(q->by) };
 	cJSON *answer = ask(q, "SELECT pgmqd.act_on_messages($1, $2, $3::jsonb, $4)", 4, params);
 
 	free(text);
@@ -474,7 +466,7 @@ static const struct cmd_option options[] = {
 	CMD_OPTION("wait", 0, CMD_DURATION, struct request, wait, "TIME",
 		"cancel: how long to wait for the workers of messages that run (default 10s)"),
 	CMD_OPTION("why", 0, CMD_TEXT, struct request, why, "TEXT", "why; it is kept with who did it"),
-	CMD_OPTION("by", 0, CMD_TEXT, struct request, by, "NAME", "who does it (default: $SUDO_USER, else $USER)"),
+	CMD_BY(by),
 	CMD_OPTION("dry-run", 0, CMD_FLAG, struct request, dry_run, NULL,
 		"count the messages that are meant; change nothing"),
 	CMD_OPTION("yes", 'y', CMD_FLAG, struct request, yes, NULL, "do not ask"),

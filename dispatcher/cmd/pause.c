@@ -7,7 +7,6 @@
 #include "cmd/db.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 /* The options on the command line. */
@@ -15,14 +14,6 @@ struct request {
 	struct cmd_db db;
 	const char *reason, *by;
 };
-
-/* The name of the operator. */
-static const char *who(const struct request *q)
-{
-	const char *sudo = getenv("SUDO_USER"), *user = getenv("USER");
-
-	return q->by ? q->by : sudo && *sudo ? sudo : user && *user ? user : NULL;
-}
 
 /* Prints the first value of an answer as true or false. */
 static int print_answer(PGresult *res, const char *yes, const char *no, const char *queue)
@@ -38,7 +29,7 @@ static int print_answer(PGresult *res, const char *yes, const char *no, const ch
 static int pause_queue(void *request, int argc, char **argv)
 {
 	struct request *q = request;
-	const char *params[] = { argv[0], q->reason, who(q) };
+	const char *params[] = { argv[0], q->reason, cmd_who(q->by) };
 
 	(void)argc;
 	if (!cmd_db_ready(&q->db))
@@ -52,7 +43,7 @@ static int pause_queue(void *request, int argc, char **argv)
 static int resume_queue(void *request, int argc, char **argv)
 {
 	struct request *q = request;
-	const char *params[] = { argv[0], who(q) };
+	const char *params[] = { argv[0], cmd_who(q->by) };
 
 	(void)argc;
 	if (!cmd_db_ready(&q->db))
@@ -61,15 +52,13 @@ static int resume_queue(void *request, int argc, char **argv)
 		"resumed", "no operator had paused it; a dispatcher that had paused it by itself tries again", argv[0]);
 }
 
-#define BY CMD_OPTION("by", 0, CMD_TEXT, struct request, by, "NAME", "who does it (default: $SUDO_USER, else $USER)")
-
 static const struct cmd_option pause_options[] = {
 	CMD_OPTION("reason", 0, CMD_TEXT, struct request, reason, "TEXT", "why; the other operators see it"),
-	BY,
+	CMD_BY(by),
 	{ 0 },
 };
 
-static const struct cmd_option resume_options[] = { BY, { 0 } };
+static const struct cmd_option resume_options[] = { CMD_BY(by), { 0 } };
 
 const struct command cmd_pause = {
 	.name = "pause",

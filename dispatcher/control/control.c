@@ -13,6 +13,7 @@
 #include "control/mail.h"
 #include "control/record.h"
 #include "control/routes.h"
+#include "control/schedules.h"
 #include "http/server.h"
 
 #include <errno.h>
@@ -72,8 +73,10 @@ static int64_t control_beat_limit(const struct settings *s)
 /* Opens the socket. False: the settings do not allow it, which was logged. */
 static bool control_listen(struct control *c)
 {
-	char *error = http_listen_open(
-		&c->listen, c->env->settings->http_listen, *c->env->settings->http_token != '\0');
+	char *error = settings_people(c->env->settings, &c->people);
+
+	if (error == NULL)
+		error = http_listen_open(&c->listen, c->env->settings->http_listen, c->people.n > 0);
 
 	if (error == NULL)
 		return true;
@@ -91,7 +94,8 @@ static bool control_start(struct control_process *p)
 	const struct settings *s = c->env->settings;
 	const struct http_server_config config = { .listen = &c->listen,
 		.routes = control_routes,
-		.token = s->http_token,
+		.people = &c->people,
+		.guests = s->http_guests == HTTP_GUESTS_ALL || (s->http_guests == HTTP_GUESTS_LOCAL && c->listen.local),
 		.other_names = s->http_hosts,
 		.context = c };
 
@@ -107,6 +111,7 @@ static bool control_start(struct control_process *p)
 	c->starts = jobs_start_new(c);
 	c->watches = jobs_watch_list_new(c);
 	c->mail = mail_new(c);
+	c->schedules = schedules_new(c);
 	c->db = control_db_new(c, jobs_attach);
 	return (p->server = http_server_new(c->base, &config)) != NULL;
 }
@@ -122,7 +127,9 @@ static void control_stop(struct control_process *p)
 	history_free(c->history);
 	jobs_start_free(c->starts);
 	mail_free(c->mail);
+	schedules_free(c->schedules);
 	http_listen_unlink(&c->listen);
+	people_free(&c->people);
 	if (p->term != NULL)
 		event_free(p->term);
 	if (p->parent != NULL)

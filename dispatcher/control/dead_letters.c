@@ -27,7 +27,7 @@ static void dead_letters_answer(struct http_request *req, const struct pgresult 
 /* GET /api/failures. */
 void dead_letters_failures(struct http_request *req)
 {
-	const char *params[] = { req->authorized ? "t" : "f" };
+	const char *params[] = { req->role >= PEOPLE_BODIES ? "t" : "f" };
 
 	control_db_query(req, "SELECT pgmqd.failure_groups(is_open => $1::boolean)", 1, params, dead_letters_answer);
 }
@@ -37,7 +37,7 @@ void dead_letters_failures(struct http_request *req)
 void dead_letters_list(struct http_request *req)
 {
 	const char *params[] = { req->param[0], http_request_query(req, "before"), http_request_query(req, "reason"),
-		DEAD_LETTERS_LIMIT, req->authorized ? "t" : "f" };
+		DEAD_LETTERS_LIMIT, req->role >= PEOPLE_BODIES ? "t" : "f" };
 
 	control_db_query(
 		req, "SELECT pgmqd.dead_letter_page($1, $2, $3, $4, $5::boolean)", 5, params, dead_letters_answer);
@@ -92,17 +92,19 @@ static bool dead_letters_choice(struct http_request *req, struct sqltext *ids, c
 }
 
 /* POST …/redrive and …/purge. */
-static void dead_letters_act(struct http_request *req, const char *sql)
+static void dead_letters_act(struct http_request *req, const char *action)
 {
 	struct sqltext ids = { 0 };
 	char *reason = NULL, *class = NULL;
-	const char *params[4] = { req->param[0] };
+	const char *params[6] = { req->param[0], action };
 
 	if (dead_letters_choice(req, &ids, &reason, &class)) {
-		params[1] = ids.len > 0 ? sqltext_end(&ids) : NULL;
-		params[2] = reason;
-		params[3] = class;
-		control_db_query(req, sql, 4, params, dead_letters_answer);
+		params[2] = ids.len > 0 ? sqltext_end(&ids) : NULL;
+		params[3] = reason;
+		params[4] = class;
+		params[5] = http_request_who(req);
+		control_db_query(req, "SELECT pgmqd.act_on_dead_letters($1, $2, $3::bigint[], $4, $5, $6)", 6, params,
+			dead_letters_answer);
 	}
 	sqltext_free(&ids);
 	free(reason);
@@ -112,15 +114,11 @@ static void dead_letters_act(struct http_request *req, const char *sql)
 /* Requeues them. */
 void dead_letters_redrive(struct http_request *req)
 {
-	dead_letters_act(req,
-		"SELECT jsonb_build_object('redriven', coalesce(jsonb_agg(jsonb_build_object('id', dead_id, "
-		"'new_id', new_id) ORDER BY dead_id), '[]'))"
-		" FROM pgmqd.redrive($1, $2::bigint[], $3, $4)");
+	dead_letters_act(req, "redrive");
 }
 
 /* Deletes them permanently. */
 void dead_letters_purge(struct http_request *req)
 {
-	dead_letters_act(
-		req, "SELECT jsonb_build_object('purged', pgmqd.purge_dead_letters($1, $2::bigint[], $3, $4))");
+	dead_letters_act(req, "purge");
 }

@@ -129,7 +129,7 @@ void health_ready(struct http_request *req)
 	}
 	cJSON_AddStringToObject(json, "status", ready ? "ready" : "not ready");
 	/* /readyz answers anybody, so it names queues only to clients with the token */
-	if (ready || ((req->route->flags & HTTP_ROUTE_PROBE) && !req->authorized))
+	if (ready || ((req->route->flags & HTTP_ROUTE_PROBE) && req->person == NULL))
 		cJSON_Delete(waiting);
 	else
 		cJSON_AddItemToObject(json, "waiting_for", waiting);

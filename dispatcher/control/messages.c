@@ -60,7 +60,7 @@ void messages_list(struct http_request *req)
 {
 	char *filter = messages_filter(req);
 	const char *params[] = { req->param[0], filter, http_request_query(req, "before"), MESSAGES_LIMIT,
-		req->authorized ? "t" : "f" };
+		req->role >= PEOPLE_BODIES ? "t" : "f" };
 
 	if (filter == NULL)
 		return;
@@ -81,7 +81,7 @@ void messages_show(struct http_request *req)
 /* One of the actions. The database reads the body; a number in it never passes through a JSON printer. */
 static void messages_act(struct http_request *req, const char *action)
 {
-	const char *params[] = { req->param[0], action, req->body, "HTTP" };
+	const char *params[] = { req->param[0], action, req->body, http_request_who(req) };
 	cJSON *json = http_request_object(req);
 
 	if (json == NULL)

@@ -233,7 +233,7 @@ static bool queues_reason(struct http_request *req, char **reason)
 /* POST /api/queues/QUEUE/pause, with {"reason": "..."} or {}. */
 void queues_pause(struct http_request *req)
 {
-	const char *params[3] = { req->param[0], NULL, "HTTP" };
+	const char *params[3] = { req->param[0], NULL, http_request_who(req) };
 	char *reason;
 
 	if (!queues_reason(req, &reason))
@@ -246,7 +246,7 @@ void queues_pause(struct http_request *req)
 /* POST /api/queues/QUEUE/resume, with {}. */
 void queues_resume(struct http_request *req)
 {
-	const char *params[2] = { req->param[0], "HTTP" };
+	const char *params[2] = { req->param[0], http_request_who(req) };
 
 	control_db_query(req, "SELECT pgmqd.resume($1, $2)", 2, params, queues_operated);
 }

@@ -15,6 +15,7 @@
 #include "control/page.h"
 #include "control/queues.h"
 #include "control/record.h"
+#include "control/schedules.h"
 #include "control/status.h"
 #include "control/templates.h"
 
@@ -31,7 +32,14 @@ const struct http_route control_routes[] = {
 	{ HTTP_GET, "/api/status", 0, status_get, 0 },
 	{ HTTP_GET, "/api/history", 0, record_history, 0 },
 	{ HTTP_GET, "/api/dispatchers", 0, record_dispatchers, 0 },
-	{ HTTP_GET, "/api/schedules", 0, status_schedules, 0 },
+
+	{ HTTP_GET, "/api/schedules", 0, schedules_list, 0 },
+	{ HTTP_GET, "/api/schedules/{name}", 0, schedules_show, 0 },
+	{ HTTP_POST, "/api/schedules/{name}/run", HTTP_ROUTE_BODY, schedules_run, 0 },
+	{ HTTP_POST, "/api/schedules/{name}/pause", HTTP_ROUTE_BODY, schedules_pause, 0 },
+	{ HTTP_POST, "/api/schedules/{name}/resume", HTTP_ROUTE_BODY, schedules_resume, 0 },
+	{ HTTP_POST, "/api/schedules/{name}/edit", HTTP_ROUTE_BODY, schedules_edit, 0 },
+	{ HTTP_GET, "/api/cron/next", 0, schedules_next, 0 },
 
 	{ HTTP_GET, "/api/failures", 0, dead_letters_failures, 0 },
 	{ HTTP_GET, "/api/queues/{queue}/dead-letters", 0, dead_letters_list, 0 },
@@ -72,6 +80,7 @@ const struct http_route control_routes[] = {
 	{ HTTP_GET, "/page.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/charts.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/messages.js", HTTP_ROUTE_OPEN, page_get, 0 },
+	{ HTTP_GET, "/schedules.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/words.js", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ HTTP_GET, "/icon.svg", HTTP_ROUTE_OPEN, page_get, 0 },
 	{ 0 },

@@ -68,8 +68,10 @@ void status_get(struct http_request *req)
 	cJSON_AddNumberToObject(json, "now", (double)time(NULL));
 	cJSON_AddNumberToObject(
 		json, "uptime_seconds", (double)(clock_monotonic_ms() - atomic_load(&st->started_ms)) / 1000);
-	cJSON_AddBoolToObject(json, "token_set", *c->env->settings->http_token != '\0');
-	cJSON_AddBoolToObject(json, "authorized", req->authorized);
+	cJSON_AddBoolToObject(json, "token_set", c->people.n > 0);
+	cJSON_AddBoolToObject(json, "authorized", req->person != NULL);
+	cJSON_AddStringToObject(json, "role", people_role_name(req->role));
+	status_text(json, "name", req->person != NULL ? req->person->name : "");
 	list = cJSON_AddArrayToObject(json, "processes");
 	for (size_t i = 0; i < st->nslots; i++) {
 		const struct stats_slot *s = &st->slot[i];
@@ -88,16 +90,4 @@ void status_get(struct http_request *req)
 		cJSON_AddNullToObject(json, "hearing");
 	cJSON_AddItemToObject(json, "history", history_json(c->history, after != NULL ? strtoull(after, NULL, 10) : 0));
 	http_request_json(req, 200, json);
-}
-
-/* The schedules, as a JSON array that the database made. */
-static void status_schedules_answer(struct http_request *req, const struct pgresult *r)
-{
-	http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
-}
-
-/* GET /api/schedules. */
-void status_schedules(struct http_request *req)
-{
-	control_db_query(req, "SELECT pgmqd.schedule_status()", 0, NULL, status_schedules_answer);
 }

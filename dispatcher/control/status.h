@@ -4,7 +4,6 @@
 
 #include "http/request.h"
 
-void status_get(struct http_request *req);       /* GET /api/status */
-void status_schedules(struct http_request *req); /* GET /api/schedules */
+void status_get(struct http_request *req); /* GET /api/status */
 
 #endif

@@ -1,4 +1,5 @@
-/* access.c: who may ask for what: the name of this server, the token, and what keeps other sites' pages out. */
+/* access.c: who may ask for what: the name of this server, tokens and their roles, and what keeps other sites' pages
+ * out. */
 #include "config.h"
 
 #include "http/access.h"
@@ -44,26 +45,26 @@ void http_access_host(const struct http_access *a, struct http_request *r)
 			"more");
 }
 
-bool http_access_token_is(const char *token, const char *given)
-{
-	size_t n = strlen(token), len = strlen(given);
-	unsigned char diff = n != len;
-
-	for (size_t i = 0; i < len; i++)
-		diff |= (unsigned char)(given[i] ^ token[n > 0 ? i % n : 0]);
-	return n > 0 && diff == 0;
-}
-
-/* Whether the request came with the token. */
-static bool http_access_is_authorized(const struct http_access *a, const struct http_request *r)
+/* The person whose token came with the request, or NULL. */
+static const struct person *http_access_person(const struct http_access *a, const struct http_request *r)
 {
 	static const char scheme[] = "Bearer ";
 	const char *given = http_request_header(r, "Authorization");
 
-	if (*a->token == '\0' || given == NULL || strncasecmp(given, scheme, sizeof scheme - 1) != 0)
-		return false;
+	if (given == NULL || strncasecmp(given, scheme, sizeof scheme - 1) != 0)
+		return NULL;
 	given += sizeof scheme - 1;
-	return http_access_token_is(a->token, given + strspn(given, " "));
+	return people_find(a->people, given + strspn(given, " "));
+}
+
+/* The role that a route asks for. */
+static enum people_role http_access_needed(const struct http_route *route)
+{
+	if (route->method != HTTP_GET)
+		return PEOPLE_ACT;
+	if (route->flags & (HTTP_ROUTE_OPEN | HTTP_ROUTE_PROBE))
+		return PEOPLE_NOBODY;
+	return route->flags & HTTP_ROUTE_TOKEN ? PEOPLE_BODIES : PEOPLE_LOOK;
 }
 
 /* Whether a page of another site is behind the request: what a browser says of it names another host than it talks to.
@@ -94,12 +95,18 @@ static void http_access_body(struct http_request *r)
 		http_request_refuse(r, 415, "unsupported_media_type", "the body has to be of Content-Type: %s", json);
 }
 
-/* Refuses a request that lacks the token. */
-static void http_access_ask_for_token(const struct http_access *a, struct http_request *r)
+/* Refuses a request that lacks the right token. */
+static void http_access_ask_for_token(const struct http_access *a, struct http_request *r, enum people_role needed)
 {
-	if (*a->token == '\0') {
+	if (r->person != NULL) {
+		http_request_refuse(r, 403, "role", "the token of %s has the role %s, and this needs %s",
+			r->person->name, people_role_name(r->person->role), people_role_name(needed));
+		return;
+	}
+	if (a->people->n == 0) {
 		http_request_refuse(r, 403, "no_token",
-			"this needs a token, and none is set: set http_token, or PGMQD_HTTP_TOKEN in the environment");
+			"this needs a token, and none is set: make one with openssl rand -hex 32, and set it as "
+			"http_token, PGMQD_HTTP_TOKEN in the environment, or in http_people with a name and a role");
 		return;
 	}
 	http_request_add_header(r, "WWW-Authenticate", "Bearer realm=\"pgmqd\"");
@@ -108,8 +115,8 @@ static void http_access_ask_for_token(const struct http_access *a, struct http_r
 
 void http_access_route(const struct http_access *a, struct http_request *r)
 {
+	enum people_role needed = http_access_needed(r->route);
 	bool writes = r->route->method != HTTP_GET;
-	bool open = !writes && (r->route->flags & (HTTP_ROUTE_OPEN | HTTP_ROUTE_PROBE));
 
 	if (r->route->flags & HTTP_ROUTE_PUBLIC)
 		return;
@@ -117,9 +124,10 @@ void http_access_route(const struct http_access *a, struct http_request *r)
 		http_request_refuse(r, 403, "foreign_origin", "a page of another site may not do this");
 		return;
 	}
-	r->authorized = http_access_is_authorized(a, r);
-	if (!r->authorized && !open && (writes || !a->local || (r->route->flags & HTTP_ROUTE_TOKEN)))
-		http_access_ask_for_token(a, r);
+	r->person = http_access_person(a, r);
+	r->role = r->person != NULL ? r->person->role : a->guests ? PEOPLE_LOOK : PEOPLE_NOBODY;
+	if (r->role < needed)
+		http_access_ask_for_token(a, r, needed);
 	else if (writes)
 		http_access_body(r);
 }

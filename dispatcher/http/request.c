@@ -297,6 +297,11 @@ size_t http_request_unread(const struct http_request *r)
 	return r->conn != NULL ? http_conn_unsent(r->conn) : 0;
 }
 
+const char *http_request_who(const struct http_request *r)
+{
+	return r->person != NULL ? r->person->name : "HTTP";
+}
+
 const char *http_request_peer(const struct http_request *r)
 {
 	return r->conn != NULL ? http_conn_peer(r->conn) : "";

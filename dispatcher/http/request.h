@@ -3,6 +3,7 @@
 #ifndef HTTP_REQUEST_H
 #define HTTP_REQUEST_H
 
+#include "base/people.h"
 #include "http/conn.h"
 #include "http/head.h"
 
@@ -33,9 +34,10 @@ struct http_request {
 	char param[HTTP_REQUEST_PARAMS][HTTP_REQUEST_PARAM_SIZE]; /* the path's parts at the pattern's {...}, decoded */
 	const char *body;                                         /* never NULL in a handler; a NUL follows it */
 	size_t body_len;
-	bool authorized;          /* came with the token */
-	bool handled;             /* all of it is there, and its handler was called */
-	struct evbuffer *headers; /* of the answer to come */
+	const struct person *person; /* whose token it came with, or NULL */
+	enum people_role role;       /* what it may do */
+	bool handled;                /* all of it is there, and its handler was called */
+	struct evbuffer *headers;    /* of the answer to come */
 	bool streaming;
 	struct http_request_pair query[HTTP_REQUEST_QUERY_MAX];
 	size_t nquery;
@@ -85,6 +87,8 @@ void http_request_stream_write(struct http_request *r, const char *text, size_t 
 void http_request_stream_end(struct http_request *r);
 size_t http_request_unread(const struct http_request *r); /* bytes of the answer that the client has not read yet */
 
+/* The operator for the records: the name of the token. */
+const char *http_request_who(const struct http_request *r);
 /* Names the client: its address, or its user on a Unix socket. "" when it is gone. */
 const char *http_request_peer(const struct http_request *r);
 

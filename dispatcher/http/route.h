@@ -4,10 +4,10 @@
 
 #include "http/request.h"
 
-/* The conditions of a route. A method other than GET asks for the token by itself, as does all of a server that other
- * machines reach. */
+/* The conditions of a route. A method other than GET asks by itself for a token that may act, and every other route for
+ * one that may look where guests may not. */
 enum http_route_flags {
-	HTTP_ROUTE_TOKEN = 1, /* only with the token: bodies of messages, for instance */
+	HTTP_ROUTE_TOKEN = 1, /* only with a token whose role shows bodies of messages */
 	HTTP_ROUTE_BODY = 2,  /* has a body, of application/json */
 	HTTP_ROUTE_OPEN = 4,  /* says nothing about people or messages: never asks for the token */
 	HTTP_ROUTE_PUBLIC =

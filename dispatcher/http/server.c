@@ -138,10 +138,10 @@ struct http_server *http_server_new(struct event_base *base, const struct http_s
 	struct http_server *s = xcalloc(1, sizeof *s);
 
 	s->config = *config;
-	s->access.token = config->token;
+	s->access.people = config->people;
 	s->access.other_names = config->other_names;
 	s->access.host = config->listen->path[0] == '\0' ? config->listen->host : NULL;
-	s->access.local = config->listen->local;
+	s->access.guests = config->guests;
 	s->conns = http_conns_new(base, &events, s);
 	s->again = evtimer_new(base, http_server_accept_again, s);
 	s->listener = evconnlistener_new(

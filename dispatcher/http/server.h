@@ -12,8 +12,10 @@
 struct http_server_config {
 	const struct http_listen *listen;
 	const struct http_route *routes; /* with an empty row at the end */
-	const char *token, *other_names; /* see struct http_access */
-	void *context;                   /* becomes http_request.context */
+	const struct people *people;     /* see struct http_access */
+	const char *other_names;
+	bool guests;
+	void *context; /* becomes http_request.context */
 };
 
 struct http_server;

@@ -15,7 +15,6 @@
 #define CHECK_SLOTS_MAX 10000      /* messages in one process's hands */
 #define CHECK_ATTEMPTS_MAX 1000000 /* fits pgmq's int */
 #define CHECK_POLL_MIN 10          /* ms: below it, polling is all that a process would do */
-#define CHECK_TOKEN_MIN 16         /* characters: shorter ones are guessed */
 #define CHECK_LEASE_MIN 1000       /* ms: a lease has to outlive its own renewal */
 
 /* Whether text is 1 to max letters, digits and those of `extra`. */
@@ -63,18 +62,24 @@ static void check_address(const struct settings *s, unsigned line, const char *n
 void settings_check_global(const struct settings *s, unsigned line, char **errors)
 {
 	size_t channel = strlen(s->channel);
+	struct people people;
+	char *wrong;
 
 	if (channel == 0 || channel > 63)
 		settings_error(errors, "%s:%u: [pgmqd]: channel has to be a name of 1 to 63 bytes", s->path, line);
 	if (!listen_is_good(s->http_listen))
 		settings_error(errors, "%s:%u: [pgmqd]: http_listen: \"%.100s\" is not HOST:PORT, unix:/PATH or off",
 			s->path, line, s->http_listen);
-	if (*s->http_token && (strlen(s->http_token) < CHECK_TOKEN_MIN || strpbrk(s->http_token, " \t")))
+	if (*s->http_token && (strlen(s->http_token) < PEOPLE_TOKEN_MIN || strpbrk(s->http_token, " \t")))
 		settings_error(errors,
 			"%s:%u: [pgmqd]: http_token%s has to be %d characters or more, without blanks (openssl rand "
 			"-hex 32 makes one)",
 			s->path, line, getenv("PGMQD_HTTP_TOKEN") ? " (or PGMQD_HTTP_TOKEN in the environment)" : "",
-			CHECK_TOKEN_MIN);
+			PEOPLE_TOKEN_MIN);
+	if ((wrong = settings_people(s, &people)) != NULL)
+		settings_error(errors, "%s:%u: [pgmqd]: %s", s->path, line, wrong);
+	free(wrong);
+	people_free(&people);
 	if (!is_word(s->default_lang, 15, "-_"))
 		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en",
 			s->path, line, s->default_lang);

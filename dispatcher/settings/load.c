@@ -408,6 +408,9 @@ static FILE *load_open(struct settings *s, char **errors)
 /* Warns of a password in the file that everybody can read. */
 static void load_warn_of_password(const struct settings *s)
 {
+	static const struct {
+		const char *name, *env;
+	} tokens[] = { { "http_token", "PGMQD_HTTP_TOKEN" }, { "http_people", "PGMQD_HTTP_PEOPLE" } };
 	const struct pgmqd_option *row = option_find(settings_global_options, "database");
 	char *shown = settings_redact_conninfo(s->database);
 
@@ -416,10 +419,12 @@ static void load_warn_of_password(const struct settings *s)
 			 "PGPASSWORD or DATABASE_URL",
 			s->path);
 	free(shown);
-	row = option_find(settings_global_options, "http_token");
-	if (s->lines[row - settings_global_options] && s->world_readable && *s->http_token)
-		log_warn("%s holds http_token and can be read by everybody: chmod o= it, or set PGMQD_HTTP_TOKEN",
-			s->path);
+	for (size_t i = 0; i < sizeof(tokens) / sizeof(*tokens); i++) {
+		row = option_find(settings_global_options, tokens[i].name);
+		if (s->lines[row - settings_global_options] && s->world_readable)
+			log_warn("%s holds %s and can be read by everybody: chmod o= it, or set %s", s->path,
+				tokens[i].name, tokens[i].env);
+	}
 }
 
 /* Reads the settings. */

@@ -56,6 +56,12 @@ const struct pgmqd_option settings_global_options[] = {
 		"Token without which nothing is changed over HTTP, no message is shown, and no address but loopback is "
 		"served.",
 		"PGMQD_HTTP_TOKEN", NULL },
+	{ "http_people", PGMQD_SECRET | OPTION_RELOADS, 0, GLOBAL(http_people), "",
+		"More tokens, NAME:ROLE:TOKEN separated by blanks; the role is look, bodies (sees bodies, too) or act.",
+		"PGMQD_HTTP_PEOPLE", NULL },
+	{ "http_guests", OPTION_CHOICE | OPTION_RELOADS, 0, GLOBAL(http_guests), "local",
+		"Who may look without a token: those on this machine, if http_listen is loopback; all; or none.", NULL,
+		"local|all|none" },
 	{ "http_hosts", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(http_hosts), "",
 		"More host names that HTTP clients may use for this server, separated by commas: those of a proxy in "
 		"front, say.",
@@ -310,6 +316,23 @@ static void redact_uri(FILE *out, const char *s)
 		else
 			fprintf(out, "%.*s", (int)len, s);
 	}
+}
+
+/* Those who have a token: the one of http_token is named HTTP. */
+char *settings_people(const struct settings *s, struct people *p)
+{
+	char *error, *text;
+
+	*p = (struct people){ 0 };
+	if (*s->http_token)
+		people_add(p, "HTTP", PEOPLE_ACT, s->http_token);
+	if ((error = people_read(p, s->http_people)) == NULL)
+		return NULL;
+	people_free(p);
+	text = xasprintf("http_people%s: %s",
+		getenv("PGMQD_HTTP_PEOPLE") ? " (or PGMQD_HTTP_PEOPLE in the environment)" : "", error);
+	free(error);
+	return text;
 }
 
 /* A connection string that can be shown. */

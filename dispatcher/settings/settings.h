@@ -4,6 +4,7 @@
 #define SETTINGS_H
 
 #include "base/log.h"
+#include "base/people.h"
 #include "settings/option.h"
 
 #include <stdbool.h>
@@ -53,6 +54,9 @@ struct job_settings {
 	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
 };
 
+/* Those who may look without a token. */
+enum http_guests { HTTP_GUESTS_LOCAL, HTTP_GUESTS_ALL, HTTP_GUESTS_NONE };
+
 struct settings {
 	char *path;          /* of the file that was read */
 	char *assumed;       /* its text, where there is no such file; else NULL */
@@ -67,7 +71,8 @@ struct settings {
 	const char *brand_name, *brand_team, *brand_about, *brand_logo_url, *brand_colour, *brand_app_url,
 		*brand_support_email; /* "": not given */
 	const char *http_listen;      /* HOST:PORT, unix:/path, or "off" */
-	const char *http_token, *http_hosts;
+	const char *http_token, *http_people, *http_hosts;
+	enum http_guests http_guests;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;
 	size_t nqueues;
@@ -98,6 +103,8 @@ bool settings_plugin_name(const char *file, char *buf, size_t size);
 /* Prints the sample file out of the tables, every option commented out at its default under its doc line. */
 void settings_print_sample(void);
 
+/* Fills in those who have a token, for people_free(). NULL, or what is wrong with http_people, malloc'd. */
+char *settings_people(const struct settings *s, struct people *p);
 /* A connection string or URI that can be shown: its passwords are replaced by ***. Malloc'd. */
 char *settings_redact_conninfo(const char *conninfo);
 

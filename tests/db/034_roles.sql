@@ -1,7 +1,7 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(98);
+SELECT plan(100);
 
 -- ---- functions ----
 
@@ -11,14 +11,14 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['trigger_status', 'application
     'mail_end', 'mail_sent', 'mail_to_several', 'mail_refused', 'report_source', 'finish_report',
     'payment_to_verify', 'settle_payment', 'payment_notified', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups', 'queue_events', 'message_state',
-        'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status',
+        'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters',
     'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list', 'asked_cancels', 'settle_cancelled', 'record_history', 'history_page', 'dispatcher_list',
     'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
     'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
   UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
-    'schedule_status', 'run_now', 'pg_cron_lives', 'lock_holders', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list'])
+    'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters', 'pg_cron_lives', 'lock_holders', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list'])
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
 INSERT INTO may_call SELECT r, 'untrusted_objects' FROM unnest(ARRAY['pgmqd', 'pgmqd_operator', 'pgmqd_monitor']) r;
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosecdef, p.proowner
@@ -118,13 +118,13 @@ DO $$ BEGIN
 END $$;
 SELECT is(tap.as_role('pgmqd', call), 'ok', 'the daemon: ' || call) FROM unnest(ARRAY[
   $$UPDATE pgmq.q_another SET vt = clock_timestamp(), read_ct = read_ct + 1$$, $$SELECT message FROM pgmq.q_another FOR UPDATE SKIP LOCKED$$,
-  $$SELECT msg_id FROM pgmq.a_another$$, $$LISTEN pgmqd$$, $$UPDATE pgmqd.schedule SET next_due = now()$$, $$DELETE FROM pgmq.q_another$$]) call;
+  $$SELECT msg_id FROM pgmq.a_another$$, $$LISTEN pgmqd$$, $$UPDATE pgmqd.schedule SET next_due = now()$$, $$SELECT pgmqd.run_now('delete-old-messages')$$, $$SELECT pgmqd.edit_schedule('delete-old-messages', '{"cron": "@hourly"}')$$, $$DELETE FROM pgmq.q_another$$]) call;
 SELECT is(tap.as_role('pgmqd', call), '42501', 'not: ' || call) FROM unnest(ARRAY[
   $$TRUNCATE pgmq.q_another$$, $$SELECT pgmq.purge_queue('another')$$, $$SELECT pgmq.create('more')$$,
   $$UPDATE pgmq.q_another SET message = '{}'$$, $$SELECT message FROM pgmq.a_another$$, $$DELETE FROM pgmq.a_another$$,
   $$SELECT message FROM pgmq.q_another_dlq$$, $$SELECT * FROM pgmq.q_foreign_queue$$, $$SELECT pgmq.read('foreign_queue', 0, 1)$$,
   $$SELECT * FROM public.profiles$$, $$UPDATE public.payments SET status = 'completed'$$, $$SELECT * FROM auth.users$$,
-  $$SELECT secret FROM pgmqd.mail_log_secret$$, $$UPDATE pgmqd.schedule SET command = 'SELECT 1'$$, $$SELECT pgmqd.run_now('delete-old-messages')$$,
+  $$SELECT secret FROM pgmqd.mail_log_secret$$, $$UPDATE pgmqd.schedule SET command = 'SELECT 1'$$, $$UPDATE pgmqd.schedule SET cron = '* * * * *'$$,
   $$SELECT pgmqd.erase_person('anna@example.test')$$, $$SELECT public.pgmq_read('email_queue')$$, $$SELECT * FROM pgmq.email_queue$$,
   $$CREATE TABLE public.mine ()$$, $$CREATE TABLE pgmqd.mine ()$$, $$CREATE SCHEMA mine$$]) call;
 SELECT ok(tap.as_role('pgmqd', $$SELECT pgmq.drop_queue('another')$$) <> 'ok', 'not: drop a queue');

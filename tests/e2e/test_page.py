@@ -133,7 +133,8 @@ def test_everything_is_described(page):
     """Each route of operators answers as the description says, also where it refuses; that none is missing is seen in test_jobs.py."""
     letters = "/api/queues/email_queue/dead-letters"
     newest = page.json(letters)[1]["letters"][0]["id"]
-    for path in ("/ready", "/readyz", "/livez", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
+    schedule = "/api/schedules/cleanup-old-assessments"
+    for path in ("/ready", schedule, "/api/cron/next?cron=@daily", "/readyz", "/livez", "/health", "/metrics", "/api/status?after=1", "/api/schedules", "/api/failures", "/api/queues", letters,
                  f"{letters}/{newest}", "/api/queues/email_queue/messages?state=archived", f"/api/queues/email_queue/messages/{newest}?state=dead", "/api/actions", "/api/history?span=24h&queue=email_queue", "/api/dispatchers", "/api/templates", f"/api/templates/{NAMES[0]}/en?part=txt"):
         assert page(path)[0] == 200, path
     assert page(f"{letters}?before=x")[0] == 400
@@ -147,6 +148,8 @@ def test_everything_is_described(page):
         assert page(path, method="POST", headers={"Host": "evil.example.test"}, body=body)[0] == 421, what
     assert page("/api/queues/email_queue/delay", method="POST", body={"ids": [999], "seconds": 1})[0] == 200
     assert page("/api/queues/email_queue/edit", method="POST", body={"ids": [999], "version": "1-1", "body": "{}"})[0] == 409
+    for what, body in (("run", {}), ("pause", {}), ("resume", {}), ("edit", {"cron": "@daily"})):
+        assert page(f"{schedule}/{what}", method="POST", body=body)[0] in (200, 202), what
     described = {(m.upper(), p) for p, ms in page.spec["paths"].items() for m in ms if not p.startswith(("/api/{type}", "/api/cron", "/api/mail", "/api/payment"))}
     assert described - {("GET", "/api/openapi.json")} <= {(m, p) for m, p, _ in page.seen}
 
@@ -347,6 +350,27 @@ def test_in_the_browser(page, rig):
         b.until(lambda: b.one("#messages-empty").is_displayed())
         b.js("location.hash = '#messages/email_queue/cancelled'")
         b.until(lambda: len(b.all("#message-table tbody tr")) == 3 and "cancelled by HTTP" in b.text("#message-table"))
+        # a schedule: its text is checked while it is typed; it is edited, run and paused
+        b.view("schedules")
+        b.click("#schedule-table tbody tr:first-child td.more button")
+        b.until(lambda: b.one("#schedule-dialog").is_displayed() and len(b.all("#schedule-next li")) == 5)
+        assert not b.one("#schedule-save").is_enabled() and b.js(UNNAMED) == []
+        b.js("const c = document.getElementById('schedule-cron'); c.value = '0 25 * * *'; c.dispatchEvent(new Event('input'))")
+        b.until(lambda: 'the hour "25" is none' in b.text("#schedule-error") and not b.one("#schedule-save").is_enabled() and not b.all("#schedule-next li"))
+        b.js("const c = document.getElementById('schedule-cron'); c.value = '30 6 * * *'; c.dispatchEvent(new Event('input'))")
+        b.js("const c = document.getElementById('schedule-zone'); c.value = 'Europe/Moscow'; c.dispatchEvent(new Event('input'))")
+        b.until(lambda: len(b.all("#schedule-next li")) == 5 and all("6:30" in li.text for li in b.all("#schedule-next li")))
+        b.shot("schedule-en-desktop-light")
+        b.click("#schedule-save")
+        b.until(lambda: b.text("#toast").startswith("Saved the times"))
+        b.click("#schedule-run")
+        b.until(lambda: b.one("#ask-dialog").is_displayed())
+        b.click("#ask-yes")
+        b.until(lambda: b.text("#schedule-runs tbody tr:first-child .badge") == "ok")
+        b.click("#schedule-pause")
+        b.until(lambda: b.text("#schedule-pause") == "Resume" and "disabled" in b.text("#schedule-facts"))
+        b.one("#schedule-dialog").send_keys(Keys.ESCAPE)
+        assert page.json("/api/schedules")[1]["schedules"][0]["cron"] == "30 6 * * *"
         # pause, and resume
         b.view("queues")
         b.click("[data-queue=email_queue] .buttons button")

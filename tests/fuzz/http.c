@@ -109,11 +109,13 @@ static void close_server(void)
 /* Opens the server, once. */
 static void open_server(void)
 {
+	static struct people people;
 	static const struct http_server_config config = {
-		.listen = &listening, .routes = routes, .token = "a-token-of-the-fuzzer", .other_names = "evil.example"
+		.listen = &listening, .routes = routes, .people = &people, .other_names = "evil.example", .guests = true
 	};
 	char *text = xasprintf("unix:/tmp/pgmqd-fuzz-http-%ld", (long)getpid()), *error;
 
+	people_add(&people, "fuzzer", PEOPLE_ACT, "a-token-of-the-fuzzer");
 	base = event_base_new();
 	error = http_listen_open(&listening, text, true);
 	if (base == NULL || error != NULL || (server = http_server_new(base, &config)) == NULL)

@@ -16,6 +16,7 @@
 #include <cmocka.h>
 
 static struct http_access access_rules;
+static struct people everybody, none;
 
 /* The status with which a request is refused, 0 when it is not. `host`: by its Host, else by its route. */
 static int asked(bool host, enum http_method method, unsigned flags, const char *headers)
@@ -46,8 +47,19 @@ static int setup(void **state)
 {
 	(void)state;
 	access_rules = (struct http_access){
-		.token = "secret", .host = "127.0.0.1", .other_names = "pgmqd.example.test, other", .local = true
+		.people = &everybody, .host = "127.0.0.1", .other_names = "pgmqd.example.test, other", .guests = true
 	};
+	people_add(&everybody, "HTTP", PEOPLE_ACT, "secret");
+	people_add(&everybody, "maria", PEOPLE_ACT, "secret-of-maria");
+	people_add(&everybody, "anton", PEOPLE_LOOK, "secret-of-anton");
+	people_add(&everybody, "vera", PEOPLE_BODIES, "secret-of-vera");
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	people_free(&everybody);
 	return 0;
 }
 
@@ -105,14 +117,42 @@ static void test_token(void **state)
 	assert_int_equal(asked(false, HTTP_POST, 0, HOST TOKEN), 0);
 	assert_int_equal(asked(false, HTTP_GET, 0, HOST), 0);
 	assert_int_equal(asked(false, HTTP_GET, HTTP_ROUTE_TOKEN, HOST), 401);
-	access_rules.local = false;
+	access_rules.guests = false;
 	assert_int_equal(asked(false, HTTP_GET, 0, HOST), 401);
 	assert_int_equal(asked(false, HTTP_GET, HTTP_ROUTE_OPEN, HOST), 0);
 	assert_int_equal(asked(false, HTTP_GET, HTTP_ROUTE_PROBE, HOST), 0);
 	assert_int_equal(asked(false, HTTP_GET, 0, HOST TOKEN), 0);
-	access_rules.token = "";
+	access_rules.people = &none;
 	assert_int_equal(asked(false, HTTP_POST, 0, HOST "Authorization: Bearer \r\n"), 403);
 	assert_int_equal(asked(false, HTTP_POST, 0, HOST TOKEN), 403);
+}
+
+/* What each role may do, on a server where guests may look and on one where they may not. */
+static void test_roles(void **state)
+{
+	static const struct {
+		const char *headers;
+		int guests, look, open, bodies, act; /* the status; 0: let through */
+	} rows[] = {
+		{ HOST, true, 0, 0, 401, 401 },
+		{ HOST, false, 401, 0, 401, 401 },
+		{ HOST "Authorization: Bearer wrong\r\n", true, 0, 0, 401, 401 },
+		{ HOST "Authorization: Bearer wrong\r\n", false, 401, 0, 401, 401 },
+		{ HOST "Authorization: Bearer secret-of-anton\r\n", true, 0, 0, 403, 403 },
+		{ HOST "Authorization: Bearer secret-of-anton\r\n", false, 0, 0, 403, 403 },
+		{ HOST "Authorization: Bearer secret-of-vera\r\n", false, 0, 0, 0, 403 },
+		{ HOST "Authorization: Bearer secret-of-maria\r\n", false, 0, 0, 0, 0 },
+		{ HOST TOKEN, false, 0, 0, 0, 0 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+		access_rules.guests = rows[i].guests;
+		assert_int_equal(asked(false, HTTP_GET, 0, rows[i].headers), rows[i].look);
+		assert_int_equal(asked(false, HTTP_GET, HTTP_ROUTE_OPEN, rows[i].headers), rows[i].open);
+		assert_int_equal(asked(false, HTTP_GET, HTTP_ROUTE_TOKEN, rows[i].headers), rows[i].bodies);
+		assert_int_equal(asked(false, HTTP_POST, 0, rows[i].headers), rows[i].act);
+	}
 }
 
 /* A body has to say what it is. */
@@ -134,10 +174,11 @@ static void test_bodies(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(test_names, setup),
-		cmocka_unit_test_setup(test_other_sites, setup),
-		cmocka_unit_test_setup(test_token, setup),
-		cmocka_unit_test_setup(test_bodies, setup),
+		cmocka_unit_test_setup_teardown(test_names, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_other_sites, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_token, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_roles, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_bodies, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

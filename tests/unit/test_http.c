@@ -184,25 +184,11 @@ static void test_decoding(void **state)
 	assert_int_equal(strlen(params[0]), HTTP_REQUEST_PARAM_SIZE - 1);
 }
 
-/* Only the token is the token. */
-static void test_token(void **state)
-{
-	(void)state;
-	assert_true(http_access_token_is("secret-token", "secret-token"));
-	assert_false(http_access_token_is("secret-token", "secret-tokex"));
-	assert_false(http_access_token_is("secret-token", "xecret-token"));
-	assert_false(http_access_token_is("secret-token", "secret-toke"));
-	assert_false(http_access_token_is("secret-token", "secret-tokensecret-token"));
-	assert_false(http_access_token_is("secret-token", ""));
-	assert_false(http_access_token_is("", ""));
-	assert_false(http_access_token_is("", "x"));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_good_heads), cmocka_unit_test(test_bad_heads),
 		cmocka_unit_test(test_many_headers), cmocka_unit_test(test_text), cmocka_unit_test(test_match),
-		cmocka_unit_test(test_decoding), cmocka_unit_test(test_token) };
+		cmocka_unit_test(test_decoding) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,8 +41,8 @@ static char *another_value(const struct pgmqd_option *row, const struct settings
 /* Each option counts, but for those that no worker reads. */
 static void test_globals(void **state)
 {
-	static const char *const not_workers[] = { "sql_dir", "http_listen", "http_token", "http_hosts", "schedules",
-		"core_dumps", NULL };
+	static const char *const not_workers[] = { "sql_dir", "http_listen", "http_token", "http_people", "http_guests",
+		"http_hosts", "schedules", "core_dumps", NULL };
 	struct settings a, b;
 
 	(void)state;

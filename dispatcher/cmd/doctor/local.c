@@ -94,7 +94,8 @@ void doctor_settings(struct doctor *d)
 	else
 		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s: %zu queue%s", d->db.settings->path,
 			d->db.settings->nqueues, d->db.settings->nqueues == 1 ? "" : "s");
-	if (listens_beyond(d->db.settings->http_listen) && !*d->db.settings->http_token)
+	if (listens_beyond(d->db.settings->http_listen) && !*d->db.settings->http_token &&
+		!*d->db.settings->http_people)
 		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xstrdup("set http_token (PGMQD_HTTP_TOKEN), or http_listen to an address of this machine"),
 			NULL, "http_listen = %s can be reached from other machines, and there is no http_token",

@@ -3,6 +3,7 @@
 import { t, lang, setLang, number, duration, time, clock, ago } from "./words.js";
 import { Chart, spark } from "./charts.js";
 import { messages } from "./messages.js";
+import { schedules } from "./schedules.js";
 
 const $ = id => document.getElementById(id);
 const STEP = 5, POINTS = 120, PACE = 2000;
@@ -88,6 +89,7 @@ async function withToken(act) {
     return await act();
   } catch (e) {
     if (e.status === 401) { if (await askToken(t("token_wrong"))) return withToken(act); } else if (e.code === "no_token") await askToken(t("token_unset"));
+    else if (e.code === "role") { if (await askToken(t("token_role", { role: t(`role_${state.status.role}`) }))) return withToken(act); }
     else toast(t("error", { message: e.message }));
   }
 }
@@ -178,7 +180,7 @@ async function look() {
     state.viewError = null;
     try {
       if (state.view === "failures") await lookFailures();
-      if (state.view === "schedules") await lookSchedules();
+      if (state.view === "schedules") await schedules.look();
       if (state.view === "messages") await messages.look();
       if (state.view === "processes") await lookDispatchers();
       if (state.view === "queues") await lookLong();
@@ -368,7 +370,7 @@ function drawDetails(row, q, past) {
     row.facts = h("dl", { class: "facts" });
     row.error = h("p", { class: "error" });
     const settled = h("div", { class: "chart" }), latency = h("div", { class: "chart" });
-    row.pause = h("button", { type: "button", onclick: () => pause(q.queue, row.pause.dataset.act) });
+    row.pause = h("button", { type: "button", class: "acts", onclick: () => pause(q.queue, row.pause.dataset.act) });
     row.details.replaceChildren(h("div", { class: "charts" }, h("figure", {}, h("figcaption", {}, t("settled_chart")), settled), h("figure", {}, h("figcaption", {}, t("latency_chart")), latency)), row.facts, row.error,
       h("div", { class: "buttons start" }, row.pause, h("a", { class: "button", href: `#messages/${encodeURIComponent(q.queue)}` }, t("messages")), h("a", { class: "button", href: `#failures/${encodeURIComponent(q.queue)}` }, t("show_dead"))));
     row.charts = [new Chart(settled, { step: STEP, points: POINTS }), new Chart(latency, { step: STEP, points: POINTS, log: true, format: v => duration(v / 1000) })];
@@ -520,20 +522,7 @@ async function showBody(queue, id) {
   $("body-dialog").scrollTop = 0;
 }
 
-// ---- schedules, processes ----
-
-async function lookSchedules() {
-  const { schedules } = await ask("api/schedules");
-  const tick = r => h("span", { class: `tick ${r.status === "ok" ? "good" : r.status === "skipped" ? "warn" : "bad"}`, title: `${time(r.started_at)}: ${t(`run_${r.status}`)}${r.ms == null ? "" : `, ${duration(r.ms / 1000)}`}${r.error ? `. ${r.error}` : ""}` });
-  keep($("schedule-table").tBodies[0], schedules, s => s.name, s => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, s.name), s.enabled ? null : h("small", {}, t("disabled"))),
-    h("td", { "data-name": t("when") }, h("code", {}, s.cron), h("small", {}, s.tz)), h("td", { "data-name": t("runner") }, s.runner, s.taken_over ? h("small", { class: "bad" }, t("taken_over")) : null),
-    h("td", { "data-name": t("next_due") }, s.next_due ? h("time", { datetime: s.next_due, title: time(s.next_due) }, ago(s.next_due)) : "–"),
-    h("td", { "data-name": t("last_run") }, s.runs[0] ? h("span", {}, h("time", { datetime: s.runs[0].started_at, title: time(s.runs[0].started_at) }, ago(s.runs[0].started_at)), `, ${t(`run_${s.runs[0].status}`)}`) : t("never"),
-      s.runs[0]?.error ? h("small", { class: "bad" }, s.runs[0].error) : null),
-    h("td", { "data-name": t("last_runs"), class: "ticks" }, ...(s.runs.length ? [...s.runs].reverse().map(tick) : ["–"]))));
-  $("schedules-empty").hidden = schedules.length > 0;
-  $("schedule-table").hidden = schedules.length === 0;
-}
+// ---- processes ----
 
 function drawProcesses() {
   const list = state.status.processes.filter(p => p.role !== "supervisor" || p.pid);
@@ -590,7 +579,12 @@ async function drawMail() {
 // ---- the frame: words, theme, views ----
 
 // Whether there is a token, and whether it is the right one.
-words.token = () => set($("token"), t(!state.token ? "token" : state.status?.authorized === false ? "token_bad" : "token_on"));
+words.token = () => {
+  const { authorized, role, name, token_set } = state.status ?? {}, named = state.token && authorized && name !== "HTTP";
+  set($("token"), named ? `${name} ✓` : t(!state.token ? "token" : authorized === false ? "token_bad" : "token_on"));
+  document.body.dataset.role = role ?? "";
+  set($("rights"), !state.status || role === "act" ? "" : t(!token_set ? "rights_unset" : authorized ? `rights_${role}` : "rights_guest"));
+};
 
 const themes = ["auto", "light", "dark"];
 let theme = themes.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "auto";
@@ -654,6 +648,8 @@ $("mail-name").addEventListener("change", drawMail);
 document.addEventListener("visibilitychange", () => { if (!document.hidden) look(); });
 addEventListener("hashchange", () => { show(); $("main").focus({ preventScroll: true }); scrollTo(0, 0); });
 
-messages.start({ h, keep, set, ask, withToken, confirmed, toast, state });
+const page = { h, keep, set, ask, withToken, confirmed, toast, state };
+messages.start(page);
+schedules.start(page);
 words();
 show();
