@@ -169,21 +169,25 @@ static int unquote(char *name)
 
 const char *address_mailbox(const char *text, char **name, char **ascii)
 {
-	size_t len = strlen(text);
-	const char *open = strrchr(text, '<'), *reason;
-	char *bare;
+	const char *reason = address_header_check(text);
+	char *copy, *open, *bare;
 
 	*name = *ascii = NULL;
-	if ((reason = address_header_check(text)) != NULL)
+	if (reason != NULL)
 		return reason;
-	if (open == NULL || text[len - 1] != '>')
-		return address_parse(text, ascii);
-	*name = g_strstrip(g_strndup(text, (gsize)(open - text)));
-	bare = g_strndup(open + 1, strlen(open + 1) - 1);
-	reason = unquote(*name) ? address_parse(bare, ascii) : "it must be one address, or Name <address>";
-	g_free(bare);
-	if (reason != NULL || **name == '\0')
-		g_clear_pointer(name, g_free);
+	copy = g_strstrip(g_strdup(text)); /* people copy addresses with a blank behind them */
+	open = strrchr(copy, '<');
+	if (open != NULL && g_str_has_suffix(copy, ">")) {
+		*name = g_strstrip(g_strndup(copy, (gsize)(open - copy)));
+		bare = g_strndup(open + 1, strlen(open + 1) - 1);
+		reason = unquote(*name) ? address_parse(bare, ascii) : "it must be one address, or Name <address>";
+		g_free(bare);
+		if (reason != NULL || **name == '\0')
+			g_clear_pointer(name, g_free);
+	} else {
+		reason = address_parse(copy, ascii);
+	}
+	g_free(copy);
 	return reason;
 }
 

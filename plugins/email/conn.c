@@ -251,6 +251,18 @@ static int on_close_socket(void *arg, curl_socket_t fd)
 	return close(fd);
 }
 
+/* Puts a keyword of EHLO's answer in capitals. Its case means nothing (RFC 5321 2.4), but libcurl, whose own buffer
+ * this is, knows STARTTLS, AUTH and the mechanisms in capitals only. */
+static void capitalise(char *line, size_t len)
+{
+	static const char *const words[] = { "STARTTLS", "AUTH" };
+
+	for (size_t i = 0; i < G_N_ELEMENTS(words); i++)
+		if (len > 4 + strlen(words[i]) && g_ascii_strncasecmp(line + 4, words[i], strlen(words[i])) == 0)
+			for (size_t k = 4; k < len; k++)
+				line[k] = g_ascii_toupper(line[k]);
+}
+
 /* Every reply line of the connecting phase comes by here, of both EHLOs. */
 static size_t on_header(char *line, size_t size, size_t n, void *arg)
 {
@@ -260,6 +272,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 
 	if (!reply_from_line(&r, line, size * n))
 		return size * n;
+	c->greeted = true;
 	if (r.code == 220) {
 		/* A greeting, or STARTTLS granted: what was offered before in the clear counts no more (RFC 3207
 		 * 4.2). */
@@ -269,6 +282,7 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	} else if (r.code == 235) {
 		c->authenticated = true;
 	} else if (r.code == 250) {
+		capitalise(line, size * n);
 		c->pipelining |= g_ascii_strcasecmp(word, "PIPELINING") == 0;
 		if (g_ascii_strncasecmp(word, "AUTH", 4) == 0 && (word[4] == ' ' || word[4] == '='))
 			g_snprintf(c->offered, sizeof(c->offered), " %s ", word + 5);
@@ -289,6 +303,7 @@ static char *describe_failure(const struct conn *c, CURLcode code)
 	char *reply = reply_describe(&c->refusal, NULL), *text;
 	char *error = reply_redact(c->error[0] != '\0' ? c->error : curl_easy_strerror(code), NULL);
 	const char *detail = c->refusal.code != 0 ? reply : error;
+	curl_off_t connected = 0;
 
 	switch (code) {
 	case CURLE_LOGIN_DENIED:
@@ -323,6 +338,15 @@ static char *describe_failure(const struct conn *c, CURLcode code)
 		text = g_strdup_printf(
 			"mail server %s:%u: there is no such host, or no name service (%s)", s->host, s->port, error);
 		break;
+	case CURLE_OPERATION_TIMEDOUT:
+		curl_easy_getinfo(c->easy, CURLINFO_CONNECT_TIME_T, &connected);
+		if (connected > 0 && !c->greeted && s->tls != SMTP_TLS_IMPLICIT) {
+			text = g_strdup_printf("mail server %s:%u: no greeting (%s): if the port is for TLS from the "
+					       "first byte, as 465 is, set smtp_tls = tls",
+				s->host, s->port, detail);
+			break;
+		}
+		/* fall through */
 	default:
 		text = g_strdup_printf("mail server %s:%u: no connection (%s)", s->host, s->port, detail);
 	}

@@ -57,7 +57,7 @@ struct conn {
 
 	/* From the connection phase. */
 	const struct conn_login *login; /* NULL: none */
-	bool pipelining, size_offered, authenticated;
+	bool pipelining, size_offered, authenticated, greeted;
 	uint64_t size_limit;  /* 0: none told */
 	char offered[256];    /* mechanisms, each between blanks */
 	struct reply refusal; /* the last reply of 4xx or 5xx; code 0: none */

@@ -10,6 +10,8 @@
 #include <stdbool.h>
 #include <string.h>
 
+#define ESCAPED_PIECE 48U /* characters of an escaped file name on a line */
+
 /* What is the same in every mail. */
 static GMimeContentType *plain_type, *html_type;
 static GMimeObject *plain_part, *html_part; /* of a mail that has both; only their contents change */
@@ -122,7 +124,8 @@ static char *simple_name(const char *filename)
 	const char *dot = strrchr(filename, '.');
 	char *word;
 
-	if (g_str_is_ascii(filename) && strlen(filename) <= 60)
+	/* what looks like an encoded word would be decoded */
+	if (g_str_is_ascii(filename) && strlen(filename) <= 60 && strstr(filename, "=?") == NULL)
 		return g_strdup(filename);
 	if ((word = header_word(filename)) != NULL)
 		return word;
@@ -161,25 +164,58 @@ static GMimeObject *invitation_part(const struct email_attachment *a)
 	return object;
 }
 
-/* An attachment, its name by RFC 2231 and in the old way too. */
-static GMimeObject *attachment_part(const struct email_attachment *a, bool is_inline)
+/* Sets an ASCII name that looks like an encoded word: readers would decode it, so it is escaped, in pieces that GMime,
+ * which leaves ASCII as it is, does not fold. */
+static void escape_filename(GMimeObject *object, const char *filename)
 {
-	char *name = simple_name(a->filename);
-	GMimeContentType *content_type = type_of(a, name);
-	GMimeObject *object;
+	char *text = g_strconcat("UTF-8''", filename, NULL), *escaped = g_uri_escape_string(text, "'", FALSE);
+	size_t n;
+	unsigned k = 0;
+
+	for (const char *p = escaped; *p != '\0'; p += n) {
+		char *key = g_strdup_printf("filename*%u*", k++), *piece;
+
+		n = MIN(strlen(p), ESCAPED_PIECE);
+		while (p[n] != '\0' && (p[n - 1] == '%' || p[n - 2] == '%'))
+			n--;
+		piece = g_strndup(p, n);
+		g_mime_object_set_content_disposition_parameter(object, key, piece);
+		g_free(piece);
+		g_free(key);
+	}
+	g_free(escaped);
+	g_free(text);
+}
+
+/* Sets an attachment's name, by RFC 2231. */
+static void set_filename(GMimeObject *object, const char *filename)
+{
 	GMimeParam *param;
 
-	object = wirepart_new(content_type);
-	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
-	g_mime_object_set_disposition(object, is_inline ? GMIME_DISPOSITION_INLINE : GMIME_DISPOSITION_ATTACHMENT);
-	if (is_inline)
-		g_mime_object_set_content_id(object, a->cid);
-	g_mime_object_set_content_disposition_parameter(object, "filename", a->filename);
+	if (g_str_is_ascii(filename) && strstr(filename, "=?") != NULL) {
+		escape_filename(object, filename);
+		return;
+	}
+	g_mime_object_set_content_disposition_parameter(object, "filename", filename);
 	param = g_mime_param_list_get_parameter(
 		g_mime_content_disposition_get_parameters(g_mime_object_get_content_disposition(object)), "filename");
 	/* GMime would look for an 8-bit charset that fits. */
 	g_mime_param_set_charset(param, "utf-8");
 	g_mime_param_set_encoding_method(param, GMIME_PARAM_ENCODING_METHOD_RFC2231);
+}
+
+/* An attachment, its name by RFC 2231 and in the old way too. */
+static GMimeObject *attachment_part(const struct email_attachment *a, bool is_inline)
+{
+	char *name = simple_name(a->filename);
+	GMimeContentType *content_type = type_of(a, name);
+	GMimeObject *object = wirepart_new(content_type);
+
+	wirepart_fill(object, GMIME_CONTENT_ENCODING_BASE64, a->content, a->len, NULL);
+	g_mime_object_set_disposition(object, is_inline ? GMIME_DISPOSITION_INLINE : GMIME_DISPOSITION_ATTACHMENT);
+	if (is_inline)
+		g_mime_object_set_content_id(object, a->cid);
+	set_filename(object, a->filename);
 	g_object_unref(content_type);
 	g_free(name);
 	return object;

@@ -110,6 +110,35 @@ static void lengths(void **state)
 	g_free(fits), g_free(over), g_free(local_over), g_free(label_over);
 }
 
+/* Mailboxes with and without a name. */
+static void mailboxes(void **state)
+{
+	static const struct {
+		const char *in, *name, *address;
+	} rows[] = {
+		{ "a@e.test", NULL, "a@e.test" },
+		{ " a@e.test ", NULL, "a@e.test" },
+		{ "Clinic <a@e.test>  ", "Clinic", "a@e.test" },
+		{ "\"Clinic, The\" <a@e.test>", "Clinic, The", "a@e.test" },
+		{ "<a@e.test>", NULL, "a@e.test" },
+		{ "a@e.test b", NULL, NULL },
+		{ "a@e.test, b@e.test", NULL, NULL },
+		{ "Clinic < a@e.test>", NULL, NULL },
+		{ " ", NULL, NULL },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < G_N_ELEMENTS(rows); i++) {
+		char *name, *address;
+		const char *wrong = address_mailbox(rows[i].in, &name, &address);
+
+		if ((wrong != NULL) != (rows[i].address == NULL) || g_strcmp0(name, rows[i].name) != 0 ||
+			g_strcmp0(address, rows[i].address) != 0)
+			fail_msg("\"%s\": %s", rows[i].in, wrong != NULL ? wrong : address);
+		g_free(name), g_free(address);
+	}
+}
+
 /* Texts of headers. */
 static void header_texts(void **state)
 {
@@ -165,6 +194,7 @@ int main(void)
 		cmocka_unit_test(good_addresses),
 		cmocka_unit_test(bad_addresses),
 		cmocka_unit_test(lengths),
+		cmocka_unit_test(mailboxes),
 		cmocka_unit_test(header_texts),
 		cmocka_unit_test(servers),
 	};

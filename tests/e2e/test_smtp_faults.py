@@ -178,6 +178,23 @@ def test_starttls_stripped(mailer):
         assert set(stub.verbs()) <= {"EHLO", "QUIT"}
 
 
+def test_keywords_in_small_letters(mailer, cert_dir):
+    """Their case means nothing (RFC 5321 2.4)."""
+    with SmtpStub(tls="starttls", cert_dir=cert_dir, login=LOGIN) as stub:
+        stub.on("EHLO", "250-mail.example.test\n250 starttls", times=1)
+        stub.on("EHLO", "250-mail.example.test\n250-pipelining\n250 auth plain")
+        mailer.start(stub)
+        mailer.done(mailer.send())
+        assert "AUTH" in stub.verbs() and any(c.ahead for c in stub.commands)
+
+
+def test_silent_before_tls(mailer, cert_dir):
+    """A port for TLS from the first byte, taken for one with STARTTLS: the reason names the setting."""
+    with SmtpStub(tls="direct", cert_dir=cert_dir) as stub:
+        mailer.start(stub, limit=LIMIT, smtp_tls="starttls")
+        assert "smtp_tls = tls" in mailer.settled(mailer.send(), "release")["reason"]
+
+
 def test_capabilities_from_before_tls_do_not_count(mailer, cert_dir):
     """PIPELINING that was offered in the clear only is not used."""
     with SmtpStub(tls="starttls", cert_dir=cert_dir) as stub:
