@@ -81,7 +81,7 @@ BEGIN
       ('pgmqd.schedule_runs', 'started_at', 'keep_history'), (pgmqd.extension_table('cron.job_run_details', 'pg_cron')::text, 'end_time', 'keep_history'),
       ('pgmqd.trigger_errors', 'at', 'keep_errors'), ('pgmqd.pauses', 'resumed_at', 'keep_history'),
       ('pgmqd.attempts', 'ended_at', 'keep_history'), ('pgmqd.actions', 'at', 'keep_history'), ('pgmqd.cancels', 'asked_at', 'keep_history'),
-      ('pgmqd.analytics_events', 'recorded_at', 'keep_events'),
+      ('pgmqd.analytics_events', 'recorded_at', 'keep_events'), ('pgmqd.rates', 'spent_until', 'keep_history'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
     -- tables of other owners are skipped: their triggers would run with our rights
@@ -147,7 +147,7 @@ BEGIN
     RETURNING id)
   SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
-    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits',
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.rates',
       'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs',
       'pgmqd.attempts', 'pgmqd.actions', 'pgmqd.cancels'])

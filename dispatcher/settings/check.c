@@ -3,6 +3,7 @@
 
 #include "base/xalloc.h"
 #include "settings/check.h"
+#include "settings/limits.h"
 #include "settings/settings.h"
 
 #include <ctype.h>
@@ -111,9 +112,21 @@ static void check_range(const struct settings *s, const struct queue_settings *q
 			s->path, q->line, q->name, what, n, min, max);
 }
 
+/* Checks the limits of a queue. */
+static void check_limits(const struct settings *s, const struct queue_settings *q, char **errors)
+{
+	struct limits limits;
+	char *error = limits_read(q, &limits);
+
+	if (error)
+		settings_error(errors, "%s:%u: [queue %s]: %s", s->path, q->line, q->name, error);
+	free(error);
+}
+
 /* Checks one [queue NAME]. */
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors)
 {
+	check_limits(s, q, errors);
 	if (!q->plugin || !*q->plugin)
 		settings_error(errors,
 			"%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path,

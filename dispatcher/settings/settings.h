@@ -24,6 +24,7 @@ struct settings_pair {
 /* Choices, in the order of their words in the tables. */
 enum on_done { ON_DONE_ARCHIVE, ON_DONE_DELETE };
 enum ordered { ORDERED_NO, ORDERED_GROUP };
+enum rate_scope { RATE_CLUSTER, RATE_PROCESS };
 enum notify_mode { NOTIFY_ADAPTIVE, NOTIFY_PLAIN, NOTIFY_OFF };
 
 /* One [queue NAME] section. */
@@ -37,6 +38,9 @@ struct queue_settings {
 	uint64_t max_in_flight, prefetch, max_attempts;
 	enum on_done on_done;
 	enum ordered ordered;
+	const char *rate, *rate_key, *concurrency_key; /* limits.c reads them */
+	uint64_t rate_burst, max_in_flight_cluster, concurrency;
+	enum rate_scope rate_scope;
 	int allow_unlogged;
 	enum notify_mode notify;
 	int64_t fallback_poll; /* ms; 0: the global one */

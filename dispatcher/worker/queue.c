@@ -96,7 +96,7 @@ static bool has_column(const char *columns, const char *name)
 
 /* What the catalogue says of the queue's tables. */
 struct found {
-	bool queue, archive, trigger, unlogged, group_index;
+	bool queue, archive, trigger, unlogged, group_index, rates;
 };
 
 /* Replaces a text by another one. */
@@ -125,6 +125,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		replace(&q->index, PQgetvalue(res, row, 8));
 		replace(&q->table, PQgetvalue(res, row, 9));
 		q->set_headers = PQgetvalue(res, row, 10)[0] == 't';
+		q->held_index = PQgetvalue(res, row, 11)[0] == 't';
+		q->key_index = q->rules.limits.key && strcmp(PQgetvalue(res, row, 12), q->rules.limits.key) == 0;
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
 		replace(&q->archive_table, table);
@@ -134,6 +136,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		replace(&q->dlq_table, table);
 		q->has_dlq = has_column(cols, "headers");
 		q->dlq_asks = PQgetvalue(res, row, 3)[0] == 't';
+	} else if (strcmp(kind, "rates") == 0) {
+		found->rates = true;
 	} else if (strcmp(kind, "attempts") == 0) {
 		q->attempts = true;
 	} else if (strcmp(kind, "refunds") == 0) {
@@ -157,6 +161,16 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 			"queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE"
 			" %s SET LOGGED, or set allow_unlogged = yes if its messages may be lost",
 			q->name, q->queue_table);
+	if (q->rules.limits.rate > 0 && !found->rates)
+		return xasprintf(
+			"queue \"%s\" has a rate, and the database has no table pgmqd.rates that the daemon's role"
+			" may write; run pgmqd migrate",
+			q->name);
+	if (q->rules.limits.key && strncmp(q->rules.limits.key, "header:", 7) == 0 && !q->headers)
+		return xasprintf(
+			"queue \"%s\" has no column headers, and so no key \"%s\"; update pgmq to 1.5 or later, or"
+			" take the key from the body",
+			q->name, q->rules.limits.key);
 	if (q->rules.grouped && !q->headers)
 		return xasprintf(
 			"queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take"
@@ -179,6 +193,16 @@ static char *probe_warning(const struct queue_pg *q, const struct found *found)
 		return xasprintf(
 			"queue \"%s\" has no index on its groups, so that claims are slow when it is long; run SELECT"
 			" pgmqd.group_queue('%s')",
+			q->name, q->name);
+	if (q->rules.limits.key && !q->key_index)
+		return xasprintf(
+			"queue \"%s\" has no index on its key, so that many messages of one key hide those of others; "
+			"run SELECT pgmqd.limit_queue('%s', '%s')",
+			q->name, q->name, q->rules.limits.key);
+	if ((q->rules.limits.at_once || q->rules.limits.of_a_key) && !q->held_index)
+		return xasprintf(
+			"queue \"%s\" has no index on what is in hand, so that delayed messages slow claims down; "
+			"run SELECT pgmqd.limit_queue('%s')",
 			q->name, q->name);
 	return NULL;
 }
@@ -238,6 +262,14 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('lock_timeout', "         \
 	"'" QUEUE_LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)"
 
+/* The indexes of pgmqd.limit_queue(): whether there is the one of what is in hand, and the key of the other one; '':
+ * there is none. */
+#define INDEXED_KEY                                                                                                    \
+	"coalesce((SELECT pg_catalog.obj_description(x.oid, 'pg_class') FROM pg_catalog.pg_index i JOIN "              \
+	"pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid AND i.indisvalid AND x.relname = "     \
+	"(c.relname::text || '_key_idx'::text)), ''::text)"
+#define LIMIT_INDEXES ", " HAS_INDEX("held") ", " INDEXED_KEY
+
 /* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
 #define TABLES                                                                                                         \
 	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                         \
@@ -260,13 +292,13 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	" c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(                                 \
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
 			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
-			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))"                   \
+			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES     \
 			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
 			 "c.relnamespace"                                                                              \
 			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \
 			 "'q_'::text || d.name)"                                                                       \
-			 " OR n.nspname = 'pgmqd' AND (c.relname = 'refunds' OR c.relname = 'attempts' AND "           \
-			 "pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
+			 " OR n.nspname = 'pgmqd' AND (c.relname = 'refunds' OR c.relname IN ('attempts', 'rates')"    \
+			 " AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
 
 void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 {

@@ -4,6 +4,7 @@
 #define QUEUE_H
 
 #include "pg/pgconn.h"
+#include "settings/limits.h"
 #include "worker/message.h"
 
 #include <stddef.h>
@@ -101,6 +102,7 @@ struct queue_rules {
 	bool grouped;          /* messages of one group run one at a time and in order */
 	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
 	bool records;          /* the plugin's statements of done_with may run without the archive */
+	struct limits limits;  /* how many messages in a time, and how many at once */
 };
 
 /* A queue in PostgreSQL; plugin and version go into dead letters. Statements of the plugin go by `plugin_db`. */

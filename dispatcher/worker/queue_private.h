@@ -10,6 +10,11 @@
 #define QUEUE_LOCK_TIMEOUT_MS "250"    /* of the daemon's own statements */
 #define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
 
+/* WITH items and parts of the statements that pick. */
+#define CLOCK "clock AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now)"
+#define NOW "(SELECT now FROM clock)"
+#define MARK "pg_catalog.to_timestamp($3::pg_catalog.float8)"
+
 /* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
  * expression. */
 #define QUEUE_RANK                                                                                                     \
@@ -67,7 +72,9 @@ struct queue_pg {
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
-	bool dlq_asks; /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
+	bool dlq_asks;  /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
+	bool key_index; /* there are the indexes that pgmqd.limit_queue() makes */
+	bool held_index;
 	bool set_headers; /* a claim may write the time at which the message fell due */
 	bool priority;    /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
@@ -90,6 +97,12 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg);
 char *queue_sql(const struct queue_pg *q, enum stmt st);
 char *queue_pick_sql(
 	const struct queue_pg *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
+bool queue_passes_over(const struct queue_pg *q); /* whether a claim leaves due rows where they are */
+
+/* queue_limit.c: the same for a queue with limits. Malloc'd. */
+char *queue_limit_budget(const struct queue_pg *q); /* the WITH items up to `budget`: how many may be picked */
+char *queue_limit_pick(const struct queue_pg *q);   /* those behind it, up to `picked`, by the queue's key */
+char *queue_limit_spend(const struct queue_pg *q);  /* those behind `picked`, up to `hold`: when the next may be */
 const char *queue_pg_order(const struct queue *base);
 
 /* A settling or an extension under way. */

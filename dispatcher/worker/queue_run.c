@@ -210,7 +210,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		claim.silent = call->look.full ? PQgetvalue(r->res, last, 12)[0] == 't' : -1;
-		if (!q->rules.grouped) /* else rows are passed over because others come before them */
+		if (!queue_passes_over(q)) /* else due rows are left behind */
 			claim_mark(q, call, r->res, last);
 		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())
 			claim.due_ms = q->full_ms > clock_monotonic_ms() ? q->full_ms - clock_monotonic_ms() : 0;
@@ -236,7 +236,7 @@ static void claim_send(struct claim_call *call)
 			      : "0" };
 
 	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
-	call->full = look->full || q->rules.grouped || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
+	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
 	call->nonce = (int)(backoff_random() % NONCES);
 	if (call->nonce % 1000 == 0) /* whole milliseconds tell that a message was put back */
 		call->nonce++;
@@ -246,7 +246,7 @@ static void claim_send(struct claim_call *call)
 		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
 			(long long)(q->mark_us % 1000000));
 	pgconn_group_begin(q->pg);
-	if (q->rules.grouped) /* by turns: each claim's snapshot has to show what the one before has done */
+	if (queue_passes_over(q)) /* by turns: each claim's snapshot has to show what the one before has done */
 		queue_run_grouped(q, ST_TURN, 0, NULL, NULL, NULL);
 	queue_run_grouped(q, ST_CLAIM, 8, params, claim_answer, call);
 	pgconn_group_end(q->pg);

@@ -88,10 +88,10 @@ static char *sql_claim(const struct queue_pg *q)
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) END AS large) x UNION ALL "
 		"SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND p.n < "
-		"$1::int THEN "
+		"$1::int THEN %18$s"
 		"pg_catalog.ceil(pg_catalog.date_part('epoch', least((SELECT pg_catalog.min(vt) FROM %1$s "
 		"WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval "
-		"'1 day') - pg_catalog.clock_timestamp()) * 1000::pg_catalog.float8)::bigint END, "
+		"'1 day') - pg_catalog.clock_timestamp()) * 1000::pg_catalog.float8)::bigint%19$s END, "
 		MICROSECONDS("least(%9$s, pg_catalog.statement_timestamp() - interval '1 second')")
 		", (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - "
 		"pg_catalog.statement_timestamp()) * 1000000::pg_catalog.float8)::bigint, CASE WHEN $5::bool "
@@ -108,22 +108,24 @@ static char *sql_claim(const struct queue_pg *q)
 		"$2::text AND r.msg_id = q.msg_id AND r.read_ct < q.read_ct), 0) ELSE 0 END"
 			   : "0 * pg_catalog.length($2::text)",
 		q->oid, pick,
-		q->priority && !q->rules.grouped
+		q->priority && !q->rules.grouped && !q->rules.limits.key
 			? "CASE WHEN $8::int < 2 THEN least(greatest(- " QUEUE_RANK ", -1000000000::numeric), "
 		"1000000000::numeric)::pg_catalog.float8 END"
 			: "NULL::pg_catalog.float8",
-		q->rules.grouped || q->priority
+		queue_passes_over(q) || q->priority
 			? "CASE WHEN p.n = $1::int THEN '-infinity'::pg_catalog.timestamptz END"
 			: "CASE WHEN p.n = $1::int THEN p.last END",
 		q->rules.max_attempts, QUEUE_LARGE, table, (int)(q->rules.lease_ms % 1000), index,
 		q->priority ? "true" : "false",
-		q->rules.grouped || q->priority ? "" : ", pg_catalog.max(vt) AS last",
+		queue_passes_over(q) || q->priority ? "" : ", pg_catalog.max(vt) AS last",
 		q->headers && q->set_headers
 			? ", headers = CASE WHEN q.read_ct = 0 AND q.vt > q.enqueued_at + interval '1 second' AND "
 		"coalesce(pg_catalog.jsonb_typeof(q.headers) = 'object', true) THEN coalesce(q.headers, "
 		"'{}'::pg_catalog.jsonb) || pg_catalog.jsonb_build_object('" MESSAGE_DUE "', " MICROSECONDS("q.vt")
 		") ELSE q.headers END"
-			: "");
+			: "",
+		limits_any(&q->rules.limits) ? "least(" : "",
+		limits_any(&q->rules.limits) ? ", (SELECT h.ms FROM hold h))" : "");
 	free(pick);
 	free(table);
 	free(index);

@@ -96,10 +96,12 @@ bool wakeup_wants(const struct wakeup *u)
 	return u->wanted && !u->claiming;
 }
 
-/* With groups, a message may be claimed as soon as the one before it is settled. */
+/* With groups, and where places are limited, a message may be claimed as soon as another one is settled. */
 void wakeup_next(struct wakeup *u)
 {
-	if (u->worker->qs->ordered == ORDERED_GROUP)
+	const struct queue_settings *qs = u->worker->qs;
+
+	if (qs->ordered == ORDERED_GROUP || qs->max_in_flight_cluster || qs->concurrency)
 		wakeup_want(u);
 }
 

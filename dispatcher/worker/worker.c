@@ -244,13 +244,14 @@ static const struct pgconn_events worker_events = { .up = worker_up, .down = wor
 /* A queue as its settings want it. */
 static struct queue *worker_queue(const struct worker *w, const struct queue_settings *qs, const struct plugin *plugin)
 {
-	const struct queue_rules rules = { .lease_ms = qs->visibility_timeout,
+	struct queue_rules rules = { .lease_ms = qs->visibility_timeout,
 		.max_attempts = (unsigned)qs->max_attempts,
 		.archive = qs->on_done == ON_DONE_ARCHIVE,
 		.grouped = qs->ordered == ORDERED_GROUP,
 		.allow_unlogged = qs->allow_unlogged,
 		.records = plugin->d.records };
 
+	free(limits_read(qs, &rules.limits)); /* the settings were checked */
 	return queue_new(w->pg, w->plugin_db, qs->name, &rules, plugin->d.name, plugin->d.version);
 }
 

@@ -71,6 +71,7 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'a dead-letter queue', 'INSERT, SELECT (enqueued_at headers last_read_at msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
+  ('pgmqd', 'pgmqd.rates', 'INSERT, SELECT, UPDATE (spent_until)'),
   ('pgmqd', 'pgmqd.attempts', 'INSERT'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),
   ('pgmqd', 'pgmqd.schedule', 'SELECT, UPDATE (next_due)'),

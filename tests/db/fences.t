@@ -192,6 +192,39 @@ add 'two claims by group take turns' 'canceling statement due to lock timeout' '
 flush grouped
 enough
 
+# ---- limits ----
+a="'{\"c\": \"a\"}'" b="'{\"c\": \"b\"}'" key=key=header:c
+three="$(due 1 "$old" 0 '' "$a") $(due 2 "$old" 0 '' "$a") $(due 3 "$now" 0 '' "$b")"
+spent() { echo "INSERT INTO pgmqd.rates VALUES ('fence', '', '$1', $2);"; }
+claim 'as many as the burst are claimed' '1/1/42 2/1/42' 9 -Infinity "$three"
+claim 'none while the rate is spent' '' 9 -Infinity "$three $(spent '' 'clock_timestamp()')"
+claim 'one for each token since then' 1/1/42 9 -Infinity "$three $(spent '' "clock_timestamp() - interval '15 s'")"
+claim 'that of another queue is not ours' '1/1/42 2/1/42' 9 -Infinity "$three INSERT INTO pgmqd.rates VALUES ('other', '', '', clock_timestamp());"
+claim 'what was spent after a clock was put back is spent now' '' 9 -Infinity "$three $(spent '' "clock_timestamp() + interval '1 hour'")"
+add 'the next look is due with the next token' ok "$three $(spent '' "clock_timestamp() - interval '9 s'")" \
+  "\\o |tail -n 1 | awk -F'|' '{ print (\$7 > 0 && \$7 <= 1001 ? \"ok\" : \$7) }'"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"
+flush rate=0.1 burst=2
+claim 'each key has its tokens' '1/1/42 2/1/42 3/1/42' 9 -Infinity "$three"
+claim 'a key whose rate is spent is passed over' 3/1/42 9 -Infinity "$three $(spent a 'clock_timestamp()')"
+claim 'and of what is left no more than is asked for' 1/1/42 1 -Infinity "$three"
+add 'tokens are written down for what was claimed' 'a 2, b 1' "$three" "\\o /dev/null"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"$'\n' \
+  "SELECT string_agg(format('%s %s', key, round(2 - extract(epoch FROM clock_timestamp() - spent_until) / 10)), ', ' ORDER BY key) FROM pgmqd.rates;"
+flush rate=0.1 burst=2 $key
+claim 'places: as many as there are' '1/1/42 2/1/42' 9 -Infinity "$three"
+claim 'what a claim holds has its place' '1/1/42 4/1/42' 9 -Infinity "$three $(due 4 "date_trunc('second', clock_timestamp()) + interval '25.000042 s'" 1)"
+claim 'what waits for its retry has none' '1/1/42 2/1/42' 9 -Infinity "$three $(due 4 "date_trunc('second', clock_timestamp()) + interval '2 hours'" 1)"
+claim 'nor what is delayed' '1/1/42 2/1/42' 9 -Infinity "$three $(due 4 "date_trunc('second', clock_timestamp()) + interval '2 hours 0.000042 s'" 0)"
+flush all=2
+claim 'places of a key' '1/1/42 3/1/42' 9 -Infinity "$three"
+claim 'a key whose places are taken is passed over' '3/1/42 4/1/42' 9 -Infinity "$three $(due 4 "date_trunc('second', clock_timestamp()) + interval '25.000042 s'" 1 '' "$a")"
+claim 'keys far behind many of one are found' '1/1/42 900/1/42' 9 -Infinity "$(due 900 "$now" 0 '' "$b") INSERT INTO pgmq.q_fence (msg_id, vt, message, headers)
+  OVERRIDING SYSTEM VALUE SELECT n, $old, '{}', $a FROM generate_series(1, 800) n;"
+flush each=1 $key
+meanwhile 'BEGIN;' "SELECT pgmqd.take_turn('fence');"
+add 'claims of a queue with limits take turns' 'canceling statement due to lock timeout' 'EXECUTE turn;'
+flush all=2
+enough
+
 # ---- the handshake's locks ----
 meanwhile "SELECT pg_advisory_lock_shared($oid, -1), pg_advisory_lock_shared($oid, -2);"
 add 'a producer in flight keeps both locks from a worker' 'f f' 'EXECUTE in_flight; EXECUTE awake;'

@@ -1,6 +1,7 @@
 /* statements.c: prints the statements of a queue as PREPARE commands, for tests that run them one by one.
  *
- * usage: statements QUEUE OID [delete] [grouped]; OID is that of the queue's table
+ * usage: statements QUEUE OID [delete] [grouped] [rate=N] [burst=N] [all=N] [each=N] [key=KEY]; OID is that of the
+ * queue's table. With a key, the rate is that of each key.
  */
 #include "config.h"
 
@@ -29,6 +30,22 @@ static const char *const names[ST_COUNT] = {
 	[ST_TURN] = "turn",
 };
 
+/* Takes one of the limits. */
+static void limit(struct limits *l, const char *arg)
+{
+	if (strncmp(arg, "rate=", 5) == 0)
+		l->rate = atof(arg + 5);
+	else if (strncmp(arg, "burst=", 6) == 0)
+		l->burst = atof(arg + 6);
+	else if (strncmp(arg, "all=", 4) == 0)
+		l->at_once = (unsigned)atoi(arg + 4);
+	else if (strncmp(arg, "each=", 5) == 0)
+		l->of_a_key = (unsigned)atoi(arg + 5);
+	else if (strncmp(arg, "key=", 4) == 0)
+		l->key = arg + 4;
+	l->rate_by_key = l->rate > 0 && l->key;
+}
+
 int main(int argc, char **argv)
 {
 	struct queue_pg q = { .rules = { .lease_ms = 30000, .max_attempts = 5, .archive = true },
@@ -44,7 +61,9 @@ int main(int argc, char **argv)
 	for (int i = 3; i < argc; i++) {
 		q.rules.archive = q.rules.archive && strcmp(argv[i], "delete") != 0;
 		q.rules.grouped = q.rules.grouped || strcmp(argv[i], "grouped") == 0;
+		limit(&q.rules.limits, argv[i]);
 	}
+	q.key_index = q.held_index = true;
 	q.name = q.table = argv[1];
 	q.plugin = plugin;
 	q.version = version;

@@ -1,0 +1,134 @@
+"""Limits of a queue over all dispatchers: rates and places, of the queue and of each of its keys."""
+
+import json
+from collections import defaultdict
+
+import pytest
+
+from lib.stand import Stand, boottime_ms, wait_until
+
+QUICK = {"visibility_timeout": "2s", "max_in_flight": 8}
+BY_CUSTOMER = "header:customer"
+
+
+@pytest.fixture
+def stand(cluster, database):
+    """The queue "work", its effect ledger, and any number of dispatchers."""
+    with cluster.connect(database) as db:
+        db.execute("select pgmqd.create_queue('work'), pgmqd.limit_queue('work', 'header:customer')")
+    with Stand(cluster, database) as s:
+        yield s
+
+
+def fill(stand, n, customer, **message):
+    """n messages of a customer that are due since a minute."""
+    stand.db.execute("insert into pgmq.q_work (vt, message, headers) select now() - interval '1 min', %s, %s from generate_series(1, %s)",
+                     [json.dumps(message), json.dumps({"customer": customer}), n])
+
+
+def begun(stand):
+    """When each delivery began, in seconds, in order."""
+    return sorted(s.at / 1e3 for s in stand.steps() if s.what == "B")
+
+
+def check_rate(times, rate, burst):
+    """In no window there are more than burst + rate x time."""
+    for i, first in enumerate(times):
+        for j in range(i, len(times)):
+            span = times[j] - first
+            assert j - i + 1 <= burst + rate * (span + 0.002), f"{j - i + 1} within {span:.3f} s"
+
+
+def most_at_once(stand, of=lambda step: None, killed=()):
+    """The greatest number of messages that were handled at the same time, of each key; `killed`: (pid, when) of processes."""
+    most, running = defaultdict(int), defaultdict(set)
+    for s in stand.steps():
+        key = of(s)
+        dead = {pid for pid, at in killed if s.at > at}
+        running[key] = {r for r in running[key] if r[0] != s.msg_id and r[1] not in dead}
+        if s.what == "B":
+            running[key].add((s.msg_id, s.pid))
+        most[key] = max(most[key], len(running[key]))
+    return most
+
+
+# ---- rates ----
+
+def test_a_rate_over_three_dispatchers_and_kills(stand):
+    """Never above burst + rate x time, and most of the rate is used."""
+    fill(stand, 240, "a")
+    daemons = [stand.start(queue={**QUICK, "rate": "40/s", "rate_burst": 10}, shared_poll="200ms") for _ in range(3)]
+    for victim in daemons[:2]:
+        before = len(begun(stand))
+        wait_until("progress", lambda: len(begun(stand)) > before + 50)
+        victim.kill_child("worker")
+    stand.drain()
+    times = begun(stand)
+    check_rate(times, 40, 10)
+    assert len(times) >= 240
+
+
+def test_each_key_has_its_rate_and_passes_others(stand):
+    """One customer's flood waits, and costs those who come behind it nothing; what waits has no attempt and no lease."""
+    fill(stand, 1500, "flood")
+    fill(stand, 5, "small")
+    fill(stand, 5, None)
+    stand.start(queue={**QUICK, "rate": "2/min", "rate_burst": 5, "rate_key": BY_CUSTOMER})
+    wait_until("the others", lambda: stand.value("select count(*) = 10 from pgmq.a_work where headers->>'customer' is distinct from 'flood'"))
+    wait_until("the flood's burst", lambda: stand.value("select count(*) from pgmq.a_work") >= 15)
+    assert stand.value("select count(*) from pgmq.q_work where read_ct > 0 or vt > now() - interval '30 s'") <= 1
+    assert stand.value("select count(*) from pgmq.a_work where headers->>'customer' = 'flood'") <= 6
+
+
+def test_a_rate_by_process_is_each_ones_own(stand):
+    fill(stand, 100, "a")
+    for _ in range(2):
+        stand.start(queue={**QUICK, "rate": "1/h", "rate_burst": 4, "rate_scope": "process"})
+    wait_until("both bursts", lambda: len(begun(stand)) >= 8)
+    assert len({s.pid for s in stand.steps()}) == 2 and len(begun(stand)) == 8
+
+
+@pytest.mark.parametrize("key, other", [("body:/to/0", {"to": ["b"]}), ("body:/a~1b", {"a/b": 1})])
+def test_a_key_out_of_the_body(stand, key, other):
+    stand.db.execute("select pgmqd.limit_queue('work', %s)", [key])
+    fill(stand, 3, None, to=["a"])
+    fill(stand, 1, None, **other)
+    stand.start(queue={**QUICK, "rate": "1/h", "rate_key": key})
+    wait_until("one of each", lambda: stand.value("select count(*) from pgmq.a_work") == 2)
+    assert stand.logged("has no index") == 0
+
+
+# ---- places ----
+
+def test_places_of_the_queue_over_three_dispatchers(stand):
+    fill(stand, 60, "a", sleep_ms=50)
+    for _ in range(3):
+        stand.start(queue={**QUICK, "max_in_flight_cluster": 4}, shared_poll="200ms")
+    stand.drain()
+    assert most_at_once(stand)[None] == 4
+
+
+def test_places_of_a_key_over_three_dispatchers_and_kills(stand):
+    """Never more than two of a customer at once; a dead worker's places come back with its leases."""
+    for n in range(8):
+        fill(stand, 25, f"c{n}", sleep_ms=30)
+    fill(stand, 1200, "flood", sleep_ms=1)
+    killed = []
+    daemons = [stand.start(queue={**QUICK, "concurrency": 2, "concurrency_key": BY_CUSTOMER}, shared_poll="200ms") for _ in range(3)]
+    for victim in daemons[:2]:
+        before = len(begun(stand))
+        wait_until("progress", lambda: len(begun(stand)) > before + 50)
+        killed.append((victim.kill_child("worker"), boottime_ms()))
+    stand.drain()
+    of = dict(stand.db.execute("select msg_id, headers->>'customer' from pgmq.a_work").fetchall())
+    most = most_at_once(stand, lambda s: of[s.msg_id], killed)
+    assert set(most.values()) <= {1, 2} and max(most.values()) == 2
+    assert len(of) == 1400
+
+
+def test_a_queue_without_the_index_says_so(stand):
+    stand.db.execute("select pgmqd.limit_queue('work', null, false)")
+    fill(stand, 3, "a")
+    stand.start(queue={**QUICK, "concurrency": 1, "concurrency_key": BY_CUSTOMER})
+    stand.drain()
+    assert stand.logged("SELECT pgmqd.limit_queue('work', 'header:customer')") == 1
