@@ -1,4 +1,4 @@
-/* test_away.c: the wait for a receiver that does not answer: growing, with one try at a time. */
+/* test_away.c: how long a receiver that does not answer is left alone. */
 #include "config.h"
 
 #include "away.h"
@@ -9,57 +9,45 @@
 
 #include <cmocka.h>
 
-/* The interval grows from 5 s to 5 min, and one message tries at its end. */
+/* The interval grows from 1 s to the longest, and begins anew with the next outage. */
 static void grows(void **state)
 {
-	struct away a = { 0 };
-	int64_t now = 1000, expected = 5000;
-	bool begins;
+	struct away a = { .longest_ms = 300000 };
+	int64_t now = 1000, expected = 1000;
 
 	(void)state;
-	assert_int_equal(away_wait(&a, now), 0);
-	assert_int_equal(away_failed(&a, now, 0, &begins), 5000);
-	assert_true(begins);
-	for (int i = 0; i < 10; i++) {
-		assert_int_equal(away_wait(&a, now + expected - 1), 1);
-		now += expected;
-		assert_int_equal(away_wait(&a, now), 0);
-		assert_true(away_wait(&a, now) > 0); /* the second one waits for the first */
+	for (int i = 0; i < 12; i++) {
+		assert_int_equal(away_failed(&a, now, now + 10, 77 + i, 0), expected);
+		assert_int_equal(a.since_us, 77);
+		now += 10 + expected;
 		expected = expected * 2 > 300000 ? 300000 : expected * 2;
-		assert_int_equal(away_failed(&a, now, 0, &begins), expected);
-		assert_false(begins);
 	}
 	assert_true(away_over(&a));
 	assert_false(away_over(&a));
-	assert_int_equal(away_wait(&a, now), 0);
-	assert_int_equal(away_failed(&a, now, 0, &begins), 5000); /* the next outage begins anew */
-	assert_int_equal(a.since_ms, now);
+	assert_int_equal(away_failed(&a, now, now, 99, 0), 1000);
+	assert_int_equal(a.since_us, 99);
 }
 
-/* Those that went out together are one try. */
+/* Those that were under way together are one try. */
 static void together(void **state)
 {
-	struct away a = { 0 };
-	bool begins;
+	struct away a = { .longest_ms = 300000 };
 
 	(void)state;
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(away_failed(&a, 1000 + i, 0, &begins), 5000 - i);
-	assert_int_equal(a.since_ms, 1000);
+		assert_int_equal(away_failed(&a, 999, 1000 + i, 1, 0), 1000 - i);
+	assert_int_equal(away_failed(&a, 2000, 2000, 1, 0), 2000);
 }
 
-/* What the receiver asks for counts, and a message that is taken back lets another one try. */
+/* What the receiver asks for counts, the longest of it. */
 static void asked(void **state)
 {
-	struct away a = { 0 };
-	bool begins;
+	struct away a = { .longest_ms = 300000 };
 
 	(void)state;
-	assert_int_equal(away_failed(&a, 0, 120000, &begins), 120000);
-	assert_int_equal(away_failed(&a, 0, 180000, &begins), 180000);
-	assert_int_equal(away_wait(&a, 180000), 0);
-	away_forget(&a);
-	assert_int_equal(away_wait(&a, 180000), 0);
+	assert_int_equal(away_failed(&a, 0, 1, 1, 120000), 120000);
+	assert_int_equal(away_failed(&a, 0, 2, 1, 180000), 180000);
+	assert_int_equal(away_failed(&a, 0, 3, 1, 60000), 179999);
 }
 
 int main(void)

@@ -17,7 +17,7 @@
 struct webhook {
 	/* options */
 	const char *url, *secret, *authorization, *headers, *body, *on_missing, *ca_file;
-	int64_t timeout, connect_timeout, give_up_after;
+	int64_t timeout, connect_timeout, give_up_after, circuit_open;
 	int allow_private;
 	uint64_t max_answer;
 	/* while running */
@@ -37,7 +37,7 @@ struct post {
 	char *made; /* the body, when it is not the message itself */
 	const char *body;
 	size_t len, sent;
-	bool tries; /* for all, whether the receiver is back */
+	int64_t began_ms;
 };
 
 #define AT(field) offsetof(struct webhook, field)
@@ -59,6 +59,9 @@ static const struct pgmqd_option webhook_options[] = {
 		"fail|retry|pause" },
 	{ "give_up_after", PGMQD_DURATION, 0, AT(give_up_after), "24h",
 		"A message that a receiver which is away has kept waiting so long fails; 0: never.", NULL, NULL },
+	{ "circuit_open", PGMQD_DURATION, 0, AT(circuit_open), "5min",
+		"Longest time for which a receiver that is away is left alone before a message tries it again.", NULL,
+		NULL },
 	{ "timeout", PGMQD_DURATION, 0, AT(timeout), "30s", "Time for a request and its answer.", NULL, NULL },
 	{ "connect_timeout", PGMQD_DURATION, 0, AT(connect_timeout), "10s", "Time for a connection to be made.", NULL,
 		NULL },
@@ -125,8 +128,8 @@ static int webhook_config_complete(void *handle)
 		pgmqd_log(PGMQD_ERROR,
 			"headers: they are written \"Name: value | Name: value\"; Content-Type, Host and "
 			"the headers of the signature are set by the plugin");
-	else if (h->timeout <= 0 || h->connect_timeout <= 0)
-		pgmqd_log(PGMQD_ERROR, "timeout, connect_timeout: each must be longer than 0");
+	else if (h->timeout <= 0 || h->connect_timeout <= 0 || h->circuit_open <= 0)
+		pgmqd_log(PGMQD_ERROR, "timeout, connect_timeout, circuit_open: each must be longer than 0");
 	else
 		good = 0;
 	g_strfreev(headers);
@@ -140,6 +143,7 @@ static int webhook_start(void *handle, struct pgmqd_worker *w)
 	struct webhook *h = handle;
 
 	h->worker = w;
+	h->away.longest_ms = h->circuit_open;
 	if (h->secret && *h->secret)
 		h->key = sign_key(h->secret, &h->key_len);
 	h->own_headers = headers_split(h->headers);
@@ -179,26 +183,29 @@ static char *answer_text(const struct pgmqd_http_answer *a)
 	return text;
 }
 
-/* The receiver is away or asks for a pause: the message waits, which costs no attempt. */
+/* The receiver is away or asks for a pause: the queue waits, which costs no attempt. */
 static void post_wait(struct post *p, int64_t after_ms, const char *reason)
 {
 	struct webhook *h = p->hook;
-	struct pgmqd_msg *m = p->msg;
-	int64_t age_ms = (g_get_real_time() - pgmqd_msg_due_us(m)) / 1000, wait;
-	bool begins;
+	gint64 real = g_get_real_time();
+	int64_t age_ms = (real - pgmqd_msg_due_us(p->msg)) / 1000, wait;
+	GDateTime *since;
+	char *when;
 
-	wait = away_failed(&h->away, now_ms(), after_ms, &begins);
-	if (begins || p->tries)
-		pgmqd_log(PGMQD_WARN,
-			"the receiver is away for %" G_GINT64_FORMAT " s (%s); next try in %" G_GINT64_FORMAT " s",
-			(now_ms() - h->away.since_ms) / 1000, reason, (wait + 999) / 1000);
+	wait = away_failed(&h->away, p->began_ms, now_ms(), real, after_ms);
 	pgmqd_metric_set(h->away_metric, 1);
 	/* a message that was delayed for days is not given up at the first hiccup */
 	if (h->give_up_after > 0 && age_ms > h->give_up_after &&
-		now_ms() - h->away.since_ms >= MIN(h->give_up_after, GIVE_UP_LEAST_MS))
-		pgmqd_fail_as(m, "expired", "given up after %" G_GINT64_FORMAT " h: %s", age_ms / 3600000, reason);
-	else
-		pgmqd_postpone(m, wait, "%s", reason);
+		(real - h->away.since_us) / 1000 >= MIN(h->give_up_after, GIVE_UP_LEAST_MS)) {
+		pgmqd_fail_as(p->msg, "expired", "given up after %" G_GINT64_FORMAT " h: %s",
+			(gint64)(age_ms / 3600000), reason);
+		return;
+	}
+	since = g_date_time_new_from_unix_utc(h->away.since_us / G_USEC_PER_SEC);
+	when = g_date_time_format_iso8601(since);
+	pgmqd_unavailable(p->msg, wait, "the receiver is away since %s: %s", when, reason);
+	g_free(when);
+	g_date_time_unref(since);
 }
 
 /* The receiver has answered. */
@@ -227,7 +234,7 @@ static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const
 	bool away = status == 408 || status == 425 || status == 429 || (status >= 502 && status <= 504);
 
 	/* 500 may be about this one message, unless the receiver answers nothing else */
-	if (away || (status >= 500 && p->hook->away.next_ms != 0)) {
+	if (away || (status >= 500 && p->hook->away.since_us != 0)) {
 		post_wait(p, a->retry_after_ms, reason);
 		return;
 	}
@@ -251,10 +258,8 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *a)
 	char *text = answer_text(a), *reason;
 
 	if (a->refused) {
-		away_forget(&p->hook->away);
 		pgmqd_config_error(p->msg, "url: %s (allow_private = yes allows it)", a->error);
 	} else if (a->curl_code == CURLE_PEER_FAILED_VERIFICATION || a->curl_code == CURLE_SSL_CACERT_BADFILE) {
-		away_forget(&p->hook->away);
 		pgmqd_config_error(p->msg, "url: %s", a->error);
 	} else if (a->status == 0) {
 		post_wait(p, 0, a->error != NULL ? a->error : "no answer");
@@ -354,22 +359,16 @@ static bool post_prepare(struct post *p, CURL *easy)
 	       (!h->ca_file || !*h->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
 }
 
-/* Posts a message, or lets it wait while the receiver is away. */
+/* Posts a message. */
 static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 {
 	struct webhook *h = handle;
-	int64_t wait = away_wait(&h->away, now_ms());
-	struct post *p;
+	struct post *p = g_new0(struct post, 1);
 	CURL *easy;
 
-	if (wait > 0) {
-		pgmqd_postpone(m, wait, "the receiver is away");
-		return;
-	}
-	p = g_new0(struct post, 1);
 	p->hook = h;
 	p->msg = m;
-	p->tries = h->away.trying;
+	p->began_ms = now_ms();
 	post_body(p);
 	post_headers(p);
 	easy = pgmqd_http_new(h->worker);
@@ -381,7 +380,6 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 	if (!ok)
 		pgmqd_http_discard(easy);
 	if (!ok || pgmqd_http_submit(m, easy, on_answer, p) != 0) {
-		away_forget(&h->away);
 		post_free(p);
 		pgmqd_retry(m, 0, "libcurl refuses the request");
 	}
@@ -390,12 +388,8 @@ static void webhook_deliver(void *handle, struct pgmqd_msg *m)
 /* Frees the request of a message that the host takes back; the host has ended its transfer. */
 static void webhook_cancel(void *handle, struct pgmqd_msg *m)
 {
-	struct webhook *h = handle;
-	struct post *p = pgmqd_msg_data(m);
-
-	if (p->tries)
-		away_forget(&h->away);
-	post_free(p);
+	(void)handle;
+	post_free(pgmqd_msg_data(m));
 }
 
 /* The end. */

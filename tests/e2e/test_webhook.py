@@ -5,12 +5,14 @@ import hashlib
 import hmac
 import json
 import socket
+import threading
 import time
 
 import pytest
 
 from lib.daemon import conf, run
 from lib.httpstub import HttpStub
+from lib.stand import wait_until
 
 QUEUE = "hooks"
 KEY = bytes(range(24))
@@ -112,7 +114,52 @@ def test_retry_after_is_obeyed(rig, server, start, status):
     server.reply = lambda request: (status, {"Retry-After": "120"}, b"")
     start()
     settled(rig, {}, outcome="release")
-    assert 100 < rig.db.execute(f"select extract(epoch from vt - clock_timestamp()) from pgmq.q_{QUEUE}").fetchone()[0] <= 120
+    assert "trying again in 120 s" in rig.daemon.wait_log("queue waits, no attempt is counted: the receiver is away since ")["text"]
+
+
+@pytest.mark.parametrize("value", ["soon", "-1", "Sun, 06 Nov 1994 08:49:37 GMT"])
+def test_retry_after_that_says_nothing_is_none(rig, server, start, value):
+    """The first interval is a second, as without one."""
+    server.reply = lambda request: (503 if request.number == 1 else 204, {"Retry-After": value}, b"")
+    start()
+    settled(rig, {}, outcome="done")
+    assert "trying again in 1 s" in rig.daemon.wait_log("queue waits")["text"]
+
+
+def test_an_outage_of_half_an_hour(rig, server, start):
+    """200 webhooks: none is lost or blamed, and all are posted in order when the receiver is back, no more at once than allowed."""
+    server.stop()
+    daemon = start(circuit_open="200ms", max_in_flight=4, max_attempts=2)
+    rig.db.execute(f"insert into pgmq.q_{QUEUE} (enqueued_at, vt, message) select t, t, jsonb_build_object('n', g)"
+                   " from generate_series(1, 200) g, lateral (select now() - interval '60 s' + g * interval '100 ms') x (t)")
+    rig.db.execute("select pg_notify('pgmqd', %s)", [QUEUE])
+    assert "the receiver is away since" in daemon.wait_log("queue waits, no attempt is counted")["text"]
+    for _ in range(10):  # three minutes each
+        mark = daemon.mark()
+        wait_until("none was in hand, and all were put forward", lambda: rig.db.execute(
+            f"update pgmq.q_{QUEUE} set vt = vt - interval '180 s', enqueued_at = enqueued_at - interval '180 s'"
+            f" where not exists (select from pgmq.q_{QUEUE} where vt > now())").rowcount == 200)
+        daemon.wait_settled(start=mark, outcome="release")
+    assert not rig.dead(QUEUE) and len(rig.rows(f"q_{QUEUE}")) == 200
+    lock, now, most, order = threading.Lock(), [0], [0], []
+
+    def answer(request):
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+            order.append(json.loads(request.body)["n"])
+        time.sleep(0.005)
+        with lock:
+            now[0] -= 1
+        return 204, {}, b""
+
+    with HttpStub(reply=answer, port=server.port) as back:
+        back.wait(200, 60)
+        daemon.wait_log("the cause of the pause is gone, the queue goes on")
+        wait_until("all archived", lambda: len(rig.rows(f"a_{QUEUE}")) == 200)
+    assert sorted(order) == list(range(1, 201)) and max(abs(g - n) for n, g in enumerate(order, 1)) <= 8, str(order)
+    assert most[0] <= 4 and not rig.dead(QUEUE)
+    assert all(r["attempt"] == 1 for r in daemon.records() if r.get("text") == "settled" and r["outcome"] == "done")
 
 
 def test_no_answer_in_time(rig, server, start):

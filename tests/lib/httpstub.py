@@ -17,8 +17,8 @@ class HttpStub:
     """answer(path, status, body) queues an answer for a path; the last one of a path is repeated. `default` is for all others. `reply`, when
     it is set, gives (status, headers, body) for each request instead, or None to stay silent until the stub stops."""
 
-    def __init__(self, default=(404, {"type": "error", "code": "not_found"}), login=None, reply=None):
-        self.default, self.login, self.reply = default, login, reply
+    def __init__(self, default=(404, {"type": "error", "code": "not_found"}), login=None, reply=None, port=0):
+        self.default, self.login, self.reply, self._port = default, login, reply, port
         self.connections = 0
         self._changed = threading.Condition(threading.RLock())
         self._answers = defaultdict(list)
@@ -53,7 +53,7 @@ class HttpStub:
             def handle_error(self, request, client_address):
                 pass  # the other side has gone away, as it may
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", self._port), Handler)
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
