@@ -15,6 +15,7 @@
 #include "control/routes.h"
 #include "control/schedules.h"
 #include "http/server.h"
+#include "pg/timeline.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -107,6 +108,7 @@ static bool control_start(struct control_process *p)
 	if (p->term == NULL || p->parent == NULL || p->beat == NULL || evsignal_add(p->term, NULL) == -1 ||
 		event_add(p->parent, NULL) == -1 || event_add(p->beat, &second) == -1)
 		return false;
+	timeline_share(c->env->stats->primary);
 	c->history = history_new();
 	c->starts = jobs_start_new(c);
 	c->watches = jobs_watch_list_new(c);

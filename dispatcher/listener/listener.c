@@ -16,6 +16,7 @@
 #include "listener/watch.h"
 #include "pg/notify.h"
 #include "pg/pgconn.h"
+#include "pg/timeline.h"
 #include "process/proc.h"
 #include "process/wakepipe.h"
 
@@ -29,7 +30,7 @@
 #define CANARY_EVERY_MS 60000
 #define CANARY_DEAF_MS 5000 /* while deaf */
 #define CANARY_WAIT_MS 2000
-#define PING_EVERY_MS 5000
+#define PING_EVERY_MS 3000
 #define PING_WAIT_MS 4000
 #define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
 #define CANCEL "!cancel "  /* the same: see pgmqd.tell_cancel() */
@@ -312,7 +313,7 @@ static void listener_pinged(void *arg, const struct pgresult *r)
 	loop_timer(l->ping, PING_EVERY_MS);
 }
 
-/* A ping is due, or the last one was not answered in time: a dead link is noticed within nine seconds. */
+/* A ping is due, or the last one was not answered in time: a silent server is noticed within seven seconds. */
 static void listener_ping(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *l = arg;
@@ -325,7 +326,7 @@ static void listener_ping(evutil_socket_t fd, short what, void *arg)
 		return;
 	}
 	if (l->ping_out) {
-		pgconn_restart(l->pg, "no answer to a ping within 4 s");
+		pgconn_restart_elsewhere(l->pg, "no answer to a ping within 4 s");
 		return;
 	}
 	l->ping_out = true;
@@ -384,6 +385,7 @@ int listener_main(const struct proc_env *env)
 	l.base = event_base_new();
 	if (!l.base)
 		return PROC_EXIT_RESTART;
+	timeline_share(env->stats->primary);
 	listener_routes(&l);
 	l.pg = pgconn_new(l.base, env->settings->database, "pgmqd listener", false, &listener_events, &l);
 	l.term = listener_event(&l, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, true);

@@ -34,20 +34,27 @@ struct dial {
 	struct resolve *resolve;
 	struct event *later;
 	char *where, *resolve_error;
+	struct pgplace avoided; /* comes last in the next round; no host, no address: none */
 	bool with_session;
 	struct session session;
 	dial_cb cb;
 	void *arg;
 };
 
+/* Frees what a place has. */
+static void place_clear(struct pgplace *p)
+{
+	free(p->host);
+	free(p->hostaddr);
+	free(p->port);
+	memset(p, 0, sizeof(*p));
+}
+
 /* Frees the places. */
 static void dial_forget(struct dial *d)
 {
-	for (size_t i = 0; i < d->nplaces; i++) {
-		free(d->places[i].host);
-		free(d->places[i].hostaddr);
-		free(d->places[i].port);
-	}
+	for (size_t i = 0; i < d->nplaces; i++)
+		place_clear(&d->places[i]);
 	free(d->places);
 	d->places = NULL;
 	d->nplaces = d->at = 0;
@@ -151,6 +158,40 @@ static void dial_resolved(void *arg, char *addresses, const char *error)
 	event_active(d->later, 0, 0);
 }
 
+/* Looks the next place's name up, if it has one, and then begins. */
+static void dial_lookup(struct dial *d)
+{
+	if (place_is_name(&d->places[d->at])) {
+		d->resolve = resolve_start(d->base, d->places[d->at].host, dial_resolved, d);
+		if (d->resolve)
+			return;
+		d->resolve_error = xasprintf("the name %s cannot be looked up: no process can be made: %s",
+			d->places[d->at].host, strerror(errno));
+	}
+	event_active(d->later, 0, 0);
+}
+
+/* Whether two texts, which may be NULL, are the same. */
+static bool text_equal(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Puts the next place behind the others when it is the one that is avoided; once. */
+static bool dial_postpones(struct dial *d)
+{
+	struct pgplace p = d->places[d->at];
+
+	if (d->at + 1 >= d->nplaces || d->resolve_error || !(d->avoided.host || d->avoided.hostaddr) ||
+		!text_equal(p.host, d->avoided.host) || !text_equal(p.hostaddr, d->avoided.hostaddr) ||
+		!text_equal(p.port, d->avoided.port))
+		return false;
+	place_clear(&d->avoided);
+	memmove(d->places + d->at, d->places + d->at + 1, (d->nplaces - d->at - 1) * sizeof(*d->places));
+	d->places[d->nplaces - 1] = p;
+	return true;
+}
+
 /* Begins the connect, or says why it cannot. */
 static void dial_begin(evutil_socket_t fd, short what, void *arg)
 {
@@ -160,6 +201,10 @@ static void dial_begin(evutil_socket_t fd, short what, void *arg)
 	PGconn *pg = NULL;
 
 	(void)fd, (void)what;
+	if (dial_postpones(d)) {
+		dial_lookup(d);
+		return;
+	}
 	d->resolve_error = NULL;
 	d->at++;
 	free(d->where);
@@ -192,14 +237,7 @@ bool dial_next(struct dial *d, const struct session *session, dial_cb cb, void *
 		d->session = *session;
 	d->cb = cb;
 	d->arg = arg;
-	if (place_is_name(&d->places[d->at])) {
-		d->resolve = resolve_start(d->base, d->places[d->at].host, dial_resolved, d);
-		if (d->resolve)
-			return true;
-		d->resolve_error = xasprintf("the name %s cannot be looked up: no process can be made: %s",
-			d->places[d->at].host, strerror(errno));
-	}
-	event_active(d->later, 0, 0);
+	dial_lookup(d);
 	return true;
 }
 
@@ -236,12 +274,33 @@ int64_t dial_timeout_ms(const struct dial *d)
 
 const char *dial_where(const struct dial *d)
 {
-	return d->nplaces > 1 ? d->where : NULL;
+	return dial_has_others(d) ? d->where : NULL;
+}
+
+bool dial_has_others(const struct dial *d)
+{
+	return d->nplaces > 1;
+}
+
+PGconn *dial_beside(const struct dial *d, const struct session *session)
+{
+	return pgstart(d->conninfo, "pgmqd check", &d->target, &d->places[d->at - 1], session);
+}
+
+void dial_avoid(struct dial *d)
+{
+	const struct pgplace *p = &d->places[d->at - 1];
+
+	place_clear(&d->avoided);
+	d->avoided = (struct pgplace){
+		.host = xstrdup(p->host), .hostaddr = xstrdup(p->hostaddr), .port = xstrdup(p->port)
+	};
 }
 
 void dial_succeeded(struct dial *d)
 {
 	d->rounds = 0;
+	place_clear(&d->avoided);
 }
 
 struct dial *dial_new(struct event_base *base, const char *conninfo, const char *application_name)
@@ -263,6 +322,7 @@ void dial_free(struct dial *d)
 		return;
 	dial_cancel(d);
 	dial_forget(d);
+	place_clear(&d->avoided);
 	event_free(d->later);
 	free(d->where);
 	free(d->conninfo);

@@ -28,6 +28,10 @@ void dial_cancel(struct dial *d); /* the callback does not come any more */
 int64_t dial_timeout_ms(const struct dial *d);
 /* Where it is, for error messages; NULL when there is only one place. */
 const char *dial_where(const struct dial *d);
+bool dial_has_others(const struct dial *d); /* there is more than one place */
+/* Another connection to the place of the last attempt; libpq's caller looks at PQstatus(). */
+PGconn *dial_beside(const struct dial *d, const struct session *session);
+void dial_avoid(struct dial *d);     /* the place of the last attempt comes last in the next round */
 void dial_succeeded(struct dial *d); /* the next round is a first one again */
 
 #endif

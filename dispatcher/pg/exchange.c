@@ -52,6 +52,8 @@ void exchange_send(struct pgconn *c)
 
 	if ((c->state != CONN_UP && c->state != CONN_CHECKING) || c->broken || c->in_group)
 		return;
+	if (TAILQ_EMPTY(&c->pending) && !TAILQ_EMPTY(&c->unsent))
+		pulse_asked(c->pulse);
 	while ((s = TAILQ_FIRST(&c->unsent)) != NULL) {
 		if (!c->pipeline && !TAILQ_EMPTY(&c->pending))
 			break;
@@ -62,8 +64,6 @@ void exchange_send(struct pgconn *c)
 		TAILQ_REMOVE(&c->unsent, s, link);
 		TAILQ_INSERT_TAIL(&c->pending, s, link);
 	}
-	if (c->state == CONN_UP && !TAILQ_EMPTY(&c->pending) && !evtimer_pending(c->timer, NULL))
-		loop_timer(c->timer, pgconn_answer_ms(c));
 	exchange_flush(c);
 }
 
@@ -209,9 +209,6 @@ void exchange_read(struct pgconn *c)
 		else
 			break; /* its event comes again by itself */
 	}
-	if (c->broken)
-		return;
-	if (c->state == CONN_UP)
-		evtimer_del(c->timer); /* something came: the next answer has its time anew */
-	exchange_send(c);
+	if (!c->broken)
+		exchange_send(c);
 }

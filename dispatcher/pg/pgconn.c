@@ -12,6 +12,7 @@
 #include "base/loop.h"
 #include "base/xalloc.h"
 #include "pg/pgstart.h"
+#include "pg/timeline.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -61,6 +62,7 @@ static void conn_close(struct pgconn *c)
 	if (c->io)
 		event_free(c->io);
 	c->io = NULL;
+	pulse_stop(c->pulse);
 	PQfinish(c->pg);
 	c->pg = NULL;
 	c->current = NULL;
@@ -161,6 +163,14 @@ void pgconn_break(struct pgconn *c, char *reason)
 	event_active(c->reap, 0, 0);
 }
 
+/* The server has fallen silent: other places are tried before this one. */
+void pgconn_silent(struct pgconn *c, char *reason)
+{
+	if (c->state == CONN_UP)
+		dial_avoid(c->dial);
+	pgconn_break(c, reason);
+}
+
 /* End of tick: drops a connection that broke. Answers statements that were sent without one: only now, since callbacks
  * come after the call has returned. */
 static void conn_reap(evutil_socket_t fd, short what, void *arg)
@@ -175,6 +185,35 @@ static void conn_reap(evutil_socket_t fd, short what, void *arg)
 		TAILQ_CONCAT(&refused, &c->unsent, link);
 		statement_lose_all(&refused, "not connected");
 	}
+}
+
+/* The server is one that we want. */
+static void conn_up(struct pgconn *c)
+{
+	evtimer_del(c->timer);
+	dial_succeeded(c->dial);
+	free(c->reasons);
+	c->reasons = NULL;
+	c->failures = 0;
+	c->sessions++;
+	c->state = CONN_UP;
+	pulse_start(c->pulse);
+	c->events->up(c->arg);
+}
+
+/* Which of the places that take writes this is. A server that cannot tell is taken as it is. */
+static void conn_dated(void *arg, const struct pgresult *r)
+{
+	struct pgconn *c = arg;
+	char *problem;
+
+	if (r->error && !*r->sqlstate)
+		return; /* the connection is lost */
+	problem = r->error ? NULL : timeline_check(r->res);
+	if (problem)
+		pgconn_break(c, problem);
+	else
+		conn_up(c);
 }
 
 /* The first statement's answer: a standby cannot run a queue, nor can a session with settings that are not ours. */
@@ -197,14 +236,10 @@ static void conn_checked(void *arg, const struct pgresult *r)
 		return;
 	c->pooled = found.pooled;
 	c->backend_pid = found.backend_pid;
-	evtimer_del(c->timer);
-	dial_succeeded(c->dial);
-	free(c->reasons);
-	c->reasons = NULL;
-	c->failures = 0;
-	c->sessions++;
-	c->state = CONN_UP;
-	c->events->up(c->arg);
+	if (dial_has_others(c->dial))
+		pgconn_query(c, NULL, timeline_sql, 0, NULL, conn_dated, c);
+	else
+		conn_up(c);
 }
 
 /* Makes the session ours, and sees what kind of server this is. */
@@ -267,6 +302,7 @@ static void conn_io(evutil_socket_t fd, short what, void *arg)
 		conn_poll(c);
 		return;
 	}
+	pulse_heard(c->pulse);
 	if (what & EV_WRITE)
 		exchange_flush(c);
 	if (!c->broken)
@@ -276,7 +312,7 @@ static void conn_io(evutil_socket_t fd, short what, void *arg)
 		exchange_flush(c);
 }
 
-/* The one timer: a connect or an answer that takes too long, or the end of a backoff. */
+/* A connect that takes too long, or the end of a backoff. */
 static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 {
 	struct pgconn *c = arg;
@@ -286,10 +322,6 @@ static void conn_timeout(evutil_socket_t fd, short what, void *arg)
 		conn_connect(c);
 	else if (c->state == CONN_DIALING || c->state == CONN_CONNECTING || c->state == CONN_CHECKING)
 		pgconn_break(c, xasprintf("no connection within %lld ms", (long long)dial_timeout_ms(c->dial)));
-	else if (c->state == CONN_UP &&
-		 !TAILQ_EMPTY(&c->pending)) /* the link died behind a proxy, where no keepalive reaches */
-		pgconn_break(
-			c, xasprintf("no answer to a statement within %lld s", (long long)pgconn_answer_ms(c) / 1000));
 }
 
 /* Server notices are for the log's debug level. */
@@ -341,6 +373,7 @@ struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const c
 	c->reap = event_new(base, -1, 0, conn_reap, c);
 	if (!c->timer || !c->reap)
 		abort();
+	c->pulse = pulse_new(c);
 	return c;
 }
 
@@ -370,6 +403,7 @@ void pgconn_free(struct pgconn *c)
 	statement_free_all(&c->pending);
 	statement_free_all(&c->unsent);
 	conn_close(c);
+	pulse_free(c->pulse);
 	event_free(c->timer);
 	event_free(c->reap);
 	dial_free(c->dial);
@@ -382,6 +416,11 @@ void pgconn_free(struct pgconn *c)
 void pgconn_restart(struct pgconn *c, const char *reason)
 {
 	pgconn_break(c, xstrdup(reason));
+}
+
+void pgconn_restart_elsewhere(struct pgconn *c, const char *reason)
+{
+	pgconn_silent(c, xstrdup(reason));
 }
 
 bool pgconn_is_up(const struct pgconn *c)
@@ -441,6 +480,15 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 		conn_submit(c, statement_new(NULL, REFUSED_SQL, 0, NULL, cb, arg));
 	else
 		conn_submit(c, statement_new(name, name ? NULL : sql, nparams, params, cb, arg));
+}
+
+/* A pooler may not know what to do with a Sync that follows nothing. */
+void pgconn_ping(struct pgconn *c)
+{
+	struct statement *s = statement_new(NULL, c->pooled ? "SELECT" : NULL, 0, NULL, NULL, NULL);
+
+	s->sync = !c->pooled;
+	conn_submit(c, s);
 }
 
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg)

@@ -4,6 +4,7 @@
 
 #include "pg/dial.h"
 #include "pg/pgconn.h"
+#include "pg/pulse.h"
 #include "pg/session.h"
 #include "pg/statement.h"
 
@@ -25,6 +26,7 @@ struct pgconn {
 	PGconn *pg;
 	enum conn_state state;
 	struct event *io, *timer, *reap;
+	struct pulse *pulse; /* whether the server still answers, while the state is CONN_UP */
 	short watching;
 	unsigned failures;
 	struct statement_list unsent, pending; /* pending: sent, in order, until the Sync of its group has come back */
@@ -38,8 +40,10 @@ struct pgconn {
  * the end of the tick. */
 void pgconn_watch(struct pgconn *c, short what, bool anew);
 void pgconn_break(struct pgconn *c, char *reason);
-void pgconn_recheck(struct pgconn *c);            /* asks again whether the server can be written to */
-int64_t pgconn_answer_ms(const struct pgconn *c); /* how long the answer to a statement may take */
+void pgconn_silent(struct pgconn *c, char *reason); /* the same, and other places come first */
+void pgconn_ping(struct pgconn *c);                 /* asks for a sign of life */
+void pgconn_recheck(struct pgconn *c);              /* asks again whether the server can be written to */
+int64_t pgconn_answer_ms(const struct pgconn *c);   /* how long the answer to a statement may take */
 
 /* exchange.c */
 void exchange_flush(struct pgconn *c);

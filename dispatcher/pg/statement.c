@@ -41,6 +41,8 @@ bool statement_send(const struct statement *s, PGconn *pg)
 {
 	const char *const *params = (const char *const *)s->params;
 
+	if (s->sync)
+		return true;
 	if (s->prepare)
 		return PQsendPrepare(pg, s->name, s->sql, 0, NULL);
 	if (s->name)

@@ -12,6 +12,7 @@ struct statement {
 	TAILQ_ENTRY(statement) link;
 	char *name, *sql; /* name only: execute prepared; both: prepare; sql only: query */
 	bool prepare;
+	bool sync; /* no statement, only the Sync behind it */
 	int nparams;
 	char **params;
 	bool ends_group; /* a Sync follows it */

@@ -144,8 +144,7 @@ static bool flow_rejects(struct flow *f, struct pgmqd_msg *m)
 				  "message is too large for its memory",
 				m->attempt - 1));
 	else if (m->unreadable)
-		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0,
-			xasprintf("the database cannot read the message: %s", m->unreadable));
+		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0, xstrdup(m->unreadable));
 	else if (!m->text && m->text_len) {
 		quarantine_withheld(&f->quarantine);
 		settle_end(&f->settle, m, OUT_RETRY, "memory", 0,
@@ -282,15 +281,16 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 	int64_t until = f->claimed_ms + f->lease.ms;
 	bool late = lease_is_short(&f->lease, until);
 
-	for (int i = 0; i < claim->rows; i++) {
+	for (int i = 0; i < claim->rows + claim->refused; i++) {
 		struct pgmqd_msg *m = message_new(&f->messages, &f->worker);
 
 		queue_claim_row(f->worker.queue, claim, i, m);
-		if (m->read_ct > 1 && settle_reclaimed(&f->settle, m, until)) {
+		if (i < claim->rows ? m->read_ct > 1 && settle_reclaimed(&f->settle, m, until)
+				    : message_find(&f->messages, m->id, m->born_us) != NULL) {
 			message_forget(m);
 			continue;
 		}
-		m->lease_ms = until;
+		m->lease_ms = i < claim->rows ? until : INT64_MAX; /* what cannot be claimed has no lease to extend */
 		trace_read(&m->trace, m->headers);
 		wakeup_observe(&f->wakeup, m);
 		message_move(m, MSG_WAITING);

@@ -1,5 +1,6 @@
 /* queue.c: one pgmq queue in PostgreSQL: what its tables are, and the statements that fit them. The statements' texts
- * are in queue_sql.c and queue_order.c, queue_run.c runs them. These are the only C files with queue SQL.
+ * are in queue_sql.c and queue_order.c, queue_run.c and queue_claim.c run them. These are the only C files with queue
+ * SQL.
  */
 #include "config.h"
 
@@ -42,6 +43,7 @@ void queue_pg_free(struct queue *base)
 	free(q->archive_table);
 	free(q->dlq_table);
 	free(q->index);
+	queue_forget_refused(q);
 	free(q->unreadable);
 	free(q->plugin);
 	free(q->version);
@@ -306,6 +308,7 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 	const char *params[1] = { q->name };
 
 	queue_forget(q);
+	queue_forget_refused(q);
 	q->probe_cb = cb;
 	q->probe_arg = arg;
 	if (q->session != pgconn_session(q->pg)) {

@@ -25,6 +25,8 @@ struct queue_look {
 struct queue_claim {
 	const char *error, *sqlstate;
 	int rows;
+	int refused; /* so many more cannot be claimed because of their content: queue_claim_row() gives them after the
+	                rows, `unreadable`, and they are not claimed again for a while */
 	int64_t due_ms;
 	int shared;   /* whether another worker has this queue, too: 1 or 0; -1: not asked */
 	bool changed; /* the queue's table or its indexes are others now: probe it again */

@@ -173,7 +173,7 @@ static char *far_sql(const struct queue_pg *q, const char *key, const char *room
 		"far AS MATERIALIZED (SELECT x.k, z.* FROM (SELECT k FROM keys LIMIT " KEYS ") x, %3$s), "
 		"heads AS (SELECT h.msg_id, h.vt, f.k FROM far f, LATERAL (SELECT msg_id, vt FROM %2$s WHERE %1$s ="
 		" f.k "
-		"AND vt <= " NOW " ORDER BY vt, msg_id LIMIT f.room) h WHERE f.room > 0)",
+		"AND vt <= " NOW NOT_REFUSED " ORDER BY vt, msg_id LIMIT f.room) h WHERE f.room > 0)",
 		key, q->queue_table, room);
 }
 
@@ -184,7 +184,7 @@ char *queue_limit_pick(const struct queue_pg *q)
 	/* the sum keeps the planner from the index on vt, which has all the due rows: the numbers are few */
 	sql = xasprintf(
 		"due AS MATERIALIZED (SELECT msg_id, vt, %1$s AS k FROM (SELECT * FROM %2$s WHERE vt >= (SELECT " MARK
-		") AND vt <= " NOW " ORDER BY vt LIMIT " SAMPLE
+		") AND vt <= " NOW NOT_REFUSED " ORDER BY vt LIMIT " SAMPLE
 		") d), near AS MATERIALIZED (SELECT x.k, z.*, x.due FROM "
 		"(SELECT d.k, pg_catalog.count(*) AS due FROM due d GROUP BY d.k) x, %3$s), %4$s, rooms AS"
 		" MATERIALIZED "

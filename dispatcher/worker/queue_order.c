@@ -38,9 +38,9 @@ static const char *pick_count(const struct queue_pg *q)
 /* Due rows by the vt index from the mark on. */
 static char *pick_by_time(const struct queue_pg *q)
 {
-	return xasprintf(
-		"picked AS MATERIALIZED (SELECT msg_id, vt FROM %s WHERE vt >= " MARK ""
-		" AND vt <= (SELECT pg_catalog.clock_timestamp()) ORDER BY vt LIMIT %s FOR UPDATE SKIP LOCKED)",
+	return xasprintf("picked AS MATERIALIZED (SELECT msg_id, vt FROM %s WHERE vt >= " MARK ""
+			 " AND vt <= (SELECT pg_catalog.clock_timestamp())" NOT_REFUSED
+			 " ORDER BY vt LIMIT %s FOR UPDATE SKIP LOCKED)",
 		q->queue_table, pick_count(q));
 }
 
@@ -48,7 +48,8 @@ static char *pick_by_time(const struct queue_pg *q)
 static char *pick_ranks(const struct queue_pg *q, const char *condition)
 {
 	return xasprintf("SELECT r.msg_id FROM (SELECT msg_id FROM %s WHERE " QUEUE_RANK " %s AND vt >= " MARK
-			 " AND vt <= " NOW " ORDER BY " QUEUE_RANK ", vt LIMIT %s FOR UPDATE SKIP LOCKED) r",
+			 " AND vt <= " NOW NOT_REFUSED " ORDER BY " QUEUE_RANK
+			 ", vt LIMIT %s FOR UPDATE SKIP LOCKED) r",
 		q->queue_table, condition, pick_count(q));
 }
 
@@ -61,7 +62,7 @@ static char *pick_by_priority(const struct queue_pg *q)
 			"(SELECT msg_id FROM ("
 			"%1$s UNION ALL SELECT l.msg_id FROM pg_catalog.generate_series(-" LEVELS ", " LEVELS ") rank,"
 			" LATERAL (SELECT msg_id FROM %2$s WHERE (" QUEUE_RANK ", vt) >= (rank::numeric, " MARK ")"
-			" AND (" QUEUE_RANK ", vt) <= (rank::numeric, " NOW ") ORDER BY " QUEUE_RANK
+			" AND (" QUEUE_RANK ", vt) <= (rank::numeric, " NOW ")" NOT_REFUSED " ORDER BY " QUEUE_RANK
 			", vt LIMIT %4$s FOR UPDATE SKIP LOCKED) l"
 			" UNION ALL %3$s) x LIMIT %4$s)",
 		above, q->queue_table, below, pick_count(q));
@@ -89,8 +90,8 @@ static char *pick_by_group(const struct queue_pg *q)
 	char *tried = group_is_free(q, "c"), *head = group_is_free(q, "h"), *sql;
 
 	sql = xasprintf(
-		"due AS MATERIALIZED (SELECT msg_id, " GROUP " AS g FROM %1$s WHERE vt >= " MARK " AND vt <= " NOW
-		" ORDER BY vt LIMIT " CANDIDATES "),"
+		"due AS MATERIALIZED (SELECT msg_id, " GROUP " AS g FROM %1$s WHERE vt >= " MARK
+		" AND vt <= " NOW NOT_REFUSED " ORDER BY vt LIMIT " CANDIDATES "),"
 		" tried AS MATERIALIZED (SELECT c.msg_id FROM due c WHERE c.g IS NULL OR %2$s LIMIT %4$s),"
 		" groups(g) AS (SELECT u.g FROM (SELECT (SELECT " GROUP " FROM %1$s WHERE " GROUP
 		" IS NOT NULL ORDER BY " GROUP " LIMIT 1) AS g"
@@ -110,7 +111,7 @@ static char *pick_by_group(const struct queue_pg *q)
 		"FROM (SELECT t.msg_id FROM tried t"
 		" UNION ALL SELECT o.msg_id FROM others o WHERE (SELECT pg_catalog.count(*) FROM due) = " CANDIDATES
 		" AND (SELECT pg_catalog.count(*) FROM tried) < %4$s"
-		" AND o.msg_id <> ALL (ARRAY(SELECT t.msg_id FROM tried t))) p LIMIT %4$s)) AND vt <= " NOW
+		" AND o.msg_id <> ALL (ARRAY(SELECT t.msg_id FROM tried t))) p LIMIT %4$s)) AND vt <= " NOW NOT_REFUSED
 		" FOR UPDATE SKIP LOCKED)",
 		q->queue_table, tried, head, pick_count(q));
 	free(tried);
@@ -129,12 +130,12 @@ static char *pick(const struct queue_pg *q)
 	return q->rules.grouped ? pick_by_group(q) : q->priority ? pick_by_priority(q) : pick_by_time(q);
 }
 
-char *queue_pick_sql(const struct queue_pg *q)
+char *queue_pick_sql(const struct queue_pg *q, bool claims)
 {
 	bool limited = limits_any(&q->rules.limits), clock = limited || q->rules.grouped || q->priority;
 	char *budget = limited ? queue_limit_budget(q) : xstrdup("");
 	char *picked = q->rules.limits.key ? queue_limit_pick(q) : pick(q);
-	char *spend = limited ? queue_limit_spend(q) : xstrdup("");
+	char *spend = limited && claims ? queue_limit_spend(q) : xstrdup("");
 	char *sql = xasprintf("%s%s%s%s%s", q->rules.grouped || q->rules.limits.key ? "RECURSIVE " : "",
 		clock ? CLOCK ", " : "", budget, picked, spend);
 

@@ -1,4 +1,5 @@
-/* queue_private.h: what queue.c and queue_order.c, which hold the SQL, and queue_run.c, which runs it, share. */
+/* queue_private.h: what queue.c and queue_order.c, which hold the SQL, and queue_run.c and queue_claim.c, which run it,
+ * share. */
 #ifndef QUEUE_PRIVATE_H
 #define QUEUE_PRIVATE_H
 
@@ -13,6 +14,7 @@
 /* WITH items and parts of the statements that pick. */
 #define CLOCK "clock AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now)"
 #define NOW "(SELECT now FROM clock)"
+#define NOT_REFUSED " AND msg_id <> ALL ((SELECT $9::bigint[])::bigint[])" /* the claim passes them over */
 #define MARK "pg_catalog.to_timestamp($3::pg_catalog.float8)"
 
 /* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
@@ -24,6 +26,7 @@
 /* The statements that the queue runs; each is prepared when it is first needed. */
 enum stmt {
 	ST_CLAIM,
+	ST_SPOT, /* which row a claim would take */
 	ST_DONE,
 	ST_DONE_CAREFUL, /* when ST_DONE was refused, or its answer was lost */
 	ST_RETRY,
@@ -67,8 +70,10 @@ struct queue_pg {
 	char *queue_table, *archive_table, *dlq_table, *index; /* as they are written in a statement */
 	int64_t mark_us;                                       /* low-water mark; 0: none */
 	int64_t full_ms;                                       /* when the next full look is within the budget */
-	unsigned claim_max; /* after a claim that failed on a row's data: no more at once; 0: any number */
-	char *unreadable;   /* claim one message without reading it, since reading it fails with this error */
+	unsigned claim_max;      /* after a claim that failed on a row's data: no more at once; 0: any number */
+	struct refused *refused; /* rows that the database cannot claim; claims pass them over */
+	size_t nrefused;
+	char *unreadable; /* claim one message without reading it, since reading it fails with this error */
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
@@ -95,8 +100,8 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg);
 
 /* queue_sql.c, queue_order.c: the texts. Malloc'd. */
 char *queue_sql(const struct queue_pg *q, enum stmt st);
-char *queue_pick_sql(
-	const struct queue_pg *q); /* the WITH items of a claim, the last of which is `picked`: the rows, locked */
+/* The WITH items of a claim, `picked` being the rows, locked; what they cost is written down only when it `claims`. */
+char *queue_pick_sql(const struct queue_pg *q, bool claims);
 bool queue_passes_over(const struct queue_pg *q); /* whether a claim leaves due rows where they are */
 
 /* queue_limit.c: the same for a queue with limits. Malloc'd. */
@@ -128,7 +133,16 @@ void queue_forget_fence(struct queue_pg *q); /* the tables have changed */
 void queue_pg_ask_pause(struct queue *base, queue_pause_cb cb, void *arg);
 void queue_pg_ask_cancels(struct queue *base, queue_cancels_cb cb, void *arg);
 
-/* queue_run.c */
+/* queue_claim.c */
+void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg);
+void queue_pg_claim_row(const struct queue *base, const struct queue_claim *claim, int row, struct pgmqd_msg *m);
+void queue_forget_refused(struct queue_pg *q); /* they may be others now */
+
+/* queue_run.c: queue_run() runs a statement by itself, queue_run_grouped() within the group that was begun. */
+void queue_run(
+	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
+void queue_run_grouped(
+	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void queue_settle_answer(void *arg, const struct pgresult *r); /* the answer; `arg` is the settle_call */
 extern const struct queue_ops queue_run_ops;
 void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg); /* cb may be NULL */

@@ -1,18 +1,13 @@
-/* queue_run.c: the statements of queue.c at work: claims and the low-water mark, the handshake's locks, settling,
- * extending. */
+/* queue_run.c: the statements of queue.c at work: the handshake's locks, settling, extending. */
 #include "config.h"
 
 #include "worker/queue_private.h"
 
-#include "base/backoff.h"
-#include "base/clock.h"
-#include "base/log.h"
 #include "base/sqltext.h"
 #include "base/xalloc.h"
 #include "pg/notify.h"
 #include "pg/sqlstate.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +17,7 @@
 /* What a statement does, as the end of the name under which it is prepared. */
 static const char *const words[ST_COUNT] = {
 	[ST_CLAIM] = "claim",
+	[ST_SPOT] = "spot",
 	[ST_DONE] = "done",
 	[ST_DONE_CAREFUL] = "done_careful",
 	[ST_RETRY] = "retry",
@@ -98,10 +94,9 @@ void queue_forget(struct queue_pg *q)
 	}
 }
 
-/* Runs one of the queue's statements within the group that was begun. The first time it prepares it in the same
- * transaction, so that an error of the one (a lock, say) is that of the other. While it is not known whether that
- * succeeds, and behind a pooler, the text goes along. */
-static void queue_run_grouped(
+/* The first time it prepares the statement in the same transaction, so that an error of the one (a lock, say) is that
+ * of the other. While it is not known whether that succeeds, and behind a pooler, the text goes along. */
+void queue_run_grouped(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	const struct statement *s = &q->statement[st];
@@ -114,154 +109,11 @@ static void queue_run_grouped(
 		arg);
 }
 
-/* Runs one of the queue's statements. */
-static void queue_run(
-	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
+void queue_run(struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg)
 {
 	pgconn_group_begin(q->pg);
 	queue_run_grouped(q, st, nparams, params, cb, arg);
 	pgconn_group_end(q->pg);
-}
-
-/* ---- claims ---- */
-
-#define CLAIM_COLUMNS 14
-#define CLAIM_LIMITED 1024 /* more than a claim asks for */
-#define FULL_SHARE 10      /* full looks may take one in so many parts of the time */
-
-struct claim_call {
-	struct queue_pg *queue;
-	struct queue_look look;
-	unsigned asked; /* of the server, which is less than look.n after a claim that failed on a row */
-	bool full;
-	int nonce;
-	queue_claim_cb cb;
-	void *arg;
-};
-
-/* Halves what is claimed at once until the row that cannot be read is alone; that one is claimed without reading it.
- * False: even that has failed. */
-static bool claim_isolate(struct queue_pg *q, const struct claim_call *call, const char *error)
-{
-	if (call->asked > 1) {
-		q->claim_max = call->asked / 2;
-		return true;
-	}
-	if (q->unreadable)
-		return false;
-	q->claim_max = 1;
-	q->unreadable = xstrdup(error);
-	return true;
-}
-
-/* A claim has succeeded: the next one may be larger again. */
-static void claim_grow(struct queue_pg *q)
-{
-	free(q->unreadable);
-	q->unreadable = NULL;
-	q->claim_max = q->claim_max && q->claim_max < UINT_MAX / 2 ? q->claim_max * 2 : 0;
-	if (q->claim_max > CLAIM_LIMITED)
-		q->claim_max = 0;
-}
-
-/* Moves the low-water mark, and says when the next full look may be.
- *
- * Claimed and settled rows leave dead entries at the lower end of the index on vt, and while an old snapshot is open,
- * each look from there walks over all of them. So a look begins at the mark: what the last one has left nothing below.
- * That is a shortcut and no promise, since a row may appear below it at any time. Full looks keep the promise. They are
- * made whenever they cost no more than a share of the time, which is nearly always; and a look that was not full is
- * followed by one that is, as soon as that share allows. */
-static void claim_mark(struct queue_pg *q, const struct claim_call *call, const PGresult *res, int last)
-{
-	int64_t mark_us = atoll(PQgetvalue(res, last, 7)), took_us = atoll(PQgetvalue(res, last, 8));
-
-	if (mark_us > 0)
-		q->mark_us = mark_us;
-	if (call->full)
-		q->full_ms = clock_monotonic_ms() + FULL_SHARE * took_us / 1000;
-}
-
-static void claim_send(struct claim_call *call);
-
-/* The claim's answer: rows, and one last row about the queue. */
-static void claim_answer(void *arg, const struct pgresult *r)
-{
-	struct claim_call *call = arg;
-	struct queue_pg *q = call->queue;
-	struct queue_claim claim = {
-		.error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .nonce = call->nonce, .shared = -1
-	};
-	int last = r->error ? -1 : PQntuples(r->res) - 1;
-
-	if (r->error && sqlstate_blames_row(sqlstate_class(r->sqlstate)) && claim_isolate(q, call, r->error)) {
-		claim_send(call);
-		return;
-	}
-	if (last >= 0) {
-		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all
-			                                     belong to others */
-			log_error("out of memory: an answer of the database is not that of its statement");
-			abort();
-		}
-		claim.rows = last;
-		claim.unreadable = q->unreadable;
-		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
-		if (call->look.ask_shared)
-			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
-		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
-		claim.silent = call->look.full ? PQgetvalue(r->res, last, 12)[0] == 't' : -1;
-		if (!queue_passes_over(q)) /* else due rows are left behind */
-			claim_mark(q, call, r->res, last);
-		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())
-			claim.due_ms = q->full_ms > clock_monotonic_ms() ? q->full_ms - clock_monotonic_ms() : 0;
-		if ((unsigned)last == call->asked && call->asked < call->look.n)
-			claim.due_ms = 0;
-	}
-	call->cb(call->arg, &claim);
-	if (last >= 0)
-		claim_grow(q);
-	free(call);
-}
-
-/* Sends the claim's statement. */
-static void claim_send(struct claim_call *call)
-{
-	struct queue_pg *q = call->queue;
-	const struct queue_look *look = &call->look;
-	char count[16], mark[32] = "-Infinity", nonce[16];
-	const char *params[8] = { count, q->table, mark, look->full ? "t" : "f", look->ask_shared ? "t" : "f",
-		look->ask_due ? "t" : "f", nonce,
-		q->unreadable ? "2"
-		: look->small ? "1"
-			      : "0" };
-
-	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
-	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
-	call->nonce = (int)(backoff_random() % NONCES);
-	if (call->nonce % 1000 == 0) /* whole milliseconds tell that a message was put back */
-		call->nonce++;
-	snprintf(count, sizeof(count), "%u", call->asked);
-	snprintf(nonce, sizeof(nonce), "0.%06d", call->nonce);
-	if (!call->full)
-		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
-			(long long)(q->mark_us % 1000000));
-	pgconn_group_begin(q->pg);
-	if (queue_passes_over(q)) /* by turns: each claim's snapshot has to show what the one before has done */
-		queue_run_grouped(q, ST_TURN, 0, NULL, NULL, NULL);
-	queue_run_grouped(q, ST_CLAIM, 8, params, claim_answer, call);
-	pgconn_group_end(q->pg);
-}
-
-/* Claims. */
-static void run_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg)
-{
-	struct claim_call *call = xcalloc(1, sizeof(*call));
-
-	call->queue = queue_pg(base);
-	call->look = *look;
-	call->cb = cb;
-	call->arg = arg;
-	claim_send(call);
 }
 
 /* ---- the handshake ---- */
@@ -314,39 +166,6 @@ static void run_release_awake(struct queue *base, bool held, queue_lock_cb cb, v
 	if (held)
 		queue_run(q, ST_RELEASE_AWAKE, 0, NULL, NULL, NULL);
 	lock_run(q, ST_IN_FLIGHT, cb, arg);
-}
-
-/* Fills a message in. */
-static void run_claim_row(const struct queue *base, const struct queue_claim *claim, int row, struct pgmqd_msg *m)
-{
-	const PGresult *res = claim->kept;
-	int refunded = atoi(PQgetvalue(res, row, 2));
-
-	(void)base;
-	m->id = atoll(PQgetvalue(res, row, 0));
-	m->read_ct = atoi(PQgetvalue(res, row, 1));
-	m->nonce = claim->nonce;
-	m->born_us = atoll(PQgetvalue(res, row, 3));
-	m->enqueued_us = m->born_us < clock_realtime_us() ? m->born_us : clock_realtime_us();
-	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;
-	if (claim->unreadable)
-		m->unreadable = xstrdup(claim->unreadable);
-	m->due_us = atoll(PQgetvalue(res, row, 13)); /* 0 for an SQL null */
-	m->due_us = m->due_us < m->enqueued_us ? m->enqueued_us : m->due_us;
-	m->priority = strtod(PQgetvalue(res, row, 10), NULL); /* 0 for an SQL null */
-	if (!PQgetisnull(res, row, 4)) {
-		m->text_len = (size_t)PQgetlength(res, row, 4);
-		/* one message that is too large must not end the process; without memory for a small one, the process
-		 * is what is wrong */
-		m->text = m->text_len < QUEUE_LARGE ? xrealloc(NULL, m->text_len + 1, 1) : malloc(m->text_len + 1);
-		if (m->text)
-			memcpy(m->text, PQgetvalue(res, row, 4), m->text_len + 1);
-	} else if (!PQgetisnull(res, row, 6)) {
-		m->text_len = (size_t)atoll(PQgetvalue(res, row, 6));
-	}
-	if (!PQgetisnull(res, row, 5))
-		m->headers = xstrdup(PQgetvalue(res, row, 5));
-	m->first_due_us = message_first_due(m);
 }
 
 /* ---- settling ---- */
@@ -586,8 +405,8 @@ const struct queue_ops queue_run_ops = {
 	.probe = queue_pg_probe,
 	.has_dlq = run_has_dlq,
 	.order = queue_pg_order,
-	.claim = run_claim,
-	.claim_row = run_claim_row,
+	.claim = queue_pg_claim,
+	.claim_row = queue_pg_claim_row,
 	.awake = run_awake,
 	.release_awake = run_release_awake,
 	.settle = run_settle,

@@ -58,7 +58,7 @@
  * with $6, when that is not all there are, the time until the next that falls due; the low-water mark for the next
  * look; how long this one took; with $5, whether another worker holds the lock "present"; whether the table is another
  * one now, or, with $4, whether its index for priorities has come or gone; and, with $4, whether the notification queue
- * is so full that producers stay silent. $7 is the claim's nonce.
+ * is so full that producers stay silent. $7 is the claim's nonce, $9 are numbers that are passed over.
  *
  * A message that waits for its wake-up pays for every table that the statement opens, also for what is then not asked:
  * hence no join of the catalogue. A message that has had its attempts comes without its text, which may be the reason
@@ -69,8 +69,8 @@
  * headers, where it outlasts retries and kills. */
 static char *sql_claim(const struct queue_pg *q)
 {
-	char *pick = queue_pick_sql(q), *table = sqltext_literal(q->queue_table), *index = sqltext_literal(q->index),
-	     *sql;
+	char *pick = queue_pick_sql(q, true), *table = sqltext_literal(q->queue_table),
+	     *index = sqltext_literal(q->index), *sql;
 
 	sql = xasprintf(
 		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT "
@@ -129,6 +129,20 @@ static char *sql_claim(const struct queue_pg *q)
 	free(pick);
 	free(table);
 	free(index);
+	return sql;
+}
+
+/* The row that a claim of one would take, when it cannot be claimed: who it is, and the fraction of a second in its vt
+ * that a claim would have as its nonce. Its parameters are the claim's. */
+static char *sql_spot(const struct queue_pg *q)
+{
+	char *pick = queue_pick_sql(q, false), *sql;
+
+	sql = xasprintf("WITH %2$s SELECT q.msg_id, q.read_ct, " BORN("q") ", " MICROSECONDS("q.vt")
+		" %% 1000000::bigint FROM %1$s q WHERE q.msg_id = ANY (ARRAY(SELECT msg_id FROM picked)) AND "
+		"pg_catalog.num_nulls($2::text, $4::bool, $5::bool, $6::bool, $7::pg_catalog.float8, $8::int) = 0",
+		q->queue_table, pick);
+	free(pick);
 	return sql;
 }
 
@@ -431,6 +445,8 @@ char *queue_sql(const struct queue_pg *q, enum stmt st)
 	switch (st) {
 	case ST_CLAIM:
 		return sql_claim(q);
+	case ST_SPOT:
+		return sql_spot(q);
 	case ST_DONE:
 		return sql_done(q);
 	case ST_DONE_CAREFUL:

@@ -8,6 +8,7 @@
 #include "base/loop.h"
 #include "base/xalloc.h"
 #include "pg/pgconn.h"
+#include "pg/timeline.h"
 #include "process/proc.h"
 #include "process/wakepipe.h"
 #include "template/template.h"
@@ -350,6 +351,7 @@ int worker_main(const struct proc_env *env)
 	w.base = event_base_new();
 	if (!w.base)
 		return PROC_EXIT_RESTART;
+	timeline_share(env->stats->primary);
 	event_base_priority_init(w.base, 2); /* 0: leases; 1, the default: all else */
 	w.pg = pgconn_new(w.base, env->settings->database, name, true, &worker_events, &w);
 	free(name);

@@ -124,7 +124,7 @@ due() { # number, vt, read_ct, message, headers
   echo "INSERT INTO pgmq.q_fence (msg_id, read_ct, enqueued_at, vt, message, headers) OVERRIDING SYSTEM VALUE VALUES ($1, $3, '2026-01-01', $2, '${4:-{\}}', ${5:-NULL});"
 }
 claim() { # title, what was claimed, limit, mark, rows
-  add "$1" "$2" "$5" "\\o /dev/null"$'\n'"EXECUTE claim('$3', 'fence', '$4', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"$'\n' \
+  add "$1" "$2" "$5" "\\o /dev/null"$'\n'"EXECUTE claim('$3', 'fence', '$4', 'f', 'f', 't', '0.000042', '0', '{}');"$'\n'"\\o"$'\n' \
     "SELECT concat(msg_id, '/', read_ct, '/', date_part('microseconds', vt)::bigint % 1000000, CASE WHEN vt > clock_timestamp() + interval '32 s' THEN ' wrong lease' END)
       FROM pgmq.q_fence WHERE vt > clock_timestamp() AND vt < clock_timestamp() + interval '1 hour' ORDER BY msg_id;"
 }
@@ -133,9 +133,9 @@ claim 'a claim takes what is due, counts it, and writes its nonce' 1/1/42 9 -Inf
 claim 'what fell due first comes first, and no more than is asked for' 2/4/42 1 -Infinity "$(due 1 "$now" 0) $(due 2 "$old" 3)"
 claim 'a count at its end does not overflow' 1/2147483647/42 9 -Infinity "$(due 1 "$now" 2147483647)"
 claim 'a claim begins at the mark' 1/1/42 9 "$(query -c 'SELECT extract(epoch FROM now()) - 3600')" "$(due 1 "$now" 0) $(due 2 "$old" 0)"
-add 'the mark is no later than what was left' ok "$(due 1 "$old" 0) $(due 2 "$old" 0)" "\\o |tail -n 1 | awk -F'|' '{ print (\$8 + 0 && \$8 < $(date +%s)000000 - 3600000000 ? \"ok\" : \$8) }'"$'\n'"EXECUTE claim('1', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"
+add 'the mark is no later than what was left' ok "$(due 1 "$old" 0) $(due 2 "$old" 0)" "\\o |tail -n 1 | awk -F'|' '{ print (\$8 + 0 && \$8 < $(date +%s)000000 - 3600000000 ? \"ok\" : \$8) }'"$'\n'"EXECUTE claim('1', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0', '{}');"$'\n'"\\o"
 tells() { # title, columns 2, 3, 5 and 7 of the first row, small, rows
-  add "$1" "$2" "$4" "\\o |grep '^1|' | cut -d'|' -f2,3,5,7"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '$3');"$'\n'"\\o"
+  add "$1" "$2" "$4" "\\o |grep '^1|' | cut -d'|' -f2,3,5,7"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '$3', '{}');"$'\n'"\\o"
 }
 tells 'a message within its attempts comes with its text' '5|0|{"a": 1}|' 0 "$(due 1 "$now" 4 '{"a":1}')"
 tells 'one that has had them comes without' '6|0||' 0 "$(due 1 "$now" 5 '{"a":1}')"
@@ -145,7 +145,7 @@ tells 'attempts that were refunded are told' '5|2|{}|' 0 "$(due 1 "$now" 4) INSE
 tells 'those of a former queue of that name are not' '5|0|{}|' 0 "$(due 1 "$now" 4) INSERT INTO pgmqd.refunds VALUES ('fence', 1, 2, 9);"
 tells 'and give an attempt back beyond the last' '6|1|{"a": 1}|' 0 "$(due 1 "$now" 5 '{"a":1}') INSERT INTO pgmqd.refunds VALUES ('fence', 1, 1, 5);"
 queue_row() { # title, column, what is wanted, ask for shared, full, rows
-  add "$1" "$3" "$6" "\\o |tail -n 1 | cut -d'|' -f$2"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', '$5', '$4', 't', '0.000042', '0');"$'\n'"\\o"
+  add "$1" "$3" "$6" "\\o |tail -n 1 | cut -d'|' -f$2"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', '$5', '$4', 't', '0.000042', '0', '{}');"$'\n'"\\o"
 }
 queue_row 'no other worker is seen where there is none' 10 f t f ''
 flush
@@ -202,12 +202,12 @@ claim 'one for each token since then' 1/1/42 9 -Infinity "$three $(spent '' "clo
 claim 'that of another queue is not ours' '1/1/42 2/1/42' 9 -Infinity "$three INSERT INTO pgmqd.rates VALUES ('other', '', '', clock_timestamp());"
 claim 'what was spent after a clock was put back is spent now' '' 9 -Infinity "$three $(spent '' "clock_timestamp() + interval '1 hour'")"
 add 'the next look is due with the next token' ok "$three $(spent '' "clock_timestamp() - interval '9 s'")" \
-  "\\o |tail -n 1 | awk -F'|' '{ print (\$7 > 0 && \$7 <= 1001 ? \"ok\" : \$7) }'"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"
+  "\\o |tail -n 1 | awk -F'|' '{ print (\$7 > 0 && \$7 <= 1001 ? \"ok\" : \$7) }'"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0', '{}');"$'\n'"\\o"
 flush rate=0.1 burst=2
 claim 'each key has its tokens' '1/1/42 2/1/42 3/1/42' 9 -Infinity "$three"
 claim 'a key whose rate is spent is passed over' 3/1/42 9 -Infinity "$three $(spent a 'clock_timestamp()')"
 claim 'and of what is left no more than is asked for' 1/1/42 1 -Infinity "$three"
-add 'tokens are written down for what was claimed' 'a 2, b 1' "$three" "\\o /dev/null"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0');"$'\n'"\\o"$'\n' \
+add 'tokens are written down for what was claimed' 'a 2, b 1' "$three" "\\o /dev/null"$'\n'"EXECUTE claim('9', 'fence', '-Infinity', 'f', 'f', 't', '0.000042', '0', '{}');"$'\n'"\\o"$'\n' \
   "SELECT string_agg(format('%s %s', key, round(2 - extract(epoch FROM clock_timestamp() - spent_until) / 10)), ', ' ORDER BY key) FROM pgmqd.rates;"
 flush rate=0.1 burst=2 $key
 claim 'places: as many as there are' '1/1/42 2/1/42' 9 -Infinity "$three"

@@ -131,6 +131,18 @@ def test_command_line(patient):
 STATEMENTS = {
     "a wake-up trigger dropped": ("drop trigger pgmqd_wakeup on pgmq.q_email_queue", dict(
         check="wake-up", subject="email_queue", seen="no trigger pgmqd_wakeup", remedy="SELECT pgmqd.attach_queue('email_queue')", fix=True)),
+    "a wake-up trigger of before transactions could be prepared": (
+        "create or replace trigger pgmqd_wakeup after insert on pgmq.q_email_queue for each statement execute function pgmqd.wakeup('email_queue', 'pgmqd')", dict(
+            check="wake-up", subject="email_queue", seen="PREPARE TRANSACTION fails", remedy="SELECT pgmqd.attach_queue('email_queue')", fix=True)),
+    "the second wake-up trigger dropped": ("drop trigger pgmqd_wakeup_earlier on pgmq.q_email_queue", dict(
+        check="wake-up", subject="email_queue", seen="pgmqd_wakeup_earlier is missing", remedy="SELECT pgmqd.attach_queue('email_queue')", fix=True)),
+    "the second wake-up trigger with another condition": (
+        "create or replace trigger pgmqd_wakeup_earlier after update of vt on pgmq.q_email_queue for each row"
+        " when (new.vt < old.vt - interval '1 h') execute function pgmqd.wakeup_at_end('email_queue', 'pgmqd')", dict(
+            check="wake-up", subject="email_queue", seen="not that of this version", remedy="SELECT pgmqd.attach_queue('email_queue')", fix=True)),
+    "the second wake-up trigger disabled": ("alter table pgmq.q_email_queue disable trigger pgmqd_wakeup_earlier", dict(
+        check="wake-up", subject="email_queue", seen="pgmqd_wakeup_earlier is disabled",
+        remedy="ALTER TABLE pgmq.q_email_queue ENABLE TRIGGER pgmqd_wakeup_earlier", fix=True)),
     "a wake-up trigger disabled": ("alter table pgmq.q_email_queue disable trigger pgmqd_wakeup", dict(
         check="wake-up", subject="email_queue", seen="is disabled", remedy="ALTER TABLE pgmq.q_email_queue ENABLE TRIGGER pgmqd_wakeup", fix=True)),
     "another channel": ("update pgmqd.settings set value = 'other' where name = 'channel'; select pgmqd.attach_queue('email_queue')", dict(

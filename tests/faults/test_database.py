@@ -107,13 +107,22 @@ def test_failover_to_a_standby(stand, cluster, standby):
         daemon.wait_log("connected to the database again")
         stand.effect_of(stand.send(20), 60)
         stand.drain()
+        # the old primary is back, and takes writes: nobody goes there, although it is the first of the two
+        cluster.start()
+        mark = daemon.mark()
+        stand.db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgmqd worker%%'")
+        daemon.wait_log("is refused: the server is an old primary", start=mark)
+        daemon.wait_log("connected to the database again", start=mark)
+        stand.effect_of(stand.send(5))
+        stand.drain()
         # settlements that were not replicated any more are made again
         stand.verdict().check(doubled=50)
         stand.stop(daemon)
     finally:
         stand.disconnect()
         stand.cluster = cluster
-        cluster.start()
+        if cluster.process.poll() is not None:
+            cluster.start()
 
 
 def test_long_snapshot(stand):

@@ -72,6 +72,44 @@ def test_crash_loop_leaves_the_others_alone(stand):
     stand.verdict().check()
 
 
+def refuse_updates(stand, condition):
+    """The application's own trigger on the queue's table."""
+    stand.db.execute("create function public.refuse() returns trigger language plpgsql as 'begin raise exception ''not this one''; end'")
+    stand.db.execute(f"create trigger refuse before update on pgmq.q_work for each row when ({condition}) execute function public.refuse()")
+
+
+@pytest.mark.parametrize("order", ["time", "priority", "group"])
+def test_rows_that_a_trigger_refuses(stand, order):
+    """Nothing can claim these two: they become dead letters with the trigger's words, and the others are done."""
+    refuse_updates(stand, "new.message->>'stay' = 'yes'")
+    if order == "priority":
+        stand.db.execute("select pgmqd.prioritize_queue('work')")
+    bad = stand.send(stay="yes")
+    good = stand.send(20)
+    bad += stand.send(stay="yes")
+    good += stand.send(20)
+    stand.start(queue={"ordered": "group"} if order == "group" else {})
+    stand.drain()
+    verdict = stand.verdict()
+    assert set(verdict.dead) == set(bad) and set(verdict.archived) == set(good)
+    why = stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq limit 1")
+    assert why == "the database cannot claim the message: not this one", why
+
+
+def test_trigger_that_refuses_every_row(stand):
+    """That is no message's fault: the queue is named in the log, nothing dies, and all goes on when the trigger is gone."""
+    refuse_updates(stand, "true")
+    ids = stand.send(5)
+    daemon = stand.start()
+    for _ in range(2):
+        said = daemon.wait_log("none of the due messages can be claimed (a trigger on pgmq.q_work?)", start=daemon.mark())
+        assert said["level"] == "error" and said["queue"] == "work" and "not this one" in said["text"]
+    stand.db.execute("drop trigger refuse on pgmq.q_work")
+    stand.effect_of(ids)
+    stand.drain()
+    stand.verdict().check()
+
+
 def test_message_storm(stand):
     """16 MB, depth 10,000, numbers of 300 digits, SQL null, null, arrays, odd keys: handled or dead, and no crash."""
     daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "20s"})

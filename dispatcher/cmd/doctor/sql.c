@@ -126,34 +126,46 @@ const char doctor_sql_queues[] =
 					     " is_unlogged) VALUES (%L, false, false)', q)"
 					     " WHEN qt IS NOT NULL AND at IS NULL THEN NULL END FROM seen ORDER BY q";
 
-/* The trigger by which a queue notifies the dispatcher of new messages. */
+/* The triggers by which a queue notifies the dispatcher: of new messages, and of those that become due earlier. Where
+ * transactions can be prepared another function is right, and the server may have begun to take them since the queue
+ * was attached. */
 const char doctor_sql_wakeups[] =
 	"WITH " QUEUES ","
 	" seen AS (SELECT q, t, tr.tgenabled, tr.tgfoid, split_part(encode(tr.tgargs, 'escape'), '\\000', 2) AS"
-	" channel"
+	" channel, (tr.tgfoid IN (to_regprocedure('pgmqd.wakeup()'), to_regprocedure('pgmqd.wakeup_at_end()')))"
+	" IS TRUE AS ours, tr.tgfoid = to_regprocedure('pgmqd.wakeup()') AND"
+	" current_setting('max_prepared_transactions') <> '0'"
+	" AS unprepared, e.tgenabled AS earlier,"
+	" e.oid IS NULL OR e.tgfoid <> tr.tgfoid OR e.tgargs <> tr.tgargs OR e.tgtype <> 17"
+	" OR pg_get_triggerdef(e.oid) NOT LIKE '%AFTER UPDATE OF vt ON % WHEN ((new.vt < old.vt)) EXECUTE %' AS other"
 	" FROM queues JOIN pg_class c ON c.relname = 'q_' || t AND c.relnamespace = 'pgmq'::regnamespace"
-	" LEFT JOIN pg_trigger tr ON tr.tgrelid = c.oid AND tr.tgname = 'pgmqd_wakeup')"
-	" SELECT CASE WHEN tgenabled IN ('O', 'A') AND channel = $2 AND tgfoid IN"
-	" (to_regprocedure('pgmqd.wakeup()'), to_regprocedure('pgmqd.wakeup_at_end()'))"
-	" THEN 0 ELSE 2 END, q,"
-	" CASE WHEN tgenabled IS NULL THEN 'it has no trigger pgmqd_wakeup, so it is only polled'"
-	" WHEN tgenabled NOT IN ('O', 'A') THEN 'its trigger pgmqd_wakeup is disabled, so it is only polled'"
-	" WHEN channel <> $2 THEN format('its trigger notifies channel \"%s\", and the dispatcher listens to \"%s\"',"
+	" LEFT JOIN pg_trigger tr ON tr.tgrelid = c.oid AND tr.tgname = 'pgmqd_wakeup'"
+	" LEFT JOIN pg_trigger e ON e.tgrelid = c.oid AND e.tgname = 'pgmqd_wakeup_earlier'),"
+	" judged AS (SELECT *, CASE WHEN tgenabled IS NULL THEN 'missing' WHEN tgenabled NOT IN ('O', 'A') THEN"
+	" 'disabled' WHEN NOT ours THEN 'strange' WHEN channel <> $2 THEN 'channel' WHEN unprepared THEN 'unprepared'"
+	" WHEN earlier NOT IN ('O', 'A') THEN 'earlier disabled' WHEN other THEN 'earlier' ELSE 'good' END AS how FROM"
+	" seen)"
+	" SELECT CASE how WHEN 'good' THEN 0 ELSE 2 END, q, CASE how"
+	" WHEN 'missing' THEN 'it has no trigger pgmqd_wakeup, so it is only polled'"
+	" WHEN 'disabled' THEN 'its trigger pgmqd_wakeup is disabled, so it is only polled'"
+	" WHEN 'strange' THEN 'its trigger pgmqd_wakeup calls another function than pgmqd.wakeup()'"
+	" WHEN 'channel' THEN format('its trigger notifies channel \"%s\", and the dispatcher listens to \"%s\"',"
 	" channel, $2)"
-	" WHEN (tgfoid IN (to_regprocedure('pgmqd.wakeup()'), to_regprocedure('pgmqd.wakeup_at_end()'))) IS NOT TRUE"
-	" THEN"
-	" 'its trigger pgmqd_wakeup calls another"
-	" function than pgmqd.wakeup()'"
-	" ELSE 'it tells of new messages' END,"
-	" CASE WHEN tgenabled IN ('O', 'A') AND channel <> $2 THEN format('set channel = %s in pgmqd.conf; or UPDATE"
+	" WHEN 'unprepared' THEN 'PREPARE TRANSACTION fails for transactions with a message: max_prepared_transactions"
+	" was 0 when the queue was attached'"
+	" WHEN 'earlier disabled' THEN 'its trigger pgmqd_wakeup_earlier is disabled: messages that are made due"
+	" earlier wait for a poll'"
+	" WHEN 'earlier' THEN 'its trigger pgmqd_wakeup_earlier is missing or not that of this version: messages that"
+	" are made due earlier wait for a poll'"
+	" ELSE 'it tells of new messages' END, CASE how"
+	" WHEN 'channel' THEN format('set channel = %s in pgmqd.conf; or UPDATE"
 	" pgmqd.settings SET value = %L WHERE name = ''channel'';"
 	" SELECT pgmqd.attach_queue(%L)', channel, $2, q)"
-	" WHEN tgenabled IN ('O', 'A') AND (tgfoid IN (to_regprocedure('pgmqd.wakeup()'),"
-	" to_regprocedure('pgmqd.wakeup_at_end()'))) IS NOT TRUE THEN"
-	" format('SELECT pgmqd.detach_queue(%L), then SELECT pgmqd.attach_queue(%L)', q, q) END,"
-	" CASE WHEN tgenabled IS NULL THEN format('SELECT pgmqd.attach_queue(%L)', q)"
-	" WHEN tgenabled NOT IN ('O', 'A') THEN format('ALTER TABLE pgmq.%I ENABLE TRIGGER pgmqd_wakeup', 'q_' || t)"
-	" END FROM seen ORDER BY q";
+	" WHEN 'strange' THEN format('SELECT pgmqd.detach_queue(%L), then SELECT pgmqd.attach_queue(%L)', q, q) END,"
+	" CASE WHEN how IN ('missing', 'unprepared', 'earlier') THEN format('SELECT pgmqd.attach_queue(%L)', q)"
+	" WHEN how IN ('disabled', 'earlier disabled') THEN format('ALTER TABLE pgmq.%I ENABLE TRIGGER %I', 'q_' || t,"
+	" CASE how WHEN 'disabled' THEN 'pgmqd_wakeup' ELSE 'pgmqd_wakeup_earlier' END)"
+	" END FROM judged ORDER BY q";
 
 /* The triggers on the application's tables, by the names that pgmqd.application gives these tables. */
 const char doctor_sql_triggers[] =
