@@ -1,5 +1,5 @@
 -- 024_limits.sql: how many messages of a queue, or of one of its keys, in a time and at once; the settings are the dispatchers'.
--- makes: pgmqd.rates
+-- makes: pgmqd.rates pgmqd.limits
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -63,8 +63,68 @@ BEGIN
   RETURN changed;
 END $f$;
 
+-- ---- what they keep back ----
+
+-- The limits as the dispatchers last told them, for those who only look. rate is by second; 0: there is none.
+CREATE TABLE IF NOT EXISTS pgmqd.limits (
+  queue text PRIMARY KEY,
+  key text,
+  rate double precision NOT NULL,
+  burst double precision NOT NULL,
+  rate_by_key boolean NOT NULL,
+  rate_here boolean NOT NULL,
+  at_once integer NOT NULL,
+  of_a_key integer NOT NULL,
+  told_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE pgmqd.limits IS 'the limits of each queue, as a dispatcher told them when it connected';
+
+-- A dispatcher tells the limits of a queue that it serves; without any, the queue has none.
+CREATE OR REPLACE FUNCTION pgmqd.tell_limits(queue text, key text, rate double precision, burst double precision, rate_by_key boolean, rate_here boolean,
+  at_once integer, of_a_key integer) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+#variable_conflict use_variable
+BEGIN
+  IF rate = 0 AND at_once = 0 AND of_a_key = 0 THEN
+    DELETE FROM pgmqd.limits l WHERE l.queue = lower(queue);
+    RETURN;
+  END IF;
+  INSERT INTO pgmqd.limits AS l (queue, key, rate, burst, rate_by_key, rate_here, at_once, of_a_key)
+  VALUES (lower(queue), nullif(key, ''), rate, burst, rate_by_key, rate_here, at_once, of_a_key)
+  ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET key = excluded.key, rate = excluded.rate, burst = excluded.burst, rate_by_key = excluded.rate_by_key,
+    rate_here = excluded.rate_here, at_once = excluded.at_once, of_a_key = excluded.of_a_key, told_at = excluded.told_at;
+END $f$;
+
+-- How many due messages of a queue wait for the rate, for a place of their key, and for a place of the queue; one may wait for several. NULL: the queue
+-- has no such limit.
+CREATE OR REPLACE FUNCTION pgmqd.kept_back(queue text, OUT by_rate bigint, OUT by_key bigint, OUT by_place bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  l pgmqd.limits;
+  own regclass := pgmqd.queue_table('q', queue);
+BEGIN
+  SELECT x.* INTO l FROM pgmqd.limits x WHERE x.queue = lower(kept_back.queue);
+  IF NOT FOUND OR own IS NULL THEN
+    RETURN;
+  END IF;
+  EXECUTE format($q$
+    WITH rows AS MATERIALIZED (SELECT %1$s AS k, count(*) FILTER (WHERE q.vt <= c.now) AS due,
+        count(*) FILTER (WHERE q.vt > c.now AND q.read_ct > 0 AND date_part('microseconds', timezone('UTC', q.vt))::bigint %% 1000 <> 0) AS held
+      FROM %2$s q, (SELECT clock_timestamp() AS now OFFSET 0) c GROUP BY 1),
+      groups AS (SELECT k, due FROM rows WHERE $4 UNION ALL SELECT '', sum(due) FROM rows WHERE NOT $4)
+    SELECT CASE WHEN $2 > 0 THEN (SELECT coalesce(sum(greatest(0, g.due - coalesce((SELECT sum(floor(least($3, date_part('epoch', clock_timestamp()
+          - least(r.spent_until, clock_timestamp())) * $2))) FROM pgmqd.rates r WHERE r.queue = $1 AND r.key = g.k AND (r.holder <> '') = $5), floor($3)))), 0) FROM groups g) END,
+      CASE WHEN $7 > 0 THEN coalesce(sum(greatest(0, due - greatest(0, $7 - held))), 0) END,
+      CASE WHEN $6 > 0 THEN greatest(0, coalesce(sum(due), 0) - greatest(0, $6 - coalesce(sum(held), 0))) END
+    FROM rows$q$, CASE WHEN l.key IS NULL THEN $q$''::text$q$ ELSE pgmqd.key_expression(l.key) END, own)
+  INTO by_rate, by_key, by_place USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key;
+END $f$;
+
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'kept_back');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'kept_back');
 END $$;
 
 RESET search_path;

@@ -36,8 +36,9 @@ static const char sql[] =
 	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min,"
 	" r.archived_5min, r.attempts_avg, r.attempts_max,"
 	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME"
-	" ZONE 'UTC' || 'Z'"
-	" FROM pgmqd.queue_status() s LEFT JOIN pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
+	" ZONE 'UTC' || 'Z', k.by_rate, k.by_key, k.by_place"
+	" FROM pgmqd.queue_status() s LEFT JOIN LATERAL pgmqd.kept_back(s.queue) k ON true LEFT JOIN"
+	" pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
 	" ON lower(p.queue) = lower(s.queue)"
 	" ORDER BY %s s.queue";
 
@@ -65,7 +66,10 @@ enum {
 	C_BY,
 	C_REASON,
 	C_AT,
-	C_NEXT
+	C_NEXT,
+	C_BY_RATE,
+	C_BY_KEY,
+	C_BY_PLACE
 };
 
 static const char *const stage_names[DAEMON_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
@@ -131,6 +135,21 @@ static void add_worker(cJSON *o, const struct daemon_queue *q)
 		cJSON_AddNullToObject(w, "last_error");
 }
 
+/* How many messages wait for each kind of limit; null without limits. */
+static void add_kept_back(cJSON *q, const PGresult *res, int i)
+{
+	cJSON *kept;
+
+	if (PQgetisnull(res, i, C_BY_RATE) && PQgetisnull(res, i, C_BY_KEY) && PQgetisnull(res, i, C_BY_PLACE)) {
+		cJSON_AddNullToObject(q, "kept_back");
+		return;
+	}
+	kept = cJSON_AddObjectToObject(q, "kept_back");
+	add_number(kept, "rate", res, i, C_BY_RATE);
+	add_number(kept, "key", res, i, C_BY_KEY);
+	add_number(kept, "place", res, i, C_BY_PLACE);
+}
+
 /* Everything as one object. */
 static void print_json(const struct status *s, const PGresult *res)
 {
@@ -170,6 +189,7 @@ static void print_json(const struct status *s, const PGresult *res)
 			add_text(pause, "reason", res, i, C_REASON);
 			add_text(pause, "at", res, i, C_AT);
 		}
+		add_kept_back(q, res, i);
 		if (worker)
 			add_worker(q, worker);
 		else
@@ -242,6 +262,20 @@ static void print_number(const cJSON *item, double number)
 	free(text);
 }
 
+/* Prints how many messages a limit keeps back. */
+static void print_kept_back(const PGresult *res, int i)
+{
+	static const struct {
+		int column;
+		const char *what;
+	} limits[] = { { C_BY_RATE, "the rate" }, { C_BY_KEY, "a place of their key" },
+		{ C_BY_PLACE, "a place of the queue" } };
+
+	for (size_t n = 0; n < sizeof(limits) / sizeof(*limits); n++)
+		if (!PQgetisnull(res, i, limits[n].column) && strcmp(PQgetvalue(res, i, limits[n].column), "0") != 0)
+			printf("    %s wait for %s\n", PQgetvalue(res, i, limits[n].column), limits[n].what);
+}
+
 /* Prints the notes of a queue below its line. */
 static void print_notes(const PGresult *res, int i, const struct daemon_queue *worker)
 {
@@ -258,6 +292,7 @@ static void print_notes(const PGresult *res, int i, const struct daemon_queue *w
 		print_note("", PQgetvalue(res, i, C_PROBLEM));
 	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
 		print_note("", "without wake-ups: the queue is only polled (pgmqd doctor says why)");
+	print_kept_back(res, i);
 	if (worker && *worker->error && strncmp(worker->error, "paused by", 9) != 0)
 		print_note("last error: ", worker->error);
 	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */

@@ -39,6 +39,11 @@ static const struct {
 		"How long the message that has been due longest has waited; 0 when none is due." },
 	{ "queue_dead_letters", NULL, "Messages in the dead-letter queue." },
 	{ "queue_attached", NULL, "1 when an enqueue wakes the dispatcher." },
+	{ "queue_kept_back", "rate",
+		"Due messages that a limit keeps back, by what they wait for: rate, key (a place of their key), place "
+		"(a place of the queue)." },
+	{ "queue_kept_back", "key", NULL },
+	{ "queue_kept_back", "place", NULL },
 };
 
 /* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and
@@ -56,7 +61,8 @@ static void metrics_queues(struct evbuffer *out, const PGresult *res)
 			evbuffer_add_printf(out, "pgmqd_%s{", name);
 			prometheus_label(out, "queue", PQgetvalue(res, i, 0), "");
 			if (metrics_columns[c].state != NULL)
-				prometheus_label(out, "state", metrics_columns[c].state, ",");
+				prometheus_label(out, strcmp(name, "queue_kept_back") == 0 ? "by" : "state",
+					metrics_columns[c].state, ",");
 			evbuffer_add_printf(out, "} %s\n", PQgetvalue(res, i, (int)c + 1));
 		}
 	}
@@ -121,7 +127,8 @@ void metrics_get(struct http_request *req)
 		abort();
 	loop_add(s->timer, &wait);
 	control_db_send(control_of(req)->db,
-		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int FROM "
-		"pgmqd.queue_status() WHERE problem IS NULL",
+		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int, by_rate,"
+		" by_key, "
+		"by_place FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) WHERE problem IS NULL",
 		0, NULL, metrics_told, s);
 }

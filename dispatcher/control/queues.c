@@ -143,6 +143,21 @@ static void queues_add_histograms(cJSON *json, const struct queues_worker *w)
 	}
 }
 
+/* How many messages wait for each kind of limit; null without limits. */
+static void queues_add_kept_back(cJSON *json, const PGresult *res, int row)
+{
+	cJSON *kept;
+
+	if (PQgetisnull(res, row, 11) && PQgetisnull(res, row, 12) && PQgetisnull(res, row, 13)) {
+		cJSON_AddNullToObject(json, "kept_back");
+		return;
+	}
+	kept = cJSON_AddObjectToObject(json, "kept_back");
+	queues_number(kept, "rate", res, row, 11);
+	queues_number(kept, "key", res, row, 12);
+	queues_number(kept, "place", res, row, 13);
+}
+
 /* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next
  * attempt, or is in the hands of another dispatcher. */
 static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
@@ -171,6 +186,7 @@ static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 		cJSON_AddNullToObject(json, "paused");
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
+	queues_add_kept_back(json, res, row);
 	if (served) {
 		queues_add_worker(json, &w);
 		queues_add_histograms(json, &w);
@@ -198,7 +214,8 @@ void queues_get(struct http_request *req)
 	control_db_query(req,
 		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, "
 		"attached, problem,"
-		" pgmqd.queue_pause(queue) FROM pgmqd.queue_status()",
+		" pgmqd.queue_pause(queue), by_rate, by_key, by_place FROM pgmqd.queue_status() s, "
+		"pgmqd.kept_back(s.queue)",
 		0, NULL, queues_answer);
 }
 

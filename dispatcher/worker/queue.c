@@ -229,6 +229,23 @@ static void probe_locks(struct queue_pg *q)
 	replace(&q->present, q->oid);
 }
 
+/* Tells the database the limits, for those who only look. It does not matter when that fails. */
+static void probe_tell_limits(struct queue_pg *q)
+{
+	const struct limits *l = &q->rules.limits;
+	char rate[40], burst[40], at_once[16], of_a_key[16];
+	const char *params[8] = { q->table, l->key, rate, burst, l->rate_by_key ? "t" : "f", l->rate_here ? "t" : "f",
+		at_once, of_a_key };
+
+	snprintf(rate, sizeof(rate), "%.17g", l->rate);
+	snprintf(burst, sizeof(burst), "%.17g", l->burst);
+	snprintf(at_once, sizeof(at_once), "%u", l->at_once);
+	snprintf(of_a_key, sizeof(of_a_key), "%u", l->of_a_key);
+	pgconn_query(q->pg, NULL,
+		"SELECT pgmqd.tell_limits($1, $2, $3::float8, $4::float8, $5::bool, $6::bool, $7::int, $8::int)", 8,
+		params, NULL, NULL);
+}
+
 /* The catalogue has answered. */
 static void probe_looked(void *arg, const struct pgresult *r)
 {
@@ -250,6 +267,8 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	q->probe_warning = probe_warning(q, &found);
 	queue_prepare(q, ST_CLAIM, probe_prepared, q);
 	probe_locks(q);
+	if (found.rates)
+		probe_tell_limits(q);
 }
 
 /* Whether the table has a valid index of that name; made by pgmqd.prioritize_queue() and pgmqd.group_queue(). */

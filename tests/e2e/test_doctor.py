@@ -106,7 +106,7 @@ def test_all_is_well(patient, mail):
     names = {c["check"] for c in said["checks"]}
     assert names == {"settings", "plugin", "templates", "connection", "standby", "clock", "role", "schema", "pgmq", "queue", "grants", "wake-up", "trigger",
                      "trigger errors", "function", "access", "pooler", "notify", "message", "pg_cron", "schedule", "vacuum", "snapshot", "notify queue",
-                     "dispatcher", "defaults", "dump", "failover", "lock", "unserved", "owner"}
+                     "dispatcher", "defaults", "dump", "failover", "lock", "limits", "unserved", "owner"}
     assert "TLS verified, login taken" in [c for c in said["checks"] if c["check"] == "plugin"][1]["seen"]
     assert not mail.mails()
     assert not [name for name in os.listdir(patient.dir) if name != "pgmqd.conf"]

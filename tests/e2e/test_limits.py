@@ -5,6 +5,7 @@ from collections import defaultdict
 
 import pytest
 
+from lib.daemon import run
 from lib.stand import Stand, boottime_ms, wait_until
 
 QUICK = {"visibility_timeout": "2s", "max_in_flight": 8}
@@ -78,6 +79,10 @@ def test_each_key_has_its_rate_and_passes_others(stand):
     wait_until("the flood's burst", lambda: stand.value("select count(*) from pgmq.a_work") >= 15)
     assert stand.value("select count(*) from pgmq.q_work where read_ct > 0 or vt > now() - interval '30 s'") <= 1
     assert stand.value("select count(*) from pgmq.a_work where headers->>'customer' = 'flood'") <= 6
+    kept = json.loads(run("status", "--json", "work", "-d", stand.conninfo).stdout)["queues"][0]["kept_back"]
+    assert kept["rate"] in (1494, 1495) and kept["key"] is None and kept["place"] is None
+    assert "149" in (said := run("status", "work", "-d", stand.conninfo).stdout) and "wait for the rate" in said
+    assert "messages wait for the rate" in run("doctor", "-d", stand.conninfo).stdout
 
 
 def test_a_rate_by_process_is_each_ones_own(stand):

@@ -58,6 +58,7 @@ static const struct doctor_check {
 	{ "lock", DOCTOR_DB | DOCTOR_PRIMARY | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_locks },
 	{ "notify queue", DOCTOR_DB | DOCTOR_PRIMARY, NULL, doctor_sql_usage },
 	{ "dispatcher", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_dispatcher },
+	{ "limits", DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_limits },
 	{ "unserved", DOCTOR_SETTINGS | DOCTOR_DB | DOCTOR_SCHEMA | DOCTOR_CURRENT, NULL, doctor_sql_unserved },
 };
 

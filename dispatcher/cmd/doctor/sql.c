@@ -405,6 +405,19 @@ const char doctor_sql_unserved[] =
 	" UNION ALL SELECT 0, '', 'no other queue has messages that wait', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" waits)";
 
+/* Queues whose limits keep messages back. */
+const char doctor_sql_limits[] =
+	"WITH kept AS (SELECT s.queue, s.oldest_due_s, k.* FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) k"
+	" WHERE"
+	" greatest(k.by_rate, k.by_key, k.by_place) > 0)"
+	" SELECT CASE WHEN oldest_due_s > 600 THEN 1 ELSE 0 END, queue, concat_ws(', ', nullif(by_rate, 0) || '"
+	" messages"
+	" wait for the rate', nullif(by_key, 0) || ' messages wait for a place of their key', nullif(by_place, 0) || '"
+	" messages wait for a place of the queue') || format('; the oldest is due since %s s', round(oldest_due_s)),"
+	" CASE WHEN oldest_due_s > 600 THEN 'raise the limit in the settings if the other side allows it, or send less'"
+	" END, NULL FROM kept"
+	" UNION ALL SELECT 0, '', 'no limit keeps messages back', NULL, NULL WHERE NOT EXISTS (SELECT FROM kept)";
+
 /* Queue tables that belong to the extension: pg_dump leaves their rows out. pgmq 1.5.2 and older made them so. */
 const char doctor_sql_dump[] =
 	"WITH members AS (SELECT c.oid::regclass::text AS t FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid"

@@ -1,0 +1,41 @@
+-- 024_limits.sql: what limits keep back, and the indexes of a queue with limits.
+-- database: app
+BEGIN;
+SELECT no_plan();
+SELECT columns_are('pgmqd', 'rates', ARRAY['queue', 'holder', 'key', 'spent_until']);
+SELECT pgmqd.create_queue('limited');
+CREATE TEMP VIEW kept AS SELECT * FROM pgmqd.kept_back('limited');
+
+-- ---- indexes ----
+SELECT ok(pgmqd.limit_queue('Limited', 'header:customer'), 'the indexes are made');
+SELECT ok(NOT pgmqd.limit_queue('limited', 'header:customer'), 'once');
+SELECT has_index('pgmq', 'q_limited', 'q_limited_held_idx', 'of what is in hand');
+SELECT is(obj_description('pgmq.q_limited_key_idx'::regclass), 'header:customer', 'and of the key, which it names');
+SELECT ok(pgmqd.limit_queue('limited', 'body:/a/b~1c'), 'another key');
+SELECT matches(pg_get_indexdef('pgmq.q_limited_key_idx'::regclass), 'message #>> ''\{a,b/c\}''', 'has another index');
+SELECT throws_ok($$SELECT pgmqd.limit_queue('limited', 'customer')$$, '22023', 'key "customer" is not header:NAME or body:/PATH', 'no key');
+SELECT throws_ok($$SELECT pgmqd.limit_queue('nowhere')$$, '42704', NULL, 'no queue');
+SELECT lives_ok($$SELECT pgmq.send('limited', jsonb_build_object('a', jsonb_build_object('b/c', repeat('x', 5000) || random())))$$, 'a long key is no error of the producer');
+SELECT ok(pgmqd.limit_queue('limited', wanted => false), 'they are taken away');
+SELECT hasnt_index('pgmq', 'q_limited', 'q_limited_key_idx', 'both');
+DELETE FROM pgmq.q_limited;
+
+-- ---- what is kept back ----
+INSERT INTO pgmq.q_limited (vt, message, headers) SELECT now() - interval '1 min', '{}', jsonb_build_object('customer', c) FROM unnest(ARRAY['a', 'a', 'a', 'b']) c;
+INSERT INTO pgmq.q_limited (vt, read_ct, message, headers) SELECT date_trunc('second', now()) + interval '30.000042 s', 1, '{}', '{"customer": "a"}';
+INSERT INTO pgmq.q_limited (vt, read_ct, message, headers) SELECT date_trunc('second', now()) + interval '30 s', 1, '{}', '{"customer": "a"}';
+SELECT results_eq('SELECT * FROM kept', $$VALUES (NULL::bigint, NULL::bigint, NULL::bigint)$$, 'a queue without limits keeps nothing back');
+SELECT pgmqd.tell_limits('Limited', '', 1, 3, false, false, 0, 0);
+SELECT results_eq('SELECT * FROM kept', $$VALUES (1::bigint, NULL::bigint, NULL::bigint)$$, 'beyond the burst');
+INSERT INTO pgmqd.rates VALUES ('limited', '', '', clock_timestamp());
+SELECT results_eq('SELECT * FROM kept', $$VALUES (4::bigint, NULL::bigint, NULL::bigint)$$, 'the rate is spent');
+SELECT pgmqd.tell_limits('limited', 'header:customer', 1, 2, true, false, 4, 2);
+SELECT results_eq('SELECT * FROM kept', $$VALUES (1::bigint, 2::bigint, 1::bigint)$$, 'by key, beside what is in hand');
+SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0);
+SELECT is_empty('SELECT FROM pgmqd.limits', 'limits that are taken out are told, too');
+
+-- ---- the retention ----
+INSERT INTO pgmqd.rates VALUES ('limited', '', 'old', now() - interval '31 days');
+SELECT is(pgmqd.delete_old()->>'pgmqd.rates', '1', 'a bucket that is full for long goes');
+SELECT * FROM finish();
+ROLLBACK;
