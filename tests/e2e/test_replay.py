@@ -1,9 +1,11 @@
 """pgmqd replay: archived messages run through another version; what differs is told, and nothing leaves or changes."""
 
+import base64
 import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 
 import pytest
@@ -210,6 +212,33 @@ def test_page(replay, tmp_path):
             browser.save_screenshot(str(SHOTS / f"replay-{lang}.png"))
     finally:
         browser.quit()
+
+
+PDF = (b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Kids[3 0 R 4 0 R]/Count 2>>endobj\n"
+       b"3 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]>>endobj\n4 0 obj<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 400]>>endobj\n"
+       b"trailer<</Root 1 0 R>>\n%%EOF\n")
+
+
+def test_pages_of_a_pdf(replay, tmp_path):
+    """Pictures of both versions' pages with --show; else, and without pdftoppm, the page says why there are none."""
+    attached = [{"filename": "report.pdf", "content_type": "application/pdf", "content": base64.b64encode(PDF).decode()}]
+    replay.archive(1, message=lambda i: {"to": "p@example.test", "template": "report_ready", "variables": app.sample("report_ready"), "attachments": attached})
+    replay.copy_templates()
+    replay.change("ru/report_ready.subject", "Ваш отчёт", "Новый отчёт")
+
+    def parts(*more, **env):
+        assert replay("--template-dir", replay.templates, "--against", "--html", tmp_path / "page", *more, env=env).returncode == 1
+        data = json.loads(re.search(r'id="data">(.*?)</script>', (tmp_path / "page" / "index.html").read_text(encoding="utf-8"), re.S)[1])
+        (sample,) = data["samples"].values()
+        return [part for side in (sample["old"], sample["new"]) for effect in side["effects"] for part in effect["parts"]]
+
+    assert [p["no_pages"] for p in parts()] == ["hidden"] * 2
+    assert [p["no_pages"] for p in parts("--show", PATH=str(tmp_path))] == ["tool"] * 2
+    if shutil.which("pdftoppm"):
+        shown = parts("--show")
+        assert [len(p["pages"]) for p in shown] == [2, 2] and not any("content_base64" in p for p in shown)
+        widths = [base64.b64decode(uri.partition(",")[2])[16:24] for uri in shown[0]["pages"]]
+        assert widths == [struct.pack(">II", 600, 400), struct.pack(">II", 600, 800)]
 
 
 def test_the_page_of_the_documentation(replay, tmp_path):

@@ -10,6 +10,7 @@
 #include "cmd/plugin/answers.h"
 #include "cmd/replay/archive.h"
 #include "cmd/replay/page.h"
+#include "cmd/replay/pictures.h"
 #include "cmd/replay/print.h"
 #include "cmd/replay/processes.h"
 #include "cmd/replay/version.h"
@@ -158,10 +159,11 @@ static cJSON *make_samples(const struct replay *r)
 			continue;
 		sample = cJSON_AddObjectToObject(samples, number);
 		for (size_t v = 0; v < r->nversions; v++) {
-			cJSON *record = processes_record(&r->way, &r->versions[v], at);
+			cJSON *record = processes_record(&r->way, &r->versions[v], at),
+			      *shown = print_record(&r->messages.list[at], r->q->show, record);
 
-			cJSON_AddItemToObject(
-				sample, r->versions[v].name, print_record(&r->messages.list[at], r->q->show, record));
+			pictures_add(shown, record, r->scratch, r->q->show);
+			cJSON_AddItemToObject(sample, r->versions[v].name, shown);
 			cJSON_Delete(record);
 		}
 	}
