@@ -2,6 +2,7 @@
 
 import collections
 import email
+import itertools
 import os
 import socket
 import threading
@@ -272,9 +273,9 @@ class Cutter:
     def serve(self, s):
         with s, s.makefile("rb") as f:
             for k in range(2):
-                head = list(iter(f.readline, b"\r\n"))
-                if b"" in head or not head:
-                    return
+                head = list(itertools.takewhile(lambda line: line not in (b"\r\n", b""), iter(f.readline, None)))
+                if not head:
+                    return  # the other side has closed it
                 length = next(int(h.split(b":")[1]) for h in head if h.lower().startswith(b"content-length"))
                 self.requests.append(f.read(length))
                 if k == 0:
