@@ -125,14 +125,17 @@ DECLARE
 BEGIN
   FOR q IN SELECT m.queue_name FROM pgmq.meta m ORDER BY 1 LOOP
     dead := pgmqd.queue_table('q', pgmqd.dlq_name(q));
-    CONTINUE WHEN dead IS NULL OR NOT has_table_privilege(dead, 'SELECT');
+    CONTINUE WHEN dead IS NULL OR pg_relation_size(dead) = 0 OR NOT has_table_privilege(dead, 'SELECT');
+    -- equal reasons first, so that the expressions look at each reason once
     EXECUTE format('SELECT coalesce(jsonb_agg(g), ''[]'') FROM (
-        SELECT $1 AS queue, class, pgmqd.reason_group(reason) AS reason, (array_agg(CASE WHEN $2 THEN reason ELSE pgmqd.masked(reason) END ORDER BY at DESC))[1] AS example,
-          count(*) AS count, pgmqd.iso_time(min(at)) AS first, pgmqd.iso_time(max(at)) AS last, max(plugin) AS plugin
-        FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, h->>''plugin'' AS plugin,
-            coalesce((h->>''died_at'')::timestamptz, d.enqueued_at) AS at
-          FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d) l
-        GROUP BY class, pgmqd.reason_group(reason)) g', dead) INTO part USING q, is_open;
+        SELECT $1 AS queue, class, kind AS reason, CASE WHEN $2 THEN example ELSE pgmqd.masked(example) END AS example, count, pgmqd.iso_time(first) AS first,
+          pgmqd.iso_time(last) AS last, plugin
+        FROM (SELECT class, kind, (array_agg(reason ORDER BY last DESC))[1] AS example, sum(count)::bigint AS count, min(first) AS first, max(last) AS last, max(plugin) AS plugin
+          FROM (SELECT class, reason, pgmqd.reason_group(reason) AS kind, count(*) AS count, min(at) AS first, max(at) AS last, max(plugin) AS plugin
+            FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, h->>''plugin'' AS plugin, coalesce((h->>''died_at'')::timestamptz, d.enqueued_at) AS at
+              FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d) l
+            GROUP BY class, reason) r
+          GROUP BY class, kind) k) g', dead) INTO part USING q, is_open;
     found := found || part;
   END LOOP;
   RETURN (SELECT jsonb_build_object('groups', coalesce(jsonb_agg(g ORDER BY g->>'last' DESC, g->>'queue'), '[]'))

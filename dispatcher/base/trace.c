@@ -37,11 +37,13 @@ void trace_read(struct trace *t, const char *headers)
 		(!p[55] || p[55] == '-')) {
 		memcpy(t->id, p + 3, 32);
 		memcpy(t->flags, p + 53, 2);
+		memcpy(t->parent, p + 36, 16);
 	}
 	cJSON_Delete(json);
 }
 
 void trace_child(const struct trace *t, char buf[TRACE_PARENT_SIZE])
 {
-	snprintf(buf, TRACE_PARENT_SIZE, "00-%s-%016" PRIx64 "-%s", t->id, backoff_random() | 1, t->flags);
+	snprintf(buf, TRACE_PARENT_SIZE, "00-%s-%016" PRIx64 "-%s", t->id, t->child ? t->child : backoff_random() | 1,
+		t->flags);
 }

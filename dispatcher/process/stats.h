@@ -26,6 +26,9 @@
 	X(STAT_MISSED, "notifications_missed_total",                                                                   \
 		"Messages that a fallback poll found, and no notification had told of.")                               \
 	X(STAT_RECONNECTS, "reconnects_total", "Database connections made after the first.")                           \
+	X(STAT_SPANS, "spans_exported_total", "Spans of traces that the collector took.")                              \
+	X(STAT_SPANS_DROPPED, "spans_dropped_total",                                                                   \
+		"Spans of traces that were lost: too many waited, or the collector did not take them.")                \
 	X(STAT_NOTIFICATIONS, "notifications_total", "Notifications received by the listener.")                        \
 	X(STAT_SCHEDULED, "schedule_runs_total", "Schedules run by this dispatcher.")                                  \
 	X(STAT_SCHEDULE_FAILED, "schedule_failures_total", "Runs of schedules that failed.")                           \

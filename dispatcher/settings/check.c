@@ -84,6 +84,7 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 	if (!is_word(s->default_lang, 15, "-_"))
 		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en",
 			s->path, line, s->default_lang);
+	check_address(s, line, "otlp_endpoint", s->otlp_endpoint, errors);
 	check_address(s, line, "brand_logo_url", s->brand_logo_url, errors);
 	check_address(s, line, "brand_app_url", s->brand_app_url, errors);
 	if (*s->brand_colour && (strlen(s->brand_colour) != 7 || s->brand_colour[0] != '#' ||

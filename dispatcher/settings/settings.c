@@ -66,6 +66,11 @@ const struct pgmqd_option settings_global_options[] = {
 		"More host names that HTTP clients may use for this server, separated by commas: those of a proxy in "
 		"front, say.",
 		NULL, NULL },
+	{ "otlp_endpoint", PGMQD_STRING, 0, GLOBAL(otlp_endpoint), "",
+		"Where spans of traces go, as OTLP over HTTP in JSON: http://127.0.0.1:4318/v1/traces; empty: off.",
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", NULL },
+	{ "otlp_headers", PGMQD_SECRET, 0, GLOBAL(otlp_headers), "",
+		"Headers for the collector, NAME=VALUE separated by commas.", "OTEL_EXPORTER_OTLP_HEADERS", NULL },
 	{ "fallback_poll", PGMQD_DURATION, 0, GLOBAL(fallback_poll), "30s",
 		"How often each queue is looked at although no notification came.", "WORKER_INTERVAL_MS", NULL },
 	{ "poll_when_deaf", PGMQD_DURATION, 0, GLOBAL(poll_when_deaf), "1s",

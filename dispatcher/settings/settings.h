@@ -73,8 +73,9 @@ struct settings {
 	enum log_format log_format;
 	const char *plugin_dir, *template_dir, *default_lang, *sql_dir;
 	const char *brand_name, *brand_team, *brand_about, *brand_logo_url, *brand_colour, *brand_app_url,
-		*brand_support_email; /* "": not given */
-	const char *http_listen;      /* HOST:PORT, unix:/path, or "off" */
+		*brand_support_email;             /* "": not given */
+	const char *http_listen;                  /* HOST:PORT, unix:/path, or "off" */
+	const char *otlp_endpoint, *otlp_headers; /* "": no spans are sent */
 	const char *http_token, *http_people, *http_hosts;
 	enum http_guests http_guests;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */

@@ -23,6 +23,7 @@
 #include "worker/quarantine.h"
 #include "worker/queue.h"
 #include "worker/settle.h"
+#include "worker/spans.h"
 #include "worker/wakeup.h"
 
 #include <stdlib.h>
@@ -291,7 +292,7 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 			continue;
 		}
 		m->lease_ms = i < claim->rows ? until : INT64_MAX; /* what cannot be claimed has no lease to extend */
-		trace_read(&m->trace, m->headers);
+		spans_claimed(m, f->claimed_ms);
 		wakeup_observe(&f->wakeup, m);
 		message_move(m, MSG_WAITING);
 		if (late) /* counted, or a message that always takes so long would go round for ever */

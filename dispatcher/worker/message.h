@@ -68,6 +68,7 @@ struct pgmqd_msg {
 	int64_t lease_ms;             /* boottime at which the lease ends */
 	int64_t run_ms;               /* boottime at which it was given to the plugin */
 	int64_t started_us, ended_us; /* real time */
+	int64_t asked_us, claimed_us; /* real time of its claim, where spans are sent */
 	TAILQ_HEAD(, msg_resource) resources;
 	unsigned unheard; /* statements of the plugin without a callback: its outcome is stored after them */
 	unsigned hand;    /* its place among the messages in hand, for the next process */

@@ -24,6 +24,7 @@
 #include "settings/settings.h"
 #include "worker/plugin.h"
 #include "worker/queue.h"
+#include "worker/spans.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -163,7 +164,6 @@ static const char *stamp(int64_t us, char *buf, size_t size)
 /* The one line that a settled message leaves at level info. */
 static void settle_log(const struct pgmqd_msg *m)
 {
-	bool bad = m->outcome == OUT_RETRY || m->outcome == OUT_FAIL;
 	enum log_level level = m->outcome == OUT_FAIL ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	struct log_context former;
 	struct log_field fields[8];
@@ -180,7 +180,7 @@ static void settle_log(const struct pgmqd_msg *m)
 		fields[n++] = LOG_MS("wait_ms", (double)(m->started_us - m->due_us) / 1000);
 		fields[n++] = LOG_MS("run_ms", (double)(m->ended_us - m->started_us) / 1000);
 	}
-	if (bad || m->outcome == OUT_RELEASE || m->outcome == OUT_CANCEL)
+	if (m->outcome == OUT_RETRY || m->outcome == OUT_FAIL || m->outcome == OUT_RELEASE || m->outcome == OUT_CANCEL)
 		fields[n++] = LOG_STR("reason", m->reason);
 	if (m->outcome == OUT_RETRY)
 		fields[n++] = LOG_INT("delay_ms", m->delay_ms);
@@ -192,13 +192,12 @@ static void settle_log(const struct pgmqd_msg *m)
 /* The database has it: one message is through. */
 static void settle_done(struct settle *s, struct pgmqd_msg *m)
 {
-	struct stats_slot *slot = s->worker->slot;
-
 	if (m->outcome == OUT_RETRY || m->outcome == OUT_CONFIG || m->outcome == OUT_RELEASE)
 		s->events->due(s->arg, m->delay_ms > 0 ? m->delay_ms + 1 : 1);
-	stats_add(slot, counter_of(m->outcome), 1);
-	stats_observe(slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
+	stats_add(s->worker->slot, counter_of(m->outcome), 1);
+	stats_observe(s->worker->slot, HIST_SETTLE, clock_realtime_us() - m->ended_us);
 	settle_log(m);
+	spans_settled(m);
 	message_forget(m);
 }
 

@@ -16,6 +16,7 @@
 #include "worker/plugin.h"
 #include "worker/plugin_db.h"
 #include "worker/queue.h"
+#include "worker/spans.h"
 #include "worker/transfer.h"
 #include "worker/worker.h"
 
@@ -326,6 +327,7 @@ static void worker_free(struct worker *w)
 	free(w->flows);
 	plugin_db_free(w->plugin_db);
 	pgconn_free(w->pg);
+	spans_close();
 	transfer_free(w->transfers);
 	template_free(w->templates);
 	for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++)
@@ -359,6 +361,7 @@ int worker_main(const struct proc_env *env)
 	w.plugin_db = plugin_db_new(w.base, env->settings->database, name, w.pg);
 	free(name);
 	w.transfers = transfer_new(w.base);
+	spans_open(w.base, w.transfers, env->settings, env->slot);
 	w.wake = worker_event(&w, env->unit->wake[0], EV_READ, worker_wake);
 	w.parent = worker_event(&w, env->parent_fd, EV_READ, worker_orphan);
 	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_term);
@@ -373,6 +376,7 @@ int worker_main(const struct proc_env *env)
 		worker_beat(-1, 0, &w);
 		pgconn_start(w.pg);
 		event_base_dispatch(w.base);
+		spans_flush();
 		log_info("stopped");
 		status = w.status;
 	}

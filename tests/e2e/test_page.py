@@ -1,6 +1,7 @@
 """The status page, and what it asks for: in a real browser, in both languages, on a small and a large screen."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -389,3 +390,45 @@ def test_in_the_browser(page, rig):
         assert {badge.text for badge in b.all("#queue-table .badge")} == {"unknown"}
         errors = [line["message"] for line in b.driver.get_log("browser") if line["level"] == "SEVERE"]
         assert [e for e in errors if "401" not in e and "ERR_CONNECTION" not in e] == []
+
+
+AXE_RUN = """
+const done = arguments[arguments.length - 1];
+axe.run(document, { iframes: false }).then(r => done(r.violations.map(v => `${v.id}: ${v.nodes.map(n => n.html.slice(0, 160)).join(" | ")}`)), e => done([String(e)]));"""
+
+
+@pytest.mark.skipif("PGMQD_AXE" not in os.environ, reason="PGMQD_AXE names no axe.min.js (npm install axe-core)")
+def test_with_axe(page, rig):
+    """axe-core finds nothing: all views and dialogs, both languages, both colours, at 390, 768 and 1280 pixels."""
+    source = Path(os.environ["PGMQD_AXE"]).read_text(encoding="utf-8")
+    rig.db.execute("select pgmqd.run_now('delete-old-messages')")
+    found = []
+
+    def look(what):
+        found.extend(f"{what}: {text}" for text in b.driver.execute_async_script(AXE_RUN))
+
+    with Browser(page) as b:
+        b.driver.set_script_timeout(60)
+        b.js(source)
+        b.click("#token")
+        look("token")
+        b.one("#token-input").send_keys(TOKEN + Keys.ENTER)
+        b.until(lambda: b.text("#token") == "Token ✓")
+        for lang in ("en", "ru"):
+            for dark in (False, True):
+                for width in (390, 768, 1280):
+                    b.screen(width, 900, dark)
+                    b.language(lang)
+                    for view in VIEWS:
+                        b.view(view)
+                        b.until(lambda: b.one(f"#{view}").text.strip())
+                        look((view, lang, dark, width))
+                b.js("location.hash = '#messages/email_queue/archived'")
+                for view, button, dialog in (("schedules", "#schedule-table tbody tr td.more button", "#schedule-dialog"), ("failures", "#letter-table tbody tr td.more button", "#body-dialog"),
+                                             ("messages/email_queue/archived", "#message-table tbody tr td.more button", "#message-dialog")):
+                    b.js("location.hash = arguments[0]", f"#{view}")
+                    b.click(button)
+                    b.until(lambda: b.one(dialog).is_displayed())
+                    look((dialog, lang, dark))
+                    b.one(dialog).send_keys(Keys.ESCAPE)
+    assert found == [], "\n".join(sorted(set(found)))

@@ -17,6 +17,7 @@ from lib.paths import BUILDDIR, SRCDIR, pgmqd
 from lib.stand import wait_until
 
 WILD = BUILDDIR / "tests" / "plugins" / ".libs" / "pgmqd-wild-plugin.so"
+FAULT = WILD.with_name("pgmqd-fault-plugin.so")
 SHOTS = BUILDDIR / "quickstart" / "screenshots"
 ENV = {"EMAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.test", "SMTP_PORT": "2525", "SMTP_FROM": "noreply@example.test"}
 
@@ -137,6 +138,26 @@ def test_nothing_changes_and_nothing_leaves(replay, tmp_path):
     for m in messages[1:3]:
         assert [e["answer"] for e in m["new"]["effects"]] == ["not run: it writes"] * 2
     assert not file.exists()
+
+
+@pytest.mark.skipif(not WILD.exists(), reason="make check builds this plugin")
+def test_writes_run_and_are_rolled_back(replay, tmp_path):
+    """--writes, for a copy: the plugin sees that its statement worked, and nothing of it stays, nor of done_with's."""
+    replay.archive(4, message=lambda i: {"n": i})
+    path = replay.conf("wild.conf", email_queue={"plugin": WILD, "file": tmp_path / "left"})
+    _, before, _ = settled(replay.db)
+    messages, _ = replay.json("-c", path, "--writes", status=2)
+    assert [m["new"]["outcome"]["outcome"] for m in messages] == ["crash", "fail", "fail", "crash"]
+    assert messages[1]["new"]["outcome"]["reason"] == "it wrote" and "not run" not in json.dumps(messages)
+    assert settled(replay.db)[1] == before
+
+
+@pytest.mark.skipif(not FAULT.exists(), reason="make check builds this plugin")
+def test_a_plugin_that_must_not_be_replayed(replay):
+    """Its descriptor says so, so no message reaches it."""
+    replay.archive(1, message=lambda i: {"n": i})
+    done = replay("-c", replay.conf("fault.conf", email_queue={"plugin": FAULT}), "--json")
+    assert done.returncode == 2 and "is not to be replayed: its descriptor says so" in done.stderr and done.stdout == ""
 
 
 def test_mails_change_nothing(replay):

@@ -183,6 +183,7 @@ static struct pgmqd_plugin plugin = {
 	.deliver = fault_deliver,
 	.cancel = fault_cancel,
 	.stop = fault_stop,
+	.replay = "no", /* it does harm as messages say */
 };
 
 PGMQD_REGISTER_PLUGIN(plugin);
