@@ -283,10 +283,12 @@ DO $$ BEGIN
 END $$;
 
 -- Notifies for transactions that were prepared and are committed now, since COMMIT PREPARED itself runs no trigger; the listener calls it
--- every second. Returns how many notifications there were.
-CREATE OR REPLACE FUNCTION pgmqd.notify_prepared() RETURNS bigint
+-- every second. Returns how many notifications there were; none while more than that share of the notification queue is in use.
+DROP FUNCTION IF EXISTS pgmqd.notify_prepared();
+CREATE OR REPLACE FUNCTION pgmqd.notify_prepared(share float8 DEFAULT 0.5) RETURNS bigint
 LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
-  WITH gone AS (DELETE FROM pgmqd.wakeups WHERE id IN (SELECT w.id FROM pgmqd.wakeups w FOR UPDATE SKIP LOCKED) RETURNING channel, queue)
+  WITH gone AS (DELETE FROM pgmqd.wakeups WHERE pg_notification_queue_usage() < share
+    AND id IN (SELECT w.id FROM pgmqd.wakeups w FOR UPDATE SKIP LOCKED) RETURNING channel, queue)
   SELECT count(pg_notify(g.channel, g.queue)::text) FROM (SELECT DISTINCT channel, queue FROM gone) g
 $f$;
 

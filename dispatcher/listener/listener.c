@@ -184,7 +184,7 @@ static void listener_tell_queue(struct listener *l, const char *queue, wake_word
 {
 	for (size_t i = 0; i < l->nroutes; i++)
 		if (strcasecmp(l->routes[i].queue, queue) == 0)
-			listener_tell(l->routes[i].fd, what | l->routes[i].index);
+			listener_tell(l->routes[i].fd, wake_word_for(l->routes[i].index, what));
 }
 
 /* Somebody else has an advisory lock of a queue, or has it no more. */
@@ -360,7 +360,7 @@ static void listener_routes(struct listener *l)
 		for (size_t k = 0; k < l->env->units[i].nqueues; k++)
 			l->routes[l->nroutes++] = (struct route){ .queue = l->env->units[i].queues[k]->name,
 				.fd = l->env->units[i].wake[1],
-				.index = (wake_word)(k & WAKE_INDEX) };
+				.index = wake_word_for(k, 0) };
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 }
 

@@ -24,7 +24,8 @@ struct prepared {
 /* The server takes prepared transactions, and the database has the function that we may call. */
 #define WANTED                                                                                                         \
 	"SELECT pg_catalog.current_setting('max_prepared_transactions') <> '0' AND (SELECT "                           \
-	"pg_catalog.has_function_privilege(f, 'EXECUTE') FROM pg_catalog.to_regprocedure('pgmqd.notify_prepared()') f)"
+	"pg_catalog.has_function_privilege(f, 'EXECUTE') FROM "                                                        \
+	"pg_catalog.to_regprocedure('pgmqd.notify_prepared(pg_catalog.float8)') f)"
 
 /* Whether this server is to be asked. */
 static void prepared_known(void *arg, const struct pgresult *r)

@@ -3,6 +3,8 @@
 #ifndef WAKEPIPE_H
 #define WAKEPIPE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Below WAKE_CANCEL: the index of a queue within its unit; with one of the bits set, it tells something of that queue.
@@ -18,5 +20,23 @@ enum {
 	WAKE_DEAF = 0xfffe,     /* notifications do not arrive: poll */
 	WAKE_HEARING = 0xffff,  /* they do (again), and a full look is due */
 };
+
+/* The word for the queue of that index; `news` is 0 for a notification, or one of the bits. */
+static inline wake_word wake_word_for(size_t index, int news)
+{
+	return (wake_word)((index & WAKE_INDEX) | (size_t)news);
+}
+
+/* Whether a word that is no WAKE_DEAF and no WAKE_HEARING means the queue of that index. */
+static inline bool wake_word_means(wake_word word, size_t index)
+{
+	return word == WAKE_ALL || (word & WAKE_INDEX) == (index & WAKE_INDEX);
+}
+
+/* What a word tells of its queue. */
+static inline wake_word wake_word_news(wake_word word)
+{
+	return word & (wake_word)~WAKE_INDEX;
+}
 
 #endif

@@ -173,8 +173,8 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 			for (size_t k = 0; k < w->nflows; k++) {
 				if (words[i] >= WAKE_DEAF)
 					flow_hearing(w->flows[k], words[i] == WAKE_HEARING);
-				else if (words[i] == WAKE_ALL || (words[i] & WAKE_INDEX) == (k & WAKE_INDEX))
-					flow_told(w->flows[k], words[i] & ~WAKE_INDEX);
+				else if (wake_word_means(words[i], k))
+					flow_told(w->flows[k], wake_word_news(words[i]));
 				total++;
 			}
 	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */

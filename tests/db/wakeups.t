@@ -33,5 +33,8 @@ check 'above its share of the notification queue an enqueue is silent' '' -c "$f
 query -c "CREATE OR REPLACE TRIGGER pgmqd_wakeup AFTER INSERT ON pgmq.q_end FOR EACH STATEMENT EXECUTE FUNCTION pgmqd.wakeup_at_end('end', 'pgmqd')"
 rows=(-c 'SELECT count(*) FROM pgmqd.wakeups')
 check 'the notification waits for the end of the transaction, and leaves nothing' '1 ! end 0' -c BEGIN -c "INSERT INTO pgmq.q_end (vt, message) VALUES (now(), '{}')" "${rows[@]}" "${end[@]}" "${rows[@]}"
+left=(-c 'SET session_replication_role = replica' -c "INSERT INTO pgmqd.wakeups (channel, queue) VALUES ('pgmqd', 'end'), ('pgmqd', 'end')" -c 'RESET session_replication_role')
+check 'of what was prepared nothing is notified above the share of the notification queue, and it stays' '0 2' "${left[@]}" -c 'SELECT pgmqd.notify_prepared(0)' "${rows[@]}"
+check 'below it each queue is notified once' '1 ! end 0' -c 'SELECT pgmqd.notify_prepared()' "${rows[@]}"
 query -c "SELECT pgmq.drop_queue(q) FROM unnest('{wake,wake_dlq,end,end_dlq}'::text[]) q" >/dev/null
 echo "1..$n"
