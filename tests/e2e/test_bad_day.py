@@ -181,7 +181,7 @@ class Throttled(SmtpStub):
         return ("250 2.0.0 Ok: queued" if good else self.word), 0
 
 
-def test_a_rate_is_found(mailer, record_property):
+def test_a_rate_is_found(mailer):
     """Amazon's limit, with the default settings: no dead letter, and one mail in twenty refused at most."""
     n = 1500 if LONG else 300
     with Throttled(14, "454 Throttling failure: Maximum sending rate exceeded.") as stub:
@@ -189,7 +189,7 @@ def test_a_rate_is_found(mailer, record_property):
         mailer.start(stub)
         mailer.fill(n)
         wait_until("all sent", lambda: len(stub.mails) == n, 90 * n / 300)
-        record_property("result", f"{n} mails in {time.monotonic() - began:.0f} s, refused {stub.answers[False]}")
+        print(f"{n} mails in {time.monotonic() - began:.0f} s, {stub.answers[False]} refused")
         assert mailer.rig.dead() == []
         assert stub.answers[False] <= (0.05 if LONG else 0.1) * n, stub.answers  # the first moment's are among them
 
