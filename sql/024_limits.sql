@@ -1,5 +1,5 @@
 -- 024_limits.sql: how many messages of a queue, or of one of its keys, in a time and at once; the settings are the dispatchers'.
--- makes: pgmqd.rates pgmqd.limits
+-- makes: pgmqd.rates pgmqd.limits pgmqd.keys
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -85,7 +85,7 @@ CREATE OR REPLACE FUNCTION pgmqd.tell_limits(queue text, key text, rate double p
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
 BEGIN
-  IF rate = 0 AND at_once = 0 AND of_a_key = 0 THEN
+  IF rate = 0 AND at_once = 0 AND of_a_key = 0 AND coalesce(key, '') = '' THEN
     DELETE FROM pgmqd.limits l WHERE l.queue = lower(queue);
     RETURN;
   END IF;
@@ -120,8 +120,82 @@ BEGIN
   INTO by_rate, by_key, by_place USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key;
 END $f$;
 
+-- ---- single keys ----
+
+-- What operators have said of keys. weight: how much of the turns it gets with fair_by, beside the others' 1.
+CREATE TABLE IF NOT EXISTS pgmqd.keys (
+  queue text,
+  key text,
+  weight double precision NOT NULL DEFAULT 1 CHECK (weight > 0 AND weight <= 1000000),
+  paused_at timestamptz,
+  paused_by text,
+  reason text,
+  PRIMARY KEY (queue, key)
+);
+COMMENT ON TABLE pgmqd.keys IS 'which keys of queues are paused by an operator, and their weights';
+
+-- The queue's name in the tables of limits, and the key: customer=42 stands for 42 where the queue's key is header:customer, or ends in /customer.
+CREATE OR REPLACE FUNCTION pgmqd.limited_key(INOUT queue text, INOUT key text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+#variable_conflict use_variable
+DECLARE
+  known text := (SELECT l.key FROM pgmqd.limits l WHERE l.queue = lower(queue));
+  name text := substring(known FROM '[^:/]+$');
+BEGIN
+  IF pgmqd.stored_name(queue) IS NULL THEN
+    RAISE EXCEPTION 'queue "%" does not exist', queue USING ERRCODE = 'undefined_object';
+  ELSIF known IS NULL THEN
+    RAISE EXCEPTION 'queue "%" has no key', queue USING ERRCODE = 'invalid_parameter_value',
+      HINT = 'Set rate_key, concurrency_key or fair_by in its section, and start the dispatcher.';
+  END IF;
+  queue := lower(queue);
+  key := left(CASE WHEN starts_with(key, name || '=') THEN substr(key, length(name) + 2) ELSE coalesce(key, '') END, 200);
+END $f$;
+
+-- Pauses a key of a queue: no message of it is started until it is resumed. False when it is paused already.
+CREATE OR REPLACE FUNCTION pgmqd.pause_key(queue text, key text, reason text DEFAULT NULL, by text DEFAULT session_user) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  k record;
+BEGIN
+  SELECT * INTO k FROM pgmqd.limited_key(queue, key);
+  INSERT INTO pgmqd.keys AS o (queue, key, paused_at, paused_by, reason) VALUES (k.queue, k.key, clock_timestamp(), coalesce(by, session_user), nullif(btrim(pause_key.reason), ''))
+  ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET paused_at = excluded.paused_at, paused_by = excluded.paused_by, reason = excluded.reason WHERE o.paused_at IS NULL;
+  RETURN FOUND;
+END $f$;
+
+-- Ends the pause of a key. False when it was not paused.
+CREATE OR REPLACE FUNCTION pgmqd.resume_key(queue text, key text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  k record;
+BEGIN
+  SELECT * INTO k FROM pgmqd.limited_key(queue, key);
+  UPDATE pgmqd.keys o SET paused_at = NULL, paused_by = NULL, reason = NULL WHERE o.queue = k.queue AND o.key = k.key AND o.paused_at IS NOT NULL;
+  IF NOT FOUND THEN
+    RETURN false;
+  END IF;
+  DELETE FROM pgmqd.keys o WHERE o.queue = k.queue AND o.key = k.key AND o.weight = 1;
+  -- dispatchers look at once
+  PERFORM pg_notify(split_part(encode(t.tgargs, 'escape'), '\000', 2), split_part(encode(t.tgargs, 'escape'), '\000', 1)) FROM pg_trigger t
+  WHERE t.tgrelid = to_regclass(format('pgmq.%I', 'q_' || k.queue)) AND t.tgname = 'pgmqd_wakeup';
+  RETURN true;
+END $f$;
+
+-- Gives a key a weight for fair_by: with 2 it has twice as many messages in hand as a key with 1 while both have some that wait.
+CREATE OR REPLACE FUNCTION pgmqd.weigh_key(queue text, key text, weight double precision) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  k record;
+BEGIN
+  SELECT * INTO k FROM pgmqd.limited_key(queue, key);
+  INSERT INTO pgmqd.keys AS o (queue, key, weight) VALUES (k.queue, k.key, weigh_key.weight)
+  ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET weight = excluded.weight;
+END $f$;
+
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'pause_key', 'resume_key', 'weigh_key');
   PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'kept_back');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'kept_back');

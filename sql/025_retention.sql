@@ -147,7 +147,7 @@ BEGIN
     RETURNING id)
   SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
-    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.rates',
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.rates', 'pgmqd.keys',
       'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs',
       'pgmqd.attempts', 'pgmqd.actions', 'pgmqd.cancels'])

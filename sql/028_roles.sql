@@ -203,7 +203,7 @@ BEGIN
       IF r[1] = 'pgmqd' THEN
         PERFORM pgmqd.grant_missing('pgmqd.refunds', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.refunds', r[1], 'INSERT'),
           pgmqd.grant_missing('pgmqd.refunds', r[1], 'UPDATE', ARRAY['n', 'read_ct']), pgmqd.grant_missing(to_regclass('pgmqd.attempts'), r[1], 'INSERT'),
-          pgmqd.grant_missing('pgmqd.rates', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.rates', r[1], 'INSERT'), pgmqd.grant_missing('pgmqd.rates', r[1], 'UPDATE', ARRAY['spent_until']),
+          pgmqd.grant_missing('pgmqd.keys', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.rates', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.rates', r[1], 'INSERT'), pgmqd.grant_missing('pgmqd.rates', r[1], 'UPDATE', ARRAY['spent_until']),
           pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'SELECT'), pgmqd.grant_missing(to_regclass('pgmqd.files_to_erase'), r[1], 'DELETE'),
           pgmqd.grant_missing('pgmqd.schedule', r[1], 'SELECT'), pgmqd.grant_missing('pgmqd.schedule', r[1], 'UPDATE', ARRAY['next_due']),
           -- for pgmqd doctor, which looks with this role
@@ -222,7 +222,7 @@ BEGIN
       END IF;
       -- where row security is switched on, now or later, an empty table must not be taken for "no queues"
       IF r[1] IN ('pgmqd', 'pgmqd_monitor', 'pgmqd_operator') THEN
-        PERFORM pgmqd.let_see(t, r[1]) FROM unnest(ARRAY['pgmq.meta', 'pgmqd.schema_version', 'pgmqd.refunds', 'pgmqd.attempts', 'pgmqd.rates', 'pgmqd.schedule', 'pgmqd.schedule_runs', 'pgmqd.files_to_erase']) t;
+        PERFORM pgmqd.let_see(t, r[1]) FROM unnest(ARRAY['pgmq.meta', 'pgmqd.schema_version', 'pgmqd.refunds', 'pgmqd.attempts', 'pgmqd.rates', 'pgmqd.keys', 'pgmqd.schedule', 'pgmqd.schedule_runs', 'pgmqd.files_to_erase']) t;
       END IF;
       IF r[1] NOT IN ('pgmqd_enqueuer', 'pgmqd_mailer') THEN
         IF NOT has_schema_privilege(r[1], 'pgmq', 'USAGE') THEN

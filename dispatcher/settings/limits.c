@@ -108,6 +108,9 @@ char *limits_read(const struct queue_settings *q, struct limits *l)
 		error = read_key(l, "rate_key", q->rate_key);
 	if (!error)
 		error = read_key(l, "concurrency_key", q->concurrency_key);
+	if (!error)
+		error = read_key(l, "fair_by", q->fair_by);
+	l->fair = q->fair_by && *q->fair_by;
 	if (!error && limits_any(l) && q->prefetch)
 		error = xstrdup("prefetch has to be 0 in a queue with limits: what is claimed ahead would count");
 	if (!error && l->key && q->ordered == ORDERED_GROUP)
@@ -118,5 +121,5 @@ char *limits_read(const struct queue_settings *q, struct limits *l)
 
 bool limits_any(const struct limits *l)
 {
-	return l->rate > 0 || l->at_once || l->of_a_key;
+	return l->rate > 0 || l->at_once || l->of_a_key || l->fair;
 }

@@ -14,6 +14,7 @@ struct limits {
 	bool rate_here;    /* each worker process has it by itself, else all dispatchers together */
 	unsigned at_once;  /* messages of the queue in hand, over all dispatchers; 0: any number */
 	unsigned of_a_key; /* messages of one key in hand, over all dispatchers; 0: any number */
+	bool fair;         /* keys take turns by their weights */
 	const char *key;   /* header:NAME or body:/PATH as in the settings; NULL: no key is asked for */
 };
 

@@ -142,6 +142,10 @@ const struct pgmqd_option settings_queue_options[] = {
 		"Messages of one key handled at once by all dispatchers together; 0: any number.", NULL, NULL },
 	{ "concurrency_key", PGMQD_STRING, 0, QUEUE(concurrency_key), "",
 		"The key that concurrency counts by: header:NAME or body:/PATH.", NULL, NULL },
+	{ "fair_by", PGMQD_STRING, 0, QUEUE(fair_by), "",
+		"Gives the keys their turns, so that many messages of one do not make the others wait: header:NAME or "
+		"body:/PATH.",
+		NULL, NULL },
 	{ "allow_unlogged", PGMQD_BOOL, 0, QUEUE(allow_unlogged), "no",
 		"Serve the queue although it is unlogged: a crash of the server empties it.", NULL, NULL },
 	{ "notify", OPTION_CHOICE, 0, QUEUE(notify), "adaptive",

@@ -38,7 +38,7 @@ struct queue_settings {
 	uint64_t max_in_flight, prefetch, max_attempts;
 	enum on_done on_done;
 	enum ordered ordered;
-	const char *rate, *rate_key, *concurrency_key; /* limits.c reads them */
+	const char *rate, *rate_key, *concurrency_key, *fair_by; /* limits.c reads them */
 	uint64_t rate_burst, max_in_flight_cluster, concurrency;
 	enum rate_scope rate_scope;
 	int allow_unlogged;

@@ -163,9 +163,9 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 			"queue \"%s\" is unlogged, so a crash of the server empties it; make it safe with ALTER TABLE"
 			" %s SET LOGGED, or set allow_unlogged = yes if its messages may be lost",
 			q->name, q->queue_table);
-	if (q->rules.limits.rate > 0 && !found->rates)
+	if (limits_any(&q->rules.limits) && !found->rates)
 		return xasprintf(
-			"queue \"%s\" has a rate, and the database has no table pgmqd.rates that the daemon's role"
+			"queue \"%s\" has limits, and the database has no table pgmqd.rates that the daemon's role"
 			" may write; run pgmqd migrate",
 			q->name);
 	if (q->rules.limits.key && strncmp(q->rules.limits.key, "header:", 7) == 0 && !q->headers)

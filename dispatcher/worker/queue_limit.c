@@ -9,6 +9,9 @@
  *   tokens   a row of pgmqd.rates for each key says until when its rate is spent. Tokens are taken by the statement
  *            that claims their messages, so none is taken for nothing, and no further statement is needed for them
  *
+ * A key that is paused (pgmqd.keys) has no room. With fair_by, the key that has the fewest messages in hand for its
+ * weight comes next.
+ *
  * By key, the claim tries a sample of the rows that have been due longest. Where the limits leave too few of them, it
  * goes through the keys by the index that pgmqd.limit_queue() makes, from the first one and from any one on.
  */
@@ -34,6 +37,8 @@
 #define IS_HELD                                                                                                        \
 	"read_ct > 0 AND pg_catalog.date_part('microseconds'::text, pg_catalog.timezone('UTC'::text, vt))::bigint %% " \
 	"1000 <> 0"
+
+#define ROOM "k, room, spent, tokens, weight, held"
 
 /* ---- keys ---- */
 
@@ -116,7 +121,7 @@ char *queue_limit_budget(const struct queue_pg *q)
 	const struct limits *l = &q->rules.limits;
 	char *key = l->key ? key_sql(l) : xstrdup("''::text"), *rate = NULL, *held = NULL, *sql, *places = NULL;
 
-	if (l->at_once || l->of_a_key)
+	if (l->at_once || l->of_a_key || l->fair)
 		held = xasprintf(
 			"held AS MATERIALIZED (SELECT %s AS k, pg_catalog.count(*) AS n FROM %s WHERE vt > " NOW
 			" AND " IS_HELD " GROUP BY 1), ",
@@ -135,19 +140,23 @@ char *queue_limit_budget(const struct queue_pg *q)
 	return sql;
 }
 
-/* Rows (room, spent, tokens) for the key `k`: how many more of it may be claimed. */
+/* Rows (room, spent, tokens, weight, held) for the key `k`: how many more of it may be claimed, none while it is
+ * paused; its weight, and how many are in hand. */
 static char *room_sql(const struct queue_pg *q)
 {
 	const struct limits *l = &q->rules.limits;
 	bool rate = l->rate > 0 && l->rate_by_key;
-	char *tokens = rate ? rate_sql(q, "k") : NULL, *places = NULL, *sql;
+	char *tokens = rate ? rate_sql(q, "y.k") : NULL, *places = NULL, *sql;
+	const char *held = l->of_a_key || l->fair ? "coalesce((SELECT h.n FROM held h WHERE h.k = x.k), 0)" : "0";
 
 	if (l->of_a_key)
-		places = xasprintf(", %u - coalesce((SELECT h.n FROM held h WHERE h.k = x.k), 0)", l->of_a_key);
+		places = xasprintf(", %u - %s", l->of_a_key, held);
 	sql = xasprintf(
-		"LATERAL (SELECT greatest(0, least($1::int%s%s))::int AS room, %s FROM (SELECT x.k) y(k)%s%s%s) z",
+		"LATERAL (SELECT CASE WHEN c.paused_at IS NULL THEN greatest(0, least($1::int%s%s)) ELSE 0 END::int "
+		"AS room, %s, coalesce(c.weight, 1) AS weight, %s AS held FROM (SELECT x.k) y(k) LEFT JOIN "
+		"pgmqd.keys c ON c.queue = $2::text AND c.key = y.k%s%s%s) z",
 		places ? places : "", rate ? ", pg_catalog.floor(t.tokens)" : "",
-		rate ? "t.spent, t.tokens" : "NULL::timestamptz AS spent, NULL::pg_catalog.float8 AS tokens",
+		rate ? "t.spent, t.tokens" : "NULL::timestamptz AS spent, NULL::pg_catalog.float8 AS tokens", held,
 		rate ? ", LATERAL " : "", rate ? tokens : "", rate ? " t" : "");
 	free(tokens);
 	free(places);
@@ -163,18 +172,19 @@ static char *far_sql(const struct queue_pg *q, const char *key, const char *room
 			room);
 	return xasprintf(
 		"wanted AS MATERIALIZED (SELECT (SELECT pg_catalog.count(*) FROM due) = " SAMPLE " AND (SELECT "
-		"coalesce(pg_catalog.sum(least(n.room, n.due)), 0) FROM near n) < (SELECT n FROM budget) AS yes), "
-		"keys(k) AS (SELECT u.k FROM ((SELECT %1$s AS k FROM %2$s ORDER BY %1$s LIMIT 1) UNION ALL (SELECT"
-		" %1$s "
-		"FROM %2$s WHERE msg_id >= (SELECT pg_catalog.min(msg_id) + pg_catalog.floor(pg_catalog.random() * "
+		"coalesce(pg_catalog.sum(least(n.room, n.due)), 0) FROM near n) < %4$s AS yes), keys(k) AS (SELECT u.k "
+		"FROM ((SELECT %1$s AS k FROM %2$s ORDER BY %1$s LIMIT 1) UNION ALL (SELECT %1$s FROM %2$s WHERE "
+		"msg_id >= (SELECT pg_catalog.min(msg_id) + pg_catalog.floor(pg_catalog.random() * "
 		"(pg_catalog.max(msg_id) - pg_catalog.min(msg_id) + 1)) FROM %2$s)::bigint ORDER BY msg_id LIMIT 1)) u "
 		"WHERE (SELECT w.yes FROM wanted w) UNION SELECT n.k FROM keys s, LATERAL (SELECT %1$s AS k FROM %2$s "
-		"WHERE %1$s > s.k ORDER BY %1$s LIMIT 1) n), "
-		"far AS MATERIALIZED (SELECT x.k, z.* FROM (SELECT k FROM keys LIMIT " KEYS ") x, %3$s), "
-		"heads AS (SELECT h.msg_id, h.vt, f.k FROM far f, LATERAL (SELECT msg_id, vt FROM %2$s WHERE %1$s ="
-		" f.k "
-		"AND vt <= " NOW NOT_REFUSED " ORDER BY vt, msg_id LIMIT f.room) h WHERE f.room > 0)",
-		key, q->queue_table, room);
+		"WHERE %1$s > s.k ORDER BY %1$s LIMIT 1) n), far AS MATERIALIZED (SELECT x.k, z.* FROM (SELECT k FROM "
+		"keys LIMIT " KEYS
+		") x, %3$s), heads AS (SELECT h.msg_id, h.vt, f.k FROM far f, LATERAL (SELECT msg_id, "
+		"vt FROM %2$s WHERE %1$s = f.k AND vt <= " NOW NOT_REFUSED " ORDER BY vt, msg_id LIMIT f.room) h WHERE "
+		"f.room > 0)",
+		key, q->queue_table, room,
+		/* a sample of those that have waited longest has too few keys to be fair */
+		q->rules.limits.fair ? "9223372036854775807" : "(SELECT n FROM budget)");
 }
 
 char *queue_limit_pick(const struct queue_pg *q)
@@ -185,17 +195,16 @@ char *queue_limit_pick(const struct queue_pg *q)
 	sql = xasprintf(
 		"due AS MATERIALIZED (SELECT msg_id, vt, %1$s AS k FROM (SELECT * FROM %2$s WHERE vt >= (SELECT " MARK
 		") AND vt <= " NOW NOT_REFUSED " ORDER BY vt LIMIT " SAMPLE
-		") d), near AS MATERIALIZED (SELECT x.k, z.*, x.due FROM "
-		"(SELECT d.k, pg_catalog.count(*) AS due FROM due d GROUP BY d.k) x, %3$s), %4$s, rooms AS"
-		" MATERIALIZED "
-		"(SELECT k, room, spent, tokens FROM near UNION SELECT k, room, spent, tokens FROM far), ranked AS "
-		"(SELECT c.*, pg_catalog.row_number() OVER (PARTITION BY c.k ORDER BY c.vt, c.msg_id) AS nth FROM "
-		"(SELECT msg_id, vt, k FROM due UNION SELECT msg_id, vt, k FROM heads) c), picked AS MATERIALIZED "
-		"(SELECT msg_id, %1$s AS k FROM %2$s WHERE msg_id = ANY (ARRAY(SELECT r.msg_id FROM ranked r JOIN"
-		" rooms m "
-		"ON m.k = r.k WHERE r.nth <= m.room ORDER BY r.vt, r.msg_id LIMIT (SELECT n FROM budget))) AND vt + "
-		"interval '0' <= " NOW " FOR UPDATE SKIP LOCKED)",
-		key, q->queue_table, room, far);
+		") d), near AS MATERIALIZED (SELECT x.k, z.*, x.due FROM (SELECT d.k, pg_catalog.count(*) AS due FROM "
+		"due d GROUP BY d.k) x, %3$s), %4$s, rooms AS MATERIALIZED (SELECT " ROOM
+		" FROM near UNION SELECT " ROOM
+		" FROM far), ranked AS (SELECT c.*, pg_catalog.row_number() OVER (PARTITION BY c.k ORDER BY c.vt, "
+		"c.msg_id) AS nth FROM (SELECT msg_id, vt, k FROM due UNION SELECT msg_id, vt, k FROM heads) c), "
+		"picked AS MATERIALIZED (SELECT msg_id, %1$s AS k FROM %2$s WHERE msg_id = ANY (ARRAY(SELECT "
+		"r.msg_id FROM ranked r JOIN rooms m ON m.k = r.k WHERE r.nth <= m.room ORDER BY %5$sr.vt, r.msg_id "
+		"LIMIT (SELECT n FROM budget))) AND vt + interval '0' <= " NOW " FOR UPDATE SKIP LOCKED)",
+		key, q->queue_table, room, far,
+		q->rules.limits.fair ? "(m.held + r.nth)::pg_catalog.float8 / m.weight, " : "");
 	free(key);
 	free(room);
 	free(far);

@@ -34,6 +34,17 @@ SELECT results_eq('SELECT * FROM kept', $$VALUES (1::bigint, 2::bigint, 1::bigin
 SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0);
 SELECT is_empty('SELECT FROM pgmqd.limits', 'limits that are taken out are told, too');
 
+-- ---- single keys ----
+SELECT throws_ok($$SELECT pgmqd.pause_key('limited', 'a')$$, '22023', 'queue "limited" has no key', 'a queue without a key');
+SELECT pgmqd.tell_limits('limited', 'header:customer', 0, 0, false, false, 0, 0);
+SELECT ok(pgmqd.pause_key('Limited', 'customer=a', 'why', 'anna'), 'a key is paused');
+SELECT ok(NOT pgmqd.pause_key('limited', 'a'), 'once');
+SELECT results_eq('SELECT queue, key, paused_by, reason FROM pgmqd.keys', $$VALUES ('limited', 'a', 'anna', 'why')$$, 'by whom and why');
+SELECT pgmqd.weigh_key('limited', 'b', 2);
+SELECT ok(pgmqd.resume_key('limited', 'customer=a'), 'and resumed');
+SELECT ok(NOT pgmqd.resume_key('limited', 'a'), 'once');
+SELECT results_eq('SELECT key, weight FROM pgmqd.keys', $$VALUES ('b', 2::float8)$$, 'what says nothing is not kept');
+
 -- ---- the retention ----
 INSERT INTO pgmqd.rates VALUES ('limited', '', 'old', now() - interval '31 days');
 SELECT is(pgmqd.delete_old()->>'pgmqd.rates', '1', 'a bucket that is full for long goes');

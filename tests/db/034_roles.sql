@@ -16,7 +16,7 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['trigger_status', 'application
     'tell_limits', 'kept_back', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
     'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
-  UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['kept_back', 'enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
+  UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['kept_back', 'pause_key', 'resume_key', 'weigh_key', 'enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
     'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters', 'pg_cron_lives', 'lock_holders', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list'])
   UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['kept_back', 'queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
@@ -71,6 +71,7 @@ INSERT INTO may_do VALUES
   ('pgmqd', 'a dead-letter queue', 'INSERT, SELECT (enqueued_at headers last_read_at msg_id read_ct vt)'),
   ('pgmqd', 'pgmq.meta', 'SELECT'),
   ('pgmqd', 'pgmqd.refunds', 'INSERT, SELECT, UPDATE (n read_ct)'),
+  ('pgmqd', 'pgmqd.keys', 'SELECT'),
   ('pgmqd', 'pgmqd.rates', 'INSERT, SELECT, UPDATE (spent_until)'),
   ('pgmqd', 'pgmqd.attempts', 'INSERT'),
   ('pgmqd', 'pgmqd.files_to_erase', 'DELETE, SELECT'),

@@ -220,6 +220,12 @@ claim 'a key whose places are taken is passed over' '3/1/42 4/1/42' 9 -Infinity 
 claim 'keys far behind many of one are found' '1/1/42 900/1/42' 9 -Infinity "$(due 900 "$now" 0 '' "$b") INSERT INTO pgmq.q_fence (msg_id, vt, message, headers)
   OVERRIDING SYSTEM VALUE SELECT n, $old, '{}', $a FROM generate_series(1, 800) n;"
 flush each=1 $key
+said() { echo "INSERT INTO pgmqd.keys (queue, key, $1) VALUES ('fence', '$2', $3);"; }
+claim 'keys take turns' '1/1/42 3/1/42' 2 -Infinity "$three"
+claim 'by what they have in hand' '3/1/42 4/1/42' 1 -Infinity "$three $(due 4 "date_trunc('second', clock_timestamp()) + interval '25.000042 s'" 1 '' "$a")"
+claim 'by their weights' '1/1/42 2/1/42' 2 -Infinity "$three $(said weight a 3)"
+claim 'a key that is paused has none' 3/1/42 9 -Infinity "$three $(said paused_at a 'now()')"
+flush fair $key
 meanwhile 'BEGIN;' "SELECT pgmqd.take_turn('fence');"
 add 'claims of a queue with limits take turns' 'canceling statement due to lock timeout' 'EXECUTE turn;'
 flush all=2

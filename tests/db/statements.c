@@ -1,7 +1,7 @@
 /* statements.c: prints the statements of a queue as PREPARE commands, for tests that run them one by one.
  *
- * usage: statements QUEUE OID [delete] [grouped] [rate=N] [burst=N] [all=N] [each=N] [key=KEY]; OID is that of the
- * queue's table. With a key, the rate is that of each key.
+ * usage: statements QUEUE OID [delete] [grouped] [rate=N] [burst=N] [all=N] [each=N] [key=KEY] [fair]; OID is that of
+ * the queue's table. With a key, the rate is that of each key.
  */
 #include "config.h"
 
@@ -42,6 +42,8 @@ static void limit(struct limits *l, const char *arg)
 		l->at_once = (unsigned)atoi(arg + 4);
 	else if (strncmp(arg, "each=", 5) == 0)
 		l->of_a_key = (unsigned)atoi(arg + 5);
+	else if (strcmp(arg, "fair") == 0)
+		l->fair = true;
 	else if (strncmp(arg, "key=", 4) == 0)
 		l->key = arg + 4;
 	l->rate_by_key = l->rate > 0 && l->key;

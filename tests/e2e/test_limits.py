@@ -137,3 +137,31 @@ def test_a_queue_without_the_index_says_so(stand):
     stand.start(queue={**QUICK, "concurrency": 1, "concurrency_key": BY_CUSTOMER})
     stand.drain()
     assert stand.logged("SELECT pgmqd.limit_queue('work', 'header:customer')") == 1
+
+
+# ---- turns, and single keys ----
+
+def test_a_flood_does_not_make_others_wait(stand):
+    """With fair_by, a small customer's messages are among the next that start, however many of another one wait."""
+    fill(stand, 2000, "flood", sleep_ms=20)
+    stand.start(queue={**QUICK, "max_in_flight": 2, "fair_by": BY_CUSTOMER})
+    wait_until("the flood", lambda: len(begun(stand)) > 10)
+    fill(stand, 3, "small")
+    seen = len(begun(stand))
+    wait_until("the small one", lambda: stand.value("select count(*) = 3 from pgmq.a_work where headers->>'customer' = 'small'"))
+    small = {i for i, in stand.db.execute("select msg_id from pgmq.a_work where headers->>'customer' = 'small'")}
+    order = [s.msg_id for s in stand.steps() if s.what == "B"]
+    assert max(order.index(i) for i in small) < seen + 200, "the flood has 2,000"
+    stand.db.execute("delete from pgmq.q_work where vt <= now()")
+    stand.drain()
+
+
+def test_a_key_is_paused_and_resumed(stand):
+    stand.start(queue={**QUICK, "fair_by": BY_CUSTOMER}, fallback_poll="1h")
+    assert "the key is paused" in run("pause", "work", "--key", "customer=a", "-d", stand.conninfo).stdout
+    fill(stand, 2, "a")
+    fill(stand, 2, "b")
+    wait_until("the other key", lambda: stand.value("select count(*) from pgmq.a_work") == 2)
+    assert stand.value("select count(*) from pgmq.q_work where headers->>'customer' = 'a' and read_ct = 0") == 2
+    assert "the key is resumed" in run("resume", "work", "--key", "a", "-d", stand.conninfo).stdout
+    stand.drain()

@@ -51,6 +51,9 @@ static void test_places(void **state)
 	(void)state;
 	assert_true(l.at_once == 7 && l.of_a_key == 2 && l.rate == 0);
 	assert_string_equal(l.key, "body:/a/b");
+	l = limits_of((struct queue_settings){ .fair_by = "header:to" });
+	assert_true(limits_any(&l) && l.fair && !l.of_a_key && !l.at_once);
+	assert_string_equal(l.key, "header:to");
 }
 
 static void test_errors(void **state)
@@ -74,6 +77,8 @@ static void test_errors(void **state)
 			"max_in_flight_cluster and concurrency are 100000 at most" },
 		{ { .rate = "1/s", .rate_key = "header:x", .concurrency = 1, .concurrency_key = "header:y" },
 			"concurrency_key: a queue has one key, and \"header:y\" is another one than \"header:x\"" },
+		{ { .rate = "1/s", .rate_key = "header:x", .fair_by = "header:y" },
+			"fair_by: a queue has one key, and \"header:y\" is another one than \"header:x\"" },
 		{ { .rate = "1/s", .prefetch = 1 },
 			"prefetch has to be 0 in a queue with limits: what is claimed ahead would count" },
 		{ { .ordered = ORDERED_GROUP, .concurrency = 1, .concurrency_key = "header:x" },
