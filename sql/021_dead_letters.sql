@@ -105,12 +105,20 @@ END $f$;
 -- A reason without what differs from one message to the next: addresses, ids and numbers. Status codes stay (550, 5.1.1), for they tell one
 -- failure from another; a number with a unit behind it is none.
 CREATE OR REPLACE FUNCTION pgmqd.reason_group(reason text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT left(regexp_replace(regexp_replace(regexp_replace(coalesce(reason, ''), '[^[:space:]<>"]+@[^[:space:]<>"]+', '…@…', 'g'),
-    '\m([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{8,})\M', '…', 'gi'),
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  r text := coalesce(reason, '');
+BEGIN -- one call groups thousands of reasons, so a slow expression runs only where it can match
+  IF strpos(r, '@') > 0 THEN
+    r := regexp_replace(r, '[^[:space:]<>"]+@[^[:space:]<>"]+', '…@…', 'g');
+  END IF;
+  IF r ~* '[0-9a-f]{8}' THEN
+    r := regexp_replace(r, '\m([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{8,})\M', '…', 'gi');
+  END IF;
+  RETURN left(regexp_replace(r,
     '(?<![0-9A-Za-z.])(?![1-5][0-9][0-9](?![0-9]|[.:][0-9]|[ ]?(ms|s|min|h|bytes|rows|seconds|times)\M))(?![245][.][0-9]{1,3}[.][0-9]{1,3}(?![0-9.]))[0-9]+([.,:][0-9]+)*',
-    '…', 'g'), 200)
-$f$;
+    '…', 'g'), 200);
+END $f$;
 
 -- The failures of the last days, the newest group first: [{queue, class, reason, example, count, first, last, plugin}]. Only the newest
 -- 5,000 dead letters of a queue are looked at. Without is_open, addresses are left out.

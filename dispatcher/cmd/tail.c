@@ -9,6 +9,7 @@
 #include "cmd/cmd.h"
 #include "cmd/db.h"
 
+#include <cjson/cJSON.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ struct tail {
 	struct cmd_db db;
 	int64_t count, seen; /* count 0: no end */
 	const char *queue;
+	bool json;
 	char *archived, *dead, *start, *start_dead; /* places to go on from, and to begin at */
 	char *lines[SEEN_MAX];
 	size_t n;
@@ -69,6 +71,28 @@ static void print_dead(const PGresult *res, int i)
 	putchar('\n');
 }
 
+/* Prints an event as one JSON object, with what there is of it. */
+static void print_json(const struct tail *t, const PGresult *res, int i)
+{
+	static const char *const names[] = { "event", "id", "attempt", "at", "dead_id", "class", "reason" };
+	bool dead = strcmp(PQgetvalue(res, i, 0), "dead") == 0;
+	cJSON *json = cJSON_CreateObject();
+	char *text;
+
+	cJSON_AddStringToObject(json, "queue", t->queue);
+	for (int c = 0; c < (dead ? 7 : 4); c++)
+		if (c == 1 || c == 2 || c == 4)
+			cJSON_AddRawToObject(json, names[c], PQgetvalue(res, i, c));
+		else
+			cJSON_AddStringToObject(json,
+				c == 3 && strcmp(PQgetvalue(res, i, 0), "claimed") == 0 ? "until" : names[c],
+				PQgetvalue(res, i, c));
+	text = cJSON_PrintUnformatted(json);
+	puts(text);
+	free(text);
+	cJSON_Delete(json);
+}
+
 /* Prints the new events of one query. */
 static void print_events(struct tail *t, const PGresult *res)
 {
@@ -89,11 +113,15 @@ static void print_events(struct tail *t, const PGresult *res)
 			move(&t->dead, PQgetvalue(res, i, 4));
 		if (!is_new(t, xasprintf("%s %s %s", kind, id, attempts)))
 			continue;
+		t->seen += strcmp(kind, "claimed") != 0;
+		if (t->json) {
+			print_json(t, res, i);
+			continue;
+		}
 		if (strcmp(kind, "claimed") == 0) {
 			printf("claimed  message %s, attempt %s, until %s\n", id, attempts, when);
 			continue;
 		}
-		t->seen++;
 		if (strcmp(kind, "done") == 0)
 			printf("done     message %s, attempt %s, at %s\n", id, attempts, when);
 		else
@@ -154,6 +182,7 @@ static int tail(void *request, int argc, char **argv)
 static const struct cmd_option options[] = {
 	CMD_OPTION("count", 0, CMD_NUMBER, struct tail, count, "N", "end after N messages that were done or are dead",
 		.least = 1, .most = 1000000000),
+	CMD_OPTION("json", 0, CMD_FLAG, struct tail, json, NULL, "print one JSON object a line"),
 	{ 0 },
 };
 

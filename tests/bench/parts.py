@@ -409,3 +409,11 @@ def abuse(b):
     b.commands.append("tests/bench/jobs --abuse")
     done = subprocess.run([HERE / "jobs", "--abuse"], check=True, stdout=subprocess.PIPE, text=True)
     return {"text": done.stdout}
+
+
+@part
+def page(b):
+    """Calls of the status page: a million archived messages, 5,000 dead letters, 100 queues"""
+    b.commands.append("tests/bench/page")
+    done = subprocess.run([HERE / "page"], check=True, stdout=subprocess.PIPE, text=True)
+    return {"text": done.stdout}

@@ -123,14 +123,18 @@ def test_many_producers_of_one_key(rig):
 
 def test_tail(rig):
     rig.start({**NULL, "email_queue": email_queue(rig.catcher)})
-    process = subprocess.Popen(command_line("tail", "email_queue", "--count", "2", "-d", rig.conninfo), env=clean_environment(), stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    lines = Lines(process.stdout)
-    assert lines.wait(lambda line: "looking at email_queue" in line, TIMEOUT)
+    processes = [subprocess.Popen(command_line("tail", "email_queue", "--count", "2", *more, "-d", rig.conninfo), env=clean_environment(), stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for more in ((), ("--json",))]
+    lines, objects = (Lines(process.stdout) for process in processes)
+    assert lines.wait(lambda line: "looking at email_queue" in line, TIMEOUT) and objects.wait(lambda line: "looking at email_queue" in line, TIMEOUT)
     good = rig.send("tail@example.test")
     bad = rig.send("tail@example.test", "no_such", {})
-    assert process.wait(TIMEOUT) == 0
+    assert [process.wait(TIMEOUT) for process in processes] == [0, 0]
     lines.join()
+    objects.join()
+    ends = {e["event"]: e for e in map(json.loads, objects.snapshot()[1:]) if e["event"] != "claimed"}
+    assert (ends["done"]["id"], ends["done"]["attempt"], ends["done"]["queue"]) == (good, 1, "email_queue") and "at" in ends["done"]
+    assert (ends["dead"]["id"], ends["dead"]["class"]) == (bad, "permanent") and ends["dead"]["dead_id"] and "no_such" in ends["dead"]["reason"]
     text = "\n".join(lines.snapshot())
     assert f"done     message {good}, attempt 1" in text and f"dead     message {bad}, 1 attempts" in text and "class permanent" in text
 

@@ -282,11 +282,27 @@ function drawSpan() {
   $("span").replaceChildren(...SPANS.map(s => h("button", { type: "button", "aria-pressed": String(s === state.span), onclick: () => { state.span = s; state.longAt = 0; drawSpan(); look(); } }, t(`span_${s}`))));
 }
 
+// The queue and the dispatcher whose history is shown; "": all of them. Only the long spans, which the database keeps, can be told apart so.
+async function fillSpanOf() {
+  const { dispatchers } = await ask("api/dispatchers");
+  for (const [id, word, names] of [["span-queue", "all_queues", (state.queues ?? []).map(q => q.queue)], ["span-dispatcher", "all_dispatchers", dispatchers.map(d => d.name)]]) {
+    const now = $(id).value, options = ["", ...names];
+    if ([...$(id).options].map(o => o.value).join() !== options.join() || $(id).options[0].text !== t(word))
+      $(id).replaceChildren(...options.map(n => h("option", { value: n }, n || t(word))));
+    $(id).value = options.includes(now) ? now : "";
+  }
+}
+
 // The long spans have a point a minute at most, so they need not be asked for more often.
 async function lookLong() {
-  if (state.span === "10m" || performance.now() - (state.longAt || -Infinity) < 30000 && state.long?.span === state.span) return;
-  state.long = await ask(`api/history?span=${state.span}`);
-  state.longAt = performance.now();
+  $("span-of").hidden = state.span === "10m";
+  if (state.span === "10m") return;
+  await fillSpanOf();
+  const of = { span: state.span, ...($("span-queue").value && { queue: $("span-queue").value }), ...($("span-dispatcher").value && { dispatcher: $("span-dispatcher").value }) };
+  const path = `api/history?${new URLSearchParams(of)}`;
+  if (performance.now() - (state.longAt || -Infinity) < 30000 && state.longPath === path) return;
+  state.long = await ask(path);
+  Object.assign(state, { longAt: performance.now(), longPath: path });
 }
 
 async function lookDispatchers() {
@@ -636,6 +652,7 @@ $("token").addEventListener("click", () => askToken());
 $("token-forget").addEventListener("click", () => $("token-dialog").close("forget"));
 document.querySelectorAll("[data-close]").forEach(b => b.addEventListener("click", () => b.closest("dialog").close("")));
 $("filter").addEventListener("input", drawQueues);
+for (const id of ["span-queue", "span-dispatcher"]) $(id).addEventListener("change", () => look());
 $("letters-queue").addEventListener("change", () => loadLetters());
 $("letters-reason").addEventListener("input", () => { clearTimeout(loadLetters.timer); loadLetters.timer = setTimeout(() => loadLetters(), 250); });
 $("letters-more").addEventListener("click", () => loadLetters(state.letters.at(-1)?.id));
