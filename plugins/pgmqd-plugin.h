@@ -97,7 +97,7 @@ struct pgmqd_plugin {
 	 * plugin is replayed as it is; "no": it must not be; else options that it runs with there, over those of the
 	 * settings: "dry_run=yes limits=". */
 	const char *replay;
-	/* On SIGHUP, in a process that stays: something outside may have been mended, so what the plugin leaves alone
+	/* On SIGHUP, in a process that stays: a cause outside may be gone, so what the plugin leaves alone
 	 * for a while is worth a try at once. Then the queue's own pauses end. */
 	void (*reload)(void *h);
 	/* 1: the statements of pgmqd_done_with() and pgmqd_done_batch() write down what has happened (a mail was

@@ -6,7 +6,7 @@ SET search_path = pg_catalog, pg_temp;
 CREATE SCHEMA IF NOT EXISTS pgmqd;
 COMMENT ON SCHEMA pgmqd IS 'pgmqd, the dispatcher of the queues in schema pgmq';
 
--- ---- what was applied (written by pgmqd migrate, which makes this table, too) ----
+-- ---- applied files (pgmqd migrate makes this table, too, and writes it) ----
 
 CREATE TABLE IF NOT EXISTS pgmqd.schema_version (
   file text PRIMARY KEY,
@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.schema_version (
 );
 ALTER TABLE pgmqd.schema_version ADD COLUMN IF NOT EXISTS version text;
 COMMENT ON TABLE pgmqd.schema_version IS 'files of sql/ that pgmqd migrate has applied, with the SHA-256 of each, and by which pgmqd';
--- names that these files had once
+-- former names of these files
 DELETE FROM pgmqd.schema_version WHERE file IN ('022_mail_log.sql', '023_reports.sql', '024_payments.sql', '026_analytics.sql',
   '028_operate.sql', '029_status.sql', '035_mail_limits.sql', '036_suppression.sql', '037_page.sql');
 DROP FUNCTION IF EXISTS pgmqd.role_functions(text);
@@ -406,7 +406,7 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
       || '_' || left(encode(sha256(convert_to(lower(queue), 'UTF8')), 'hex'), 8) || '_dlq' END
 $f$;
 
--- The same, under the name that came first.
+-- The former name of dlq_name().
 CREATE OR REPLACE FUNCTION pgmqd.dead_letter_queue(queue text) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT pgmqd.dlq_name(queue)
@@ -488,7 +488,7 @@ BEGIN
   END LOOP;
 END $f$;
 
--- ---- what triggers could not do ----
+-- ---- failures of triggers ----
 
 CREATE TABLE IF NOT EXISTS pgmqd.trigger_errors (
   id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
@@ -503,7 +503,7 @@ CREATE INDEX IF NOT EXISTS trigger_errors_at_idx ON pgmqd.trigger_errors (at);
 CREATE INDEX IF NOT EXISTS trigger_errors_row_idx ON pgmqd.trigger_errors (trigger, row_key);
 COMMENT ON TABLE pgmqd.trigger_errors IS 'what went wrong beside a change of the application''s that went through';
 
--- Writes a failure down, and fails in no case itself.
+-- Records a failure. It raises no error itself.
 CREATE OR REPLACE FUNCTION pgmqd.record_trigger_error(trigger_name text, table_name text, row_key text, state text,
   message text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$

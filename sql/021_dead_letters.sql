@@ -1,4 +1,4 @@
--- 021_dead_letters.sql: the dead letters of a queue: look at them, put them back, throw them away.
+-- 021_dead_letters.sql: the dead letters of a queue: list, requeue, delete.
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -24,7 +24,7 @@ BEGIN
   END IF;
 END $f$;
 
--- The ids of the dead letters that are meant, oldest first: those in `ids`, whose reason has this text in it (in any case), of this
+-- The ids of the selected dead letters, oldest first: those in `ids`, whose reason has this text in it (in any case), of this
 -- class, and no more than max_rows of them. NULL does not restrict.
 CREATE OR REPLACE FUNCTION pgmqd.dead_letter_ids(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS SETOF bigint
@@ -36,7 +36,7 @@ BEGIN
     (SELECT dead FROM pgmqd.dead_letter_tables(queue))) USING ids, reason, class, max_rows;
 END $f$;
 
--- The dead letters that are meant, oldest first. redrives: how often each was put back before.
+-- The selected dead letters, oldest first. redrives: how often each was requeued before.
 CREATE OR REPLACE FUNCTION pgmqd.dead_letters(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL)
 RETURNS TABLE (id bigint, died_at timestamptz, failure_class text, failure_reason text, attempts integer, redrives integer,
@@ -53,7 +53,7 @@ BEGIN
     (SELECT dead FROM pgmqd.dead_letter_tables(queue))) USING queue, ids, reason, class, max_rows;
 END $f$;
 
--- Puts the dead letters that are meant back into their queue, all or none: as new messages whose attempts start anew, body untouched.
+-- Requeues the selected dead letters, all or none: as new messages whose attempts start anew, body untouched.
 -- What was pgmqd_dead becomes the last entry of the array pgmqd_history. The dispatcher wakes at commit.
 CREATE OR REPLACE FUNCTION pgmqd.redrive(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS TABLE (dead_id bigint, new_id bigint)
@@ -76,7 +76,7 @@ BEGIN
     USING queue, ids, reason, class, max_rows;
 END $f$;
 
--- Throws the dead letters that are meant away for good; returns how many.
+-- Deletes the selected dead letters; returns how many.
 CREATE OR REPLACE FUNCTION pgmqd.purge_dead_letters(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -89,7 +89,7 @@ BEGIN
   RETURN n;
 END $f$;
 
--- ---- what the status page shows of them ----
+-- ---- for the status page ----
 -- As JSON that the HTTP server hands on, with the rights of the owner, since the daemon's role reads no dead letter; the server asks for its token
 -- where a body is in it.
 

@@ -1,4 +1,4 @@
--- 022_operate.sql: what an operator does with a queue: pause it, resume it, follow a message.
+-- 022_operate.sql: pauses of queues, and the way of a message.
 -- makes: pgmqd.pauses
 
 SET search_path = pg_catalog, pg_temp;
@@ -118,7 +118,7 @@ BEGIN
     ORDER BY 4, 2', (SELECT pgmqd.queue_table('a', queue)), t.dead, t.living) USING archived, dead;
 END $f$;
 
--- What became of a message: waiting, claimed (in somebody's hands, or waiting for its next attempt), done, dead, or gone (deleted when done, or never there).
+-- The fate of a message: waiting, claimed (in somebody's hands, or waiting for its next attempt), done, dead, or gone (deleted when done, or never there).
 CREATE OR REPLACE FUNCTION pgmqd.message_state(queue text, id bigint, OUT state text, OUT attempts integer, OUT reason text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

@@ -184,7 +184,7 @@ BEGIN
   RETURN s.job_id;
 END $f$;
 
--- ---- what a plugin tells of its job ----
+-- ---- reports of the plugin ----
 
 -- How far it is, in percent; it never goes back.
 CREATE OR REPLACE FUNCTION pgmqd.job_progress(job uuid, percent integer) RETURNS void
@@ -210,7 +210,7 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   WHERE j.id = job AND j.status IN ('queued', 'processing', 'partial')
 $f$;
 
--- What a job that gathers goes by: its status, the names of the parts that have come, and the milliseconds that are left for trying again
+-- The state from which a gathering job goes on: its status, the names of the parts that have come, and the milliseconds that are left for trying again
 -- (NULL: nothing was missing yet).
 CREATE OR REPLACE FUNCTION pgmqd.job_state(job uuid) RETURNS TABLE (status text, parts json, left_ms bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

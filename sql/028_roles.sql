@@ -305,7 +305,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
   WHERE n.nspname IN ('pgmqd', 'pgmq') AND a.privilege_type = 'CREATE' AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))
 $f$;
 
--- Connects whatever is there: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`
+-- Connects the parts that exist: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`
 -- calls it at its end.
 CREATE OR REPLACE FUNCTION pgmqd.connect() RETURNS TABLE (item text, problem text, remedy text)
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$

@@ -3,7 +3,7 @@
 
 SET search_path = pg_catalog, pg_temp;
 
--- ---- what is kept ----
+-- ---- tables ----
 
 -- The worker writes a row when an attempt ends in a retry. What a message died of stands in its dead letter.
 CREATE TABLE IF NOT EXISTS pgmqd.attempts (
@@ -51,7 +51,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.cancels (
 );
 COMMENT ON TABLE pgmqd.cancels IS 'running messages that an operator wants cancelled: the worker that has the message takes it from its plugin';
 
--- ---- what a row tells ----
+-- ---- the state of a message ----
 
 -- Where a message of a queue's table stands. The dispatcher writes a claim's nonce into vt as microseconds, and whole milliseconds
 -- when it puts a message back: so what is claimed and not due is in somebody's hands, unless its vt has whole milliseconds. An SQL expression.
@@ -270,7 +270,7 @@ BEGIN
   RETURN jsonb_build_object('queue', queue, 'state', state, 'messages', page, 'more', last IS NOT NULL, 'before', last);
 END $f$;
 
--- How many messages a filter means.
+-- How many messages a filter selects.
 CREATE OR REPLACE FUNCTION pgmqd.count_messages(queue text, filter jsonb DEFAULT '{}') RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -334,7 +334,7 @@ BEGIN
         WHERE found.stands IN ('archived', 'cancelled', 'dead')) l));
 END $f$;
 
--- ---- cancelling what runs ----
+-- ---- cancelling running messages ----
 
 -- Puts rows of a queue's table, which the caller has locked, into its archive as cancelled. A number that the archive has given to
 -- another message gives way to one below zero.
@@ -429,7 +429,7 @@ BEGIN
     RETURNING (q.headers #>> ''{pgmqd_history,-1,archive_id}'')::bigint, q.msg_id', archive, living) USING wanted;
 END $f$;
 
--- What an action is done to, when the request names no state.
+-- The state whose messages an action changes when the request names none.
 CREATE OR REPLACE FUNCTION pgmqd.action_state(action text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
@@ -441,7 +441,7 @@ BEGIN
   RAISE EXCEPTION 'bad_action: there is no action "%"', action USING ERRCODE = 'HT400';
 END $f$;
 
--- Does one action to the messages that a request means, and records it: {ids: [...], versions: {ID: version}, filter: {...}, all: true,
+-- Does one action to the messages that a request selects, and records it: {ids: [...], versions: {ID: version}, filter: {...}, all: true,
 -- dry_run: true, expected: N, why, seconds, body, version}. Without ids and filter it needs all: true. It answers {matched, changed: [...],
 -- asked: [...], refused: [...], more}: asked are running messages whose workers were told; refused are those that somebody else has taken or
 -- changed meanwhile, or that the action does not fit. At most 10,000 in one call.
@@ -494,7 +494,7 @@ BEGIN
     RETURN jsonb_build_object('matched', 0, 'changed', '[]'::jsonb, 'asked', '[]'::jsonb, 'refused', '[]'::jsonb, 'more', false);
   END IF;
 
-  -- which are meant
+  -- the messages that the request selects
   EXECUTE format('SELECT coalesce(array_agg(l.msg_id ORDER BY l.msg_id), ''{}'') FROM (SELECT m.msg_id FROM (%s) m WHERE %s ORDER BY m.msg_id LIMIT %s + 1) l',
     pgmqd.message_rows(stored, state, CASE WHEN filter ? 'ids' THEN pgmqd.message_condition(jsonb_build_object('ids', filter->'ids'), true) ELSE 'true' END),
     pgmqd.message_condition(filter, true), most) INTO matched;
@@ -518,7 +518,7 @@ BEGIN
     END IF;
   END LOOP;
 
-  -- what is done to them
+  -- the action
   IF action = 'cancel' THEN
     changed := ARRAY(SELECT pgmqd.archive_cancelled(stored, held, (SELECT coalesce(jsonb_object_agg(h, jsonb_build_object('at', clock_timestamp(), 'by', who, 'why', why)), '{}') FROM unnest(held) h)));
     IF running <> '{}' THEN
@@ -585,7 +585,7 @@ BEGIN
   RETURN done;
 END $f$;
 
--- What operators did lately, the newest first: {actions: [...]}.
+-- The latest actions of operators, the newest first: {actions: [...]}.
 CREATE OR REPLACE FUNCTION pgmqd.action_list(queue text DEFAULT NULL, max_rows integer DEFAULT 100) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT jsonb_build_object('actions', coalesce(jsonb_agg(jsonb_build_object('id', a.id, 'at', pgmqd.iso_time(a.at), 'by', a.by, 'action', a.action, 'queue', a.queue,

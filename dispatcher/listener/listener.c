@@ -28,7 +28,7 @@
 #include <unistd.h>
 
 #define CANARY_EVERY_MS 60000
-#define CANARY_DEAF_MS 5000 /* while deaf */
+#define CANARY_LOST_MS 5000 /* while notifications do not arrive */
 #define CANARY_WAIT_MS 2000
 #define PING_EVERY_MS 3000
 #define PING_WAIT_MS 4000
@@ -124,7 +124,7 @@ static void listener_canary_sent(void *arg, const char *error)
 	log_debug("cannot test whether notifications arrive: %s", error);
 	if (!l->told)
 		listener_hearing(l, false, error);
-	loop_timer(l->canary_timer, CANARY_DEAF_MS);
+	loop_timer(l->canary_timer, CANARY_LOST_MS);
 }
 
 /* LISTEN has answered, on a connection that was not receiving notifications. */
@@ -135,7 +135,7 @@ static void listener_listening_again(void *arg, const struct pgresult *r)
 	if (!r->error)
 		listener_canary(l);
 	else if (*r->sqlstate)
-		loop_timer(l->canary_timer, CANARY_DEAF_MS);
+		loop_timer(l->canary_timer, CANARY_LOST_MS);
 }
 
 /* The canary is due, or it did not come back. */
@@ -153,7 +153,7 @@ static void listener_canary_due(evutil_socket_t fd, short what, void *arg)
 			"Use a direct or session-mode connection");
 		if (pgconn_is_pooled(l->pg)) /* other clients of the pool would get what we listen for */
 			pgconn_query(l->pg, NULL, "UNLISTEN *", 0, NULL, NULL, NULL);
-		loop_timer(l->canary_timer, CANARY_DEAF_MS);
+		loop_timer(l->canary_timer, CANARY_LOST_MS);
 	} else if (l->ping_out) { /* it has to be the only one */
 		loop_timer(l->canary_timer, PING_WAIT_MS);
 	} else if (!l->hearing) {
@@ -239,7 +239,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 		if (*r->sqlstate) {
 			log_error("cannot listen: %s", r->error);
 			listener_hearing(l, false, r->error);
-			loop_timer(l->canary_timer, CANARY_DEAF_MS);
+			loop_timer(l->canary_timer, CANARY_LOST_MS);
 		}
 		return;
 	}

@@ -183,7 +183,7 @@ void stats_state(struct stats_slot *s, enum stats_state state)
 	atomic_store(&s->state, state);
 }
 
-/* Keeps the newest error for people; a writer that died in the middle left an odd number, which the next one mends. */
+/* Keeps the newest error for people; a writer that died in the middle left an odd number, which the next one puts right. */
 void stats_error(struct stats_slot *s, const char *text)
 {
 	uint32_t seq = atomic_load(&s->error_seq) | 1;

@@ -284,7 +284,7 @@ static void claim_send(struct claim_call *call)
 	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
 	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
 	call->nonce = (int)(backoff_random() % NONCES);
-	if (call->nonce % 1000 == 0) /* whole milliseconds tell that a message was put back */
+	if (call->nonce % 1000 == 0) /* vt has whole milliseconds only in a message that waits */
 		call->nonce++;
 	claim_pick(call, ST_CLAIM, claim_answer);
 }

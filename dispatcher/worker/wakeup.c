@@ -58,7 +58,7 @@ static int64_t wakeup_poll_period(const struct wakeup *u)
 	const struct settings *set = u->worker->settings;
 	int64_t ms = u->worker->qs->fallback_poll ? u->worker->qs->fallback_poll : set->fallback_poll;
 
-	if (u->deaf || u->silent || u->taken || u->worker->qs->notify == NOTIFY_OFF)
+	if (u->unnotified || u->silent || u->taken || u->worker->qs->notify == NOTIFY_OFF)
 		ms = set->poll_when_deaf < ms ? set->poll_when_deaf : ms;
 	if (u->shared && set->shared_poll < ms)
 		ms = set->shared_poll;
@@ -137,7 +137,7 @@ struct wakeup_claim wakeup_claim(struct wakeup *u)
 void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m)
 {
 	struct stats_slot *slot = u->worker->slot;
-	bool may_miss = !u->deaf && !u->shared &&
+	bool may_miss = !u->unnotified && !u->shared &&
 	                u->worker->qs->notify != NOTIFY_OFF; /* a message found by a poll was missed */
 	int64_t woke = u->woke.us;
 
@@ -204,7 +204,7 @@ static void wakeup_poll(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	u->full = true;
-	if (u->deaf || u->worker->qs->notify == NOTIFY_OFF)
+	if (u->unnotified || u->worker->qs->notify == NOTIFY_OFF)
 		u->events->polled(u->arg);
 	wakeup_poll_arm(u);
 	wakeup_claim_for(u, WOKE_POLL);
@@ -219,7 +219,7 @@ void wakeup_notified(struct wakeup *u)
 
 void wakeup_listener(struct wakeup *u, bool hearing)
 {
-	u->deaf = !hearing;
+	u->unnotified = !hearing;
 	stats_gauge(u->worker->slot, GAUGE_HEARING, hearing);
 }
 

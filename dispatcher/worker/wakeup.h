@@ -34,7 +34,7 @@ struct wakeup {
 	bool wanted_again;            /* the same, since the claim under way was sent */
 	bool claiming;                /* a claim is under way */
 	bool full;                    /* the next claim also covers what lies below the mark */
-	bool deaf;                    /* notifications are not known to arrive */
+	bool unnotified;              /* notifications are not known to arrive */
 	bool silent;                  /* the server's notification queue fills up, so producers do not notify */
 	bool taken;                   /* somebody else has the queue's advisory locks, so producers may not notify */
 	bool closed;                  /* "in flight" was had since "awake" was given up */

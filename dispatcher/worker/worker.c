@@ -136,7 +136,7 @@ static void worker_stop_now(evutil_socket_t fd, short what, void *arg)
 	worker_drain_over(-1, 0, w);
 }
 
-/* SIGHUP: something outside was mended, perhaps: templates are read anew, and paused queues try at once. */
+/* SIGHUP: a cause outside may be gone: templates are read anew, and paused queues try at once. */
 static void worker_reload(evutil_socket_t fd, short what, void *arg)
 {
 	struct worker *w = arg;

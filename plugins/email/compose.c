@@ -102,7 +102,7 @@ int64_t compose_time_left(const struct sending *s)
 	int64_t ttl = s->kind == MAIL_REMINDER ? s->email->ttl_reminder : s->email->ttl;
 	gint64 now = g_get_real_time(), end = G_MAXINT64;
 
-	/* A reminder counts from its first time on, also when it was put back by hand since. */
+	/* A reminder counts from its first time on, also when it was requeued since. */
 	if (ttl > 0)
 		end = (s->kind == MAIL_REMINDER && s->root_id != pgmqd_msg_id(s->msg) ? s->root_enqueued : s->due) +
 		      ttl * 1000;

@@ -88,7 +88,7 @@ static void email_stop(void *handle)
 	mime_stop();
 }
 
-/* Something outside may have been mended: a provider that was away is tried at once. */
+/* A cause outside may be gone: a provider that was away is tried at once. */
 static void email_reload(void *handle)
 {
 	struct email *h = handle;

@@ -55,7 +55,7 @@ struct sending {
 	/* What names the message: after a redrive, what named it the first time. */
 	gint64 root_id, root_enqueued;
 	gint64 due;     /* real time, µs: when it should have gone out */
-	bool was_held;  /* put back by somebody who knew that it may have been sent */
+	bool was_held;  /* requeued by somebody who knew that it may have been sent */
 	gint64 started; /* monotonic µs */
 };
 

@@ -396,7 +396,7 @@ static void test_missed(void **state)
 	(void)state;
 	sleep_well();
 	for (int i = 0; i < 3; i++) {
-		wakeup.deaf = i == 1;
+		wakeup.unnotified = i == 1;
 		wakeup.shared = i == 2;
 		fake_advance(fake, 31000);
 		m.due_us = wakeup.woke.us - 5000000;
