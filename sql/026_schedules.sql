@@ -40,12 +40,15 @@ CREATE TABLE IF NOT EXISTS pgmqd.schedule_runs (
 CREATE INDEX IF NOT EXISTS schedule_runs_started_idx ON pgmqd.schedule_runs (started_at);
 COMMENT ON TABLE pgmqd.schedule_runs IS 'what the dispatcher''s scheduler has run; pg_cron has its own in cron.job_run_details';
 
--- The time zone that pg_cron uses for all its jobs. NULL: there is no pg_cron.
+-- The time zone that pg_cron uses for all its jobs. NULL: there is no pg_cron, or its newer versions keep the zone from this role.
 CREATE OR REPLACE FUNCTION pgmqd.pg_cron_zone() RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN zone IN ('GMT', 'Etc/UTC', 'Etc/GMT') THEN 'UTC' ELSE zone END FROM coalesce(current_setting('cron.timezone', true), 'GMT') zone
-  WHERE pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT CASE WHEN zone IN ('GMT', 'Etc/UTC', 'Etc/GMT') THEN 'UTC' ELSE zone END
+    FROM coalesce(current_setting('cron.timezone', true), 'GMT') zone WHERE pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL);
+EXCEPTION WHEN insufficient_privilege THEN
+  RETURN NULL;
+END $f$;
 
 -- What is wrong with the time of a schedule, or NULL; by the rules of the scheduler that reads it.
 CREATE OR REPLACE FUNCTION pgmqd.cron_error(cron text) RETURNS text
@@ -114,7 +117,7 @@ BEGIN
   END IF;
   IF OLD.runner = 'pg_cron' AND NEW.runner = 'pg_cron'
     AND (NEW.cron, NEW.tz, NEW.enabled, NEW.command) IS DISTINCT FROM (OLD.cron, OLD.tz, OLD.enabled, OLD.command) THEN
-    IF NEW.tz <> pgmqd.pg_cron_zone() THEN
+    IF NEW.tz <> OLD.tz AND NEW.tz IS DISTINCT FROM pgmqd.pg_cron_zone() THEN
       NEW.runner := 'pgmqd';
     END IF;
     PERFORM pgmqd.set_pg_cron(NEW.name, NEW.cron, NEW.command, NEW.enabled AND NEW.runner = 'pg_cron');
@@ -331,6 +334,9 @@ BEGIN
   IF EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'cron'
       WHERE p.proname IN ('schedule', 'alter_job') AND NOT has_function_privilege(p.oid, 'EXECUTE')) THEN
     RETURN format('role %s may not call cron.schedule() and cron.alter_job()', current_user);
+  END IF;
+  IF pgmqd.extension_table('cron.job', 'pg_cron') IS NOT NULL AND pgmqd.pg_cron_zone() IS NULL THEN
+    RETURN format('role %1$s may not read cron.timezone (GRANT pg_read_all_settings TO %1$s)', quote_ident(current_user));
   END IF;
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

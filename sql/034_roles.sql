@@ -36,7 +36,8 @@ BEGIN
       NULL; -- somebody made it at the same time, for another database
     WHEN insufficient_privilege THEN
       problem := format('it cannot be made or used by role %s (%s), so the application''s triggers run with the rights of that role', current_user, SQLERRM);
-      remedy := format('as a superuser: CREATE ROLE %I NOLOGIN; GRANT %I TO %I; then %s', app, app, current_user, again);
+      remedy := format('as a superuser: %sGRANT %I TO %I; then %s', CASE WHEN to_regrole(app) IS NULL THEN format('CREATE ROLE %I NOLOGIN; ', app) ELSE '' END,
+        app, current_user, again);
       RETURN NEXT;
       RETURN;
   END;

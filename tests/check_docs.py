@@ -181,7 +181,7 @@ check_table(table(source, "settings_global_options"), "[pgmqd]", between(conf, "
 check_table(table(source, "settings_queue_options"), "[queue]", between(conf, ".Sh THE SECTIONS [queue", ".Sh THE SECTIONS [job"),
             between(sample, "\n[queue", "\n#[job"))
 check_table(table(source, "settings_job_options"), "[job]", between(conf, ".Sh THE SECTIONS [job", ".Sh ENVIRONMENT"),
-            re.sub(r"^#(\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
+            re.sub(r"^#(#?\w+ =)", r"\1", between(sample + "\x00", "\n#[job", "\x00"), flags=re.M))
 check_commands(page)
 check_quotes()
 check_security(read("SECURITY.md"))

@@ -11,7 +11,7 @@ import sys
 
 top = pathlib.Path(os.environ.get("TOP_SRCDIR") or pathlib.Path(__file__).resolve().parents[1])
 # Texts that speak of a function and do not call it.
-SPOKEN_OF = {"attach_queue", "create_queue", "group_queue", "conf"}
+SPOKEN_OF = {"attach_queue", "create_queue", "group_queue", "limit_queue", "conf"}
 
 sql = "".join(path.read_text(encoding="utf-8") for path in sorted((top / "sql").glob("*.sql")))
 granted = {name for calls in re.findall(r"allow_calls\('pgmqd', ([^)]*)\)", sql) for name in re.findall(r"'(\w+)'", calls)}

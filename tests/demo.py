@@ -43,7 +43,7 @@ class Demo:
 
     def __init__(self, out):
         self.out = out
-        self.cluster = self.catcher = self.daemon = self.provider = None
+        self.cluster = self.catcher = self.daemon = self.provider = self.sources = None
         self.url = self.token = None
         self.env = {}
         self.reports = False
@@ -65,6 +65,9 @@ class Demo:
         self.catcher = MailCatcher(dir=self.out / "mail").start()
         say(f"A mail catcher with STARTTLS and AUTH listens on {self.catcher.host}:{self.catcher.port}")
         self.provider = HttpStub(login=SHOP).start()
+        self.sources = HttpStub().start()
+        self.sources.answer("/lab", 200, {"glucose": 5.1, "unit": "mmol/l"})
+        self.sources.answer("/imaging", 200, {"finding": "none"})
         self.cluster.createdb("app")
         with self.cluster.connect() as db:  # what pgmqd's functions may do in the database is what their owner may: no superuser
             db.execute("create role clinic login createrole")
@@ -73,28 +76,33 @@ class Demo:
             with self.cluster.connect("app") as db:
                 db.execute("create extension pg_cron")
                 db.execute("grant usage on schema cron to clinic")
+                db.execute("grant pg_read_all_settings to clinic")  # newer versions keep their time zone from others
                 db.execute("grant execute on all functions in schema cron to clinic")
         done = rig.migrate(self.cluster.conninfo("app", user="clinic"), "--demo-app")
         if done.returncode:
             raise RuntimeError(f"pgmqd migrate failed:\n{done.stdout}{done.stderr}")
+        with self.cluster.connect("app", user="clinic") as db:
+            db.execute("select pgmqd.create_queue('report_jobs')")
         say("pgmqd migrate --demo-app has made the tables, queues and triggers")
         http = f"127.0.0.1:{free_port()}"
         self.url = f"http://{http}"
         self.token = secrets.token_hex(12)
         self.env = {**rig.email_environment(self.catcher), "YOOKASSA_SHOP_ID": SHOP[0], "YOOKASSA_SECRET_KEY": SHOP[1]}
-        self.daemon = Daemon(
+        text = (
             conf(self.cluster.conninfo("app", user="pgmqd"), self.queues(), http_listen=http, http_token=self.token, brand_name="Balansity", brand_team="Little Otter",
-                 brand_about="the health check-up service"),
-            env=self.env,
-            log_path=self.out / "pgmqd.log").start()
+                 brand_about="the health check-up service")
+            + "[job professional-report]\nqueue = report_jobs\nopen = yes\n")
+        self.daemon = Daemon(text, env=self.env, log_path=self.out / "pgmqd.log").start()
         self.daemon.wait_ready()
         say("pgmqd is ready")
 
     def queues(self):
-        """The sections of the settings file: mails, payments, and reports if their plugin was built."""
+        """The sections of the settings file: mails, payments, events, jobs, and reports if their plugin was built."""
         queues = {"email_queue": rig.email_queue(self.catcher),
                   "payment_processing_queue": {"plugin": "payment", "base_url": self.provider.url},
-                  "analytics_queue": {"plugin": "analytics"}}
+                  "analytics_queue": {"plugin": "analytics"},
+                  "report_jobs": {"plugin": "sources", "allow_private": "yes",
+                                  "sources": f"lab {self.sources.url}/lab | imaging {self.sources.url}/imaging"}}
         if os.path.exists(os.path.join(directories().get("plugin_dir", "/"), "pgmqd-report-plugin.so")):
             shutil.rmtree(self.out / "reports", ignore_errors=True)
             (self.out / "reports").mkdir()
@@ -109,8 +117,9 @@ class Demo:
             status = self.daemon.stop()
         if self.catcher:
             self.catcher.stop()
-        if self.provider:
-            self.provider.stop()
+        for stub in (self.provider, self.sources):
+            if stub:
+                stub.stop()
         if self.cluster:
             if self.cluster.dir:
                 self.cluster.stop()

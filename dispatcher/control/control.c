@@ -98,6 +98,7 @@ static bool control_start(struct control_process *p)
 		.people = &c->people,
 		.guests = s->http_guests == HTTP_GUESTS_ALL || (s->http_guests == HTTP_GUESTS_LOCAL && c->listen.local),
 		.other_names = s->http_hosts,
+		.leaves_open = c->listen.local ? jobs_leaves_open : NULL,
 		.context = c };
 
 	if ((c->base = event_base_new()) == NULL)

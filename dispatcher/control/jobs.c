@@ -23,6 +23,14 @@ const struct job_settings *jobs_type(const struct control *c, const char *name)
 	return NULL;
 }
 
+bool jobs_leaves_open(const struct http_request *req)
+{
+	const struct control *c = req->context;
+	const struct job_settings *j = jobs_type(c, req->param[0]);
+
+	return j != NULL && j->open;
+}
+
 /* Whether it is a UUID as we write them. */
 static bool jobs_is_id(const char *s)
 {

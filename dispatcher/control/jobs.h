@@ -8,6 +8,7 @@
 /* Whether the first parameter is a job type of the settings, and the second, where the route has it, a job id. False:
  * the request was answered with 404. */
 bool jobs_check(struct http_request *req);
+bool jobs_leaves_open(const struct http_request *req); /* the type's `open`: for struct http_access */
 const struct job_settings *jobs_type(const struct control *c, const char *name); /* NULL: there is none */
 
 /* Has jobs follow the messages of their queues; for each new connection to the database. */

@@ -118,6 +118,8 @@ void http_access_route(const struct http_access *a, struct http_request *r)
 	enum people_role needed = http_access_needed(r->route);
 	bool writes = r->route->method != HTTP_GET;
 
+	if ((r->route->flags & HTTP_ROUTE_ASK) && a->leaves_open && a->leaves_open(r))
+		needed = PEOPLE_NOBODY;
 	if (r->route->flags & HTTP_ROUTE_PUBLIC)
 		return;
 	if (writes && http_access_is_foreign(r)) {

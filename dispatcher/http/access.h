@@ -14,6 +14,8 @@ struct http_access {
 	const char *host;            /* that the server listens on; NULL: a Unix socket, to which no browser speaks */
 	const char *other_names;     /* of this server, separated by commas or blanks */
 	bool guests;                 /* who brings no token may look */
+	/* Whether a request of a HTTP_ROUTE_ASK route needs no token; NULL: never. */
+	bool (*leaves_open)(const struct http_request *r);
 };
 
 /* Refuses the request (http_request_refuse) when it is not meant for this server, by its Host: 421. */

@@ -12,7 +12,8 @@ enum http_route_flags {
 	HTTP_ROUTE_OPEN = 4,  /* says nothing about people or messages: never asks for the token */
 	HTTP_ROUTE_PUBLIC =
 		8, /* for anybody, by any name of the server, with a body of any type: what is asked proves itself */
-	HTTP_ROUTE_PROBE = 16 /* as OPEN, and by whatever name the server is called: probes send an address as Host */
+	HTTP_ROUTE_PROBE = 16, /* as OPEN, and by whatever name the server is called: probes send an address as Host */
+	HTTP_ROUTE_ASK = 32    /* http_access.leaves_open() decides for each request whether it needs the token */
 };
 
 /* One method and path. A segment {name} of the pattern takes any one segment of a path; where several patterns fit,

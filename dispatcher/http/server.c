@@ -140,6 +140,7 @@ struct http_server *http_server_new(struct event_base *base, const struct http_s
 	s->config = *config;
 	s->access.people = config->people;
 	s->access.other_names = config->other_names;
+	s->access.leaves_open = config->leaves_open;
 	s->access.host = config->listen->path[0] == '\0' ? config->listen->host : NULL;
 	s->access.guests = config->guests;
 	s->conns = http_conns_new(base, &events, s);

@@ -12,9 +12,10 @@
 struct http_server_config {
 	const struct http_listen *listen;
 	const struct http_route *routes; /* with an empty row at the end */
-	const struct people *people;     /* see struct http_access */
+	const struct people *people;     /* this one and the next three: see struct http_access */
 	const char *other_names;
 	bool guests;
+	bool (*leaves_open)(const struct http_request *r);
 	void *context; /* becomes http_request.context */
 };
 

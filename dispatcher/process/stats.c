@@ -183,7 +183,7 @@ void stats_state(struct stats_slot *s, enum stats_state state)
 	atomic_store(&s->state, state);
 }
 
-/* Keeps the newest error for people; a writer that died in the middle left an odd number, which the next one puts right. */
+/* Keeps the newest error for people. A writer that died half-way left an odd number; the next one puts it right. */
 void stats_error(struct stats_slot *s, const char *text)
 {
 	uint32_t seq = atomic_load(&s->error_seq) | 1;

@@ -31,6 +31,19 @@ static bool is_word(const char *text, size_t max, const char *extra)
 	return true;
 }
 
+/* Whether pgmq takes the name; a double quote, which it takes too, has no place in our settings. */
+bool settings_check_queue_name(const char *name)
+{
+	size_t len = strlen(name);
+
+	if (len == 0 || len > 47 || strpbrk(name, "\"$;'\\") || strstr(name, "--"))
+		return false;
+	for (; *name; name++)
+		if ((unsigned char)*name < ' ' || *name == 0x7f)
+			return false;
+	return true;
+}
+
 /* Whether it is HOST:PORT, unix:/PATH or off. */
 static bool listen_is_good(const char *text)
 {
@@ -174,7 +187,7 @@ void settings_check_job(const struct settings *s, const struct job_settings *j, 
 		if (strcmp(j->name, taken[i]) == 0)
 			settings_error(errors, "%s:%u: [job %s]: /api/%s is something else; choose another name",
 				s->path, j->line, j->name, j->name);
-	if (!j->queue || !is_word(j->queue, 47, "_")) {
+	if (!j->queue || !settings_check_queue_name(j->queue)) {
 		settings_error(
 			errors, "%s:%u: [job %s]: queue has to be the name of a queue", s->path, j->line, j->name);
 		return;

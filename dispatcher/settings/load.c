@@ -72,25 +72,12 @@ static void load_close_section(struct load *l)
 	l->section = SECTION_BAD;
 }
 
-/* Whether pgmq takes the name; a double quote, which it takes too, has no place in our settings. */
-static bool queue_name_is_good(const char *name)
-{
-	size_t len = strlen(name);
-
-	if (len == 0 || len > 47 || strpbrk(name, "\"$;'\\") || strstr(name, "--"))
-		return false;
-	for (; *name; name++)
-		if ((unsigned char)*name < ' ' || *name == 0x7f)
-			return false;
-	return true;
-}
-
 /* Starts the section of a queue. */
 static void load_open_queue(struct load *l, const char *name)
 {
 	struct queue_settings *q;
 
-	if (!queue_name_is_good(name)) {
+	if (!settings_check_queue_name(name)) {
 		LOAD_ERROR(l, "[queue %s]: not the name of a queue (at most 47 bytes, without quotes, $, ;, \\ and --)",
 			name);
 		return;

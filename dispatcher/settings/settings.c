@@ -160,6 +160,9 @@ const struct pgmqd_option settings_queue_options[] = {
 const struct pgmqd_option settings_job_options[] = {
 	{ "queue", PGMQD_STRING, 1, JOB(queue), NULL, "Queue that the messages of these jobs are put into.", NULL,
 		NULL },
+	{ "open", PGMQD_BOOL, 0, JOB(open), "no",
+		"Start and follow these jobs without the token, where http_listen is on this machine only.", NULL,
+		NULL },
 	{ 0 },
 };
 
@@ -383,16 +386,18 @@ char *settings_redact_conninfo(const char *conninfo)
 	return text;
 }
 
-/* Prints the rows of a table, commented out at their defaults. */
-static void print_sample_rows(const struct pgmqd_option *table, const char *required)
+/* Prints the rows of a table, commented out at their defaults; `mark` is in front of each setting: "#" when the whole
+ * section is commented out. */
+static void print_sample_rows(const struct pgmqd_option *table, const char *mark, const char *required)
 {
 	for (const struct pgmqd_option *row = table; row->name; row++) {
 		printf("\n# %s\n# (%s%s%s%s%s)\n", row->doc, option_type_name(row), row->choices ? ": " : "",
 			row->choices ? row->choices : "", row->env ? "; environment: " : "", row->env ? row->env : "");
 		if (row->required)
-			printf("%s = %s\n", row->name, required);
+			printf("%s%s = %s\n", mark, row->name, required);
 		else
-			printf("#%s =%s%s\n", row->name, row->def && *row->def ? " " : "", row->def ? row->def : "");
+			printf("%s#%s =%s%s\n", mark, row->name, row->def && *row->def ? " " : "",
+				row->def ? row->def : "");
 	}
 }
 
@@ -408,15 +413,14 @@ void settings_print_sample(void)
 	       "# default. Lines that are commented out show the default. Keep passwords in the environment (pgmqd run "
 	       "--env-file).\n"
 	       "\n[pgmqd]\n");
-	print_sample_rows(settings_global_options, "");
+	print_sample_rows(settings_global_options, "", "");
 	printf("\n\n# One section for each queue. Whatever is not listed here is an option of the queue's plugin: see "
 	       "its own man page,\n"
 	       "# pgmqd-email(7) for instance.\n"
 	       "[queue email_queue]\n");
-	print_sample_rows(settings_queue_options, "email");
+	print_sample_rows(settings_queue_options, "", "email");
 	printf("\n\n# One section for each kind of job that may be started over HTTP, by POST /api/TYPE/start; see "
 	       "pgmqd(8).\n"
 	       "#[job professional-report]\n");
-	for (const struct pgmqd_option *row = settings_job_options; row->name; row++)
-		printf("\n# %s\n# (%s)\n#%s = report_generation_queue\n", row->doc, option_type_name(row), row->name);
+	print_sample_rows(settings_job_options, "#", "report_generation_queue");
 }

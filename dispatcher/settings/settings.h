@@ -55,6 +55,7 @@ struct job_settings {
 	char *name;
 	unsigned line;
 	const char *queue;
+	int open;
 	unsigned lines[SETTINGS_ROWS_MAX]; /* as in a queue */
 };
 

@@ -66,6 +66,9 @@ def owner(cluster):
     with cluster.connect() as db:
         if not db.execute("select 1 from pg_roles where rolname = 'connect_owner'").fetchone():
             db.execute("create role connect_owner login createrole")
+        if not db.execute("select 1 from pg_roles where rolname = 'pgmqd_application'").fetchone():
+            db.execute("create role pgmqd_application nologin")
+        db.execute("grant pgmqd_application to connect_owner")  # from PostgreSQL 16 on only its maker could, and databases share it
     return "connect_owner"
 
 

@@ -3,14 +3,11 @@
 import contextlib
 import os
 import signal
-import socket
-import socketserver
-import subprocess
-import threading
 from collections import Counter
 
 import pytest
 
+from lib import netns
 from lib import rig as rigs
 from lib.pgcluster import Cluster
 from lib.proxy import Proxy
@@ -36,65 +33,23 @@ def stand(tcp_cluster):
         s.db.execute("truncate pgmq.q_work, pgmq.a_work")
 
 
-class Relay(socketserver.BaseRequestHandler):
-    """From the address that a namespace sees to the cluster on the loopback."""
-
-    port = None
-
-    def handle(self):
-        with socket.create_connection(("127.0.0.1", self.port)) as up:
-            there = threading.Thread(target=self.pump, args=(up, self.request), daemon=True)
-            there.start()
-            self.pump(self.request, up)
-
-    @staticmethod
-    def pump(a, b):
-        with contextlib.suppress(OSError):
-            while data := a.recv(65536):
-                b.sendall(data)
-            b.shutdown(socket.SHUT_WR)
-
-
 @contextlib.contextmanager
 def far_away(cluster, dbname):
     """Yields how a dispatcher is started elsewhere (connection string, wrapper) and a function that takes its link down or up:
     a network namespace of its own, or, where there can be none, a proxy that passes nothing on."""
-    name = f"pgmqd{os.getpid() % 10000}"
-    out, inside = f"{name}a", f"{name}b"
-
-    def ip(*args):
-        subprocess.run(["ip", *args], check=True, capture_output=True)
-
     try:
-        ip("netns", "add", name)
-    except (OSError, subprocess.CalledProcessError):
+        with netns.joined(f"pgmqd{os.getpid() % 10000}", "203.0.113.1", "203.0.113.2") as (inside, link), \
+                netns.relay("203.0.113.1", cluster.port) as port:
+            yield cluster.conninfo(dbname, host="203.0.113.1", port=port), inside, link
+    except netns.NoNamespaces:
         with Proxy("127.0.0.1", cluster.port) as proxy:
-            def link(state):
+            def pull(state):
                 if state == "up":
                     proxy.resume()
                     proxy.cut()
                 else:
-                    proxy.drop("up")
-                    proxy.drop("down")
-            yield cluster.conninfo(dbname, host="127.0.0.1", port=proxy.port), [], link
-        return
-    try:
-        ip("link", "add", out, "type", "veth", "peer", "name", inside, "netns", name)
-        ip("addr", "add", "203.0.113.1/30", "dev", out)
-        ip("link", "set", out, "up")
-        ip("-n", name, "addr", "add", "203.0.113.2/30", "dev", inside)
-        ip("-n", name, "link", "set", inside, "up")
-        socketserver.ThreadingTCPServer.daemon_threads = True
-        socketserver.ThreadingTCPServer.block_on_close = False
-        Relay.port = cluster.port
-        with socketserver.ThreadingTCPServer(("203.0.113.1", 0), Relay) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield (cluster.conninfo(dbname, host="203.0.113.1", port=server.server_address[1]), ["ip", "netns", "exec", name],
-                   lambda state: ip("link", "set", out, state))
-            server.shutdown()
-    finally:
-        subprocess.run(["ip", "link", "del", out], capture_output=True)
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)
+                    proxy.drop("up", "down")
+            yield cluster.conninfo(dbname, host="127.0.0.1", port=proxy.port), [], pull
 
 
 def all_processes(daemon):

@@ -85,6 +85,8 @@ def test_five_minutes(built_tree):
                 assert re.search(r"^email_queue +ready", output, re.M) and "1 dead letter" in output, output
             if "bench" in step:
                 assert re.search(r"^pgmqd +100 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", output, re.M), output
+            if "professional-report" in step:
+                assert '"glucose"' in output and '"finding"' in output, output
             if "render" in step:
                 assert "Оплата не прошла: 1 490,00 ₽" in output
     finally:

@@ -139,19 +139,26 @@ def curl(*words):
     return json.loads(done.stdout)
 
 
-def test_the_local_guide(rig):
-    """Its curl calls, with the token that a change over HTTP needs."""
+@pytest.mark.parametrize("way", ["open", "token"])
+def test_the_local_guide(rig, way):
+    """Its curl calls as they are written, where the job is open to this machine; and else with the token that a change over HTTP needs."""
     port, token = free_port(), "0123456789abcdef0123456789abcdef"
-    login = ("-H", f"Authorization: Bearer {token}")
+    login = ("-H", f"Authorization: Bearer {token}") if way == "token" else ()
     rig.db.execute("select pgmqd.create_queue('report_jobs')")
     with HttpStub() as sources:
         sources.answer("/lab", 200, {"ok": True})
         sources.answer("/xray", 503, {})
         rig.start(queues={"report_jobs": {"plugin": "sources", "sources": f"lab {sources.url}/lab | xray {sources.url}/xray", "retries": 0,
-                                          "allow_private": "yes"}}, jobs={"professional-report": "report_jobs"},
+                                          "allow_private": "yes"}}, jobs={"professional-report": "report_jobs" + ("\nopen = yes" if way == "open" else "")},
                   http_listen=f"127.0.0.1:{port}", http_token=token)
         base = f"http://127.0.0.1:{port}"
         assert curl(f"{base}/health")["status"] == "ok"
+        start = ("-X", "POST", f"{base}/api/professional-report/start", "-d", "{}")
+        json_type = ("-H", "Content-Type: application/json")
+        if way == "token":
+            assert curl(*start, *json_type)["error"]["code"] == "unauthorized"
+        for more in ((), (*json_type, "-H", "Origin: http://other.example.test"), (*json_type, "-H", "Host: other.example.test")):
+            assert curl(*start, *more)["error"]["code"] in ("unsupported_media_type", "foreign_origin", "wrong_host", "unauthorized"), more
         started = curl("-X", "POST", f"{base}/api/professional-report/start", "-H", "Content-Type: application/json", *login,
                        "-d", '{"questionnaire": {"age": 41}}')
         job = started["job_id"]

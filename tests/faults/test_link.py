@@ -1,16 +1,14 @@
 """The connection to the database, and the rules of libpq in an event loop, through a proxy that breaks what can be broken."""
 
-import contextlib
 import os
 import re
 import signal
-import subprocess
 import threading
 import time
 
 import pytest
 
-from lib import certs
+from lib import certs, netns
 from lib.campaign import gone
 from lib.paths import make_temp_dir
 from lib.proxy import Plan, Proxy, chaos
@@ -215,57 +213,13 @@ def test_slow_statement_is_no_silence(stand):
     assert stand.value("select count(*) from public.effects where uuid = %s", ids) == 1 and not stand.logged("lost")
 
 
-@contextlib.contextmanager
-def namespace(name, port, unix_dir, pg_port):
-    """A network namespace joined to ours by a veth pair; yields a function that pulls and plugs the cable."""
-    run = lambda *a: subprocess.run(["ip", *a], check=True, capture_output=True, text=True)  # noqa: E731
-    out, inside = f"{name}a", f"{name}b"
-    try:
-        run("netns", "add", name)
-    except (OSError, subprocess.CalledProcessError) as e:
-        pytest.skip(f"no network namespaces here: {getattr(e, 'stderr', e)}")
-    try:
-        run("link", "add", out, "type", "veth", "peer", "name", inside, "netns", name)
-        run("addr", "add", "198.51.100.1/30", "dev", out)
-        run("link", "set", out, "up")
-        run("-n", name, "addr", "add", "198.51.100.2/30", "dev", inside)
-        run("-n", name, "link", "set", inside, "up")
-        run("-n", name, "link", "set", "lo", "up")
-        yield lambda state: run("link", "set", out, state)
-    finally:
-        subprocess.run(["ip", "link", "del", out], capture_output=True)
-        subprocess.run(["ip", "netns", "del", name], capture_output=True)
-
-
 def test_cable_pulled(stand, cluster):
     """A blackhole: keepalives and tcp_user_timeout end the connection, and what was in hand is settled or claimed again."""
-    import socket
-    import socketserver
-
-    name = f"pgmqd{os.getpid() % 10000}"
-    with namespace(name, 0, None, None) as cable:
-        # from the veth's address to the cluster on the loopback
-        class Pipe(socketserver.BaseRequestHandler):
-            def handle(self):
-                up = socket.create_connection(("127.0.0.1", cluster.port))
-
-                def pump(a, b):
-                    with contextlib.suppress(OSError):
-                        while data := a.recv(65536):
-                            b.sendall(data)
-                        b.shutdown(socket.SHUT_WR)
-
-                t = threading.Thread(target=pump, args=(up, self.request), daemon=True)
-                t.start()
-                pump(self.request, up)
-                up.close()
-
-        socketserver.ThreadingTCPServer.daemon_threads = True
-        socketserver.ThreadingTCPServer.block_on_close = False
-        with socketserver.ThreadingTCPServer(("198.51.100.1", 0), Pipe) as server:
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            conninfo = cluster.conninfo(stand.dbname, host="198.51.100.1", port=server.server_address[1])
-            daemon = stand.start(conninfo, wrapper=["ip", "netns", "exec", name], allow_insecure="yes")
+    try:
+        with netns.joined(f"pgmqd{os.getpid() % 10000}", "198.51.100.1", "198.51.100.2") as (inside, cable), \
+                netns.relay("198.51.100.1", cluster.port) as port:
+            conninfo = cluster.conninfo(stand.dbname, host="198.51.100.1", port=port)
+            daemon = stand.start(conninfo, wrapper=inside, allow_insecure="yes")
             p = stand.produce(20, sleep_ms=300)
             wait_until("load", lambda: len(stand.steps()) > 20)
             mark, began = daemon.mark(), time.monotonic()
@@ -278,7 +232,8 @@ def test_cable_pulled(stand, cluster):
             stand.drain(60)
             for d in stand.daemons:
                 stand.stop(d)
-            server.shutdown()
+    except netns.NoNamespaces as error:
+        pytest.skip(f"no network namespaces here: {error}")
     stand.verdict().check(doubled=50)
     assert took < 20, took
 
