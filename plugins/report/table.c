@@ -70,6 +70,31 @@ static void draw_row(struct pages *p, const struct result *r, PangoLayout *const
 	p->y += h;
 }
 
+/* Makes the cells of a row; returns its height. */
+static double measure_row(struct pages *p, const struct result *r, const struct words *w, PangoLayout *cell[4])
+{
+	double h = 0;
+
+	cell[0] = fonts_cell(p->fonts, r->name, 9.5, REGULAR, inner(0), CELL_LINES);
+	cell[1] = fonts_cell(p->fonts, r->value, 9.5, BOLD, inner(1), CELL_LINES);
+	cell[2] = fonts_cell(p->fonts, r->reference, 9.5, REGULAR, inner(2), CELL_LINES);
+	cell[3] = fonts_cell(p->fonts, w->level[r->level], 9, REGULAR, inner(3), 2);
+	for (int c = 0; c < 4; c++)
+		h = MAX(h, fonts_height(cell[c]));
+	return h + 2 * GAP;
+}
+
+/* The height of a row alone. */
+static double row_height(struct pages *p, const struct result *r, const struct words *w)
+{
+	PangoLayout *cell[4];
+	double h = measure_row(p, r, w, cell);
+
+	for (int c = 0; c < 4; c++)
+		g_object_unref(cell[c]);
+	return h;
+}
+
 void table_draw(struct pages *p, const GPtrArray *areas, enum lang lang)
 {
 	const struct words *w = words_of(lang);
@@ -80,19 +105,14 @@ void table_draw(struct pages *p, const GPtrArray *areas, enum lang lang)
 
 		for (guint k = 0; k < a->results->len; k++) {
 			const struct result *r = g_ptr_array_index(a->results, k);
-			PangoLayout *cell[4] = {
-				fonts_cell(p->fonts, r->name, 9.5, REGULAR, inner(0), CELL_LINES),
-				fonts_cell(p->fonts, r->value, 9.5, BOLD, inner(1), CELL_LINES),
-				fonts_cell(p->fonts, r->reference, 9.5, REGULAR, inner(2), CELL_LINES),
-				fonts_cell(p->fonts, w->level[r->level], 9, REGULAR, inner(3), 2),
-			};
-			double h = 0;
+			PangoLayout *cell[4];
+			double h = measure_row(p, r, w, cell), need = h;
 			bool first = k == 0;
 
-			for (int c = 0; c < 4; c++)
-				h = MAX(h, fonts_height(cell[c]));
-			h += 2 * GAP;
-			fresh = pages_room(p, h + (fresh ? HEAD_HEIGHT : 0) + (first ? AREA_HEIGHT : 0)) || fresh;
+			/* neither the first nor the last row of an area stands alone on a page */
+			if (k + 1 < a->results->len && (first || k + 2 == a->results->len))
+				need += row_height(p, g_ptr_array_index(a->results, k + 1), w);
+			fresh = pages_room(p, need + (fresh ? HEAD_HEIGHT : 0) + (first ? AREA_HEIGHT : 0)) || fresh;
 			if (fresh)
 				draw_head(p, w);
 			if (first || fresh)

@@ -1,5 +1,6 @@
 """The report plugin: the PDF, its record, its mail; once each, whatever comes twice; and what cannot be made."""
 
+import collections
 import hashlib
 import http.server
 import json
@@ -179,6 +180,20 @@ def test_hundred_rows_repeat_the_head(reports):
     assert len(with_rows) >= 3 and all("Ваш результат" in p and "Ориентир" in p for p in with_rows)
     assert all("продолжение" in p for p in with_rows[1:])
     assert re.findall(r"Показатель (\d+)", "".join(pages)) == [str(n) for n in range(1, 101)]
+
+
+def test_no_row_of_a_table_stands_alone(reports):
+    """Areas of every length: where a page ends within one, two rows of it at least are on either side."""
+    areas = {f"a{n}": {"title": f"Область {n}", "score": 50, "answers": [{"question": f"Показатель {n}/{k}", "value": k, "unit": "ед."} for k in range(n)]}
+             for n in range(2, 20)}
+    reports.start()
+    row, path = reports.made(reports.checkup(answers=areas))
+    pages = tool("pdftotext", "-layout", path, "-").split("\f")[:row["pages"]]
+    assert row["pages"] >= 5
+    for page in pages:
+        rows = re.findall(r"Показатель (\d+)/(\d+)", page)
+        assert all(rows.count((n, k)) == 1 for n, k in rows) and 1 not in collections.Counter(n for n, _ in rows).values(), page
+    assert sum(len(re.findall(r"Показатель \d+/", page)) for page in pages) == sum(range(2, 20))
 
 
 def test_no_answers(reports):
