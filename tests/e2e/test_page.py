@@ -347,7 +347,8 @@ def test_in_the_browser(page, rig):
         b.shot("cancel-en-desktop-light")
         b.one("#ask-input").send_keys("asked by phone")
         b.click("#ask-yes")
-        b.until(lambda: b.text("#toast").startswith("1 cancelled") and len(b.all("#message-table tbody tr")) == 2)
+        b.until(lambda: b.text("#toast").startswith("1 cancelled"))
+        b.until(lambda: len(b.all("#message-table tbody tr")) == 2)
         b.click("#messages-cancel")  # none is chosen: all that match, which are counted first
         b.until(lambda: b.one("#ask-dialog").is_displayed() and b.text("#ask-title") == "Cancel 2 messages of email_queue?")
         b.click("#ask-yes")
@@ -384,6 +385,18 @@ def test_in_the_browser(page, rig):
         b.until(lambda: b.text("[data-queue=email_queue] .buttons button") == "Resume")
         b.click("[data-queue=email_queue] .buttons button")
         b.until(lambda: b.text("[data-queue=email_queue] .badge") == "ready")
+        # many queues: found by name and by state, and sorted
+        rig.db.execute("select pgmqd.create_queue('more_' || n) from generate_series(1, 60) n")
+        rig.db.execute("select pgmqd.enqueue('more_7', '{}') from generate_series(1, 5)")
+        b.until(lambda: len(b.all("#queue-table tbody")) > 60 and b.one("#filter-bar").is_displayed() and "dense" in b.one("#queue-table").get_attribute("class"))
+        choose = "const s = document.getElementById(arguments[0]); s.value = arguments[1]; s.dispatchEvent(new Event('input'))"
+        b.js(choose, "sort", "waiting")
+        b.until(lambda: b.one("#queue-table tbody").get_attribute("data-queue") == "more_7")
+        b.js(choose, "filter-state", "ready")
+        b.until(lambda: {el.get_attribute("data-queue") for el in b.all("#queue-table tbody")} == {"email_queue", "analytics_queue"})
+        b.js(choose, "filter-state", "")
+        b.shot("many-queues-en-desktop-light")
+        assert b.js("return document.documentElement.scrollWidth <= innerWidth") and b.js(UNNAMED) == []
         # the token is this tab's alone
         assert b.js("return [sessionStorage.token, localStorage.token]") == [TOKEN, None]
         # pgmqd goes away, and says so

@@ -400,9 +400,30 @@ function drawDetails(row, q, past) {
   row.charts[1].draw([["p50", "wait_p50_ms"], ["p99", "wait_p99_ms"]].map(([kind, key]) => ({ name: t(kind), kind, values: past[key] ?? [] })));
 }
 
+const stateOf = q => q.worker?.state ?? "none";
+const SORTS = { queue: null, waiting: q => q.due ?? 0, oldest: q => q.oldest_due_seconds ?? -1, dead: q => q.dead_letters ?? 0, per_minute: q => minute(state.history[q.queue]?.done) };
+
+// Offers values in a select; what was chosen stays.
+function offer(select, options) {
+  const now = select.value, made = JSON.stringify(options);
+  if (select.dataset.made === made) return;
+  select.dataset.made = made;
+  select.replaceChildren(...options.map(([value, text]) => h("option", { value }, text)));
+  if (options.some(([value]) => value === now)) select.value = now;
+}
+
+// The queues that the filters leave, sorted; those that are equal stay in the order of their names.
+function queuesShown() {
+  offer($("filter-state"), [["", t("any_state")], ...[...new Set(state.queues.map(stateOf))].sort().map(s => [s, t(`state_${s}`)])]);
+  offer($("sort"), Object.keys(SORTS).map(key => [key, t("sort_by", { name: t(key) })]));
+  const wanted = $("filter").value.toLowerCase(), is = $("filter-state").value, by = SORTS[$("sort").value];
+  const shown = state.queues.filter(q => q.queue.toLowerCase().includes(wanted) && (!is || stateOf(q) === is));
+  return by ? shown.sort((a, b) => by(b) - by(a)) : shown;
+}
+
 function drawQueues() {
   if (!state.queues) { set($("queues-empty"), t("loading")); $("queues-empty").hidden = Boolean(state.queuesError); return; }
-  const wanted = $("filter").value.toLowerCase(), shown = state.queues.filter(q => q.queue.toLowerCase().includes(wanted));
+  const shown = queuesShown();
   const bodies = shown.map(drawQueue), table = $("queue-table"), have = [...table.tBodies];
   if (bodies.length !== have.length || bodies.some((b, i) => b !== have[i])) { have.forEach(b => b.remove()); table.append(...bodies); }
   $("filter-bar").hidden = state.queues.length < 8;
@@ -651,7 +672,7 @@ $("theme").addEventListener("click", () => { theme = themes[(themes.indexOf(them
 $("token").addEventListener("click", () => askToken());
 $("token-forget").addEventListener("click", () => $("token-dialog").close("forget"));
 document.querySelectorAll("[data-close]").forEach(b => b.addEventListener("click", () => b.closest("dialog").close("")));
-$("filter").addEventListener("input", drawQueues);
+for (const id of ["filter", "filter-state", "sort"]) $(id).addEventListener("input", drawQueues);
 for (const id of ["span-queue", "span-dispatcher"]) $(id).addEventListener("change", () => look());
 $("letters-queue").addEventListener("change", () => loadLetters());
 $("letters-reason").addEventListener("input", () => { clearTimeout(loadLetters.timer); loadLetters.timer = setTimeout(() => loadLetters(), 250); });
