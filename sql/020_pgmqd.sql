@@ -103,10 +103,12 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- A table of a queue (kind q, its messages, or a, its archive) whose owner we trust, else NULL.
+-- In plpgsql, which keeps the plan for the session: each enqueue with a unique key asks this.
 CREATE OR REPLACE FUNCTION pgmqd.queue_table(kind text, queue text) RETURNS regclass
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner)
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN (SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner));
+END $f$;
 
 -- The name of a queue, for calls of pgmq with our rights. Error 42501: one of its tables belongs to a role that could put a view in its place.
 CREATE OR REPLACE FUNCTION pgmqd.trusted_queue(queue text) RETURNS text
@@ -453,7 +455,7 @@ RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   IF unique_key IS NOT NULL THEN
-    RETURN (SELECT u.msg_id FROM pgmqd.enqueue_unique(queue, message, unique_key, unique_for, on_conflict, delay, headers) u);
+    RETURN (pgmqd.enqueue_unique(queue, message, unique_key, unique_for, on_conflict, delay, headers)).msg_id;
   ELSIF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
     RETURN pgmqd.enqueue_for(queue, message, delay, headers);
   ELSIF headers IS NULL THEN

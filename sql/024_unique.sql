@@ -68,10 +68,10 @@ END $f$;
 -- msg_id: the number of the new message, or of the one that is there already (is_new false). Then on_conflict says: keep it as it is;
 -- replace its body; extend its delay, which begins anew (debounce). A message that was claimed before is not changed: for replace
 -- and extend a new one is sent beside it, so that no change is missed. It all belongs to the caller's transaction: another enqueue of the
--- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes; 42P01.
+-- key waits for its end. A session's plans may be older than the keys, so they go by the index in any case. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes; 42P01.
 CREATE OR REPLACE FUNCTION pgmqd.enqueue_unique(queue text, message jsonb, unique_key text, unique_for interval DEFAULT NULL,
   on_conflict text DEFAULT 'keep', delay integer DEFAULT 0, headers jsonb DEFAULT NULL, OUT msg_id bigint, OUT is_new boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$
 #variable_conflict use_variable
 DECLARE
   name text := lower(queue);
