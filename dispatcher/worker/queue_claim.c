@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLAIM_COLUMNS 14
+#define CLAIM_COLUMNS 15
 #define CLAIM_LIMITED 1024 /* more than a claim asks for */
 #define REFUSED_MAX 64
 #define REFUSED_MS 60000 /* a row that was handed over as refused is tried again after that */
@@ -228,7 +228,9 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		claim.unreadable = q->unreadable;
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->look.ask_shared)
-			claim.shared = PQgetvalue(r->res, last, 9)[0] == 't';
+			claim.shared = PQgetvalue(r->res, last, 9)[0] != 't'    ? 0
+			               : PQgetvalue(r->res, last, 14)[0] != 't' ? 1
+			                                                        : 2;
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		claim.silent = call->look.full ? PQgetvalue(r->res, last, 12)[0] == 't' : -1;
 		if (!queue_passes_over(q)) /* else due rows are left behind */

@@ -56,9 +56,10 @@
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on (seconds), then one row about the queue:
  * with $6, when that is not all there are, the time until the next that falls due; the low-water mark for the next
- * look; how long this one took; with $5, whether another worker holds the lock "present"; whether the table is another
- * one now, or, with $4, whether its index for priorities has come or gone; and, with $4, whether the notification queue
- * is so full that producers stay silent. $7 is the claim's nonce, $9 are numbers that are passed over.
+ * look; how long this one took; with $5, whether another worker holds the lock "present", and in the last column
+ * whether one holds "awake"; whether the table is another one now, or, with $4, whether its index for priorities has
+ * come or gone; and, with $4, whether the notification queue is so full that producers stay silent.
+ * $7 is the claim's nonce, $9 are numbers that are passed over.
  *
  * A message that waits for its wake-up pays for every table that the statement opens, also for what is then not asked:
  * hence no join of the catalogue. A message that has had its attempts comes without its text, which may be the reason
@@ -82,7 +83,8 @@ static char *sql_claim(const struct queue_pg *q)
 		"c.read_ct, c.refunds, " BORN("c") ", CASE WHEN c.read_ct - c.refunds <= %10$u AND $8::int < 2 AND "
 		"x.large IS NULL THEN c.message::text END, CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
 		"c.headers::text END, x.large::bigint, NULL::bigint, NULL::bigint, NULL::bool, %8$s, "
-		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END FROM claimed "
+		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END, NULL::bool "
+		"FROM claimed "
 		"c, LATERAL (SELECT CASE WHEN $8::int = 2 THEN "
 		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
@@ -99,7 +101,10 @@ static char *sql_claim(const struct queue_pg *q)
 		"pg_catalog.pg_advisory_unlock(%6$s, -3) ELSE false END END, NULL, "
 		"(%12$s::pg_catalog.regclass::pg_catalog.oid::int4 <> %6$s) OR CASE WHEN $4::bool THEN "
 		"(pg_catalog.to_regclass(%14$s) IS NULL) = %15$s ELSE false END, CASE WHEN $4::bool THEN "
-		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL FROM (SELECT "
+		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL, CASE WHEN $5::bool "
+		"THEN NOT "
+		"CASE WHEN pg_catalog.pg_try_advisory_lock_shared(%6$s, -2) THEN "
+		"pg_catalog.pg_advisory_unlock_shared(%6$s, -2) ELSE false END END FROM (SELECT "
 		"pg_catalog.count(*) AS n%16$s FROM picked) p",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",

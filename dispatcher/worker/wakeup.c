@@ -39,6 +39,7 @@
 #define EMPTY_CLAIMS 4     /* 1 + 2 + 4 + 8 ms without a message: the burst is over */
 #define CLOSING_MAX_MS 1000
 #define DUE_MAX_MS 86400000
+#define QUIET_MAX 6 /* so often the time between polls beside others is doubled, up to fallback_poll */
 
 void wakeup_due_in(struct wakeup *u, int64_t ms)
 {
@@ -60,8 +61,8 @@ static int64_t wakeup_poll_period(const struct wakeup *u)
 
 	if (u->unnotified || u->silent || u->taken || u->worker->qs->notify == NOTIFY_OFF)
 		ms = set->poll_when_deaf < ms ? set->poll_when_deaf : ms;
-	if (u->shared && set->shared_poll < ms)
-		ms = set->shared_poll;
+	if (u->shared && set->shared_poll << u->quiet < ms)
+		ms = set->shared_poll << u->quiet;
 	return ms;
 }
 
@@ -149,6 +150,18 @@ void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m)
 		stats_add(slot, STAT_MISSED, 1);
 }
 
+/* Producers are silent only while a worker is awake. So a poll that finds all of them asleep, and nothing to do, lets
+ * the next one wait twice as long: many dispatchers of an idle queue cost little. Whatever else happens ends that. */
+static void wakeup_quiet(struct wakeup *u, bool polled, int shared)
+{
+	if (shared < 0)
+		return;
+	if (!polled || shared != 1)
+		u->quiet = 0;
+	else if (u->quiet < QUIET_MAX)
+		u->quiet++;
+}
+
 /* Whether another worker has the queue, too (-1: as before). When a second worker appears, it notifies the others: if
  * it dies after a silent enqueue, only shared_poll finds that message, and they must know to poll so often. */
 static void wakeup_share(struct wakeup *u, int shared)
@@ -161,6 +174,7 @@ static void wakeup_share(struct wakeup *u, int shared)
 void wakeup_claimed(struct wakeup *u, bool more, int64_t due_ms, int shared)
 {
 	u->claiming = false;
+	wakeup_quiet(u, u->woke.cause == WOKE_POLL && !more, shared);
 	u->woke = u->woke_again;
 	u->woke_again = (struct wake){ 0 };
 	u->wanted = u->wanted_again || more;
@@ -213,6 +227,7 @@ static void wakeup_poll(evutil_socket_t fd, short what, void *arg)
 void wakeup_notified(struct wakeup *u)
 {
 	stats_add(u->worker->slot, STAT_WAKEUPS, 1);
+	u->quiet = 0;
 	if (u->worker->qs->notify != NOTIFY_OFF)
 		wakeup_claim_for(u, WOKE_NOTIFY);
 }
@@ -356,6 +371,10 @@ void wakeup_fed(struct wakeup *u, int rows)
 {
 	int64_t now = clock_boottime_ms();
 
+	if (rows > 0 && u->quiet) {
+		u->quiet = 0;
+		wakeup_poll_keep(u);
+	}
 	switch (u->state) {
 	case WAKE_ASLEEP:
 		wakeup_burst(u, now, rows);

@@ -39,6 +39,7 @@ struct wakeup {
 	bool taken;                   /* somebody else has the queue's advisory locks, so producers may not notify */
 	bool closed;                  /* "in flight" was had since "awake" was given up */
 	bool shared;                  /* another worker has this queue, too */
+	unsigned quiet;               /* polls in a row that found every worker asleep and nothing to do */
 	struct wake woke, woke_again; /* what led to the claim to come or under way, and to the one after it */
 	int64_t due_at_ms;            /* boottime that the due timer is set to */
 	int64_t burst_ms, poll_ms, period_ms;

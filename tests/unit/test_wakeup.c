@@ -360,6 +360,13 @@ static void test_shared(void **state)
 	answer_with(0, false, INT64_MAX, 1);
 	assert_int_equal(fake->announced, 1);
 	claims = 0;
+	for (int ms = 2000; ms <= 8000; ms *= 2) { /* all are asleep, until one is not */
+		fake_advance(fake, ms * 3 / 4);
+		assert_int_equal(claims, 0);
+		fake_advance(fake, ms / 4 + 100);
+		assert_int_equal(claims--, 1);
+		answer_with(0, false, INT64_MAX, ms < 8000 ? 1 : 2);
+	}
 	fake_advance(fake, 2100);
 	assert_int_equal(claims, 1);
 	answer_with(0, false, INT64_MAX, 0);
