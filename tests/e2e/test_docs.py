@@ -81,7 +81,7 @@ def test_five_minutes(built_tree):
                 assert len(set((out / "mail").iterdir()) - mails) == 1
             if "_dlq" in step:
                 assert "no_such_template" in output
-            if "status" in step:
+            if "pgmqd status" in step:
                 assert re.search(r"^email_queue +ready", output, re.M) and "1 dead letter" in output, output
             if "bench" in step:
                 assert re.search(r"^pgmqd +100 +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+ +[\d.]+$", output, re.M), output

@@ -328,6 +328,6 @@ def test_everything_is_described(jobs):
     jobs.json(f"{API}/status/{NOWHERE}")
     jobs.rig.db.execute("drop function pgmqd.retry_due_jobs")
     assert jobs.code("/api/cron/retry-missing-data") == (500, "not_migrated")
-    # the paths of mails are tried in test_mail_events.py, those of operators in test_page.py
-    described = {(m.upper(), p) for p, ms in jobs.spec["paths"].items() for m in ms if p.startswith(("/api/{type}", "/api/cron"))}
+    # the paths of mails are tried in test_mail_events.py, those of operators in test_page.py and test_people.py
+    described = {(m.upper(), p) for p, ms in jobs.spec["paths"].items() for m in ms if p.startswith(("/api/{type}", "/api/cron/retry"))}
     assert described - {("GET", "/api/{type}/events/{job_id}")} <= {(m, p) for m, p, _ in jobs.seen}
