@@ -44,6 +44,7 @@ int fake_flow_setup(void **state)
 int fake_flow_teardown(void **state)
 {
 	(void)state;
+	fake_lose(fake);
 	flow_free(flow);
 	fake_free(fake);
 	return 0;

@@ -366,7 +366,7 @@ static void plugin_cancel(void *handle, struct pgmqd_msg *m)
 struct fake *fake_new(void)
 {
 	struct fake *f = xcalloc(1, sizeof(*f));
-	static char name[] = "work", channel[] = "pgmqd";
+	static char name[] = "work";
 
 	log_setup(LOG_LEVEL_ERROR, LOG_FORMAT_TEXT);
 	f->queue.ops = &ops;
@@ -376,7 +376,6 @@ struct fake *fake_new(void)
 	event_base_priority_init(f->base, 2);
 	option_defaults(settings_global_options, &f->settings);
 	option_defaults(settings_queue_options, &f->qs);
-	f->settings.channel = channel;
 	f->qs.name = name;
 	f->stats = stats_create(1);
 	f->slot = stats_take(f->stats, ROLE_WORKER, "work", "work", "fake");
@@ -388,9 +387,23 @@ struct fake *fake_new(void)
 	return f;
 }
 
+void fake_lose(struct fake *f)
+{
+	size_t n = f->ncalls;
+
+	f->up = false;
+	for (size_t i = 0; i < n; i++) {
+		struct fake_call c = call_take(f, f->calls[0].kind);
+		struct queue_settled s = { .error = "connection lost", .sqlstate = "", .n = c.n };
+
+		if (c.kind == FAKE_SETTLE || c.kind == FAKE_EXTEND)
+			c.cb.settled(c.arg, &s);
+		free(c.param);
+	}
+}
+
 void fake_free(struct fake *f)
 {
-	f->settings.channel = NULL;
 	option_free(settings_queue_options, &f->qs);
 	option_free(settings_global_options, &f->settings);
 	event_base_free(f->base);

@@ -75,6 +75,8 @@ struct fake {
 /* Everything that a flow, or a part of one, needs. Only one at a time. */
 struct fake *fake_new(void);
 void fake_free(struct fake *f);
+/* The connection is lost: what is under way is not answered, and what settling and leases keep for it is freed. */
+void fake_lose(struct fake *f);
 /* A worker for tests of one part; its messages are `all`. */
 void fake_worker(struct fake *f, struct pgmqd_worker *w, struct messages *all);
 /* A claimed message, in that state. */

@@ -64,6 +64,7 @@ int settle_teardown(void **state)
 	struct pgmqd_msg *m;
 
 	(void)state;
+	fake_lose(fake);
 	for (int s = MSG_WAITING; s < MSG_NSTATES; s++)
 		while ((m = TAILQ_FIRST(&all.list[s])) != NULL)
 			message_forget(m);
