@@ -59,13 +59,14 @@ static char *messages_filter(struct http_request *req)
 void messages_list(struct http_request *req)
 {
 	char *filter = messages_filter(req);
-	const char *params[] = { req->param[0], filter, http_request_query(req, "before"), MESSAGES_LIMIT,
-		req->role >= PEOPLE_BODIES ? "t" : "f" };
 
-	if (filter == NULL)
-		return;
-	control_db_query(
-		req, "SELECT pgmqd.message_page($1, $2::jsonb, $3, $4::int, $5::boolean)", 5, params, messages_answer);
+	if (filter != NULL) { /* else the request is answered, and gone */
+		const char *params[] = { req->param[0], filter, http_request_query(req, "before"), MESSAGES_LIMIT,
+			req->role >= PEOPLE_BODIES ? "t" : "f" };
+
+		control_db_query(req, "SELECT pgmqd.message_page($1, $2::jsonb, $3, $4::int, $5::boolean)", 5, params,
+			messages_answer);
+	}
 	free(filter);
 }
 
