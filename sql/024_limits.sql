@@ -101,10 +101,14 @@ CREATE OR REPLACE FUNCTION pgmqd.kept_back(queue text, OUT by_rate bigint, OUT b
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   l pgmqd.limits;
-  own regclass := pgmqd.queue_table('q', queue);
+  own regclass;
 BEGIN
   SELECT x.* INTO l FROM pgmqd.limits x WHERE x.queue = lower(kept_back.queue);
-  IF NOT FOUND OR own IS NULL THEN
+  IF NOT FOUND THEN
+    RETURN; -- most queues: nothing else is looked up
+  END IF;
+  own := pgmqd.queue_table('q', queue);
+  IF own IS NULL THEN
     RETURN;
   END IF;
   EXECUTE format($q$

@@ -299,3 +299,13 @@ int64_t cron_next(const struct cron *c, const char *zone, int64_t after)
 	zone_leave(former);
 	return due;
 }
+
+const char *cron_time(int64_t at, char buf[CRON_TIME_SIZE])
+{
+	time_t t = (time_t)at;
+	struct tm tm;
+
+	gmtime_r(&t, &tm);
+	strftime(buf, CRON_TIME_SIZE, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	return buf;
+}

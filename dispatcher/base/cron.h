@@ -26,4 +26,9 @@ bool cron_zone_exists(const char *zone);
  * made up for in the gap, and in the hour that comes twice it is due twice. */
 int64_t cron_next(const struct cron *c, const char *zone, int64_t after);
 
+#define CRON_TIME_SIZE 32
+
+/* Writes such a time for people and JSON, in UTC: "2026-11-21T10:00:00Z". Returns buf. */
+const char *cron_time(int64_t at, char buf[CRON_TIME_SIZE]);
+
 #endif

@@ -183,7 +183,7 @@ static int act(struct request *q)
 	if (q->action == REDRIVE) {
 		res = cmd_db_run(&q->db, NULL,
 			"SELECT e->>'id', e->>'new_id' FROM jsonb_array_elements(pgmqd.act_on_dead_letters($1, "
-			"'redrive', $2::bigint[], $3, $4, coalesce($6, session_user), $5::bigint)->'redriven') e",
+			"'redrive', $2::bigint[], $3, $4, $6, $5::bigint)->'redriven') e",
 			6, params);
 		if (!res)
 			return 1;
@@ -193,8 +193,8 @@ static int act(struct request *q)
 		print_count(n, " requeued");
 	} else {
 		res = cmd_db_run(&q->db, NULL,
-			"SELECT pgmqd.act_on_dead_letters($1, 'purge', $2::bigint[], $3, $4, coalesce($6, "
-			"session_user), $5::bigint)->>'purged'",
+			"SELECT pgmqd.act_on_dead_letters($1, 'purge', $2::bigint[], $3, $4, $6, "
+			"$5::bigint)->>'purged'",
 			6, params);
 		if (!res)
 			return 1;

@@ -35,9 +35,7 @@ static int pause_queue(void *request, int argc, char **argv)
 	if (!cmd_db_ready(&q->db))
 		return 1;
 	if (q->key)
-		return print_answer(
-			cmd_db_run(&q->db, NULL, "SELECT pgmqd.pause_key($1, $4, $2, coalesce($3, session_user))", 4,
-				params),
+		return print_answer(cmd_db_run(&q->db, NULL, "SELECT pgmqd.pause_key($1, $4, $2, $3)", 4, params),
 			"the key is paused", "the key was paused already", argv[0]);
 	return print_answer(
 		cmd_db_run(&q->db, NULL, "SELECT pgmqd.pause($1, $2, coalesce($3, session_user))", 3, params), "paused",

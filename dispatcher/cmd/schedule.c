@@ -62,8 +62,8 @@ static int list(const struct request *q)
 static int run_now(const struct request *q, const char *name)
 {
 	const char *params[] = { name, cmd_who(q->by) };
-	PGresult *res = cmd_db_run(&q->db, NULL,
-		"SELECT status, coalesce(error, ''), ms FROM pgmqd.run_now($1, coalesce($2, session_user))", 2, params);
+	PGresult *res = cmd_db_run(
+		&q->db, NULL, "SELECT status, coalesce(error, ''), ms FROM pgmqd.run_now($1, $2)", 2, params);
 	bool good;
 
 	if (!res)
@@ -122,7 +122,7 @@ static int read_start(const struct request *q, int64_t *at)
 /* pgmqd schedule next EXPRESSION. */
 static int print_next(const struct request *q, const char *expression)
 {
-	char *error, buf[40];
+	char *error, buf[CRON_TIME_SIZE];
 	struct cron c;
 	int64_t at;
 	int status = read_start(q, &at);
@@ -133,14 +133,8 @@ static int print_next(const struct request *q, const char *expression)
 		return cmd_db_fail(&q->db, error);
 	if (!cron_zone_exists(q->zone))
 		return cmd_db_fail(&q->db, xasprintf("the system does not know the time zone \"%s\"", q->zone));
-	for (int64_t left = q->count; left > 0 && (at = cron_next(&c, q->zone, at)) != -1; left--) {
-		time_t t = (time_t)at;
-		struct tm tm;
-
-		gmtime_r(&t, &tm);
-		strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%SZ", &tm);
-		puts(buf);
-	}
+	for (int64_t left = q->count; left > 0 && (at = cron_next(&c, q->zone, at)) != -1; left--)
+		puts(cron_time(at, buf));
 	return 0;
 }
 
@@ -161,7 +155,7 @@ static int change(const struct request *q, const char *name, const char *enabled
 	res = cmd_db_run(&q->db, NULL,
 		"SELECT CASE WHEN (e->>'changed')::boolean THEN '' ELSE ' already' END, e->>'cron', e->>'tz', "
 		"(e->>'enabled')::boolean FROM pgmqd.edit_schedule($1, jsonb_strip_nulls(jsonb_build_object('cron', "
-		"$2::text, 'tz', $3::text, 'enabled', $4::boolean, 'why', $5::text)), coalesce($6, session_user)) e",
+		"$2::text, 'tz', $3::text, 'enabled', $4::boolean, 'why', $5::text)), $6) e",
 		6, params);
 	if (!res)
 		return 1;

@@ -112,6 +112,11 @@ void control_db_send(
 	pgconn_query(db->pg, NULL, sql, nparams, params, control_db_result, q);
 }
 
+void control_db_answer(struct http_request *req, const struct pgresult *r)
+{
+	http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
+}
+
 void control_db_refuse(struct http_request *req, const struct pgresult *r)
 {
 	const char *colon;

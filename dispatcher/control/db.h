@@ -21,8 +21,11 @@ typedef void (*control_db_answer_cb)(struct http_request *req, const struct pgre
 void control_db_query(
 	struct http_request *req, const char *sql, int nparams, const char *const *params, control_db_answer_cb answer);
 
-/* The same for a statement that answers many calls, or none: a plain callback, whose errors control_db_refuse()
- * answers. It may be called before this returns. */
+/* Answers with the JSON that the database made: the one value of its result. */
+void control_db_answer(struct http_request *req, const struct pgresult *r);
+
+/* The same as control_db_query() for a statement that answers many calls, or none: a plain callback, whose errors
+ * control_db_refuse() answers. It may be called before this returns. */
 void control_db_send(
 	struct control_db *db, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void control_db_refuse(struct http_request *req, const struct pgresult *r);

@@ -21,7 +21,7 @@ static void dead_letters_answer(struct http_request *req, const struct pgresult 
 		http_request_error(
 			req, 404, "not_found", "there is no such dead letter; it may have been requeued or deleted");
 	else
-		http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
+		control_db_answer(req, r);
 }
 
 /* GET /api/failures. */

@@ -18,7 +18,7 @@ static void messages_answer(struct http_request *req, const struct pgresult *r)
 	if (PQntuples(r->res) == 0 || PQgetisnull(r->res, 0, 0))
 		http_request_error(req, 404, "not_found", "there is no such message; it may have moved meanwhile");
 	else
-		http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
+		control_db_answer(req, r);
 }
 
 /* The filter that the parameters behind the ? make, as text. NULL: the request was answered. */

@@ -28,22 +28,22 @@ struct metrics_scrape {
 
 /* Figures of queue_status(), in the order of its columns. */
 static const struct {
-	const char *name, *state, *help;
+	const char *name, *label, *value, *help;
 } metrics_columns[] = {
-	{ "queue_messages", "due",
+	{ "queue_messages", "state", "due",
 		"Messages in the queue, by state: due (may be claimed now), delayed (later), leased (claimed, or "
 		"waiting for another attempt)." },
-	{ "queue_messages", "delayed", NULL },
-	{ "queue_messages", "leased", NULL },
-	{ "queue_oldest_due_seconds", NULL,
+	{ "queue_messages", "state", "delayed", NULL },
+	{ "queue_messages", "state", "leased", NULL },
+	{ "queue_oldest_due_seconds", NULL, NULL,
 		"How long the message that has been due longest has waited; 0 when none is due." },
-	{ "queue_dead_letters", NULL, "Messages in the dead-letter queue." },
-	{ "queue_attached", NULL, "1 when an enqueue wakes the dispatcher." },
-	{ "queue_kept_back", "rate",
+	{ "queue_dead_letters", NULL, NULL, "Messages in the dead-letter queue." },
+	{ "queue_attached", NULL, NULL, "1 when an enqueue wakes the dispatcher." },
+	{ "queue_kept_back", "by", "rate",
 		"Due messages that a limit keeps back, by what they wait for: rate, key (a place of their key), place "
 		"(a place of the queue)." },
-	{ "queue_kept_back", "key", NULL },
-	{ "queue_kept_back", "place", NULL },
+	{ "queue_kept_back", "by", "key", NULL },
+	{ "queue_kept_back", "by", "place", NULL },
 };
 
 /* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and
@@ -60,9 +60,8 @@ static void metrics_queues(struct evbuffer *out, const PGresult *res)
 				continue;
 			evbuffer_add_printf(out, "pgmqd_%s{", name);
 			prometheus_label(out, "queue", PQgetvalue(res, i, 0), "");
-			if (metrics_columns[c].state != NULL)
-				prometheus_label(out, strcmp(name, "queue_kept_back") == 0 ? "by" : "state",
-					metrics_columns[c].state, ",");
+			if (metrics_columns[c].label != NULL)
+				prometheus_label(out, metrics_columns[c].label, metrics_columns[c].value, ",");
 			evbuffer_add_printf(out, "} %s\n", PQgetvalue(res, i, (int)c + 1));
 		}
 	}

@@ -71,12 +71,6 @@ void record_write(struct control *c)
 	free(name);
 }
 
-/* Answers with the JSON that the database made. */
-static void record_answer(struct http_request *req, const struct pgresult *r)
-{
-	http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
-}
-
 /* GET /api/history?span=1h|24h|30d&queue=&dispatcher=. */
 void record_history(struct http_request *req)
 {
@@ -90,11 +84,11 @@ void record_history(struct http_request *req)
 			bounds + n, sizeof bounds - n, "%s%g", b > 0 ? "," : "", (double)stats_bounds_us[b] / 1e6);
 	snprintf(bounds + n, sizeof bounds - n, "}");
 	params[1] = bounds;
-	control_db_query(req, "SELECT pgmqd.history_page($1, $2::float8[], $3, $4)", 4, params, record_answer);
+	control_db_query(req, "SELECT pgmqd.history_page($1, $2::float8[], $3, $4)", 4, params, control_db_answer);
 }
 
 /* GET /api/dispatchers. */
 void record_dispatchers(struct http_request *req)
 {
-	control_db_query(req, "SELECT pgmqd.dispatcher_list()", 0, NULL, record_answer);
+	control_db_query(req, "SELECT pgmqd.dispatcher_list()", 0, NULL, control_db_answer);
 }

@@ -42,19 +42,13 @@ static char *schedules_add_next(cJSON *json, const char *text, const char *zone)
 {
 	cJSON *list = cJSON_AddArrayToObject(json, "next");
 	struct cron cron;
-	char buf[40], *error = cron_parse(&cron, text);
+	char buf[CRON_TIME_SIZE], *error = cron_parse(&cron, text);
 	int64_t at = (int64_t)time(NULL);
 
 	if (error == NULL && !cron_zone_exists(zone))
 		error = xasprintf("the system does not know the time zone \"%s\"", zone);
-	for (int n = 0; error == NULL && n < SCHEDULES_NEXT && (at = cron_next(&cron, zone, at)) != -1; n++) {
-		time_t t = (time_t)at;
-		struct tm tm;
-
-		gmtime_r(&t, &tm);
-		strftime(buf, sizeof buf, "%Y-%m-%dT%H:%M:%SZ", &tm);
-		cJSON_AddItemToArray(list, cJSON_CreateString(buf));
-	}
+	for (int n = 0; error == NULL && n < SCHEDULES_NEXT && (at = cron_next(&cron, zone, at)) != -1; n++)
+		cJSON_AddItemToArray(list, cJSON_CreateString(cron_time(at, buf)));
 	return error;
 }
 
@@ -75,16 +69,10 @@ void schedules_next(struct http_request *req)
 
 /* ---- looking ---- */
 
-/* Answers with the JSON that the database made. */
-static void schedules_answer(struct http_request *req, const struct pgresult *r)
-{
-	http_request_text(req, 200, "application/json", PQgetvalue(r->res, 0, 0));
-}
-
 /* GET /api/schedules. */
 void schedules_list(struct http_request *req)
 {
-	control_db_query(req, "SELECT pgmqd.schedule_status()", 0, NULL, schedules_answer);
+	control_db_query(req, "SELECT pgmqd.schedule_status()", 0, NULL, control_db_answer);
 }
 
 /* The one schedule of an answer, which the caller deletes; NULL: the request was answered. */
@@ -190,13 +178,8 @@ static void schedules_up(void *arg)
 	schedules_go_on(arg);
 }
 
-/* The connection was lost, and with it the run under way, which was answered as failed. */
-static void schedules_down(void *arg, const char *reason)
-{
-	(void)arg, (void)reason;
-}
-
-static const struct pgconn_events schedules_events = { .up = schedules_up, .down = schedules_down };
+/* When the connection is lost, the run under way is answered as failed. */
+static const struct pgconn_events schedules_events = { .up = schedules_up };
 
 struct schedules *schedules_new(struct control *c)
 {
@@ -275,7 +258,7 @@ static void schedules_change(struct http_request *req, const char *request)
 {
 	const char *params[] = { req->param[0], request, http_request_who(req) };
 
-	control_db_query(req, "SELECT pgmqd.edit_schedule($1, $2::jsonb, $3)", 3, params, schedules_answer);
+	control_db_query(req, "SELECT pgmqd.edit_schedule($1, $2::jsonb, $3)", 3, params, control_db_answer);
 }
 
 /* Switches a schedule on or off, with {"why": "..."} or {}. */

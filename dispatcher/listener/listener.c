@@ -385,6 +385,7 @@ int listener_main(const struct proc_env *env)
 	l.base = event_base_new();
 	if (!l.base)
 		return PROC_EXIT_RESTART;
+	_Static_assert(sizeof(env->stats->primary) / sizeof(*env->stats->primary) == TIMELINE_WORDS, "one size");
 	timeline_share(env->stats->primary);
 	listener_routes(&l);
 	l.pg = pgconn_new(l.base, env->settings->database, "pgmqd listener", false, &listener_events, &l);

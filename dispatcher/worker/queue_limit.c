@@ -23,7 +23,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 /* Due rows that are tried. Parameters stand in subqueries, so that a plan for one value is no cheaper than the one for
  * all, which the server then keeps: making it takes longer than a claim. */
@@ -83,17 +82,10 @@ static char *key_sql(const struct limits *l)
 /* Whose rate it is: that of all dispatchers, or of this process. */
 static char *rate_holder(const struct limits *l)
 {
-	char host[64] = "", *name, *literal;
+	char *name = l->rate_here ? queue_process_literal() : xstrdup("''"), *sql = xasprintf("%s::text", name);
 
-	if (!l->rate_here)
-		return xstrdup("''::text");
-	gethostname(host, sizeof(host) - 1);
-	name = xasprintf("%s, process %ld", host, (long)getpid());
-	literal = sqltext_literal(name);
 	free(name);
-	name = xasprintf("%s::text", literal);
-	free(literal);
-	return name;
+	return sql;
 }
 
 /* Rows (spent, tokens) for a key: until when its rate counts as spent, and how many tokens there are since, with a

@@ -100,6 +100,7 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg);
 
 /* queue_sql.c, queue_order.c: the texts. Malloc'd. */
 char *queue_sql(const struct queue_pg *q, enum stmt st);
+char *queue_process_literal(void); /* the name of this process in the database, "HOST, process PID" */
 /* The WITH items of a claim, `picked` being the rows, locked; what they cost is written down only when it `claims`. */
 char *queue_pick_sql(const struct queue_pg *q, bool claims);
 bool queue_passes_over(const struct queue_pg *q); /* whether a claim leaves due rows where they are */

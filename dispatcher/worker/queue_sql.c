@@ -261,11 +261,22 @@ static char *sql_done_careful(const struct queue_pg *q)
 	return sql;
 }
 
+char *queue_process_literal(void)
+{
+	char host[64] = "", *name, *literal;
+
+	gethostname(host, sizeof(host) - 1);
+	name = xasprintf("%s, process %ld", host, (long)getpid());
+	literal = sqltext_literal(name);
+	free(name);
+	return literal;
+}
+
 /* What is kept of a retry or, with `refund`, of a claim that does not count; each once. An entry of a later claim is of
  * another message, in a queue of the same name before this one. "": the database has no place for it. Malloc'd. */
 static char *sql_retry_note(const struct queue_pg *q, bool refund)
 {
-	char host[64] = "", *name, *worker, *sql;
+	char *worker, *sql;
 
 	if (refund)
 		return xstrdup(q->refunds
@@ -276,15 +287,12 @@ static char *sql_retry_note(const struct queue_pg *q, bool refund)
 			: "");
 	if (!q->attempts)
 		return xstrdup("");
-	gethostname(host, sizeof(host) - 1);
-	name = xasprintf("%s, process %ld", host, (long)getpid());
-	worker = sqltext_literal(name);
+	worker = queue_process_literal();
 	sql = xasprintf(
 		", note AS (INSERT INTO pgmqd.attempts (queue, msg_id, read_ct, enqueued_at, started_at, worker, "
 		"reason) SELECT $6::text, msg_id, read_ct, enqueued_at, CASE WHEN started > 0 THEN "
 		"pg_catalog.to_timestamp(started::pg_catalog.float8 / 1000000::pg_catalog.float8) END, %s::text, "
 		"pg_catalog.left(reason, 2000) FROM back ON CONFLICT DO NOTHING)", worker);
-	free(name);
 	free(worker);
 	return sql;
 }

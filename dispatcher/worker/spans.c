@@ -98,28 +98,29 @@ void spans_claimed(struct pgmqd_msg *m, int64_t asked_ms)
 
 /* ---- sending ---- */
 
+/* Adds an attribute whose value is of that kind. */
+static void spans_attribute_of(cJSON *list, const char *key, const char *kind, const char *text)
+{
+	cJSON *item = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(item, "key", key);
+	cJSON_AddStringToObject(cJSON_AddObjectToObject(item, "value"), kind, text);
+	cJSON_AddItemToArray(list, item);
+}
+
 /* Adds an attribute. */
 static void spans_attribute(cJSON *list, const char *key, const char *text)
 {
-	cJSON *item = cJSON_CreateObject(), *value = cJSON_CreateObject();
-
-	cJSON_AddStringToObject(item, "key", key);
-	cJSON_AddStringToObject(value, "stringValue", text);
-	cJSON_AddItemToObject(item, "value", value);
-	cJSON_AddItemToArray(list, item);
+	spans_attribute_of(list, key, "stringValue", text);
 }
 
 /* Adds an attribute that is a number: OTLP has 64 bits as text. */
 static void spans_attribute_int(cJSON *list, const char *key, int64_t n)
 {
-	cJSON *item = cJSON_CreateObject(), *value = cJSON_CreateObject();
 	char buf[24];
 
 	snprintf(buf, sizeof buf, "%" PRId64, n);
-	cJSON_AddStringToObject(item, "key", key);
-	cJSON_AddStringToObject(value, "intValue", buf);
-	cJSON_AddItemToObject(item, "value", value);
-	cJSON_AddItemToArray(list, item);
+	spans_attribute_of(list, key, "intValue", buf);
 }
 
 /* A time, in nanoseconds since 1970. */
@@ -200,16 +201,22 @@ static void spans_drop(size_t n, const char *why)
 	}
 }
 
-/* Ends the request under way. */
-static void spans_end(void)
+/* Frees the request. */
+static void spans_free_request(void)
 {
-	transfer_remove(spans.transfers, spans.easy);
 	curl_easy_cleanup(spans.easy);
 	curl_slist_free_all(spans.headers);
 	free(spans.body);
 	spans.easy = NULL;
 	spans.headers = NULL;
 	spans.body = NULL;
+}
+
+/* Ends the request under way. */
+static void spans_end(void)
+{
+	transfer_remove(spans.transfers, spans.easy);
+	spans_free_request();
 }
 
 /* The collector has answered, or not. */
@@ -282,10 +289,7 @@ static void spans_send(evutil_socket_t fd, short what, void *arg)
 	       curl_easy_setopt(easy, CURLOPT_TIMEOUT, SPANS_TIMEOUT_S) == CURLE_OK;
 	if (!good || transfer_add(spans.transfers, easy, spans_answered, NULL) != 0) {
 		spans_drop(spans.sent, "libcurl refuses the request");
-		curl_easy_cleanup(easy);
-		curl_slist_free_all(spans.headers);
-		free(spans.body);
-		spans.easy = NULL;
+		spans_free_request();
 	}
 }
 
