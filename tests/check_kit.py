@@ -65,15 +65,17 @@ def check_turns(directory):
 
 
 def check_languages(directory):
-    """A plugin in C++, where there is a compiler for it."""
-    if not shutil.which("c++"):
-        print("no plugin in C++ was tried: there is no c++")
-        return
+    """The same plugin in C++ and in Rust, where there is a compiler for it."""
     greeter = os.path.join(directory, "pgmqd-greeter-plugin.so")
-    subprocess.run(["c++", "-std=c++11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{os.path.join(top, 'plugins')}", "-o", greeter,
-                    os.path.join(top, "tests/kit/greeter.cpp")], check=True)
-    expect("a plugin in C++", kit(greeter, ['{"name":"C++"}', "{}"], "greeting=Hi", "--attempts", "1")[1],
-           ["1 retry: Hi, C++", '2 fail: the message has no "name"'])
+    for language, source, compiler in [
+            ("C++", "greeter.cpp", ["c++", "-std=c++11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{os.path.join(top, 'plugins')}"]),
+            ("Rust", "greeter.rs", ["rustc", "--edition=2021", "--crate-type=cdylib", "-Cpanic=abort", "-O", "-Dwarnings"])]:
+        if not shutil.which(compiler[0]):
+            print(f"no plugin in {language} was tried: there is no {compiler[0]}")
+            continue
+        subprocess.run([*compiler, "-o", greeter, os.path.join(top, "tests/kit", source)], check=True)
+        expect(f"a plugin in {language}", kit(greeter, [f'{{"name":"{language}"}}', "{}"], "greeting=Hi", "--attempts", "1")[1],
+               [f"1 retry: Hi, {language}", '2 fail: the message has no "name"'])
 
 
 def check_application(directory):
