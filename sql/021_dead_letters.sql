@@ -102,6 +102,11 @@ EXCEPTION WHEN undefined_object THEN
   RAISE EXCEPTION 'not_found: %', SQLERRM USING ERRCODE = 'HT404';
 END $f$;
 
+-- Text for people without the token: addresses are left out. Its body is bound when it is made, so that it needs no search_path of its own and
+-- becomes a part of the query that calls it.
+CREATE OR REPLACE FUNCTION pgmqd.masked(text text) RETURNS text LANGUAGE sql IMMUTABLE
+RETURN pg_catalog.regexp_replace(text, '[^[:space:]<>"]+@[^[:space:]<>"]+', '…@…', 'g');
+
 -- A reason without what differs from one message to the next: addresses, ids and numbers. Status codes stay (550, 5.1.1), for they tell one
 -- failure from another; a number with a unit behind it is none.
 CREATE OR REPLACE FUNCTION pgmqd.reason_group(reason text) RETURNS text
@@ -110,7 +115,7 @@ DECLARE
   r text := coalesce(reason, '');
 BEGIN -- one call groups thousands of reasons, so a slow expression runs only where it can match
   IF strpos(r, '@') > 0 THEN
-    r := regexp_replace(r, '[^[:space:]<>"]+@[^[:space:]<>"]+', '…@…', 'g');
+    r := pgmqd.masked(r);
   END IF;
   IF r ~* '[0-9a-f]{8}' THEN
     r := regexp_replace(r, '\m([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|(?=[a-f]*[0-9])(?=[0-9]*[a-f])[0-9a-f]{8,})\M', '…', 'gi');
@@ -134,15 +139,17 @@ BEGIN
   FOR q IN SELECT m.queue_name FROM pgmq.meta m ORDER BY 1 LOOP
     dead := pgmqd.queue_table('q', pgmqd.dlq_name(q));
     CONTINUE WHEN dead IS NULL OR pg_relation_size(dead) = 0 OR NOT has_table_privilege(dead, 'SELECT');
-    -- equal reasons first, so that the expressions look at each reason once
+    -- reasons that differ in an address only are one before the slow expressions look at them; OFFSET 0: each row is read apart once
     EXECUTE format('SELECT coalesce(jsonb_agg(g), ''[]'') FROM (
         SELECT $1 AS queue, class, kind AS reason, CASE WHEN $2 THEN example ELSE pgmqd.masked(example) END AS example, count, pgmqd.iso_time(first) AS first,
           pgmqd.iso_time(last) AS last, plugin
-        FROM (SELECT class, kind, (array_agg(reason ORDER BY last DESC))[1] AS example, sum(count)::bigint AS count, min(first) AS first, max(last) AS last, max(plugin) AS plugin
-          FROM (SELECT class, reason, pgmqd.reason_group(reason) AS kind, count(*) AS count, min(at) AS first, max(at) AS last, max(plugin) AS plugin
-            FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, h->>''plugin'' AS plugin, coalesce((h->>''died_at'')::timestamptz, d.enqueued_at) AS at
-              FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d) l
-            GROUP BY class, reason) r
+        FROM (SELECT class, pgmqd.reason_group(masked) AS kind, (array_agg(example ORDER BY last DESC))[1] AS example, sum(count)::bigint AS count, min(first) AS first,
+            max(last) AS last, max(plugin) AS plugin
+          FROM (SELECT class, masked, (array_agg(reason ORDER BY at DESC))[1] AS example, count(*) AS count, min(at) AS first, max(at) AS last, max(plugin) AS plugin
+            FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, pgmqd.masked(h->>''reason'') COLLATE "C" AS masked, h->>''plugin'' AS plugin,
+                coalesce((h->>''died_at'')::timestamptz, d.enqueued_at) AS at
+              FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d OFFSET 0) l
+            GROUP BY class, masked) r
           GROUP BY class, kind) k) g', dead) INTO part USING q, is_open;
     found := found || part;
   END LOOP;

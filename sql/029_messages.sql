@@ -74,12 +74,6 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT (read_ct::bigint * 1000000 + date_part('microseconds', vt)::bigint % 1000000) || '-' || pgmqd.microseconds(enqueued_at)
 $f$;
 
--- Text for people without the token: addresses are left out.
-CREATE OR REPLACE FUNCTION pgmqd.masked(text text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT regexp_replace(text, '[^[:space:]<>"]+@[^[:space:]<>"]+', '…@…', 'g')
-$f$;
-
 -- ---- filters ----
 
 -- {"a": {"b": value}} for the path {a, b}.
@@ -236,7 +230,6 @@ DECLARE
   restricted text := CASE state WHEN 'waiting' THEN 'm.vt <= clock_timestamp()' WHEN 'delayed' THEN 'm.vt > clock_timestamp()' WHEN 'running' THEN 'm.vt > clock_timestamp()' ELSE 'true' END;
   page jsonb;
   last text;
-  looked bigint;
 BEGIN
   IF before IS NOT NULL AND before !~ (CASE place WHEN 'archived' THEN '^[0-9]{1,17}_-?[0-9]{1,18}$' ELSE '^[0-9]{1,18}$' END) THEN
     RAISE EXCEPTION 'bad_before: before has to be that of the page before' USING ERRCODE = 'HT400';
@@ -262,9 +255,8 @@ BEGIN
   ELSE
     last := NULL;
     IF bound IS NOT NULL THEN -- did it end because there are no more rows, or because enough were looked at?
-      EXECUTE format('SELECT count(*), (array_agg(k))[%4$s] FROM (SELECT %1$s AS k FROM %2$s m WHERE %3$s ORDER BY %5$s LIMIT %4$s) l',
-        CASE place WHEN 'archived' THEN 'pgmqd.microseconds(m.archived_at) || ''_'' || m.msg_id' ELSE 'm.msg_id::text' END, t, restricted, bound, key) INTO looked, last;
-      last := CASE WHEN looked = bound THEN last END;
+      EXECUTE format('SELECT %1$s FROM (SELECT * FROM %2$s m WHERE %3$s ORDER BY %5$s OFFSET %4$s - 1 LIMIT 1) m',
+        CASE place WHEN 'archived' THEN 'pgmqd.microseconds(m.archived_at) || ''_'' || m.msg_id' ELSE 'm.msg_id::text' END, t, restricted, bound, key) INTO last;
     END IF;
   END IF;
   RETURN jsonb_build_object('queue', queue, 'state', state, 'messages', page, 'more', last IS NOT NULL, 'before', last);
