@@ -41,8 +41,9 @@ bool health_claims_fail(const struct stats_slot *s)
 	       atomic_load(&s->gauges[GAUGE_CONNECTED]) != 0 && atomic_load(&s->counters[STAT_CLAIMS_FAILED]) != 0;
 }
 
-/* Lists what is wrong with the processes in service, and which queues are paused. */
-static void health_examine(const struct control *c, cJSON *problems, cJSON *paused)
+/* Lists what is wrong with the processes in service, which queues are paused, and what makes the service slower only.
+ */
+static void health_examine(const struct control *c, cJSON *problems, cJSON *paused, cJSON *notes)
 {
 	const struct stats *st = c->env->stats;
 	const struct stats_slot *s;
@@ -72,7 +73,18 @@ static void health_examine(const struct control *c, cJSON *problems, cJSON *paus
 		} else if ((role == ROLE_WORKER || role == ROLE_LISTENER) &&
 			   atomic_load(&s->gauges[GAUGE_CONNECTED]) == 0)
 			health_note(problems, s, "not connected to the database", true);
+		else if (role == ROLE_LISTENER && atomic_load(&s->gauges[GAUGE_HEARING]) == 0)
+			health_note(notes, s, "not receiving notifications: queues are polled", false);
 	}
+}
+
+/* Gives the list to the answer; an empty one is left out. */
+static void health_add(cJSON *json, const char *name, cJSON *list)
+{
+	if (cJSON_GetArraySize(list) == 0)
+		cJSON_Delete(list);
+	else
+		cJSON_AddItemToObject(json, name, list);
 }
 
 /* GET /livez: this process answers. A platform restarts pgmqd when it does not, so nothing else is checked here. */
@@ -81,23 +93,20 @@ void health_live(struct http_request *req)
 	http_request_text(req, 200, "application/json", "{\"status\":\"ok\"}\n");
 }
 
-/* GET /health: are all processes alive, and connected. A paused queue is listed, but is not a problem. */
+/* GET /health: are all processes alive, and connected. A paused queue and missing notifications are listed, but are no
+ * problems: every message is handled in time. */
 void health_get(struct http_request *req)
 {
 	cJSON *json = cJSON_CreateObject(), *problems = cJSON_CreateArray(), *paused = cJSON_CreateArray();
+	cJSON *notes = cJSON_CreateArray();
 	bool good;
 
-	health_examine(control_of(req), problems, paused);
+	health_examine(control_of(req), problems, paused, notes);
 	good = cJSON_GetArraySize(problems) == 0;
 	cJSON_AddStringToObject(json, "status", good ? "ok" : "failing");
-	if (good)
-		cJSON_Delete(problems);
-	else
-		cJSON_AddItemToObject(json, "problems", problems);
-	if (cJSON_GetArraySize(paused) == 0)
-		cJSON_Delete(paused);
-	else
-		cJSON_AddItemToObject(json, "paused", paused);
+	health_add(json, "problems", problems);
+	health_add(json, "paused", paused);
+	health_add(json, "notes", notes);
 	http_request_json(req, good ? 200 : 503, json);
 }
 

@@ -3,6 +3,7 @@
 import pytest
 
 from lib.daemon import conf, run
+from lib.httpclient import Http, free_port
 from lib.pooler import PGBOUNCER, pooler as start_pooler
 from lib.rig import email_queue
 
@@ -17,25 +18,29 @@ def pooler(rig):
 
 
 def test_deaf_behind_a_pooler_and_back(rig, pooler):
-    """Mails go out by polling; on a direct connection, after a reload, notifications wake again."""
+    """Mails go out by polling, and /health says so; on a direct connection, after a reload, notifications wake again."""
     direct, rig.login = rig.login, pooler
-    daemon = rig.start(ready=False, poll_when_deaf="200ms", fallback_poll="1h")
+    http = f"127.0.0.1:{free_port()}"
+    daemon = rig.start(ready=False, poll_when_deaf="200ms", fallback_poll="1h", http_listen=http)
     daemon.wait_log(lambda r: r.get("process") == "listener" and "notifications do not arrive" in r.get("text", ""))
     for n in range(5):
         rig.send(f"pooled{n}@example.test")
     for n in range(5):
         rig.catcher.wait_to(f"pooled{n}@example.test")
     assert len(rig.catcher.mails()) == 5
+    health = Http(int(http.rpartition(":")[2]))
+    assert health.json("/health") == (200, {"status": "ok", "notes": ["listener: not receiving notifications: queues are polled"]})
     locks = rig.db.execute("select count(*) from pg_locks where locktype = 'advisory'").fetchone()[0]
     assert locks == 0, "a session lock was left with the pooler"
     rig.login = direct
     daemon.wait_ready()  # a reload before that would end in the first "ready" and not in "reloaded"
     mark = daemon.mark()
-    daemon.write_conf(conf(direct, {"email_queue": email_queue(rig.catcher)}, fallback_poll="1h"))
+    daemon.write_conf(conf(direct, {"email_queue": email_queue(rig.catcher)}, fallback_poll="1h", http_listen=http))
     daemon.reload()
     daemon.wait_log("reloaded", start=mark)
     rig.send("direct@example.test")
     rig.catcher.wait_to("direct@example.test")
+    assert health.json("/health") == (200, {"status": "ok"})
 
 
 def test_require_notify_refuses_a_pooler(rig, pooler):
