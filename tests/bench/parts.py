@@ -417,3 +417,11 @@ def page(b):
     b.commands.append("tests/bench/page")
     done = subprocess.run([HERE / "page"], check=True, stdout=subprocess.PIPE, text=True)
     return {"text": done.stdout}
+
+
+@part
+def replay(b):
+    """1,000 archived mails tried with a changed template beside the installed version"""
+    b.commands.append("tests/bench/replay")
+    done = subprocess.run([HERE / "replay"], check=True, stdout=subprocess.PIPE, text=True)
+    return {"text": done.stdout}
