@@ -54,7 +54,7 @@ BEGIN
 END $f$;
 
 -- Requeues the selected dead letters, all or none: as new messages whose attempts start anew, body untouched.
--- What was pgmqd_dead becomes the last entry of the array pgmqd_history. The dispatcher wakes at commit.
+-- The header pgmqd_dead becomes the last entry of the array pgmqd_history. The dispatcher wakes at commit.
 CREATE OR REPLACE FUNCTION pgmqd.redrive(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
   class text DEFAULT NULL, max_rows bigint DEFAULT NULL) RETURNS TABLE (dead_id bigint, new_id bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

@@ -98,7 +98,7 @@ BEGIN
   END LOOP;
 END $f$;
 
--- What happened in a queue after a place in it, oldest first: claims that are open, archived messages, dead letters. `archived` and `dead` are the
+-- The events of a queue after a place in it, oldest first: claims that are open, archived messages, dead letters. `archived` and `dead` are the
 -- last time and number that were seen; the first call, with NULLs, returns a row of kind "start" with the places to go on from.
 CREATE OR REPLACE FUNCTION pgmqd.queue_events(queue text, archived timestamptz DEFAULT NULL, dead bigint DEFAULT NULL)
 RETURNS TABLE (kind text, id bigint, attempts integer, at timestamptz, dead_id bigint, class text, reason text)

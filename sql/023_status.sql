@@ -83,7 +83,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.dispatchers (
 );
 COMMENT ON TABLE pgmqd.dispatchers IS 'every dispatcher of this database: its host and process, version, since when it runs, when it was last seen, what it serves';
 
--- What a dispatcher settled of a queue, in steps (seconds) of a minute and of ten for a day, of an hour and of six for thirty days; nothing
+-- The messages of a queue that a dispatcher settled, in steps (seconds) of a minute and of ten for a day, of an hour and of six for thirty days; nothing
 -- where nothing was settled. wait: how many messages waited how long, between the bounds of the histogram and above the last one.
 CREATE TABLE IF NOT EXISTS pgmqd.history (
   step integer NOT NULL,
@@ -141,7 +141,7 @@ BEGIN
   RETURN low * 1000;
 END $f$;
 
--- What was settled over a span, for charts: {span, step_seconds, done: [...], retried: [...], failed: [...], wait_p50_ms: [...], wait_p99_ms: [...]},
+-- The messages settled over a span, for charts: {span, step_seconds, done: [...], retried: [...], failed: [...], wait_p50_ms: [...], wait_p99_ms: [...]},
 -- the newest point last. queue and dispatcher: of these only; bounds: of the histogram, in seconds.
 CREATE OR REPLACE FUNCTION pgmqd.history_page(span text, bounds double precision[], queue text DEFAULT NULL, dispatcher text DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$

@@ -126,7 +126,7 @@ END $f$;
 
 -- ---- single keys ----
 
--- What operators have said of keys. weight: how much of the turns it gets with fair_by, beside the others' 1.
+-- Operators' words on keys. weight: how much of the turns it gets with fair_by, beside the others' 1.
 CREATE TABLE IF NOT EXISTS pgmqd.keys (
   queue text,
   key text,

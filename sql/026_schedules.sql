@@ -50,7 +50,7 @@ EXCEPTION WHEN insufficient_privilege THEN
   RETURN NULL;
 END $f$;
 
--- What is wrong with the time of a schedule, or NULL; by the rules of the scheduler that reads it.
+-- The fault of a schedule's time, or NULL; by the rules of the scheduler that reads it.
 CREATE OR REPLACE FUNCTION pgmqd.cron_error(cron text) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE

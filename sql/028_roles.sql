@@ -288,8 +288,8 @@ BEGIN
   END LOOP;
 END $f$;
 
--- What our functions would run with their owner's rights though it belongs to somebody who could not act as him; and who may put such
--- things into our schemas. pgmqd doctor shows it; there should be none.
+-- The objects that our functions would run with their owner's rights although their owners could not act as him, and the roles that may put
+-- such objects into our schemas. pgmqd doctor shows it; there should be none.
 CREATE OR REPLACE FUNCTION pgmqd.untrusted_objects() RETURNS TABLE (object text, owner text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
   SELECT format('function %s', p.oid::regprocedure), pg_get_userbyid(p.proowner)::text FROM pg_proc p

@@ -107,7 +107,7 @@ BEGIN
     FROM unnest(wanted) w) || ')';
 END $f$;
 
--- What a filter asks of the rows of pgmqd.message_rows(), as SQL. Without `is_open`, what a body or a person's address could be guessed
+-- A filter's condition for the rows of pgmqd.message_rows(), as SQL. Without `is_open`, what a body or a person's address could be guessed
 -- by is refused.
 CREATE OR REPLACE FUNCTION pgmqd.message_condition(filter jsonb, is_open boolean) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
@@ -198,7 +198,7 @@ BEGIN
     CASE WHEN state IN ('waiting', 'delayed', 'running', 'cancelled') THEN format('WHERE x.stands = %L', state) ELSE '' END);
 END $f$;
 
--- What a list says of a message, as an SQL expression.
+-- A message as lists show it, as an SQL expression.
 CREATE OR REPLACE FUNCTION pgmqd.message_json(is_open boolean) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT format($q$jsonb_build_object('id', m.msg_id, 'state', m.stands, 'at', pgmqd.iso_time(m.at), 'enqueued_at', pgmqd.iso_time(m.born),
@@ -276,7 +276,7 @@ END $f$;
 
 -- ---- one message ----
 
--- Who may have a running message in hand: the workers of this queue, by the lock "present" that their sessions hold.
+-- The sessions that may have a running message in hand: the workers of this queue, by the lock "present" that their sessions hold.
 CREATE OR REPLACE FUNCTION pgmqd.queue_workers(queue text) RETURNS jsonb
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT coalesce(jsonb_agg(jsonb_build_object('session', a.application_name, 'address', host(a.client_addr), 'since', pgmqd.iso_time(a.backend_start)) ORDER BY a.pid), '[]')

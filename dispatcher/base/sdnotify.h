@@ -8,7 +8,7 @@
  * service. */
 void sdnotify_init(void);
 
-/* Sends "KEY=VALUE" lines. 0, also when nobody listens; -1 with errno when the message could not be sent. Never
+/* Sends "KEY=VALUE" lines. 0, also without a listener; -1 with errno when the message could not be sent. Never
  * blocks. */
 int sdnotify_send(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 

@@ -1,6 +1,6 @@
 /* peer.c: whose process is at the other end of a connection within this machine. With the daemon away, any user of the
- * machine may listen on its port, and would get the token from whoever asks there. The kernel tells to which user the
- * other end of a connection within the machine belongs. */
+ * machine may listen on its port, and would get the token of each command that asks there. The kernel tells to which
+ * user the other end of a connection within the machine belongs. */
 #include "config.h"
 
 #include "cmd/peer.h"
@@ -32,7 +32,7 @@ static void peer_hex(const struct sockaddr *sa, bool as_v6, char *text, size_t s
 		snprintf(text, size, "%08" PRIX32 ":%04X", words[3], ntohs(v4->sin_port));
 }
 
-/* The user at the other end by one of the two tables; false: it is not there, or nobody has accepted it yet. */
+/* The user at the other end by one of the two tables; false: it is not there, or not accepted yet. */
 static bool peer_in_table(const struct sockaddr *theirs, const struct sockaddr *ours, bool as_v6, uid_t *uid)
 {
 	FILE *in = fopen(as_v6 ? "/proc/net/tcp6" : "/proc/net/tcp", "re");

@@ -42,7 +42,7 @@ static const char sql[] =
 	" ON lower(p.queue) = lower(s.queue)"
 	" ORDER BY %s s.queue";
 
-/* What --sort takes, and the order of the rows. */
+/* The values of --sort, and the order of rows that each stands for. */
 static const struct {
 	const char *name, *order;
 } sorts[] = { { "queue", "" }, { "waiting", "s.waiting DESC NULLS LAST," },

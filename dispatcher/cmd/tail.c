@@ -1,7 +1,7 @@
 /* tail.c: the command `pgmqd tail`: one line for each thing that happens in a queue, as it happens.
  *
- * It asks the database again and again while somebody looks, by the indexes of the archive and the dead-letter queue;
- * nobody who does not look pays for it, neither the producers nor the dispatcher.
+ * It asks the database again and again while it runs, by the indexes of the archive and the dead-letter queue;
+ * producers and the dispatcher do nothing for it.
  */
 #include "config.h"
 

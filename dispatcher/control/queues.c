@@ -158,8 +158,8 @@ static void queues_add_kept_back(cJSON *json, const PGresult *res, int row)
 	queues_number(kept, "place", res, row, 13);
 }
 
-/* One queue: a row of queue_status(), and the worker. What is leased and in nobody's hands here waits for its next
- * attempt, or is in the hands of another dispatcher. */
+/* One queue: a row of queue_status(), and the worker. A leased message that no worker here has waits for its
+ * next attempt, or is in the hands of another dispatcher. */
 static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 {
 	struct queues_worker w;

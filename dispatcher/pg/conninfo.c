@@ -44,7 +44,7 @@ static const char *value_of(const PQconninfoOption *options, const char *key)
 	return NULL;
 }
 
-/* What is to be done about a parameter that libpq does not know. */
+/* The way to treat a parameter that libpq does not know. */
 static const char *remedy_of(const char *name)
 {
 	for (size_t i = 0; i < sizeof(foreign) / sizeof(*foreign); i++)
@@ -75,7 +75,7 @@ static char *unknown_parameter(const char *conninfo, const char *message)
 	return NULL;
 }
 
-/* What is wrong with a string that libpq does not take. Its own message may quote a part of the password, so it is
+/* The fault of a string that libpq does not take. Its own message may quote a part of the password, so it is
  * printed only where it is about a parameter. */
 static char *explain(const char *conninfo, const char *message)
 {

@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-/* What is remembered: the cluster's system identifier, its newest timeline, and the last older one that was refused. */
+/* The memory: the cluster's system identifier, its newest timeline, and the last older one that was refused. */
 enum { TIMELINE_SYSTEM, TIMELINE_NEWEST, TIMELINE_REFUSED, TIMELINE_WORDS };
 
 /* Remembers it there from now on, in memory that the processes of a dispatcher share; before, in this process alone. */

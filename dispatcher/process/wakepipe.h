@@ -33,7 +33,7 @@ static inline bool wake_word_means(wake_word word, size_t index)
 	return word == WAKE_ALL || (word & WAKE_INDEX) == (index & WAKE_INDEX);
 }
 
-/* What a word tells of its queue. */
+/* The meaning of each word for its queue. */
 static inline wake_word wake_word_news(wake_word word)
 {
 	return word & (wake_word)~WAKE_INDEX;

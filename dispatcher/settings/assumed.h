@@ -16,7 +16,8 @@ struct assumed_queue {
 /* In the order of the settings file; ends with a row without a name. */
 extern const struct assumed_queue assumed_queues[];
 
-/* What the row needs and the environment does not have, such as "SMTP_HOST and SMTP_FROM"; NULL: it has all. malloc'd.
+/* The variables that the row needs and the environment does not have, such as "SMTP_HOST and SMTP_FROM"; NULL: it has
+ * all. malloc'd.
  */
 char *assumed_missing(const struct assumed_queue *q);
 

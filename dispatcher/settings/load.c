@@ -460,7 +460,7 @@ struct settings *settings_load(const char *path, char **errors)
 
 /* ---- the options of a plugin ---- */
 
-/* Tells of a key that nobody knows, and what it may have been meant to be. */
+/* Reports an unknown key, and the known one that is nearest. */
 static void refuse_pair(const struct settings *s, const struct queue_settings *q, const struct settings_pair *pair,
 	const struct pgmqd_option *table, char **errors)
 {

@@ -9,7 +9,7 @@
 struct settings *settings_load(const char *path, char **errors);
 
 /* The rest of the loading, which needs plugins: parses a queue's pairs by the plugin's table into `handle`, fills what
- * is open from the environment and the defaults, and checks what is required. `handle` starts zeroed; whoever gave it
+ * is open from the environment and the defaults, and checks what is required. `handle` starts zeroed; the caller
  * calls option_free() on it, after errors too. NULL, or the errors, one a line. */
 char *settings_plugin_options(
 	const struct settings *s, const struct queue_settings *q, const struct pgmqd_option *table, void *handle);

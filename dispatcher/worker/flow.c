@@ -110,7 +110,7 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 		free(reason);
 		return false;
 	}
-	if (outcome == OUT_CONFIG && delay_ms > 0) { /* a server is away: nobody's settings are wrong */
+	if (outcome == OUT_CONFIG && delay_ms > 0) { /* a server is away: the settings are right */
 		pause_away(&f->pause, delay_ms, reason);
 		outcome = OUT_RELEASE;
 		delay_ms = settle_place(m);

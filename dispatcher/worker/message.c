@@ -189,7 +189,7 @@ int64_t message_first_due(const struct pgmqd_msg *m)
 
 	at = at ? strchr(at, ':') : NULL;
 	due = at ? strtoll(at + 1, NULL, 10) : 0;
-	if (due > clock_realtime_us()) /* whoever enqueues may write it, too */
+	if (due > clock_realtime_us()) /* an enqueuer may write it, too */
 		due = 0;
 	if (m->read_ct == 1 && due < m->due_us)
 		due = m->due_us;

@@ -1,6 +1,6 @@
 /* plugin.c: a queue's shared object: found, checked, opened, its options filled in.
  *
- * What is loaded runs with the daemon's rights, so the file and every directory above it must be writable by nobody but
+ * A plugin runs with the daemon's rights, so the file and every directory above it must be writable by nobody but
  * root and the user that the daemon runs as.
  */
 #include "config.h"

@@ -17,12 +17,12 @@ struct quarantine {
 	int64_t lease_ms;
 	int64_t *suspects; /* numbers of the messages that were in hand in the process that died */
 	size_t n;
-	bool all;          /* more were in hand than could be written down: every message claimed before is one */
-	bool careful;      /* messages are claimed one by one */
-	bool lost;         /* after claims that were never answered, so that nobody knows which messages they held */
-	int64_t until_ms;  /* boottime at which the leases of the process that died have ended */
-	int64_t began_ms;  /* boottime at which the suspect that runs was delivered; 0: none runs */
-	int64_t others_ms; /* boottime until which the others go before the next suspect */
+	bool all;              /* more were in hand than could be written down: every message claimed before is one */
+	bool careful;          /* messages are claimed one by one */
+	bool lost;             /* after claims whose answer was lost: which messages they held is unknown */
+	int64_t until_ms;      /* boottime at which the leases of the process that died have ended */
+	int64_t began_ms;      /* boottime at which the suspect that runs was delivered; 0: none runs */
+	int64_t others_ms;     /* boottime until which the others go before the next suspect */
 	int64_t claim_lost_ms; /* boottime of the last claim that was never answered */
 	unsigned lost_alone;   /* claims of one message that were never answered, in a row or soon after one another */
 };

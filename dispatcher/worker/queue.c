@@ -96,7 +96,7 @@ static bool has_column(const char *columns, const char *name)
 	return false;
 }
 
-/* What the catalogue says of the queue's tables. */
+/* The queue's tables, as the catalogue describes them. */
 struct found {
 	bool queue, archive, trigger, unlogged, group_index, rates;
 };
@@ -181,7 +181,7 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 	return NULL;
 }
 
-/* What the queue lacks without which it works less well, or NULL. Malloc'd. */
+/* A description of missing parts that slow the queue, or NULL. Malloc'd. */
 static char *probe_warning(const struct queue_pg *q, const struct found *found)
 {
 	if (!q->has_dlq || !found->trigger || !q->refunds)

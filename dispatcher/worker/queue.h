@@ -36,7 +36,7 @@ struct queue_claim {
 	const void *kept; /* the rows; like `nonce`, for queue_claim_row() */
 };
 
-/* What became of each message of a settling or an extension. */
+/* The result for each message of a settling or an extension. */
 enum queue_fate {
 	QUEUE_LOST = 0, /* the claim does not hold the message any more: nothing was changed */
 	QUEUE_SETTLED,  /* written, now or by an earlier try whose answer was lost; extended */
@@ -96,7 +96,7 @@ struct queue_ops {
 
 /* Callbacks come after the call has returned, except those of queue_awake() and queue_release_awake(). */
 
-/* What the settings say of a queue in PostgreSQL. */
+/* The settings of a queue in PostgreSQL. */
 struct queue_rules {
 	int64_t lease_ms;      /* the visibility timeout */
 	unsigned max_attempts; /* after that many a message comes without its text */
@@ -136,7 +136,7 @@ static inline bool queue_has_dlq(const struct queue *q)
 	return q->ops->has_dlq(q);
 }
 
-/* What a claim picks first, in words. */
+/* The order in which a claim picks messages, in words. */
 static inline const char *queue_order(const struct queue *q)
 {
 	return q->ops->order(q);

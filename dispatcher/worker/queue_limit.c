@@ -89,7 +89,7 @@ static char *rate_holder(const struct limits *l)
 }
 
 /* Rows (spent, tokens) for a key: until when its rate counts as spent, and how many tokens there are since, with a
- * fraction. A rate that was spent in the future, since the server's clock was put back, is spent now. */
+ * fraction. A rate that is spent until a future time, since the server's clock was turned back, is spent now. */
 static char *rate_sql(const struct queue_pg *q, const char *key)
 {
 	const struct limits *l = &q->rules.limits;

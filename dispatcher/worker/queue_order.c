@@ -9,8 +9,8 @@
  * nothing; what lies beyond them comes in two ranges, whose dead and delayed rows are walked over.
  *
  * Groups (ordered = group): a message of a group may run when the table has none of its group with a lower number, and
- * none that is held. What is being handled or waits for a retry stays in the table, so that is all it takes, whoever
- * handles it. Two claims at the same time could each miss what the other one takes: they take turns by a lock, had
+ * none that is held. What is being handled or waits for a retry stays in the table, so that holds for
+ * all dispatchers. Two claims at the same time could each miss what the other one takes: they take turns by a lock, had
  * before the claim's snapshot is taken. A queue with limits does the same; what they leave of a claim is in
  * queue_limit.c.
  */

@@ -17,7 +17,7 @@
 #define NOT_REFUSED " AND msg_id <> ALL ((SELECT $9::bigint[])::bigint[])" /* the claim passes them over */
 #define MARK "pg_catalog.to_timestamp($3::pg_catalog.float8)"
 
-/* What is small comes first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
+/* Small numbers come first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
  * expression. */
 #define QUEUE_RANK                                                                                                     \
 	"(CASE WHEN pg_catalog.jsonb_typeof(message -> 'priority'::text) = 'number' THEN - pg_catalog.floor((message " \

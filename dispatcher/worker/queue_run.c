@@ -14,7 +14,7 @@
 
 /* ---- statements ---- */
 
-/* What a statement does, as the end of the name under which it is prepared. */
+/* The effect of each statement, as the end of the name under which it is prepared. */
 static const char *const words[ST_COUNT] = {
 	[ST_CLAIM] = "claim",
 	[ST_SPOT] = "spot",

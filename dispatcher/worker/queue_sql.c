@@ -183,7 +183,7 @@ static char *sql_held_gone(const struct queue_pg *q)
 	return sql;
 }
 
-/* What their claims hold, and another session has locked. */
+/* The rows that their claims hold and another session has locked. */
 static char *sql_locked(const struct queue_pg *q)
 {
 	return xasprintf("SELECT q.msg_id, true FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q")
@@ -191,8 +191,8 @@ static char *sql_locked(const struct queue_pg *q)
 		q->queue_table);
 }
 
-/* What is copied into the archive. `aside`: a message whose number the archive has given to another one goes in under a
- * number below zero, and says so in its headers. */
+/* The columns that are copied into the archive. `aside`: a message whose number the archive has given to another
+ * one goes in under a number below zero, and says so in its headers. */
 static char *sql_kept(const struct queue_pg *q, bool aside)
 {
 	bool headers = q->headers && q->a_headers;
@@ -272,7 +272,7 @@ char *queue_process_literal(void)
 	return literal;
 }
 
-/* What is kept of a retry or, with `refund`, of a claim that does not count; each once. An entry of a later claim is of
+/* The record of a retry or, with `refund`, of a claim that does not count; each once. An entry of a later claim is of
  * another message, in a queue of the same name before this one. "": the database has no place for it. Malloc'd. */
 static char *sql_retry_note(const struct queue_pg *q, bool refund)
 {

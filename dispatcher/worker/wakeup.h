@@ -18,7 +18,7 @@ struct wake {
 
 enum wake_state { WAKE_ASLEEP = 0, WAKE_WAKING, WAKE_AWAKE, WAKE_CLOSING };
 
-/* What wakeup.c asks of the queue's flow. */
+/* The calls of wakeup.c to the queue's flow. */
 struct wakeup_events {
 	void (*claim)(
 		void *arg); /* there may be something to claim: called directly, so that no turn of the loop is lost */

@@ -151,7 +151,7 @@ static char *unsubscribe_link(const struct sending *s)
 	return g_strdup_printf("%.*s/%s", (int)(base[n - 1] == '/' ? n - 1 : n), base, s->entry.unsubscribe);
 }
 
-/* What the template gets: the message's variables, and unsubscribe_url where the mail has a link. */
+/* The template's variables: those of the message, and unsubscribe_url where the mail has a link. */
 static const cJSON *variables_of(struct sending *s)
 {
 	char *link;

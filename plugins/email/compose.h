@@ -10,7 +10,7 @@ char *compose_begin(struct sending *s);
 int64_t compose_time_left(const struct sending *s);
 /* Warns of something in messages that nothing is done with, once for each name for as long as the worker lives. */
 void compose_warn_once(struct sending *s, const char *name, const char *what);
-/* What a link to unsubscribe names; g_malloc'd. */
+/* The name in a link to unsubscribe; g_malloc'd. */
 char *compose_unsubscribe_token(const struct sending *s);
 /* Renders and makes the bytes. The same as compose_begin(); with *config set, why no message can be. */
 char *compose_end(struct sending *s, bool *config);

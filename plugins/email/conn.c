@@ -378,7 +378,7 @@ bool conn_offers(const struct conn *c, const char *mechanism)
 	return found;
 }
 
-/* What came of connecting and logging in. NULL, or why there is no use in it (g_malloc'd). */
+/* The result of connecting and logging in: NULL, or why the connection cannot be used (g_malloc'd). */
 static char *check_connection(struct conn *c, CURLcode code, enum mail_class *is)
 {
 	long os_errno = 0;
@@ -503,7 +503,7 @@ struct conn *conn_open(const struct smtp_settings *settings, struct pgmqd_worker
 	return NULL;
 }
 
-/* What to do about a connection that failed so. */
+/* The next step after a connection failed so. */
 static const char *remedy_for(CURLcode code)
 {
 	switch (code) {

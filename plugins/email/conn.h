@@ -32,7 +32,7 @@ struct smtp_settings {
 	int64_t idle_timeout, connect_timeout, command_timeout, data_timeout;
 };
 
-/* What happens on a connection. After failed() and lost() nothing more does. */
+/* The events of a connection; failed() and lost() are the last. */
 struct conn_events {
 	void (*open)(void *arg);                                         /* it stands, and the server has let us in */
 	void (*failed)(void *arg, enum mail_class is, const char *text); /* it could not be made */

@@ -64,8 +64,7 @@ static void later(struct sending *s, struct sending_outcome *o)
 	int64_t left = compose_time_left(s), age = (g_get_real_time() - s->due) / 1000, least = o->delay_ms;
 	char *text = NULL;
 
-	/* The queue's own delay could be longer than what is left, and nobody would know then what the server said
-	 * last. */
+	/* The queue's own delay could be longer than the time that is left: the server's last answer would be lost. */
 	if (o->delay_ms < 0 && left <= MIN(age, LAST_HOUR_MS)) {
 		o->delay_ms = left / 2;
 		least = MIN(age / 10, LAST_TRY_MS);
@@ -109,7 +108,7 @@ static void log_sent(const struct sending *s, const struct mail_result *result)
 		(g_get_monotonic_time() - s->started) / 1000, result->text);
 }
 
-/* Of a mail to several, those who were refused for good: nobody may have their addresses. */
+/* Of a mail to several, those who were refused for good: their addresses are kept from the log. */
 static void tell_refused(struct sending *s)
 {
 	GString *addresses = g_string_new(NULL), *statuses = g_string_new(NULL);
@@ -334,7 +333,7 @@ static void on_fetched(struct sending *s)
 		pace_ask(s, on_paced, on_away);
 }
 
-/* What the database says of each of several recipients: those who get no such mail are taken out. */
+/* The database's verdict on each of several recipients: those who get no such mail are taken out. */
 static void on_recipients(void *arg, const struct pgmqd_result *r)
 {
 	struct sending *s = arg;

@@ -35,7 +35,7 @@ static void give_up(struct fetch *f, enum sending_end how, int64_t delay_ms, con
 	sending_stop(f->sending, how, NULL, delay_ms, "attachments[%zu]: %s", f->at, text);
 }
 
-/* What an answer other than 2xx means. */
+/* The meaning of an answer other than 2xx. */
 static void on_refusal(struct fetch *f, const struct email_attachment *a, long status, int64_t retry_after_ms)
 {
 	char *text = g_strdup_printf("%s was answered with status %ld%s", a->url != NULL ? "url" : "path", status,

@@ -361,8 +361,8 @@ void ledger_begin(struct ledger_entry *e, const char *provider)
 
 #define SENT_SQL "SELECT pgmqd.mail_sent($1::text[], $2::text[], $3::text[], $4::text[])"
 
-/* What the mail is remembered by: its message, too, because the ledger may have forgotten the key when another one
- * comes with it. */
+/* The names under which the ledger remembers the mail: its message, too, because the ledger may have forgotten the key
+ * when another one comes with it. */
 static char *name_of(const struct ledger_entry *e)
 {
 	return g_strdup_printf("%" G_GINT64_FORMAT " %" G_GINT64_FORMAT " %s", (gint64)pgmqd_msg_id(e->msg),
@@ -428,7 +428,7 @@ void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply)
 	const char *const params[] = { e->key, e->token, end == LEDGER_MAYBE_SENT ? "unknown" : "failed", reply,
 		end == LEDGER_REFUSED ? "t" : "f" };
 
-	/* What was asked and not answered may be in the ledger already; statements of one connection keep their order.
+	/* An entry whose answer was lost may be in the ledger already; statements of one connection keep their order.
 	 */
 	if (e->usable || (e->asked && !e->answered))
 		pgmqd_query(e->msg, "SELECT pgmqd.mail_end($1, $2, $3, $4, $5::boolean)", G_N_ELEMENTS(params), params,

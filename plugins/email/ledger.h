@@ -86,8 +86,8 @@ void ledger_sent(struct ledger_entry *e, const char *reply, const char *id);
 /* It was not, or may have been; before the message is settled, also while it is being cancelled. */
 void ledger_end(struct ledger_entry *e, enum ledger_end end, const char *reply);
 void ledger_clear(struct ledger_entry *e);
-/* What tells a bounce of the mail with this key from a forged one: 32 letters, g_malloc'd. NULL: the secret is not
- * known. pgmqd.bounce_token() makes the same. */
+/* The token that tells a bounce of the mail with this key from a forged one: 32 letters, g_malloc'd. NULL: the secret
+ * is not known. pgmqd.bounce_token() makes the same. */
 char *ledger_bounce_token(const struct ledger *l, const char *key);
 
 #endif

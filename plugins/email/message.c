@@ -75,7 +75,7 @@ static bool has_nul_escape(const char *raw)
 	return false;
 }
 
-/* What goes into the mail: a template, or its own text with its own subject. */
+/* The mail's text: a template, or its own with its own subject. */
 static char *take_content(const cJSON *json, struct email_message *m)
 {
 	const cJSON *variables = field_member(json, "variables");
@@ -100,7 +100,7 @@ static char *take_content(const cJSON *json, struct email_message *m)
 	return NULL;
 }
 
-/* What kind of mail it is, and until when it is of use. */
+/* The kind of the mail, and until when it is of use. */
 static char *take_kind(const cJSON *json, struct email_message *m)
 {
 	char *text = NULL, *reason = field_string(json, "class", &m->kind);

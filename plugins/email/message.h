@@ -11,7 +11,7 @@
 
 struct cJSON;
 
-/* What to send. Strings are owned, g_malloc'd; NULL where the message says nothing. */
+/* A mail to send. Strings are owned, g_malloc'd; NULL where the message says nothing. */
 struct email_message {
 	struct recipients rcpt;
 	struct mailbox from, reply_to;

@@ -12,7 +12,7 @@
 
 #define ESCAPED_PIECE 48U /* characters of an escaped file name on a line */
 
-/* What is the same in every mail. */
+/* The parts that are the same in every mail. */
 static GMimeContentType *plain_type, *html_type;
 static GMimeObject *plain_part, *html_part; /* of a mail that has both; only their contents change */
 static GMimeFormatOptions *format;

@@ -11,7 +11,7 @@
 
 #include <glib.h>
 
-/* What a mail is to its recipient: expected, or optional. */
+/* A mail's value to its recipient: expected, or optional. */
 enum mail_kind { MAIL_TRANSACTIONAL = 0, MAIL_REMINDER, MAIL_KINDS };
 
 /* The handle: the options as the host fills them in, then what start() makes of them. */

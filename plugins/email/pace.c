@@ -1,8 +1,8 @@
 /* pace.c: lets a mail go when the limits allow it: at once, after a short wait here, or after a longer one in its
  * queue.
  *
- * What waits here keeps a place of max_in_flight, so bulk never does: it goes back to the queue and leaves the place to
- * the others.
+ * A mail that waits here keeps a place of max_in_flight, so bulk never does: it goes back to the queue and leaves the
+ * place to the others.
  */
 #include "config.h"
 

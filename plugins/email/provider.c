@@ -92,7 +92,7 @@ void provider_by_name(const struct provider_error *rows, size_t n, const char *n
 		}
 }
 
-/* What a status means wherever the provider says nothing else. */
+/* The meaning of a status where the provider says nothing else. */
 static enum mail_class class_of(long status)
 {
 	if (status >= 200 && status <= 299)

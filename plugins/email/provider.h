@@ -66,8 +66,8 @@ extern const struct provider provider_smtp, provider_resend, provider_sendgrid, 
 /* Reads "resend, smtp" in order. NULL and the row(s), or what is wrong (g_malloc'd). */
 char *provider_list(const char *text, const struct provider *list[PROVIDERS_MAX], unsigned *n);
 
-/* What an HTTP answer, or its absence, means, by the status and the provider's own judgement. `result` owns what it
- * holds. */
+/* The meaning of an HTTP answer, or of its absence, by the status and the provider's own judgement. `result` owns what
+ * it holds. */
 void provider_judge(const struct provider *p, const struct provider_reply *reply, const char *body,
 	int64_t retry_after_ms, struct mail_result *result);
 /* The same for a transfer that failed; `all_sent`: the provider may have the whole request. */
@@ -94,7 +94,7 @@ void provider_add_header(struct provider_request *q, const char *name, const cha
 void provider_bearer(struct provider_request *q, const char *key);
 /* BASE without slashes at its end. */
 void provider_url(struct provider_request *q, const char *base);
-/* What every transfer to a provider takes: the URL, the headers, whom to trust, who we are. */
+/* The parts of every transfer to a provider: the URL, the headers, whom to trust, who we are. */
 CURLcode provider_set_up(CURL *easy, const struct email *h, const struct provider_request *q);
 /* `Name <address>`, the name quoted where it must be; g_malloc'd. */
 char *provider_mailbox(const char *name, const char *address);

@@ -53,7 +53,7 @@ bool route_may(struct way *way, int64_t *wait_ms);
 void route_begin(struct way *way);
 /* How that went. */
 void route_end(struct routes *r, struct way *way, const struct mail_result *result);
-/* Who is away, since when, and why, of a way that may not be used; g_malloc'd. */
+/* The name of the server that is away, since when and why, of a way that may not be used; g_malloc'd. */
 char *route_describe(const struct way *way);
 /* It was taken back, and nothing is known. */
 void route_forget(struct way *way);

@@ -52,7 +52,7 @@ struct sending {
 	struct provider_request request;
 	struct ledger_entry entry; /* empty without a ledger */
 	bool repeated; /* it may have gone out before: the ledger is asked first, and not beside the conversation */
-	/* What names the message: after a redrive, what named it the first time. */
+	/* The message's name; after a redrive, that of the first time. */
 	gint64 root_id, root_enqueued;
 	gint64 due;     /* real time, µs: when it should have gone out */
 	bool was_held;  /* requeued by somebody who knew that it may have been sent */

@@ -18,13 +18,13 @@ struct signer {
 	const char *selector, *domain;
 };
 
-/* What is signed when it is there: what a reader sees or acts on. */
+/* The headers that are signed when they are there: a reader sees them or acts on them. */
 static const u_char *const signed_headers[] = { (const u_char *)"from", (const u_char *)"reply-to",
 	(const u_char *)"to", (const u_char *)"subject", (const u_char *)"date", (const u_char *)"message-id",
 	(const u_char *)"mime-version", (const u_char *)"content-type", (const u_char *)"content-transfer-encoding",
 	(const u_char *)"list-unsubscribe", (const u_char *)"list-unsubscribe-post", (const u_char *)"auto-submitted",
 	(const u_char *)"feedback-id", NULL };
-/* Nobody may add a second one of these on the way. */
+/* A second one of these, added on the way, breaks the signature. */
 static const u_char *const oversigned_headers[] = { (const u_char *)"from", (const u_char *)"to",
 	(const u_char *)"subject", (const u_char *)"date", (const u_char *)"content-type", NULL };
 

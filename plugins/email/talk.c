@@ -373,7 +373,7 @@ static void on_reply(void *arg, const struct reply *r)
 			drop(t);
 		return;
 	case TALK_CONNECTING:
-	case TALK_READY: /* nobody has asked: 421, the server is going away */
+	case TALK_READY: /* unasked: 421, the server is going away */
 	case TALK_QUIT:
 	case TALK_DEAD:
 		drop(t);

@@ -26,7 +26,7 @@ struct smtp_mail {
 	bool fresh_only;   /* it has had its retry: a connection that was used before will not do again */
 };
 
-/* What the conversation waits for. READY alone can take a mail. */
+/* The event that the conversation waits for. READY alone can take a mail. */
 enum talk_state {
 	TALK_CONNECTING = 0,
 	TALK_READY,
@@ -42,7 +42,7 @@ enum talk_state {
 	TALK_DEAD
 };
 
-/* What the pool hears. */
+/* The calls to the pool. */
 struct talk_events {
 	void (*look)(
 		void *arg); /* a conversation became ready, or dead: soon, outside its callbacks, somebody must look */

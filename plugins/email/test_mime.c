@@ -436,7 +436,7 @@ static void boundary(void **state)
 	g_free(bytes);
 }
 
-/* What would break a header out of its line is refused even here. */
+/* Characters that would end a header's line are refused even here. */
 static void refused(void **state)
 {
 	struct mime_mail mail = simple;

@@ -136,7 +136,7 @@ static void empty(void **state)
 	email_options_release(&h);
 }
 
-/* Loopback needs no encryption, and whoever asks for it twice gets none. */
+/* Loopback needs no encryption, and a second request for none is granted. */
 static void plain_text(void **state)
 {
 	static const char *const hosts[] = { "127.0.0.1", "127.1.2.3", "localhost", "mail.localhost", "::1" };

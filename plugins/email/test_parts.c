@@ -54,7 +54,7 @@ static void assert_order(const char *mail, const char *const *texts)
 	}
 }
 
-/* Several recipients: those of Bcc get it and nobody reads of them; headers of the message's own. */
+/* Several recipients: those of Bcc get it and are named nowhere; headers of the message's own. */
 static void several(void **state)
 {
 	struct recipient list[] = { { { (char *)"Ivan", (char *)"ivan@example.test" }, RECIPIENT_TO },

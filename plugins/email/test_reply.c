@@ -98,7 +98,7 @@ static void several(void **state)
 	assert_int_equal(found, 3);
 }
 
-/* What is not SMTP. */
+/* Lines that are not SMTP. */
 static void broken(void **state)
 {
 	static const char *const rows[] = { "hello\r\n", "25\r\n", "\r\n\n\n\n", "2x0 a\r\n", "250_a\r\n", "150 a\r\n",

@@ -13,7 +13,7 @@
 #define ANYWHERE (~0U)
 #define MAIL_IN_HAND (AT(STAGE_MAIL) | AT(STAGE_RCPT) | AT(STAGE_DATA) | AT(STAGE_DOT))
 
-/* What a text must say for a rule to fit. */
+/* The words of a text for which a rule fits. */
 enum says { ANYTHING = 0, SAYS_GREYLIST, SAYS_SLOWER, SAYS_QUOTA };
 
 /* The first row that fits decides. `enhanced` is a prefix that ends at a dot or at the end; NULL: whatever it is. */

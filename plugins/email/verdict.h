@@ -45,7 +45,7 @@ bool verdict_of_recipient(enum smtp_stage stage, int code);
  * `os_errno` is CURLINFO_OS_ERRNO; `text` is libcurl's error text. */
 enum mail_class verdict_connect(int curl_code, int reply_code, long os_errno, const char *text);
 
-/* What the server was asked to do, for "the server refused WHAT". */
+/* The command that the server was given, for "the server refused WHAT". */
 const char *verdict_stage_name(enum smtp_stage stage);
 
 #endif

@@ -149,7 +149,7 @@ static void wirepart_finalize(GObject *object)
 	parent_class->finalize(object);
 }
 
-/* What differs from GMime's part. */
+/* The differences from GMime's part. */
 static void wirepart_class_init(gpointer class, gpointer data)
 {
 	(void)data;

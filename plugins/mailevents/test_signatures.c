@@ -31,7 +31,7 @@ static const char *no_certificate(void *arg, const char *url)
 	return NULL;
 }
 
-/* What becomes of an event. */
+/* The result of each event. */
 static enum verify_result verify(const char *service, const cJSON *headers, const char *body, int64_t came_s)
 {
 	char *why;

@@ -22,7 +22,7 @@ static const char *none(void *arg, const char *url)
 	return NULL;
 }
 
-/* What is answered to an event whose certificate is at this address. */
+/* The answer to an event whose certificate is at this address. */
 static enum verify_result ask(const char *sns_url, const char *url)
 {
 	struct verify_keys keys = { .ses_topic = TOPIC, .sns_url = sns_url };

@@ -265,7 +265,7 @@ static bool verify_is_certificate(const struct verify_keys *k, const char *url)
 	return n > 0 && strcmp(path + n, ".pem") == 0;
 }
 
-/* What SNS signs: names and values of these members. */
+/* The text that SNS signs: names and values of these members. */
 static char *verify_sns_text(const cJSON *body)
 {
 	static const char *const notification[] = { "Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type",

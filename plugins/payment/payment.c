@@ -175,7 +175,7 @@ static int64_t age_ms(const struct pgmqd_msg *m)
 }
 
 /* When to look again: 5, 5, 10, 15, 25, 40, 65 ... seconds after one another, so that a look's time follows from the
- * message's age alone, whoever looked before. */
+ * message's age alone. */
 static int64_t next_wait(int64_t age)
 {
 	int64_t step = 5000, before = 5000, at = 5000;

@@ -118,7 +118,7 @@ static const char source[] =
 	"  {\"question\": \"l\", \"answer\": [1.5, true], \"level\": \"poor\", \"reference\": \"ref\"}]}, \"plain\": "
 	"5}}";
 
-/* What a report takes out of an assessment. */
+/* The parts of an assessment that a report takes. */
 static void answers(void **state)
 {
 	cJSON *json = cJSON_Parse(source);

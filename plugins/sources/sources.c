@@ -6,7 +6,7 @@
  *     -> all there: pgmqd.job_finish() together with the archive
  *     -> some missing: pgmqd.job_partial(), and the message is postponed; when the time is over, finished as it is
  *
- * What has come is in the job's row, so that a worker that dies asks nobody twice whose answer it had stored.
+ * What has come is in the job's row, so that after a worker's death no source is asked twice whose answer was stored.
  */
 #include "config.h"
 

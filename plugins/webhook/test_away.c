@@ -39,7 +39,7 @@ static void together(void **state)
 	assert_int_equal(away_failed(&a, 2000, 2000, 1, 0), 2000);
 }
 
-/* What the receiver asks for counts, the longest of it. */
+/* The longest delay that the receiver asks for counts. */
 static void asked(void **state)
 {
 	struct away a = { .longest_ms = 300000 };

@@ -11,7 +11,7 @@ const view = { queue: "", state: "live", list: [], before: null, chosen: new Set
 
 const path = rest => `api/queues/${encodeURIComponent(view.queue)}/${rest}`;
 
-// What the fields of the filter say.
+// The filter as its fields say it.
 function filter() {
   const where = $("messages-where").value.trim(), reason = $("messages-reason").value.trim(), attempts = $("messages-attempts").value, age = $("messages-age").value;
   return { state: view.state, ...(where && { where: where.split(/\s+&\s+/) }), ...(reason && { reason }), ...(attempts && { attempts }),
@@ -129,7 +129,7 @@ function editing(on) {
 
 // ---- acting ----
 
-// What the answer of an action says in one line.
+// The answer of an action in one line.
 function told(action, answer) {
   const parts = [t(`did_${action}`, { n: number(answer.changed.length) })];
   if (answer.asked.length) parts.push(t("did_ask", { n: number(answer.asked.length) }));

@@ -26,7 +26,7 @@ function h(tag, attrs = {}, ...children) {
   return el;
 }
 
-// Replaces the children only when what they are made of has changed, so that nobody's focus or selection is lost.
+// Replaces the children only when what they are made of has changed, so that the reader keeps focus and selection.
 function refill(el, made, ...children) {
   const key = JSON.stringify([lang, made]);
   if (el.dataset.made === key) return;
@@ -332,7 +332,7 @@ function drawTiles() {
   charts.latency.draw([["p50", "wait_p50_ms", median], ["p99", "wait_p99_ms", worst]].map(([kind, key, how]) => ({ name: t(kind), kind, values: values(key, how) })));
 }
 
-// With pgmqd away nobody knows the state of anything.
+// While pgmqd is away every state is unknown.
 function badge(known) {
   const name = state.silent ? "unknown" : known, kind = { ready: "good", paused: "warn", crash_loop: "bad", config_error: "bad", stopped: "bad", silent: "bad", claims_fail: "bad", restarting: "warn", connecting: "warn", draining: "warn" }[name] ?? "";
   return h("span", { class: `badge ${kind}` }, t(`state_${name}`));
@@ -373,7 +373,7 @@ function drawQueue(q) {
   return row.body;
 }
 
-// What a number that a plugin keeps is called; those that have no words here come by their name.
+// The word for a number that a plugin keeps, or its name where there is no word.
 const own = n => (t(n.name) === n.name ? `${n.name} (${n.value})` : t(n.name, { value: n.value }));
 
 function drawDetails(row, q, past) {
@@ -454,7 +454,7 @@ async function lookFailures() {
 // The longest piece of a group's reason that all its reasons share.
 const fragment = reason => reason.split("…").map(s => s.trim()).sort((a, b) => b.length - a.length)[0] ?? "";
 
-// What a class of failures is called; one of a plugin's own comes by its name.
+// The word for a class of failures, or its name where it is a plugin's own.
 const className = c => (c == null ? "–" : t(`class_${c}`) === `class_${c}` ? c : t(`class_${c}`));
 
 function groupCard(g) {
