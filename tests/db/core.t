@@ -1,15 +1,8 @@
 # core.t: `pgmqd migrate` without an application, with one, restored without its queues, in a database in use, and --uninstall.
 set -u
 echo 1..26
-n=0 out='' status=0
-pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
-sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
-report() { # ok|no, title
-  n=$((n + 1))
-  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
-}
-is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
-says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
+source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
+export PGMQD_SQL_DIR=$SQL_DIR
 for db in c1 c2; do sql -d postgres -c "CREATE DATABASE $db"; done
 
 # ---- a database of a plugin author ----

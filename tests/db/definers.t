@@ -1,15 +1,8 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
 echo 1..25
-n=0 out='' status=0
-pgmqd() { status=0; out=$("$PGMQD" migrate "$@" --sql-dir "$SQL_DIR" 2>&1) || status=$?; }
-sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
-report() { # ok|no, title
-  n=$((n + 1))
-  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
-}
-is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
-says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
+source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
+export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
   out=$(sql -d "$1" -U pgmqd -c "SELECT pgmqd.run_schedule('$2', next_due, next_due + interval '1 hour') FROM pgmqd.schedule WHERE name = '$2'" 2>&1); }
 # A table that says who ran something, and a function that leaves a trace of itself there.

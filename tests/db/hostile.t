@@ -2,13 +2,7 @@
 # our SQL: not while it is applied by hand, not by our functions, and not by our triggers.
 set -u
 echo 1..6
-n=0 out='' status=0
-sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
-report() { # ok|no, title
-  n=$((n + 1))
-  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
-}
-is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
+source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 sql -d postgres -c 'CREATE DATABASE h1'
 sql -d h1 -f "${BASH_SOURCE[0]%/*}/../lib/hostile.sql"
 seen() { PGOPTIONS='-c search_path=pg_catalog' sql -d h1 -c 'SELECT string_agg(DISTINCT what, chr(10)) FROM hostile.seen'; }

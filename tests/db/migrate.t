@@ -1,19 +1,11 @@
 # migrate.t: `pgmqd migrate` on empty, half-done, changed, busy and read-only databases.
 set -u
 echo 1..38
-n=0 out='' status=0
+source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cp "$SQL_DIR"/*.sql "$work"
 numbers=($(cd "$work" && ls 0*.sql | grep -v ^000 | cut -c1-3)) # of all files but the demo application's
-pgmqd() { status=0; out=$("$PGMQD" migrate "$@" 2>&1) || status=$?; }
-sql() { psql -qAtX -v ON_ERROR_STOP=1 "$@"; }
-report() { # ok|no, title
-  n=$((n + 1))
-  if [[ $1 == ok ]]; then echo "ok $n - $2"; else echo "not ok $n - $2"; sed 's/^/# /' <<<"status $status"$'\n'"$out"; fi
-}
-is() { if [[ $1 == "$2" ]]; then report ok "$3"; else out="have: $1"$'\n'"want: $2"$'\n'$out report no "$3"; fi; }
-says() { if [[ $out == *"$1"* ]]; then report ok "$2"; else report no "$2"; fi; }
 silent_on() { if [[ $out == *"$1"* ]]; then report no "$2"; else report ok "$2"; fi; }
 for db in m1 m2 m3; do sql -d postgres -c "CREATE DATABASE $db"; done
 

@@ -1,9 +1,7 @@
 """Fixtures of the end-to-end tests: one PostgreSQL for all, a fresh migrated database for each test, a mail catcher, pgmqd."""
 
 import itertools
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,17 +10,11 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
-from lib import valgrind  # noqa: E402
+from lib.fixtures import memcheck, memcheck_last, pytest_configure  # noqa: E402, F401
 from lib.mailcatcher import MailCatcher  # noqa: E402
 from lib.pgcluster import Cluster  # noqa: E402
 
 _number = itertools.count(1)
-
-
-def pytest_configure(config):
-    """A SIGTERM ends the run as ^C does, so that every server is stopped and every directory removed."""
-    if threading.current_thread() is threading.main_thread():  # a worker of -n N may have no such luck, and its leader tells it
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -34,20 +26,6 @@ def pytest_runtest_makereport(item, call):
         rig = getattr(item, "funcargs", {}).get(name)
         if rig and report.failed and rig.daemon:
             report.sections.append(("log of pgmqd", rig.daemon.tail(60)))
-
-
-@pytest.fixture(scope="session", autouse=True)
-def memcheck_last():
-    """As memcheck, for what outlives the tests."""
-    yield
-    valgrind.check()
-
-
-@pytest.fixture(autouse=True)
-def memcheck():
-    """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""
-    yield
-    valgrind.check()
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,7 @@
 """Fixtures of the fault suite: a PostgreSQL on the loopback's TCP too, a database with the queue "work", and a stand with it all."""
 
 import itertools
-import signal
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
-from lib import valgrind  # noqa: E402
+from lib.fixtures import memcheck, memcheck_last, pytest_configure  # noqa: E402, F401
 from lib.pgcluster import Cluster  # noqa: E402
 from lib.stand import Stand  # noqa: E402
 
@@ -21,12 +19,6 @@ _number = itertools.count(1)
 
 def pytest_addoption(parser):
     parser.addoption("--seed", type=int, default=1, help="seed of everything that is chosen at random")
-
-
-def pytest_configure(config):
-    """A SIGTERM ends the run as ^C does, so that every server is stopped and every directory removed."""
-    if threading.current_thread() is threading.main_thread():  # a worker of -n N may have no such luck, and its leader tells it
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -43,20 +35,6 @@ def pytest_runtest_makereport(item, call):
 @pytest.fixture
 def seed(request):
     return request.config.getoption("--seed")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def memcheck_last():
-    """As memcheck, for what outlives the tests."""
-    yield
-    valgrind.check()
-
-
-@pytest.fixture(autouse=True)
-def memcheck():
-    """Under valgrind: what it has found in the test's processes, once they are gone, fails the test."""
-    yield
-    valgrind.check()
 
 
 @pytest.fixture(scope="session")
