@@ -105,6 +105,11 @@ struct pgmqd_plugin {
 	 * then runs its statement alone, so that the effect is known even if the worker is killed. 0: only together
 	 * with the archive. */
 	uint32_t records;
+	/* Many messages in one call, instead of deliver(), in a queue whose section has `batch`: then even a single
+	 * message comes this way. Settle each of them exactly once, now or from a later callback, in any order. The
+	 * array is the host's and ends with the call. cancel() takes messages back one by one. NULL: batches are not
+	 * for this plugin. */
+	void (*deliver_batch)(void *h, struct pgmqd_msg *const *msgs, size_t n);
 };
 
 #define PGMQD_REGISTER_PLUGIN(plugin)                                                                                  \
@@ -276,6 +281,10 @@ struct pgmqd_http_answer {
 };
 typedef void (*pgmqd_http_cb)(void *arg, const struct pgmqd_http_answer *answer);
 int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg);
+
+/* The same for no message alone, but for a batch, say: it goes on when a message is settled or cancelled. The plugin
+ * ends it with pgmqd_http_discard(), without the callback, before stop() returns at the latest. */
+int pgmqd_http_start(struct pgmqd_worker *w, void *easy, pgmqd_http_cb cb, void *arg);
 
 /* For protocols of the plugin's own: adds an easy handle (CURLOPT_CONNECT_ONLY, say) as it is and calls `cb` when
  * libcurl is done with it. The handle stays the plugin's and stays in the multi until pgmqd_curl_remove(), which must

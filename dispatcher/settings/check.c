@@ -14,6 +14,7 @@
 
 #define CHECK_PROCESSES_MAX 64
 #define CHECK_SLOTS_MAX 10000      /* messages in one process's hands */
+#define CHECK_BATCH_MAX 1000       /* messages in one call, as in one claim */
 #define CHECK_ATTEMPTS_MAX 1000000 /* fits pgmq's int */
 #define CHECK_POLL_MIN 10          /* ms: below it, polling is all that a process would do */
 #define CHECK_LEASE_MIN 1000       /* ms: a lease has to outlive its own renewal */
@@ -162,6 +163,10 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 	check_range(s, q, "nice", q->nice, 0, 19, errors);
 	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
+	check_range(s, q, "batch", q->batch, 1, CHECK_BATCH_MAX, errors);
+	if (q->batch > 1 && (q->batch_wait < 0 || q->batch_wait >= q->visibility_timeout))
+		settings_error(errors, "%s:%u: [queue %s]: batch_wait has to be shorter than visibility_timeout",
+			s->path, q->line, q->name);
 	check_range(s, q, "max_attempts", q->max_attempts, 1, CHECK_ATTEMPTS_MAX, errors);
 	if (q->visibility_timeout < CHECK_LEASE_MIN)
 		settings_error(errors, "%s:%u: [queue %s]: visibility_timeout has to be 1s or more", s->path, q->line,

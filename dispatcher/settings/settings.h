@@ -35,7 +35,8 @@ struct queue_settings {
 	const char *group;  /* queues of one group share a process and a connection; NULL: a process of its own */
 	uint64_t processes, nice;
 	int64_t visibility_timeout, deadline, backoff_min, backoff_max, config_retry; /* ms */
-	uint64_t max_in_flight, prefetch, max_attempts;
+	uint64_t max_in_flight, prefetch, max_attempts, batch;
+	int64_t batch_wait; /* ms */
 	enum on_done on_done;
 	enum ordered ordered;
 	const char *rate, *rate_key, *concurrency_key, *fair_by; /* limits.c reads them */

@@ -65,8 +65,9 @@ PGMQD_EXPORT void pgmqd_curl_remove(struct pgmqd_worker *w, void *easy)
 /* ---- HTTP for a message ---- */
 
 struct request {
-	struct msg_resource res; /* must be first */
-	TAILQ_ENTRY(request) fresh;
+	struct msg_resource res; /* must be first; without a message when the request is the plugin's own */
+	TAILQ_ENTRY(request) link;
+	struct pgmqd_worker *own; /* the plugin's own request is under way in this worker */
 	struct transfers *http;
 	CURL *easy;
 	pgmqd_http_cb cb;
@@ -77,18 +78,25 @@ struct request {
 	bool refused, allowed; /* public_only: addresses that it was kept from, and that it could try */
 };
 
-/* Handles that pgmqd_http_new() gave away and that were not submitted yet; there is seldom more than one. */
-static TAILQ_HEAD(, request) fresh = TAILQ_HEAD_INITIALIZER(fresh);
+/* Handles that pgmqd_http_new() gave away and that were not submitted yet, and the plugin's own requests. */
+TAILQ_HEAD(request_list, request);
+static struct request_list fresh = TAILQ_HEAD_INITIALIZER(fresh), under_way = TAILQ_HEAD_INITIALIZER(under_way);
+
+/* The handle's record on that list, or NULL. */
+static struct request *request_on(const struct request_list *list, const void *easy)
+{
+	struct request *q;
+
+	TAILQ_FOREACH(q, list, link)
+	if (q->easy == easy)
+		return q;
+	return NULL;
+}
 
 /* The fresh handle's record, or NULL. */
 static struct request *request_find(const void *easy)
 {
-	struct request *q;
-
-	TAILQ_FOREACH(q, &fresh, fresh)
-	if (q->easy == easy)
-		return q;
-	return NULL;
+	return request_on(&fresh, easy);
 }
 
 /* Frees a request with its handle. */
@@ -97,6 +105,14 @@ static void request_free(struct request *q)
 	curl_easy_cleanup(q->easy);
 	free(q->body);
 	free(q);
+}
+
+/* The plugin's own request is not under way any more. */
+static void request_own_over(struct request *q)
+{
+	TAILQ_REMOVE(&under_way, q, link);
+	q->own->handles--;
+	transfer_remove(q->http, q->easy);
 }
 
 /* Ends a transfer that is not through. */
@@ -166,10 +182,15 @@ static void request_done(void *arg, CURL *easy, CURLcode code)
 		(int64_t)(retry > API_DELAY_MAX_MS / 1000 ? API_DELAY_MAX_MS / 1000 : retry) * 1000);
 	if (code != CURLE_OK)
 		a.error = request_error(q, code);
-	/* out of the message's list first, so that a settling inside the callback does not end it under our feet */
-	TAILQ_REMOVE(&m->resources, &q->res, link);
-	transfer_remove(q->http, easy);
-	call = plugin_call_begin_msg(m);
+	/* out of the list first, so that a settling inside the callback does not end it under our feet */
+	if (q->own) {
+		request_own_over(q);
+		call = plugin_call_begin(q->own, 0);
+	} else {
+		TAILQ_REMOVE(&m->resources, &q->res, link);
+		transfer_remove(q->http, easy);
+		call = plugin_call_begin_msg(m);
+	}
 	q->cb(q->arg, &a);
 	plugin_call_end(call);
 	request_free(q);
@@ -255,20 +276,24 @@ PGMQD_EXPORT void *pgmqd_http_new(struct pgmqd_worker *w)
 	if (!ok)
 		abort(); /* out of memory, or a libcurl that is too old */
 	q->max = BODY_MAX;
-	TAILQ_INSERT_HEAD(&fresh, q, fresh);
+	TAILQ_INSERT_HEAD(&fresh, q, link);
 	return e;
 }
 
 PGMQD_EXPORT void pgmqd_http_discard(void *easy)
 {
-	struct request *q = request_find(easy);
+	struct request *q = request_find(easy), *own = request_on(&under_way, easy);
 
-	if (!q) {
-		plugin_call_misuse(NULL, 0, "pgmqd_http_discard() of a handle that is not fresh: ignored");
+	if (!q && !own) {
+		plugin_call_misuse(NULL, 0,
+			"pgmqd_http_discard() of a handle that is neither fresh nor the plugin's own request: ignored");
 		return;
 	}
-	TAILQ_REMOVE(&fresh, q, fresh);
-	request_free(q);
+	if (q)
+		TAILQ_REMOVE(&fresh, q, link);
+	else
+		request_own_over(own);
+	request_free(q ? q : own);
 }
 
 PGMQD_EXPORT void pgmqd_http_public_only(void *easy)
@@ -293,36 +318,72 @@ PGMQD_EXPORT void pgmqd_http_body_max(void *easy, size_t bytes)
 			NULL, 0, "pgmqd_http_body_max() of a handle that is not from pgmqd_http_new(): ignored");
 }
 
-PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg)
+/* Takes a handle for a transfer: a fresh one, or one from elsewhere. NULL: it is none, or is freed already. */
+static struct request *request_take(void *easy, pgmqd_http_cb cb, void *arg)
 {
 	struct request *q = request_find(easy);
 	bool ok = true;
 
-	if (!easy || !cb) {
-		plugin_call_misuse(NULL, m ? m->id : 0, "pgmqd_http_submit() without a handle or a callback");
-		return -1;
-	}
 	if (q) {
-		TAILQ_REMOVE(&fresh, q, fresh);
+		TAILQ_REMOVE(&fresh, q, link);
 	} else {
 		q = xcalloc(1, sizeof(*q));
 		q->easy = easy;
 		q->max = BODY_MAX;
 		ok = request_defaults(easy);
 	}
+	q->cb = cb;
+	q->arg = arg;
+	if (ok)
+		return q;
+	request_free(q);
+	return NULL;
+}
+
+/* Begins the transfer. False: the handle is freed. */
+static bool request_begin(struct request *q, struct pgmqd_worker *w)
+{
+	q->http = w->transfers;
+	if (request_setup(q) && transfer_add(q->http, q->easy, request_done, q) == 0)
+		return true;
+	request_free(q);
+	return false;
+}
+
+PGMQD_EXPORT int pgmqd_http_submit(struct pgmqd_msg *m, void *easy, pgmqd_http_cb cb, void *arg)
+{
+	struct request *q;
+
+	if (!easy || !cb) {
+		plugin_call_misuse(NULL, m ? m->id : 0, "pgmqd_http_submit() without a handle or a callback");
+		return -1;
+	}
+	if ((q = request_take(easy, cb, arg)) == NULL)
+		return -1;
 	if (!api_may_start(m, "pgmqd_http_submit")) {
 		request_free(q);
 		return -1;
 	}
 	q->res.end = request_end;
 	q->res.msg = m;
-	q->http = m->worker->transfers;
-	q->cb = cb;
-	q->arg = arg;
-	if (!ok || !request_setup(q) || transfer_add(q->http, easy, request_done, q) != 0) {
-		request_free(q);
+	if (!request_begin(q, m->worker))
+		return -1;
+	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
+	return 0;
+}
+
+PGMQD_EXPORT int pgmqd_http_start(struct pgmqd_worker *w, void *easy, pgmqd_http_cb cb, void *arg)
+{
+	struct request *q;
+
+	if (!easy || !cb) {
+		plugin_call_misuse(w, 0, "pgmqd_http_start() without a handle or a callback");
 		return -1;
 	}
-	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
+	if ((q = request_take(easy, cb, arg)) == NULL || !request_begin(q, w))
+		return -1;
+	q->own = w;
+	w->handles++;
+	TAILQ_INSERT_TAIL(&under_way, q, link);
 	return 0;
 }

@@ -16,6 +16,7 @@
 #include "base/xalloc.h"
 #include "pg/sqlstate.h"
 #include "worker/cancel.h"
+#include "worker/delivery.h"
 #include "worker/lease.h"
 #include "worker/pause.h"
 #include "worker/plugin_call.h"
@@ -32,7 +33,6 @@
 #define CLAIM_FAILED_MS 1000 /* after a claim that failed for another reason than the connection */
 #define NARROW_MS 20         /* the same while the cause is narrowed down to one row ... */
 #define NARROW_MAX 12        /* ... which takes so many claims: half as large each time */
-#define FEED_US 2000         /* deliveries in one round of the loop; then timers and connections have their turn */
 #define CLAIM_MAX 1000       /* messages in one claim: while they are handled, the database works on the next ones */
 #define BACKLOG_MAX 2000     /* outcomes that may wait for the database before claiming pauses */
 #define CLAIMS_FAILED_MAX 3  /* so many in a row, and the queue does not count as ready */
@@ -48,7 +48,7 @@ struct flow {
 	struct cancel cancel;
 	struct quarantine quarantine;
 	struct probe probe;
-	unsigned limit;         /* messages in the plugin's hands at once */
+	struct delivery delivery;
 	unsigned asked;         /* how many messages the claim under way asks for */
 	int64_t claimed_ms;     /* boottime when it was sent */
 	unsigned claims_failed; /* in a row */
@@ -130,51 +130,6 @@ bool flow_settle(struct pgmqd_msg *m, enum msg_outcome outcome, int64_t delay_ms
 
 /* ---- delivery ---- */
 
-/* Why a waiting message cannot be delivered: it gets its outcome here. False when it can. */
-static bool flow_rejects(struct flow *f, struct pgmqd_msg *m)
-{
-	if (lease_is_short(&f->lease, m->lease_ms)) { /* it ran down while the message waited */
-		settle_end(
-			&f->settle, m, OUT_RELEASE, NULL, 0, xstrdup("the lease ran down before the plugin was free"));
-		return true;
-	}
-	m->started_us = clock_realtime_us();
-	if (m->attempt > f->worker.qs->max_attempts)
-		settle_end(&f->settle, m, OUT_FAIL, "crash", 0,
-			xasprintf("attempt %u had no outcome: the plugin crashed, its process was killed, or the "
-				  "message is too large for its memory",
-				m->attempt - 1));
-	else if (m->unreadable)
-		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0, xstrdup(m->unreadable));
-	else if (!m->text && m->text_len) {
-		quarantine_withheld(&f->quarantine);
-		settle_end(&f->settle, m, OUT_RETRY, "memory", 0,
-			xasprintf("the message is too large for the worker's memory: %zu bytes", m->text_len));
-	} else if (!m->text)
-		settle_end(&f->settle, m, OUT_FAIL, "malformed", 0, xstrdup("the message is an SQL null"));
-	else
-		return false;
-	return true;
-}
-
-/* Hands one message to the plugin. */
-static void flow_deliver(struct flow *f, struct pgmqd_msg *m)
-{
-	if (flow_rejects(f, m))
-		return;
-	stats_observe(f->worker.slot, HIST_WAIT, m->started_us - m->due_us);
-	m->run_ms = clock_boottime_ms();
-	message_move(m, MSG_RUNNING);
-	lease_started(&f->lease);
-	plugin_call_deliver(m);
-}
-
-/* How many messages the plugin may have at once now. */
-static unsigned flow_window(const struct flow *f)
-{
-	return f->pause.state == PAUSE_TRIAL ? 1 : f->limit;
-}
-
 /* Gives back at once what was claimed and cannot run now: a reload may end the pause early, and others may take it. */
 static void flow_return(struct flow *f)
 {
@@ -185,22 +140,13 @@ static void flow_return(struct flow *f)
 			xstrdup(f->draining ? "stopping" : "the queue pauses"));
 }
 
-/* Delivers what waits while there are free slots. */
+/* Delivers what waits while there are free places. */
 static void flow_feed(struct flow *f)
 {
-	int64_t until = clock_monotonic_us() + FEED_US;
 	struct timeval now = { 0, 0 };
-	struct pgmqd_msg *m;
 
-	while (f->started && !pause_holds(&f->pause) && !f->draining &&
-		f->messages.count[MSG_RUNNING] < flow_window(f) &&
-		(m = quarantine_next(&f->quarantine, f->wakeup.claiming)) != NULL) {
-		flow_deliver(f, m);
-		if (clock_monotonic_us() >= until) {
-			loop_add(f->tick, &now); /* unlike event_active(), this comes after the connections' turn */
-			break;
-		}
-	}
+	if (f->started && !f->draining && delivery_feed(&f->delivery, f->wakeup.claiming))
+		loop_add(f->tick, &now); /* unlike event_active(), this comes after the connections' turn */
 	if (pause_holds(&f->pause) || f->draining)
 		flow_return(f);
 }
@@ -212,7 +158,7 @@ static unsigned flow_room(const struct flow *f)
 {
 	unsigned prefetch = f->pause.state == PAUSE_TRIAL ? 0 : (unsigned)f->worker.qs->prefetch;
 
-	return quarantine_room(&f->quarantine, flow_window(f) + prefetch);
+	return quarantine_room(&f->quarantine, delivery_window(&f->delivery) + prefetch);
 }
 
 static void flow_claimed(void *arg, const struct queue_claim *claim);
@@ -528,9 +474,6 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		.transfers = transfers,
 		.templates = templates };
 	flow_worker_init(f, env, qs);
-	f->limit = (unsigned)qs->max_in_flight;
-	if (plugin->d.max_in_flight && plugin->d.max_in_flight < f->limit)
-		f->limit = plugin->d.max_in_flight;
 	f->tick = event_new(base, -1, 0, flow_ticked, f);
 	if (!f->tick)
 		abort();
@@ -542,6 +485,10 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 	wakeup_init(&f->wakeup, &f->worker, &wakeup_events, f);
 	probe_init(&f->probe, &f->worker, flow_ready, flow_unready, f);
 	quarantine_init(&f->quarantine, &f->worker, &f->settle, env->after_crash);
+	delivery_init(&f->delivery, &f->worker,
+		&(struct delivery_parts){
+			.settle = &f->settle, .lease = &f->lease, .pause = &f->pause, .quarantine = &f->quarantine },
+		flow_may_go_on, f);
 	wakeup_listener(&f->wakeup, stats_listener_hears(env->stats)); /* until the listener says otherwise */
 	flow_show(f);
 	return f;
@@ -564,6 +511,7 @@ void flow_free(struct flow *f)
 		plugin_call_stop(&f->worker);
 	plugin_call_check_left(&f->worker);
 	probe_close(&f->probe);
+	delivery_close(&f->delivery);
 	quarantine_close(&f->quarantine);
 	wakeup_close(&f->wakeup);
 	pause_close(&f->pause);

@@ -73,6 +73,26 @@ static bool is_in_hand(enum msg_state s)
 	return s == MSG_WAITING || s == MSG_RUNNING;
 }
 
+void message_call(struct pgmqd_msg *const *msgs, size_t n)
+{
+	unsigned *call = xcalloc(1, sizeof(*call));
+
+	*call = (unsigned)n;
+	msgs[0]->all->calls++;
+	for (size_t i = 0; i < n; i++)
+		msgs[i]->call = call;
+}
+
+/* The plugin has this message of a batch no more. */
+static void message_leave_call(struct pgmqd_msg *m)
+{
+	if (--*m->call == 0) {
+		m->all->calls--;
+		free(m->call);
+	}
+	m->call = NULL;
+}
+
 /* Moves a message to the list of its new state: the only place where a state changes. */
 void message_move(struct pgmqd_msg *m, enum msg_state to)
 {
@@ -83,6 +103,8 @@ void message_move(struct pgmqd_msg *m, enum msg_state to)
 		TAILQ_REMOVE(&all->list[m->state], m, link);
 		all->count[m->state]--;
 	}
+	if (m->call)
+		message_leave_call(m);
 	m->state = to;
 	if (to != MSG_FREE) {
 		message_insert(&all->list[to], m, to == MSG_WAITING);

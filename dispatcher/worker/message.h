@@ -73,6 +73,7 @@ struct pgmqd_msg {
 	unsigned unheard; /* statements of the plugin without a callback: its outcome is stored after them */
 	unsigned hand;    /* its place among the messages in hand, for the next process */
 	void *data;       /* the plugin's own */
+	unsigned *call;   /* in a batch: how many messages of its call are still with the plugin */
 	bool cancelling, cancelled;
 	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */
@@ -101,6 +102,7 @@ TAILQ_HEAD(msg_list, pgmqd_msg);
 struct messages {
 	struct msg_list list[MSG_NSTATES];
 	unsigned count[MSG_NSTATES];
+	unsigned calls;          /* of batches, of which messages are still with the plugin */
 	struct stats_slot *slot; /* shows the counts, and the numbers in hand */
 };
 
@@ -111,6 +113,8 @@ bool messages_are_none(const struct messages *all);
 /* A new message, zeroed, MSG_FREE. message_move() puts it onto the list of its new state; no other function does. */
 struct pgmqd_msg *message_new(struct messages *all, struct pgmqd_worker *worker);
 void message_move(struct pgmqd_msg *m, enum msg_state to);
+/* These messages, MSG_RUNNING, are given to the plugin in one call, which is over when all of them have moved on. */
+void message_call(struct pgmqd_msg *const *msgs, size_t n);
 /* The message of that number and birth that is in hand or on its way to the database, or NULL. */
 struct pgmqd_msg *message_find(struct messages *all, int64_t id, int64_t born_us);
 /* Whether one of these has that number: an answer names messages by their numbers, and numbers may begin again. */

@@ -175,6 +175,9 @@ char *plugin_void_option(const struct plugin *p, const struct queue_settings *q)
 {
 	int64_t deadline = q->deadline ? q->deadline : 10 * q->visibility_timeout;
 
+	if (q->batch > 1 && !p->d.deliver_batch)
+		return xasprintf("batch = %llu is of no use: the plugin %s takes messages one by one only",
+			(unsigned long long)q->batch, p->d.name);
 	for (const struct pgmqd_option *row = p->options; row->name; row++) {
 		size_t n = strlen(row->name);
 

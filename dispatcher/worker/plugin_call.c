@@ -109,6 +109,14 @@ void plugin_call_deliver(struct pgmqd_msg *m)
 	plugin_call_end(call);
 }
 
+void plugin_call_deliver_batch(struct pgmqd_worker *w, struct pgmqd_msg *const *msgs, size_t n)
+{
+	struct plugin_call call = plugin_call_begin(w, 0);
+
+	w->plugin->d.deliver_batch(w->plugin->handle, msgs, n);
+	plugin_call_end(call);
+}
+
 void plugin_call_cancel(struct pgmqd_msg *m)
 {
 	struct plugin *p = m->worker->plugin;
@@ -175,7 +183,8 @@ void plugin_call_check_left(struct pgmqd_worker *w)
 		plugin_call_misuse(w, 0, "%u timers are left after stop(); pgmqd_timer_cancel() ends one", w->timers);
 	if (w->handles)
 		plugin_call_misuse(w, 0,
-			"%u easy handles are left in the multi after stop(); pgmqd_curl_remove() takes one out",
+			"%u easy handles are left after stop(); pgmqd_curl_remove() takes one out, and "
+			"pgmqd_http_discard() ends a request",
 			w->handles);
 	if (w->children)
 		plugin_call_misuse(

@@ -62,6 +62,7 @@ void plugin_call_reload(struct pgmqd_worker *w);
 /* The plugin's callbacks; cancel() ends the resources of the message first. */
 bool plugin_call_start(struct pgmqd_worker *w); /* false: it refused */
 void plugin_call_deliver(struct pgmqd_msg *m);
+void plugin_call_deliver_batch(struct pgmqd_worker *w, struct pgmqd_msg *const *msgs, size_t n);
 void plugin_call_cancel(struct pgmqd_msg *m);
 void plugin_call_stop(struct pgmqd_worker *w);
 

@@ -133,6 +133,11 @@ void quarantine_withheld(struct quarantine *q)
 	q->lost_alone = 0;
 }
 
+bool quarantine_is_careful(const struct quarantine *q)
+{
+	return q->careful;
+}
+
 unsigned quarantine_ask(const struct quarantine *q, unsigned n)
 {
 	return q->careful && n > 1 ? 1 : n;

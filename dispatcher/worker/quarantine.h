@@ -40,6 +40,9 @@ void quarantine_claimed(struct quarantine *q, bool more);
 void quarantine_claim_lost(struct quarantine *q, unsigned asked); /* a claim was never answered */
 void quarantine_withheld(struct quarantine *q);                   /* a large message came without its text */
 
+/* Whether messages are claimed one by one, and suspects may be among them. */
+bool quarantine_is_careful(const struct quarantine *q);
+
 /* The waiting message that may be delivered now; NULL when none may. `claiming`: a claim is under way. */
 struct pgmqd_msg *quarantine_next(struct quarantine *q, bool claiming);
 

@@ -4,33 +4,11 @@
 #include "exec.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-
-void *need(void *p)
-{
-	if (!p) {
-		pgmqd_log(PGMQD_ERROR, "out of memory");
-		abort();
-	}
-	return p;
-}
-
-char *format(const char *fmt, ...)
-{
-	char *text = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&text, fmt, ap) < 0)
-		text = NULL;
-	va_end(ap);
-	return need(text);
-}
 
 /* ---- words ---- */
 

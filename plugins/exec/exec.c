@@ -74,12 +74,23 @@ static void exec_deliver(void *h, struct pgmqd_msg *m)
 	struct exec *e = h;
 
 	if (e->pool)
-		pool_deliver(e->pool, m);
+		pool_deliver(e->pool, &m, 1, false);
 	else
-		once_deliver(e, m);
+		once_deliver(e, &m, 1, false);
 }
 
-/* The host takes a message back: its program is ended. */
+/* Takes messages that go to the program as an array. */
+static void exec_deliver_batch(void *h, struct pgmqd_msg *const *msgs, size_t n)
+{
+	struct exec *e = h;
+
+	if (e->pool)
+		pool_deliver(e->pool, msgs, n, true);
+	else
+		once_deliver(e, msgs, n, true);
+}
+
+/* The host takes a message back: its program is ended, when nothing else is left for it. */
 static void exec_cancel(void *h, struct pgmqd_msg *m)
 {
 	struct exec *e = h;
@@ -109,6 +120,7 @@ static struct pgmqd_plugin plugin = {
 	.config_complete = exec_config_complete,
 	.start = exec_start,
 	.deliver = exec_deliver,
+	.deliver_batch = exec_deliver_batch,
 	.cancel = exec_cancel,
 	.stop = exec_stop,
 };

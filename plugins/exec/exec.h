@@ -2,12 +2,16 @@
 #ifndef EXEC_H
 #define EXEC_H
 
+#include "batch/batch.h"
+#include "batch/text.h"
 #include "pgmqd-plugin.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
 
-#define TAIL 400 /* bytes of output that become a reason */
+#define TAIL 400                               /* bytes of output that become a reason */
+#define ANSWER_MAX 65536                       /* bytes of an answer to one message */
+#define ANSWERS_MAX ((size_t)16 * 1024 * 1024) /* the same to a batch */
 
 struct pool;
 
@@ -45,16 +49,15 @@ struct err_log {
 };
 ssize_t read_tail(int fd, struct tail *t, struct err_log *log, const struct pgmqd_msg *m);
 void err_log_end(struct err_log *log, const struct pgmqd_msg *m); /* logs a last line without its end */
-void *need(void *p);                                              /* ends the process when memory is out */
-char *format(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 const char *status_text(int status, char buf[64]);
 
-/* once.c: a program for each message. pool.c: programs that stay, a line for each message. */
-void once_deliver(struct exec *e, struct pgmqd_msg *m);
+/* once.c: a program for each piece of work. pool.c: programs that stay, a line for each. `array`: the messages go and
+ * are answered as an array; else it is one message. */
+void once_deliver(struct exec *e, struct pgmqd_msg *const *msgs, size_t n, bool array);
 void once_cancel(struct pgmqd_msg *m);
 struct pool *pool_new(struct exec *e);
 void pool_free(struct pool *p);
-void pool_deliver(struct pool *p, struct pgmqd_msg *m);
+void pool_deliver(struct pool *p, struct pgmqd_msg *const *msgs, size_t n, bool array);
 void pool_cancel(struct pgmqd_msg *m);
 
 #endif

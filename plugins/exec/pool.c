@@ -1,7 +1,7 @@
-/* pool.c: programs that stay: each gets a message as one line of JSON and answers with one line, then gets the next. */
+/* pool.c: programs that stay: each gets a message, or an array of them, as one line of JSON and answers with one line,
+ * then gets the next. */
 #include "config.h"
 
-#include "answer.h"
 #include "exec.h"
 
 #include <errno.h>
@@ -15,7 +15,6 @@
 #include <sys/queue.h>
 #include <unistd.h>
 
-#define ANSWER_MAX 65536
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 30000
 #define QUOTED 80        /* bytes of an unexpected line in a reason */
@@ -23,11 +22,13 @@
 
 struct member;
 
-/* A message that waits for a program, or is with one. */
+/* A message, or an array of them, that waits for a program or is with one. */
 struct job {
 	TAILQ_ENTRY(job) link;
 	struct pool *pool;
-	struct pgmqd_msg *msg;
+	struct batch *batch;
+	bool array;
+	struct pgmqd_timer *late;
 	struct member *member; /* NULL: it waits */
 };
 
@@ -40,8 +41,7 @@ struct member {
 	struct job *job; /* that it works on */
 	char *line;      /* being written to it */
 	size_t len, written;
-	char answer[ANSWER_MAX];
-	size_t answer_len;
+	struct text answer;
 	struct tail err;
 	struct err_log log;
 	uint64_t answered;
@@ -77,7 +77,7 @@ static void member_close(struct member *w)
 	pgmqd_timer_cancel(w->kill);
 	w->kill = NULL;
 	w->ending = false;
-	w->written = w->len = w->answer_len = 0;
+	w->written = w->len = w->answer.len = 0;
 	free(w->line);
 	w->line = NULL;
 }
@@ -91,14 +91,27 @@ static void member_restart(void *arg)
 	pool_pump(w->pool);
 }
 
-/* Takes its message from a program; frees the job. */
-static struct pgmqd_msg *member_release(struct member *w)
+/* Frees a job. */
+static void job_free(struct job *j)
 {
-	struct pgmqd_msg *m = w->job->msg;
+	pgmqd_timer_cancel(j->late);
+	free(j->batch);
+	free(j);
+}
 
-	free(w->job);
+/* The message that a program works on, for the log; NULL when it has many, or none. */
+static struct pgmqd_msg *member_msg(const struct member *w)
+{
+	return w->job && !w->job->array ? w->job->batch->msgs[0] : NULL;
+}
+
+/* Takes its job from a program. */
+static struct job *member_release(struct member *w)
+{
+	struct job *j = w->job;
+
 	w->job = NULL;
-	return m;
+	return j;
 }
 
 /* A program has ended; `why` is the reason for the message that it had. */
@@ -114,9 +127,12 @@ static void member_gone(struct member *w, const char *why)
 		w->restart = pgmqd_timer(p->exec->worker, ms < BACKOFF_MAX_MS ? ms : BACKOFF_MAX_MS, member_restart, w);
 	member_close(w);
 	if (w->job) {
-		struct pgmqd_msg *m = member_release(w);
+		struct job *j = member_release(w);
+		char *reason = format("%s%s%s", why, w->err.len ? ": " : "", w->err.len ? tail_text(&w->err) : "");
 
-		pgmqd_retry(m, 0, "%s%s%s", why, w->err.len ? ": " : "", w->err.len ? tail_text(&w->err) : "");
+		batch_retry(j->batch, 0, reason);
+		job_free(j);
+		free(reason);
 	}
 	pool_pump(p);
 }
@@ -174,23 +190,33 @@ static void member_retire(struct member *w, bool now)
 		w->pool->exec->worker, w->pool->exec->kill_after, now ? member_late : member_terminate, w);
 }
 
-/* Settles the message that a line answers. False: the line is no answer to it. */
-static bool member_answer(struct member *w, const char *line)
+/* Settles a job as the line says. False: it is no answer to it. */
+static bool job_settle(struct job *j, const char *line)
 {
-	struct answer a = { .kind = ANSWER_DONE };
-	bool good = w->job && answer_parse(line, pgmqd_msg_id(w->job->msg), &a);
+	struct answer a;
+	bool good;
 
-	if (good) {
-		struct pgmqd_msg *m;
-
-		err_log_end(&w->log, w->job->msg);
-		m = member_release(w);
-		w->answered++;
-		w->err.len = 0;
-		answer_settle(&a, m);
-	}
+	if (j->array)
+		return batch_answer(j->batch, line, ANSWER_ANY);
+	good = answer_parse(line, &a) && a.id == (double)pgmqd_msg_id(j->batch->msgs[0]);
+	if (good)
+		batch_settle(j->batch, &a);
 	answer_free(&a);
 	return good;
+}
+
+/* Settles what a line answers. False: the line is no answer. */
+static bool member_answer(struct member *w, const char *line)
+{
+	if (!w->job)
+		return false;
+	err_log_end(&w->log, member_msg(w));
+	if (!job_settle(w->job, line))
+		return false;
+	w->answered++;
+	w->err.len = 0;
+	job_free(member_release(w));
+	return true;
 }
 
 /* Whether the program is to be renewed; it may end by itself, at the end of its input. */
@@ -199,12 +225,38 @@ static bool member_is_worn(const struct member *w)
 	return w->pool->exec->messages_per_process && w->answered >= w->pool->exec->messages_per_process;
 }
 
+/* Takes the lines that are complete. False: one is no answer, and the program was ended. */
+static bool member_lines(struct member *w)
+{
+	char *start = w->answer.buf, *newline;
+
+	while ((newline = memchr(start, '\n', w->answer.len - (size_t)(start - w->answer.buf))) != NULL) {
+		*newline = 0;
+		if (!member_answer(w, start)) {
+			char *why = format(
+				"unexpected line from the program: \"%.*s\"; answers are one JSON %s a line, "
+				"flushed",
+				QUOTED, start, w->job && w->job->array ? "array" : "object");
+
+			member_kill(w, why);
+			free(why);
+			return false;
+		}
+		start = newline + 1;
+	}
+	w->answer.len -= (size_t)(start - w->answer.buf);
+	memmove(w->answer.buf, start, w->answer.len);
+	return true;
+}
+
 /* Reads the answers that are there. False: the program has ended, or was ended. */
 static bool member_read(struct member *w)
 {
+	char buf[16384];
+
 	for (;;) {
-		ssize_t n = read(w->fds[1], w->answer + w->answer_len, ANSWER_MAX - 1 - w->answer_len);
-		char *start = w->answer, *newline;
+		ssize_t n = read(w->fds[1], buf, sizeof(buf));
+		bool array = w->job && w->job->array;
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -218,25 +270,12 @@ static bool member_read(struct member *w)
 			return false; /* its end, which follows, says why; if it lives on, its time will be up */
 		}
 		w->said = true;
-		w->answer_len += (size_t)n;
-		w->answer[w->answer_len] = 0;
-		while ((newline = memchr(start, '\n', w->answer_len - (size_t)(start - w->answer))) != NULL) {
-			*newline = 0;
-			if (!member_answer(w, start)) {
-				char *why = format("unexpected line from the program: \"%.*s\"; answers are one JSON "
-						   "object a line, flushed",
-					QUOTED, start);
-
-				member_kill(w, why);
-				free(why);
-				return false;
-			}
-			start = newline + 1;
-		}
-		w->answer_len -= (size_t)(start - w->answer);
-		memmove(w->answer, start, w->answer_len);
-		if (w->answer_len == ANSWER_MAX - 1) {
-			member_kill(w, "the program's answer is longer than 64 kB");
+		text_add(&w->answer, buf, (size_t)n);
+		if (!member_lines(w))
+			return false;
+		if (w->answer.len >= (array ? ANSWERS_MAX : ANSWER_MAX - 1)) {
+			member_kill(w, array ? "the program's answer to the batch is longer than 16 MB"
+					     : "the program's answer is longer than 64 kB");
 			return false;
 		}
 	}
@@ -259,7 +298,7 @@ static void on_answer(evutil_socket_t fd, short what, void *arg)
 static void on_error_output(evutil_socket_t fd, short what, void *arg)
 {
 	struct member *w = arg;
-	ssize_t n = read_tail(fd, &w->err, &w->log, w->job ? w->job->msg : NULL);
+	ssize_t n = read_tail(fd, &w->err, &w->log, member_msg(w));
 
 	(void)what;
 	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
@@ -317,45 +356,41 @@ static void pool_exited(void *arg, int status)
 	struct member *w = arg;
 	char buf[64], *why;
 
-	while (w->ev[2] && read_tail(w->fds[2], &w->err, &w->log, w->job ? w->job->msg : NULL) > 0)
+	while (w->ev[2] && read_tail(w->fds[2], &w->err, &w->log, member_msg(w)) > 0)
 		;
-	err_log_end(&w->log, w->job ? w->job->msg : NULL);
+	err_log_end(&w->log, member_msg(w));
 	why = w->ending && w->job ? late_text(w) : format("the program %s", status_text(status, buf));
 	pgmqd_log(PGMQD_DEBUG, "%s", why);
 	member_gone(w, why);
 	free(why);
 }
 
-/* A message has been with its program for too long: the program is asked to end, and may still answer. */
+/* A job has been with its program for too long: the program is asked to end, and may still answer. */
 static void job_late(void *arg)
 {
 	struct job *j = arg;
 
+	j->late = NULL;
 	j->member->answered++; /* it works, it is only slow */
 	member_retire(j->member, true);
 }
 
-/* Gives a message to a program. */
+/* Gives a job to a program. */
 static void member_give(struct member *w, struct job *j)
 {
-	struct pgmqd_msg *m = j->msg;
-	const char *headers = pgmqd_msg_headers(m);
+	struct text line = { 0 };
+	char *text = j->array ? batch_array(j->batch) : batch_message(j->batch->msgs[0]);
 
+	text_add(&line, text, strlen(text));
+	text_add(&line, "\n", 1);
+	free(text);
 	j->member = w;
 	w->job = j;
 	w->said = false;
-	w->line = format("{\"id\":%" PRId64 ",\"attempt\":%u,\"queue\":\"%s\",\"enqueued_us\":%" PRId64
-			 ",\"headers\":%s,\"message\":%s}",
-		pgmqd_msg_id(m), pgmqd_msg_attempt(m), pgmqd_msg_queue(m), pgmqd_msg_enqueued_us(m),
-		headers ? headers : "null", pgmqd_msg_text(m, NULL));
-	w->len = strlen(w->line);
-	for (size_t i = 0; i < w->len; i++)
-		if (w->line[i] == '\n' ||
-			w->line[i] == '\r') /* in JSON they are blanks, here they would end the line */
-			w->line[i] = ' ';
-	w->line[w->len++] = '\n'; /* in place of the NUL */
+	w->line = line.buf;
+	w->len = line.len;
 	w->written = 0;
-	pgmqd_msg_timer(m, w->pool->exec->timeout, job_late, j);
+	j->late = pgmqd_timer(w->pool->exec->worker, w->pool->exec->timeout, job_late, j);
 	on_writable(w->fds[0], 0, w);
 }
 
@@ -404,24 +439,24 @@ static void pool_pump(struct pool *p)
 		started = started || !w->child;
 		TAILQ_REMOVE(&p->waiting, j, link);
 		if (!w->child && !member_start(w)) {
-			struct pgmqd_msg *m = j->msg;
-			int error = errno;
+			char *why = format("cannot start %s: %s", p->exec->argv[0], strerror(errno));
 
-			free(j);
-			pgmqd_config_error(m, "cannot start %s: %s", p->exec->argv[0], strerror(error));
+			batch_settle(j->batch, &(struct answer){ .kind = ANSWER_CONFIG, .reason = why });
+			job_free(j);
+			free(why);
 			continue;
 		}
 		member_give(w, j);
 	}
 }
 
-void pool_deliver(struct pool *p, struct pgmqd_msg *m)
+void pool_deliver(struct pool *p, struct pgmqd_msg *const *msgs, size_t n, bool array)
 {
 	struct job *j = need(calloc(1, sizeof(*j)));
 
 	j->pool = p;
-	j->msg = m;
-	pgmqd_msg_data_set(m, j);
+	j->array = array;
+	j->batch = batch_new(msgs, n, j);
 	TAILQ_INSERT_TAIL(&p->waiting, j, link);
 	pool_pump(p);
 }
@@ -432,11 +467,15 @@ void pool_cancel(struct pgmqd_msg *m)
 	struct member *w = j->member;
 
 	if (!w) {
+		if (batch_drop(j->batch, m))
+			return;
 		TAILQ_REMOVE(&j->pool->waiting, j, link);
-		free(j);
+		job_free(j);
 		return;
 	}
-	(void)member_release(w);
+	if (batch_drop(j->batch, m))
+		return;
+	job_free(member_release(w));
 	w->answered++;
 	member_retire(w, true);
 }
@@ -488,6 +527,7 @@ void pool_free(struct pool *p)
 			pgmqd_child_end(p->members[i].child);
 		pgmqd_timer_cancel(p->members[i].restart);
 		member_close(&p->members[i]);
+		free(p->members[i].answer.buf);
 	}
 	pgmqd_timer_cancel(p->more);
 	free(p->members);

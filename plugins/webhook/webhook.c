@@ -3,11 +3,13 @@
 #include "config.h"
 
 #include "away.h"
+#include "batch/batch.h"
 #include "pgmqd-plugin.h"
 #include "sign.h"
 
 #include <curl/curl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -29,10 +31,16 @@ struct webhook {
 	char **own_headers; /* "Name: value"; ends with NULL */
 };
 
+/* What a receiver may answer for a message of a batch. */
+#define OUTCOMES                                                                                                       \
+	(ANSWER_BIT(ANSWER_DONE) | ANSWER_BIT(ANSWER_RETRY) | ANSWER_BIT(ANSWER_FAIL) | ANSWER_BIT(ANSWER_POSTPONE))
+
 /* A request under way. */
 struct post {
 	struct webhook *hook;
-	struct pgmqd_msg *msg;
+	struct batch *batch; /* one message, or those that are an `array` */
+	bool array;
+	CURL *easy;
 	struct curl_slist *headers;
 	char *made; /* the body, when it is not the message itself */
 	const char *body;
@@ -163,7 +171,14 @@ static void post_free(struct post *p)
 {
 	curl_slist_free_all(p->headers);
 	g_free(p->made);
+	free(p->batch);
 	g_free(p);
+}
+
+/* Gives every message of the request that outcome. */
+static void post_all(struct post *p, enum answer_kind kind, const char *reason)
+{
+	batch_settle(p->batch, &(struct answer){ .kind = kind, .reason = reason });
 }
 
 /* The beginning of an answer for a reason, "" when there is none: on one line, with addresses of people masked. */
@@ -183,29 +198,38 @@ static char *answer_text(const struct pgmqd_http_answer *a)
 	return text;
 }
 
-/* The receiver is away or asks for a pause: the queue waits, which costs no attempt. */
-static void post_wait(struct post *p, int64_t after_ms, const char *reason)
+/* One message waits for a receiver that is away, or has waited for too long. */
+static void message_wait(const struct webhook *h, struct pgmqd_msg *m, int64_t wait, const char *reason)
 {
-	struct webhook *h = p->hook;
 	gint64 real = g_get_real_time();
-	int64_t age_ms = (real - pgmqd_msg_due_us(p->msg)) / 1000, wait;
+	int64_t age_ms = (real - pgmqd_msg_due_us(m)) / 1000;
 	GDateTime *since;
 	char *when;
 
-	wait = away_failed(&h->away, p->began_ms, now_ms(), real, after_ms);
-	pgmqd_metric_set(h->away_metric, 1);
 	/* a message that was delayed for days is not given up at the first hiccup */
 	if (h->give_up_after > 0 && age_ms > h->give_up_after &&
 		(real - h->away.since_us) / 1000 >= MIN(h->give_up_after, GIVE_UP_LEAST_MS)) {
-		pgmqd_fail_as(p->msg, "expired", "given up after %" G_GINT64_FORMAT " h: %s",
-			(gint64)(age_ms / 3600000), reason);
+		pgmqd_fail_as(
+			m, "expired", "given up after %" G_GINT64_FORMAT " h: %s", (gint64)(age_ms / 3600000), reason);
 		return;
 	}
 	since = g_date_time_new_from_unix_utc(h->away.since_us / G_USEC_PER_SEC);
 	when = g_date_time_format_iso8601(since);
-	pgmqd_unavailable(p->msg, wait, "the receiver is away since %s: %s", when, reason);
+	pgmqd_unavailable(m, wait, "the receiver is away since %s: %s", when, reason);
 	g_free(when);
 	g_date_time_unref(since);
+}
+
+/* The receiver is away or asks for a pause: the queue waits, which costs no attempt. */
+static void post_wait(struct post *p, int64_t after_ms, const char *reason)
+{
+	struct webhook *h = p->hook;
+	int64_t wait = away_failed(&h->away, p->began_ms, now_ms(), g_get_real_time(), after_ms);
+
+	pgmqd_metric_set(h->away_metric, 1);
+	for (size_t i = 0; i < p->batch->n; i++)
+		if (p->batch->msgs[i] != NULL)
+			message_wait(h, p->batch->msgs[i], wait, reason);
 }
 
 /* The receiver has answered. */
@@ -216,22 +240,43 @@ static void receiver_is_back(struct webhook *h)
 	pgmqd_metric_set(h->away_metric, 0);
 }
 
-/* 404 and 410: as the option says. */
-static void post_missing(struct post *p, const char *reason)
+/* The receiver wants none of it. Of many messages one may be the cause: each is tried alone. */
+static void post_refused(struct post *p, long status, const char *reason)
 {
-	if (strcmp(p->hook->on_missing, "pause") == 0)
-		pgmqd_config_error(p->msg, "%s (on_missing = pause)", reason);
-	else if (strcmp(p->hook->on_missing, "retry") == 0)
-		pgmqd_retry(p->msg, 0, "%s", reason);
+	const char *missing = status == 404 || status == 410 ? p->hook->on_missing : "fail";
+	char *text;
+
+	if (strcmp(missing, "pause") == 0)
+		text = g_strdup_printf("%s (on_missing = pause)", reason);
 	else
-		pgmqd_fail(p->msg, "%s", reason);
+		text = g_strdup_printf(
+			"%s%s", reason, p->batch->n > 1 ? " for a batch; each message is tried alone" : "");
+	if (strcmp(missing, "pause") == 0)
+		post_all(p, ANSWER_CONFIG, text);
+	else if (p->batch->n > 1)
+		batch_retry(p->batch, 1, text);
+	else
+		post_all(p, strcmp(missing, "retry") == 0 ? ANSWER_RETRY : ANSWER_FAIL, text);
+	g_free(text);
 }
 
-/* Settles a message by the status of an answer. */
+/* The receiver has taken the messages: each of a batch as its answer says; without a body all are done. */
+static void post_taken(struct post *p, const struct pgmqd_http_answer *a)
+{
+	if (!p->array || (a->curl_code == 0 && a->body_len == 0)) /* also when the body was not read to its end */
+		post_all(p, ANSWER_DONE, NULL);
+	else if (a->curl_code != 0)
+		post_all(p, ANSWER_RETRY, a->error);
+	else if (strlen(a->body) < a->body_len || !batch_answer(p->batch, a->body, OUTCOMES))
+		post_all(p, ANSWER_RETRY, "the receiver's answer to the batch is no array of outcomes");
+}
+
+/* Settles messages by the status of an answer. */
 static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const char *reason)
 {
 	long status = a->status;
 	bool away = status == 408 || status == 425 || status == 429 || (status >= 502 && status <= 504);
+	char *text;
 
 	/* 500 may be about this one message, unless the receiver answers nothing else */
 	if (away || (status >= 500 && p->hook->away.since_us != 0)) {
@@ -239,16 +284,17 @@ static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const
 		return;
 	}
 	receiver_is_back(p->hook);
-	if (status >= 200 && status < 300) /* also when the body was not read to its end: the message was taken */
-		pgmqd_done(p->msg);
-	else if (status >= 500)
-		pgmqd_retry(p->msg, a->retry_after_ms, "%s", reason);
-	else if (status == 401 || status == 403 || status == 407)
-		pgmqd_config_error(p->msg, "the receiver refuses us, see authorization and headers: %s", reason);
-	else if (status == 404 || status == 410)
-		post_missing(p, reason);
-	else
-		pgmqd_fail(p->msg, "%s", reason);
+	if (status >= 200 && status < 300) {
+		post_taken(p, a);
+	} else if (status >= 500) {
+		batch_retry(p->batch, a->retry_after_ms, reason);
+	} else if (status == 401 || status == 403 || status == 407) {
+		text = g_strdup_printf("the receiver refuses us, see authorization and headers: %s", reason);
+		post_all(p, ANSWER_CONFIG, text);
+		g_free(text);
+	} else {
+		post_refused(p, status, reason);
+	}
 }
 
 /* There is an answer, or there will be none. */
@@ -257,10 +303,10 @@ static void on_answer(void *arg, const struct pgmqd_http_answer *a)
 	struct post *p = arg;
 	char *text = answer_text(a), *reason;
 
-	if (a->refused) {
-		pgmqd_config_error(p->msg, "url: %s (allow_private = yes allows it)", a->error);
-	} else if (a->curl_code == CURLE_PEER_FAILED_VERIFICATION || a->curl_code == CURLE_SSL_CACERT_BADFILE) {
-		pgmqd_config_error(p->msg, "url: %s", a->error);
+	if (a->refused || a->curl_code == CURLE_PEER_FAILED_VERIFICATION || a->curl_code == CURLE_SSL_CACERT_BADFILE) {
+		reason = g_strdup_printf("url: %s%s", a->error, a->refused ? " (allow_private = yes allows it)" : "");
+		post_all(p, ANSWER_CONFIG, reason);
+		g_free(reason);
 	} else if (a->status == 0) {
 		post_wait(p, 0, a->error != NULL ? a->error : "no answer");
 	} else {
@@ -292,33 +338,46 @@ static void post_header(struct post *p, char *line)
 	g_free(line);
 }
 
-/* The body as `body` says. */
+/* The body as `body` says; a batch is an array of envelopes. */
 static void post_body(struct post *p)
 {
-	struct pgmqd_msg *m = p->msg;
-	const char *headers = pgmqd_msg_headers(m);
+	struct pgmqd_msg *m = p->batch->msgs[0];
 
-	p->body = pgmqd_msg_text(m, &p->len);
-	if (strcmp(p->hook->body, "envelope") != 0)
+	if (!p->array && strcmp(p->hook->body, "envelope") != 0) {
+		p->body = pgmqd_msg_text(m, &p->len);
 		return;
-	p->made = g_strdup_printf("{\"id\":%" G_GINT64_FORMAT
-				  ",\"queue\":\"%s\",\"attempt\":%u,\"enqueued_us\":%" G_GINT64_FORMAT
-				  ",\"headers\":%s,\"message\":%s}",
-		(gint64)pgmqd_msg_id(m), pgmqd_msg_queue(m), pgmqd_msg_attempt(m), (gint64)pgmqd_msg_enqueued_us(m),
-		headers != NULL ? headers : "null", p->body);
+	}
+	p->made = p->array ? batch_array(p->batch) : batch_message(m);
 	p->body = p->made;
 	p->len = strlen(p->made);
+}
+
+/* What the receiver recognises a second copy by: the same for every attempt. */
+static char *post_id(const struct post *p)
+{
+	struct pgmqd_msg *first = p->batch->msgs[0];
+	GString *numbers = g_string_new(NULL);
+	char *sum, *id;
+
+	for (size_t i = 0; i < p->batch->n; i++)
+		g_string_append_printf(numbers, "%" G_GINT64_FORMAT " ", (gint64)pgmqd_msg_id(p->batch->msgs[i]));
+	sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, numbers->str, -1);
+	id = p->batch->n > 1
+	             ? g_strdup_printf("%s_batch_%.16s", pgmqd_msg_queue(first), sum)
+	             : g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(first), (gint64)pgmqd_msg_id(first));
+	g_string_free(numbers, TRUE);
+	g_free(sum);
+	return id;
 }
 
 /* The headers of a request. */
 static void post_headers(struct post *p)
 {
 	struct webhook *h = p->hook;
-	struct pgmqd_msg *m = p->msg;
+	struct pgmqd_msg *m = p->batch->msgs[0];
 	gint64 now = (gint64)time(NULL);
-	const char *trace = pgmqd_msg_traceparent(m);
-	/* the same for every attempt, so that the receiver recognises a second copy */
-	char *id = g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(m), pgmqd_msg_id(m));
+	const char *trace = p->batch->n > 1 ? NULL : pgmqd_msg_traceparent(m);
+	char *id = post_id(p);
 
 	post_header(p, g_strdup("Content-Type: application/json"));
 	post_header(p, g_strdup("Expect:"));
@@ -359,37 +418,60 @@ static bool post_prepare(struct post *p, CURL *easy)
 	       (!h->ca_file || !*h->ca_file || curl_easy_setopt(easy, CURLOPT_CAINFO, h->ca_file) == CURLE_OK);
 }
 
-/* Posts a message. */
-static void webhook_deliver(void *handle, struct pgmqd_msg *m)
+/* Posts a message, or an array of them. */
+static void post_start(struct webhook *h, struct pgmqd_msg *const *msgs, size_t n, bool array)
 {
-	struct webhook *h = handle;
 	struct post *p = g_new0(struct post, 1);
-	CURL *easy;
+	bool ok;
 
 	p->hook = h;
-	p->msg = m;
+	p->array = array;
+	p->batch = batch_new(msgs, n, p);
 	p->began_ms = now_ms();
 	post_body(p);
 	post_headers(p);
-	easy = pgmqd_http_new(h->worker);
-	pgmqd_http_body_max(easy, h->max_answer);
+	p->easy = pgmqd_http_new(h->worker);
+	pgmqd_http_body_max(p->easy, h->max_answer);
 	if (!h->allow_private)
-		pgmqd_http_public_only(easy);
-	pgmqd_msg_data_set(m, p);
-	bool ok = post_prepare(p, easy);
+		pgmqd_http_public_only(p->easy);
+	ok = post_prepare(p, p->easy);
 	if (!ok)
-		pgmqd_http_discard(easy);
-	if (!ok || pgmqd_http_submit(m, easy, on_answer, p) != 0) {
-		post_free(p);
-		pgmqd_retry(m, 0, "libcurl refuses the request");
-	}
+		pgmqd_http_discard(p->easy);
+	/* the transfer of a batch goes on when one of its messages is taken back */
+	else if (array)
+		ok = pgmqd_http_start(h->worker, p->easy, on_answer, p) == 0;
+	else
+		ok = pgmqd_http_submit(msgs[0], p->easy, on_answer, p) == 0;
+	if (ok)
+		return;
+	post_all(p, ANSWER_RETRY, "libcurl refuses the request");
+	post_free(p);
 }
 
-/* Frees the request of a message that the host takes back; the host has ended its transfer. */
+/* Posts a message. */
+static void webhook_deliver(void *handle, struct pgmqd_msg *m)
+{
+	post_start(handle, &m, 1, false);
+}
+
+/* Posts a batch. */
+static void webhook_deliver_batch(void *handle, struct pgmqd_msg *const *msgs, size_t n)
+{
+	post_start(handle, msgs, n, true);
+}
+
+/* Frees the request of a message that the host takes back, when nothing else is left of it; the host has ended the
+ * transfer of a single one. */
 static void webhook_cancel(void *handle, struct pgmqd_msg *m)
 {
+	struct post *p = pgmqd_msg_data(m);
+
 	(void)handle;
-	post_free(pgmqd_msg_data(m));
+	if (batch_drop(p->batch, m))
+		return;
+	if (p->array)
+		pgmqd_http_discard(p->easy);
+	post_free(p);
 }
 
 /* The end. */
@@ -410,6 +492,7 @@ static struct pgmqd_plugin plugin = {
 	.config_complete = webhook_config_complete,
 	.start = webhook_start,
 	.deliver = webhook_deliver,
+	.deliver_batch = webhook_deliver_batch,
 	.cancel = webhook_cancel,
 	.stop = webhook_stop,
 };

@@ -195,6 +195,13 @@ static void effect_deliver(void *handle, struct pgmqd_msg *m)
 		w->timer = pgmqd_timer(h->worker, sleep_ms, effect_wake, w);
 }
 
+/* Each of them as if it had come alone. */
+static void effect_deliver_batch(void *handle, struct pgmqd_msg *const *msgs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		effect_deliver(handle, msgs[i]);
+}
+
 static void effect_cancel(void *handle, struct pgmqd_msg *m)
 {
 	struct effect_handle *h = handle;
@@ -228,6 +235,7 @@ static struct pgmqd_plugin plugin = {
 	.handle_size = sizeof(struct effect_handle),
 	.start = effect_start,
 	.deliver = effect_deliver,
+	.deliver_batch = effect_deliver_batch,
 	.cancel = effect_cancel,
 	.stop = effect_stop,
 };

@@ -14,6 +14,8 @@ struct fake *fake;
 struct flow *flow;
 bool flow_idle;
 unsigned flow_limit = 4;
+unsigned flow_batch = 1;
+bool flow_crashed;
 
 static void on_idle(void *arg)
 {
@@ -29,11 +31,16 @@ int fake_flow_setup(void **state)
 	fake = fake_new();
 	fake->qs.max_in_flight = flow_limit;
 	flow_limit = 4;
+	fake->qs.batch = flow_batch;
+	flow_batch = 1;
 	fake->qs.prefetch = 2;
 	fake->qs.max_attempts = 3;
 	fake->qs.visibility_timeout = 30000;
 	fake->settings.fallback_poll = 3600000;
-	env = (struct proc_env){ .settings = &fake->settings, .stats = fake->stats, .slot = fake->slot };
+	env = (struct proc_env){
+		.settings = &fake->settings, .stats = fake->stats, .slot = fake->slot, .after_crash = flow_crashed
+	};
+	flow_crashed = false;
 	flow = flow_new(&env, &fake->qs, fake->slot, fake->plugin, fake->base, &fake->queue, NULL, NULL);
 	fake->plugin = NULL; /* the flow's now */
 	flow_idle = false;

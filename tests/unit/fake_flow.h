@@ -11,6 +11,9 @@ extern struct flow *flow;
 extern bool flow_idle;      /* after fake_flow_drain(): all is stored */
 extern unsigned flow_limit; /* messages with the plugin at once, of the next flow */
 
+extern unsigned flow_batch; /* messages in one call, of the next flow */
+extern bool flow_crashed;   /* whether the process before the next flow crashed */
+
 int fake_flow_setup(void **state);
 int fake_flow_teardown(void **state);
 

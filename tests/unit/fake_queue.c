@@ -354,6 +354,15 @@ static void plugin_deliver(void *handle, struct pgmqd_msg *m)
 		flow_settle(m, OUT_CONFIG, 0, xstrdup("as the test says"));
 }
 
+/* Keeps the messages of a batch. */
+static void plugin_deliver_batch(void *handle, struct pgmqd_msg *const *msgs, size_t n)
+{
+	current->batches++;
+	current->batch = (unsigned)n;
+	for (size_t i = 0; i < n; i++)
+		plugin_deliver(handle, msgs[i]);
+}
+
 /* Counts a message that is taken back. */
 static void plugin_cancel(void *handle, struct pgmqd_msg *m)
 {
@@ -382,6 +391,7 @@ struct fake *fake_new(void)
 	f->plugin = xcalloc(1, sizeof(*f->plugin));
 	f->plugin->d.name = "fake";
 	f->plugin->d.deliver = plugin_deliver;
+	f->plugin->d.deliver_batch = plugin_deliver_batch;
 	f->plugin->d.cancel = plugin_cancel;
 	current = f;
 	return f;

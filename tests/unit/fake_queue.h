@@ -70,6 +70,7 @@ struct fake {
 	struct plugin *plugin; /* its deliver() keeps the messages */
 	struct pgmqd_msg *delivered[64];
 	unsigned ndelivered, cancelled;
+	unsigned batches, batch; /* calls of deliver_batch(), and the messages of the last one */
 };
 
 /* Everything that a flow, or a part of one, needs. Only one at a time. */

@@ -1,9 +1,10 @@
-/* answer.c: what a program of the pool answers: one line, a JSON object. Values that go on to the database are taken
- * from the line as they stand there, since a JSON printer would change large numbers. */
+/* answer.c: an outcome that a program or a receiver answers: a JSON object; and an array of them. Values that go on to
+ * the database are taken from the line as they stand there, since a JSON printer would change large numbers. */
 #include "config.h"
 
-#include "answer.h"
-#include "exec.h"
+#include "batch/answer.h"
+
+#include "batch/text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +114,7 @@ static bool take_more(struct answer *a, const char *line)
 	return true;
 }
 
-bool answer_parse(const char *line, int64_t id, struct answer *a)
+bool answer_parse(const char *line, struct answer *a)
 {
 	static const char *const names[ANSWER_KINDS] = { "done", "retry", "fail", "postpone", "replace", "config",
 		"done_with" };
@@ -121,11 +122,13 @@ bool answer_parse(const char *line, int64_t id, struct answer *a)
 	const char *outcome;
 	int kind = 0;
 
-	*a = (struct answer){ .json = cJSON_ParseWithOpts(line, NULL, 1) };
+	*a = (struct answer){ .id = -1, .json = cJSON_ParseWithOpts(line, NULL, 1) };
 	number = cJSON_GetObjectItemCaseSensitive(a->json, "id");
 	delay = cJSON_GetObjectItemCaseSensitive(a->json, "delay");
 	outcome = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a->json, "outcome"));
-	if (!cJSON_IsObject(a->json) || !outcome || !cJSON_IsNumber(number) || number->valuedouble != (double)id)
+	if (cJSON_IsNumber(number))
+		a->id = number->valuedouble;
+	if (!cJSON_IsObject(a->json) || !outcome || !cJSON_IsNumber(number))
 		return false;
 	while (kind < ANSWER_KINDS && strcmp(names[kind], outcome) != 0)
 		kind++;
@@ -174,4 +177,28 @@ void answer_settle(const struct answer *a, struct pgmqd_msg *m)
 		pgmqd_done(m);
 		break;
 	}
+}
+
+bool answers_open(struct answers *all, const char *text)
+{
+	cJSON *json = cJSON_ParseWithOpts(text, NULL, 1);
+	bool good = cJSON_IsArray(json);
+
+	cJSON_Delete(json);
+	all->at = good ? skip_blanks(skip_blanks(text) + 1) : "]";
+	return good;
+}
+
+char *answers_next(struct answers *all)
+{
+	const char *end;
+	char *one;
+
+	if (*all->at == ']')
+		return NULL;
+	end = value_end(all->at);
+	one = copy_span(all->at, end);
+	end = skip_blanks(end);
+	all->at = *end == ',' ? skip_blanks(end + 1) : end;
+	return one;
 }
