@@ -17,6 +17,7 @@ from lib.paths import directories, pgmqd
 from lib.pgcluster import Cluster
 from lib.rig import migrate
 
+import mailtime as mailtimes
 from peers import Peers, probe
 
 PARTS = {}
@@ -31,7 +32,9 @@ def part(function):
 class Bench:
     """A private cluster with production's fsync, a migrated database, and the peers."""
 
-    def __init__(self):
+    def __init__(self, short=False):
+        """`short`: a few messages and no peers, to see that everything works."""
+        self.short = short
         self.cluster = Cluster(fsync=True, settings={"max_connections": "200", "shared_buffers": "256MB", "max_wal_size": "4GB"}).start()
         self.peers = Peers()
         self.commands = []
@@ -55,10 +58,7 @@ class Bench:
         return {row["name"]: row["values"] for row in json.loads(done.stdout)["rows"]}
 
     def with_peers(self):
-        self.peers.install()
-        if self.peers.versions and not self.db.execute("select to_regnamespace('graphile_worker')").fetchone()[0]:
-            self.peers.graphile_setup(self)
-        return self.peers
+        return self.peers if self.short else self.peers.install(self)
 
     def close(self):
         self.peers.close()
@@ -96,23 +96,49 @@ RATE_HEAD = ["", "messages/s", "least", "most", "ratio", "aim"]
 
 # ---- by pgmqd bench ----
 
+# The peers' rows: name, peer, settings, messages a round; what is as slow as polling is taken once.
+LATENCY_PEERS = (("graphile-worker", "graphile-worker", "", 100), ("River, defaults", "River", "defaults", 100), ("River, tuned", "River", "tuned", 100),
+                 ("pgqueuer, defaults", "pgqueuer", "defaults", 100), ("pgqueuer, tuned", "pgqueuer", "tuned", 100))
+LATENCY_ONCE = (("pg-boss, defaults", "pg-boss", "defaults", 5), ("pg-boss, tuned", "pg-boss", "tuned", 20))
+DRAIN_PEERS = (("graphile-worker, defaults", "graphile-worker", "defaults", 2000), ("graphile-worker, tuned", "graphile-worker", "tuned", 20000),
+               ("River, defaults", "River", "defaults", 20000), ("River, tuned", "River", "tuned", 50000),
+               ("pgqueuer, defaults", "pgqueuer", "defaults", 3000), ("pgqueuer, tuned", "pgqueuer", "tuned", 20000),
+               ("pg-boss, tuned", "pg-boss", "tuned", 10000))
+DRAIN_ONCE = (("pg-boss, defaults", "pg-boss", "defaults", 4),)
+
+
+def of_peers(peers, contenders, measure):
+    """{row's name: values} of the peers that are there."""
+    got = {}
+    for row, name, settings, messages in contenders:
+        if name in peers.there:
+            peers.there[name].clean(peers.bench)
+            got[row] = measure(peers.there[name], messages, settings)
+    return got
+
+
+def ratios(got, ours, middle, contenders, aim):
+    """How pgmqd compares with each peer, as a note."""
+    found = [f"{row} {middle(got[ours]) / middle(got[row]):.2f} ×" for row, *_ in contenders if row in got]
+    return [f"pgmqd to {', '.join(found)} (aim {aim} of each)."] if found else []
+
+
 @part
 def latency(b):
     """Idle latency: from the producer's call to the start of the handler"""
-    got, rounds, each = {}, 5, 100
+    got, rounds, each = {}, *((1, 20) if b.short else (5, 100))
     peers = b.with_peers()
+
+    def measure(peer, messages, settings):
+        return peer.latency(b, messages, 10, settings)
+
     for _ in range(rounds):
         merge(got, b.pgmqd("latency", "--messages", each, "--rounds", 1))
-        if peers.versions:
-            merge(got, {"graphile-worker": peers.graphile_latency(b, each, 10)})
-    if peers.versions:
-        got["pg-boss, polling every 0.5 s"] = peers.pgboss_latency(b, 20)
+        merge(got, of_peers(peers, LATENCY_PEERS, measure))
+    got.update(of_peers(peers, LATENCY_ONCE, measure))
     notes = [f"Taken in turns, {rounds} times {each} messages each, one every 10 ms."]
-    if peers.versions:
-        ratio = quantile(got["pgmqd"], .5) / quantile(got["graphile-worker"], .5)
-        notes.append(f"pgmqd to graphile-worker: {ratio:.2f} × (aim ≤ 0.7 ×). pg-boss takes no notification unless told to; 0.5 s is the shortest"
-                     " interval that it accepts.")
-    return {"head": LATENCY_HEAD, "rows": latency_rows(got, {"pgmqd": "≤ 1.15"}), "notes": notes, "values": got}
+    notes += ratios(got, "pgmqd", lambda v: quantile(v, .5), LATENCY_PEERS, "≤ 0.6 ×") + peers.notes()
+    return {"head": LATENCY_HEAD, "rows": latency_rows(got, {"pgmqd": "≤ 1.05"}), "notes": notes, "values": got}
 
 
 @part
@@ -142,16 +168,21 @@ def enqueue(b):
 def drain(b):
     """A queue of 50,000 messages, worked off and archived"""
     got, peers = {}, b.with_peers()
-    for _ in range(3):
-        merge(got, b.pgmqd("drain", "--rounds", 1))
-        if peers.versions:
-            merge(got, {"graphile-worker, batching on": [peers.graphile_drain(b, 20000)], "pg-boss, fetch + complete by 500":
-                        [peers.pgboss_drain(b, 10000)]})
-    notes = ["In turns. graphile-worker: 20,000 jobs, 24 at once, localQueue 500, batched completions. pg-boss: 10,000."]
-    if peers.versions:
-        ratio = statistics.median(got["pgmqd"]) / statistics.median(got["graphile-worker, batching on"])
-        notes.append(f"pgmqd to graphile-worker: {ratio:.1f} × (aim ≥ 3 ×).")
-    return {"head": RATE_HEAD, "rows": rate_rows(got, {"pgmqd": "≥ 1.0"}), "notes": notes, "values": got}
+    rounds, options = (1, ("--messages", 2000)) if b.short else (3, ())
+
+    def measure(peer, messages, settings):
+        return [peer.drain(b, messages, settings)]
+
+    for _ in range(rounds):
+        merge(got, b.pgmqd("drain", "--rounds", 1, *options))
+        merge(got, {"pgmqd, deleted": b.pgmqd("drain", "--rounds", 1, *options, "--option", "on_done=delete")["pgmqd"]})
+        merge(got, of_peers(peers, DRAIN_PEERS, measure))
+    got.update(of_peers(peers, DRAIN_ONCE, measure))
+    counts = ", ".join(f"{row} {messages:,}" for row, name, _, messages in DRAIN_PEERS + DRAIN_ONCE if name in peers.there)
+    notes = ["In turns; of the peers fewer messages where they are slower" + (f" ({counts})." if counts else ".") +
+             " pgmqd, River and pg-boss keep what is done, graphile-worker deletes it, pgqueuer keeps a line of it in its log."]
+    notes += ratios(got, "pgmqd", statistics.median, DRAIN_PEERS, "≥ 3 ×") + peers.notes()
+    return {"head": RATE_HEAD, "rows": rate_rows(got, {"pgmqd": "≥ 1.4"}), "notes": notes, "values": got}
 
 
 @part
@@ -241,6 +272,16 @@ def mailers_table(said):
         "nodemailer's process.",
         f"Loop stall: p99 ≤ {said['stall_p99_ms']:g} ms (aim ≤ 5), longest callback {said['longest_ms']:.1f} ms. The worker's memory (RSS) over 20,000 mails in a "
         f"row: {after:,} kB after a tenth, {end:,} kB at the end, {most:,} kB at most."]}
+
+
+@part
+def mailtime(b):
+    """A mail from the producer's call to the server's 250, idle and at 500 a second"""
+    got, notes = mailtimes.measure(b, *((1, 10, 20) if b.short else ()))
+    rows = []
+    for how in ("idle", "500/s"):
+        rows += latency_rows({name: v for name, v in got.items() if name.startswith(how)}, {f"{how}: pgmqd": "≤ 1.5"})
+    return {"head": LATENCY_HEAD, "rows": rows, "notes": notes}
 
 
 # ---- by a daemon that is looked at ----

@@ -62,7 +62,7 @@ def write(kept, names, path, readme_path):
     """RESULTS.md of all the parts that are kept, and README.md's table."""
     parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
     newest = max(parts.values(), key=lambda got: got["at"])
-    peers = next((got["peers"] for got in parts.values() if got["peers"]), {})
+    peers = max((got["peers"] for got in parts.values()), key=len)
     why = next((got["why"] for got in parts.values() if got["why"]), "")
     m = newest["machine"]
     text = HEAD
@@ -86,8 +86,8 @@ def readme(parts, path):
     if not {"latency", "drain", "enqueue"} <= set(medians):
         return
     who = {"floor": ("bare loop", "pgmq.read + pgmq.archive by 500"), "pgmqd": ("pgmqd", "pgmqd"),
-           "graphile-worker": ("graphile-worker", "graphile-worker, batching on"),
-           "pg-boss": ("pg-boss, polling every 0.5 s", "pg-boss, fetch + complete by 500")}
+           "graphile-worker": ("graphile-worker", "graphile-worker, tuned"), "River": ("River, tuned", "River, tuned"),
+           "pgqueuer": ("pgqueuer, tuned", "pgqueuer, tuned"), "pg-boss": ("pg-boss, tuned", "pg-boss, tuned")}
 
     def cells(part, column, form):
         values = [medians[part].get(names[column]) for names in who.values()]

@@ -60,6 +60,14 @@ def test_drain_with_a_snapshot_held(rig):
     assert traces(rig.db) == []
 
 
+def test_drain_of_a_queue_that_deletes(rig):
+    """Nothing comes into an archive then; the floor deletes, too."""
+    answer, table = rows(bench(rig.conninfo, "drain", "--messages", "600", "--rounds", "2", "--option", "on_done = delete", "--json"))
+    assert list(table) == ["pgmq.read + pgmq.delete by 500", "pgmqd"]
+    assert all(row["messages"] == 1200 and len(row["values"]) == 2 and row["least"] > 0 for row in table.values())
+    assert traces(rig.db) == []
+
+
 def test_enqueue_as_a_table(rig):
     head, *lines = bench(rig.conninfo, "enqueue", "--producers", "2", "--seconds", "1", "--rounds", "1").splitlines()
     assert head.split() == ["messages/s", "of", "2", "producers", "messages", "median", "least", "most", "ratio"]
@@ -75,9 +83,10 @@ def test_a_worker_that_does_not_work_is_not_measured(rig, tmp_path):
     assert traces(rig.db) == []
 
 
-def test_mail(rig, catcher):
+@pytest.mark.parametrize("on_done", ["archive", "delete"])
+def test_mail(rig, catcher, on_done):
     argv = ("mail", "--smtp", f"{catcher.host}:{catcher.port}", "--messages", "20", "--rounds", "1", "--to", "ivan@example.test",
-            "--option", f"smtp_ca_file={catcher.ca_file}", "--option", f"smtp_user={catcher.user}", "--option", f"smtp_pass={catcher.password}")
+            "--option", f"smtp_ca_file={catcher.ca_file}", "--option", f"smtp_user={catcher.user}", "--option", f"smtp_pass={catcher.password}", "--option", f"on_done={on_done}")
     answer, table = rows(bench(rig.conninfo, *argv, "--json"))
     assert all(row["messages"] == 20 and row["least"] > 0 for row in table.values())
     assert {str(mail.subject) for mail in catcher.wait_for(40)} == {"pgmqd bench"} and len(catcher.mails()) == 40
@@ -161,10 +170,21 @@ def test_make_bench():
         assert table["supervisor"] <= 1 and table["listener"] <= 4 and table["worker with the null plugin"] <= 6
 
 
+def test_the_short_form_of_the_benchmarks():
+    """What the quick look at them runs: every contender but the peers, which have to be fetched."""
+    if not (paths.BUILDDIR / "tests/bench/smtpsink").exists():
+        pytest.skip("the programs of the benchmarks are not built")
+    done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--short", "latency", "drain", "mailtime"], env=clean_environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * SLOW)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = {line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")}
+    assert {"bare loop", "pgmqd", "pgmqd, deleted", "idle: pgmqd", "500/s: pgmqd"} <= names, done.stdout
+
+
 def test_the_list_of_benchmarks():
     done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--list"], stdout=subprocess.PIPE, text=True, check=True)
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop"} <= set(names)
+    assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop", "mailtime"} <= set(names)
     done = subprocess.run([paths.SRCDIR / "tests/bench/run", "speed"], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "there is no speed" in done.stderr
 

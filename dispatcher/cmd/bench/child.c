@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -74,8 +75,31 @@ char *bench_claim_sql(const char *queue)
 		queue, ROWS_MAX);
 }
 
-char *bench_archive_sql(const char *queue)
+const char *bench_option(const struct bench *b, const char *key)
 {
+	size_t len = strlen(key);
+
+	for (size_t i = b->options.n; i-- > 0;)
+		if (strncmp(b->options.items[i], key, len) == 0 &&
+			b->options.items[i][len + strspn(b->options.items[i] + len, " ")] == '=') {
+			const char *value = strchr(b->options.items[i], '=') + 1;
+
+			return value + strspn(value, " ");
+		}
+	return NULL;
+}
+
+bool bench_deletes(const struct bench *b)
+{
+	const char *on_done = bench_option(b, "on_done");
+
+	return on_done && strcasecmp(on_done, "delete") == 0;
+}
+
+char *bench_done_sql(const struct bench *b, const char *queue)
+{
+	if (bench_deletes(b))
+		return xasprintf("DELETE FROM pgmq.q_%s WHERE msg_id = $1::bigint", queue);
 	return xasprintf("WITH gone AS (DELETE FROM pgmq.q_%1$s WHERE msg_id = $1::bigint RETURNING *)"
 			 " INSERT INTO pgmq.a_%1$s (msg_id, read_ct, enqueued_at, vt, message) SELECT msg_id, read_ct, "
 			 "enqueued_at, vt, message FROM gone",

@@ -21,11 +21,15 @@ bool bench_children_live(struct bench *b);
 bool bench_wait(struct bench *b, int fd);
 void bench_kill(struct bench *b);
 
+/* The value of an option of the queue that the command line gives; NULL: none. */
+const char *bench_option(const struct bench *b, const char *key);
+bool bench_deletes(const struct bench *b); /* on_done = delete: nothing comes into the archive */
+
 /* For the children: the process ends when the statement has failed. */
 PGresult *bench_must(PGconn *conn, PGresult *res, const char *what);
 void bench_line(int out, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-char *bench_claim_sql(const char *queue); /* the dispatcher's claim without its side questions */
-char *bench_archive_sql(const char *queue);
+char *bench_claim_sql(const char *queue);                       /* the dispatcher's claim without its side questions */
+char *bench_done_sql(const struct bench *b, const char *queue); /* of one message: archived or deleted */
 void bench_wait_notify(PGconn *conn);
 
 int64_t bench_now_ns(void); /* CLOCK_REALTIME, as in the null plugin's trace */

@@ -25,15 +25,17 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 	char *listen = xasprintf("LISTEN %s", queue);
 	const char *params[2] = { queue };
 
-	(void)b;
 	PQclear(bench_must(conn,
 		PQprepare(conn, "read",
 			"SELECT array_agg(msg_id), max(message::text) FROM pgmq.read($1, 30, " FLOOR_BATCH ")", 0,
 			NULL),
 		"pgmq.read"));
 	PQclear(bench_must(conn,
-		PQprepare(conn, "archive", "SELECT count(*) FROM pgmq.archive($1::text, $2::bigint[])", 0, NULL),
-		"pgmq.archive"));
+		PQprepare(conn, "done",
+			bench_deletes(b) ? "SELECT count(*) FROM pgmq.delete($1::text, $2::bigint[])"
+					 : "SELECT count(*) FROM pgmq.archive($1::text, $2::bigint[])",
+			0, NULL),
+		"done"));
 	PQclear(bench_must(conn, PQexec(conn, listen), "listen"));
 	bench_line(out, "listening\n");
 	bench_wait_notify(conn);
@@ -43,8 +45,7 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 		more = !PQgetisnull(res, 0, 0);
 		params[1] = PQgetvalue(res, 0, 0);
 		if (more)
-			PQclear(bench_must(
-				conn, PQexecPrepared(conn, "archive", 2, params, NULL, NULL, 0), "pgmq.archive"));
+			PQclear(bench_must(conn, PQexecPrepared(conn, "done", 2, params, NULL, NULL, 0), "done"));
 		PQclear(res);
 	}
 	free(listen);
@@ -118,7 +119,9 @@ static PGconn *hold_snapshot(struct bench *b)
 /* The benchmark. */
 static bool run(struct bench *b)
 {
-	struct bench_row rows[] = { { .name = "pgmq.read + pgmq.archive by " FLOOR_BATCH }, { .name = "pgmqd" } };
+	struct bench_row rows[] = { { .name = bench_deletes(b) ? "pgmq.read + pgmq.delete by " FLOOR_BATCH
+		                                               : "pgmq.read + pgmq.archive by " FLOOR_BATCH },
+		{ .name = "pgmqd" } };
 	const char *queues[2];
 	PGconn *holder = NULL;
 	bool ok;
@@ -132,8 +135,11 @@ static bool run(struct bench *b)
 	ok = ok && (!b->hold_snapshot || bench_daemon_stop(b));
 	PQfinish(holder);
 	if (ok)
-		bench_print_rates(
-			b, b->hold_snapshot ? "messages/s, a snapshot is held" : "messages/s, archived", rows, 2, 0);
+		bench_print_rates(b,
+			b->hold_snapshot   ? "messages/s, a snapshot is held"
+			: bench_deletes(b) ? "messages/s, deleted"
+					   : "messages/s, archived",
+			rows, 2, 0);
 	free(rows[0].values);
 	free(rows[1].values);
 	return ok;

@@ -32,12 +32,11 @@ struct round {
 /* The floor. */
 static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 {
-	char *claim = bench_claim_sql(queue), *archive = bench_archive_sql(queue),
-	     *listen = xasprintf("LISTEN %s", queue);
+	char *claim = bench_claim_sql(queue), *done = bench_done_sql(b, queue), *listen = xasprintf("LISTEN %s", queue);
 
 	PQclear(bench_must(conn, PQexec(conn, "SET enable_seqscan = off"), "set"));
 	PQclear(bench_must(conn, PQprepare(conn, "claim", claim, 0, NULL), "claim"));
-	PQclear(bench_must(conn, PQprepare(conn, "archive", archive, 1, NULL), "archive"));
+	PQclear(bench_must(conn, PQprepare(conn, "done", done, 1, NULL), "done"));
 	PQclear(bench_must(conn, PQexec(conn, listen), "listen"));
 	bench_line(out, "listening\n");
 	for (int64_t seen = 0; seen < b->messages / b->rounds;) {
@@ -49,12 +48,12 @@ static int floor_main(struct bench *b, PGconn *conn, int out, const char *queue)
 			const char *id = PQgetvalue(res, i, 0);
 
 			bench_line(out, "%s 1 %lld\n", id, (long long)now);
-			PQclear(bench_must(conn, PQexecPrepared(conn, "archive", 1, &id, NULL, NULL, 0), "archive"));
+			PQclear(bench_must(conn, PQexecPrepared(conn, "done", 1, &id, NULL, NULL, 0), "done"));
 		}
 		PQclear(res);
 	}
 	free(claim);
-	free(archive);
+	free(done);
 	free(listen);
 	return 0;
 }

@@ -103,28 +103,46 @@ bool bench_fill(struct bench *b, const char *queue, int64_t n, int64_t delay_s, 
 	return ok;
 }
 
+double bench_gone(struct bench *b, const char *queue, int64_t id)
+{
+	struct timespec pause = { .tv_nsec = WATCH_MS * 1000000 };
+
+	for (int64_t waited = 0; waited <= BENCH_STUCK_MS; waited += WATCH_MS) {
+		if (bench_interrupted || !bench_children_live(b))
+			return NAN;
+		double there = bench_number(
+			b, "SELECT count(*) FROM pgmq.q_%s WHERE msg_id = %lld", queue, (long long)id);
+		if (isnan(there))
+			return NAN;
+		if (there == 0)
+			return bench_number(b, "SELECT extract(epoch FROM clock_timestamp())");
+		nanosleep(&pause, NULL);
+	}
+	cmd_db_fail(&b->db, xasprintf("message %lld is not done after %d s", (long long)id, BENCH_STUCK_MS / 1000));
+	return NAN;
+}
+
 double bench_drained(struct bench *b, const char *queue, int64_t last, double from)
 {
 	struct timespec pause = { .tv_nsec = WATCH_MS * 1000000 };
-	bool there = false;
+	double ended, left = 1;
 
-	/* looking for the newest message by its key is cheap; rows are counted only after it is archived */
-	for (int64_t waited = 0; !there; waited += WATCH_MS) {
-		if (bench_interrupted || !bench_children_live(b))
+	/* looking for the newest message by its key is cheap; other rows are looked for only after it is gone */
+	for (int64_t waited = 0; left > 0; waited += WATCH_MS) {
+		ended = bench_gone(b, queue, last);
+		left = isnan(ended) ? NAN
+		                    : bench_number(b, "SELECT count(*) FROM (SELECT FROM pgmq.q_%s LIMIT 1) q", queue);
+		if (isnan(left))
 			return NAN;
 		if (waited > BENCH_STUCK_MS) {
 			cmd_db_fail(&b->db, xasprintf("the queue is not empty after %d s", BENCH_STUCK_MS / 1000));
 			return NAN;
 		}
-		nanosleep(&pause, NULL);
-		double found = bench_number(
-			b, "SELECT count(*) FROM pgmq.a_%s WHERE msg_id = %lld", queue, (long long)last);
-		if (isnan(found))
-			return NAN;
-		there = found > 0 &&
-		        bench_number(b, "SELECT count(*) FROM (SELECT FROM pgmq.q_%s WHERE vt < 'infinity' LIMIT 1) q",
-				queue) == 0;
+		if (left > 0)
+			nanosleep(&pause, NULL);
 	}
+	if (bench_deletes(b))
+		return ended - from;
 	return bench_number(b, "SELECT extract(epoch FROM max(archived_at)) - %.6f FROM pgmq.a_%s", from, queue);
 }
 

@@ -16,8 +16,10 @@ bool bench_empty(struct bench *b, const char *queue);
 bool bench_fill(struct bench *b, const char *queue, int64_t n, int64_t delay_s, const char *body);
 bool bench_sql(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 double bench_number(struct bench *b, const char *fmt, ...) __attribute__((format(printf, 2, 3))); /* NAN on failure */
-/* Waits until the queue is drained and its newest message `last` is archived; seconds from the server's time `from` to
- * the last archived one. */
+/* Waits until a message has left the queue; the server's time of that. NAN after printing why not. */
+double bench_gone(struct bench *b, const char *queue, int64_t id);
+/* Waits until the queue is drained, with its newest message `last`; seconds from the server's time `from` to the last
+ * message that was done. */
 double bench_drained(struct bench *b, const char *queue, int64_t last, double from);
 void bench_remove(struct bench *b);
 

@@ -1,4 +1,5 @@
-// graphile.cjs: graphile-worker under measurement: `setup`, `latency COUNT` or `drain COUNT`; the database is in the PG* variables.
+// graphile.cjs: graphile-worker under measurement: `setup`, `latency COUNT` or `drain COUNT SETTINGS` ("defaults" or
+// "tuned"); the database is in the PG* variables.
 "use strict";
 const { EventEmitter } = require("events");
 const { run, runMigrations, Logger } = require("graphile-worker");
@@ -34,7 +35,7 @@ async function drain() {
   const all = new Promise((resolve) => { done = resolve; });
   const runner = await run({
     logger, noHandleSignals: true,
-    preset: { worker: { concurrentJobs: 24, localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 } },
+    ...(process.argv[4] === "tuned" ? { preset: { worker: { concurrentJobs: 24, localQueue: { size: 500 }, completeJobBatchDelay: 0, failJobBatchDelay: 0 } } } : {}),
     taskList: {
       bench: () => {
         first ??= process.hrtime.bigint();
