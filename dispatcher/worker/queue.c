@@ -13,16 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct queue *queue_new(struct pgconn *c, struct plugin_db *plugin_db, const char *name,
-	const struct queue_rules *rules, const char *plugin, const char *version)
+struct queue *queue_new(const struct queue_conns *conns, const char *name, const struct queue_rules *rules,
+	const char *plugin, const char *version)
 {
 	static unsigned serial;
 	struct queue_pg *q = xcalloc(1, sizeof(*q));
 
 	q->queue.ops = &queue_run_ops;
 	q->serial = serial++;
-	q->pg = c;
-	q->plugin_db = plugin_db;
+	q->pg = conns->first;
+	q->second = conns->second;
+	q->plugin_db = conns->plugin_db;
 	q->name = xstrdup(name);
 	q->plugin = xstrdup(plugin);
 	q->version = xstrdup(version ? version : "");
@@ -279,9 +280,9 @@ static void probe_looked(void *arg, const struct pgresult *r)
 /* Settings of the session: the statements must go by the indexes on vt and msg_id even while the planner believes the
  * tables to be empty; a lock that another session holds must not stall everything behind it; and the second trigger of
  * pgmqd.attach_queue() knows by pgmqd.worker that it is the dispatcher itself that brings a message forward. */
-#define SESSION                                                                                                        \
-	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('lock_timeout', "         \
-	"'" QUEUE_LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)"
+const char queue_session_sql[] =
+	"SELECT pg_catalog.set_config('enable_seqscan', 'off', false), pg_catalog.set_config('lock_timeout', "
+	"'" QUEUE_LOCK_TIMEOUT_MS "', false), pg_catalog.set_config('pgmqd.worker', 'on', false)";
 
 /* The indexes of pgmqd.limit_queue(): whether there is the one of what is in hand, and the key of the other one; '':
  * there is none. */
@@ -337,6 +338,6 @@ void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 	q->session = pgconn_session(q->pg);
 	q->pooled = pgconn_is_pooled(q->pg);
 	if (!q->pooled)
-		pgconn_query(q->pg, NULL, SESSION, 0, NULL, NULL, NULL);
+		pgconn_query(q->pg, NULL, queue_session_sql, 0, NULL, NULL, NULL);
 	pgconn_query(q->pg, NULL, TABLES, 1, params, probe_looked, q);
 }

@@ -107,10 +107,18 @@ struct queue_rules {
 	struct limits limits;  /* how many messages in a time, and how many at once */
 };
 
-/* A queue in PostgreSQL; plugin and version go into dead letters. Statements of the plugin go by `plugin_db`. */
+/* The connections of a queue. */
 struct plugin_db;
-struct queue *queue_new(struct pgconn *c, struct plugin_db *plugin_db, const char *name,
-	const struct queue_rules *rules, const char *plugin, const char *version);
+struct second;
+struct queue_conns {
+	struct pgconn *first;        /* for everything, if there are no others */
+	struct second *second;       /* for what is done, while there is a backlog */
+	struct plugin_db *plugin_db; /* for statements of plugins */
+};
+
+/* A queue in PostgreSQL; plugin and version go into dead letters. */
+struct queue *queue_new(const struct queue_conns *conns, const char *name, const struct queue_rules *rules,
+	const char *plugin, const char *version);
 
 static inline void queue_free(struct queue *q)
 {

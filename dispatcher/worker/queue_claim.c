@@ -224,6 +224,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			abort();
 		}
 		claim.rows = last;
+		q->more = (unsigned)last == call->asked;
 		claim.refused = (int)refused_new(q);
 		claim.unreadable = q->unreadable;
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));

@@ -47,14 +47,16 @@ enum stmt {
 /* A statement as it stands for the tables that the last probe has found. */
 struct statement {
 	char *text;
-	enum { PREPARED_NOT, PREPARED_UNDER_WAY, PREPARED_YES } prepared; /* on the present session */
+	enum prepared { PREPARED_NOT, PREPARED_UNDER_WAY, PREPARED_YES } prepared; /* on the present session */
 };
-
-struct plugin_db;
 
 struct queue_pg {
 	struct queue queue;
 	struct pgconn *pg;
+	struct second *second;     /* by which ST_DONE goes while there is a backlog; NULL: pg */
+	enum prepared second_done; /* ST_DONE, on the second connection in this session of it */
+	unsigned second_session;
+	bool more;                   /* the last claim has brought all that it asked for */
 	struct plugin_db *plugin_db; /* the connection for statements of plugins; NULL: pg */
 	char *fence;                 /* the text of ST_FENCE */
 	struct pgconn *fence_conn;   /* where it is prepared, in which session */
@@ -116,13 +118,20 @@ struct settle_call {
 	struct queue_pg *queue;
 	queue_settled_cb cb;
 	void *arg;
-	bool fence; /* the first of done_with's two statements: only the second one answers */
-	bool ours;  /* it is the fence that has failed, not the plugin's statement */
-	bool plain; /* ST_DONE, which ST_DONE_CAREFUL may follow */
+	bool fence;   /* the first of done_with's two statements: only the second one answers */
+	bool ours;    /* it is the fence that has failed, not the plugin's statement */
+	bool plain;   /* ST_DONE, which ST_DONE_CAREFUL may follow */
+	bool counted; /* second_answered() is to follow */
+	bool by_second;
+	enum queue_fate *fate; /* known, and told when the claims before it have been answered */
 	struct sqltext ids, tokens, born;
 	size_t n;
 	int64_t wanted[]; /* numbers of the messages, in their order */
 };
+
+/* queue_second.c */
+bool queue_second_done(struct queue_pg *q, const char *const *params, struct settle_call *call); /* false: not now */
+void queue_second_forget(struct queue_pg *q); /* the tables have changed */
 
 /* queue_plugin.c */
 void queue_plugin_query(
@@ -146,6 +155,7 @@ void queue_run_grouped(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void queue_settle_answer(void *arg, const struct pgresult *r); /* the answer; `arg` is the settle_call */
 extern const struct queue_ops queue_run_ops;
+extern const char queue_session_sql[]; /* queue.c: settings of the daemon's own sessions */
 void queue_prepare(struct queue_pg *q, enum stmt st, pgconn_result_cb cb, void *arg); /* cb may be NULL */
 void queue_forget(struct queue_pg *q); /* deallocates what was prepared */
 

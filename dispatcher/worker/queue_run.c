@@ -7,6 +7,7 @@
 #include "base/xalloc.h"
 #include "pg/notify.h"
 #include "pg/sqlstate.h"
+#include "worker/second.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,6 +83,7 @@ void queue_forget(struct queue_pg *q)
 	char name[NAME_SIZE], *sql;
 
 	queue_forget_fence(q);
+	queue_second_forget(q);
 	q->texts++;
 	for (int i = 0; i < ST_COUNT; i++) {
 		if (q->statement[i].prepared != PREPARED_NOT && !q->pooled && q->session == pgconn_session(q->pg)) {
@@ -229,11 +231,35 @@ static bool settle_is_blocked(const char *sqlstate)
 
 static void settle_carefully(struct settle_call *call, bool again);
 
+/* Whether one of them has no claim any more. */
+static bool settle_has_lost(const struct settle_call *call, const enum queue_fate *fate)
+{
+	for (size_t i = 0; i < call->n; i++)
+		if (fate[i] == QUEUE_LOST)
+			return true;
+	return false;
+}
+
+/* The first connection has answered everything that was sent before. */
+static void settle_caught_up(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+	struct queue_settled s = { .sqlstate = "00000", .n = call->n, .fate = call->fate };
+
+	(void)r;
+	call->cb(call->arg, &s);
+	free(call->fate);
+	settle_call_free(call);
+}
+
 void queue_settle_answer(void *arg, const struct pgresult *r)
 {
 	struct settle_call *call = arg;
 	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .n = call->n };
 	enum queue_fate *fate;
+
+	if (call->counted)
+		second_answered(call->queue->second);
 
 	if (call->plain && r->error && settle_is_blocked(r->sqlstate)) {
 		settle_carefully(call, false);
@@ -249,6 +275,13 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 	} else if (!r->error) {
 		settle_fates(call, r->res, fate);
 	}
+	/* Perhaps a claim of this worker has taken it, whose answer is on its way by the first connection: its owner is
+	 * to learn of that claim before. */
+	if (call->by_second && !r->error && settle_has_lost(call, fate)) {
+		call->fate = fate;
+		pgconn_query(call->queue->pg, NULL, "SELECT", 0, NULL, settle_caught_up, call);
+		return;
+	}
 	s.fate = s.error ? NULL : fate;
 	s.ours = call->ours;
 	call->cb(call->arg, &s);
@@ -261,7 +294,7 @@ static void settle_carefully(struct settle_call *call, bool again)
 {
 	const char *params[4] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f" };
 
-	call->plain = false;
+	call->plain = call->counted = call->by_second = false;
 	queue_run(call->queue, ST_DONE_CAREFUL, 4, params, queue_settle_answer, call);
 }
 
@@ -323,7 +356,7 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 		call->plain = !again;
 		if (again)
 			settle_carefully(call, true);
-		else
+		else if (!queue_second_done(q, params, call))
 			queue_run(q, ST_DONE, 3, params, queue_settle_answer, call);
 		break;
 	case OUT_RETRY:

@@ -1,5 +1,5 @@
-/* worker.c: the process that runs one queue, or the queues of one group: an event loop, one database connection, one
- * curl multi, and the plugins, which are loaded here, after fork.
+/* worker.c: the process that runs one queue, or the queues of one group: an event loop, the connections to the
+ * database, one curl multi, and the plugins, which are loaded here, after fork.
  */
 #include "config.h"
 
@@ -16,6 +16,7 @@
 #include "worker/plugin.h"
 #include "worker/plugin_db.h"
 #include "worker/queue.h"
+#include "worker/second.h"
 #include "worker/spans.h"
 #include "worker/transfer.h"
 #include "worker/worker.h"
@@ -36,6 +37,7 @@ struct worker {
 	const struct proc_env *env;
 	struct event_base *base;
 	struct pgconn *pg;
+	struct second *second;
 	struct plugin_db *plugin_db;
 	struct transfers *transfers;
 	struct template_set *templates;
@@ -225,6 +227,7 @@ static void worker_down(void *arg, const char *reason)
 		stats_error(w->env->unit->slots[i], reason);
 		flow_down(w->flows[i]);
 	}
+	second_end(w->second);
 }
 
 /* A connect failed; each reason is said once. */
@@ -254,7 +257,8 @@ static struct queue *worker_queue(const struct worker *w, const struct queue_set
 		.records = plugin->d.records };
 
 	free(limits_read(qs, &rules.limits)); /* the settings were checked */
-	return queue_new(w->pg, w->plugin_db, qs->name, &rules, plugin->d.name, plugin->d.version);
+	return queue_new(&(struct queue_conns){ .first = w->pg, .second = w->second, .plugin_db = w->plugin_db },
+		qs->name, &rules, plugin->d.name, plugin->d.version);
 }
 
 /* Loads and starts the plugins. Returns the exit status, 0 to go on. */
@@ -321,11 +325,13 @@ static void worker_free(struct worker *w)
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_down(w->flows[i]); /* nothing is sent any more */
 	plugin_db_hang_up(w->plugin_db);
+	second_hang_up(w->second);
 	pgconn_hang_up(w->pg); /* every answer that is waited for owns memory */
 	for (size_t i = 0; i < w->nflows; i++)
 		flow_free(w->flows[i]);
 	free(w->flows);
 	plugin_db_free(w->plugin_db);
+	second_free(w->second);
 	pgconn_free(w->pg);
 	spans_close();
 	transfer_free(w->transfers);
@@ -359,6 +365,9 @@ int worker_main(const struct proc_env *env)
 	free(name);
 	name = xasprintf("pgmqd plugin %s", env->unit->name);
 	w.plugin_db = plugin_db_new(w.base, env->settings->database, name, w.pg);
+	free(name);
+	name = xasprintf("pgmqd settle %s", env->unit->name);
+	w.second = second_new(w.base, env->settings->database, name, w.pg);
 	free(name);
 	w.transfers = transfer_new(w.base);
 	spans_open(w.base, w.transfers, env->settings, env->slot);

@@ -53,6 +53,48 @@ def test_sessions_terminated_twenty_times_a_second(stand, seed):
     wait_until("one session of each process", lambda: result.sessions == stand.sessions())
 
 
+# The second connection's statements wait while there is a row in "gate"; those of the first one are slow, so that there is a backlog.
+GATE = """create table public.gate (n int); insert into public.gate values (1);
+create function public.wait_at_gate() returns trigger language plpgsql as $$ begin
+  if current_setting('application_name') not like 'pgmqd settle%' then perform pg_sleep(0.2); return null; end if;
+  while exists (select from public.gate) loop perform pg_sleep(0.01); end loop; return null; end $$;
+create trigger wait_at_gate after insert on pgmq.a_work for each statement execute function public.wait_at_gate()"""
+
+
+@pytest.mark.parametrize("dies", [("settle",), ("worker",), ("settle", "worker")], ids="+".join)
+def test_one_of_two_connections_dies(stand, dies):
+    """While claims and outcomes have a connection each, with outcomes under way: each message has its effect once, and is archived."""
+    def held():
+        return stand.value("select count(*) from pg_stat_activity where application_name = 'pgmqd settle work' and datname = current_database()"
+                           " and state = 'active' and query not like 'SELECT %%'")
+
+    stand.db.execute(GATE)
+    stand.start(queue={"max_in_flight": 100})
+    stand.send(6000)
+    wait_until("outcomes wait on the second connection", held)
+    for pid in [pid for pid, name in stand.backends().items() if name.split()[1] in dies]:
+        stand.db.execute("select pg_terminate_backend(%s)", [pid])
+    wait_until("the messages on their way come by the first", lambda: stand.logged("is lost") or stand.logged("database connection lost"))
+    stand.db.execute("delete from public.gate")
+    stand.db.execute("drop trigger wait_at_gate on pgmq.a_work")
+    stand.drain()
+    stand.verdict().check()
+    assert not stand.logged("lease lost")
+
+
+def test_no_second_connection(stand):
+    """The role may have no more connections: one carries everything."""
+    stand.start(stand.cluster.conninfo(stand.dbname, user="pgmqd"), queue={"max_in_flight": 100})
+    stand.db.execute("alter role pgmqd connection limit 1")
+    try:
+        stand.send(3000)
+        wait_until("a second one is refused", lambda: stand.logged("no second connection"))
+        stand.drain()
+        stand.verdict().check()
+    finally:
+        stand.db.execute("alter role pgmqd connection limit -1")
+
+
 def test_server_away_for_ten_seconds(stand, cluster):
     """Connects come ever less often, and messages flow soon after it is back."""
     with Proxy("127.0.0.1", cluster.port) as proxy:
