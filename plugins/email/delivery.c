@@ -128,10 +128,9 @@ static void tell_refused(struct sending *s)
 	g_string_free(statuses, TRUE);
 }
 
-/* The provider is through with the mail. */
-static void on_result(void *arg, const struct mail_result *result)
+/* Ends the mail by the result of its provider, or hands it to the next one. */
+static void judged(struct sending *s, const struct mail_result *result)
 {
-	struct sending *s = arg;
 	struct email *h = s->email;
 	struct way *way = s->way;
 	struct sending_outcome o;
@@ -163,6 +162,25 @@ static void on_result(void *arg, const struct mail_result *result)
 		later(s, &o);
 	else
 		sending_end(s, &o);
+}
+
+/* The provider is through with the mail. A refusal by a rule of its own may concern every mail. */
+static void on_result(void *arg, const struct mail_result *result)
+{
+	struct sending *s = arg;
+	struct doubt *doubt = &s->way->doubt;
+	struct mail_result r = *result;
+
+	r.text = g_strdup(result->text);
+	/* A sender that the message has chosen is the message's affair, until others are refused, too. */
+	if (r.is == MAIL_CONFIG && r.of_sender && s->parsed.from.address != NULL)
+		r.is = MAIL_POLICY;
+	if (r.is == MAIL_SENT)
+		doubt_taken(doubt);
+	else if (r.is == MAIL_POLICY || r.is == MAIL_POLICY_VAGUE)
+		doubt_judge(doubt, s->key, s->parsed.rcpt.list[0].mailbox.address, &r);
+	judged(s, &r);
+	g_free(r.text);
 }
 
 /* Puts the mail into the pool; `held`: no byte of it goes out yet. */

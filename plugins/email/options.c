@@ -401,8 +401,10 @@ void email_options_apply(struct email *h)
 
 void email_options_release(struct email *h)
 {
-	for (unsigned i = 0; i < h->routes.n; i++)
+	for (unsigned i = 0; i < h->routes.n; i++) {
 		g_free(h->routes.ways[i].reason);
+		doubt_clear(&h->routes.ways[i].doubt);
+	}
 	memset(&h->routes, 0, sizeof(h->routes));
 	memset(h->route, 0, sizeof(h->route));
 	limits_clear(&h->limits);

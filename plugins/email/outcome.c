@@ -23,9 +23,11 @@ struct sending_outcome outcome_of_result(const struct sending *s, const struct m
 	case MAIL_AWAY:
 	case MAIL_UNREACHED:
 	case MAIL_QUOTA:
+	case MAIL_POLICY: /* another mail is to try the provider next: this one may be at fault after all */
 		o.how = END_LATER;
 		break;
 	case MAIL_PERMANENT:
+	case MAIL_POLICY_VAGUE: /* doubt.c has decided before */
 		o.how = END_FAILED;
 		o.row = r->of_recipient ? LEDGER_REFUSED : LEDGER_NOT_SENT;
 		break;

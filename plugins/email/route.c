@@ -170,6 +170,7 @@ void route_end(struct routes *r, struct way *way, const struct mail_result *resu
 		return;
 	switch (result->is) {
 	case MAIL_UNREACHED:
+	case MAIL_POLICY:
 		open_circuit(r, way, result->delay_ms, result->text);
 		break;
 	case MAIL_QUOTA:
@@ -193,6 +194,7 @@ void route_end(struct routes *r, struct way *way, const struct mail_result *resu
 	case MAIL_LATER:
 	case MAIL_SLOWER:
 	case MAIL_PERMANENT:
+	case MAIL_POLICY_VAGUE:
 		/* A refusal of one mail is a sign of life, too. */
 		count(way, false);
 		if (trial)

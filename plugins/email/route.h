@@ -2,6 +2,7 @@
 #ifndef EMAIL_ROUTE_H
 #define EMAIL_ROUTE_H
 
+#include "doubt.h"
 #include "pgmqd-plugin.h"
 #include "provider.h"
 
@@ -22,7 +23,8 @@ struct way {
 	unsigned in_a_row; /* mails that found it in trouble, one after the other */
 	gint64 window;     /* since when the next two are counted, monotonic µs */
 	unsigned finished, troubled;
-	char *reason; /* why it is open */
+	char *reason;       /* why it is open */
+	struct doubt doubt; /* refusals that others may get, too */
 	struct pgmqd_metric *metric_state, *metric_since, *metric_next, *metric_sent, *metric_failed;
 };
 

@@ -192,7 +192,8 @@ static void refuse(struct talk *t, enum smtp_stage stage, const struct reply *re
 	struct smtp_mail *mail = detach(t);
 	struct reply r = *reply; /* the parser's own goes with the next bytes */
 	struct mail_result result = { .is = verdict_reply(stage, r.code, r.enhanced, r.text),
-		.of_recipient = verdict_of_recipient(stage, r.code) };
+		.of_recipient = verdict_of_recipient(stage, r.code),
+		.of_sender = verdict_of_sender(stage, r.code, r.enhanced) };
 	/* A server that takes so many mails on a connection says so in many ways, and at MAIL in all of them. */
 	bool worn = (r.code == 421 || (stage == STAGE_MAIL && r.code / 100 == 4)) && may_try_again(t, mail);
 	char *said;
@@ -267,7 +268,7 @@ static void on_rcpt(struct talk *t, const struct reply *r, bool closing)
 		enum mail_class is = verdict_reply(STAGE_RCPT, r->code, r->enhanced, r->text);
 
 		t->refusal = *r;
-		t->refused_for_now = is != MAIL_PERMANENT;
+		t->refused_for_now = is != MAIL_PERMANENT && is != MAIL_POLICY && is != MAIL_POLICY_VAGUE;
 	}
 	if (closing && t->rcpt_due > 0) {
 		refuse(t, STAGE_RCPT, r, TALK_DEAD);

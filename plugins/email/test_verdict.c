@@ -68,15 +68,34 @@ static void replies(void **state)
 		{ STAGE_DOT, 552, "", "", MAIL_PERMANENT },
 		{ STAGE_DOT, 552, "5.3.4", "", MAIL_PERMANENT },
 		{ STAGE_DOT, 554, "5.7.1", "", MAIL_PERMANENT },
-		{ STAGE_DATA, 554, "", "", MAIL_PERMANENT },
+		{ STAGE_DATA, 550, "", "", MAIL_PERMANENT },
 		{ STAGE_RCPT, 550, "5.1.1", "", MAIL_PERMANENT },
 		{ STAGE_RCPT, 551, "", "", MAIL_PERMANENT },
 		{ STAGE_RCPT, 553, "5.1.3", "", MAIL_PERMANENT },
-		{ STAGE_RCPT, 554, "5.7.1", "", MAIL_PERMANENT },
-		{ STAGE_RCPT, 554, "5.7.13", "", MAIL_PERMANENT },
-		{ STAGE_RCPT, 550, "5.7.80", "", MAIL_PERMANENT },
 		{ STAGE_MAIL, 552, "5.3.4", "", MAIL_PERMANENT },
 		{ STAGE_MAIL, 554, "5.3.4", "", MAIL_PERMANENT },
+		{ STAGE_RCPT, 554, "5.1.1", "<p>: relay says nobody", MAIL_PERMANENT },
+		{ STAGE_DOT, 550, "5.7.1", "sender reputation: this is spam", MAIL_PERMANENT },
+		/* never, and perhaps no other mail */
+		{ STAGE_RCPT, 554, "5.7.1", "<p>: Relay access denied", MAIL_POLICY },
+		{ STAGE_RCPT, 550, "", "relay not permitted", MAIL_POLICY },
+		{ STAGE_RCPT, 551, "", "we do not relay", MAIL_POLICY },
+		{ STAGE_RCPT, 550, "5.7.54", "SMTP; Unable to relay recipient in non-accepted domain", MAIL_POLICY },
+		{ STAGE_RCPT, 553, "", "sorry, that domain isn't in my list of allowed rcpthosts", MAIL_POLICY },
+		{ STAGE_RCPT, 553, "5.7.1", "<a>: Sender address rejected: not owned by user x", MAIL_POLICY },
+		{ STAGE_RCPT, 550, "5.1.8", "<a>: Domain not found", MAIL_POLICY },
+		{ STAGE_RCPT, 550, "", "Sender verify failed", MAIL_POLICY },
+		{ STAGE_RCPT, 554, "5.7.1", "Service unavailable; Client host [192.0.2.1] blocked using x",
+			MAIL_POLICY },
+		{ STAGE_DATA, 550, "5.7.1", "Authentication required", MAIL_POLICY },
+		{ STAGE_DOT, 554, "", "Message rejected: Email address is not verified.", MAIL_POLICY },
+		{ STAGE_DOT, 554, "5.2.252", "SendAsDenied; a not allowed to send as b", MAIL_POLICY },
+		{ STAGE_DOT, 550, "5.7.60", "Client does not have permissions to send as this sender", MAIL_POLICY },
+		{ STAGE_RCPT, 554, "5.7.1", "", MAIL_POLICY_VAGUE },
+		{ STAGE_RCPT, 554, "5.7.13", "", MAIL_POLICY_VAGUE },
+		{ STAGE_RCPT, 550, "5.7.80", "", MAIL_POLICY_VAGUE },
+		{ STAGE_RCPT, 554, "", "Transaction failed", MAIL_POLICY_VAGUE },
+		{ STAGE_DATA, 554, "", "", MAIL_POLICY_VAGUE },
 		/* settings */
 		{ STAGE_RCPT, 550, "5.7.8", "", MAIL_CONFIG },
 		{ STAGE_RCPT, 530, "5.7.0", "", MAIL_CONFIG },
@@ -154,12 +173,25 @@ static void recipients(void **state)
 	assert_false(verdict_of_recipient(STAGE_RCPT, 554));
 }
 
+/* The sender is at fault where MAIL was refused for good; a missing login is not the sender's. */
+static void senders(void **state)
+{
+	(void)state;
+	assert_true(verdict_of_sender(STAGE_MAIL, 553, "5.7.1"));
+	assert_true(verdict_of_sender(STAGE_MAIL, 550, ""));
+	assert_false(verdict_of_sender(STAGE_MAIL, 530, "5.7.0"));
+	assert_false(verdict_of_sender(STAGE_MAIL, 550, "5.7.8"));
+	assert_false(verdict_of_sender(STAGE_MAIL, 552, "5.3.4"));
+	assert_false(verdict_of_sender(STAGE_RCPT, 553, "5.7.1"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(replies),
 		cmocka_unit_test(connect_verdicts),
 		cmocka_unit_test(recipients),
+		cmocka_unit_test(senders),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

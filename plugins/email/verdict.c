@@ -11,10 +11,11 @@
 
 #define AT(stage) (1U << (stage))
 #define ANYWHERE (~0U)
+#define ENVELOPE (AT(STAGE_RCPT) | AT(STAGE_DATA))
 #define MAIL_IN_HAND (AT(STAGE_MAIL) | AT(STAGE_RCPT) | AT(STAGE_DATA) | AT(STAGE_DOT))
 
 /* The words of a text for which a rule fits. */
-enum says { ANYTHING = 0, SAYS_GREYLIST, SAYS_SLOWER, SAYS_QUOTA };
+enum says { ANYTHING = 0, SAYS_GREYLIST, SAYS_SLOWER, SAYS_QUOTA, SAYS_US, SAYS_SENDER };
 
 /* The first row that fits decides. `enhanced` is a prefix that ends at a dot or at the end; NULL: whatever it is. */
 static const struct {
@@ -62,6 +63,20 @@ static const struct {
 	{ AT(STAGE_MAIL), 500, 599, "5.3.4", ANYTHING, MAIL_PERMANENT },
 	{ AT(STAGE_MAIL), 500, 599, "5.2.3", ANYTHING, MAIL_PERMANENT },
 	{ AT(STAGE_MAIL), 500, 599, NULL, ANYTHING, MAIL_CONFIG },
+	/* These codes name the recipient. */
+	{ ENVELOPE, 500, 599, "5.1.1", ANYTHING, MAIL_PERMANENT },
+	{ ENVELOPE, 500, 599, "5.1.2", ANYTHING, MAIL_PERMANENT },
+	{ ENVELOPE, 500, 599, "5.1.3", ANYTHING, MAIL_PERMANENT },
+	{ ENVELOPE, 500, 599, "5.1.6", ANYTHING, MAIL_PERMANENT },
+	{ ENVELOPE, 500, 599, "5.1.10", ANYTHING, MAIL_PERMANENT },
+	/* A refused client, login, sender or right to relay likely concerns every mail. Servers tell of the sender at
+	 * RCPT, too. */
+	{ ENVELOPE, 500, 599, "5.1.7", ANYTHING, MAIL_POLICY },
+	{ ENVELOPE, 500, 599, "5.1.8", ANYTHING, MAIL_POLICY },
+	{ ENVELOPE, 500, 599, NULL, SAYS_US, MAIL_POLICY },
+	{ AT(STAGE_DOT), 500, 599, NULL, SAYS_SENDER, MAIL_POLICY },
+	{ ENVELOPE, 500, 599, "5.7", ANYTHING, MAIL_POLICY_VAGUE },
+	{ ENVELOPE, 554, 554, NULL, ANYTHING, MAIL_POLICY_VAGUE },
 	{ MAIL_IN_HAND, 500, 599, NULL, ANYTHING, MAIL_PERMANENT },
 	{ AT(STAGE_DOT), 200, 299, NULL, ANYTHING, MAIL_SENT },
 	{ AT(STAGE_DOT), 300, 399, NULL, ANYTHING, MAIL_UNKNOWN },
@@ -115,6 +130,9 @@ static bool text_fits(const char *text, enum says says)
 {
 	static const char *const grey[] = { "greylist", "graylist", "grey list", "gray list", "grey-list",
 		"gray-list" };
+	static const char *const us[] = { "relay", "rcpthosts", "sender", "authenticat", "not authori", "client host",
+		"blocked using", "blacklist", "blocklist", "block list", "reverse dns", "not owned by" };
+	static const char *const sender[] = { "sendasdenied", "send as this sender", "not verified", "relay access" };
 
 	switch (says) {
 	case ANYTHING:
@@ -125,6 +143,10 @@ static bool text_fits(const char *text, enum says says)
 		return verdict_says_slower(text);
 	case SAYS_QUOTA:
 		return verdict_says_quota(text);
+	case SAYS_US:
+		return HAS(text, us, false);
+	case SAYS_SENDER:
+		return HAS(text, sender, false);
 	}
 	return false;
 }
@@ -142,6 +164,13 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 bool verdict_of_recipient(enum smtp_stage stage, int code)
 {
 	return stage == STAGE_RCPT && code >= 550 && code <= 553;
+}
+
+bool verdict_of_sender(enum smtp_stage stage, int code, const char *enhanced)
+{
+	return stage == STAGE_MAIL && code >= 550 && code <= 554 && !enhanced_fits(enhanced, "5.7.8") &&
+	       !enhanced_fits(enhanced, "5.7.9") && !enhanced_fits(enhanced, "5.7.11") &&
+	       verdict_reply(stage, code, enhanced, "") == MAIL_CONFIG;
 }
 
 /* CURLcodes of the connection phase that more patience does not cure. With everything else there is no connection just

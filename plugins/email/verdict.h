@@ -9,15 +9,17 @@
 enum smtp_stage { STAGE_CONNECT = 0, STAGE_MAIL, STAGE_RCPT, STAGE_DATA, STAGE_DOT };
 
 enum mail_class {
-	MAIL_SENT = 0,  /* the other side has taken the mail over */
-	MAIL_LATER,     /* it does not take this mail now: greylisting, a full mailbox */
-	MAIL_SLOWER,    /* it takes no more mails at this rate */
-	MAIL_QUOTA,     /* it takes no more mails until its quota is renewed */
-	MAIL_AWAY,      /* it is in trouble: overloaded, out of order, the connection broke */
-	MAIL_UNREACHED, /* there was no connection at all */
-	MAIL_PERMANENT, /* never */
-	MAIL_CONFIG,    /* no mail would get through: settings, login, certificate */
-	MAIL_UNKNOWN    /* the connection went away between the whole mail and its answer */
+	MAIL_SENT = 0,     /* the other side has taken the mail over */
+	MAIL_LATER,        /* it does not take this mail now: greylisting, a full mailbox */
+	MAIL_SLOWER,       /* it takes no more mails at this rate */
+	MAIL_QUOTA,        /* it takes no more mails until its quota is renewed */
+	MAIL_AWAY,         /* it is in trouble: overloaded, out of order, the connection broke */
+	MAIL_UNREACHED,    /* there was no connection at all */
+	MAIL_PERMANENT,    /* never */
+	MAIL_POLICY,       /* never, and likely no other mail: relaying, the sender, the client; doubt.c decides */
+	MAIL_POLICY_VAGUE, /* the same, in words that may also mean this one recipient */
+	MAIL_CONFIG,       /* no mail would get through: settings, login, certificate */
+	MAIL_UNKNOWN       /* the connection went away between the whole mail and its answer */
 };
 
 /* How a mail ended. Valid inside the callback that tells of it only. */
@@ -27,6 +29,7 @@ struct mail_result {
 	char *id;          /* by which the provider knows a mail that was sent; NULL: none told */
 	int64_t delay_ms;  /* wanted before the next try; 0: none told */
 	bool of_recipient; /* the recipient was refused for good: perhaps nobody has the address */
+	bool of_sender;    /* the sender was refused: every mail that has it would be */
 	bool hold;         /* an unknown one that must not be repeated whatever the policy is */
 };
 
@@ -40,6 +43,9 @@ bool verdict_says_quota(const char *text);
 /* Whether a refusal is of the recipient, for good. Whether nobody has the address follows from the enhanced code, by
  * the one table of these: pgmqd.names_recipient() in sql/042_suppression.sql. */
 bool verdict_of_recipient(enum smtp_stage stage, int code);
+
+/* Whether a refusal is of the sender. */
+bool verdict_of_sender(enum smtp_stage stage, int code, const char *enhanced);
 
 /* A CURLcode that ended the connection phase. `reply_code` is the last reply's code that was a refusal, or 0;
  * `os_errno` is CURLINFO_OS_ERRNO; `text` is libcurl's error text. */

@@ -157,6 +157,68 @@ def test_the_age_of_a_delayed_mail_outlasts_a_retry(mailer):
         assert min(dates) > datetime.now(timezone.utc) - timedelta(hours=1), min(dates)
 
 
+SOON = {"backoff_min": "50ms", "backoff_max": "50ms", "circuit_open": "100ms"}
+
+
+# ---- a server that refuses everybody is not the recipients' fault ----
+
+@pytest.mark.parametrize("step, answer", [
+    ("RCPT", "554 5.7.1 <p@example.test>: Relay access denied"), ("RCPT", "550 relaying denied"),
+    ("RCPT", "553 5.7.1 <shop@example.test>: Sender address rejected: not owned by user shop"),
+    ("RCPT", "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using bl.example.test"),
+    ("DATA", "550 5.7.1 Authentication required"), ("DOT", "554 Message rejected: Email address is not verified."),
+])
+def test_everybody_is_refused(mailer, step, answer):
+    """The queue waits, and no mail becomes a dead letter; all of them go out when the server is in order again."""
+    with SmtpStub() as stub:
+        stub.on(step, answer)
+        daemon = mailer.start(stub, **SOON, max_attempts=2)
+        mailer.fill(20)
+        assert "different recipients in a row were refused alike" in daemon.wait_log("queue waits")["text"]
+        for _ in range(10):
+            daemon.wait_log("queue waits", start=daemon.mark())
+        assert mailer.rig.dead() == [] and mailer.left() == 20 and stub.mails == []
+        stub.forget()
+        wait_until("settled", lambda: mailer.left() == 0, 60)
+        assert mailer.rig.dead() == [] and len(stub.mails) == 20
+
+
+def test_words_that_tell_nothing_cost_one_mail(mailer):
+    """A bare 5.7.1 may be the recipient's own: the first one is believed, the next ones wait."""
+    with SmtpStub() as stub:
+        stub.on("RCPT", "550 5.7.1 no")
+        daemon = mailer.start(stub, **SOON, max_in_flight=1)
+        mailer.fill(20)
+        daemon.wait_log("circuit open: 3 different recipients in a row were refused alike")
+        wait_until("the first is dead", lambda: len(mailer.rig.dead()) == 1)
+        assert mailer.left() == 19
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_some_are_refused_as_everybody_could_be(mailer, n):
+    """The server relays for some only: those go out, and the others are dead letters once that is known."""
+    with SmtpStub() as stub:
+        stub.on("RCPT", "554 5.7.1 Relay access denied", match="@example.com")
+        daemon = mailer.start(stub, **SOON)
+        for k in range(n):
+            mailer.rig.enqueue({"to": f"p{k}@example.com", "subject": "s", "text": "x"})
+        daemon.wait_log("circuit open") if n > 2 else daemon.wait_settled(outcome="release")
+        daemon.wait_settled(msg_id=mailer.rig.enqueue({"to": "other@example.test", "subject": "s", "text": "x"}), outcome="done")
+        wait_until("the others are dead", lambda: len(mailer.rig.dead()) == n)
+        assert len(stub.mails) == 1 and mailer.left() == 0
+
+
+def test_a_sender_that_the_message_chose_does_not_stop_the_others(mailer):
+    with SmtpStub() as stub:
+        stub.on("MAIL", "553 5.7.1 sender not owned", match="own@")
+        daemon = mailer.start(stub, **SOON, allow_from="own@example.test")
+        msg_id = mailer.rig.enqueue({"to": "p@example.test", "subject": "s", "text": "x", "from": "own@example.test"})
+        daemon.wait_settled(msg_id=msg_id, outcome="release")
+        daemon.wait_settled(msg_id=mailer.rig.enqueue({"to": "other@example.test", "subject": "s", "text": "x"}), outcome="done")
+        daemon.wait_settled(msg_id=msg_id, outcome="fail")
+        assert len(stub.mails) == 1
+
+
 # ---- too fast is not wrong ----
 
 class Throttled(SmtpStub):

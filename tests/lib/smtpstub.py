@@ -125,6 +125,11 @@ class SmtpStub:
             self._rules.append([step, action, times, connection, match, delay])
         return self
 
+    def forget(self):
+        """Answers every step as if nothing had been scripted."""
+        with self._changed:
+            self._rules.clear()
+
     def wait_for(self, predicate, timeout=TIMEOUT):
         """Waits until predicate(self) is true."""
         deadline = time.monotonic() + timeout
