@@ -152,6 +152,15 @@ void pgmqd_done_with(struct pgmqd_msg *m, const char *sql, int nparams, const ch
  * another worker has taken one of the messages, the host runs it for each message alone. */
 void pgmqd_done_batch(struct pgmqd_msg *m, const char *sql, int nparams, const char *const *params);
 
+/* Handled, with a result (JSON): where the message has a header "then", a text {{result}} in its message becomes it. */
+void pgmqd_done_result(struct pgmqd_msg *m, const char *json_text);
+
+/* Before a message is settled as done (pgmqd_done, _result, _with, _batch): json_text goes into another queue, or the
+ * same one, in the transaction that archives this message, seen after delay_ms; with any other outcome it does not.
+ * headers (a JSON object) may be NULL. May be called many times. When it cannot be sent (no such queue, no JSON), the
+ * message is tried again. */
+void pgmqd_send(struct pgmqd_msg *m, const char *queue, const char *json_text, const char *headers, int64_t delay_ms);
+
 /* Not yet, and no attempt is counted: seen again after delay_ms; below 0 after the queue's backoff, by how often the
  * message has been claimed and by its age. Use it while another party has to act first; the plugin itself must know
  * when to give up. */

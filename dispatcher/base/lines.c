@@ -17,6 +17,15 @@ char *lines_next(char **rest)
 	return line;
 }
 
+char *words_next(char **rest)
+{
+	char *word;
+
+	while ((word = strsep(rest, ", \t")) != NULL && *word == '\0')
+		;
+	return word;
+}
+
 bool lines_has(const char *text, const char *line)
 {
 	size_t len = strlen(line);

@@ -10,4 +10,7 @@ bool lines_has(const char *text, const char *line); /* `text` may be NULL */
 /* Adds a line to `*text`, which is NULL or malloc'd; a line that is there already is not repeated. */
 void lines_add(char **text, const char *line);
 
+/* Cuts the next name off `*rest`, where commas and blanks part them; NULL when there is none. */
+char *words_next(char **rest);
+
 #endif

@@ -1,6 +1,7 @@
 /* check.c: what an option's type cannot say about pgmqd's own settings. */
 #include "config.h"
 
+#include "base/lines.h"
 #include "base/xalloc.h"
 #include "settings/check.h"
 #include "settings/limits.h"
@@ -138,10 +139,23 @@ static void check_limits(const struct settings *s, const struct queue_settings *
 	free(error);
 }
 
+/* Checks the names of the queues that may follow. */
+static void check_then(const struct settings *s, const struct queue_settings *q, char **errors)
+{
+	char *copy = xstrdup(q->then ? q->then : ""), *rest = copy, *name;
+
+	while ((name = words_next(&rest)) != NULL)
+		if (!settings_check_queue_name(name))
+			settings_error(errors, "%s:%u: [queue %s]: then: \"%.100s\" is no queue's name", s->path,
+				q->line, q->name, name);
+	free(copy);
+}
+
 /* Checks one [queue NAME]. */
 void settings_check_queue(const struct settings *s, const struct queue_settings *q, char **errors)
 {
 	check_limits(s, q, errors);
+	check_then(s, q, errors);
 	if (!q->plugin || !*q->plugin)
 		settings_error(errors,
 			"%s:%u: [queue %s]: the queue has no plugin (write plugin = email, for instance)", s->path,

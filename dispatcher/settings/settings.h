@@ -39,6 +39,7 @@ struct queue_settings {
 	int64_t batch_wait; /* ms */
 	enum on_done on_done;
 	enum ordered ordered;
+	const char *then; /* queues that the headers then and else of its messages may name */
 	const char *rate, *rate_key, *concurrency_key, *fair_by; /* limits.c reads them */
 	uint64_t rate_burst, max_in_flight_cluster, concurrency;
 	enum rate_scope rate_scope;

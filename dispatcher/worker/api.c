@@ -73,12 +73,6 @@ static char *api_reason(const char *fmt, va_list ap)
 	return reason;
 }
 
-PGMQD_EXPORT void pgmqd_done(struct pgmqd_msg *m)
-{
-	if (api_may_settle(m, "pgmqd_done"))
-		flow_settle(m, OUT_DONE, 0, NULL);
-}
-
 PGMQD_EXPORT void pgmqd_retry(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
 {
 	va_list ap;
@@ -146,6 +140,47 @@ static void set_statement(struct pgmqd_msg *m, const char *sql, int nparams, con
 	m->params = nparams ? xcalloc((size_t)nparams, sizeof(*m->params)) : NULL;
 	for (int i = 0; i < nparams; i++)
 		m->params[i] = xstrdup(params[i]);
+}
+
+/* Done; with a statement that does nothing, where messages go out with it: those of done_with are sent in one way. */
+static void settle_done(struct pgmqd_msg *m, const char *result)
+{
+	if (m->state == MSG_RUNNING && !m->cancelling)
+		m->result = xstrdup(result);
+	if (m->sends)
+		set_statement(m, "SELECT 1", 0, NULL);
+	flow_settle(m, m->sends ? OUT_DONE_WITH : OUT_DONE, 0, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_done(struct pgmqd_msg *m)
+{
+	if (api_may_settle(m, "pgmqd_done"))
+		settle_done(m, NULL);
+}
+
+PGMQD_EXPORT void pgmqd_done_result(struct pgmqd_msg *m, const char *json_text)
+{
+	if (api_may_settle(m, "pgmqd_done_result"))
+		settle_done(m, json_text);
+}
+
+PGMQD_EXPORT void pgmqd_send(
+	struct pgmqd_msg *m, const char *queue, const char *json_text, const char *headers, int64_t delay_ms)
+{
+	cJSON *name;
+	char *text, *sends;
+
+	if (!api_may_start(m, "pgmqd_send"))
+		return;
+	name = cJSON_CreateString(queue ? queue : "");
+	text = cJSON_PrintUnformatted(name);
+	sends = xasprintf("%s%s{\"queue\":%s,\"message\":%s,\"headers\":%s,\"delay\":%.3f}", m->sends ? m->sends : "",
+		m->sends ? "," : "", text ? text : "\"\"", json_text ? json_text : "null", headers ? headers : "null",
+		(double)api_delay(delay_ms) / 1000);
+	cJSON_free(text);
+	cJSON_Delete(name);
+	free(m->sends);
+	m->sends = sends;
 }
 
 PGMQD_EXPORT void pgmqd_replace(struct pgmqd_msg *m, const char *json_text, int64_t delay_ms)

@@ -10,6 +10,7 @@
 #include "worker/delivery.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
 #include "process/stats.h"
@@ -21,7 +22,9 @@
 #include "worker/settle.h"
 
 #include <stdlib.h>
+#include <string.h>
 
+#define TOLD_EVERY_MS 60000
 #define FEED_US 2000 /* deliveries in one round of the loop; then timers and connections have their turn */
 
 /* Why a waiting message cannot be delivered: it gets its outcome here. False when it can. */
@@ -52,11 +55,28 @@ static bool delivery_rejects(struct delivery *d, struct pgmqd_msg *m)
 	return true;
 }
 
+/* Says that the headers then and else are of no use in this queue, but not for each message. */
+static void delivery_tell_then(struct delivery *d, const struct pgmqd_msg *m)
+{
+	int64_t now = clock_boottime_ms();
+	struct log_context former;
+
+	if (!m->headers || (d->worker->qs->then && *d->worker->qs->then) ||
+		(d->told_ms && now - d->told_ms < TOLD_EVERY_MS) ||
+		(!strstr(m->headers, "\"then\": {") && !strstr(m->headers, "\"else\": {")))
+		return;
+	d->told_ms = now;
+	former = plugin_call_enter_msg(m);
+	log_warn("the headers then and else are not followed: the queue's section has no setting then");
+	plugin_call_leave(former);
+}
+
 /* From here on the message is in the plugin's hands. */
 static void delivery_begin(struct delivery *d, struct pgmqd_msg *m)
 {
 	stats_observe(d->worker->slot, HIST_WAIT, m->started_us - m->due_us);
 	m->run_ms = clock_boottime_ms();
+	delivery_tell_then(d, m);
 	message_move(m, MSG_RUNNING);
 	lease_started(d->parts.lease);
 }

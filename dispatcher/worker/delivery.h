@@ -29,6 +29,7 @@ struct delivery {
 	unsigned batch;   /* messages in one call; 1: the plugin gets them one by one */
 	unsigned batches; /* such calls at once */
 	int64_t since_ms; /* boottime at which the present batch began to gather; 0: none does */
+	int64_t told_ms;  /* when it was last said that a header is not followed */
 	struct event *wait;
 };
 

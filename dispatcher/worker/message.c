@@ -169,10 +169,12 @@ void message_forget(struct pgmqd_msg *m)
 	cJSON_Delete(m->json);
 	free(m->reason);
 	free(m->sql);
+	free(m->result);
+	free(m->sends);
 	for (int i = 0; i < m->nparams; i++)
 		free(m->params[i]);
 	free(m->params);
-	m->text = m->headers = m->reason = m->sql = NULL;
+	m->text = m->headers = m->reason = m->sql = m->result = m->sends = NULL;
 	m->json = NULL;
 	m->params = NULL;
 	m->nparams = 0; /* id and worker stay, for a report of misuse */

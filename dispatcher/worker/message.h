@@ -90,6 +90,8 @@ struct pgmqd_msg {
 	const char *class;  /* of a failure: "permanent", "attempts", "deadline", "crash"; static text, or own_class */
 	char own_class[32]; /* given by the plugin */
 	int64_t delay_ms;
+	char *result;  /* done_result's JSON, for the header then */
+	char *sends;   /* messages that the plugin sends along with done: JSON objects with commas between them */
 	bool recorded; /* done_with: its statement has run alone, since the message could not be archived */
 	char *sql;     /* done_with's statement, or replace's JSON */
 	bool shared;   /* done_batch: the statement is run once for all messages that have the same one */

@@ -129,6 +129,7 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		replace(&q->table, PQgetvalue(res, row, 9));
 		q->set_headers = PQgetvalue(res, row, 10)[0] == 't';
 		q->held_index = PQgetvalue(res, row, 11)[0] == 't';
+		q->follows = PQgetvalue(res, row, 13)[0] == 't';
 		q->key_index = q->rules.limits.key && strcmp(PQgetvalue(res, row, 12), q->rules.limits.key) == 0;
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
@@ -174,6 +175,10 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 			"queue \"%s\" has no column headers, and so no key \"%s\"; update pgmq to 1.5 or later, or"
 			" take the key from the body",
 			q->name, q->rules.limits.key);
+	if (queue_follows(q) && (!q->headers || !q->follows))
+		return xasprintf("queue \"%s\" has the setting then, but %s", q->name,
+			q->headers ? "the database has no pgmqd.follow(); run pgmqd migrate"
+				   : "no column headers; update pgmq to 1.5 or later");
 	if (q->rules.grouped && !q->headers)
 		return xasprintf(
 			"queue \"%s\" has no column headers, and so no groups; update pgmq to 1.5 or later, or take"
@@ -315,6 +320,7 @@ const char queue_session_sql[] =
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
 			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
 			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES     \
+			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL"                                         \
 			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
 			 "c.relnamespace"                                                                              \
 			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \

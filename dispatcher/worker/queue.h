@@ -104,6 +104,7 @@ struct queue_rules {
 	bool grouped;          /* messages of one group run one at a time and in order */
 	bool allow_unlogged;   /* the queue may be one that a crash of the server empties */
 	bool records;          /* the plugin's statements of done_with may run without the archive */
+	const char *then;      /* queues that the headers then and else may name; NULL or "": they are not followed */
 	struct limits limits;  /* how many messages in a time, and how many at once */
 };
 

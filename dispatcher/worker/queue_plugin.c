@@ -30,6 +30,7 @@ struct plugin_statement {
 	pgconn_result_cb cb;
 	void *arg;
 	struct settle_call *settles; /* done_with: what it archives */
+	char *sends;                 /* done_with: messages that go out with it; NULL: none */
 	bool hurry;                  /* a lock in the way is to be known at once, since the effect is stored without the
 	                                archive then, and a process that is killed before that forgets it */
 };
@@ -52,6 +53,7 @@ static void statement_free(struct plugin_statement *s)
 	for (int i = 0; i < s->nparams; i++)
 		free(s->params[i]);
 	free(s->params);
+	free(s->sends);
 	free(s->sql);
 	free(s);
 }
@@ -70,6 +72,8 @@ static void fence_answer(void *arg, const struct pgresult *r)
 	struct settle_call *call = arg;
 
 	call->ours = call->ours || (r->error && r->res && PQresultStatus(r->res) == PGRES_FATAL_ERROR);
+	if (!r->error)
+		queue_follow_failed(r->res, 0, PQnfields(r->res) > 1 ? PQgetvalue(r->res, 0, 1) : "");
 }
 
 /* The fence, as text or prepared; on the plugins' connection it is prepared once a session. */
@@ -77,8 +81,8 @@ static void fence_run(struct queue_pg *q, struct pgconn *c, const char *const *p
 {
 	char name[NAME_SIZE];
 
-	pgconn_query(c, pgconn_is_pooled(c) ? NULL : fence_name(q, name), pgconn_is_pooled(c) ? q->fence : NULL, 3,
-		params, fence_answer, call);
+	pgconn_query(c, pgconn_is_pooled(c) ? NULL : fence_name(q, name), pgconn_is_pooled(c) ? q->fence : NULL,
+		queue_follows(q) ? 4 : 3, params, fence_answer, call);
 }
 
 /* The fence was prepared, or not: then the next one tries again. */
@@ -132,7 +136,8 @@ static void statement_send(void *arg, struct pgconn *c)
 	const char *const *params = (const char *const *)s->params;
 
 	if (s->settles) {
-		const char *claims[3] = { s->settles->ids.buf, s->settles->tokens.buf, s->settles->born.buf };
+		const char *claims[4] = { s->settles->ids.buf, s->settles->tokens.buf, s->settles->born.buf,
+			s->settles->results.buf };
 
 		bool is_new = fence_is_new(s->queue, c);
 
@@ -145,6 +150,7 @@ static void statement_send(void *arg, struct pgconn *c)
 			fence_prepare(s->queue, c, s->settles);
 		fence_run(s->queue, c, claims, s->settles);
 		pgconn_query(c, NULL, PLUGIN_LOCKS, 0, NULL, NULL, NULL);
+		queue_follow_send(c, s->sends);
 		pgconn_query(c, NULL, s->sql, s->nparams, params, queue_settle_answer, s->settles);
 		pgconn_group_end(c);
 	} else {
@@ -185,6 +191,8 @@ void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, s
 		s->params[p] = message_param(msgs, n, p);
 	s->hurry = q->rules.records && !first->recorded;
 	call->fence = true;
+	(void)queue_follow_results(q, msgs, n, &call->results);
+	s->sends = queue_follow_sends(msgs, n);
 	s->settles = call;
 	statement_run(s);
 }

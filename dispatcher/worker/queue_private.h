@@ -79,6 +79,7 @@ struct queue_pg {
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
+	bool follows;   /* there is pgmqd.follow() */
 	bool dlq_asks;  /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
 	bool key_index; /* there are the indexes that pgmqd.limit_queue() makes */
 	bool held_index;
@@ -124,7 +125,7 @@ struct settle_call {
 	bool counted; /* second_answered() is to follow */
 	bool by_second;
 	enum queue_fate *fate; /* known, and told when the claims before it have been answered */
-	struct sqltext ids, tokens, born;
+	struct sqltext ids, tokens, born, results;
 	size_t n;
 	int64_t wanted[]; /* numbers of the messages, in their order */
 };
@@ -138,6 +139,19 @@ void queue_plugin_query(
 	struct queue *base, const char *sql, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void queue_settle_done_with(struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, struct settle_call *call);
 void queue_forget_fence(struct queue_pg *q); /* the tables have changed */
+
+/* queue_follow.c: texts malloc'd but for queue_follow_answer(). */
+bool queue_follows(const struct queue_pg *q); /* whether the headers then and else are followed */
+/* The item `followed` for the rows of `gone`, or "": `result` is an expression of `from`, which has a row r by msg_id.
+ */
+char *queue_follow_sql(const struct queue_pg *q, const char *step, const char *result, const char *from);
+const char *queue_follow_answer(const struct queue_pg *q, const char *plain, const char *follows); /* one of the two */
+/* The results of the messages, as a parameter; NULL when nothing is followed. */
+const char *queue_follow_results(
+	const struct queue_pg *q, struct pgmqd_msg *const *msgs, size_t n, struct sqltext *results);
+void queue_follow_failed(const PGresult *res, int row, const char *id); /* logs what was not sent, if a row says so */
+char *queue_follow_sends(struct pgmqd_msg *const *msgs, size_t n);      /* of their plugin; NULL: nothing */
+void queue_follow_send(struct pgconn *c, const char *sends);            /* in the group that was begun */
 
 /* queue_operate.c */
 void queue_pg_ask_pause(struct queue *base, queue_pause_cb cb, void *arg);

@@ -200,6 +200,7 @@ static void settle_call_free(struct settle_call *call)
 	sqltext_free(&call->ids);
 	sqltext_free(&call->tokens);
 	sqltext_free(&call->born);
+	sqltext_free(&call->results);
 	free(call);
 }
 
@@ -210,6 +211,8 @@ static void settle_fates(const struct settle_call *call, const PGresult *res, en
 
 	for (int i = 0; i < PQntuples(res); i++) {
 		int64_t id = atoll(PQgetvalue(res, i, 0));
+
+		queue_follow_failed(res, i, PQgetvalue(res, i, 0));
 
 		for (size_t tried = 0; tried < call->n; tried++, at++) {
 			if (at >= call->n)
@@ -292,10 +295,11 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 /* Archives what can be archived, whatever stands in the way of the rest; `again`: it may be archived already. */
 static void settle_carefully(struct settle_call *call, bool again)
 {
-	const char *params[4] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f" };
+	const char *params[5] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f",
+		call->results.buf };
 
 	call->plain = call->counted = call->by_second = false;
-	queue_run(call->queue, ST_DONE_CAREFUL, 4, params, queue_settle_answer, call);
+	queue_run(call->queue, ST_DONE_CAREFUL, queue_follows(call->queue) ? 5 : 4, params, queue_settle_answer, call);
 }
 
 /* The parameters of a retry or a release behind the claims. */
@@ -354,10 +358,11 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 	switch (outcome) {
 	case OUT_DONE:
 		call->plain = !again;
+		params[3] = queue_follow_results(q, msgs, n, &call->results);
 		if (again)
 			settle_carefully(call, true);
 		else if (!queue_second_done(q, params, call))
-			queue_run(q, ST_DONE, 3, params, queue_settle_answer, call);
+			queue_run(q, ST_DONE, params[3] ? 4 : 3, params, queue_settle_answer, call);
 		break;
 	case OUT_RETRY:
 		params[4] = flag;

@@ -81,8 +81,8 @@ bool queue_second_done(struct queue_pg *q, const char *const *params, struct set
 	pgconn_group_begin(c);
 	if (q->second_done == PREPARED_NOT)
 		done_prepare(q, c);
-	pgconn_query(
-		c, by_name ? done_name(q, name) : NULL, by_name ? NULL : s->text, 3, params, queue_settle_answer, call);
+	pgconn_query(c, by_name ? done_name(q, name) : NULL, by_name ? NULL : s->text, params[3] ? 4 : 3, params,
+		queue_settle_answer, call);
 	pgconn_group_end(c);
 	return true;
 }

@@ -234,14 +234,26 @@ static char *sql_known(const struct queue_pg *q)
 		q->archive_table);
 }
 
+/* The results of the messages, for queue_follow_sql(). */
+#define RESULTS(n) "r.result", "unnest((SELECT $1::bigint[]), (SELECT $" n "::text[])) r(msg_id, result)"
+
+/* The answer for the rows of `gone` or `kept`; where something follows, with what was not sent. */
+#define FOLLOWED(rows)                                                                                                 \
+	"SELECT k.msg_id, false, f.error FROM " rows " k LEFT JOIN followed f ON f.msg_id = k.msg_id WHERE (SELECT "   \
+	"pg_catalog.count(*) FROM followed) >= 0"
+#define kept_answer(q, rows) queue_follow_answer(q, "SELECT msg_id, false FROM " rows, FOLLOWED(rows))
+#define NOT_FOLLOWED(q) queue_follow_answer(q, "", ", NULL::text")
+
 /* Done, when nothing stands in the way: into the archive. */
 static char *sql_done(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q, false), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q, false);
+	char *follow = queue_follow_sql(q, "then", RESULTS("4")), *sql;
 
-	sql = xasprintf("WITH %s, %s SELECT msg_id, false FROM kept", gone, kept);
+	sql = xasprintf("WITH %s, %s%s %s", gone, kept, follow, kept_answer(q, "kept"));
 	free(gone);
 	free(kept);
+	free(follow);
 	return sql;
 }
 
@@ -249,13 +261,15 @@ static char *sql_done(const struct queue_pg *q)
  * try may have done it. */
 static char *sql_done_careful(const struct queue_pg *q)
 {
-	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
+	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q);
+	char *follow = queue_follow_sql(q, "then", RESULTS("5")), *sql;
 
-	sql = xasprintf("WITH " WANT ", %s, %s, known AS (%s) SELECT msg_id, false FROM kept UNION ALL %s UNION ALL "
-		"SELECT * FROM known WHERE $4::bool",
-		gone, kept, known, locked);
+	sql = xasprintf("WITH " WANT ", %1$s, %2$s, known AS (%3$s)%4$s %5$s UNION ALL SELECT l.*%6$s FROM (%7$s) l "
+		"UNION ALL SELECT *%6$s FROM known WHERE $4::bool",
+		gone, kept, known, follow, kept_answer(q, "kept"), NOT_FOLLOWED(q), locked);
 	free(gone);
 	free(kept);
+	free(follow);
 	free(locked);
 	free(known);
 	return sql;
@@ -334,7 +348,7 @@ static char *sql_cancel(void)
 static char *sql_fail(const struct queue_pg *q)
 {
 	char *gone = sql_held_gone(q), *locked = sql_locked(q), *plugin = sqltext_literal(q->plugin),
-	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *known, *sql;
+	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *known, *follow, *sql;
 
 	known = q->dlq_asks ? xasprintf("EXISTS (SELECT FROM %s d WHERE d.headers @> "
 					"pg_catalog.jsonb_build_object('pgmqd_dead', pg_catalog.jsonb_build_object("
@@ -342,6 +356,7 @@ static char *sql_fail(const struct queue_pg *q)
 				      q->dlq_table)
 			    : xstrdup("false");
 
+	follow = queue_follow_sql(q, "else", "pg_catalog.to_jsonb(r.reason)::text", "want r");
 	sql = xasprintf(
 		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
 		"$3::bigint[]), (SELECT $4::text[]), (SELECT $5::text[]), (SELECT $6::int[])) w(msg_id, "
@@ -353,10 +368,11 @@ static char *sql_fail(const struct queue_pg *q)
 		"'/', w.born), 'attempts', w.attempts, 'enqueued_at', g.enqueued_at, 'died_at', "
 		"pg_catalog.clock_timestamp(), 'class', w.class, 'reason', w.reason, 'plugin', %5$s::text, "
 		"'plugin_version', %6$s::text)) FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN("g")
-		" = w.token RETURNING 1) SELECT msg_id, false FROM gone UNION ALL %7$s UNION ALL SELECT "
-		"w.msg_id, false FROM want w WHERE $7::bool AND %8$s",
+		" = w.token RETURNING 1)%9$s %10$s UNION ALL SELECT l.*%11$s FROM (%7$s) l UNION ALL SELECT "
+		"w.msg_id, false%11$s FROM want w WHERE $7::bool AND %8$s",
 		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked,
-		known);
+		known, follow, kept_answer(q, "gone"), NOT_FOLLOWED(q));
+	free(follow);
 	free(gone);
 	free(locked);
 	free(known);
@@ -395,12 +411,16 @@ static char *sql_replace(const struct queue_pg *q)
  * tells this failure from one of the plugin's statement. */
 static char *sql_fence(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q, true), *sql;
+	char *gone = sql_gone(q), *kept = sql_kept(q, true);
+	char *follow = queue_follow_sql(q, "then", RESULTS("4")), *sql;
 
-	sql = xasprintf("WITH %s, %s SELECT CASE WHEN pg_catalog.count(*) = "
+	sql = xasprintf("WITH %s, %s%s SELECT CASE WHEN pg_catalog.count(*) = "
 		"pg_catalog.cardinality($1::bigint[]) THEN 1 ELSE pg_catalog.concat('" FENCE_MARK
-		" ', pg_catalog.count(*))::int END FROM kept",
-		gone, kept);
+		" ', pg_catalog.count(*))::int END%s FROM kept",
+		gone, kept, follow,
+		queue_follow_answer(q, "", ", (SELECT pg_catalog.string_agg(f.msg_id::text, ', ') FROM followed "
+			"f WHERE f.error IS NOT NULL), (SELECT pg_catalog.min(f.error) FROM followed f)"));
+	free(follow);
 	free(gone);
 	free(kept);
 	return sql;

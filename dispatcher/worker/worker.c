@@ -254,7 +254,8 @@ static struct queue *worker_queue(const struct worker *w, const struct queue_set
 		.archive = qs->on_done == ON_DONE_ARCHIVE,
 		.grouped = qs->ordered == ORDERED_GROUP,
 		.allow_unlogged = qs->allow_unlogged,
-		.records = plugin->d.records };
+		.records = plugin->d.records,
+		.then = qs->then };
 
 	free(limits_read(qs, &rules.limits)); /* the settings were checked */
 	return queue_new(&(struct queue_conns){ .first = w->pg, .second = w->second, .plugin_db = w->plugin_db },

@@ -97,6 +97,32 @@ static bool take_params(struct answer *a, const char *line)
 	return true;
 }
 
+/* Whether each of the messages that are to be sent has a queue and a message. */
+static bool sends_are_good(const struct answer *a)
+{
+	const cJSON *list = cJSON_GetObjectItemCaseSensitive(a->json, "send"), *one;
+
+	cJSON_ArrayForEach(one, list)
+	{
+		if (!cJSON_IsString(cJSON_GetObjectItemCaseSensitive(one, "queue")) ||
+			!cJSON_GetObjectItemCaseSensitive(one, "message"))
+			return false;
+	}
+	return cJSON_IsArray(list);
+}
+
+/* Takes the result, and the messages that are to be sent. False: they are none. */
+static bool take_next(struct answer *a, const char *line)
+{
+	const char *result = member_text(line, "result"), *sends = member_text(line, "send");
+
+	if (result)
+		a->result = copy_span(result, value_end(result));
+	if (sends)
+		a->sends = copy_span(sends, value_end(sends));
+	return !sends || sends_are_good(a);
+}
+
 /* Takes what an outcome needs besides a reason and a delay. False: it is missing. */
 static bool take_more(struct answer *a, const char *line)
 {
@@ -109,9 +135,9 @@ static bool take_more(struct answer *a, const char *line)
 	}
 	if (a->kind == ANSWER_DONE_WITH) {
 		a->sql = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(a->json, "sql"));
-		return a->sql != NULL && take_params(a, line);
+		return a->sql != NULL && take_params(a, line) && take_next(a, line);
 	}
-	return true;
+	return a->kind != ANSWER_DONE || take_next(a, line);
 }
 
 bool answer_parse(const char *line, struct answer *a)
@@ -149,34 +175,9 @@ void answer_free(struct answer *a)
 		free(a->params[i]);
 	free(a->params);
 	free(a->message);
+	free(a->result);
+	free(a->sends);
 	cJSON_Delete(a->json);
-}
-
-void answer_settle(const struct answer *a, struct pgmqd_msg *m)
-{
-	switch (a->kind) {
-	case ANSWER_RETRY:
-		pgmqd_retry(m, a->delay_ms, "%s", a->reason);
-		break;
-	case ANSWER_FAIL:
-		pgmqd_fail(m, "%s", a->reason);
-		break;
-	case ANSWER_POSTPONE:
-		pgmqd_postpone(m, a->delay_ms, "%s", a->reason);
-		break;
-	case ANSWER_REPLACE:
-		pgmqd_replace(m, a->message, a->delay_ms);
-		break;
-	case ANSWER_CONFIG:
-		pgmqd_config_error(m, "%s", a->reason);
-		break;
-	case ANSWER_DONE_WITH:
-		pgmqd_done_with(m, a->sql, a->nparams, (const char *const *)(const void *)a->params);
-		break;
-	default:
-		pgmqd_done(m);
-		break;
-	}
 }
 
 bool answers_open(struct answers *all, const char *text)
@@ -201,4 +202,67 @@ char *answers_next(struct answers *all)
 	end = skip_blanks(end);
 	all->at = *end == ',' ? skip_blanks(end + 1) : end;
 	return one;
+}
+
+unsigned answer_bits(const struct answer *a)
+{
+	return ANSWER_BIT(a->kind) | (a->sends ? ANSWER_SENDS : 0);
+}
+
+/* Sends the messages that go with the outcome. */
+static void answer_send(const struct answer *a, struct pgmqd_msg *m)
+{
+	struct answers all = { .at = "]" };
+	char *one;
+
+	if (a->sends)
+		(void)answers_open(&all, a->sends);
+	while ((one = answers_next(&all)) != NULL) {
+		cJSON *json = cJSON_Parse(one);
+		const cJSON *delay = cJSON_GetObjectItemCaseSensitive(json, "delay");
+		const char *message = member_text(one, "message"), *headers = member_text(one, "headers");
+		char *text = copy_span(message, value_end(message));
+		char *more = headers ? copy_span(headers, value_end(headers)) : NULL;
+
+		pgmqd_send(m, cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "queue")), text, more,
+			cJSON_IsNumber(delay) && delay->valuedouble > 0
+				? (int64_t)((delay->valuedouble < DELAY_MAX_S ? delay->valuedouble : DELAY_MAX_S) *
+					    1000)
+				: 0);
+		free(text);
+		free(more);
+		cJSON_Delete(json);
+		free(one);
+	}
+}
+
+void answer_settle(const struct answer *a, struct pgmqd_msg *m)
+{
+	answer_send(a, m);
+	switch (a->kind) {
+	case ANSWER_RETRY:
+		pgmqd_retry(m, a->delay_ms, "%s", a->reason);
+		break;
+	case ANSWER_FAIL:
+		pgmqd_fail(m, "%s", a->reason);
+		break;
+	case ANSWER_POSTPONE:
+		pgmqd_postpone(m, a->delay_ms, "%s", a->reason);
+		break;
+	case ANSWER_REPLACE:
+		pgmqd_replace(m, a->message, a->delay_ms);
+		break;
+	case ANSWER_CONFIG:
+		pgmqd_config_error(m, "%s", a->reason);
+		break;
+	case ANSWER_DONE_WITH:
+		pgmqd_done_with(m, a->sql, a->nparams, (const char *const *)(const void *)a->params);
+		break;
+	default:
+		if (a->result)
+			pgmqd_done_result(m, a->result);
+		else
+			pgmqd_done(m);
+		break;
+	}
 }

@@ -19,7 +19,8 @@ enum answer_kind {
 };
 
 #define ANSWER_BIT(kind) (1U << (kind))
-#define ANSWER_ANY (ANSWER_BIT(ANSWER_KINDS) - 1)
+#define ANSWER_SENDS ANSWER_BIT(ANSWER_KINDS) /* other messages along with it */
+#define ANSWER_ANY (ANSWER_SENDS * 2 - 1)
 
 struct answer {
 	enum answer_kind kind;
@@ -29,10 +30,14 @@ struct answer {
 	int64_t delay_ms;
 	char *message; /* replace: as it stands in the line */
 	const char *sql;
+	char *result;  /* done: as it stands in the line; NULL: none */
+	char *sends;   /* done, done_with: an array of messages, as it stands there; NULL: none */
 	char **params; /* done_with: NULL is null */
 	int nparams;
 };
 
+/* What it takes for a receiver to be allowed that answer. */
+unsigned answer_bits(const struct answer *a);
 /* Takes a line apart. False: it is no outcome. Free *a either way. */
 bool answer_parse(const char *line, struct answer *a);
 void answer_free(struct answer *a);

@@ -98,7 +98,7 @@ static size_t batch_find(const struct batch *b, double id, size_t from)
 static bool batch_element(struct batch *b, const char *text, unsigned kinds, size_t *from)
 {
 	struct answer a;
-	bool good = answer_parse(text, &a) && (kinds & ANSWER_BIT(a.kind));
+	bool good = answer_parse(text, &a) && (kinds & answer_bits(&a)) == answer_bits(&a);
 	size_t at = batch_find(b, a.id, *from);
 
 	if (at < b->n && good) {
