@@ -50,6 +50,7 @@ struct flow {
 	struct probe probe;
 	struct delivery delivery;
 	unsigned asked;         /* how many messages the claim under way asks for */
+	unsigned ahead;         /* how many have come ahead of its answer */
 	int64_t claimed_ms;     /* boottime when it was sent */
 	unsigned claims_failed; /* in a row */
 	bool started;           /* the plugin's start() has run */
@@ -179,6 +180,7 @@ static void flow_claim(struct flow *f)
 	}
 	free_slots = room - in_hand;
 	f->asked = quarantine_ask(&f->quarantine, free_slots < CLAIM_MAX ? free_slots : CLAIM_MAX);
+	f->ahead = 0;
 	f->claimed_ms = clock_boottime_ms();
 	stats_add(f->worker.slot, STAT_LOOKS, 1);
 	c = wakeup_claim(&f->wakeup);
@@ -186,7 +188,8 @@ static void flow_claim(struct flow *f)
 		.full = c.full,
 		.ask_shared = c.ask_share,
 		.ask_due = c.ask_due,
-		.small = quarantine_withholds(&f->quarantine) };
+		.small = quarantine_withholds(&f->quarantine),
+		.hurry = c.hurry && f->worker.qs->batch <= 1 }; /* a batch waits for others */
 	queue_claim(f->worker.queue, &look, flow_claimed, f);
 }
 
@@ -272,14 +275,20 @@ static void flow_claimed(void *arg, const struct queue_claim *claim)
 		flow_claim_failed(f, claim);
 		return;
 	}
+	if (claim->ahead) {
+		flow_take(f, claim);
+		f->ahead += (unsigned)claim->rows;
+		flow_feed(f);
+		return;
+	}
 	flow_claim_worked(f);
 	flow_take(f, claim);
 	wakeup_silent(&f->wakeup, claim->silent);
-	wakeup_claimed(&f->wakeup, (unsigned)claim->rows == f->asked, claim->due_ms, claim->shared);
+	wakeup_claimed(&f->wakeup, f->ahead + (unsigned)claim->rows == f->asked, claim->due_ms, claim->shared);
 	if (messages_in_hand(&f->messages) < flow_room(f))
 		flow_claim(f); /* the database gathers the next ones while the plugin has these */
 	flow_feed(f);
-	wakeup_fed(&f->wakeup, claim->rows);
+	wakeup_fed(&f->wakeup, (int)f->ahead + claim->rows);
 	if (claim->changed)
 		probe_now(&f->probe);
 	flow_kick(f);

@@ -16,6 +16,7 @@ struct queue_look {
 	bool ask_shared; /* also ask whether another worker has this queue */
 	bool ask_due;    /* also ask when the next message falls due */
 	bool small;      /* a large message comes without its text and headers, but with its size */
+	bool hurry;      /* the queue is idle: one message may come ahead of the look's answer */
 };
 
 /* The answer. `due_ms` is the time until the next look makes sense (a day at most): the next message falls due then, or
@@ -24,6 +25,7 @@ struct queue_look {
 #define QUEUE_NOT_DUE INT64_MAX
 struct queue_claim {
 	const char *error, *sqlstate;
+	bool ahead; /* the one message of a hurried look; the answer, with those that come after it, follows */
 	int rows;
 	int refused; /* so many more cannot be claimed because of their content: queue_claim_row() gives them after the
 	                rows, `unreadable`, and they are not claimed again for a while */

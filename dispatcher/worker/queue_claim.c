@@ -16,6 +16,7 @@
 #include <string.h>
 
 #define CLAIM_COLUMNS 15
+#define AHEAD_COLUMNS 14
 #define CLAIM_LIMITED 1024 /* more than a claim asks for */
 #define REFUSED_MAX 64
 #define REFUSED_MS 60000 /* a row that was handed over as refused is tried again after that */
@@ -24,6 +25,7 @@
 struct claim_call {
 	struct queue_pg *queue;
 	struct queue_look look;
+	unsigned most;  /* look.n, or one less when that one may come ahead */
 	unsigned asked; /* of the server, which is less than look.n after a claim that failed on a row */
 	bool full;
 	int nonce;
@@ -278,18 +280,72 @@ static void claim_pick(struct claim_call *call, enum stmt st, pgconn_result_cb c
 	sqltext_free(&refused);
 }
 
+/* A nonce: vt has whole milliseconds only in a message that waits. */
+static int claim_nonce(void)
+{
+	int nonce = (int)(backoff_random() % NONCES);
+
+	return nonce % 1000 == 0 ? nonce + 1 : nonce;
+}
+
 /* Sends the claim's statement. */
 static void claim_send(struct claim_call *call)
 {
 	struct queue_pg *q = call->queue;
 	const struct queue_look *look = &call->look;
 
-	call->asked = q->claim_max && q->claim_max < look->n ? q->claim_max : look->n;
+	call->asked = q->claim_max && q->claim_max < call->most ? q->claim_max : call->most;
 	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
-	call->nonce = (int)(backoff_random() % NONCES);
-	if (call->nonce % 1000 == 0) /* vt has whole milliseconds only in a message that waits */
-		call->nonce++;
+	call->nonce = claim_nonce();
 	claim_pick(call, ST_CLAIM, claim_answer);
+}
+
+/* ---- one message ahead ---- */
+
+/* The statement that brings one message of a look while the queue is idle. It promises nothing: the claim behind it is
+ * a look as any other, and brings what this one has left, whatever the reason. */
+struct ahead_call {
+	int nonce;
+	queue_claim_cb cb;
+	void *arg;
+};
+
+/* Whether one message of this look may come ahead: the first by time, and no row is at fault. */
+static bool ahead_may(const struct queue_pg *q, const struct queue_look *look)
+{
+	return look->hurry && look->n > 1 && !look->small && !queue_passes_over(q) && !q->priority && !q->claim_max &&
+	       !q->unreadable && !q->nrefused;
+}
+
+/* Its answer; an error is that of the claim behind it, too, or of a row that the claim isolates. */
+static void ahead_answer(void *arg, const struct pgresult *r)
+{
+	struct ahead_call *call = arg;
+	struct queue_claim claim = {
+		.sqlstate = r->sqlstate, .ahead = true, .kept = r->res, .nonce = call->nonce, .shared = -1, .silent = -1
+	};
+
+	if (!r->error && PQntuples(r->res) == 1 && PQnfields(r->res) == AHEAD_COLUMNS) {
+		claim.rows = 1;
+		call->cb(call->arg, &claim);
+	}
+	free(call);
+}
+
+/* Sends it. */
+static void ahead_send(const struct claim_call *claim)
+{
+	struct queue_pg *q = claim->queue;
+	struct ahead_call *call = xcalloc(1, sizeof(*call));
+	char mark[32] = "-Infinity", nonce[16];
+	const char *params[2] = { mark, nonce };
+
+	*call = (struct ahead_call){ .nonce = claim_nonce(), .cb = claim->cb, .arg = claim->arg };
+	if (q->mark_us)
+		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
+			(long long)(q->mark_us % 1000000));
+	snprintf(nonce, sizeof(nonce), "0.%06d", call->nonce);
+	queue_run(q, ST_AHEAD, 2, params, ahead_answer, call);
 }
 
 void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg)
@@ -300,6 +356,11 @@ void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_cla
 	call->look = *look;
 	call->cb = cb;
 	call->arg = arg;
+	call->most = look->n;
+	if (ahead_may(call->queue, look)) {
+		ahead_send(call);
+		call->most--;
+	}
 	claim_send(call);
 }
 

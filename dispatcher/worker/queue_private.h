@@ -26,7 +26,8 @@
 /* The statements that the queue runs; each is prepared when it is first needed. */
 enum stmt {
 	ST_CLAIM,
-	ST_SPOT, /* which row a claim would take */
+	ST_AHEAD, /* one fresh message, ahead of a claim */
+	ST_SPOT,  /* which row a claim would take */
 	ST_DONE,
 	ST_DONE_CAREFUL, /* when ST_DONE was refused, or its answer was lost */
 	ST_RETRY,

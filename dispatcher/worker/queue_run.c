@@ -18,6 +18,7 @@
 /* The effect of each statement, as the end of the name under which it is prepared. */
 static const char *const words[ST_COUNT] = {
 	[ST_CLAIM] = "claim",
+	[ST_AHEAD] = "ahead",
 	[ST_SPOT] = "spot",
 	[ST_DONE] = "done",
 	[ST_DONE_CAREFUL] = "done_careful",

@@ -125,7 +125,8 @@ struct wakeup_claim wakeup_claim(struct wakeup *u)
 {
 	struct wakeup_claim c = { .full = u->full,
 		.ask_share = u->full || u->state == WAKE_ASLEEP,
-		.ask_due = u->state != WAKE_AWAKE || u->worker->qs->notify == NOTIFY_OFF };
+		.ask_due = u->state != WAKE_AWAKE || u->worker->qs->notify == NOTIFY_OFF,
+		.hurry = u->state == WAKE_ASLEEP && u->woke.us && u->woke.cause == WOKE_NOTIFY };
 
 	u->wanted = u->full = false;
 	u->claiming = true;

@@ -70,6 +70,7 @@ struct wakeup_claim {
 	bool full;      /* also what lies below the mark */
 	bool ask_share; /* also whether another worker has the queue */
 	bool ask_due;   /* also when the next message falls due */
+	bool hurry;     /* a message was notified of, and waits */
 };
 struct wakeup_claim wakeup_claim(struct wakeup *u);               /* a claim is being sent: with these */
 void wakeup_observe(struct wakeup *u, const struct pgmqd_msg *m); /* a message came with it */

@@ -192,6 +192,20 @@ add 'two claims by group take turns' 'canceling statement due to lock timeout' '
 flush grouped
 enough
 
+# ---- a message ahead of a claim ----
+at_once="UPDATE pgmq.q_fence SET enqueued_at = vt;"
+ahead() { # title, what is wanted, rows, mark
+  add "$1" "$2" "$3" "\\o |cut -d'|' -f1,2,3,5,6"$'\n'"EXECUTE ahead('${4:--Infinity}', '0.000042');"$'\n'"\\o"
+}
+ahead 'the first by time comes ahead' '2|1|0|{}|' "$(due 1 "$now" 0) $(due 2 "$old" 0) $at_once"
+ahead 'not when it was claimed before, nor one behind it then' '' "$(due 1 "$old" 1) $(due 2 "$now" 0) $at_once"
+ahead 'nor when it was sent with a delay' '' "$(due 1 "$now" 0)"
+ahead 'nor what is not due' '' "$(due 1 "$far" 0) $at_once"
+ahead 'nor what lies below the mark' '1|1|0|{}|' "$(due 1 "$now" 0) $(due 2 "$old" 0) $at_once" "$(query -c 'SELECT extract(epoch FROM now()) - 3600')"
+add 'its lease has the nonce and the length of a claim' 't 1 42' "$(due 1 "$now" 0) $at_once" "\\o /dev/null"$'\n'"EXECUTE ahead('-Infinity', '0.000042');"$'\n'"\\o"$'\n' \
+  "SELECT concat(vt BETWEEN clock_timestamp() + interval '28 s' AND clock_timestamp() + interval '32 s', ' ', read_ct, ' ', date_part('microseconds', vt)::bigint % 1000000) FROM pgmq.q_fence;"
+flush
+
 # ---- limits ----
 a="'{\"c\": \"a\"}'" b="'{\"c\": \"b\"}'" key=key=header:c
 three="$(due 1 "$old" 0 '' "$a") $(due 2 "$old" 0 '' "$a") $(due 3 "$now" 0 '' "$b")"

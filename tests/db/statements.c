@@ -15,6 +15,7 @@
 
 static const char *const names[ST_COUNT] = {
 	[ST_CLAIM] = "claim",
+	[ST_AHEAD] = "ahead",
 	[ST_SPOT] = "spot",
 	[ST_DONE] = "done",
 	[ST_DONE_CAREFUL] = "done_careful",

@@ -218,6 +218,16 @@ void fake_answer_claim(struct fake *f, const struct fake_row *rows, int n)
 	c.cb.claim(c.arg, &claim);
 }
 
+void fake_come_ahead(struct fake *f, const struct fake_row *row)
+{
+	const struct fake_call *c = fake_peek(f, FAKE_CLAIM);
+	struct queue_claim claim = {
+		.rows = 1, .ahead = true, .shared = -1, .silent = -1, .sqlstate = "00000", .kept = row
+	};
+
+	c->cb.claim(c->arg, &claim);
+}
+
 void fake_fail_claim(struct fake *f, const char *sqlstate)
 {
 	struct fake_call c = call_take(f, FAKE_CLAIM);

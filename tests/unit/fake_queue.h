@@ -89,6 +89,7 @@ const struct fake_call *fake_peek(const struct fake *f, enum fake_kind kind); /*
 /* Each answers the first call of its kind. */
 void fake_answer_probe(struct fake *f, const char *error);
 void fake_answer_claim(struct fake *f, const struct fake_row *rows, int n);
+void fake_come_ahead(struct fake *f, const struct fake_row *row); /* of the first claim, which stays unanswered */
 void fake_fail_claim(struct fake *f, const char *sqlstate);
 void fake_answer_settle(struct fake *f, enum queue_fate fate);
 void fake_fail_settle(struct fake *f, const char *sqlstate);

@@ -202,6 +202,93 @@ static void test_give_up(void **state)
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
 }
 
+/* ---- a message ahead of its look ---- */
+
+/* What was notified of while the queue was idle may come ahead: it is with the plugin before the look is answered, the
+ * look counts it, and what it has not brought is looked for again. */
+static void test_ahead(void **state)
+{
+	const struct fake_row row = { .id = 7 },
+			      rest[] = { { .id = 8 }, { .id = 9 }, { .id = 10 }, { .id = 11 }, { .id = 12 } };
+
+	(void)state;
+	fake_asleep();
+	flow_told(flow, 0);
+	assert_true(fake_peek(fake, FAKE_CLAIM)->look.hurry);
+	fake_come_ahead(fake, &row);
+	assert_int_equal(fake->ndelivered, 1);
+	flow_told(flow, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
+	fake_answer_claim(fake, NULL, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1); /* for the second notification */
+	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 5);
+	fake_answer_claim(fake, rest, 4);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 4); /* the others wait for places */
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
+	flow_settle(fake->delivered[1], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	flow_told(flow, 0);
+	fake_come_ahead(fake, &rest[4]);
+	fake_answer_claim(fake, NULL, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+}
+
+/* With those that come after it, the look has got all that it asked for: there may be more. */
+static void test_ahead_of_many(void **state)
+{
+	const struct fake_row row = { .id = 7 },
+			      rest[] = { { .id = 8 }, { .id = 9 }, { .id = 10 }, { .id = 11 }, { .id = 12 } };
+
+	(void)state;
+	fake_asleep();
+	flow_told(flow, 0);
+	assert_int_equal(fake_peek(fake, FAKE_CLAIM)->look.n, 6);
+	fake_come_ahead(fake, &row);
+	fake_answer_claim(fake, rest, 5);
+	for (unsigned i = 0; i < 4; i++)
+		flow_settle(fake->delivered[i], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
+	assert_false(fake_peek(fake, FAKE_CLAIM)->look.hurry); /* it is not idle */
+}
+
+/* The connection is lost before the look's answer: the message that came ahead is in hand, and comes no second time. */
+static void test_ahead_and_lost(void **state)
+{
+	const struct fake_row row = { .id = 7 }, again = { .id = 7, .read_ct = 2 };
+
+	(void)state;
+	fake_asleep();
+	flow_told(flow, 0);
+	fake_come_ahead(fake, &row);
+	fake_fail_claim(fake, "");
+	flow_down(flow);
+	fake->ncalls = 0;
+	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
+	fake_up();
+	assert_false(fake_peek(fake, FAKE_CLAIM)->look.hurry); /* a look for another reason */
+	fake_answer_claim(fake, &again, 1);
+	assert_int_equal(fake->ndelivered, 1);
+}
+
+/* A queue that pauses gives it back with the rest. */
+static void test_ahead_of_a_pause(void **state)
+{
+	const struct fake_row row = { .id = 7 };
+
+	(void)state;
+	fake_asleep();
+	flow_told(flow, 0);
+	flow_told(flow, WAKE_OPERATED);
+	fake_answer_pause(fake, "by maria");
+	fake_come_ahead(fake, &row);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 0);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -216,6 +303,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_drain_tells_others, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_drain_awake, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_give_up, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_ahead, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_of_many, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_and_lost, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_of_a_pause, fake_flow_setup, fake_flow_teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,6 +14,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -477,6 +478,59 @@ static void test_under_way_when_it_ends(void **state)
 	up(); /* nothing is wrong with the server */
 }
 
+/* ---- a message ahead of a claim ---- */
+
+static unsigned ahead, claims;
+
+static void claimed(void *arg, const struct queue_claim *claim)
+{
+	(void)arg;
+	ahead += claim->ahead;
+	claims += !claim->ahead;
+}
+
+/* Which statements a look sends. */
+static const char *look(unsigned n, bool hurry)
+{
+	static char sent[256];
+	struct queue_look l = { .n = n, .hurry = hurry };
+
+	*sent = '\0';
+	queue_claim(queue, &l, claimed, NULL);
+	for (size_t i = 0; i < first->n; i++)
+		if (!first->asked[i].prepare)
+			strcat(strcat(sent, *sent ? " " : ""), first->asked[i].text);
+	while (first->n)
+		answer(first, NULL, "connection lost", "");
+	return sent;
+}
+
+/* Only where the first by time is the one to take, and no row is at fault. A claim follows whatever becomes of it. */
+static void test_ahead(void **state)
+{
+	struct queue_pg *q;
+	char both[64], alone[64];
+
+	(void)state;
+	q = queue_pg(queue);
+	snprintf(both, sizeof(both), "q%u_ahead q%u_claim", q->serial, q->serial);
+	snprintf(alone, sizeof(alone), "q%u_claim", q->serial);
+	ahead = claims = 0;
+	assert_string_equal(look(2, true), both);
+	assert_int_equal(ahead, 0);
+	assert_int_equal(claims, 1);
+	assert_string_equal(look(1, true), alone);
+	assert_string_equal(look(2, false), alone);
+	q->claim_max = 1;
+	assert_string_equal(look(2, true), alone);
+	q->claim_max = 0;
+	q->priority = true;
+	assert_string_equal(look(2, true), alone);
+	q->priority = false;
+	q->rules.limits.at_once = 3;
+	assert_null(strstr(look(2, true), "ahead"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -490,6 +544,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_lost_with_the_first, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_blocked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way_when_it_ends, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
