@@ -83,5 +83,10 @@ int main(int argc, char **argv)
 			printf("PREPARE %s AS %s;\n", names[st], sql);
 			free(sql);
 		}
+	free(q.oid);
+	free(q.queue_table);
+	free(q.archive_table);
+	free(q.dlq_table);
+	free(q.index);
 	return 0;
 }
