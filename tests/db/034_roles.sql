@@ -39,7 +39,7 @@ SELECT is_empty($$SELECT name || ' is in public: executable by role ' || a.grant
     WHERE nspname = 'public' AND a.grantee NOT IN (proowner, 'service_role'::regrole)$$, 'those in public are for their owner and service_role');
 -- wakeup() runs at each enqueue, and every name in it has its schema
 SELECT is_empty($$SELECT name || ': add SET search_path = pg_catalog, pg_temp' FROM ours
-    WHERE proname <> 'wakeup' AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)$$, 'every function has a fixed search_path');
+    WHERE proname <> 'wakeup' AND prosqlbody IS NULL AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)$$, 'every function has a fixed search_path');
 SELECT ok(NOT prosecdef, 'but this one, which has the rights of its caller only') FROM ours WHERE proname = 'wakeup';
 SELECT is_empty($$SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'pgmq'::regnamespace AND p.prosecdef$$,
   'no function of pgmq has rights of its own');
