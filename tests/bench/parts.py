@@ -18,6 +18,7 @@ from lib.pgcluster import Cluster
 from lib.rig import migrate
 
 import mailtime as mailtimes
+import scale
 from peers import Peers, probe
 
 PARTS = {}
@@ -45,6 +46,11 @@ class Bench:
         if (done := migrate(self.conninfo)).returncode:
             sys.exit(done.stderr)
         self.db = self.cluster.connect(name)
+
+    def back(self):
+        """To the first database."""
+        self.dbname, self.conninfo = "bench", self.cluster.conninfo("bench")
+        self.db = self.cluster.connect("bench")
 
     def pgmqd(self, *argv):
         """`pgmqd bench argv... --json`; the rows by their names."""
@@ -367,8 +373,7 @@ def idle(b, seconds=60):
         rows.append([f"{queues} queue{'s' * (queues > 1)}, one worker", f"{counts[queues]:.0f}", f"{cpu / seconds * 100:.3f} %", "CPU ≤ 0.1 %"])
         stop(daemon)
     rows.append(["each further queue", f"{(counts[21] - counts[1]) / 20:.2f}", "", "≤ 2"])
-    b.dbname, b.conninfo = "bench", b.cluster.conninfo("bench")
-    b.db = b.cluster.connect("bench")
+    b.back()
     b.db.execute("alter system reset autovacuum")
     b.db.execute("select pg_reload_conf()")
     return {"head": ["", "transactions/min", "CPU of one core", "aim"], "rows": rows,
@@ -434,6 +439,54 @@ def startstop(b):
     return {"head": ["ms", "median", "least", "most", "aim"], "rows": rows, "notes": ["15 times, from the outside: with fork, exec and the end of the process."]}
 
 
+# ---- how cost grows ----
+
+@part
+def many(b):
+    """Queues in one dispatcher: memory, start, reload"""
+    b.new_database("many")
+    rows = scale.many(b)
+    b.back()
+    return {"head": ["", "processes", "sessions", "PSS of ours, MiB", "PSS of the backends, MiB", "start to ready, ms", "reload, ms"], "rows": rows,
+            "notes": ["After a message in each of 20 queues. Backends share the server's buffers, of which each has its part in its PSS."]}
+
+
+@part
+def quiet(b):
+    """Idle dispatchers that share queues: statements and processor time"""
+    b.new_database("quiet")
+    rows = scale.idle_dispatchers(b)
+    b.back()
+    return {"head": ["", "transactions/s", "CPU of ours, of one core", "CPU of the backends"], "rows": rows,
+            "notes": ["All queues in one group in each dispatcher. Ten made 582 transactions a second before idle sharers learned to look more seldom."]}
+
+
+@part
+def cost(b):
+    """What one message costs"""
+    b.new_database("cost")
+    rows, size = scale.message_cost(b)
+    b.back()
+    return {"head": ["null plugin", "transactions of pgmqd", "WAL, bytes", "CPU of ours, µs", "CPU of the backends, µs"], "rows": rows,
+            "notes": [f"WAL has the producer's part, too; CPU has not. A body of 74 bytes; a row in the archive takes {size:,.0f} bytes with its indexes."]}
+
+
+@part
+def archived(b):
+    """A queue of 100,000 messages, worked off into an archive that is empty, and into one with 10,000,000 rows"""
+    b.new_database("archived")
+    rows, size = scale.archived(b, 10000 if b.short else 10000000)
+    b.back()
+    return {"head": ["messages/s", "1st", "2nd", "3rd"], "rows": rows, "notes": [f"The archive then takes {size:,.0f} MB."]}
+
+
+@part
+def crowd(b):
+    """100 producers, each message a transaction of its own, while the queue is served"""
+    got = b.pgmqd("enqueue", "--producers", *((10, "--seconds", 1, "--rounds", 1) if b.short else (100, "--seconds", 3, "--rounds", 3)))
+    return {"head": RATE_HEAD, "rows": rate_rows(got, {"served, pgmqd's trigger": "≥ 0.9"}), "notes": []}
+
+
 # ---- by scripts of their own ----
 
 @part
@@ -442,6 +495,33 @@ def plugins(b):
     b.commands.append("tests/bench/plugins")
     done = subprocess.run([HERE / "plugins"], check=True, stdout=subprocess.PIPE, text=True)
     return {"text": done.stdout}
+
+
+@part
+def sweep(b):
+    """pgmqd in the harness postgresql-job-queue-benchmarking, beside what it has published"""
+    if b.short:
+        return {"text": "not in the short form: it needs the harness"}
+    options = ["--scale", os.environ.get("PGMQD_SWEEP_SCALE", "0.2")]
+    with tempfile.NamedTemporaryFile(suffix=".json") as out:
+        done = subprocess.run([HERE / "sweep/run", *options, "--json", out.name], env={**os.environ, "PRODUCER_BATCH_MAX": "1000"})
+        if done.returncode:
+            return {"text": "left out: the harness, or the packages that it needs, could not be had"}
+        said = json.load(out)
+    b.commands.append("PRODUCER_BATCH_MAX=1000 tests/bench/sweep/run " + " ".join(options))
+    return sweep_table(said, options[1])
+
+
+def sweep_table(said, scale_of_phases):
+    """The table of tests/bench/sweep/run's figures."""
+    worst = ", ".join(f"{name} {value:,.0f}" for name, value in said["latencies"].items())
+    return {"head": said["head"], "rows": said["rows"], "notes": [
+        "perf: jobs/s completed, each of 1 ms, with so many workers; chaos: completed a second after the fault, as a share of before; the others: under pressure, as a share "
+        "of before. – : no sample, or the cell did not end. By the harness's own phases, faults and counting.",
+        f"Not one machine: the published rows are of its sweep of 2026-05-09 (PostgreSQL 18.3, 4 processors, 8 GB, phases of 60 to 300 s, pgmq by the harness's own client), "
+        f"pgmqd's of this one, without containers, phases {scale_of_phases} times as long. pgmqd with its defaults, max_in_flight = workers; its producer sends by up to 1,000, as "
+        "pgque's does there.",
+        f"End to end, p99 in ms (median of the phases): {worst}."]}
 
 
 @part

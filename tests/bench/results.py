@@ -58,8 +58,16 @@ def was_busy(parts):
     return any(got["busy"] > 0.25 for got in parts.values())
 
 
-def write(kept, names, path, readme_path):
-    """RESULTS.md of all the parts that are kept, and README.md's table."""
+def earlier(path, titles):
+    """{name: section} of the parts that RESULTS.md has from another build tree."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    found = {section.partition("\n")[0]: "## " + section for section in re.split(r"^## ", text, flags=re.M)[1:]}
+    return {name: found[title].rstrip() + "\n\n" for name, title in titles.items() if title in found}
+
+
+def write(kept, titles, path, readme_path):
+    """RESULTS.md of all the parts that are kept, by {name: title}, and of those that it has already; and README.md's table."""
+    names, old = list(titles), earlier(path, titles)
     parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
     newest = max(parts.values(), key=lambda got: got["at"])
     peers = max((got["peers"] for got in parts.values()), key=len)
@@ -71,7 +79,11 @@ def write(kept, names, path, readme_path):
     text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
     if was_busy(parts):
         text += "**Other work kept the machine busy meanwhile (see at each part): these figures are provisional.**\n\n"
-    for name, got in parts.items():
+    for name in names:
+        got = parts.get(name)
+        if got is None:
+            text += old.get(name, "")
+            continue
         text += section(name, got) + "\n"
         if plot(name, got, path.parent / f"{name}.svg"):
             text += f"![{got['title']}]({name}.svg)\n\n"

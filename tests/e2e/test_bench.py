@@ -174,17 +174,39 @@ def test_the_short_form_of_the_benchmarks():
     """What the quick look at them runs: every contender but the peers, which have to be fetched."""
     if not (paths.BUILDDIR / "tests/bench/smtpsink").exists():
         pytest.skip("the programs of the benchmarks are not built")
-    done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--short", "latency", "drain", "mailtime"], env=clean_environment(),
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=120 * SLOW)
+    done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--short", "drain", "mailtime", "cost"], env=clean_environment(),
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300 * SLOW)
     assert done.returncode == 0, done.stdout + done.stderr
     names = {line.split(" | ")[0].strip("| ") for line in done.stdout.splitlines() if line.startswith("| ")}
-    assert {"bare loop", "pgmqd", "pgmqd, deleted", "idle: pgmqd", "500/s: pgmqd"} <= names, done.stdout
+    assert {"pgmqd", "pgmqd, deleted", "idle: pgmqd", "500/s: pgmqd", "1,000 at once, archive"} <= names, done.stdout
+
+
+def test_the_adapter_of_the_neutral_sweep(cluster):
+    """What the public harness starts, without the harness: it says what it is, keeps a rate, and counts what pgmqd has done."""
+    if not (paths.BUILDDIR / "tests/bench/.libs/pgmqd-work-plugin.so").exists():
+        pytest.skip("the programs of the benchmarks are not built")
+    cluster.createdb("sweep_bench")
+    env = clean_environment({"DATABASE_URL": f"postgresql:///sweep_bench?host={cluster.dir}&port={cluster.port}&user=postgres", "SAMPLE_EVERY_S": "1",
+                             "PRODUCER_RATE": "200", "WORKER_COUNT": "8"})
+    with subprocess.Popen(["/usr/bin/python3", paths.SRCDIR / "tests/bench/sweep/adapter.py"], env=env, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, text=True) as adapter:
+        said = json.loads(adapter.stdout.readline())
+        assert said["kind"] == "descriptor" and said["event_tables"][0] == "pgmq.q_long_horizon_bench", said
+        seen = {}
+        for line in adapter.stdout:  # until it has counted what was done
+            record = json.loads(line)
+            seen[record["metric"]] = record["value"]
+            if seen.get("completion_rate") and seen.get("end_to_end_p99_ms") and seen.get("enqueue_rate") and "queue_depth" in seen:
+                break
+        adapter.terminate()
+        assert adapter.stdout.read() is not None and adapter.wait(30 * SLOW) == 0
+    cluster.dropdb("sweep_bench")
 
 
 def test_the_list_of_benchmarks():
     done = subprocess.run([paths.SRCDIR / "tests/bench/run", "--list"], stdout=subprocess.PIPE, text=True, check=True)
     names = [line.split()[0] for line in done.stdout.splitlines()]
-    assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop", "mailtime"} <= set(names)
+    assert names[0] == "latency" and {"enqueue", "drain", "snapshot", "backlog", "memory", "idle", "group", "startstop", "mailtime", "many", "quiet", "cost", "archived", "crowd"} <= set(names)
     done = subprocess.run([paths.SRCDIR / "tests/bench/run", "speed"], stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1 and "there is no speed" in done.stderr
 
