@@ -1,7 +1,7 @@
 -- 025_retention.sql: what is old goes, in small batches, what is young stays, and a person can be forgotten.
 -- database: app
 BEGIN;
-SELECT plan(22);
+SELECT plan(23);
 DELETE FROM pgmq.q_email_queue;
 INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
   SELECT 1000 + i, now(), now(), now() - i * interval '10 days', '{}' FROM generate_series(1, 9) i;
@@ -25,6 +25,9 @@ SELECT results_eq('SELECT pgmqd.delete_old(2) UNION ALL SELECT pgmqd.delete_old(
 SELECT is(count(*), 1::bigint, 'that of a message that waits stays') FROM pgmqd.refunds;
 UPDATE pgmqd.settings SET value = '5 days' WHERE name = 'keep_archives';
 SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 3}'::jsonb, 'another age');
+INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
+  SELECT 100000 + i, now(), now(), now() - interval '6 days', '{}' FROM generate_series(1, 30000) i;
+SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 30000}'::jsonb, 'what 50 messages a second leave in the ten minutes between two calls');
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = '-1 day' WHERE name = 'keep_archives'$$, '23514', NULL, 'no age');
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'x' WHERE name = 'keep_archives'$$, '22007', NULL, 'no time');
 
