@@ -16,6 +16,10 @@ trust the ratios more than the figures. The floor is a bare libpq loop of the sa
 """
 
 
+def processors(machine):
+    return f"{machine['cores']} cores ({machine['cpu']})"
+
+
 def section(name, got):
     """One part in Markdown."""
     lines = [f"## {got['title']}", ""]
@@ -26,7 +30,7 @@ def section(name, got):
         lines += ["| " + " | ".join(map(str, row)) + " |" for row in got["rows"]] + [""]
         lines += [note + "\n" for note in got["notes"]]
     commands = ", ".join(f"`{c}`" for c in got["commands"])
-    lines.append(f"`tests/bench/run {name}`" + (f" ({commands})" if commands else "") + f"; {got['at']}, {got['seconds']:.0f} s; others took {got['busy'] * 100:.0f} % of the processors before it.")
+    lines.append(f"`tests/bench/run {name}`" + (f" ({commands})" if commands else "") + f"; {got['at']}, {processors(got['machine'])}, {got['seconds']:.0f} s; others took {got['busy'] * 100:.0f} % of the processors before it.")
     return "\n".join(lines) + "\n"
 
 
@@ -59,24 +63,27 @@ def was_busy(parts):
 
 
 def earlier(path, titles):
-    """{name: section} of the parts that RESULTS.md has from another build tree."""
+    """{name: section} of the parts that RESULTS.md has from another build tree, and its line of the peers."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
+    peers, machine = re.search(r"^- Peers: (.*)", text, re.M), re.search(r"^- Machine: (.*?\)),", text, re.M)
+    # a part says on which machine it was taken, since that of the next run may be another
+    text = re.sub(r"(; \d{4}-\d\d-\d\d \d\d:\d\d UTC)(, \d+ s; others)", lambda m: f"{m[1]}, {machine[1]}{m[2]}", text)
     found = {section.partition("\n")[0]: "## " + section for section in re.split(r"^## ", text, flags=re.M)[1:]}
-    return {name: found[title].rstrip() + "\n\n" for name, title in titles.items() if title in found}
+    return {name: found[title].rstrip() + "\n\n" for name, title in titles.items() if title in found}, peers[1] if peers else ""
 
 
 def write(kept, titles, path, readme_path):
     """RESULTS.md of all the parts that are kept, by {name: title}, and of those that it has already; and README.md's table."""
-    names, old = list(titles), earlier(path, titles)
+    names, (old, known) = list(titles), earlier(path, titles)
     parts = {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names if (kept / f"{name}.json").exists()}
     newest = max(parts.values(), key=lambda got: got["at"])
     peers = max((got["peers"] for got in parts.values()), key=len)
     why = next((got["why"] for got in parts.values() if got["why"]), "")
     m = newest["machine"]
     text = HEAD
-    text += f"- Machine: {m['cores']} cores ({m['cpu']}), {m['memory']}, Linux {m['kernel']}; everything on it, the server too\n"
+    text += f"- Machine: {processors(m)}, {m['memory']}, Linux {m['kernel']}; everything on it, the server too\n"
     text += f"- PostgreSQL {newest['postgresql']}; {pgmqd_run('--version').stdout.strip()}\n"
-    text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or why or "not measured") + "\n\n"
+    text += "- Peers: " + (", ".join(f"{name} {version}" for name, version in peers.items()) or known or why or "not measured") + "\n\n"
     if was_busy(parts):
         text += "**Other work kept the machine busy meanwhile (see at each part): these figures are provisional.**\n\n"
     for name in names:

@@ -44,19 +44,20 @@ def queues_of(b, names, group):
     """A row: one daemon with these queues, in one group or each with a process of its own."""
     queues = {name: {**QUEUE, **({"group": "all"} if group else {})} for name in names}
     daemon, began = Daemon(conf(b.conninfo, queues)), time.monotonic()
-    daemon.start().wait_ready(300)
-    ready = time.monotonic() - began
     for name in names[:20]:
         b.db.execute("select pgmq.send(%s, '{}')", [name])
+    daemon.start().wait_ready(300)
+    ready = time.monotonic() - began
     while b.db.execute("select count(*) from unnest(%s::text[]) q, lateral pgmq.metrics(q) m where m.queue_length > 0", [names[:20]]).fetchone()[0]:
         b.db.execute("select pg_sleep(0.05)")
+    served = time.monotonic() - began
     mark, began = daemon.mark(), time.monotonic()
     daemon.reload()
-    daemon.wait_log("reloaded", 300, start=mark)
-    reload = time.monotonic() - began
+    said = daemon.wait_log(lambda record: record.get("text", "").startswith(("reloaded", "reload refused")), 300, start=mark)["text"]
+    reload = f"{(time.monotonic() - began) * 1000:,.0f}" if said == "reloaded" else "refused"
     processes, sessions = ours(daemon), backends(b)
     row = [f"{len(names):,} queue{'s' * (len(names) > 1)}, {'one group' if group else 'a process each'}", len(processes), len(sessions),
-           f"{sum(map(pss, processes)):.1f}", f"{sum(map(pss, sessions)):.1f}", f"{ready * 1000:,.0f}", f"{reload * 1000:,.0f}"]
+           f"{sum(map(pss, processes)):.1f}", f"{sum(map(pss, sessions)):.1f}", f"{ready * 1000:,.0f}", f"{served * 1000:,.0f}", reload]
     end(daemon)
     return row
 
