@@ -219,6 +219,7 @@ static int run(void *request, int argc, char **argv)
 	warn_of_loader();
 	if (!s->core_dumps)
 		proc_no_core();
+	proc_return_memory();
 	return supervisor_run(s, &roles);
 }
 

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -293,6 +294,16 @@ void proc_set_title(const char *fmt, ...)
 		len = proc_title_size - 1;
 	memcpy(proc_title_area, title, len);
 	memset(proc_title_area + len, 0, proc_title_size - len);
+}
+
+/* glibc raises its limit with each large block that is freed, up to 32 MB: then a few large messages would leave holes
+ * below small blocks that stay. */
+void proc_return_memory(void)
+{
+#ifdef __GLIBC__
+	(void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 1 << 22);
+#endif
 }
 
 /* The limit alone is not enough: it does not count where the kernel pipes core dumps into a program. */

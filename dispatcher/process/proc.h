@@ -68,6 +68,9 @@ void proc_beat(const struct proc_env *env);
  * itself. For a process that has little to do for long. */
 void proc_trim(void);
 
+/* Blocks of a megabyte and more go back to the system as soon as they are freed, in this process and its children. */
+void proc_return_memory(void);
+
 /* Nothing of this process and of its children goes into a core dump or to a debugger of the same user: they hold
  * secrets and messages. A program that they execute is its own affair again, but for the limit. */
 void proc_no_core(void);
