@@ -1,0 +1,72 @@
+"""./quickstart where an environment is set up for something else, where it is interrupted, and where it may install nothing."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from lib.paths import BUILDDIR, SRCDIR
+from lib.stand import INSTRUMENTED, wait_until
+
+DEMO = [sys.executable, str(SRCDIR / "tests" / "demo.py")]
+ODD = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9", "all_proxy": "http://127.0.0.1:9",
+       "PGSERVICE": "nowhere", "PGHOST": "nowhere.example.test", "PGOPTIONS": "-c no_such_setting=1", "PGCLIENTENCODING": "SQL_ASCII", "PGPORT": "1"}
+
+
+@pytest.fixture
+def place():
+    """An environment with a TMPDIR that has a space and a build tree like ours, whose results nobody else has."""
+    with tempfile.TemporaryDirectory(prefix="q t ", dir="/tmp") as base:
+        os.chmod(base, 0o755)
+        for name in ("tmp", "build"):
+            os.mkdir(f"{base}/{name}", 0o755)
+        os.chmod(f"{base}/tmp", 0o1777)
+        for entry in BUILDDIR.iterdir():
+            if entry.name != "quickstart":
+                os.symlink(entry, f"{base}/build/{entry.name}")
+        environ = {k: v for k, v in os.environ.items() if k.lower() != "no_proxy"}
+        environ.update(ODD, TMPDIR=f"{base}/tmp", PGMQD_BUILDDIR=f"{base}/build", no_proxy="127.0.0.1,localhost", PYTHONDONTWRITEBYTECODE="1")
+        yield environ
+
+
+def left(environ):
+    return os.listdir(environ["TMPDIR"])
+
+
+@pytest.mark.skipif(INSTRUMENTED, reason="it takes long")
+def test_the_environment_of_something_else(place):
+    done = subprocess.run(DEMO, env=place, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr and left(place) == []
+
+
+@pytest.mark.skipif(INSTRUMENTED, reason="it takes long")
+def test_interrupted_it_leaves_nothing(place):
+    """While the server's files are being made, in a TMPDIR that the server can use."""
+    with tempfile.TemporaryDirectory(prefix="qt", dir="/tmp") as used:
+        os.chmod(used, 0o1777)
+        with subprocess.Popen(DEMO, env={**place, "TMPDIR": used}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as p:
+            wait_until("a server is being made", lambda: list(Path(used).glob("pgmqd-pg-*")))
+            os.killpg(p.pid, signal.SIGINT)
+            out, err = p.communicate(timeout=120)
+        assert p.returncode not in (0, 1) and "Traceback" not in err, out + err
+        assert os.listdir(used) == []
+
+
+def test_all_that_is_missing_is_named_at_once(tmp_path):
+    """For somebody who may not install: nothing is asked twice."""
+    stubs = {"dpkg-query": "exit 1", "sudo": "exit 1", "id": "echo 1000", "apt-get": "echo called >&2; exit 1",
+             "apt-cache": "echo '  Depends: postgresql-15'"}
+    for name, body in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n", encoding="ascii")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    done = subprocess.run([str(SRCDIR / "quickstart"), "build"], env={**os.environ, "PGMQD_BUILDDIR": str(tmp_path / "b"), "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1 and "these packages are missing" in done.stderr, done.stdout + done.stderr
+    for name in ("gcc", "libpq-dev", "python3-psycopg", "python3-aiosmtpd"):
+        assert f" {name}" in done.stderr, name
