@@ -96,10 +96,12 @@ static void ask(struct pgconn *c, const char *text, bool prepare, pgconn_result_
 	c->asked[c->n++] = (struct asked){ .text = xstrdup(text), .prepare = prepare, .cb = cb, .arg = arg };
 }
 
+static char wanted[16]; /* the last statement's first parameter: of a claim, how many messages */
+
 void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
 	pgconn_result_cb cb, void *arg)
 {
-	(void)nparams, (void)params;
+	snprintf(wanted, sizeof(wanted), "%s", nparams ? params[0] : "");
 	ask(c, name ? name : sql, false, cb, arg);
 }
 
@@ -516,10 +518,12 @@ static void test_ahead(void **state)
 	snprintf(both, sizeof(both), "q%u_ahead q%u_claim", q->serial, q->serial);
 	snprintf(alone, sizeof(alone), "q%u_claim", q->serial);
 	ahead = claims = 0;
-	assert_string_equal(look(2, true), both);
+	assert_string_equal(look(3, true), both);
+	assert_string_equal(wanted, "2");
 	assert_int_equal(ahead, 0);
 	assert_int_equal(claims, 1);
 	assert_string_equal(look(1, true), alone);
+	assert_string_equal(wanted, "1");
 	assert_string_equal(look(2, false), alone);
 	q->claim_max = 1;
 	assert_string_equal(look(2, true), alone);
