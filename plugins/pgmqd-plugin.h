@@ -166,6 +166,11 @@ void pgmqd_send(struct pgmqd_msg *m, const char *queue, const char *json_text, c
  * when to give up. */
 void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
+/* The party behind the message's key (rate_key, concurrency_key, fair_by) asks for a pause, by Retry-After say: no
+ * attempt is counted, and no message with this key is started, by any dispatcher, before delay_ms have passed; those
+ * with other keys are. In a queue without a key only the message waits. */
+void pgmqd_retry_key(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
+
 /* A fault of the settings, not of the message (wrong password, provider paused): the message goes back without losing
  * an attempt and the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);

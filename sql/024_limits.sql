@@ -136,7 +136,8 @@ CREATE TABLE IF NOT EXISTS pgmqd.keys (
   reason text,
   PRIMARY KEY (queue, key)
 );
-COMMENT ON TABLE pgmqd.keys IS 'which keys of queues are paused by an operator, and their weights';
+ALTER TABLE pgmqd.keys ADD COLUMN IF NOT EXISTS held_until timestamptz; -- as a plugin says (pgmqd_retry_key)
+COMMENT ON TABLE pgmqd.keys IS 'which keys of queues are paused by an operator or held by a plugin, and their weights';
 
 -- The queue's name in the tables of limits, and the key: customer=42 stands for 42 where the queue's key is header:customer, or ends in /customer.
 CREATE OR REPLACE FUNCTION pgmqd.limited_key(INOUT queue text, INOUT key text)
@@ -166,6 +167,25 @@ BEGIN
   INSERT INTO pgmqd.keys AS o (queue, key, paused_at, paused_by, reason) VALUES (k.queue, k.key, clock_timestamp(), coalesce(by, session_user), nullif(btrim(pause_key.reason), ''))
   ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET paused_at = excluded.paused_at, paused_by = excluded.paused_by, reason = excluded.reason WHERE o.paused_at IS NULL;
   RETURN FOUND;
+END $f$;
+
+-- Holds the key of a message for some seconds: no message with it is started before. A plugin says so, since the party behind the key asks for it. Nothing is
+-- held in a queue without a key. A hold does not become shorter.
+CREATE OR REPLACE FUNCTION pgmqd.hold_key(queue text, headers jsonb, message jsonb, seconds double precision) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  known text := (SELECT l.key FROM pgmqd.limits l WHERE l.queue = lower(hold_key.queue));
+  k text;
+BEGIN
+  IF known IS NULL THEN
+    RETURN;
+  END IF;
+  EXECUTE format('SELECT %s FROM (SELECT $1 AS headers, $2 AS message) m', pgmqd.key_expression(known)) INTO k USING headers, message;
+  INSERT INTO pgmqd.keys AS o (queue, key, held_until) VALUES (lower(hold_key.queue), k, clock_timestamp() + make_interval(secs => seconds))
+  ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET held_until = greatest(o.held_until, excluded.held_until);
+  -- what is over is of no use to anybody
+  DELETE FROM pgmqd.keys o WHERE o.ctid = ANY (ARRAY(SELECT x.ctid FROM pgmqd.keys x WHERE x.queue = lower(hold_key.queue) AND x.held_until < clock_timestamp()
+    AND x.paused_at IS NULL AND x.weight = 1 LIMIT 10 FOR UPDATE SKIP LOCKED));
 END $f$;
 
 -- Ends the pause of a key. False when it was not paused.
@@ -200,7 +220,7 @@ END $f$;
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'pause_key', 'resume_key', 'weigh_key');
-  PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back');
+  PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back', 'hold_key');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'kept_back');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'kept_back');
 END $$;

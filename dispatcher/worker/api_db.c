@@ -8,7 +8,11 @@
 #include "worker/flow.h"
 #include "worker/queue.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+
+#define HOLD_KEY "SELECT pgmqd.hold_key($1::text, $2::pg_catalog.jsonb, $3::pg_catalog.jsonb, $4::pg_catalog.float8)"
 
 /* Results outlive their callbacks a little, empty, so that a plugin that keeps one is told and not harmed. */
 #define RESULTS 64
@@ -88,6 +92,29 @@ PGMQD_EXPORT int pgmqd_query(
 	TAILQ_INSERT_TAIL(&m->resources, &q->res, link);
 	queue_query(m->worker->queue, sql, nparams, params, query_answered, q);
 	return 0;
+}
+
+PGMQD_EXPORT void pgmqd_retry_key(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
+{
+	char seconds[32], *reason;
+	const char *params[4];
+	va_list ap;
+
+	if (!api_may_start(m, "pgmqd_retry_key"))
+		return;
+	va_start(ap, fmt);
+	reason = xvasprintf(fmt, ap);
+	va_end(ap);
+	delay_ms = api_delay(delay_ms);
+	snprintf(seconds, sizeof(seconds), "%.3f", (double)delay_ms / 1000);
+	params[0] = m->worker->qs->name;
+	params[1] = m->headers;
+	params[2] = m->text;
+	params[3] = seconds;
+	/* the message is given back after this: when it is due again, so is its key */
+	pgmqd_query(m, HOLD_KEY, 4, params, NULL, NULL);
+	pgmqd_postpone(m, delay_ms, "its key waits: %s", reason);
+	free(reason);
 }
 
 /* Whether a result is still there. */

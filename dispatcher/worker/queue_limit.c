@@ -9,8 +9,8 @@
  *   tokens   a row of pgmqd.rates for each key says until when its rate is spent. Tokens are taken by the statement
  *            that claims their messages, so none is taken for nothing, and no further statement is needed for them
  *
- * A key that is paused (pgmqd.keys) has no room. With fair_by, the key that has the fewest messages in hand for its
- * weight comes next.
+ * A key that is paused or held (pgmqd.keys) has no room. With fair_by, the key that has the fewest messages in hand for
+ * its weight comes next.
  *
  * By key, the claim tries a sample of the rows that have been due longest. Where the limits leave too few of them, it
  * goes through the keys by the index that pgmqd.limit_queue() makes, from the first one and from any one on.
@@ -143,10 +143,10 @@ static char *room_sql(const struct queue_pg *q)
 
 	if (l->of_a_key)
 		places = xasprintf(", %u - %s", l->of_a_key, held);
-	sql = xasprintf(
-		"LATERAL (SELECT CASE WHEN c.paused_at IS NULL THEN greatest(0, least($1::int%s%s)) ELSE 0 END::int "
-		"AS room, %s, coalesce(c.weight, 1) AS weight, %s AS held FROM (SELECT x.k) y(k) LEFT JOIN "
-		"pgmqd.keys c ON c.queue = $2::text AND c.key = y.k%s%s%s) z",
+	sql = xasprintf("LATERAL (SELECT CASE WHEN c.paused_at IS NULL AND (c.held_until <= " NOW
+			") IS NOT FALSE THEN greatest(0, least($1::int%s%s)) ELSE 0 END::int "
+			"AS room, %s, coalesce(c.weight, 1) AS weight, %s AS held FROM (SELECT x.k) y(k) LEFT JOIN "
+			"pgmqd.keys c ON c.queue = $2::text AND c.key = y.k%s%s%s) z",
 		places ? places : "", rate ? ", pg_catalog.floor(t.tokens)" : "",
 		rate ? "t.spent, t.tokens" : "NULL::timestamptz AS spent, NULL::pg_catalog.float8 AS tokens", held,
 		rate ? ", LATERAL " : "", rate ? tokens : "", rate ? " t" : "");

@@ -143,7 +143,7 @@ static bool take_more(struct answer *a, const char *line)
 bool answer_parse(const char *line, struct answer *a)
 {
 	static const char *const names[ANSWER_KINDS] = { "done", "retry", "fail", "postpone", "replace", "config",
-		"done_with" };
+		"done_with", "retry_key" };
 	const cJSON *number, *delay;
 	const char *outcome;
 	int kind = 0;
@@ -254,6 +254,9 @@ void answer_settle(const struct answer *a, struct pgmqd_msg *m)
 		break;
 	case ANSWER_CONFIG:
 		pgmqd_config_error(m, "%s", a->reason);
+		break;
+	case ANSWER_RETRY_KEY:
+		pgmqd_retry_key(m, a->delay_ms, "%s", a->reason);
 		break;
 	case ANSWER_DONE_WITH:
 		pgmqd_done_with(m, a->sql, a->nparams, (const char *const *)(const void *)a->params);

@@ -33,7 +33,8 @@ struct webhook {
 
 /* What a receiver may answer for a message of a batch. */
 #define OUTCOMES                                                                                                       \
-	(ANSWER_BIT(ANSWER_DONE) | ANSWER_BIT(ANSWER_RETRY) | ANSWER_BIT(ANSWER_FAIL) | ANSWER_BIT(ANSWER_POSTPONE))
+	(ANSWER_BIT(ANSWER_DONE) | ANSWER_BIT(ANSWER_RETRY) | ANSWER_BIT(ANSWER_FAIL) | ANSWER_BIT(ANSWER_POSTPONE) |  \
+		ANSWER_BIT(ANSWER_RETRY_KEY))
 
 /* A request under way. */
 struct post {

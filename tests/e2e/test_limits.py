@@ -5,7 +5,8 @@ from collections import defaultdict
 
 import pytest
 
-from lib.daemon import run
+from lib.daemon import Daemon, conf, run
+from lib.rig import Rig
 from lib.stand import Stand, boottime_ms, wait_until
 
 QUICK = {"visibility_timeout": "2s", "max_in_flight": 8}
@@ -165,3 +166,28 @@ def test_a_key_is_paused_and_resumed(stand):
     assert stand.value("select count(*) from pgmq.q_work where headers->>'customer' = 'a' and read_ct = 0") == 2
     assert "the key is resumed" in run("resume", "work", "--key", "a", "-d", stand.conninfo).stdout
     stand.drain()
+
+
+def test_a_plugin_holds_the_key_of_its_message(cluster, database, tmp_path):
+    """Retry-After of one customer: none of that customer's messages is started, no attempt is counted, and the others go on."""
+    path, notes = tmp_path / "program", tmp_path / "notes"
+    path.write_text("#!/usr/bin/python3\nimport json, sys\nfor line in sys.stdin:\n    t = json.loads(line)\n"
+                    f"    print(t['message'], t['headers']['customer'], file=open({str(notes)!r}, 'a'), flush=True)\n"
+                    "    print(json.dumps({'id': t['id'], 'outcome': 'retry_key' if t['message'] == 1 else 'done', 'delay': 3600, 'reason': 'busy'}), flush=True)\n")
+    path.chmod(0o755)
+    with cluster.connect(database) as db:
+        db.execute("select pgmqd.create_queue('work'), pgmqd.limit_queue('work', 'header:customer')")
+        for n, customer in ((1, "a"), (2, "b")):
+            db.execute("select pgmq.send('work', %s::jsonb, %s::jsonb)", [json.dumps(n), json.dumps({"customer": customer})])
+    with Rig(cluster, database, None) as rig:
+        daemon = Daemon(conf(rig.login, {"work": {"plugin": "exec", "command": path, "mode": "pool", "programs": 1, "concurrency": 1,
+                                                  "concurrency_key": BY_CUSTOMER}})).start()
+        rig.daemon = daemon
+        daemon.wait_settled(outcome="release", attempt=1)
+        for n, customer in ((3, "a"), (4, "b")):
+            rig.db.execute("select pgmq.send('work', %s::jsonb, %s::jsonb)", [json.dumps(n), json.dumps({"customer": customer})])
+        wait_until("the other customer is served", lambda: rig.value("select count(*) from pgmq.a_work") == 2)
+        assert "3 a" not in notes.read_text() and rig.value("select key from pgmqd.keys where held_until > now() + interval '50 min'") == "a"
+        rig.db.execute("update pgmqd.keys set held_until = now()")
+        rig.db.execute("select pgmq.send('work', '5', '{\"customer\": \"a\"}'::jsonb)")
+        wait_until("it is free", lambda: rig.value("select count(*) from pgmq.a_work") == 4)
