@@ -435,6 +435,7 @@ static void report_check(void *handle, struct pgmqd_check *c)
 	struct report *h = handle;
 	struct fonts *fonts = fonts_new(h->font);
 	const char *dir = report_given(h->report_dir);
+	static const char room[] = "free some space there, or set report_dir (REPORT_DIR) to another directory";
 	int error;
 
 	if (!fonts_can_show(fonts, LETTERS))
@@ -448,15 +449,14 @@ static void report_check(void *handle, struct pgmqd_check *c)
 	error = file_try(dir);
 	if (error != 0)
 		pgmqd_check_tell(c, PGMQD_CHECK_FAIL,
-			error == ENOENT ? "make the directory for the user that pgmqd runs as (install -d -m 700 -o "
-					  "USER), or set report_dir to another one"
-					: "give the directory to the user that pgmqd runs as (chown), or set "
-					  "report_dir (REPORT_DIR) to another one",
+			error == ENOSPC || error == EDQUOT ? room
+			: error == ENOENT ? "make the directory for the user that pgmqd runs as (install -d -m 700 -o "
+					    "USER), or set report_dir to another one"
+					  : "give the directory to the user that pgmqd runs as (chown), or set "
+					    "report_dir (REPORT_DIR) to another one",
 			"report_dir %s: no file can be written there: %s", dir, strerror(error));
 	else if (statvfs(dir, &fs) == 0 && (fs.f_bavail < fs.f_blocks / 50 || (fs.f_files > 0 && fs.f_favail < 100)))
-		pgmqd_check_tell(c, PGMQD_CHECK_WARN,
-			"free some space there, or set report_dir (REPORT_DIR) to another directory",
-			"report_dir %s is nearly full: %lu MB are free", dir,
+		pgmqd_check_tell(c, PGMQD_CHECK_WARN, room, "report_dir %s is nearly full: %lu MB are free", dir,
 			(unsigned long)(fs.f_bavail / 1024 * fs.f_frsize / 1024));
 	else
 		pgmqd_check_tell(c, PGMQD_CHECK_OK, NULL, "report_dir %s can be written to", dir);

@@ -347,6 +347,27 @@ def test_report_directory(patient):
     patient.finds("plugin", "no file can be written there", "report_dir", subject="report_generation_queue")
 
 
+@pytest.mark.parametrize("size, status, seen", [("size=1m", "warn", "is nearly full"), ("size=1m,nr_inodes=2", "fail", "No space left on device")])
+def test_full_report_directory(patient, tmp_path, size, status, seen):
+    """The remedy is executed: with room in it again all is well."""
+    directory = tmp_path / "reports"
+    directory.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"mode=0777,{size}", "pgmqd-test", directory], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        (directory / "old").write_bytes(bytes(1016 << 10))
+        patient.queues = {"report_generation_queue": {"plugin": "report", "report_dir": str(directory)}}
+        patient.finds("plugin", seen, "free some space there", subject="report_generation_queue", status=status)
+        (directory / "old").unlink()
+        if status == "fail":
+            assert patient.doctor()["status"] == "warn"  # so few files are little room
+        else:
+            assert patient.doctor()["status"] == "ok"
+    finally:
+        subprocess.run(["umount", "-l", directory], check=True)
+
+
 def test_plugin_files(patient):
     """Missing; writable by everybody; no plugin at all; one that crashes is not tried here but told of."""
     dir = patient.dir / "plugins"
