@@ -11,7 +11,7 @@ from lib.paths import BUILDDIR
 from lib.stand import Stand, wait_until
 
 QUEUE = "parcels"
-OPTIONS = {"batch": 10, "batch_wait": "100ms", "backoff_min": "1ms", "backoff_max": "1ms", "max_attempts": 3}
+OPTIONS = {"batch": 10, "batch_wait": "500ms", "backoff_min": "1ms", "backoff_max": "1ms", "max_attempts": 3}
 
 # A program of either mode: `work(tasks)` gives its answer, a text.
 PROGRAM = """#!/usr/bin/python3
