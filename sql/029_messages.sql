@@ -371,7 +371,7 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
 $f$;
 
 -- The worker has taken these messages from its plugin: they go into the archive as cancelled, if their claims hold them, and `locked` is true
--- of those that another session has locked. What an earlier try has archived counts as archived.
+-- of those that another session has locked, null of those that a trigger keeps. What an earlier try has archived counts as archived.
 CREATE OR REPLACE FUNCTION pgmqd.settle_cancelled(queue text, ids bigint[], tokens bigint[], births bigint[]) RETURNS TABLE (id bigint, locked boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -379,6 +379,7 @@ DECLARE
   held text := '(q.msg_id, q.read_ct::bigint * 1000000 + date_part(''microseconds'', q.vt)::bigint % 1000000, pgmqd.microseconds(q.enqueued_at))
     IN (SELECT * FROM unnest($1, $2, $3))';
   had bigint[];
+  gone bigint[];
   busy bigint[];
   notes jsonb;
 BEGIN
@@ -388,8 +389,9 @@ BEGIN
   INTO busy USING ids, tokens, births, had;
   SELECT coalesce(jsonb_object_agg(c.msg_id, jsonb_build_object('at', clock_timestamp(), 'by', c.asked_by, 'why', c.why, 'running', true)), '{}') INTO notes
   FROM pgmqd.cancels c WHERE c.queue = lower(settle_cancelled.queue) AND c.msg_id = ANY (had);
-  RETURN QUERY SELECT a, false FROM pgmqd.archive_cancelled(queue, had, notes) a
-    UNION ALL SELECT b, true FROM unnest(busy) b;
+  gone := ARRAY(SELECT pgmqd.archive_cancelled(queue, had, notes));
+  RETURN QUERY SELECT a, false FROM unnest(gone) a UNION ALL SELECT b, true FROM unnest(busy) b
+    UNION ALL SELECT h, NULL::boolean FROM unnest(had) h WHERE h <> ALL (gone); -- a trigger keeps these
   RETURN QUERY EXECUTE format('SELECT q.msg_id, false FROM %s q WHERE q.msg_id = ANY ($1) AND q.msg_id <> ALL ($4) AND %s',
     pgmqd.message_table(queue, 'archived'), held) USING ids, tokens, births, had;
   DELETE FROM pgmqd.cancels c WHERE c.queue = lower(settle_cancelled.queue) AND c.msg_id = ANY (had);

@@ -4,6 +4,20 @@
 #include "base/loop.h"
 #include "base/xalloc.h"
 
+struct event *loop_event(struct event_base *base, evutil_socket_t fd, short what, event_callback_fn cb, void *arg)
+{
+	struct event *e = event_new(base, fd, what, cb, arg);
+
+	if (!e)
+		xalloc_die("no memory for an event\n");
+	return e;
+}
+
+struct event *loop_timer_new(struct event_base *base, event_callback_fn cb, void *arg)
+{
+	return loop_event(base, -1, 0, cb, arg);
+}
+
 void loop_add(struct event *e, const struct timeval *tv)
 {
 	if (event_add(e, tv) != 0)

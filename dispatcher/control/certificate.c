@@ -8,6 +8,7 @@
 #include "control/certificate.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "process/proc.h"
 
@@ -156,8 +157,7 @@ bool certificates_fetch(struct certificates *c, const char *url, void (*done)(vo
 	c->len = 0;
 	c->done = done;
 	c->arg = arg;
-	c->readable = event_new(c->base, c->fd, EV_READ | EV_PERSIST, certificate_readable, c);
-	if (c->readable == NULL || event_add(c->readable, NULL) == -1)
-		abort();
+	c->readable = loop_event(c->base, c->fd, EV_READ | EV_PERSIST, certificate_readable, c);
+	loop_add(c->readable, NULL);
 	return true;
 }

@@ -4,6 +4,7 @@
 #include "control/control.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "control/context.h"
 #include "control/db.h"
 #include "control/history.h"
@@ -103,12 +104,12 @@ static bool control_start(struct control_process *p)
 
 	if ((c->base = event_base_new()) == NULL)
 		return false;
-	p->term = evsignal_new(c->base, SIGTERM, control_leave, p);
-	p->parent = event_new(c->base, c->env->parent_fd, EV_READ, control_leave, p);
-	p->beat = event_new(c->base, -1, EV_PERSIST, control_beat, p);
-	if (p->term == NULL || p->parent == NULL || p->beat == NULL || evsignal_add(p->term, NULL) == -1 ||
-		event_add(p->parent, NULL) == -1 || event_add(p->beat, &second) == -1)
-		return false;
+	p->term = loop_event(c->base, SIGTERM, EV_SIGNAL | EV_PERSIST, control_leave, p);
+	p->parent = loop_event(c->base, c->env->parent_fd, EV_READ, control_leave, p);
+	p->beat = loop_event(c->base, -1, EV_PERSIST, control_beat, p);
+	loop_add(p->term, NULL);
+	loop_add(p->parent, NULL);
+	loop_add(p->beat, &second);
 	timeline_share(c->env->stats->primary);
 	c->history = history_new();
 	c->starts = jobs_start_new(c);

@@ -4,6 +4,7 @@
 
 #include "control/jobs_events.h"
 
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "control/context.h"
 #include "control/db.h"
@@ -180,9 +181,9 @@ static void jobs_events_retrying(struct http_request *req, const struct pgresult
 
 	e->attempts = atoi(PQgetvalue(r->res, 0, 0));
 	e->missing = atoi(PQgetvalue(r->res, 0, 1));
-	e->timer = evtimer_new(control_of(req)->base, jobs_events_over, e);
-	if (e->timer == NULL || (e->wait_s > 0 && event_add(e->timer, &wait) == -1))
-		abort();
+	e->timer = loop_timer_new(control_of(req)->base, jobs_events_over, e);
+	if (e->wait_s > 0)
+		loop_add(e->timer, &wait);
 	jobs_events_watch(e, jobs_events_retry_state);
 }
 

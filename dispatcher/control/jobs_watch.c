@@ -4,6 +4,7 @@
 #include "control/jobs_watch.h"
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "control/db.h"
 #include "pg/notify.h"
@@ -152,11 +153,8 @@ struct jobs_watch_list *jobs_watch_list_new(struct control *c)
 	LIST_INIT(&l->watches);
 	l->channel = xasprintf("%s_jobs", c->env->settings->channel);
 	l->pg = pgconn_new(c->base, c->env->settings->database, "pgmqd control jobs", false, &jobs_watch_events, l);
-	l->tick = event_new(c->base, -1, EV_PERSIST, jobs_watch_ticked, l);
-	if (l->tick == NULL || event_add(l->tick, &every) == -1) {
-		log_error("out of events");
-		exit(PROC_EXIT_RESTART);
-	}
+	l->tick = loop_event(c->base, -1, EV_PERSIST, jobs_watch_ticked, l);
+	loop_add(l->tick, &every);
 	return l;
 }
 

@@ -121,9 +121,7 @@ void metrics_get(struct http_request *req)
 
 	s->req = req;
 	s->asked = true;
-	s->timer = evtimer_new(control_of(req)->base, metrics_late, s);
-	if (s->timer == NULL)
-		abort();
+	s->timer = loop_timer_new(control_of(req)->base, metrics_late, s);
 	loop_add(s->timer, &wait);
 	control_db_send(control_of(req)->db,
 		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int, by_rate,"

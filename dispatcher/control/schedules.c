@@ -186,9 +186,7 @@ struct schedules *schedules_new(struct control *c)
 	struct schedules *s = xcalloc(1, sizeof *s);
 
 	s->control = c;
-	s->idle = evtimer_new(c->base, schedules_idle, s);
-	if (s->idle == NULL)
-		abort();
+	s->idle = loop_timer_new(c->base, schedules_idle, s);
 	return s;
 }
 

@@ -340,8 +340,8 @@ void http_conn_accept(struct http_conns *all, evutil_socket_t fd, const char *pe
 	c->all = all;
 	snprintf(c->peer, sizeof c->peer, "%s", peer);
 	c->bev = bufferevent_socket_new(all->base, fd, BEV_OPT_CLOSE_ON_FREE);
-	c->timer = evtimer_new(all->base, http_conn_timeout, c);
-	if (c->bev == NULL || c->timer == NULL) {
+	c->timer = loop_timer_new(all->base, http_conn_timeout, c);
+	if (c->bev == NULL) {
 		log_error("out of memory");
 		exit(1);
 	}

@@ -144,10 +144,10 @@ struct http_server *http_server_new(struct event_base *base, const struct http_s
 	s->access.host = config->listen->path[0] == '\0' ? config->listen->host : NULL;
 	s->access.guests = config->guests;
 	s->conns = http_conns_new(base, &events, s);
-	s->again = evtimer_new(base, http_server_accept_again, s);
+	s->again = loop_timer_new(base, http_server_accept_again, s);
 	s->listener = evconnlistener_new(
 		base, http_server_accept, s, LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, config->listen->fd);
-	if (s->again == NULL || s->listener == NULL) {
+	if (s->listener == NULL) {
 		http_server_free(s);
 		return NULL;
 	}

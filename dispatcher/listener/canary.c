@@ -7,6 +7,7 @@
 
 #include "listener/canary.h"
 
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "pg/notify.h"
 #include "pg/pgconn.h"
@@ -93,9 +94,7 @@ struct canary *canary_new(struct event_base *base, const char *conninfo, const c
 	c->channel = xstrdup(channel);
 	c->cb = cb;
 	c->arg = arg;
-	c->ended = event_new(base, -1, 0, canary_ended, c);
-	if (!c->ended)
-		abort();
+	c->ended = loop_event(base, -1, 0, canary_ended, c);
 	return c;
 }
 

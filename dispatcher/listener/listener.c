@@ -364,18 +364,6 @@ static void listener_routes(struct listener *l)
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
 }
 
-/* An event that must exist. */
-static struct event *listener_event(struct listener *l, evutil_socket_t fd, short what, event_callback_fn cb, bool add)
-{
-	struct event *e = event_new(l->base, fd, what, cb, l);
-
-	if (!e)
-		abort();
-	if (add)
-		loop_add(e, NULL);
-	return e;
-}
-
 int listener_main(const struct proc_env *env)
 {
 	struct listener l = { .env = env };
@@ -389,15 +377,17 @@ int listener_main(const struct proc_env *env)
 	timeline_share(env->stats->primary);
 	listener_routes(&l);
 	l.pg = pgconn_new(l.base, env->settings->database, "pgmqd listener", false, &listener_events, &l);
-	l.term = listener_event(&l, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, true);
-	l.parent = listener_event(&l, env->parent_fd, EV_READ, listener_stop, true);
-	l.beat = listener_event(&l, -1, EV_PERSIST, listener_beat, false);
-	l.ping = listener_event(&l, -1, 0, listener_ping, false);
-	l.canary_timer = listener_event(&l, -1, 0, listener_canary_due, false);
+	l.term = loop_event(l.base, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, &l);
+	l.parent = loop_event(l.base, env->parent_fd, EV_READ, listener_stop, &l);
+	l.beat = loop_event(l.base, -1, EV_PERSIST, listener_beat, &l);
+	l.ping = loop_event(l.base, -1, 0, listener_ping, &l);
+	l.canary_timer = loop_event(l.base, -1, 0, listener_canary_due, &l);
 	l.canary = canary_new(l.base, env->settings->database, env->settings->channel, listener_canary_sent, &l);
 	l.watch = watch_new(listener_taken, &l);
 	l.prepared = prepared_new(l.base, l.pg, listener_is_busy, &l);
-	l.round = listener_event(&l, -1, 0, listener_round, false);
+	l.round = loop_event(l.base, -1, 0, listener_round, &l);
+	loop_add(l.term, NULL);
+	loop_add(l.parent, NULL);
 	loop_add(l.beat, &second);
 	proc_beat(env);
 	stats_state(env->slot, STATE_CONNECTING);

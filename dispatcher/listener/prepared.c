@@ -78,9 +78,7 @@ struct prepared *prepared_new(struct event_base *base, struct pgconn *pg, bool (
 	struct prepared *p = xcalloc(1, sizeof(*p));
 
 	*p = (struct prepared){ .pg = pg, .busy = busy, .arg = arg };
-	p->due = evtimer_new(base, prepared_due, p);
-	if (!p->due)
-		abort();
+	p->due = loop_timer_new(base, prepared_due, p);
 	return p;
 }
 

@@ -436,9 +436,7 @@ struct scheduler *scheduler_new(struct event_base *base, const struct proc_env *
 	struct scheduler *s = xcalloc(1, sizeof(*s));
 
 	s->env = env;
-	s->timer = evtimer_new(base, scheduler_look, s);
-	if (!s->timer)
-		abort();
+	s->timer = loop_timer_new(base, scheduler_look, s);
 	s->pg = pgconn_new(base, env->settings->database, "pgmqd scheduler", true, &scheduler_events, s);
 	pgconn_set_statement_timeout(s->pg, COMMAND_TIMEOUT_S);
 	pgconn_start(s->pg);

@@ -9,6 +9,7 @@
 #include "pg/dial.h"
 
 #include "base/backoff.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "pg/pgstart.h"
 #include "pg/resolve.h"
@@ -310,9 +311,7 @@ struct dial *dial_new(struct event_base *base, const char *conninfo, const char 
 	d->base = base;
 	d->conninfo = xstrdup(conninfo ? conninfo : "");
 	d->application_name = xstrdup(application_name);
-	d->later = event_new(base, -1, 0, dial_begin, d);
-	if (!d->later)
-		abort();
+	d->later = loop_event(base, -1, 0, dial_begin, d);
 	return d;
 }
 

@@ -47,11 +47,8 @@ void pgconn_watch(struct pgconn *c, short what, bool anew)
 		return;
 	if (c->io)
 		event_free(c->io);
-	c->io = event_new(c->base, PQsocket(c->pg), what | EV_PERSIST, conn_io, c);
-	if (!c->io || event_add(c->io, NULL) != 0) {
-		log_error("out of events for the database connection");
-		abort();
-	}
+	c->io = loop_event(c->base, PQsocket(c->pg), what | EV_PERSIST, conn_io, c);
+	loop_add(c->io, NULL);
 	c->watching = what;
 }
 
@@ -369,10 +366,8 @@ struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const c
 	c->arg = arg;
 	TAILQ_INIT(&c->unsent);
 	TAILQ_INIT(&c->pending);
-	c->timer = evtimer_new(base, conn_timeout, c);
-	c->reap = event_new(base, -1, 0, conn_reap, c);
-	if (!c->timer || !c->reap)
-		abort();
+	c->timer = loop_timer_new(base, conn_timeout, c);
+	c->reap = loop_event(base, -1, 0, conn_reap, c);
 	c->pulse = pulse_new(c);
 	return c;
 }

@@ -92,9 +92,7 @@ static void beside_watch(struct pulse *p, short what)
 {
 	if (p->io)
 		event_free(p->io);
-	p->io = event_new(p->c->base, PQsocket(p->pg), what | EV_PERSIST, beside_io, p);
-	if (!p->io)
-		abort();
+	p->io = loop_event(p->c->base, PQsocket(p->pg), what | EV_PERSIST, beside_io, p);
 	loop_add(p->io, NULL);
 }
 
@@ -314,9 +312,7 @@ struct pulse *pulse_new(struct pgconn *c)
 	struct pulse *p = xcalloc(1, sizeof(*p));
 
 	p->c = c;
-	p->timer = evtimer_new(c->base, pulse_due, p);
-	if (!p->timer)
-		abort();
+	p->timer = loop_timer_new(c->base, pulse_due, p);
 	return p;
 }
 

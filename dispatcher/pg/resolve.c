@@ -7,6 +7,7 @@
 
 #include "pg/resolve.h"
 
+#include "base/loop.h"
 #include "base/xalloc.h"
 
 #include <errno.h>
@@ -138,9 +139,8 @@ struct resolve *resolve_start(struct event_base *base, const char *host, resolve
 	r->cb = cb;
 	r->arg = arg;
 	fcntl(r->fd, F_SETFL, O_NONBLOCK);
-	r->readable = event_new(base, r->fd, EV_READ | EV_PERSIST, resolve_read, r);
-	if (!r->readable || event_add(r->readable, NULL) != 0)
-		abort();
+	r->readable = loop_event(base, r->fd, EV_READ | EV_PERSIST, resolve_read, r);
+	loop_add(r->readable, NULL);
 	return r;
 }
 

@@ -73,9 +73,7 @@ static struct pgmqd_timer *timer_new(
 		t = xcalloc(1, sizeof(*t));
 	}
 	*t = (struct pgmqd_timer){ .res = { .end = timer_end, .msg = m }, .w = w, .cb = cb, .arg = arg };
-	t->ev = evtimer_new(w->base, timer_fired, t);
-	if (!t->ev)
-		abort();
+	t->ev = loop_timer_new(w->base, timer_fired, t);
 	if (m)
 		TAILQ_INSERT_TAIL(&m->resources, &t->res, link);
 	else

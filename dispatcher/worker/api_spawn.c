@@ -259,9 +259,7 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
 	*child = (struct pgmqd_child){
 		.w = w, .pid = pid, .cb = cb, .arg = arg, .pidfd = (int)syscall(SYS_pidfd_open, pid, 0)
 	};
-	child->ev = event_new(w->base, child->pidfd, child->pidfd < 0 ? 0 : EV_READ | EV_PERSIST, child_ended, child);
-	if (!child->ev)
-		abort();
+	child->ev = loop_event(w->base, child->pidfd, child->pidfd < 0 ? 0 : EV_READ | EV_PERSIST, child_ended, child);
 	if (child->pidfd < 0)
 		loop_timer(child->ev, LOOK_MS);
 	else

@@ -231,9 +231,7 @@ void delivery_init(struct delivery *d, struct pgmqd_worker *w, const struct deli
 	if (w->plugin->d.deliver_batch && qs->batch > 1)
 		d->batch = most && most < qs->batch ? most : (unsigned)qs->batch;
 	d->batches = d->limit > d->batch ? d->limit / d->batch : 1;
-	d->wait = evtimer_new(w->base, delivery_waited, d);
-	if (!d->wait)
-		abort();
+	d->wait = loop_timer_new(w->base, delivery_waited, d);
 }
 
 void delivery_close(struct delivery *d)

@@ -483,9 +483,7 @@ struct flow *flow_new(const struct proc_env *env, const struct queue_settings *q
 		.transfers = transfers,
 		.templates = templates };
 	flow_worker_init(f, env, qs);
-	f->tick = event_new(base, -1, 0, flow_ticked, f);
-	if (!f->tick)
-		abort();
+	f->tick = loop_event(base, -1, 0, flow_ticked, f);
 	messages_init(&f->messages, slot);
 	settle_init(&f->settle, &f->worker, &settle_events, f);
 	lease_init(&f->lease, &f->worker, &f->settle, flow_may_go_on, f);

@@ -187,10 +187,8 @@ void lease_started(struct lease *l)
  * go on. */
 static struct event *lease_timer(struct lease *l, event_callback_fn cb)
 {
-	struct event *e = evtimer_new(l->worker->base, cb, l);
+	struct event *e = loop_timer_new(l->worker->base, cb, l);
 
-	if (!e)
-		abort();
 	event_priority_set(e, 0);
 	return e;
 }

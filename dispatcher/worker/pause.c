@@ -216,10 +216,8 @@ void pause_drain(struct pause *p)
 void pause_init(struct pause *p, struct pgmqd_worker *w, void (*changed)(void *arg), void *arg)
 {
 	*p = (struct pause){ .worker = w, .changed = changed, .arg = arg, .state = PAUSE_UNKNOWN };
-	p->timer = evtimer_new(w->base, pause_over, p);
-	p->retry = evtimer_new(w->base, pause_retry, p);
-	if (!p->timer || !p->retry)
-		abort();
+	p->timer = loop_timer_new(w->base, pause_over, p);
+	p->retry = loop_timer_new(w->base, pause_retry, p);
 }
 
 void pause_close(struct pause *p)

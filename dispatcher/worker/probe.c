@@ -90,9 +90,7 @@ void probe_init(
 	struct probe *p, struct pgmqd_worker *w, void (*known)(void *arg), void (*unknown)(void *arg), void *arg)
 {
 	*p = (struct probe){ .worker = w, .known = known, .unknown = unknown, .arg = arg };
-	p->again = evtimer_new(w->base, probe_again, p);
-	if (!p->again)
-		abort();
+	p->again = loop_timer_new(w->base, probe_again, p);
 }
 
 void probe_close(struct probe *p)

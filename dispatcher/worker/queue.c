@@ -99,6 +99,7 @@ static bool has_column(const char *columns, const char *name)
 
 /* The queue's tables, as the catalogue describes them. */
 struct found {
+	const char *ruled; /* a table with a rule, which none of our statements can do with */
 	bool queue, archive, trigger, unlogged, group_index, rates;
 };
 
@@ -114,6 +115,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 {
 	const char *kind = PQgetvalue(res, row, 0), *table = PQgetvalue(res, row, 1), *cols = PQgetvalue(res, row, 2);
 
+	if (*PQgetvalue(res, row, 14) == 't')
+		found->ruled = table;
 	if (strcmp(kind, "queue") == 0) {
 		found->queue = true;
 		replace(&q->queue_table, table);
@@ -156,6 +159,10 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 		return xasprintf("queue \"%s\" does not exist; create it with SELECT pgmq.create('%s') and "
 				 "SELECT pgmqd.attach_queue('%s')",
 			q->name, q->name, q->name);
+	if (found->ruled)
+		return xasprintf("table %s of queue \"%s\" has a rule (CREATE RULE), with which PostgreSQL refuses the "
+				 "statements that claim and settle; use a trigger instead, and DROP RULE it",
+			found->ruled, q->name);
 	if (q->rules.archive && !found->archive)
 		return xasprintf(
 			"queue \"%s\" has no archive table beside %s; set on_done = delete or create the queue anew",
@@ -297,6 +304,11 @@ const char queue_session_sql[] =
 	"(c.relname::text || '_key_idx'::text)), ''::text)"
 #define LIMIT_INDEXES ", " HAS_INDEX("held") ", " INDEXED_KEY
 
+/* Whether the table has a rule of CREATE RULE. */
+#define RULED                                                                                                          \
+	", n.nspname = 'pgmq' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND "           \
+	"r.ev_enabled <> 'D' AND r.ev_type <> '1')"
+
 /* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
 #define TABLES                                                                                                         \
 	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                         \
@@ -320,7 +332,7 @@ const char queue_session_sql[] =
 		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
 			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
 			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES     \
-			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL"                                         \
+			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                   \
 			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
 			 "c.relnamespace"                                                                              \
 			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \

@@ -42,8 +42,13 @@ struct queue_claim {
 enum queue_fate {
 	QUEUE_LOST = 0, /* the claim does not hold the message any more: nothing was changed */
 	QUEUE_SETTLED,  /* written, now or by an earlier try whose answer was lost; extended */
-	QUEUE_LOCKED    /* the claim holds it, but another session has locked the row: try again */
+	QUEUE_LOCKED,   /* the claim holds it, but another session has locked the row: try again */
+	QUEUE_REFUSED   /* the claim holds it, but a trigger of the table's owner keeps the row as it is */
 };
+/* The error of QUEUE_REFUSED, and its SQLSTATE: as if the trigger had raised an error. */
+#define QUEUE_REFUSED_ERROR "a trigger on the queue's table keeps the row as it is"
+#define QUEUE_REFUSED_STATE "P0000"
+
 struct queue_settled {
 	const char *error, *sqlstate;
 	bool lost; /* OUT_DONE_WITH: one of them was lost, so that the plugin's statement was rolled back */

@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CLAIM_COLUMNS 15
+#define CLAIM_COLUMNS 16
 #define AHEAD_COLUMNS 14
 #define CLAIM_LIMITED 1024 /* more than a claim asks for */
 #define REFUSED_MAX 64
@@ -123,6 +123,35 @@ static void claim_hopeless(struct claim_call *call)
 	free(error);
 }
 
+/* Tries again without the rows that cannot be claimed. */
+static void claim_pass_over(struct claim_call *call)
+{
+	if (call->queue->nrefused >= REFUSED_MAX)
+		claim_hopeless(call);
+	else
+		claim_send(call);
+}
+
+/* One more row that could not be claimed. Takes over `error`. */
+static void refused_add(struct queue_pg *q, int64_t id, int read_ct, int64_t born_us, int nonce, char *error)
+{
+	q->refused = xrealloc(q->refused, q->nrefused + 1, sizeof(*q->refused));
+	q->refused[q->nrefused++] = (struct refused){
+		.id = id, .read_ct = read_ct, .born_us = born_us, .nonce = nonce, .error = error
+	};
+}
+
+/* Rows that a claim has picked and not changed, each as "id read_ct born nonce": a trigger keeps them as they are. */
+static void refused_kept(struct queue_pg *q, const char *rows)
+{
+	long long id, born;
+	int read_ct, nonce, len;
+
+	for (; q->nrefused < REFUSED_MAX && sscanf(rows, "%lld %d %lld %d%n", &id, &read_ct, &born, &nonce, &len) == 4;
+		rows += len + (rows[len] == ','))
+		refused_add(q, id, read_ct, born, nonce, xstrdup(QUEUE_REFUSED_ERROR));
+}
+
 /* The row that could not be claimed. */
 static void claim_spotted(void *arg, const struct pgresult *r)
 {
@@ -134,22 +163,15 @@ static void claim_spotted(void *arg, const struct pgresult *r)
 		return;
 	}
 	if (PQntuples(r->res) == 1) {
-		q->refused = xrealloc(q->refused, q->nrefused + 1, sizeof(*q->refused));
-		q->refused[q->nrefused++] = (struct refused){ .id = atoll(PQgetvalue(r->res, 0, 0)),
-			.read_ct = atoi(PQgetvalue(r->res, 0, 1)),
-			.born_us = atoll(PQgetvalue(r->res, 0, 2)),
-			.nonce = atoi(PQgetvalue(r->res, 0, 3)),
-			.error = call->error };
+		refused_add(q, atoll(PQgetvalue(r->res, 0, 0)), atoi(PQgetvalue(r->res, 0, 1)),
+			atoll(PQgetvalue(r->res, 0, 2)), atoi(PQgetvalue(r->res, 0, 3)), call->error);
 		call->error = NULL;
 	}
 	free(call->error);
 	call->error = NULL;
 	free(q->unreadable);
 	q->unreadable = NULL;
-	if (q->nrefused >= REFUSED_MAX)
-		claim_hopeless(call);
-	else
-		claim_send(call);
+	claim_pass_over(call);
 }
 
 /* ---- claims ---- */
@@ -215,15 +237,20 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		claim_isolate(call, r);
 		return;
 	}
-	if (last == 0 && refused_new(q) > 0) {
-		claim_hopeless(call);
-		return;
-	}
 	if (last >= 0) {
 		if (PQnfields(r->res) != CLAIM_COLUMNS) { /* libpq without memory may lose an answer, and then they all
 			                                     belong to others */
 			log_error("out of memory: an answer of the database is not that of its statement");
 			abort();
+		}
+		refused_kept(q, PQgetvalue(r->res, last, 15));
+		if (last == 0 && !PQgetisnull(r->res, last, 15)) {
+			claim_pass_over(call);
+			return;
+		}
+		if (last == 0 && refused_new(q) > 0) {
+			claim_hopeless(call);
+			return;
 		}
 		claim.rows = last;
 		q->more = (unsigned)last == call->asked;
@@ -240,7 +267,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			claim_mark(q, call, r->res, last);
 		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())
 			claim.due_ms = q->full_ms > clock_monotonic_ms() ? q->full_ms - clock_monotonic_ms() : 0;
-		if ((unsigned)last == call->asked && call->asked < call->look.n)
+		if (((unsigned)last == call->asked && call->asked < call->look.n) || !PQgetisnull(r->res, last, 15))
 			claim.due_ms = 0;
 	}
 	call->cb(call->arg, &claim);

@@ -8,6 +8,7 @@
 
 #define NONCES 1000000U                /* a nonce is below it: the microseconds of a second */
 #define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
+#define FENCE_KEPT "pgmqd: row kept"   /* the same, when the claims hold the rows, and they cannot be deleted */
 #define QUEUE_LOCK_TIMEOUT_MS "250"    /* of the daemon's own statements */
 #define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
 
@@ -125,7 +126,7 @@ struct settle_call {
 	bool plain;   /* ST_DONE, which ST_DONE_CAREFUL may follow */
 	bool counted; /* second_answered() is to follow */
 	bool by_second;
-	enum queue_fate *fate; /* known, and told when the claims before it have been answered */
+	enum queue_fate *fate; /* what is known already, and told with a later answer */
 	struct sqltext ids, tokens, born, results;
 	size_t n;
 	int64_t wanted[]; /* numbers of the messages, in their order */

@@ -202,13 +202,23 @@ static void settle_call_free(struct settle_call *call)
 	sqltext_free(&call->tokens);
 	sqltext_free(&call->born);
 	sqltext_free(&call->results);
+	free(call->fate);
 	free(call);
 }
 
-/* Sets the fate of each message that the answer names; the answers mostly come in the order of the messages. */
-static void settle_fates(const struct settle_call *call, const PGresult *res, enum queue_fate *fate)
+/* The fate that the second column of an answer tells. */
+static enum queue_fate fate_of(const PGresult *res, int row)
 {
-	size_t at = 0;
+	return PQgetisnull(res, row, 1)          ? QUEUE_REFUSED
+	       : *PQgetvalue(res, row, 1) == 't' ? QUEUE_LOCKED
+	                                         : QUEUE_SETTLED;
+}
+
+/* Sets the fate of each message that the answer names; the answers mostly come in the order of the messages. Returns
+ * how many remain lost. */
+static size_t settle_fates(const struct settle_call *call, const PGresult *res, enum queue_fate *fate)
+{
+	size_t at = 0, lost = 0;
 
 	for (int i = 0; i < PQntuples(res); i++) {
 		int64_t id = atoll(PQgetvalue(res, i, 0));
@@ -219,11 +229,14 @@ static void settle_fates(const struct settle_call *call, const PGresult *res, en
 			if (at >= call->n)
 				at = 0;
 			if (fate[at] == QUEUE_LOST && call->wanted[at] == id) {
-				fate[at++] = PQgetvalue(res, i, 1)[0] == 't' ? QUEUE_LOCKED : QUEUE_SETTLED;
+				fate[at++] = fate_of(res, i);
 				break;
 			}
 		}
 	}
+	for (size_t i = 0; i < call->n; i++)
+		lost += fate[i] == QUEUE_LOST;
+	return lost;
 }
 
 /* Whether something stood in the way that ST_DONE_CAREFUL goes round: a row that another session has locked, or a
@@ -234,6 +247,37 @@ static bool settle_is_blocked(const char *sqlstate)
 }
 
 static void settle_carefully(struct settle_call *call, bool again);
+
+/* The answer to the fence of done_with and the plugin's statement. */
+static void fence_fates(struct settle_call *call, const struct pgresult *r, struct queue_settled *s)
+{
+	bool failed = r->error && strcmp(r->sqlstate, "22P02") == 0;
+
+	if (failed && strstr(r->error, FENCE_MARK)) {
+		s->error = NULL;
+		s->lost = true;
+	} else if (failed && strstr(r->error, FENCE_KEPT)) {
+		s->error = QUEUE_REFUSED_ERROR;
+		s->sqlstate = QUEUE_REFUSED_STATE;
+	}
+	for (size_t i = 0; !r->error && i < call->n; i++)
+		call->fate[i] = QUEUE_SETTLED;
+}
+
+/* The answer that tells why ST_DONE has left some messages where they are; without one they are asked for again. */
+static void settle_explained(void *arg, const struct pgresult *r)
+{
+	struct settle_call *call = arg;
+	struct queue_settled s = { .sqlstate = "", .n = call->n, .fate = call->fate };
+
+	if (!r->error)
+		settle_fates(call, r->res, call->fate);
+	for (size_t i = 0; r->error && i < call->n; i++)
+		if (call->fate[i] == QUEUE_LOST)
+			call->fate[i] = QUEUE_LOCKED;
+	call->cb(call->arg, &s);
+	settle_call_free(call);
+}
 
 /* Whether one of them has no claim any more. */
 static bool settle_has_lost(const struct settle_call *call, const enum queue_fate *fate)
@@ -252,7 +296,6 @@ static void settle_caught_up(void *arg, const struct pgresult *r)
 
 	(void)r;
 	call->cb(call->arg, &s);
-	free(call->fate);
 	settle_call_free(call);
 }
 
@@ -260,7 +303,6 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 {
 	struct settle_call *call = arg;
 	struct queue_settled s = { .error = r->error, .sqlstate = r->sqlstate, .n = call->n };
-	enum queue_fate *fate;
 
 	if (call->counted)
 		second_answered(call->queue->second);
@@ -269,38 +311,35 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 		settle_carefully(call, false);
 		return;
 	}
-	fate = xcalloc(call->n + 1, sizeof(*fate));
-	if (call->fence && r->error && strcmp(r->sqlstate, "22P02") == 0 && strstr(r->error, FENCE_MARK)) {
-		s.error = NULL;
-		s.lost = true;
-	} else if (call->fence && !r->error) {
-		for (size_t i = 0; i < call->n; i++)
-			fate[i] = QUEUE_SETTLED;
-	} else if (!r->error) {
-		settle_fates(call, r->res, fate);
+	call->fate = xcalloc(call->n + 1, sizeof(*call->fate));
+	if (call->fence)
+		fence_fates(call, r, &s);
+	else if (!r->error && settle_fates(call, r->res, call->fate) > 0 && call->plain) {
+		settle_carefully(call, false);
+		return;
 	}
 	/* Perhaps a claim of this worker has taken it, whose answer is on its way by the first connection: its owner is
 	 * to learn of that claim before. */
-	if (call->by_second && !r->error && settle_has_lost(call, fate)) {
-		call->fate = fate;
+	if (call->by_second && !r->error && settle_has_lost(call, call->fate)) {
 		pgconn_query(call->queue->pg, NULL, "SELECT", 0, NULL, settle_caught_up, call);
 		return;
 	}
-	s.fate = s.error ? NULL : fate;
+	s.fate = s.error ? NULL : call->fate;
 	s.ours = call->ours;
 	call->cb(call->arg, &s);
-	free(fate);
 	settle_call_free(call);
 }
 
-/* Archives what can be archived, whatever stands in the way of the rest; `again`: it may be archived already. */
+/* Archives what can be archived, whatever stands in the way of the rest, and tells what that is; `again`: it may be
+ * archived already. */
 static void settle_carefully(struct settle_call *call, bool again)
 {
 	const char *params[5] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f",
 		call->results.buf };
 
 	call->plain = call->counted = call->by_second = false;
-	queue_run(call->queue, ST_DONE_CAREFUL, queue_follows(call->queue) ? 5 : 4, params, queue_settle_answer, call);
+	queue_run(call->queue, ST_DONE_CAREFUL, queue_follows(call->queue) ? 5 : 4, params,
+		call->fate ? settle_explained : queue_settle_answer, call);
 }
 
 /* The parameters of a retry or a release behind the claims. */

@@ -58,7 +58,8 @@
  * with $6, when that is not all there are, the time until the next that falls due; the low-water mark for the next
  * look; how long this one took; with $5, whether another worker holds the lock "present", and in the last column
  * whether one holds "awake"; whether the table is another one now, or, with $4, whether its index for priorities has
- * come or gone; and, with $4, whether the notification queue is so full that producers stay silent.
+ * come or gone; with $4, whether the notification queue is so full that producers stay silent; and which rows were
+ * picked and are still as they were, because a trigger keeps them so.
  * $7 is the claim's nonce, $9 are numbers that are passed over.
  *
  * A message that waits for its wake-up pays for every table that the statement opens, also for what is then not asked:
@@ -83,9 +84,8 @@ static char *sql_claim(const struct queue_pg *q)
 		"c.read_ct, c.refunds, " BORN("c") ", CASE WHEN c.read_ct - c.refunds <= %10$u AND $8::int < 2 AND "
 		"x.large IS NULL THEN c.message::text END, CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
 		"c.headers::text END, x.large::bigint, NULL::bigint, NULL::bigint, NULL::bool, %8$s, "
-		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END, NULL::bool "
-		"FROM claimed "
-		"c, LATERAL (SELECT CASE WHEN $8::int = 2 THEN "
+		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END, NULL::bool, "
+		"NULL::text FROM claimed c, LATERAL (SELECT CASE WHEN $8::int = 2 THEN "
 		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) END AS large) x UNION ALL "
@@ -104,8 +104,11 @@ static char *sql_claim(const struct queue_pg *q)
 		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL, CASE WHEN $5::bool "
 		"THEN NOT "
 		"CASE WHEN pg_catalog.pg_try_advisory_lock_shared(%6$s, -2) THEN "
-		"pg_catalog.pg_advisory_unlock_shared(%6$s, -2) ELSE false END END FROM (SELECT "
-		"pg_catalog.count(*) AS n%16$s FROM picked) p",
+		"pg_catalog.pg_advisory_unlock_shared(%6$s, -2) ELSE false END END, CASE WHEN p.n > (SELECT "
+		"pg_catalog.count(*) FROM claimed) THEN (SELECT pg_catalog.string_agg(pg_catalog.concat(q.msg_id, ' ', "
+		"q.read_ct, ' ', " BORN("q") ", ' ', " MICROSECONDS("q.vt") " %% 1000000::bigint), ',') FROM %1$s q "
+		"WHERE q.msg_id = ANY (ARRAY(SELECT i.msg_id FROM picked i)) AND q.msg_id <> ALL (ARRAY(SELECT "
+		"i.msg_id FROM claimed i))) END FROM (SELECT pg_catalog.count(*) AS n%16$s FROM picked) p",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "",
 		q->headers ? "q.headers" : "NULL::pg_catalog.jsonb AS headers",
@@ -202,16 +205,18 @@ static char *sql_held_gone(const struct queue_pg *q)
 	return sql;
 }
 
-/* The rows that their claims hold and another session has locked. */
-static char *sql_locked(const struct queue_pg *q)
+/* The rows that their claims hold and that another session has locked (true), or that are not in `changed`, because a
+ * trigger keeps them as they were (null). */
+static char *sql_locked(const struct queue_pg *q, const char *changed)
 {
 	return xasprintf("SELECT q.msg_id, true FROM %s q WHERE q.msg_id = " WANTED " AND " HELD("q")
-		" AND q.msg_id <> ALL (ARRAY(SELECT h.msg_id FROM held h))",
-		q->queue_table);
+		" AND q.msg_id <> ALL (ARRAY(SELECT h.msg_id FROM held h)) UNION ALL SELECT h.msg_id, NULL::bool FROM "
+		"held h WHERE h.msg_id <> ALL (ARRAY(SELECT c.msg_id FROM %s c))",
+		q->queue_table, changed);
 }
 
-/* The columns that are copied into the archive. `aside`: a message whose number the archive has given to another
- * one goes in under a number below zero, and says so in its headers. */
+/* The columns that are copied into the archive, where a trigger may put the row elsewhere. `aside`: a message whose
+ * number the archive has given to another one goes in under a number below zero, and says so in its headers. */
 static char *sql_kept(const struct queue_pg *q, bool aside)
 {
 	bool headers = q->headers && q->a_headers;
@@ -221,8 +226,8 @@ static char *sql_kept(const struct queue_pg *q, bool aside)
 		return xstrdup("kept AS (SELECT msg_id FROM gone)");
 	if (!aside)
 		return xasprintf(
-			"kept AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s) SELECT msg_id, "
-		"read_ct, enqueued_at, vt, message%2$s%3$s FROM gone RETURNING msg_id)",
+			"put AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s) SELECT msg_id, "
+		"read_ct, enqueued_at, vt, message%2$s%3$s FROM gone), kept AS (SELECT msg_id FROM gone)",
 			q->archive_table, headers ? ", headers" : "", read);
 	return xasprintf(
 		"put AS (INSERT INTO %1$s (msg_id, read_ct, enqueued_at, vt, message%2$s%3$s) SELECT CASE "
@@ -280,7 +285,8 @@ static char *sql_done(const struct queue_pg *q)
  * try may have done it. */
 static char *sql_done_careful(const struct queue_pg *q)
 {
-	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q);
+	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q, "gone"),
+	     *known = sql_known(q);
 	char *follow = queue_follow_sql(q, "then", RESULTS("5")), *sql;
 
 	sql = xasprintf("WITH " WANT ", %1$s, %2$s, known AS (%3$s)%4$s %5$s UNION ALL SELECT l.*%6$s FROM (%7$s) l "
@@ -335,7 +341,7 @@ static char *sql_retry_note(const struct queue_pg *q, bool refund)
  * the nonce. $6 is the queue's name; of a retry, $7 are the reasons and $8 the times at which the attempts began. */
 static char *sql_retry(const struct queue_pg *q, bool refund)
 {
-	char *held = sql_held(q), *locked = sql_locked(q), *note = sql_retry_note(q, refund), *sql;
+	char *held = sql_held(q), *locked = sql_locked(q, "back"), *note = sql_retry_note(q, refund), *sql;
 
 	sql = xasprintf(
 		"WITH want AS (SELECT * FROM unnest((SELECT $1::bigint[]), (SELECT $2::bigint[]), (SELECT "
@@ -363,10 +369,11 @@ static char *sql_cancel(void)
 }
 
 /* Fail: into the dead-letter queue, body untouched, the history in the headers. $4 reasons, $5 classes, $6 attempts,
- * $7: an earlier try may have done it, which the headers of the dead letters tell. */
+ * $7: an earlier try may have done it, which the headers of the dead letters tell. Fails by a cast when a trigger keeps
+ * a row out of the dead-letter queue: the message would be lost. */
 static char *sql_fail(const struct queue_pg *q)
 {
-	char *gone = sql_held_gone(q), *locked = sql_locked(q), *plugin = sqltext_literal(q->plugin),
+	char *gone = sql_held_gone(q), *locked = sql_locked(q, "gone"), *plugin = sqltext_literal(q->plugin),
 	     *version = sqltext_literal(q->version), *name = sqltext_literal(q->name), *known, *follow, *sql;
 
 	known = q->dlq_asks ? xasprintf("EXISTS (SELECT FROM %s d WHERE d.headers @> "
@@ -388,7 +395,10 @@ static char *sql_fail(const struct queue_pg *q)
 		"pg_catalog.clock_timestamp(), 'class', w.class, 'reason', w.reason, 'plugin', %5$s::text, "
 		"'plugin_version', %6$s::text)) FROM gone g JOIN want w ON g.msg_id = w.msg_id AND " TOKEN("g")
 		" = w.token RETURNING 1)%9$s %10$s UNION ALL SELECT l.*%11$s FROM (%7$s) l UNION ALL SELECT "
-		"w.msg_id, false%11$s FROM want w WHERE $7::bool AND %8$s",
+		"w.msg_id, false%11$s FROM want w WHERE $7::bool AND %8$s UNION ALL SELECT NULL::bigint, "
+		"pg_catalog.concat('a trigger keeps a row out of the dead-letter queue, of ', (SELECT "
+		"pg_catalog.count(*) FROM gone))::bool%11$s WHERE (SELECT pg_catalog.count(*) FROM put) <> (SELECT "
+		"pg_catalog.count(*) FROM gone)",
 		gone, q->dlq_table, q->headers ? "g.headers" : "NULL::pg_catalog.jsonb", name, plugin, version, locked,
 		known, follow, kept_answer(q, "gone"), NOT_FOLLOWED(q));
 	free(follow);
@@ -405,7 +415,8 @@ static char *sql_fail(const struct queue_pg *q)
  */
 static char *sql_replace(const struct queue_pg *q)
 {
-	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q), *known = sql_known(q), *sql;
+	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q, "gone"),
+	     *known = sql_known(q), *sql;
 
 	sql = xasprintf(
 		"WITH " WANT ", %1$s, %2$s, known AS (%7$s), sent AS (INSERT INTO %3$s (vt, message%4$s) "
@@ -427,19 +438,21 @@ static char *sql_replace(const struct queue_pg *q)
 }
 
 /* The fence of done_with: archives all the rows or fails by a cast, which rolls the plugin's statement back. The text
- * tells this failure from one of the plugin's statement. */
+ * tells this failure from one of the plugin's statement, and a lost claim from rows that a trigger keeps. */
 static char *sql_fence(const struct queue_pg *q)
 {
-	char *gone = sql_gone(q), *kept = sql_kept(q, true);
+	char *gone = sql_gone(q), *kept = sql_kept(q, true), *held = sql_held(q);
 	char *follow = queue_follow_sql(q, "then", RESULTS("4")), *sql;
 
-	sql = xasprintf("WITH %s, %s%s SELECT CASE WHEN pg_catalog.count(*) = "
-		"pg_catalog.cardinality($1::bigint[]) THEN 1 ELSE pg_catalog.concat('" FENCE_MARK
-		" ', pg_catalog.count(*))::int END%s FROM kept",
-		gone, kept, follow,
+	sql = xasprintf("WITH %s, %s, %s%s SELECT CASE WHEN pg_catalog.count(*) = "
+		"pg_catalog.cardinality($1::bigint[]) THEN 1 ELSE pg_catalog.concat(CASE WHEN EXISTS "
+		"(SELECT FROM held) THEN '" FENCE_KEPT "' ELSE '" FENCE_MARK "' END, ' ', "
+		"pg_catalog.count(*))::int END%s FROM kept",
+		gone, kept, held, follow,
 		queue_follow_answer(q, "", ", (SELECT pg_catalog.string_agg(f.msg_id::text, ', ') FROM followed "
 			"f WHERE f.error IS NOT NULL), (SELECT pg_catalog.min(f.error) FROM followed f)"));
 	free(follow);
+	free(held);
 	free(gone);
 	free(kept);
 	return sql;
@@ -448,7 +461,7 @@ static char *sql_fence(const struct queue_pg *q)
 /* Extend: the leases begin anew, and keep their nonces. */
 static char *sql_extend(const struct queue_pg *q)
 {
-	char *held = sql_held(q), *locked = sql_locked(q), *sql;
+	char *held = sql_held(q), *locked = sql_locked(q, "more"), *sql;
 
 	sql = xasprintf("WITH " WANT ", %2$s, more AS (UPDATE %1$s q SET vt = "
 		LEASE("%4$lld.%5$03d::pg_catalog.float8",

@@ -158,9 +158,7 @@ struct second *second_new(
 	s->conninfo = xstrdup(conninfo);
 	s->application_name = xstrdup(application_name);
 	s->first = first;
-	s->timer = evtimer_new(base, second_due, s);
-	if (!s->timer)
-		abort();
+	s->timer = loop_timer_new(base, second_due, s);
 	return s;
 }
 

@@ -413,6 +413,9 @@ static void settle_fate(struct settle *s, struct pgmqd_msg *m, enum queue_fate f
 	} else if (fate == QUEUE_LOCKED) {
 		message_move(m, MSG_SETTLED);
 		settle_wait(s, m);
+	} else if (fate == QUEUE_REFUSED) {
+		settle_isolate(
+			s, m, &(struct queue_settled){ .error = QUEUE_REFUSED_ERROR, .sqlstate = QUEUE_REFUSED_STATE });
 	} else if (m->outcome == OUT_DONE_WITH && m->unsure < 2) {
 		m->again = false; /* the first try did not commit, or not yet: it is sent as if for the first time */
 		m->unsure = 1;
@@ -588,9 +591,7 @@ static void settle_due(evutil_socket_t fd, short what, void *arg)
 void settle_init(struct settle *s, struct pgmqd_worker *w, const struct settle_events *events, void *arg)
 {
 	*s = (struct settle){ .worker = w, .events = events, .arg = arg };
-	s->again = evtimer_new(w->base, settle_due, s);
-	if (!s->again)
-		abort();
+	s->again = loop_timer_new(w->base, settle_due, s);
 }
 
 void settle_close(struct settle *s)

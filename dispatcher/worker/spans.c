@@ -351,9 +351,7 @@ void spans_open(
 {
 	if (settings->otlp_endpoint == NULL || *settings->otlp_endpoint == '\0')
 		return;
-	spans.timer = evtimer_new(base, spans_send, NULL);
-	if (spans.timer == NULL)
-		abort();
+	spans.timer = loop_timer_new(base, spans_send, NULL);
 	spans.list = xcalloc(SPANS_MAX, sizeof *spans.list);
 	spans.base = base;
 	spans.settings = settings;
@@ -375,9 +373,7 @@ void spans_flush(void)
 
 	if (spans.transfers == NULL || (spans.n == 0 && spans.easy == NULL))
 		return;
-	end = evtimer_new(spans.base, spans_flushed, &over);
-	if (end == NULL)
-		abort();
+	end = loop_timer_new(spans.base, spans_flushed, &over);
 	loop_timer(end, SPANS_FLUSH_MS);
 	while (!over && (spans.n > 0 || spans.easy != NULL)) {
 		spans_send(-1, 0, NULL);

@@ -114,9 +114,8 @@ static int transfer_socket(CURL *easy, curl_socket_t fd, int what, void *user, v
 	} else {
 		event_free(s->ev);
 	}
-	s->ev = event_new(h->base, fd, events, transfer_ready, s);
-	if (!s->ev || event_add(s->ev, NULL) != 0)
-		return -1;
+	s->ev = loop_event(h->base, fd, events, transfer_ready, s);
+	loop_add(s->ev, NULL);
 	return 0;
 }
 
@@ -165,8 +164,8 @@ struct transfers *transfer_new(struct event_base *base)
 	h->prepare = transfer_as_it_is;
 	TAILQ_INIT(&h->transfers);
 	h->multi = curl_multi_init();
-	h->timer = evtimer_new(base, transfer_timeout, h);
-	if (!h->multi || !h->timer)
+	h->timer = loop_timer_new(base, transfer_timeout, h);
+	if (!h->multi)
 		abort();
 	MULTI_SET(h->multi, CURLMOPT_SOCKETFUNCTION, transfer_socket);
 	MULTI_SET(h->multi, CURLMOPT_SOCKETDATA, h);

@@ -452,11 +452,9 @@ void wakeup_drain(struct wakeup *u)
 void wakeup_init(struct wakeup *u, struct pgmqd_worker *w, const struct wakeup_events *events, void *arg)
 {
 	*u = (struct wakeup){ .worker = w, .events = events, .arg = arg };
-	u->due = evtimer_new(w->base, wakeup_due, u);
-	u->poll = evtimer_new(w->base, wakeup_poll, u);
-	u->busy = evtimer_new(w->base, wakeup_busy, u);
-	if (!u->due || !u->poll || !u->busy)
-		abort();
+	u->due = loop_timer_new(w->base, wakeup_due, u);
+	u->poll = loop_timer_new(w->base, wakeup_poll, u);
+	u->busy = loop_timer_new(w->base, wakeup_busy, u);
 }
 
 void wakeup_close(struct wakeup *u)

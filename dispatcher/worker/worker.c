@@ -307,13 +307,11 @@ static void worker_step_back(const struct proc_unit *unit)
 		log_warn("nice: the process goes on at its priority: %s", strerror(errno));
 }
 
-/* A persistent event that must exist. */
+/* A persistent event of the loop. */
 static struct event *worker_event(struct worker *w, evutil_socket_t fd, short what, event_callback_fn cb)
 {
-	struct event *e = event_new(w->base, fd, what | EV_PERSIST, cb, w);
+	struct event *e = loop_event(w->base, fd, what | EV_PERSIST, cb, w);
 
-	if (!e)
-		abort();
 	loop_add(e, NULL);
 	return e;
 }
@@ -377,8 +375,8 @@ int worker_main(const struct proc_env *env)
 	w.term = worker_event(&w, SIGTERM, EV_SIGNAL, worker_term);
 	w.now = worker_event(&w, PROC_STOP_NOW, EV_SIGNAL, worker_stop_now);
 	w.hup = worker_event(&w, SIGHUP, EV_SIGNAL, worker_reload);
-	w.drain = evtimer_new(w.base, worker_drain_over, &w);
-	w.beat = event_new(w.base, -1, EV_PERSIST, worker_beat, &w);
+	w.drain = loop_timer_new(w.base, worker_drain_over, &w);
+	w.beat = loop_event(w.base, -1, EV_PERSIST, worker_beat, &w);
 	loop_add(w.beat, &second);
 	worker_step_back(env->unit);
 	status = worker_load(&w);

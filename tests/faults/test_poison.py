@@ -110,6 +110,106 @@ def test_trigger_that_refuses_every_row(stand):
     stand.verdict().check()
 
 
+def keep_rows(stand, event, table="q_work", condition="true"):
+    """The application's own trigger, which says nothing and leaves the row as it is."""
+    row = "new" if event == "insert" else "old"
+    stand.db.execute("create function public.keep() returns trigger language plpgsql as 'begin return null; end'")
+    stand.db.execute(f"create trigger keep before {event} on pgmq.{table} for each row when ({row}.message->>'stay' = 'yes' and {condition})"
+                     " execute function public.keep()")
+
+
+@pytest.mark.parametrize("order", ["time", "priority", "group", "limit"])
+def test_rows_that_a_trigger_keeps_from_a_claim(stand, order):
+    """As if it had raised an error: dead letters, and the others are done, though there are more of these than a claim takes."""
+    keep_rows(stand, "update")
+    if order == "priority":
+        stand.db.execute("select pgmqd.prioritize_queue('work')")
+    bad = stand.send(10, stay="yes")
+    good = stand.send(20)
+    bad += stand.send(stay="yes")
+    good += stand.send(20)
+    stand.start(queue={"ordered": "group"} if order == "group" else {"max_in_flight_cluster": 5} if order == "limit" else {"max_in_flight": 4})
+    stand.drain()
+    verdict = stand.verdict()
+    assert set(verdict.dead) == set(bad) and set(verdict.archived) == set(good)
+    why = stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq limit 1")
+    assert why == "the database cannot claim the message: a trigger on the queue's table keeps the row as it is", why
+
+
+def test_trigger_that_keeps_every_row_from_a_claim(stand):
+    """The queue is named in the log, nothing dies, and all goes on when the trigger is gone."""
+    keep_rows(stand, "update")
+    ids = stand.send(5, stay="yes")
+    daemon = stand.start()
+    daemon.wait_log("none of the due messages can be claimed (a trigger on pgmq.q_work?)")
+    stand.db.execute("drop trigger keep on pgmq.q_work")
+    stand.effect_of(ids)
+    stand.drain()
+    stand.verdict().check()
+
+
+def effects(stand, ids):
+    """How often each message has had its effect."""
+    return [sum(s.uuid == i and s.what == "E" for s in stand.steps()) for i in ids]
+
+
+@pytest.mark.parametrize("body, table, event", [
+    ({}, "q_work", "delete"), ({"do": "done_with"}, "q_work", "delete"), ({"do": "fail"}, "q_work", "delete"), ({"do": "fail"}, "q_work_dlq", "insert")])
+def test_outcome_that_a_trigger_does_not_let_through(stand, body, table, event):
+    """The effect is had once: the outcome is kept, the lease goes on, and all is stored when the trigger is gone."""
+    keep_rows(stand, event, table)
+    (bad,) = stand.send(stay="yes", **body)
+    daemon = stand.start(drain_timeout="1s", queue={"visibility_timeout": "1s"})
+    (good,) = stand.send()
+    stand.effect_of([good])
+    daemon.wait_log("the outcome is kept in memory and the message is not run again")
+    first = stand.value("select vt from pgmq.q_work")
+    wait_until("two leases have passed, and the last one holds", lambda: stand.value(
+        "select max(vt) > %s + interval '2 s' and max(vt) > clock_timestamp() from pgmq.q_work", [first]))
+    assert stand.value("select read_ct from pgmq.q_work") == 1 and not stand.logged("lease lost")
+    if event == "delete" and not body:  # once: it is tried again twice a minute
+        stand.db.execute(f"drop trigger keep on pgmq.{table}")
+        stand.drain(60)
+        stored = stand.verdict()
+        assert (set(stored.archived), set(stored.dead)) == ({good}, {bad})
+    assert all(n <= 1 for n in effects(stand, [bad, good]))
+
+
+def test_retry_that_a_trigger_does_not_let_through(stand):
+    """The delay cannot be written down: the message becomes a dead letter, and does not run again at the end of its lease."""
+    keep_rows(stand, "update", condition="new.read_ct = old.read_ct")
+    stand.send(stay="yes", do="retry", delay_ms=1)
+    stand.start()
+    wait_until("dead", lambda: stand.value("select count(*) from pgmq.q_work_dlq") == 1)
+    assert "a trigger on the queue's table keeps the row as it is" in stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq")
+
+
+def test_archive_whose_trigger_puts_rows_elsewhere(stand):
+    """As partitions were made before there were any: what the trigger has taken is settled."""
+    stand.db.execute("create table public.elsewhere (like pgmq.a_work)")
+    stand.db.execute("create function public.move() returns trigger language plpgsql as 'begin insert into public.elsewhere values (new.*); return null; end'")
+    stand.db.execute("create trigger move before insert on pgmq.a_work for each row execute function public.move()")
+    ids = stand.send(5) + stand.send(5, do="done_with")
+    stand.start()
+    stand.drain()
+    assert effects(stand, ids) == [1] * 10 and stand.value("select count(*) from public.elsewhere") == 10
+    assert not stand.logged("lease lost")
+
+
+@pytest.mark.parametrize("table, event", [("q_work", "update"), ("q_work", "delete"), ("a_work", "insert")])
+def test_table_with_a_rule(stand, table, event):
+    """PostgreSQL has no way to claim or settle there: the log says so, nothing runs, and all goes on without the rule."""
+    stand.db.execute(f"create rule odd as on {event} to pgmq.{table} do instead nothing")
+    ids = stand.send(3)
+    daemon = stand.start()
+    said = daemon.wait_log("has a rule (CREATE RULE)")
+    assert f"pgmq.{table}" in said["text"]
+    stand.db.execute(f"drop rule odd on pgmq.{table}")
+    stand.effect_of(ids, 60)
+    stand.drain()
+    stand.verdict().check()
+
+
 def test_message_storm(stand):
     """16 MB, depth 10,000, numbers of 300 digits, SQL null, null, arrays, odd keys: handled or dead, and no crash."""
     daemon = stand.start(queue={"max_attempts": 2, "visibility_timeout": "20s"})

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +27,7 @@ static struct event_base *base;
 static struct http_server *server;
 static struct http_listen listening;
 static struct http_request *later[LATER_MAX]; /* requests that are answered from the loop */
-static size_t nlater, nstreams;
+static size_t nlater, nstreams, nread;
 
 /* What a handler may rely on. */
 static void check(const struct http_request *r)
@@ -116,6 +117,7 @@ static void open_server(void)
 	char *text = xasprintf("unix:/tmp/pgmqd-fuzz-http-%ld", (long)getpid()), *error;
 
 	people_add(&people, "fuzzer", PEOPLE_ACT, "a-token-of-the-fuzzer");
+	signal(SIGPIPE, SIG_IGN); /* as every process of the daemon */
 	base = event_base_new();
 	error = http_listen_open(&listening, text, true);
 	if (base == NULL || error != NULL || (server = http_server_new(base, &config)) == NULL)
@@ -151,6 +153,7 @@ static bool drain(int fd, char *first, size_t *len)
 	ssize_t n;
 
 	while ((n = read(fd, buf, sizeof buf)) > 0) {
+		nread += (size_t)n;
 		for (ssize_t i = 0; i < n && *len < 12; i++)
 			first[(*len)++] = buf[i];
 	}
@@ -160,7 +163,7 @@ static bool drain(int fd, char *first, size_t *len)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char first[13] = "";
-	size_t len = 0, piece, sent = 0;
+	size_t len = 0, piece, sent = 0, before;
 	bool ended = false;
 	uint8_t how;
 	int fd;
@@ -185,7 +188,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	if (!(how & 0x80))
 		shutdown(fd, SHUT_WR);
-	for (int i = 0; i < 16 && !ended; i++) {
+	for (int idle = 0; idle < 16 && !ended; idle = nread == before ? idle + 1 : 0) {
+		before = nread;
 		turn();
 		ended = drain(fd, first, &len);
 	}

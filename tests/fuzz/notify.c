@@ -26,8 +26,8 @@ static void make(struct listener *l, struct proc_env *env, struct stats *st, int
 			.queue = names[i], .fd = pipes[i == 1][1], .index = index[i]
 		};
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
-	l->round = listener_event(l, -1, 0, listener_round, false);
-	l->canary_timer = listener_event(l, -1, 0, listener_canary_due, false);
+	l->round = loop_event(l->base, -1, 0, listener_round, l);
+	l->canary_timer = loop_event(l->base, -1, 0, listener_canary_due, l);
 	l->told = l->hearing = true;
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary 1 1");
 }

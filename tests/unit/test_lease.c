@@ -136,6 +136,10 @@ static void test_whose_answer(void **state)
 	fake_advance(fake, 3100);
 	fake_answer_extend(fake, QUEUE_LOCKED);
 	assert_int_equal(messages_in_hand(&all), 2);
+	fake_advance(fake, 2300);
+	fake_answer_extend(fake, QUEUE_REFUSED);
+	assert_int_equal(messages_in_hand(&all), 2);
+	m->lease_ms = w->lease_ms = clock_boottime_ms() + 5000;
 	for (int i = 0; i < 2; i++) {
 		fake_advance(fake, 2300);
 		if (i)

@@ -37,6 +37,10 @@ static void test_rates(void **state)
 		.rate = "36/h", .rate_burst = 5, .rate_key = "header:to", .rate_scope = RATE_PROCESS });
 	assert_true(l.rate == 0.01 && l.burst > 4.9 && l.burst <= 5 && l.rate_by_key && l.rate_here);
 	assert_string_equal(l.key, "header:to");
+	l = limits_of((struct queue_settings){ .rate = "1/d", .rate_burst = 30 });
+	assert_true(l.burst > 29.9 && l.burst <= 30);
+	l = limits_of((struct queue_settings){ .rate = "1000000/s" });
+	assert_true(l.rate == 1000000);
 	l = limits_of((struct queue_settings){ .rate = "1/d" });
 	assert_true(l.rate > 0 && l.burst == 1);
 	l = limits_of((struct queue_settings){ .rate = "100/s", .rate_burst = 3 });
@@ -51,6 +55,9 @@ static void test_places(void **state)
 	(void)state;
 	assert_true(l.at_once == 7 && l.of_a_key == 2 && l.rate == 0);
 	assert_string_equal(l.key, "body:/a/b");
+	l = limits_of((struct queue_settings){
+		.max_in_flight_cluster = 100000, .concurrency = 100000, .concurrency_key = "header:x" });
+	assert_true(l.at_once == 100000 && l.of_a_key == 100000);
 	l = limits_of((struct queue_settings){ .fair_by = "header:to" });
 	assert_true(limits_any(&l) && l.fair && !l.of_a_key && !l.at_once);
 	assert_string_equal(l.key, "header:to");
@@ -65,6 +72,11 @@ static void test_errors(void **state)
 		{ { .rate = "10" }, "rate: \"10\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate = "0/s" }, "rate: \"0/s\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate = "10/m" }, "rate: \"10/m\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "1000001/s" }, "rate: \"1000001/s\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "1/s", .rate_key = "header:" }, "rate_key: \"header:\" is not header:NAME or body:/PATH" },
+		{ { .max_in_flight_cluster = 100001 }, "max_in_flight_cluster and concurrency are 100000 at most" },
+		{ { .max_in_flight_cluster = 1, .prefetch = 1 },
+			"prefetch has to be 0 in a queue with limits: what is claimed ahead would count" },
 		{ { .rate = "99999999/s" }, "rate: \"99999999/s\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate_key = "header:x" }, "rate_burst and rate_key are of no use without a rate" },
 		{ { .rate = "1/d", .rate_burst = 31 }, "rate_burst = 31 is more than the rate gives in 30 days" },

@@ -14,6 +14,8 @@
 #include <cmocka.h>
 
 #define MARIA "0123456789abcdef0123456789abcdef"
+/* The longest name. */
+#define LONG "a123456789b123456789c123456789d123456789e123456789f123456789"
 #define ANTON "fedcba9876543210fedcba9876543210"
 
 /* Each one has a name, a role and a token. */
@@ -28,6 +30,9 @@ static void test_read(void **state)
 	assert_int_equal(people_find(&p, MARIA)->role, PEOPLE_ACT);
 	assert_string_equal(people_find(&p, ANTON ":x")->name, "anton.b@example.test");
 	assert_int_equal(people_find(&p, ANTON ":x")->role, PEOPLE_LOOK);
+	people_free(&p);
+	assert_null(people_read(&p, LONG ":bodies:0123456789abcdef"));
+	assert_int_equal(people_find(&p, "0123456789abcdef")->role, PEOPLE_BODIES);
 	people_free(&p);
 	assert_null(people_read(&p, ""));
 	assert_int_equal(p.n, 0);
@@ -64,6 +69,7 @@ static void test_refused(void **state)
 		{ "maria:none:" MARIA, "none of look, bodies and act" },
 		{ "maria::" MARIA, "none of look, bodies and act" },
 		{ "maria:act:0123456789abcde", "16 characters" },
+		{ LONG "x:act:" MARIA, "NAME:ROLE:TOKEN" },
 		{ "maria:act:" MARIA " anton:look:" MARIA, "anton has the token of somebody else" },
 		{ "maria:act:" MARIA " maria:look:" ANTON, "maria is named twice" },
 	};

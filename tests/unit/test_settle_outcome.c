@@ -154,6 +154,28 @@ static void test_waits_longer(void **state)
 	assert_int_equal(fake_count(fake, FAKE_SETTLE), 1);
 }
 
+/* A row that a trigger keeps: the outcome becomes a dead letter with that cause; and if that is kept, too, it stays in
+ * memory and is tried again seldom. No lease is lost, and nothing runs again. */
+static void test_kept_by_a_trigger(void **state)
+{
+	struct pgmqd_msg *m = ended(1, OUT_DONE, NULL, 0);
+
+	(void)state;
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_REFUSED);
+	assert_int_equal(m->outcome, OUT_FAIL);
+	assert_string_equal(m->class, "unstored");
+	assert_non_null(strstr(m->reason, QUEUE_REFUSED_ERROR));
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_REFUSED);
+	assert_true(m->stuck);
+	assert_int_equal(m->state, MSG_SETTLED);
+	settle_send(&settle);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	assert_true(m->send_at_ms > clock_boottime_ms() + 20000);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 0);
+}
+
 /* An outcome is stored after the plugin's statements that it does not wait for. */
 static void test_unheard(void **state)
 {
@@ -418,6 +440,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_resources_end, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_due, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_adopted, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_kept_by_a_trigger, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_waits_longer, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_unheard, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_shared_statements, settle_setup, settle_teardown),

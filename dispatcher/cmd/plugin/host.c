@@ -6,6 +6,7 @@
 #include "cmd/plugin/host.h"
 
 #include "base/clock.h"
+#include "base/loop.h"
 #include "base/xalloc.h"
 #include "worker/flow.h"
 #include "worker/transfer.h"
@@ -36,7 +37,7 @@ void host_open(struct host *h, struct settings *s, struct queue_settings *q, str
 	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK || !(h->base = event_base_new()))
 		abort();
 	h->transfers = transfer_new(h->base);
-	h->again = event_new(h->base, -1, 0, host_claim, h);
+	h->again = loop_event(h->base, -1, 0, host_claim, h);
 	h->flow = flow_new(
 		&env, q, slot, p, h->base, queue_file_new(h->base, source, arg), h->transfers, &h->templates);
 }

@@ -5,6 +5,7 @@
 
 #include "cmd/plugin/queue_file.h"
 
+#include "base/loop.h"
 #include "base/xalloc.h"
 
 #include <stdlib.h>
@@ -63,9 +64,7 @@ static struct given *given_new(struct queue *q, void (*give)(struct given *a), s
 	a->give = give;
 	a->arg = arg;
 	a->n = n;
-	a->ev = evtimer_new(queue_file(q)->base, given_now, a);
-	if (!a->ev)
-		abort();
+	a->ev = loop_timer_new(queue_file(q)->base, given_now, a);
 	event_active(a->ev, 0, 0);
 	return a;
 }

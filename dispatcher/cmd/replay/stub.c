@@ -5,6 +5,7 @@
 
 #include "cmd/replay/stub_private.h"
 
+#include "base/loop.h"
 #include "base/utf8.h"
 #include "base/xalloc.h"
 #include "cmd/plugin/answers.h"
@@ -173,10 +174,9 @@ static int conn_new(struct stub *s, const char *scheme)
 	c->fd = ends[1];
 	c->feed = smtp ? stub_smtp_feed : stub_http_feed;
 	snprintf(c->scheme, sizeof(c->scheme), "%s", scheme);
-	c->readable = event_new(s->base, c->fd, EV_READ | EV_PERSIST, conn_readable, c);
-	c->writable = event_new(s->base, c->fd, EV_WRITE, conn_writable, c);
-	if (!c->readable || !c->writable || event_add(c->readable, NULL) != 0)
-		abort();
+	c->readable = loop_event(s->base, c->fd, EV_READ | EV_PERSIST, conn_readable, c);
+	c->writable = loop_event(s->base, c->fd, EV_WRITE, conn_writable, c);
+	loop_add(c->readable, NULL);
 	LIST_INSERT_HEAD(&s->conns, c, link);
 	if (tls && !stub_tls_begin(s->tls, c)) {
 		conn_free(c);
