@@ -100,7 +100,7 @@ static bool has_column(const char *columns, const char *name)
 /* The queue's tables, as the catalogue describes them. */
 struct found {
 	const char *ruled; /* a table with a rule, which none of our statements can do with */
-	bool queue, archive, trigger, unlogged, group_index, rates;
+	bool queue, archive, trigger, unlogged, group_index, rates, keys;
 };
 
 /* Replaces a text by another one. */
@@ -145,6 +145,8 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		q->dlq_asks = PQgetvalue(res, row, 3)[0] == 't';
 	} else if (strcmp(kind, "rates") == 0) {
 		found->rates = true;
+	} else if (strcmp(kind, "keys") == 0) {
+		found->keys = has_column(cols, "held_until");
 	} else if (strcmp(kind, "attempts") == 0) {
 		q->attempts = true;
 	} else if (strcmp(kind, "refunds") == 0) {
@@ -176,6 +178,11 @@ static char *probe_error(const struct queue_pg *q, const struct found *found)
 		return xasprintf(
 			"queue \"%s\" has limits, and the database has no table pgmqd.rates that the daemon's role"
 			" may write; run pgmqd migrate",
+			q->name);
+	if (q->rules.limits.key && !found->keys)
+		return xasprintf(
+			"queue \"%s\" has limits for each key, and the database has no table pgmqd.keys with a "
+			"column held_until; run pgmqd migrate",
 			q->name);
 	if (q->rules.limits.key && strncmp(q->rules.limits.key, "header:", 7) == 0 && !q->headers)
 		return xasprintf(
@@ -310,34 +317,34 @@ const char queue_session_sql[] =
 	"r.ev_enabled <> 'D' AND r.ev_type <> '1')"
 
 /* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
-#define TABLES                                                                                                         \
-	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                         \
-	"pg_catalog.octet_length(name) <= 43 THEN name ELSE pg_catalog.concat((SELECT pg_catalog.left(name, n) FROM "  \
-	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT " \
-	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "  \
-	"8)) END || '_dlq'::text AS name FROM names)"                                                                  \
-	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN c.relname::text WHEN c.relname = ('q_'::text || q.name)"           \
-	" THEN 'queue' WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                         \
-	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                           \
-	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "      \
-	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                            \
-	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"               \
-	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                         \
-	" CASE WHEN c.relname = ('q_'::text || d.name) THEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE "      \
-	"a.attrelid = c.oid AND a.attname = 'headers' AND NOT a.attisdropped AND "                                     \
-	"pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) ELSE"                                             \
-	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
-	" AND t.tgenabled IN ('O', 'A')) END,"                                                                         \
-	" c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(                                 \
-		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name" \
-			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "   \
-			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES     \
-			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                   \
-			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "      \
-			 "c.relnamespace"                                                                              \
-			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "    \
-			 "'q_'::text || d.name)"                                                                       \
-			 " OR n.nspname = 'pgmqd' AND (c.relname = 'refunds' OR c.relname IN ('attempts', 'rates')"    \
+#define TABLES                                                                                                                 \
+	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                                 \
+	"pg_catalog.octet_length(name) <= 43 THEN name ELSE pg_catalog.concat((SELECT pg_catalog.left(name, n) FROM "          \
+	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT "         \
+	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "          \
+	"8)) END || '_dlq'::text AS name FROM names)"                                                                          \
+	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN c.relname::text WHEN c.relname = ('q_'::text || q.name)"                   \
+	" THEN 'queue' WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                                 \
+	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                                   \
+	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "              \
+	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                                    \
+	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"                       \
+	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                                 \
+	" CASE WHEN c.relname = ('q_'::text || d.name) THEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE "              \
+	"a.attrelid = c.oid AND a.attname = 'headers' AND NOT a.attisdropped AND "                                             \
+	"pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) ELSE"                                                     \
+	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"                   \
+	" AND t.tgenabled IN ('O', 'A')) END,"                                                                                 \
+	" c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(                                         \
+		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name"         \
+			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "           \
+			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES             \
+			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                           \
+			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "              \
+			 "c.relnamespace"                                                                                      \
+			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "            \
+			 "'q_'::text || d.name)"                                                                               \
+			 " OR n.nspname = 'pgmqd' AND (c.relname IN ('refunds', 'keys') OR c.relname IN ('attempts', 'rates')" \
 			 " AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
 
 void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)

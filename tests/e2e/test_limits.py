@@ -191,3 +191,14 @@ def test_a_plugin_holds_the_key_of_its_message(cluster, database, tmp_path):
         rig.db.execute("update pgmqd.keys set held_until = now()")
         rig.db.execute("select pgmq.send('work', '5', '{\"customer\": \"a\"}'::jsonb)")
         wait_until("it is free", lambda: rig.value("select count(*) from pgmq.a_work") == 4)
+
+
+def test_a_schema_of_before_is_named(own_rig):
+    """A table without what this version needs is told with its remedy, once migrated the queue is served, and no claim fails before."""
+    own_rig.db.execute("alter table pgmqd.keys drop column held_until")
+    daemon = own_rig.start(queues={"email_queue": {"plugin": "null", "rate": "100/s", "rate_key": BY_CUSTOMER}}, ready=False)
+    daemon.wait_log(lambda r: "no table pgmqd.keys with a column held_until; run pgmqd migrate" in r.get("text", ""))
+    own_rig.db.execute("alter table pgmqd.keys add column held_until timestamptz")
+    daemon.reload()
+    daemon.wait_ready()
+    daemon.wait_settled(msg_id=own_rig.enqueue({}), outcome="done")
