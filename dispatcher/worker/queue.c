@@ -316,36 +316,39 @@ const char queue_session_sql[] =
 	", n.nspname = 'pgmq' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND "           \
 	"r.ev_enabled <> 'D' AND r.ev_type <> '1')"
 
+/* The indexes of pgmqd.prioritize_queue() and pgmqd.group_queue(). */
+#define QUEUE_INDEXES HAS_INDEX("priority") ", " HAS_INDEX("group")
+
 /* The queue's tables. The dead-letter queue's name is that of pgmqd.dlq_name(), which may not be there. */
-#define TABLES                                                                                                                 \
-	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                                 \
-	"pg_catalog.octet_length(name) <= 43 THEN name ELSE pg_catalog.concat((SELECT pg_catalog.left(name, n) FROM "          \
-	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT "         \
-	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "          \
-	"8)) END || '_dlq'::text AS name FROM names)"                                                                          \
-	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN c.relname::text WHEN c.relname = ('q_'::text || q.name)"                   \
-	" THEN 'queue' WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                                 \
-	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                                   \
-	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "              \
-	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                                    \
-	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"                       \
-	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                                 \
-	" CASE WHEN c.relname = ('q_'::text || d.name) THEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE "              \
-	"a.attrelid = c.oid AND a.attname = 'headers' AND NOT a.attisdropped AND "                                             \
-	"pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) ELSE"                                                     \
-	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"                   \
-	" AND t.tgenabled IN ('O', 'A')) END,"                                                                                 \
-	" c.oid::int4, c.relpersistence = 'u', " HAS_INDEX("priority") ", " HAS_INDEX(                                         \
-		"group") ", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name"         \
-			 ", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "           \
-			 "'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES             \
-			 ", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                           \
-			 " FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "              \
-			 "c.relnamespace"                                                                                      \
-			 " WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "            \
-			 "'q_'::text || d.name)"                                                                               \
-			 " OR n.nspname = 'pgmqd' AND (c.relname IN ('refunds', 'keys') OR c.relname IN ('attempts', 'rates')" \
-			 " AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
+#define TABLES                                                                                                         \
+	"WITH names AS (SELECT pg_catalog.lower($1::text) AS name), dlq AS (SELECT CASE WHEN "                         \
+	"pg_catalog.octet_length(name) <= 43 THEN name ELSE pg_catalog.concat((SELECT pg_catalog.left(name, n) FROM "  \
+	"pg_catalog.generate_series(34, 0, -1) n WHERE pg_catalog.octet_length(pg_catalog.left(name, n)) <= 34 LIMIT " \
+	"1), '_', pg_catalog.left(pg_catalog.encode(pg_catalog.sha256(pg_catalog.convert_to(name, 'UTF8')), 'hex'), "  \
+	"8)) END || '_dlq'::text AS name FROM names)"                                                                  \
+	" SELECT CASE WHEN n.nspname = 'pgmqd' THEN c.relname::text WHEN c.relname = ('q_'::text || q.name)"           \
+	" THEN 'queue' WHEN c.relname = ('a_'::text || q.name) THEN 'archive' ELSE 'dlq' END,"                         \
+	" pg_catalog.format('%I.%I', n.nspname, c.relname),"                                                           \
+	" (SELECT pg_catalog.string_agg(a.attname::text, ',') FROM pg_catalog.pg_attribute a WHERE a.attrelid = "      \
+	"c.oid AND a.attnum > 0 AND NOT a.attisdropped AND (a.attname <> 'last_read_at' OR"                            \
+	" pg_catalog.has_column_privilege(c.oid, a.attnum, CASE WHEN c.relname = ('q_'::text || q.name)"               \
+	" THEN 'UPDATE' ELSE 'INSERT' END))),"                                                                         \
+	" CASE WHEN c.relname = ('q_'::text || d.name) THEN EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE "      \
+	"a.attrelid = c.oid AND a.attname = 'headers' AND NOT a.attisdropped AND "                                     \
+	"pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')) ELSE"                                             \
+	" EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'pgmqd_wakeup'"           \
+	" AND t.tgenabled IN ('O', 'A')) END,"                                                                         \
+	" c.oid::int4, c.relpersistence = 'u', " QUEUE_INDEXES                                                         \
+	", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name"                  \
+	", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "                    \
+	"'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES                      \
+	", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                                    \
+	" FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "                       \
+	"c.relnamespace"                                                                                               \
+	" WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "                     \
+	"'q_'::text || d.name)"                                                                                        \
+	" OR n.nspname = 'pgmqd' AND (c.relname IN ('refunds', 'keys') OR c.relname IN ('attempts', 'rates')"          \
+	" AND pg_catalog.has_table_privilege(c.oid, 'INSERT'))"
 
 void queue_pg_probe(struct queue *base, queue_probe_cb cb, void *arg)
 {
