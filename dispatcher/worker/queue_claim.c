@@ -152,19 +152,40 @@ static void refused_kept(struct queue_pg *q, const char *rows)
 		refused_add(q, id, read_ct, born, nonce, xstrdup(QUEUE_REFUSED_ERROR));
 }
 
+/* Whether the row was spotted before. Between a claim that failed and the look for its row another message may have
+ * come that goes first, and is not at fault: so a claim follows, and only the row that is spotted after that one, too,
+ * is passed over. */
+static bool spotted_again(struct queue_pg *q, int64_t id, int64_t born_us)
+{
+	bool again = q->spotted_id == id && q->spotted_us == born_us;
+
+	q->spotted_id = again ? 0 : id;
+	q->spotted_us = born_us;
+	return again;
+}
+
 /* The row that could not be claimed. */
 static void claim_spotted(void *arg, const struct pgresult *r)
 {
 	struct claim_call *call = arg;
 	struct queue_pg *q = call->queue;
+	int64_t id, born_us;
 
 	if (r->error) {
 		claim_fail(call, *r->sqlstate ? call->error : r->error, *r->sqlstate ? call->sqlstate : r->sqlstate);
 		return;
 	}
 	if (PQntuples(r->res) == 1) {
-		refused_add(q, atoll(PQgetvalue(r->res, 0, 0)), atoi(PQgetvalue(r->res, 0, 1)),
-			atoll(PQgetvalue(r->res, 0, 2)), atoi(PQgetvalue(r->res, 0, 3)), call->error);
+		id = atoll(PQgetvalue(r->res, 0, 0));
+		born_us = atoll(PQgetvalue(r->res, 0, 2));
+		if (!spotted_again(q, id, born_us)) {
+			free(call->error);
+			call->error = NULL;
+			claim_send(call);
+			return;
+		}
+		refused_add(
+			q, id, atoi(PQgetvalue(r->res, 0, 1)), born_us, atoi(PQgetvalue(r->res, 0, 3)), call->error);
 		call->error = NULL;
 	}
 	free(call->error);
@@ -201,6 +222,7 @@ static void claim_grow(struct queue_pg *q)
 {
 	free(q->unreadable);
 	q->unreadable = NULL;
+	q->spotted_id = 0;
 	q->claim_max = q->claim_max && q->claim_max < UINT_MAX / 2 ? q->claim_max * 2 : 0;
 	if (q->claim_max > CLAIM_LIMITED)
 		q->claim_max = 0;

@@ -78,6 +78,7 @@ struct queue_pg {
 	struct refused *refused; /* rows that the database cannot claim; claims pass them over */
 	size_t nrefused;
 	char *unreadable; /* claim one message without reading it, since reading it fails with this error */
+	int64_t spotted_id, spotted_us; /* the row that may be at fault, and its birth: spotted once; 0: none */
 	char *plugin, *version;
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;

@@ -1,4 +1,5 @@
-/* test_second.c: the worker's second connection: when it is there, what goes by it, and what follows when it is lost.
+/* test_second.c: the connections of a queue: when the second one is there, what goes by it, and what follows when it is
+ * lost; and the statements of a claim.
  * The connections are fakes that keep their statements until the test answers them.
  */
 #include "config.h"
@@ -537,6 +538,47 @@ static void test_ahead(void **state)
 	assert_null(strstr(look(2, true), "ahead"));
 }
 
+/* The claim fails at a row. */
+static void fails_at_a_row(void)
+{
+	prepared(first);
+	assert_non_null(strstr(next(first), "_claim"));
+	answer(first, NULL, "bad", "22003");
+}
+
+/* Answers which row it is. */
+static void spotted(const char *id)
+{
+	PGresult *res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	PGresAttDesc columns[4] = { 0 };
+
+	prepared(first);
+	assert_non_null(strstr(next(first), "_spot"));
+	PQsetResultAttrs(res, 4, columns);
+	for (int i = 0; i < 4; i++)
+		PQsetvalue(res, 0, i, (char *)(uintptr_t)id, 1);
+	answer(first, res, NULL, "00000");
+}
+
+/* A message that comes between the claim and the look for its row, and goes first, is not taken for the one at fault.
+ */
+static void test_spotted_twice(void **state)
+{
+	struct queue_pg *q = queue_pg(queue);
+
+	(void)state;
+	queue_claim(queue, &(struct queue_look){ .n = 1 }, claimed, NULL);
+	fails_at_a_row();
+	fails_at_a_row(); /* unread */
+	spotted("7");
+	fails_at_a_row();
+	spotted("8");
+	fails_at_a_row();
+	assert_int_equal(q->nrefused, 0);
+	spotted("8");
+	assert_int_equal(q->nrefused, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -551,6 +593,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_blocked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way_when_it_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_spotted_twice, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
