@@ -28,7 +28,7 @@
 #define SUPERVISOR_STALL_MS 5000 /* a longer gap between ticks means that the machine stood still, not the children */
 #define SUPERVISOR_DRAIN_GRACE_MS 2000 /* beyond drain_timeout, for giving back what was not finished */
 #define SUPERVISOR_HURRY_MS 1000       /* after a second SIGTERM */
-#define SUPERVISOR_CHECK_MS 10000      /* for loading the plugins of new settings */
+#define SUPERVISOR_CHECK_MS 60000      /* for loading the plugins of new settings, for a thousand queues */
 
 enum supervisor_phase { PHASE_RUNNING, PHASE_STOP_WORKERS, PHASE_STOP_OTHERS, PHASE_DONE };
 

@@ -104,7 +104,7 @@ def test_all_is_well(patient, mail):
     said = patient.doctor()
     assert said["status"] == "ok" and not said["skipped"], json.dumps(said["bad"], indent=1)
     names = {c["check"] for c in said["checks"]}
-    assert names == {"settings", "plugin", "templates", "connection", "standby", "clock", "role", "schema", "pgmq", "queue", "grants", "wake-up", "trigger",
+    assert names == {"settings", "plugin", "templates", "connection", "standby", "clock", "connections", "role", "schema", "pgmq", "queue", "grants", "wake-up", "trigger",
                      "trigger errors", "function", "access", "pooler", "notify", "message", "pg_cron", "schedule", "vacuum", "snapshot", "notify queue",
                      "dispatcher", "defaults", "dump", "failover", "lock", "limits", "unserved", "owner"}
     assert "TLS verified, login taken" in [c for c in said["checks"] if c["check"] == "plugin"][1]["seen"]
@@ -121,7 +121,7 @@ def test_command_line(patient):
     assert (done.returncode, done.stdout) == (2, "") and '"extra" is one argument too many' in done.stderr
     alone = run("doctor", "--json", "-d", patient.conninfo, "--read-only", "--sql-dir", SRCDIR / "sql")
     said = json.loads(alone.stdout)
-    assert alone.returncode == 0 and said["skipped"] == ["plugin", "templates", "unserved"], said
+    assert alone.returncode == 0 and said["skipped"] == ["plugin", "templates", "connections", "unserved"], said
     assert {c["subject"] for c in said["checks"] if c["check"] == "queue"} == {
         "email_queue", "report_generation_queue", "payment_processing_queue", "analytics_queue", "mail_events_queue"}
 
@@ -252,6 +252,18 @@ def test_role(patient, site):
     assert patient.doctor("-d", owner)["status"] == "ok"
     patient.sql("revoke delete on pgmq.q_email_queue from dispatcher; revoke usage on schema pgmq from dispatcher")
     patient.finds("grants", "role dispatcher", "GRANT DELETE ON pgmq.q_email_queue TO dispatcher", "-d", owner, subject="pgmq.q_email_queue", only=False, fix=True)
+
+
+def test_connections(patient):
+    """Fewer than the settings take are a failure, and too few for a backlog a warning; the limit that is met is lifted by the remedy."""
+    for limit, status in ((3, "fail"), (6, "warn")):
+        patient.sql(f"alter database {patient.dbname} connection limit {limit}")
+        said = patient.finds("connections", "can be had (the database's limit)", f"ALTER DATABASE {patient.dbname} CONNECTION LIMIT -1", status=status)
+    patient.sql(said["bad"][0]["remedy"].partition(", or")[0])
+    assert patient.doctor()["status"] == "ok"
+    patient.sql("alter role app connection limit 3")
+    patient.finds("connections", "(the role's limit)", "ALTER ROLE app CONNECTION LIMIT -1")
+    patient.sql("alter role app connection limit -1")
 
 
 def test_old_snapshot(patient, site):

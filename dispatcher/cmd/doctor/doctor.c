@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "cmd/doctor/connections.h"
 #include "cmd/doctor/db.h"
 #include "cmd/doctor/finding.h"
 #include "cmd/doctor/local.h"
@@ -34,6 +35,7 @@ static const struct doctor_check {
 	{ "connection", 0, doctor_connect, NULL },
 	{ "standby", DOCTOR_DB, doctor_standby, NULL },
 	{ "clock", DOCTOR_DB, doctor_clock, NULL },
+	{ "connections", DOCTOR_SETTINGS | DOCTOR_DB, doctor_connections, NULL },
 	{ "role", DOCTOR_DB, NULL, doctor_sql_role },
 	{ "schema", DOCTOR_DB, doctor_schema, NULL },
 	{ "pgmq", DOCTOR_DB | DOCTOR_SCHEMA, NULL, doctor_sql_pgmq },
