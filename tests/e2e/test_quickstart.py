@@ -50,7 +50,9 @@ def test_interrupted_it_leaves_nothing(place):
     """While the server's files are being made, in a TMPDIR that the server can use."""
     with tempfile.TemporaryDirectory(prefix="qt", dir="/tmp") as used:
         os.chmod(used, 0o1777)
-        with subprocess.Popen(DEMO, env={**place, "TMPDIR": used}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as p:
+        # what runs in the background of a script ignores ^C, and so would all that it starts
+        with subprocess.Popen(DEMO, env={**place, "TMPDIR": used}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                              preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as p:
             wait_until("a server is being made", lambda: list(Path(used).glob("pgmqd-pg-*")))
             os.killpg(p.pid, signal.SIGINT)
             out, err = p.communicate(timeout=120)
