@@ -202,6 +202,8 @@ def test_a_dead_launcher_is_taken_over_and_given_back(cron_rig):
     who = "select coalesce(string_agg(distinct runner, ','), '') from pgmqd.schedule"
     on = "select count(*) from cron.job where active"
     assert (db.execute(who).fetchone()[0], db.execute(on).fetchone()[0]) == ("pg_cron", 4)
+    if db.execute("select substring(extversion from '^[0-9]+[.][0-9]+')::numeric >= 1.5 from pg_extension where extname = 'pg_cron'").fetchone()[0]:
+        pytest.skip("this pg_cron starts its launcher again")
     daemon = cron_rig.start()
     db.execute("""do $$ begin  -- it fails to start until its database is there, and is started again by the server
         for i in 1..300 loop

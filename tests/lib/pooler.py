@@ -31,7 +31,7 @@ def pooler(cluster, dbname, user="postgres", mode="transaction", size=4):
         assert lines.wait(lambda line: "process up" in line, 20), lines.snapshot()
         yield f"host=127.0.0.1 port={port} dbname={dbname} user={user}"
     finally:
-        process.terminate()
+        process.kill()  # newer ones wait at SIGTERM until all clients have gone
         process.wait(20)
         lines.join()
         shutil.rmtree(dir, ignore_errors=True)
