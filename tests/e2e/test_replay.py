@@ -152,6 +152,24 @@ def test_writes_run_and_are_rolled_back(replay, tmp_path):
     assert settled(replay.db)[1] == before
 
 
+def test_messages_sent_along(replay):
+    """A program's messages to other queues are recorded, compared, and sent nowhere, one message of a batch after the other."""
+    replay.archive(3, message=lambda i: {"n": i})
+    program = ("import json,sys\nfor l in sys.stdin:\n a=json.loads(l)\n a=a if isinstance(a,list) else [a]\n"
+               " print(json.dumps([{'id': m['id'], 'outcome': 'done', 'result': {'ok': 1},"
+               " 'send': [{'queue': sys.argv[1], 'message': {'of': m['message']['n']}}]} for m in a]), flush=True)")
+    (replay.dir / "program.py").write_text(program, encoding="utf-8")
+    paths = [replay.conf(f"{queue}.conf", email_queue={"plugin": "exec", "mode": "pool", "command": f"python3 {replay.dir}/program.py {queue}", "batch": 3})
+             for queue in ("analytics_queue", "other_queue")]
+    before = settled(replay.db)
+    messages, _ = replay.json("-c", paths[0])
+    sent = [[e for e in m["new"]["effects"] if e["kind"] == "message"] for m in messages]
+    assert [[(e["queue"], e["message"]) for e in s] for s in sent] == [[("analytics_queue", {"of": n})] for n in range(3)]
+    _, summary = replay.json("-c", paths[1], "--against", paths[0], status=1)
+    assert [(c["kind"], c["messages"], c["from"], c["to"]) for c in summary["changes"]] == [("message", 3, "analytics_queue", "other_queue")]
+    assert settled(replay.db) == before
+
+
 @pytest.mark.skipif(not FAULT.exists(), reason="make check builds this plugin")
 def test_a_plugin_that_must_not_be_replayed(replay):
     """Its descriptor says so, so no message reaches it."""

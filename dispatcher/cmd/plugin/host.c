@@ -165,9 +165,22 @@ const char *host_outcome_name(const struct pgmqd_msg *m)
 	                                                    : outcome_name(m->outcome);
 }
 
+/* Adds JSON of the plugin's; as a text when it is none. */
+static void add_json(cJSON *o, const char *name, const char *text)
+{
+	cJSON *parsed = cJSON_Parse(text);
+
+	if (parsed)
+		cJSON_AddRawToObject(o, name, text);
+	else
+		cJSON_AddStringToObject(o, name, text);
+	cJSON_Delete(parsed);
+}
+
 cJSON *host_outcome(const struct pgmqd_msg *m)
 {
 	cJSON *o = cJSON_CreateObject(), *params;
+	char *list;
 
 	cJSON_AddNumberToObject(o, "id", (double)m->id);
 	cJSON_AddNumberToObject(o, "attempt", m->attempt);
@@ -184,6 +197,13 @@ cJSON *host_outcome(const struct pgmqd_msg *m)
 		for (int i = 0; i < m->nparams; i++)
 			cJSON_AddItemToArray(
 				params, m->params[i] ? cJSON_CreateString(m->params[i]) : cJSON_CreateNull());
+	}
+	if (m->result)
+		add_json(o, "result", m->result);
+	if (m->sends) {
+		list = xasprintf("[%s]", m->sends);
+		add_json(o, "sends", list);
+		free(list);
 	}
 	return o;
 }

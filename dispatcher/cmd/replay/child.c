@@ -197,6 +197,20 @@ static void run_with_outcome(struct child *c, const struct pgmqd_msg *m)
 	free(params);
 }
 
+/* Records the messages that the plugin sends along with its outcome; in a replay they go nowhere. */
+static void record_messages(struct child *c, const struct pgmqd_msg *m)
+{
+	char *list = xasprintf("[%s]", m->sends ? m->sends : "");
+	cJSON *json = cJSON_Parse(list), *e;
+
+	while (json && (e = cJSON_DetachItemFromArray(json, 0)) != NULL) {
+		cJSON_AddStringToObject(e, "kind", "message");
+		child_effect(c, e);
+	}
+	cJSON_Delete(json);
+	free(list);
+}
+
 /* The message at hand got its outcome. */
 static void child_outcome(void *arg, const struct pgmqd_msg *m)
 {
@@ -213,11 +227,13 @@ static void child_outcome(void *arg, const struct pgmqd_msg *m)
 	}
 	if (m->outcome == OUT_DONE_WITH)
 		run_with_outcome(c, m);
+	record_messages(c, m);
 	o = host_outcome(m);
 	cJSON_DeleteItemFromObject(o, "id");
 	cJSON_DeleteItemFromObject(o, "attempt");
 	cJSON_DeleteItemFromObject(o, "sql");
 	cJSON_DeleteItemFromObject(o, "params");
+	cJSON_DeleteItemFromObject(o, "sends");
 	if (m->cancelled)
 		cJSON_ReplaceItemInObject(o, "outcome", cJSON_CreateString("none"));
 	cJSON_AddItemToObject(c->record, "outcome", o);

@@ -285,6 +285,14 @@ static void compare_files(const struct compare *c, const cJSON *from, const cJSO
 	compare_members(c, "file", from, to, names);
 }
 
+/* Two messages that a plugin sends along with its outcome. */
+static void compare_messages(const struct compare *c, const cJSON *from, const cJSON *to)
+{
+	compare_texts(c, "message", text_of(from, "queue"), text_of(to, "queue"));
+	compare_values(c, "message", cJSON_GetObjectItemCaseSensitive(from, "message"),
+		cJSON_GetObjectItemCaseSensitive(to, "message"));
+}
+
 static const struct {
 	const char *kind, *many;
 	void (*compare)(const struct compare *c, const cJSON *from, const cJSON *to);
@@ -293,6 +301,7 @@ static const struct {
 	{ "http", "requests", compare_requests },
 	{ "statement", "statements", compare_statements },
 	{ "file", "files", compare_files },
+	{ "message", "messages", compare_messages },
 };
 
 /* The next effect of a kind from `e` on. */
