@@ -353,19 +353,20 @@ static void post_body(struct post *p)
 	p->len = strlen(p->made);
 }
 
-/* What the receiver recognises a second copy by: the same for every attempt. */
+/* The name by which the receiver recognises a second copy: the same for every attempt. */
 static char *post_id(const struct post *p)
 {
-	struct pgmqd_msg *first = p->batch->msgs[0];
-	GString *numbers = g_string_new(NULL);
+	const char *queue = pgmqd_msg_queue(p->batch->msgs[0]);
+	GString *numbers;
 	char *sum, *id;
 
+	if (p->batch->n == 1)
+		return g_strdup_printf("%s_%" G_GINT64_FORMAT, queue, (gint64)pgmqd_msg_id(p->batch->msgs[0]));
+	numbers = g_string_new(NULL);
 	for (size_t i = 0; i < p->batch->n; i++)
 		g_string_append_printf(numbers, "%" G_GINT64_FORMAT " ", (gint64)pgmqd_msg_id(p->batch->msgs[i]));
 	sum = g_compute_checksum_for_string(G_CHECKSUM_SHA256, numbers->str, -1);
-	id = p->batch->n > 1
-	             ? g_strdup_printf("%s_batch_%.16s", pgmqd_msg_queue(first), sum)
-	             : g_strdup_printf("%s_%" G_GINT64_FORMAT, pgmqd_msg_queue(first), (gint64)pgmqd_msg_id(first));
+	id = g_strdup_printf("%s_batch_%.16s", queue, sum);
 	g_string_free(numbers, TRUE);
 	g_free(sum);
 	return id;
