@@ -122,11 +122,10 @@ struct settle_call {
 	struct queue_pg *queue;
 	queue_settled_cb cb;
 	void *arg;
-	bool fence;   /* the first of done_with's two statements: only the second one answers */
-	bool ours;    /* it is the fence that has failed, not the plugin's statement */
-	bool plain;   /* ST_DONE, which ST_DONE_CAREFUL may follow */
-	bool counted; /* second_answered() is to follow */
-	bool by_second;
+	bool fence;            /* the first of done_with's two statements: only the second one answers */
+	bool ours;             /* it is the fence that has failed, not the plugin's statement */
+	bool plain;            /* ST_DONE, which ST_DONE_CAREFUL may follow */
+	bool counted;          /* second_answered() is to follow */
 	enum queue_fate *fate; /* what is known already, and told with a later answer */
 	struct sqltext ids, tokens, born, results;
 	size_t n;

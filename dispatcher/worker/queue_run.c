@@ -279,26 +279,6 @@ static void settle_explained(void *arg, const struct pgresult *r)
 	settle_call_free(call);
 }
 
-/* Whether one of them has no claim any more. */
-static bool settle_has_lost(const struct settle_call *call, const enum queue_fate *fate)
-{
-	for (size_t i = 0; i < call->n; i++)
-		if (fate[i] == QUEUE_LOST)
-			return true;
-	return false;
-}
-
-/* The first connection has answered everything that was sent before. */
-static void settle_caught_up(void *arg, const struct pgresult *r)
-{
-	struct settle_call *call = arg;
-	struct queue_settled s = { .sqlstate = "00000", .n = call->n, .fate = call->fate };
-
-	(void)r;
-	call->cb(call->arg, &s);
-	settle_call_free(call);
-}
-
 void queue_settle_answer(void *arg, const struct pgresult *r)
 {
 	struct settle_call *call = arg;
@@ -315,13 +295,8 @@ void queue_settle_answer(void *arg, const struct pgresult *r)
 	if (call->fence)
 		fence_fates(call, r, &s);
 	else if (!r->error && settle_fates(call, r->res, call->fate) > 0 && call->plain) {
+		/* by the first connection: a claim of this worker that has taken it is answered before */
 		settle_carefully(call, false);
-		return;
-	}
-	/* Perhaps a claim of this worker has taken it, whose answer is on its way by the first connection: its owner is
-	 * to learn of that claim before. */
-	if (call->by_second && !r->error && settle_has_lost(call, call->fate)) {
-		pgconn_query(call->queue->pg, NULL, "SELECT", 0, NULL, settle_caught_up, call);
 		return;
 	}
 	s.fate = s.error ? NULL : call->fate;
@@ -337,7 +312,7 @@ static void settle_carefully(struct settle_call *call, bool again)
 	const char *params[5] = { call->ids.buf, call->tokens.buf, call->born.buf, again ? "t" : "f",
 		call->results.buf };
 
-	call->plain = call->counted = call->by_second = false;
+	call->plain = call->counted = false;
 	queue_run(call->queue, ST_DONE_CAREFUL, queue_follows(call->queue) ? 5 : 4, params,
 		call->fate ? settle_explained : queue_settle_answer, call);
 }

@@ -73,7 +73,6 @@ bool queue_second_done(struct queue_pg *q, const char *const *params, struct set
 	call->counted = true;
 	if (c == q->pg)
 		return false;
-	call->by_second = true;
 	if (!s->text)
 		s->text = queue_sql(q, ST_DONE);
 	done_meet(q, c);
