@@ -32,6 +32,7 @@ struct control_process {
 	struct control control; /* what the handlers see */
 	struct event *term, *parent, *beat;
 	unsigned beats;
+	bool record_due; /* what was settled is to be written down, as soon as the database is there */
 	struct http_server *server;
 };
 
@@ -55,7 +56,9 @@ static void control_beat(evutil_socket_t fd, short what, void *arg)
 	if (++p->beats % HISTORY_STEP_S == 0)
 		history_take(p->control.history, p->control.env->stats);
 	if (p->beats % RECORD_EVERY_S == RECORD_FIRST_S)
-		record_write(&p->control);
+		p->record_due = true;
+	if (p->record_due && record_write(&p->control))
+		p->record_due = false;
 }
 
 /* Writes libevent's messages into our log. */

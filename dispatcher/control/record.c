@@ -43,32 +43,33 @@ static void record_written(void *arg, const struct pgresult *r)
 		log_warn("cannot write the history down: %s (%s)", r->error, r->sqlstate);
 }
 
-void record_write(struct control *c)
+bool record_write(struct control *c)
 {
 	const struct stats *st = c->env->stats;
-	char *name = record_name(), *rows, started[32];
+	char *name, *rows, started[32];
 	struct sqltext queues = { 0 };
-	const char *params[5] = { name, PACKAGE_VERSION, started };
+	const char *params[5] = { NULL, PACKAGE_VERSION, started };
 	cJSON *list;
 
-	if (atomic_load(&c->env->slot->gauges[GAUGE_CONNECTED]) != 0) {
-		list = history_since_recorded(c->history);
-		rows = cJSON_PrintUnformatted(list);
-		snprintf(started, sizeof started, "%.3f",
-			((double)clock_realtime_us() / 1000 -
-				(double)(clock_monotonic_ms() - atomic_load(&st->started_ms))) /
-				1000);
-		params[3] = record_queues(st, &queues);
-		params[4] = rows;
-		control_db_send(c->db,
-			"SELECT pgmqd.record_history($1, $2, $3::float8, (SELECT coalesce(array_agg(DISTINCT q), '{}') "
-			"FROM unnest($4::text[]) q), $5::jsonb)",
-			5, params, record_written, NULL);
-		cJSON_Delete(list);
-		free(rows);
-		sqltext_free(&queues);
-	}
+	if (atomic_load(&c->env->slot->gauges[GAUGE_CONNECTED]) == 0)
+		return false;
+	params[0] = name = record_name();
+	list = history_since_recorded(c->history);
+	rows = cJSON_PrintUnformatted(list);
+	snprintf(started, sizeof started, "%.3f",
+		((double)clock_realtime_us() / 1000 - (double)(clock_monotonic_ms() - atomic_load(&st->started_ms))) /
+			1000);
+	params[3] = record_queues(st, &queues);
+	params[4] = rows;
+	control_db_send(c->db,
+		"SELECT pgmqd.record_history($1, $2, $3::float8, (SELECT coalesce(array_agg(DISTINCT q), '{}') "
+		"FROM unnest($4::text[]) q), $5::jsonb)",
+		5, params, record_written, NULL);
+	cJSON_Delete(list);
+	free(rows);
+	sqltext_free(&queues);
 	free(name);
+	return true;
 }
 
 /* GET /api/history?span=1h|24h|30d&queue=&dispatcher=. */

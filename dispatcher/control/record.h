@@ -5,10 +5,10 @@
 #include "control/context.h"
 
 /* Writes down what was settled since the last time, and that this dispatcher lives; to be called every RECORD_EVERY_S
- * seconds. Without a database, what was settled waits for the next time. */
+ * seconds. False: there is no database now, and nothing was taken. */
 #define RECORD_EVERY_S 60
 #define RECORD_FIRST_S 6 /* after the start: what runs is known then */
-void record_write(struct control *c);
+bool record_write(struct control *c);
 
 void record_history(struct http_request *req);
 void record_dispatchers(struct http_request *req);

@@ -287,7 +287,7 @@ async function fillSpanOf() {
   const { dispatchers } = await ask("api/dispatchers");
   for (const [id, word, names] of [["span-queue", "all_queues", (state.queues ?? []).map(q => q.queue)], ["span-dispatcher", "all_dispatchers", dispatchers.map(d => d.name)]]) {
     const now = $(id).value, options = ["", ...names];
-    if ([...$(id).options].map(o => o.value).join() !== options.join() || $(id).options[0].text !== t(word))
+    if ($(id).options[0]?.text !== t(word) || [...$(id).options].map(o => o.value).join() !== options.join())
       $(id).replaceChildren(...options.map(n => h("option", { value: n }, n || t(word))));
     $(id).value = options.includes(now) ? now : "";
   }
