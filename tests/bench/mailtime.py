@@ -87,7 +87,7 @@ def serving(b, name, port, count, mail):
         return
     if name == PEER:
         peer = b.peers.there["graphile-worker"]
-        process = peer.start(b, port, count, script="graphmail.cjs", stdin=subprocess.PIPE)
+        process = peer.start(b, "mail", count, port, stdin=subprocess.PIPE)
         process.stdin.write(json.dumps(mail))
     else:
         process = subprocess.Popen([BUILDDIR / "tests/bench/mailfloor", b.conninfo, QUEUES[name], str(port), str(count)], stdin=subprocess.PIPE,

@@ -42,10 +42,10 @@ class Peer:
     def __init__(self, peers):
         self.peers, self.dir = peers, peers.dir
 
-    def start(self, bench, *argv, stdin=subprocess.DEVNULL, **which):
+    def start(self, bench, *argv, stdin=subprocess.DEVNULL):
         env = clean_environment({"PGHOST": str(bench.cluster.dir), "PGPORT": str(bench.cluster.port), "PGUSER": "postgres",
                                  "PGDATABASE": bench.dbname, **self.environment()})
-        return subprocess.Popen([*map(str, self.program(**which)), *map(str, argv)], env=env, stdin=stdin, stdout=subprocess.PIPE, text=True)
+        return subprocess.Popen([*map(str, self.program()), *map(str, argv)], env=env, stdin=stdin, stdout=subprocess.PIPE, text=True)
 
     def environment(self):
         return {}
@@ -93,8 +93,8 @@ class Node(Peer):
         file = self.dir / "node_modules" / self.package / "package.json"
         return json.loads(file.read_text(encoding="utf-8"))["version"]
 
-    def program(self, script=None):
-        return ["node", SCRIPTS / (script or self.script)]
+    def program(self):
+        return ["node", SCRIPTS / self.script]
 
     def environment(self):
         return {"NODE_PATH": str(self.dir / "node_modules")}

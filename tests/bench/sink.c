@@ -5,17 +5,14 @@
  */
 #include "config.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include "sinkloop.h"
+
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTIONS 1024
 #define ROOM 65536
 
 static const char answer[] = "HTTP/1.1 204 No Content\r\n\r\n";
@@ -25,17 +22,7 @@ static unsigned long answered;
 static struct {
 	char data[ROOM];
 	size_t len;
-} * inbox[CONNECTIONS];
-
-/* Dies with errno. */
-static int need(int rc, const char *what)
-{
-	if (rc < 0) {
-		perror(what);
-		exit(1);
-	}
-	return rc;
-}
+} * inbox[SINK_CONNECTIONS];
 
 /* How long the first request in the buffer is; 0 when it is not all there. */
 static size_t request_length(const char *data, size_t len)
@@ -50,68 +37,38 @@ static size_t request_length(const char *data, size_t len)
 	return total <= len ? total : 0;
 }
 
-/* Answers what is there on a connection; closes it at its end. */
-static void serve(int fd)
+/* A new connection: nothing has come yet. */
+static bool greet(int fd)
+{
+	if (!inbox[fd] && !(inbox[fd] = malloc(sizeof(*inbox[fd]))))
+		return false;
+	inbox[fd]->len = 0;
+	return true;
+}
+
+/* Answers what is there. */
+static bool serve(int fd)
 {
 	ssize_t n = read(fd, inbox[fd]->data + inbox[fd]->len, ROOM - 1 - inbox[fd]->len);
 	size_t one;
 
-	if (n <= 0) {
-		close(fd);
-		return;
-	}
+	if (n <= 0)
+		return false;
 	inbox[fd]->len += (size_t)n;
 	inbox[fd]->data[inbox[fd]->len] = 0;
 	while ((one = request_length(inbox[fd]->data, inbox[fd]->len)) != 0) {
 		inbox[fd]->len -= one;
 		memmove(inbox[fd]->data, inbox[fd]->data + one, inbox[fd]->len + 1);
 		if (write(fd, answer, sizeof(answer) - 1) < 0)
-			break;
+			return false;
 		answered++;
 	}
+	return true;
 }
 
 int main(void)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(a);
-	int listener = need(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"),
-	    poll = need(epoll_create1(EPOLL_CLOEXEC), "epoll");
-	struct epoll_event e = { .events = EPOLLIN, .data.fd = listener }, ready[64];
-
-	need(bind(listener, (struct sockaddr *)&a, sizeof(a)), "bind");
-	need(listen(listener, 256), "listen");
-	need(getsockname(listener, (struct sockaddr *)&a, &len), "getsockname");
-	need(epoll_ctl(poll, EPOLL_CTL_ADD, listener, &e), "epoll");
-	e.data.fd = 0;
-	need(epoll_ctl(poll, EPOLL_CTL_ADD, 0, &e), "epoll");
-	printf("%d\n", ntohs(a.sin_port));
-	fflush(stdout);
-	for (;;) {
-		int n = epoll_wait(poll, ready, 64, -1);
-
-		for (int i = 0; i < n; i++) {
-			int fd = ready[i].data.fd;
-
-			if (fd == 0) {
-				printf("%lu\n", answered);
-				return 0;
-			}
-			if (fd != listener) {
-				serve(fd);
-				continue;
-			}
-			fd = need(accept4(listener, NULL, NULL, SOCK_CLOEXEC), "accept");
-			if (fd >= CONNECTIONS) {
-				close(fd);
-				continue;
-			}
-			if (!inbox[fd] && !(inbox[fd] = calloc(1, sizeof(*inbox[fd]))))
-				return 1;
-			inbox[fd]->len = 0;
-			(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int));
-			e.data.fd = fd;
-			need(epoll_ctl(poll, EPOLL_CTL_ADD, fd, &e), "epoll");
-		}
-	}
+	sinkloop_run(&(struct sink){ .greet = greet, .serve = serve });
+	printf("%lu\n", answered);
+	return 0;
 }

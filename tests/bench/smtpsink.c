@@ -5,19 +5,15 @@
  */
 #include "config.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
+#include "sinkloop.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-#define CONNECTIONS 1024
 #define ROOM 262144
 
 /* A conversation: what has come and is not answered yet, and the last recipient. */
@@ -26,17 +22,7 @@ struct talk {
 	bool data;
 	char recipient[128], in[ROOM];
 };
-static struct talk *talks[CONNECTIONS];
-
-/* Dies with errno. */
-static int need(int rc, const char *what)
-{
-	if (rc < 0) {
-		perror(what);
-		exit(1);
-	}
-	return rc;
-}
+static struct talk *talks[SINK_CONNECTIONS];
 
 /* Nanoseconds of the wall clock. */
 static long long now_ns(void)
@@ -82,8 +68,8 @@ static const char *take(struct talk *t)
 	return said;
 }
 
-/* Answers what is there on a connection, in one piece; closes it at its end. */
-static void serve(int fd)
+/* Answers what is there on a connection, in one piece. */
+static bool serve(int fd)
 {
 	struct talk *t = talks[fd];
 	char out[4096];
@@ -91,67 +77,30 @@ static void serve(int fd)
 	ssize_t n = read(fd, t->in + t->len, sizeof(t->in) - t->len);
 	const char *said;
 
-	if (n <= 0) {
-		close(fd);
-		return;
-	}
+	if (n <= 0)
+		return false;
 	t->len += (size_t)n;
 	while ((said = take(t)) && len + strlen(said) < sizeof(out)) {
 		memcpy(out + len, said, strlen(said));
 		len += strlen(said);
 	}
-	if (len && write(fd, out, len) < 0)
-		close(fd);
+	return len == 0 || write(fd, out, len) >= 0;
 }
 
 /* Greets a new connection. */
-static int greet(int listener)
+static bool greet(int fd)
 {
 	static const char greeting[] = "220 sink.example.test\r\n";
-	int fd = need(accept4(listener, NULL, NULL, SOCK_CLOEXEC), "accept"), on = 1;
 
-	if (fd >= CONNECTIONS || (!talks[fd] && !(talks[fd] = malloc(sizeof(**talks)))) ||
-		write(fd, greeting, sizeof(greeting) - 1) < 0) {
-		close(fd);
-		return -1;
-	}
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	if (!talks[fd] && !(talks[fd] = malloc(sizeof(**talks))))
+		return false;
 	talks[fd]->len = 0;
 	talks[fd]->data = false;
-	return fd;
+	return write(fd, greeting, sizeof(greeting) - 1) >= 0;
 }
 
 int main(void)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	socklen_t len = sizeof(a);
-	int listener = need(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"),
-	    poll = need(epoll_create1(EPOLL_CLOEXEC), "epoll");
-	struct epoll_event e = { .events = EPOLLIN, .data.fd = listener }, ready[64];
-
-	need(bind(listener, (struct sockaddr *)&a, sizeof(a)), "bind");
-	need(listen(listener, 256), "listen");
-	need(getsockname(listener, (struct sockaddr *)&a, &len), "getsockname");
-	need(epoll_ctl(poll, EPOLL_CTL_ADD, listener, &e), "epoll");
-	e.data.fd = 0;
-	need(epoll_ctl(poll, EPOLL_CTL_ADD, 0, &e), "epoll");
-	printf("%d\n", ntohs(a.sin_port));
-	fflush(stdout);
-	for (;;) {
-		int n = epoll_wait(poll, ready, 64, -1);
-
-		for (int i = 0; i < n; i++) {
-			int fd = ready[i].data.fd;
-
-			if (fd == 0)
-				return 0; /* which writes out what was noted */
-			if (fd != listener) {
-				serve(fd);
-				continue;
-			}
-			e.data.fd = greet(listener);
-			if (e.data.fd >= 0)
-				need(epoll_ctl(poll, EPOLL_CTL_ADD, e.data.fd, &e), "epoll");
-		}
-	}
+	sinkloop_run(&(struct sink){ .greet = greet, .serve = serve });
+	return 0; /* which writes out what was noted */
 }
