@@ -124,6 +124,15 @@ static bool ports_are_numbers(const char *port)
 	return !port || port[strspn(port, "0123456789,")] == '\0';
 }
 
+/* Whether a URI has white space at one of its ends, as a file read by a shell leaves it: libpq takes it for a part of
+ * the database's name. */
+static bool is_padded(const char *conninfo)
+{
+	static const char blanks[] = " \t\r\n";
+
+	return strstr(conninfo, "://") && (strchr(blanks, *conninfo) || strchr(blanks, conninfo[strlen(conninfo) - 1]));
+}
+
 char *conninfo_check(const char *conninfo)
 {
 	PQconninfoOption *options;
@@ -135,6 +144,9 @@ char *conninfo_check(const char *conninfo)
 		return NULL;
 	if (*conninfo == '"' || *conninfo == '\'')
 		return xstrdup("it is in quotes, and they are part of the value here: write it without");
+	if (is_padded(conninfo))
+		return xstrdup(
+			"it begins or ends with a blank or a line end, which is part of the value here: remove it");
 	if (strncmp(conninfo, "jdbc:", 5) == 0)
 		return xstrdup("it begins with jdbc:, which is another driver's way to write it: remove jdbc:");
 	if ((error = check_scheme(conninfo)) != NULL)

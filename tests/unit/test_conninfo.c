@@ -56,6 +56,9 @@ static void test_other_drivers(void **state)
 	bad("prisma+postgres://h/?api_key=s3cret", "begins with prisma+postgres://");
 	bad("mysql://u:s3cret@h/app", "begins with mysql://");
 	bad("jdbc:postgresql://h/app?password=s3cret", "remove jdbc:");
+	bad("postgresql://h/app\n", "a blank or a line end");
+	bad(" postgresql://h/app?password=s3cret", "remove it");
+	good(" host=h dbname=app\n");
 	bad("\"postgresql://u:s3cret@h/app\"", "in quotes");
 	bad("'postgresql://u:s3cret@h/app'", "in quotes");
 	bad("postgresql://u:s3cret/x#1@h:5432/app", "must be written as");
