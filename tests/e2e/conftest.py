@@ -10,7 +10,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib import rig as rigs  # noqa: E402
-from lib.fixtures import memcheck, memcheck_last, pytest_configure  # noqa: E402, F401
+from lib.fixtures import memcheck, memcheck_last, pytest_configure, pytest_terminal_summary  # noqa: E402, F401
 from lib.mailcatcher import MailCatcher  # noqa: E402
 from lib.pgcluster import Cluster  # noqa: E402
 
