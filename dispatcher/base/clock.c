@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 
+#include <stdio.h>
 #include <time.h>
 
 static int64_t skipped_ms;
@@ -34,6 +35,18 @@ int64_t clock_monotonic_ms(void)
 int64_t clock_monotonic_us(void)
 {
 	return clock_us(CLOCK_MONOTONIC);
+}
+
+const char *clock_stamp(int64_t us, char buf[CLOCK_STAMP_SIZE])
+{
+	time_t s = (time_t)(us / 1000000);
+	struct tm tm;
+	size_t n;
+
+	gmtime_r(&s, &tm);
+	n = strftime(buf, CLOCK_STAMP_SIZE, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buf + n, CLOCK_STAMP_SIZE - n, ".%06lldZ", (long long)(us % 1000000));
+	return buf;
 }
 
 void clock_skip_ms(int64_t ms)

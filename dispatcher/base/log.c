@@ -3,6 +3,7 @@
 
 #include "base/log.h"
 
+#include "base/clock.h"
 #include "base/utf8.h"
 #include "base/xalloc.h"
 
@@ -179,15 +180,10 @@ static void line_add_text(struct line *l, enum quoting q, const char *text, size
 static void line_add_time(struct line *l)
 {
 	struct timespec now;
-	struct tm tm;
-	char buf[64];
-	size_t n;
+	char buf[CLOCK_STAMP_SIZE];
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	n = strftime(buf, sizeof(buf), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, sizeof(buf) - n, ".%06ldZ", now.tv_nsec / 1000);
-	line_puts(l, buf);
+	line_puts(l, clock_stamp((int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000, buf));
 }
 
 /* Whether a value can stand bare behind key= in the text format. */

@@ -30,10 +30,10 @@
 #define CANARY_EVERY_MS 60000
 #define CANARY_LOST_MS 5000 /* while notifications do not arrive */
 #define CANARY_WAIT_MS 2000
-#define PING_EVERY_MS 3000
-#define PING_WAIT_MS 4000
-#define OPERATED "!pause " /* in front of a queue's name: see pgmqd.tell_pause() */
-#define CANCEL "!cancel "  /* the same: see pgmqd.tell_cancel() */
+#define WATCH_EVERY_MS 3000 /* who has our locks */
+#define WATCH_WAIT_MS 1000  /* while something else must not meet that question */
+#define OPERATED "!pause "  /* in front of a queue's name: see pgmqd.tell_pause() */
+#define CANCEL "!cancel "   /* the same: see pgmqd.tell_cancel() */
 
 /* A queue's name and whom it wakes; sorted by name. */
 struct route {
@@ -53,8 +53,8 @@ struct listener {
 	struct prepared *prepared;
 	struct route *routes;
 	size_t nroutes;
-	struct event *term, *parent, *beat, *ping, *canary_timer, *round;
-	bool hearing, told, said_deaf, ping_out, canary_out, was_up;
+	struct event *term, *parent, *beat, *watch_timer, *canary_timer, *round;
+	bool hearing, told, said_deaf, watch_out, canary_out, was_up;
 	unsigned canary_seq;
 	char canary_payload[48];
 	char *down_reason;
@@ -101,11 +101,18 @@ static void listener_hearing(struct listener *l, bool hearing, const char *why)
 	listener_tell_all(l, hearing ? WAKE_HEARING : WAKE_DEAF);
 }
 
+/* Whether a canary is out. While it is, nothing else goes over the connection: see canary.c. */
+static void listener_canary_out(struct listener *l, bool out)
+{
+	l->canary_out = out;
+	pgconn_keep_quiet(l->pg, out);
+}
+
 /* Has a notification sent to us from another session. */
 static void listener_canary(struct listener *l)
 {
 	snprintf(l->canary_payload, sizeof(l->canary_payload), "!canary %d %u", (int)getpid(), ++l->canary_seq);
-	l->canary_out = true;
+	listener_canary_out(l, true);
 	canary_send(l->canary, l->canary_payload);
 }
 
@@ -120,7 +127,7 @@ static void listener_canary_sent(void *arg, const char *error)
 		loop_timer(l->canary_timer, CANARY_WAIT_MS);
 		return;
 	}
-	l->canary_out = false;
+	listener_canary_out(l, false);
 	log_debug("cannot test whether notifications arrive: %s", error);
 	if (!l->told)
 		listener_hearing(l, false, error);
@@ -147,15 +154,15 @@ static void listener_canary_due(evutil_socket_t fd, short what, void *arg)
 	if (!pgconn_is_up(l->pg))
 		return;
 	if (l->canary_out) {
-		l->canary_out = false;
+		listener_canary_out(l, false);
 		listener_hearing(l, false,
 			"a notification to ourselves did not come back; is there a transaction pooler in between? "
 			"Use a direct or session-mode connection");
 		if (pgconn_is_pooled(l->pg)) /* other clients of the pool would get what we listen for */
 			pgconn_query(l->pg, NULL, "UNLISTEN *", 0, NULL, NULL, NULL);
 		loop_timer(l->canary_timer, CANARY_LOST_MS);
-	} else if (l->ping_out) { /* it has to be the only one */
-		loop_timer(l->canary_timer, PING_WAIT_MS);
+	} else if (l->watch_out) { /* it has to be the only one */
+		loop_timer(l->canary_timer, WATCH_WAIT_MS);
 	} else if (!l->hearing) {
 		notify_listen(l->pg, l->env->settings->channel, listener_listening_again, l);
 	} else {
@@ -173,7 +180,7 @@ static void listener_round(evutil_socket_t fd, short what, void *arg)
 		l->routes[i].woken = false;
 }
 
-/* While a canary is out nothing else goes over the connection: see canary.c. */
+/* Whether others must not use the connection now. */
 static bool listener_is_busy(void *arg)
 {
 	return ((struct listener *)arg)->canary_out;
@@ -210,7 +217,7 @@ static void listener_notify(void *arg, const char *channel, const char *payload,
 	}
 	if (payload[0] == '!') {
 		if (strcmp(payload, l->canary_payload) == 0) {
-			l->canary_out = false;
+			listener_canary_out(l, false);
 			listener_hearing(l, true, "");
 			loop_timer(l->canary_timer, CANARY_EVERY_MS);
 		}
@@ -248,7 +255,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 	listener_tell_all(l, WAKE_ALL);
 	prepared_up(l->prepared);
 	listener_canary(l);
-	loop_timer(l->ping, CANARY_WAIT_MS); /* somebody may have our locks already */
+	loop_timer(l->watch_timer, WATCH_WAIT_MS); /* somebody may have our locks already */
 }
 
 /* Connected: LISTEN comes before everything else. */
@@ -263,7 +270,6 @@ static void listener_up(void *arg)
 	free(l->down_reason);
 	l->down_reason = NULL;
 	notify_listen(l->pg, l->env->settings->channel, listener_listening, l);
-	loop_timer(l->ping, PING_EVERY_MS); /* the ping's deadline is LISTEN's too */
 }
 
 /* The connection is lost: nothing is heard until it is back. */
@@ -272,10 +278,11 @@ static void listener_down(void *arg, const char *reason)
 	struct listener *l = arg;
 
 	evtimer_del(l->canary_timer);
-	evtimer_del(l->ping);
+	evtimer_del(l->watch_timer);
 	canary_cancel(l->canary);
 	prepared_down(l->prepared);
-	l->ping_out = l->canary_out = false;
+	l->watch_out = false;
+	listener_canary_out(l, false);
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 0);
 	stats_error(l->env->slot, reason);
 	listener_hearing(l, false, reason);
@@ -300,38 +307,33 @@ static const struct pgconn_events listener_events = {
 	.up = listener_up, .down = listener_down, .failed = listener_failed, .notify = listener_notify
 };
 
-/* The ping came back. It says who has our locks, if the database has the function that knows. */
-static void listener_pinged(void *arg, const struct pgresult *r)
+/* Who has our locks, if the database has the function that knows. */
+static void listener_watched(void *arg, const struct pgresult *r)
 {
 	struct listener *l = arg;
 
 	if (r->error && !*r->sqlstate)
 		return; /* the connection is on its way down */
-	l->ping_out = false;
+	l->watch_out = false;
 	if (!r->error)
 		watch_seen(l->watch, r->res);
-	loop_timer(l->ping, PING_EVERY_MS);
+	loop_timer(l->watch_timer, WATCH_EVERY_MS);
 }
 
-/* A ping is due, or the last one was not answered in time: a silent server is noticed within seven seconds. */
-static void listener_ping(evutil_socket_t fd, short what, void *arg)
+/* Asks for that. */
+static void listener_watch(evutil_socket_t fd, short what, void *arg)
 {
 	struct listener *l = arg;
 
 	(void)fd, (void)what;
 	if (!pgconn_is_up(l->pg))
 		return;
-	if (l->canary_out) { /* nothing else goes over the connection then: see canary.c */
-		loop_timer(l->ping, CANARY_WAIT_MS);
+	if (l->canary_out) {
+		loop_timer(l->watch_timer, WATCH_WAIT_MS);
 		return;
 	}
-	if (l->ping_out) {
-		pgconn_restart_elsewhere(l->pg, "no answer to a ping within 4 s");
-		return;
-	}
-	l->ping_out = true;
-	pgconn_query(l->pg, NULL, watch_sql, 0, NULL, listener_pinged, l);
-	loop_timer(l->ping, PING_WAIT_MS);
+	l->watch_out = true;
+	pgconn_query(l->pg, NULL, watch_sql, 0, NULL, listener_watched, l);
 }
 
 /* A sign of life, once a second. */
@@ -380,7 +382,7 @@ int listener_main(const struct proc_env *env)
 	l.term = loop_event(l.base, SIGTERM, EV_SIGNAL | EV_PERSIST, listener_stop, &l);
 	l.parent = loop_event(l.base, env->parent_fd, EV_READ, listener_stop, &l);
 	l.beat = loop_event(l.base, -1, EV_PERSIST, listener_beat, &l);
-	l.ping = loop_event(l.base, -1, 0, listener_ping, &l);
+	l.watch_timer = loop_event(l.base, -1, 0, listener_watch, &l);
 	l.canary_timer = loop_event(l.base, -1, 0, listener_canary_due, &l);
 	l.canary = canary_new(l.base, env->settings->database, env->settings->channel, listener_canary_sent, &l);
 	l.watch = watch_new(listener_taken, &l);
@@ -401,7 +403,7 @@ int listener_main(const struct proc_env *env)
 	event_free(l.term);
 	event_free(l.parent);
 	event_free(l.beat);
-	event_free(l.ping);
+	event_free(l.watch_timer);
 	event_free(l.canary_timer);
 	canary_free(l.canary);
 	watch_free(l.watch);

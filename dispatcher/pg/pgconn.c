@@ -413,9 +413,9 @@ void pgconn_restart(struct pgconn *c, const char *reason)
 	pgconn_break(c, xstrdup(reason));
 }
 
-void pgconn_restart_elsewhere(struct pgconn *c, const char *reason)
+void pgconn_keep_quiet(struct pgconn *c, bool quiet)
 {
-	pgconn_silent(c, xstrdup(reason));
+	c->keeps_quiet = quiet;
 }
 
 bool pgconn_is_up(const struct pgconn *c)
@@ -477,13 +477,16 @@ void pgconn_query(struct pgconn *c, const char *name, const char *sql, int npara
 		conn_submit(c, statement_new(name, name ? NULL : sql, nparams, params, cb, arg));
 }
 
-/* A pooler may not know what to do with a Sync that follows nothing. */
+/* A pooler may not know what to do with a Sync that follows nothing, and libpq sends one alone only in a pipeline. */
 void pgconn_ping(struct pgconn *c)
 {
-	struct statement *s = statement_new(NULL, c->pooled ? "SELECT" : NULL, 0, NULL, NULL, NULL);
+	bool sync = c->pipeline && !c->pooled;
+	struct statement *s = statement_new(NULL, sync ? NULL : "SELECT", 0, NULL, NULL, NULL);
 
-	s->sync = !c->pooled;
-	conn_submit(c, s);
+	s->sync = sync;
+	s->ping = true;
+	conn_append(c, s, true);
+	exchange_send(c);
 }
 
 void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg)

@@ -30,8 +30,9 @@ void pgconn_start(struct pgconn *c);
 void pgconn_hang_up(struct pgconn *c);
 void pgconn_free(struct pgconn *c); /* not from a callback of its own; statements under way get no callback */
 void pgconn_restart(struct pgconn *c, const char *reason); /* drops the connection and makes a new one */
-/* The same when the server has fallen silent: the connection string's other places come first. */
-void pgconn_restart_elsewhere(struct pgconn *c, const char *reason);
+
+/* As long as it is to keep quiet, it sends no pings: whether the server answers is asked by a second connection. */
+void pgconn_keep_quiet(struct pgconn *c, bool quiet);
 
 bool pgconn_is_up(const struct pgconn *c);
 unsigned pgconn_session(const struct pgconn *c); /* another number after each connect */

@@ -5,6 +5,11 @@
  * awaited, silence may mean a slow statement or one that waits for a lock. Then a second connection to the same place
  * asks what the server process is doing: it stays open for the next such question until the answer has come. When that
  * connection gets no answer either, or the server process is not there or has nothing to do, ours is given up.
+ *
+ * Behind a pooler the second connection has a server process of its own, and asks only whether that one answers. A pool
+ * that has none to spare for so long cannot be told from a silent server.
+ *
+ * All of it counts from the last byte that was heard: eight seconds after it a silent server is left.
  */
 #include "config.h"
 
@@ -15,6 +20,7 @@
 #include "base/xalloc.h"
 #include "pg/pgconn_private.h"
 #include "pg/pgstart.h"
+#include "pg/sqlstate.h"
 
 #include <ctype.h>
 #include <linux/sockios.h>
@@ -24,7 +30,8 @@
 #include <sys/ioctl.h>
 
 #define QUIET_MS 3000  /* nothing was heard for so long: asks */
-#define ANSWER_MS 4000 /* so long the answer may take; with QUIET_MS, a silent server is noticed in seven seconds */
+#define ASKED_MS 1000  /* but a statement has this time before a second connection is made because of it */
+#define ANSWER_MS 4000 /* so long the answer may take */
 #define IDLE_MS 1000   /* an answer that the server has sent may be on its way for so long */
 #define LATE_MS 1000   /* the loop stood still (a plugin, SIGSTOP): what has come meanwhile is read first */
 
@@ -34,7 +41,8 @@ enum beside { BESIDE_NONE, BESIDE_CONNECTING, BESIDE_ASKED, BESIDE_KEPT };
 struct pulse {
 	struct pgconn *c;
 	struct event *timer;
-	int64_t since_ms; /* the last sign of life, or when the answer was asked for */
+	int64_t heard_ms; /* the last sign of life */
+	int64_t asked_ms; /* when the answer that is awaited was asked for */
 	int unsent;       /* bytes that the other side had not taken when we looked */
 	enum beside state;
 	PGconn *pg;
@@ -65,10 +73,10 @@ static void beside_close(struct pulse *p)
 /* Gives the connection up. */
 static void pulse_lost(struct pulse *p, const char *why)
 {
-	long long s = (clock_monotonic_ms() - p->since_ms) / 1000;
+	long long s = (clock_monotonic_ms() - p->heard_ms) / 1000;
 
 	beside_close(p);
-	pgconn_silent(p->c, xasprintf("no answer to a statement within %lld s%s", s, why));
+	pgconn_silent(p->c, xasprintf("no answer from the server for %lld s%s", s, why));
 }
 
 /* The server is there: it is asked again when it has said nothing for as long again. */
@@ -96,16 +104,13 @@ static void beside_watch(struct pulse *p, short what)
 	loop_add(p->io, NULL);
 }
 
-/* Asks what the server process is doing. A pooler's connection has none of its own: that it connects is all. */
+/* Asks what the server process is doing. Behind a pooler it may be any, and the question is whether one answers. */
 static void beside_ask(struct pulse *p)
 {
-	char *sql;
+	char *sql = p->c->pooled
+	                    ? xstrdup("SELECT")
+	                    : xasprintf("SELECT a.state FROM pg_catalog.pg_stat_get_activity(%d) a", p->c->backend_pid);
 
-	if (p->c->pooled) {
-		beside_refused(p);
-		return;
-	}
-	sql = xasprintf("SELECT a.state FROM pg_catalog.pg_stat_get_activity(%d) a", p->c->backend_pid);
 	p->state = BESIDE_ASKED;
 	if (!PQsendQuery(p->pg, sql) || PQflush(p->pg) < 0)
 		beside_refused(p);
@@ -114,12 +119,17 @@ static void beside_ask(struct pulse *p)
 	free(sql);
 }
 
-/* The server has answered. */
+/* The server has answered, or a pooler in its place. */
 static void beside_answered(struct pulse *p, const PGresult *res)
 {
-	bool known = PQresultStatus(res) == PGRES_TUPLES_OK;
+	bool known = PQresultStatus(res) == PGRES_TUPLES_OK, awaited = !TAILQ_EMPTY(&p->c->pending);
+	const char *state = PQresultErrorField(res, PG_DIAG_SQLSTATE);
 
-	if (known && PQntuples(res) == 0) {
+	if (p->c->pooled && state && sqlstate_class(state) == SQLSTATE_CONNECTION) {
+		pulse_lost(p, ", and a pooler cannot reach it");
+	} else if (p->c->pooled || !awaited) {
+		beside_lives(p);
+	} else if (known && PQntuples(res) == 0) {
 		pulse_lost(p, ", and its server process is not there any more");
 	} else if (!known || PQgetisnull(res, 0, 0) || strcmp(PQgetvalue(res, 0, 0), "idle") != 0) {
 		p->idle = false;
@@ -213,10 +223,10 @@ static void beside_connect(struct pulse *p)
 	beside_watch(p, EV_WRITE);
 }
 
-/* An answer is overdue. */
-static void pulse_overdue(struct pulse *p, int64_t now)
+/* An answer is overdue; or the connection has been quiet, and may not be asked itself. */
+static void pulse_overdue(struct pulse *p, bool awaited, int64_t waited)
 {
-	if (now - p->since_ms >= pgconn_answer_ms(p->c)) {
+	if (awaited && waited >= pgconn_answer_ms(p->c)) {
 		pulse_lost(p, ", which is more than its time limit");
 	} else if (p->state == BESIDE_CONNECTING || p->state == BESIDE_ASKED) {
 		pulse_lost(p, ", nor to a second connection");
@@ -256,33 +266,31 @@ static void pulse_due(evutil_socket_t fd, short what, void *arg)
 {
 	struct pulse *p = arg;
 	const struct statement *head = TAILQ_FIRST(&p->c->pending);
-	int64_t now = clock_monotonic_ms(), quiet;
+	int64_t now = clock_monotonic_ms(), quiet, waited = now - p->asked_ms;
 
 	(void)fd, (void)what;
 	if (p->c->state != CONN_UP || p->c->broken)
 		return;
 	if (pulse_moves(p))
 		pulse_heard(p);
-	quiet = now - p->since_ms;
+	quiet = now - p->heard_ms;
 	if (now - p->due_ms > LATE_MS)
 		pulse_arm(p, QUIET_MS);
 	else if (quiet < QUIET_MS)
 		pulse_arm(p, QUIET_MS - quiet);
-	else if (!head && p->c->pipeline)
+	else if (!head && !p->c->keeps_quiet)
 		pulse_ping(p);
-	else if (!head)
-		pulse_arm(p, QUIET_MS); /* that connection's owner pings */
-	else if (!head->sync)
-		pulse_overdue(p, now);
-	else if (quiet < ANSWER_MS)
-		pulse_arm(p, ANSWER_MS - quiet);
-	else
+	else if (head && waited < (head->ping ? ANSWER_MS : ASKED_MS))
+		pulse_arm(p, (head->ping ? ANSWER_MS : ASKED_MS) - waited);
+	else if (head && head->ping)
 		pgconn_silent(p->c, xasprintf("no answer to a ping within %d s", ANSWER_MS / 1000));
+	else
+		pulse_overdue(p, head != NULL, waited);
 }
 
 void pulse_heard(struct pulse *p)
 {
-	p->since_ms = clock_monotonic_ms();
+	p->heard_ms = clock_monotonic_ms();
 	if (p->state != BESIDE_NONE) {
 		beside_close(p);
 		pulse_arm(p, QUIET_MS);
@@ -291,13 +299,13 @@ void pulse_heard(struct pulse *p)
 
 void pulse_asked(struct pulse *p)
 {
-	p->since_ms = clock_monotonic_ms();
+	p->asked_ms = clock_monotonic_ms();
 }
 
 void pulse_start(struct pulse *p)
 {
 	p->unsent = 0;
-	p->since_ms = clock_monotonic_ms();
+	p->heard_ms = p->asked_ms = clock_monotonic_ms();
 	pulse_arm(p, QUIET_MS);
 }
 

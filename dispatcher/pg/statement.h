@@ -13,6 +13,7 @@ struct statement {
 	char *name, *sql; /* name only: execute prepared; both: prepare; sql only: query */
 	bool prepare;
 	bool sync; /* no statement, only the Sync behind it */
+	bool ping; /* asks for a sign of life and nothing else */
 	int nparams;
 	char **params;
 	bool ends_group; /* a Sync follows it */

@@ -420,6 +420,7 @@ static void flow_unready(void *arg)
 
 void flow_up(struct flow *f)
 {
+	settle_connected(&f->settle);
 	probe_up(&f->probe);
 }
 

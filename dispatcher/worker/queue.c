@@ -249,7 +249,14 @@ static void probe_locks(struct queue_pg *q)
 	replace(&q->present, q->oid);
 }
 
-/* Tells the database the limits, for those who only look. It does not matter when that fails. */
+/* The database has taken the limits, or not. */
+static void probe_told_limits(void *arg, const struct pgresult *r)
+{
+	((struct queue_pg *)arg)->told_limits = !r->error;
+}
+
+/* Tells the database the limits, for those who only look; once that there are none any more. It does not matter when
+ * that fails. */
 static void probe_tell_limits(struct queue_pg *q)
 {
 	const struct limits *l = &q->rules.limits;
@@ -257,13 +264,15 @@ static void probe_tell_limits(struct queue_pg *q)
 	const char *params[8] = { q->table, l->key, rate, burst, l->rate_by_key ? "t" : "f", l->rate_here ? "t" : "f",
 		at_once, of_a_key };
 
+	if (q->told_limits && !limits_any(l))
+		return;
 	snprintf(rate, sizeof(rate), "%.17g", l->rate);
 	snprintf(burst, sizeof(burst), "%.17g", l->burst);
 	snprintf(at_once, sizeof(at_once), "%u", l->at_once);
 	snprintf(of_a_key, sizeof(of_a_key), "%u", l->of_a_key);
 	pgconn_query(q->pg, NULL,
 		"SELECT pgmqd.tell_limits($1, $2, $3::float8, $4::float8, $5::bool, $6::bool, $7::int, $8::int)", 8,
-		params, NULL, NULL);
+		params, probe_told_limits, q);
 }
 
 /* The catalogue has answered. */

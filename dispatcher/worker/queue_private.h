@@ -86,6 +86,7 @@ struct queue_pg {
 	bool dlq_asks;  /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
 	bool key_index; /* there are the indexes that pgmqd.limit_queue() makes */
 	bool held_index;
+	bool told_limits; /* the database knows the limits of this queue */
 	bool set_headers; /* a claim may write the time at which the message fell due */
 	bool priority;    /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;

@@ -28,7 +28,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define BATCH_MAX 1000
 #define SHARED_MAX 500      /* messages that share a plugin's own statement */
@@ -148,26 +147,13 @@ static enum stats_counter counter_of(enum msg_outcome o)
 	}
 }
 
-/* Real time as RFC 3339 with microseconds. */
-static const char *stamp(int64_t us, char *buf, size_t size)
-{
-	time_t s = (time_t)(us / 1000000);
-	struct tm tm;
-	size_t n;
-
-	gmtime_r(&s, &tm);
-	n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(buf + n, size - n, ".%06lldZ", (long long)(us % 1000000));
-	return buf;
-}
-
 /* The one line that a settled message leaves at level info. */
 static void settle_log(const struct pgmqd_msg *m)
 {
 	enum log_level level = m->outcome == OUT_FAIL ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	struct log_context former;
 	struct log_field fields[8];
-	char when[40];
+	char when[CLOCK_STAMP_SIZE];
 	int n = 0;
 
 	if (log_threshold < level)
@@ -176,7 +162,7 @@ static void settle_log(const struct pgmqd_msg *m)
 	fields[n++] = LOG_STR("outcome", outcome_name(m->outcome));
 	fields[n++] = LOG_INT("attempt", m->attempt);
 	if (m->started_us) {
-		fields[n++] = LOG_STR("started", stamp(m->started_us, when, sizeof(when)));
+		fields[n++] = LOG_STR("started", clock_stamp(m->started_us, when));
 		fields[n++] = LOG_MS("wait_ms", (double)(m->started_us - m->due_us) / 1000);
 		fields[n++] = LOG_MS("run_ms", (double)(m->ended_us - m->started_us) / 1000);
 	}
@@ -584,6 +570,17 @@ static void settle_due(evutil_socket_t fd, short what, void *arg)
 		break;
 	}
 	s->events->kick(s->arg);
+}
+
+void settle_connected(struct settle *s)
+{
+	struct pgmqd_msg *m;
+
+	TAILQ_FOREACH(m, &s->worker->messages->list[MSG_SETTLED], link)
+	{
+		m->send_at_ms = 0;
+		m->refused = 0;
+	}
 }
 
 /* ---- life ---- */

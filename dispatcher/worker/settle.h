@@ -49,6 +49,8 @@ bool settle_reclaimed(struct settle *s, const struct pgmqd_msg *row, int64_t unt
 /* Takes a running message back from its plugin and decides its outcome. */
 void settle_cancel(
 	struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome, const char *class, const char *reason);
+/* There is a new connection: what was refused on the one before is due at once. */
+void settle_connected(struct settle *s);
 /* Sends what can be sent now. */
 void settle_send(struct settle *s);
 

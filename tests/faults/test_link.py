@@ -11,6 +11,7 @@ import pytest
 from lib import certs, netns
 from lib.campaign import gone
 from lib.paths import make_temp_dir
+from lib.pooler import PGBOUNCER, pooler
 from lib.proxy import Plan, Proxy, chaos
 from lib.stand import INSTRUMENTED, SLOW, wait_until
 
@@ -148,7 +149,7 @@ def test_listener_notices_a_silent_link(stand, proxy):
     daemon = stand.start(stand.tcp(proxy.port), fallback_poll="1h")
     mark, began = daemon.mark(), time.monotonic()
     proxy.drop("up", "down")
-    daemon.wait_log(lambda r: r.get("process") == "listener" and "no answer to a ping" in r.get("text", ""), 25, mark)
+    daemon.wait_log(lambda r: r.get("process") == "listener" and "no answer" in r.get("text", ""), 25, mark)
     took = time.monotonic() - began
     proxy.resume()
     proxy.cut()  # the workers' links lost bytes
@@ -195,6 +196,29 @@ def test_silent_primary_is_left_whatever_a_worker_does(stand, cluster, proxy):
         stand.drain(queue=queue)
     stand.effect_of(ids)
     proxy.cut()
+
+
+@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+@pytest.mark.parametrize("mode", ["transaction", "session"])
+def test_silent_server_behind_a_pooler_is_left(stand, cluster, proxy, mode):
+    """The pooler answers, its server does not. An idle worker and one that waits for an answer go to the other host, long before the time
+    limit of a statement."""
+    with pooler(cluster, stand.dbname, mode=mode, size=20, through=proxy.port) as conninfo:
+        port = re.search(r"port=(\d+)", conninfo).group(1)
+        daemon = stand.start(stand.tcp(host="127.0.0.1,127.0.0.1", port=f"{port},{cluster.port}"), ready=False, poll_when_deaf="200ms",
+                             fallback_poll="1h", queues={"work": {}, "other": {}})
+        stand.effect_of(stand.send() + stand.send(queue="other"))
+        ids = stand.send(sleep_ms=1000)
+        stand.begun(ids)
+        mark = daemon.mark()
+        proxy.stall()
+        for queue in ("work", "other"):
+            daemon.wait_log(lambda r, queue=queue: again()(r) and r.get("queue") == queue, 30, mark)
+        daemon.wait_log(again(process="listener"), 30, mark)
+        stand.effect_of(ids + stand.send() + stand.send(queue="other"))
+        stand.drain()
+        proxy.cut()
+    stand.verdict().check()
 
 
 def test_slow_statement_is_no_silence(stand):

@@ -13,12 +13,14 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 
 @contextlib.contextmanager
-def pooler(cluster, dbname, user="postgres", mode="transaction", size=4):
-    """Yields the connection string of the pooled database; `size` is the number of its sessions on the server."""
+def pooler(cluster, dbname, user="postgres", mode="transaction", size=4, through=None):
+    """Yields the connection string of the pooled database; `size` is the number of its sessions on the server, which it reaches at the port
+    `through` of a proxy, if there is one."""
+    server = f"host=127.0.0.1 port={through}" if through else f"host={cluster.dir} port={cluster.port}"
     port, dir = free_port(), Path(make_temp_dir("pgmqd-pooler-"))
     (dir / "users.txt").write_text(f'"{user}" ""\n')
     ini = dir / "pgbouncer.ini"
-    ini.write_text(f"[databases]\n{dbname} = host={cluster.dir} port={cluster.port} user={user}\n"
+    ini.write_text(f"[databases]\n{dbname} = {server} user={user}\n"
                    f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {dir}/users.txt\n"
                    f"pool_mode = {mode}\nignore_startup_parameters = extra_float_digits\ndefault_pool_size = {size}\n")
     command = [PGBOUNCER, str(ini)]

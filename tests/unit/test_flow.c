@@ -86,6 +86,31 @@ static void test_settle_before_claim(void **state)
 	assert_int_equal(fake_count(fake, FAKE_CLAIM), 1);
 }
 
+/* The same for an outcome that the database has refused and that would have waited for long. */
+static void test_refused_settles_before_claims(void **state)
+{
+	const struct fake_row row = { .id = 7 };
+
+	(void)state;
+	fake_up();
+	fake_answer_claim(fake, &row, 1);
+	flow_settle(fake->delivered[0], OUT_DONE, 0, NULL);
+	fake_advance(fake, 0);
+	fake_answer_settle(fake, QUEUE_REFUSED); /* becomes a dead letter, ... */
+	fake_advance(fake, 0);
+	fake_answer_settle(fake, QUEUE_REFUSED); /* ... which is refused, too */
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	fake->up = false;
+	flow_down(flow);
+	fake->ncalls = 0;
+	fake->up = true;
+	flow_up(flow);
+	fake_answer_probe(fake, NULL);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 1);
+	assert_int_equal(fake_count(fake, FAKE_CLAIM), 0);
+}
+
 /* A claim that brings what is in hand already: the new claim's lease goes on, and nothing is delivered twice. */
 static void test_own_message_again(void **state)
 {
@@ -398,6 +423,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_pause_first, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_priority_and_slots, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_settle_before_claim, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(
+			test_refused_settles_before_claims, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_own_message_again, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_own_message_while_settling, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_attempts, fake_flow_setup, fake_flow_teardown),

@@ -154,6 +154,28 @@ static void test_waits_longer(void **state)
 	assert_int_equal(fake_count(fake, FAKE_SETTLE), 1);
 }
 
+/* After a reconnect what was refused before it goes first, and waits as shortly as a first refusal if it is refused
+ * again. */
+static void test_goes_first_after_a_reconnect(void **state)
+{
+	struct pgmqd_msg *m = ended(1, OUT_DONE, NULL, 0);
+
+	(void)state;
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOCKED);
+	for (int i = 0; i < 4; i++) {
+		fake_later();
+		fake_answer_settle(fake, QUEUE_LOCKED);
+	}
+	settle_send(&settle);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	settle_connected(&settle);
+	settle_send(&settle);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 1);
+	fake_answer_settle(fake, QUEUE_LOCKED);
+	assert_true(m->send_at_ms - clock_boottime_ms() <= 1000);
+}
+
 /* A row that a trigger keeps: the outcome becomes a dead letter with that cause; and if that is kept, too, it stays in
  * memory and is tried again seldom. No lease is lost, and nothing runs again. */
 static void test_kept_by_a_trigger(void **state)
@@ -442,6 +464,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_adopted, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_kept_by_a_trigger, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_waits_longer, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_goes_first_after_a_reconnect, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_unheard, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_shared_statements, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_lock_splits, settle_setup, settle_teardown),
