@@ -99,15 +99,45 @@ BEGIN
   RETURN NULL;
 END $f$;
 
--- A time that cannot be is refused (pg_cron looks at its own). A changed time or zone clears next_due, and the scheduler computes it anew. Where
--- pg_cron runs the schedule, its job is changed at once; a zone that is not pg_cron's makes the schedule the dispatcher's.
+-- Whether the dispatcher's scheduler can run a schedule at such a time; an error that says why not, for the table's CHECK.
+CREATE OR REPLACE FUNCTION pgmqd.check_cron(schedule text, cron text) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  fault CONSTANT text := pgmqd.cron_error(cron);
+BEGIN
+  IF fault IS NOT NULL THEN
+    RAISE EXCEPTION 'schedule %: %', schedule, fault USING ERRCODE = 'check_violation', TABLE = 'schedule', CONSTRAINT = 'schedule_cron_check';
+  END IF;
+  RETURN true;
+END $f$;
+
+-- A time that cannot be is refused. pg_cron looks at its own, and those that are taken over from it were good there. Rows of an earlier
+-- version that are wrong stay, and the scheduler names them; they can be mended, but not be changed otherwise.
+DO $$
+DECLARE
+  wrong text;
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_constraint WHERE conname = 'schedule_cron_check' AND conrelid = 'pgmqd.schedule'::regclass) THEN
+    ALTER TABLE pgmqd.schedule ADD CONSTRAINT schedule_cron_check CHECK (runner = 'pg_cron' OR taken_over OR pgmqd.check_cron(name, cron)) NOT VALID;
+  END IF;
+  IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'schedule_cron_check' AND conrelid = 'pgmqd.schedule'::regclass AND NOT convalidated) THEN
+    SELECT string_agg(format('schedule %s: %s', name, pgmqd.cron_error(cron)), '; ' ORDER BY name) INTO wrong
+    FROM pgmqd.schedule WHERE runner <> 'pg_cron' AND NOT taken_over AND pgmqd.cron_error(cron) IS NOT NULL;
+    IF wrong IS NULL THEN
+      ALTER TABLE pgmqd.schedule VALIDATE CONSTRAINT schedule_cron_check;
+    ELSE
+      RAISE WARNING 'times that cannot be: %', wrong;
+    END IF;
+  END IF;
+END $$;
+
+-- A changed time or zone clears next_due, and the scheduler computes it anew. Where pg_cron runs the schedule, its job is changed at once; a
+-- zone that is not pg_cron's makes the schedule the dispatcher's. What was taken over from pg_cron gets no time that the dispatcher cannot run.
 CREATE OR REPLACE FUNCTION pgmqd.schedule_changed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF NEW.runner = 'pgmqd' AND NEW.cron IS DISTINCT FROM OLD.cron THEN
-    IF pgmqd.cron_error(NEW.cron) IS NOT NULL THEN -- inside, since the daemon, which changes no time, may not call it
-      RAISE EXCEPTION 'schedule %: %', NEW.name, pgmqd.cron_error(NEW.cron) USING ERRCODE = 'check_violation';
-    END IF;
+  IF NEW.taken_over AND NEW.cron IS DISTINCT FROM OLD.cron THEN
+    PERFORM pgmqd.check_cron(NEW.name, NEW.cron);
   END IF;
   IF TG_OP = 'INSERT' THEN
     RETURN NEW;
@@ -370,10 +400,17 @@ BEGIN
         PERFORM pgmqd.set_pg_cron(s.name, coalesce(known_cron, s.cron), s.command, s.enabled AND NOT s.taken_over);
       END IF;
     END IF;
+    IF run_by = 'pgmqd' AND s.runner = 'pg_cron' AND pgmqd.cron_error(s.cron) IS NOT NULL THEN -- pg_cron's own, such as "30 seconds"
+      item := 'schedule ' || s.name;
+      problem := format('the dispatcher cannot run it at its time of pg_cron''s, %s; it runs at %s', s.cron, s.default_cron);
+      remedy := 'set another time with pgmqd schedule edit';
+      RETURN NEXT;
+    END IF;
     -- a schedule that was taken over stays so until it is given back
     UPDATE pgmqd.schedule c SET runner = CASE WHEN c.taken_over AND run_by = 'pg_cron' THEN c.runner ELSE run_by END,
       taken_over = c.taken_over AND run_by = 'pg_cron',
-      cron = CASE WHEN run_by = 'pg_cron' AND known_role = current_user THEN known_cron ELSE c.cron END
+      cron = CASE WHEN run_by = 'pg_cron' AND known_role = current_user THEN known_cron
+        WHEN run_by = 'pgmqd' AND pgmqd.cron_error(c.cron) IS NOT NULL THEN c.default_cron ELSE c.cron END
     WHERE c.name = s.name AND (c.runner <> run_by AND NOT c.taken_over OR c.taken_over AND run_by <> 'pg_cron'
       OR run_by = 'pg_cron' AND known_role = current_user AND known_cron <> c.cron);
   END LOOP;
@@ -415,7 +452,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'schedule_status', 'run_now', 'edit_schedule');
+  PERFORM pgmqd.allow_calls('pgmqd', 'check_cron', 'cron_error', 'run_schedule', 'take_over_schedules', 'give_back_schedules', 'pg_cron_lives', 'schedule_status', 'run_now', 'edit_schedule');
   PERFORM pgmqd.allow_calls('pgmqd_monitor', 'pg_cron_lives');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'run_now', 'edit_schedule', 'pg_cron_lives', 'schedule_status');
 END $$;

@@ -1,7 +1,7 @@
 -- 030_schedules.sql: appointments follow time, old check-ups are given up, and reminders go out in their windows, once.
 -- database: app
 BEGIN;
-SELECT plan(54);
+SELECT plan(59);
 CREATE FUNCTION anna() RETURNS uuid LANGUAGE sql AS $$SELECT 'a0000000-0000-4000-8000-000000000001'::uuid$$;
 UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 DELETE FROM payments;
@@ -27,6 +27,21 @@ SELECT throws_ok($$INSERT INTO pgmqd.schedule (name, cron, command, runner) VALU
   'schedule x: "61 9 * * 1": the minute "61" is none (0 to 59, a-b, */n, lists of those)', 'are refused');
 SELECT throws_ok($$UPDATE pgmqd.schedule SET cron = '0 0 30 2 *' WHERE name = 'delete-old-messages'$$, '23514',
   'schedule delete-old-messages: "0 0 30 2 *" never comes: none of its months has such a day', 'also later');
+-- by the table itself: no trigger has to be on for it, and a row that was taken over keeps pg_cron's text, but gets no other of that kind
+ALTER TABLE pgmqd.schedule DISABLE TRIGGER USER;
+SELECT throws_ok($$UPDATE pgmqd.schedule SET cron = '0 25 * * *' WHERE name = 'delete-old-messages'$$, '23514',
+  'schedule delete-old-messages: "0 25 * * *": the hour "25" is none (0 to 23, a-b, */n, lists of those)', 'by the table''s own CHECK');
+SELECT is(convalidated, true, 'which every row has passed') FROM pg_constraint WHERE conname = 'schedule_cron_check' AND conrelid = 'pgmqd.schedule'::regclass;
+UPDATE pgmqd.schedule SET runner = 'pg_cron', cron = '30 seconds' WHERE name = 'delete-old-messages';
+ALTER TABLE pgmqd.schedule ENABLE TRIGGER USER;
+UPDATE pgmqd.schedule SET runner = 'pgmqd', taken_over = true WHERE name = 'delete-old-messages';
+SELECT throws_ok($$UPDATE pgmqd.schedule SET cron = '20 seconds' WHERE name = 'delete-old-messages'$$, '23514', NULL, 'what is taken over from pg_cron keeps a text of its');
+ALTER TABLE pgmqd.schedule DISABLE TRIGGER USER;
+UPDATE pgmqd.schedule SET runner = 'pg_cron', taken_over = false WHERE name = 'delete-old-messages';
+ALTER TABLE pgmqd.schedule ENABLE TRIGGER USER;
+SELECT results_eq($$SELECT item, problem FROM pgmqd.connect_schedules()$$, $$VALUES ('schedule delete-old-messages',
+  'the dispatcher cannot run it at its time of pg_cron''s, 30 seconds; it runs at */10 * * * *')$$, 'where pg_cron is gone for good, a text of its gives way to ours');
+SELECT is(runner || ' ' || cron, 'pgmqd */10 * * * *', 'and the schedule is the dispatcher''s') FROM pgmqd.schedule WHERE name = 'delete-old-messages';
 
 -- ---- statuses ----
 INSERT INTO appointments (user_id, specialist_name, status, starts_at, ends_at) SELECT anna(), name, status, now() + s, now() + e

@@ -8,7 +8,7 @@ SELECT plan(100);
 -- What roles may call in our schemas. Whoever adds a function that the daemon calls, or that a role may, adds it here.
 CREATE TEMP TABLE may_call (role text, name text);
 INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['trigger_status', 'application_problems', 'mail_begin', 'mail_begin_many', 'mail_limit_take', 'mail_limit_halve', 'record_mail_event', 'queue_mail_event', 'unsubscribe', 'bounce_secret', 'use_mail_event_token', 'take_turn', 'notify_prepared', 'lock_holders',
-    'mail_end', 'mail_sent', 'mail_to_several', 'mail_refused', 'report_source', 'finish_report',
+    'mail_end', 'mail_sent', 'mail_to_several', 'mail_refused', 'report_source', 'finish_report', 'check_cron', 'cron_error',
     'payment_to_verify', 'settle_payment', 'payment_notified', 'record_events', 'run_schedule', 'take_over_schedules', 'give_back_schedules',
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups', 'queue_events', 'message_state',
         'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters',

@@ -248,15 +248,19 @@ def test_health_and_ready(own_rig, http_port):
     """Alive, then without its database, then alive again."""
     rig = own_rig
     get = start_with_http(rig, http_port)
-    assert get.json("/health") == (200, {"status": "ok"})
-    assert get.json("/ready") == (200, {"status": "ready"})
+    well = {"status": "ok"}
+
+    def lost(answer):
+        """Both have noticed: a claim that was under way fails first, and a busy machine may be late with either."""
+        return sorted(text.partition(":")[0] for text in answer["problems"] if "not connected to the database" in text) == ["listener", "worker email_queue"]
+
+    get.wait_json("/health", 200, well.__eq__)
+    assert get.wait_json("/ready", 200) == {"status": "ready"}
     rig.cluster.stop("fast")
     get.wait_json("/ready", 503)
-    problems = get.wait_json("/health", 503, lambda answer: len(answer["problems"]) == 2)["problems"]
-    assert {text.split(":")[0] for text in problems} == {"listener", "worker email_queue"}
-    assert all("not connected to the database" in text for text in problems)
+    get.wait_json("/health", 503, lost)
     rig.cluster.start()
-    assert get.wait_json("/health", 200) == {"status": "ok"}
+    get.wait_json("/health", 200, well.__eq__)  # not before a notification has come through
     assert get.wait_json("/ready", 200) == {"status": "ready"}
 
 
