@@ -177,6 +177,19 @@ BEGIN
   RETURN (SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
 END $f$;
 
+-- A number or a time out of headers, which producers write too: NULL for what is none, so that one message cannot hide the others of a list.
+CREATE OR REPLACE FUNCTION pgmqd.as_bigint(text text) RETURNS bigint LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,18}$' THEN text::pg_catalog.int8 END;
+CREATE OR REPLACE FUNCTION pgmqd.as_integer(text text) RETURNS integer LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,9}$' THEN text::pg_catalog.int4 END;
+CREATE OR REPLACE FUNCTION pgmqd.as_time(text text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN CASE WHEN text::timestamptz BETWEEN '1900-01-01Z' AND '2200-01-01Z' THEN text::timestamptz END;
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $f$;
+
 -- ---- wake-ups ----
 
 -- Wakes the dispatcher for a queue, unless it is awake and will look anyway. Arguments: the queue's name as in pgmq.meta, the channel, and

@@ -43,10 +43,10 @@ RETURNS TABLE (id bigint, died_at timestamptz, failure_class text, failure_reaso
   original_id bigint, first_enqueued_at timestamptz, plugin text, plugin_version text, message jsonb, headers jsonb)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN QUERY EXECUTE format('SELECT d.msg_id, coalesce((h->>''died_at'')::timestamptz, d.enqueued_at), h->>''class'', h->>''reason'',
-      (h->>''attempts'')::integer,
+  RETURN QUERY EXECUTE format('SELECT d.msg_id, coalesce(pgmqd.as_time(h->>''died_at''), d.enqueued_at), h->>''class'', h->>''reason'',
+      pgmqd.as_integer(h->>''attempts''),
       CASE WHEN jsonb_typeof(d.headers->''pgmqd_history'') = ''array'' THEN jsonb_array_length(d.headers->''pgmqd_history'') ELSE 0 END,
-      (h->>''msg_id'')::bigint, coalesce((d.headers #>> ''{pgmqd_history,0,enqueued_at}'')::timestamptz, (h->>''enqueued_at'')::timestamptz),
+      pgmqd.as_bigint(h->>''msg_id''), coalesce(pgmqd.as_time(d.headers #>> ''{pgmqd_history,0,enqueued_at}''), pgmqd.as_time(h->>''enqueued_at'')),
       h->>''plugin'', h->>''plugin_version'', d.message, d.headers
     FROM %s d, LATERAL (SELECT d.headers->''pgmqd_dead'') AS x (h)
     WHERE d.msg_id = ANY (ARRAY(SELECT pgmqd.dead_letter_ids($1, $2, $3, $4, $5))) ORDER BY d.msg_id',
@@ -69,7 +69,7 @@ BEGIN
         CASE WHEN jsonb_typeof(headers->''pgmqd_history'') = ''array'' THEN headers->''pgmqd_history'' ELSE ''[]'' END
         || jsonb_build_array(CASE WHEN jsonb_typeof(headers->''pgmqd_dead'') = ''object'' THEN headers->''pgmqd_dead'' ELSE ''{}'' END
           || jsonb_build_object(''dead_id'', msg_id, ''redriven_at'', clock_timestamp(), ''enqueued_us'',
-             (extract(epoch FROM (headers #>> ''{pgmqd_dead,enqueued_at}'')::timestamptz) * 1000000)::bigint))) AS headers
+             (extract(epoch FROM pgmqd.as_time(headers #>> ''{pgmqd_dead,enqueued_at}'')) * 1000000)::bigint))) AS headers
       FROM gone ORDER BY msg_id)
     INSERT INTO %s AS q (vt, message, headers) SELECT clock_timestamp(), message, headers FROM again
     RETURNING (q.headers #>> ''{pgmqd_history,-1,dead_id}'')::bigint, q.msg_id', t.dead, t.living)
@@ -147,7 +147,7 @@ BEGIN
             max(last) AS last, max(plugin) AS plugin
           FROM (SELECT class, masked, (array_agg(reason ORDER BY at DESC))[1] AS example, count(*) AS count, min(at) AS first, max(at) AS last, max(plugin) AS plugin
             FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, pgmqd.masked(h->>''reason'') COLLATE "C" AS masked, h->>''plugin'' AS plugin,
-                coalesce((h->>''died_at'')::timestamptz, d.enqueued_at) AS at
+                coalesce(pgmqd.as_time(h->>''died_at''), d.enqueued_at) AS at
               FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d OFFSET 0) l
             GROUP BY class, masked) r
           GROUP BY class, kind) k) g', dead) INTO part USING q, is_open;
@@ -170,8 +170,8 @@ BEGIN
     RAISE EXCEPTION 'bad_before: before has to be the number of a dead letter' USING ERRCODE = 'HT400';
   END IF;
   EXECUTE format('SELECT coalesce(jsonb_agg(l), ''[]'') FROM (
-      SELECT d.msg_id AS id, pgmqd.iso_time(coalesce((h->>''died_at'')::timestamptz, d.enqueued_at)) AS died_at, h->>''class'' AS class,
-        r AS reason, (h->>''attempts'')::integer AS attempts,
+      SELECT d.msg_id AS id, pgmqd.iso_time(coalesce(pgmqd.as_time(h->>''died_at''), d.enqueued_at)) AS died_at, h->>''class'' AS class,
+        r AS reason, pgmqd.as_integer(h->>''attempts'') AS attempts,
         CASE WHEN jsonb_typeof(d.headers->''pgmqd_history'') = ''array'' THEN jsonb_array_length(d.headers->''pgmqd_history'') ELSE 0 END AS redrives
       FROM %s d, LATERAL (SELECT d.headers->''pgmqd_dead'') AS x (h),
         LATERAL (SELECT CASE WHEN $4 THEN h->>''reason'' ELSE pgmqd.masked(h->>''reason'') END) AS y (r)

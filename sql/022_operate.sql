@@ -112,7 +112,7 @@ BEGIN
     RETURN;
   END IF;
   RETURN QUERY EXECUTE format('SELECT ''done'', a.msg_id, a.read_ct, a.archived_at, NULL::bigint, NULL, NULL FROM %1$s a WHERE a.archived_at >= $1
-    UNION ALL SELECT ''dead'', coalesce((h->>''msg_id'')::bigint, d.msg_id), coalesce((h->>''attempts'')::integer, d.read_ct), d.enqueued_at, d.msg_id, h->>''class'', h->>''reason''
+    UNION ALL SELECT ''dead'', coalesce(pgmqd.as_bigint(h->>''msg_id''), d.msg_id), coalesce(pgmqd.as_integer(h->>''attempts''), d.read_ct), d.enqueued_at, d.msg_id, h->>''class'', h->>''reason''
       FROM %2$s d, LATERAL (SELECT d.headers->''pgmqd_dead'') x (h) WHERE d.msg_id > $2
     UNION ALL SELECT ''claimed'', q.msg_id, q.read_ct, q.vt, NULL, NULL, NULL FROM %3$s q WHERE q.read_ct > 0 AND q.vt > clock_timestamp()
     ORDER BY 4, 2', (SELECT pgmqd.queue_table('a', queue)), t.dead, t.living) USING archived, dead;
@@ -132,7 +132,7 @@ BEGIN
     INTO state, attempts USING id;
   END IF;
   IF state IS NULL THEN
-    EXECUTE format('SELECT ''dead'', (d.headers #>> ''{pgmqd_dead,attempts}'')::integer, d.headers #>> ''{pgmqd_dead,reason}'' FROM %s d
+    EXECUTE format('SELECT ''dead'', pgmqd.as_integer(d.headers #>> ''{pgmqd_dead,attempts}''), d.headers #>> ''{pgmqd_dead,reason}'' FROM %s d
       WHERE d.headers @> jsonb_build_object(''pgmqd_dead'', jsonb_build_object(''msg_id'', $1)) ORDER BY d.msg_id DESC LIMIT 1', t.dead)
     INTO state, attempts, reason USING id;
   END IF;

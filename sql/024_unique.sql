@@ -31,7 +31,7 @@ BEGIN
     RETURN coalesce(done > clock_timestamp() - period, false);
   END IF;
   IF dlq IS NOT NULL THEN
-    EXECUTE format('SELECT EXISTS (SELECT FROM %s d WHERE (to_jsonb(d)->''headers''->''pgmqd_dead''->>''msg_id'')::bigint = $1)', dlq) INTO dead USING msg_id;
+    EXECUTE format('SELECT EXISTS (SELECT FROM %s d WHERE to_jsonb(d)->''headers''->''pgmqd_dead''->''msg_id'' = to_jsonb($1))', dlq) INTO dead USING msg_id;
   END IF;
   RETURN NOT dead;
 END $f$;

@@ -100,7 +100,7 @@ BEGIN
   WHEN 'dead' THEN
     UPDATE pgmqd.jobs j SET status = 'failed', next_retry_at = NULL, finished_at = clock_timestamp(),
       error = coalesce(NEW.headers #>> '{pgmqd_dead,reason}', 'the message is a dead letter')
-    WHERE j.id = job AND j.msg_id = (NEW.headers #>> '{pgmqd_dead,msg_id}')::bigint AND j.status IN ('queued', 'processing', 'partial');
+    WHERE j.id = job AND j.msg_id = pgmqd.as_bigint(NEW.headers #>> '{pgmqd_dead,msg_id}') AND j.status IN ('queued', 'processing', 'partial');
   END CASE;
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

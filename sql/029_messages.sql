@@ -183,15 +183,15 @@ BEGIN
     RETURN NULL;
   END IF;
   RETURN format($q$SELECT m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, m.headers, m.archived_at, x.*, CASE WHEN jsonb_typeof(m.message->'priority') = 'number'
-      THEN floor((m.message->>'priority')::numeric) ELSE 0 END AS priority
+      THEN least(greatest(floor((m.message->>'priority')::numeric), -1e15), 1e15) ELSE 0 END AS priority
     FROM (SELECT m.msg_id, m.read_ct, m.enqueued_at, m.vt, m.message, %2$s AS headers, %3$s AS archived_at FROM %1$s m WHERE %4$s) m, LATERAL (%5$s) x %6$s$q$,
     t, headers, CASE place WHEN 'archived' THEN 'm.archived_at' ELSE 'NULL::timestamptz' END, rows,
-    CASE place WHEN 'dead' THEN $q$SELECT 'dead' AS stands, coalesce((d->>'attempts')::integer, m.read_ct) AS attempts, d->>'reason' AS reason, d->>'class' AS class,
-        coalesce((d->>'died_at')::timestamptz, m.enqueued_at) AS at, coalesce((d->>'enqueued_at')::timestamptz, m.enqueued_at) AS born,
-        coalesce((d->>'msg_id')::bigint, m.msg_id) AS original FROM (SELECT m.headers->'pgmqd_dead' AS d) d$q$
+    CASE place WHEN 'dead' THEN $q$SELECT 'dead' AS stands, coalesce(pgmqd.as_integer(d->>'attempts'), m.read_ct) AS attempts, d->>'reason' AS reason, d->>'class' AS class,
+        coalesce(pgmqd.as_time(d->>'died_at'), m.enqueued_at) AS at, coalesce(pgmqd.as_time(d->>'enqueued_at'), m.enqueued_at) AS born,
+        coalesce(pgmqd.as_bigint(d->>'msg_id'), m.msg_id) AS original FROM (SELECT m.headers->'pgmqd_dead' AS d) d$q$
     ELSE format($q$SELECT %1$s AS stands, m.read_ct - coalesce((SELECT r.n FROM pgmqd.refunds r WHERE r.queue = %2$L AND r.msg_id = m.msg_id AND r.read_ct <= m.read_ct), 0) AS attempts,
         (SELECT a.reason FROM pgmqd.attempts a WHERE a.queue = %2$L AND a.msg_id = m.msg_id AND a.enqueued_at = m.enqueued_at ORDER BY a.read_ct DESC LIMIT 1) AS reason,
-        NULL AS class, %3$s AS at, m.enqueued_at AS born, coalesce((m.headers->>'pgmqd_msg_id')::bigint, m.msg_id) AS original$q$,
+        NULL AS class, %3$s AS at, m.enqueued_at AS born, coalesce(pgmqd.as_bigint(m.headers->>'pgmqd_msg_id'), m.msg_id) AS original$q$,
       CASE place WHEN 'live' THEN pgmqd.stands_expression('m')
         ELSE $q$CASE WHEN m.headers ? 'pgmqd_cancelled' THEN 'cancelled' ELSE 'archived' END$q$ END,
       lower(queue), CASE place WHEN 'live' THEN 'm.enqueued_at' ELSE 'm.archived_at' END) END,
@@ -203,7 +203,7 @@ CREATE OR REPLACE FUNCTION pgmqd.message_json(is_open boolean) RETURNS text
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT format($q$jsonb_build_object('id', m.msg_id, 'state', m.stands, 'at', pgmqd.iso_time(m.at), 'enqueued_at', pgmqd.iso_time(m.born),
     'due_at', CASE WHEN m.stands IN ('waiting', 'delayed') THEN pgmqd.iso_time(m.vt) END, 'attempts', m.attempts, 'priority', m.priority,
-    'group', %1$s(coalesce(m.headers->>'group', m.headers->>'x-pgmq-group')), 'class', m.class, 'reason', %1$s(left(m.reason, 500)), 'original_id', m.original,
+    'group', %1$s(left(coalesce(m.headers->>'group', m.headers->>'x-pgmq-group'), 200)), 'class', left(m.class, 100), 'reason', %1$s(left(m.reason, 500)), 'original_id', m.original,
     'cancelled_by', m.headers #>> '{pgmqd_cancelled,by}', 'version', pgmqd.message_version(m.read_ct, m.vt, m.enqueued_at))$q$,
     CASE WHEN is_open THEN '' ELSE 'pgmqd.masked' END)
 $f$;
@@ -320,7 +320,7 @@ BEGIN
         FROM pgmqd.attempts a WHERE a.queue = lower(message_life.queue) AND a.msg_id = found.original AND a.enqueued_at = found.born
       UNION ALL SELECT 3, c.at, c.action, c.by, c.why, '{}' FROM pgmqd.actions c WHERE lower(c.queue) = lower(message_life.queue)
         AND c.ids @> ARRAY[CASE found.stands WHEN 'dead' THEN found.msg_id ELSE found.original END] AND c.at >= found.born
-      UNION ALL SELECT 4, (h->>'redriven_at')::timestamptz, 'requeued', NULL, h->>'reason', jsonb_build_object('was', h->'msg_id')
+      UNION ALL SELECT 4, pgmqd.as_time(h->>'redriven_at'), 'requeued', NULL, h->>'reason', jsonb_build_object('was', h->'msg_id')
         FROM jsonb_array_elements(CASE WHEN jsonb_typeof(found.headers->'pgmqd_history') = 'array' THEN found.headers->'pgmqd_history' ELSE '[]' END) h
       UNION ALL SELECT 5, found.at, found.stands, found.headers #>> '{pgmqd_cancelled,by}', coalesce(found.headers #>> '{pgmqd_cancelled,why}', CASE found.stands WHEN 'dead' THEN found.reason END), '{}'
         WHERE found.stands IN ('archived', 'cancelled', 'dead')) l));

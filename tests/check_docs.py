@@ -162,13 +162,15 @@ def check_doctor(page):
 
 
 def check_security(text):
-    """Each row of SECURITY.md's table of attackers names tests, and each file that the page names is there."""
-    there = {name for folder in ("tests", "sql") for _, _, names in os.walk(os.path.join(top, folder)) for name in names}
-    for name in re.findall(r"`[\w/]*?(\w+\.(?:py|sql|t|c))`", text):
+    """Each row of SECURITY.md's table of attackers names tests, as FILE::NAME, and what the page names is there: the file, and the test in it."""
+    there = {name: os.path.join(path, name) for folder in ("sql", "tests") for path, _, names in os.walk(os.path.join(top, folder)) for name in names}
+    for name, test in re.findall(r"`[\w/]*?(\w+\.(?:py|sql|t|c))(?:::([^`]+))?`", text):
         if name not in there:
             wrong.append(f"SECURITY.md: there is no {name}")
+        elif test and ({"py": f"def {test}(", "c": f"static void {test}("}.get(name.rpartition(".")[2], test)) not in read(there[name]):
+            wrong.append(f"SECURITY.md: {name} has no test {test}")
     for row in re.findall(r"^\| (?!who |-).*", text, flags=re.M):
-        if not re.search(r"\w\.(py|sql|t)`", row.rstrip(" |").rpartition("|")[2]):
+        if not re.search(r"\w\.(py|sql|t)::", row.rstrip(" |").rpartition("|")[2]):
             wrong.append(f"SECURITY.md: no test shows this: {row}")
 
 

@@ -38,6 +38,28 @@ SELECT throws_ok($$SELECT pg_temp.page('{"where": ["n=1"]}', is_open => false)$$
 SELECT throws_ok($$SELECT pgmqd.message_page('nowhere')$$, '42704', NULL, 'a queue that is not there');
 SELECT ok(pgmqd.message_page('ops')::text !~ 'example.test', 'no body in a list');
 SELECT is(pgmqd.count_messages('ops', '{"where": ["user.id=1"]}'), 3::bigint, 'they can be counted');
+-- producers write headers: one that is no number or no time hides no other message from a list, and keeps none from being acted on
+SELECT pgmqd.create_queue('odd');
+INSERT INTO pgmq.q_odd (vt, message, headers) SELECT clock_timestamp(), '{"priority": 1e400}', h::jsonb FROM unnest(ARRAY['{}', '{"pgmqd_msg_id": "x"}', '{"pgmqd_msg_id": 1e99}', '{"pgmqd_msg_id": {}}',
+  '{"pgmqd_history": [{"redriven_at": "never"}, 1, null]}', '{"pgmqd_history": "x"}', '[1]', '"x"', '{"group": {"a": 1}}', '{"pgmqd_cancelled": 1}', '{"traceparent": [1]}']) h;
+INSERT INTO pgmq.a_odd (msg_id, vt, message, headers) SELECT msg_id, vt, message, headers FROM pgmq.q_odd;
+INSERT INTO pgmq.q_odd_dlq (vt, message, headers) SELECT clock_timestamp(), '{}', h::jsonb FROM unnest(ARRAY['{"pgmqd_dead": {"attempts": "many"}}', '{"pgmqd_dead": {"attempts": 99999999999}}', '{"pgmqd_dead": {"died_at": "x"}}',
+  '{"pgmqd_dead": {"died_at": "infinity"}}', '{"pgmqd_dead": {"msg_id": "x"}}', '{"pgmqd_dead": {"enqueued_at": "2026-02-31"}}', '{"pgmqd_dead": {"enqueued_at": "294276-12-31"}}', '{"pgmqd_dead": {"reason": {"a": 1}}}',
+  '{"pgmqd_dead": 1}', '{"pgmqd_history": [{"enqueued_at": "x"}]}', '[1]', '{"pgmqd_dead": {"class": [1]}}']) h;
+SELECT is(jsonb_array_length(pgmqd.message_page('odd', jsonb_build_object('state', s))->'messages'), CASE s WHEN 'dead' THEN 12 WHEN 'archived' THEN 10 + 1 ELSE 11 END, s || ' messages with odd headers are listed')
+  FROM unnest(ARRAY['live', 'archived', 'dead']) s;
+SELECT ok(length(pgmqd.message_page('odd')::text) < 5000, 'and none is longer in a list than a line');
+SELECT is(count(pgmqd.message_life('odd', msg_id::text, 'live')), 11::bigint, 'each can be seen') FROM pgmq.q_odd;
+SELECT is(count(pgmqd.message_life('odd', msg_id::text, 'dead')), 12::bigint, 'a dead one, too') FROM pgmq.q_odd_dlq;
+SELECT is(count(*), 12::bigint, 'and in the list of dead letters') FROM pgmqd.dead_letters('odd');
+SELECT is(jsonb_array_length(pgmqd.dead_letter_page('odd', NULL, NULL, '100')->'letters'), 12, 'and on the page');
+SELECT ok(pgmqd.failure_groups() IS NOT NULL, 'failures are grouped');
+SELECT ok(count(*) >= 12, 'what happened is told') FROM pgmqd.queue_events('odd', '2000-01-01', 0);
+SELECT is((pgmqd.message_state('odd', 99)).state, 'gone', 'and the state of a message');
+SELECT lives_ok($$SELECT pgmqd.enqueue_unique('odd', '{}', 'k', '1 hour')$$, 'another message can be enqueued once');
+SELECT lives_ok($$DELETE FROM pgmq.q_odd WHERE msg_id > 11$$);
+SELECT lives_ok($$SELECT pgmqd.enqueue_unique('odd', '{}', 'k', '1 hour')$$, 'and again, with odd dead letters');
+SELECT is(count(*), 12::bigint, 'and all are requeued') FROM pgmqd.redrive('odd');
 
 -- ---- one message ----
 INSERT INTO pgmqd.attempts (queue, msg_id, read_ct, enqueued_at, started_at, worker, reason)
