@@ -70,7 +70,8 @@ def check_languages(directory):
     for language, source, compiler in [
             ("C++", "greeter.cpp", ["c++", "-std=c++11", "-Wall", "-Wextra", "-fPIC", "-shared", "-fvisibility=hidden", f"-I{os.path.join(top, 'plugins')}"]),
             ("Rust", "greeter.rs", ["rustc", "--edition=2021", "--crate-type=cdylib", "-Cpanic=abort", "-O", "-Dwarnings"])]:
-        if not shutil.which(compiler[0]):
+        # rustup installs a name for a compiler that may not be there
+        if not shutil.which(compiler[0]) or subprocess.run([compiler[0], "--version"], capture_output=True, check=False).returncode:
             print(f"no plugin in {language} was tried: there is no {compiler[0]}")
             continue
         subprocess.run([*compiler, "-o", greeter, os.path.join(top, "tests/kit", source)], check=True)
