@@ -26,6 +26,7 @@ static void make(struct listener *l, struct proc_env *env, struct stats *st, int
 			.queue = names[i], .fd = pipes[i == 1][1], .index = index[i]
 		};
 	qsort(l->routes, l->nroutes, sizeof(*l->routes), route_compare);
+	l->pg = pgconn_new(l->base, "", "pgmqd listener", false, &listener_events, l);
 	l->round = loop_event(l->base, -1, 0, listener_round, l);
 	l->canary_timer = loop_event(l->base, -1, 0, listener_canary_due, l);
 	l->told = l->hearing = true;
@@ -79,6 +80,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		seen[1][0] != (mine[0] > 0) || seen[0][1] != (mine[1] > 0) || seen[0][2] != (mine[2] > 0) ||
 		seen[0][5] != paused || seen[0][9] != cancelled)
 		abort();
+	pgconn_free(l.pg);
 	event_free(l.round);
 	event_free(l.canary_timer);
 	event_base_free(l.base);
