@@ -91,8 +91,8 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.trusts(owner oid) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false)
-      OR pg_has_role(owner, (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'MEMBER'));
+  RETURN (SELECT pg_has_role(owner, (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'MEMBER')
+      OR coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false));
 END $f$;
 
 -- The table of that name if it belongs to the extension, else NULL.
@@ -174,7 +174,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.iso_time(at timestamptz) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'));
+  RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
 END $f$;
 
 -- A number or a time out of headers, which producers write too: NULL for what is none, so that one message cannot hide the others of a list.

@@ -243,11 +243,14 @@ $f$;
 -- Why a table is not used as the application's: NULL when it is, or when there is none. Anybody who may create in public could make one.
 CREATE OR REPLACE FUNCTION pgmqd.app_table_problem(name text) RETURNS text
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  owner oid := (SELECT c.relowner FROM pg_class c WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner));
 BEGIN
-  RETURN (SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname)
-    FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner
-    WHERE c.oid = to_regclass(name) AND NOT pgmqd.trusts(c.relowner)
-      AND NOT (pgmqd.app_is_apart() AND c.relowner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
+  IF owner IS NULL THEN
+    RETURN NULL;
+  END IF;
+  RETURN (SELECT format('%s belongs to role %s, which is not trusted', name, r.rolname) FROM pg_roles r
+    WHERE r.oid = owner AND NOT (pgmqd.app_is_apart() AND owner = (SELECT d.datdba FROM pg_database d WHERE d.datname = current_database()))
       AND NOT EXISTS (SELECT FROM pgmqd.trusted_owners t WHERE t.role = r.rolname)
       -- on Supabase, where no other role can have this name
       AND NOT (r.rolname = 'supabase_auth_admin' AND EXISTS (SELECT FROM pg_roles s WHERE s.rolname = 'supabase_admin' AND s.rolsuper)));
@@ -257,7 +260,10 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT to_regclass(name) WHERE pgmqd.app_table_problem(name) IS NULL);
+  IF pgmqd.app_table_problem(name) IS NULL THEN
+    RETURN to_regclass(name);
+  END IF;
+  RETURN NULL;
 END $f$;
 
 -- ---- a thing's table and columns ----
@@ -266,7 +272,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.app_of(thing text) RETURNS regclass
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT pgmqd.app_table(pgmqd.app_names(thing)->>'table'));
+  RETURN pgmqd.app_table(pgmqd.app_names(thing)->>'table');
 END $f$;
 
 -- The columns of a thing that are there; with `readable`, those that app_select() may read: one that the application has added since
@@ -275,14 +281,15 @@ CREATE OR REPLACE FUNCTION pgmqd.app_columns(thing text, readable boolean DEFAUL
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_column
 DECLARE
-  tab regclass := pgmqd.app_of(thing);
+  names jsonb := pgmqd.app_names(thing);
+  target regclass := pgmqd.app_table(names->>'table');
   kinds jsonb := pgmqd.field_kinds()->thing;
-  reader oid := (SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure);
 BEGIN
-  RETURN QUERY SELECT n.key, kinds->>n.key, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) FROM jsonb_each_text(pgmqd.app_names($1)) n
-    JOIN pg_attribute a ON a.attrelid = tab AND a.attname = n.value AND a.attnum > 0 AND NOT a.attisdropped
+  RETURN QUERY SELECT n.key, kinds->>n.key, a.attname, coalesce(nullif(t.typbasetype, 0), t.oid) FROM jsonb_each_text(names) n
+    JOIN pg_attribute a ON a.attrelid = target AND a.attname = n.value AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_type t ON t.oid = a.atttypid
-  WHERE kinds->>n.key NOT IN ('table', 'words', 'constant') AND (NOT readable OR has_column_privilege(reader, a.attrelid, a.attnum, 'SELECT'));
+  WHERE kinds->>n.key NOT IN ('table', 'words', 'constant') AND (NOT readable
+    OR has_column_privilege((SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure), a.attrelid, a.attnum, 'SELECT'));
 END $f$;
 
 -- A column as an SQL expression of type timestamptz; NULL when there is no such column. A start or end may be a date and a time of day.
@@ -345,23 +352,26 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 $f$;
 
 -- A row of a thing's table with the usual names: {id, user_id, status, starts_at, amount, …}, as far as it has them. A status that has no
--- usual word is as the application writes it.
-CREATE OR REPLACE FUNCTION pgmqd.app_canonical(thing text, r jsonb) RETURNS jsonb
+-- usual word is as the application writes it. names: those of the thing, from a caller who has them.
+DROP FUNCTION IF EXISTS pgmqd.app_canonical(text, jsonb);
+CREATE OR REPLACE FUNCTION pgmqd.app_canonical(thing text, r jsonb, names jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  names jsonb := pgmqd.app_names(thing);
   c jsonb;
   word text;
+  status text;
 BEGIN
   IF r IS NULL THEN
     RETURN NULL;
   END IF;
-  SELECT coalesce(jsonb_object_agg(n.key, r->n.value), '{}') INTO c FROM jsonb_each_text(names) n WHERE r ? n.value AND n.key !~ '^(table$|currency_code$|status=)';
-  IF c ? 'status' THEN
-    word := c->>'status';
-    c := c || jsonb_build_object('status', coalesce((SELECT substr(n.key, 8) FROM jsonb_each_text(names) n
-        WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|')) ORDER BY n.key LIMIT 1),
-      CASE WHEN pgmqd.usual_names()->thing ? ('status=' || word) THEN 'other: ' END || word, word));
+  names := coalesce(names, pgmqd.app_names(thing));
+  word := r->>(names->>'status');
+  SELECT coalesce(jsonb_object_agg(n.key, r->n.value) FILTER (WHERE n.key NOT IN ('table', 'currency_code') AND n.key NOT LIKE 'status=%' AND r ? n.value), '{}'),
+    min(substr(n.key, 8)) FILTER (WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|'))) INTO c, status FROM jsonb_each_text(names) n;
+  IF status IS NOT NULL THEN
+    c := jsonb_set(c, '{status}', to_jsonb(status));
+  ELSIF word IS NOT NULL THEN
+    c := jsonb_set(c, '{status}', to_jsonb(CASE WHEN pgmqd.usual_names()->thing ? ('status=' || word) THEN 'other: ' ELSE '' END || word));
   END IF;
   IF names ? 'date' AND names ? 'time' AND c->>'starts_at' IS NULL THEN
     c := c || jsonb_build_object('starts_at', (c->>'date') || ' ' || (c->>'time'));
@@ -384,17 +394,24 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.app_find(thing text, field text, value text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  names jsonb := pgmqd.app_names(thing);
+  tab regclass := pgmqd.app_table(names->>'table');
   columns text;
-  key text;
+  known boolean;
+  r jsonb;
 BEGIN
-  SELECT string_agg(DISTINCT quote_ident(c.name), ', '), max(quote_ident(c.name)) FILTER (WHERE c.field = app_find.field) INTO columns, key
-  FROM pgmqd.app_columns(thing) c;
-  IF key IS NULL OR value IS NULL THEN
+  IF tab IS NULL OR value IS NULL THEN
+    RETURN NULL;
+  END IF;
+  SELECT string_agg(quote_ident(a.attname), ', '), bool_or(a.attname = names->>field) INTO columns, known FROM pg_attribute a
+  WHERE a.attrelid = tab AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY (ARRAY(SELECT n.value FROM jsonb_each_text(names) n))
+    AND has_column_privilege((SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure), a.attrelid, a.attnum, 'SELECT');
+  IF known IS NOT TRUE THEN
     RETURN NULL;
   END IF;
   -- a literal, not a cast of the column, so that any type of id finds its index
-  RETURN pgmqd.app_canonical(thing, (SELECT s FROM pgmqd.app_select(format('SELECT to_jsonb(r) FROM (SELECT %s FROM %s WHERE %s = %L LIMIT 1) r',
-    columns, pgmqd.app_of(thing), key, value)) s LIMIT 1));
+  SELECT s INTO r FROM pgmqd.app_select(format('SELECT to_jsonb(r) FROM (SELECT %s FROM %s WHERE %I = %L LIMIT 1) r', columns, tab, names->>field, value)) s;
+  RETURN pgmqd.app_canonical(thing, r, names);
 END $f$;
 
 -- A moment as a literal for a column of a thing.
@@ -432,45 +449,54 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.row_time(value text) RETURNS timestamptz
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
-      ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END);
+  RETURN CASE WHEN value ~ ':.*(Z|[+-][0-9]{2}(:?[0-9]{2}){0,2})$' THEN value::timestamptz
+    ELSE value::timestamp AT TIME ZONE pgmqd.setting('time_zone') END;
 END $f$;
 
 -- "5 мая 2026 г.", "5 May 2026". The months are spelled out here, so that the server's locale plays no part.
 CREATE OR REPLACE FUNCTION pgmqd.format_date(at timestamptz, lang text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  d timestamp := at AT TIME ZONE pgmqd.setting('time_zone');
 BEGIN
-  RETURN (SELECT extract(day FROM d) || ' ' || (CASE lang
+  RETURN extract(day FROM d) || ' ' || (CASE lang
         WHEN 'ru' THEN ARRAY['января', 'февраля', 'марта', 'апреля', 'мая', 'июня', 'июля', 'августа', 'сентября',
           'октября', 'ноября', 'декабря']
         ELSE ARRAY['January', 'February', 'March', 'April', 'May', 'June', 'July', 'August', 'September', 'October',
           'November', 'December'] END)[extract(month FROM d)::integer]
-      || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END
-    FROM (SELECT at AT TIME ZONE pgmqd.setting('time_zone') AS d) here);
+    || ' ' || extract(year FROM d) || CASE lang WHEN 'ru' THEN ' г.' ELSE '' END;
 END $f$;
 
 CREATE OR REPLACE FUNCTION pgmqd.format_time(at timestamptz) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI'));
+  RETURN to_char(at AT TIME ZONE pgmqd.setting('time_zone'), 'HH24:MI');
 END $f$;
 
 -- "1 490,00 ₽" with spaces that do not break, "1,490.00 RUB".
 CREATE OR REPLACE FUNCTION pgmqd.format_money(amount numeric, currency text, lang text) RETURNS text
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
+LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  n text := to_char(amount, 'FM999,999,999,999,990.00');
+  code text := upper(coalesce(currency, 'RUB'));
+BEGIN
+  RETURN CASE lang WHEN 'ru' THEN translate(n, ',.', E'\u00A0,') || E'\u00A0'
       || CASE code WHEN 'RUB' THEN '₽' WHEN 'EUR' THEN '€' WHEN 'USD' THEN '$' ELSE code END
-    ELSE n || ' ' || code END
-  FROM (SELECT to_char(amount, 'FM999,999,999,999,990.00') AS n, upper(coalesce(currency, 'RUB')) AS code) m
-$f$;
+    ELSE n || ' ' || code END;
+END $f$;
 
 -- An address below app_url, with its parts percent-encoded where they have to be; NULL where app_url is not set.
 CREATE OR REPLACE FUNCTION pgmqd.app_link(VARIADIC parts text[]) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  link text := rtrim(pgmqd.setting('app_url'), '/');
+  part text;
 BEGIN
-  RETURN (SELECT rtrim(pgmqd.setting('app_url'), '/') || string_agg('/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
-        ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END, '' ORDER BY n)
-    FROM unnest(parts) WITH ORDINALITY AS p (part, n));
+  FOREACH part IN ARRAY array_remove(parts, NULL) LOOP
+    link := link || '/' || CASE WHEN part ~ '^[A-Za-z0-9._~-]*$' THEN part
+      ELSE regexp_replace(upper(encode(convert_to(part, 'UTF8'), 'hex')), '(..)', '%\1', 'g') END;
+  END LOOP;
+  RETURN link;
 END $f$;
 
 -- The address of a person in auth.users; on Supabase no role can grant rights on it, so our owner reads it. No code of others can run by
@@ -478,11 +504,17 @@ END $f$;
 CREATE OR REPLACE FUNCTION pgmqd.auth_address(user_id text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET row_security = off AS $f$
 DECLARE
+  tab regclass := pgmqd.app_table('auth.users');
+  plain boolean;
+  is_uuid boolean;
   address text;
 BEGIN
-  IF (SELECT count(*) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
-      WHERE c.oid = pgmqd.app_table('auth.users') AND c.relkind IN ('r', 'p') AND a.attname IN ('id', 'email') AND NOT a.attisdropped
-        AND t.typnamespace = 'pg_catalog'::regnamespace) = 2 THEN
+  SELECT count(*) = 2, bool_or(a.attname = 'id' AND t.typname = 'uuid') INTO plain, is_uuid
+  FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid JOIN pg_type t ON t.oid = a.atttypid
+  WHERE c.oid = tab AND c.relkind IN ('r', 'p') AND a.attname IN ('id', 'email') AND NOT a.attisdropped AND t.typnamespace = 'pg_catalog'::regnamespace;
+  IF plain AND is_uuid THEN -- planned once in a session
+    SELECT nullif(btrim(u.email::text), '') INTO address FROM auth.users u WHERE u.id = user_id::uuid;
+  ELSIF plain THEN
     EXECUTE format('SELECT nullif(btrim(u.email::text), '''') FROM auth.users u WHERE u.id = %L', user_id) INTO address;
   END IF;
   RETURN address;
@@ -491,10 +523,11 @@ END $f$;
 -- A person as mails need one.
 CREATE OR REPLACE FUNCTION pgmqd.person(email text, name text, language text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  lang text := lower(left(btrim(language), 2));
 BEGIN
-  RETURN (SELECT jsonb_build_object('email', email, 'name', nullif(btrim(name), ''),
-      'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END)
-    FROM lower(left(btrim(language), 2)) lang);
+  RETURN jsonb_build_object('email', email, 'name', nullif(btrim(name), ''),
+    'lang', CASE WHEN lang IN ('ru', 'en') THEN lang ELSE pgmqd.setting('default_lang') END);
 END $f$;
 
 -- {email, name, lang} of a person of the application. The address is in the table of people, if that has a column for it, or in that of

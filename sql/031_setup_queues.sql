@@ -68,14 +68,13 @@ BEGIN
   RETURN pgmqd.enqueue('email_queue', message);
 END $f$;
 
--- A mail to somebody found by pgmqd.find_person(); the variables that every template may use are added to its own.
+-- A mail to somebody found by pgmqd.find_person(); name and language are added to the template's own variables.
 CREATE OR REPLACE FUNCTION pgmqd.mail_person(person jsonb, template text, variables jsonb, key text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT pgmqd.queue_email(person->>'email', NULL, template, jsonb_strip_nulls(jsonb_build_object(
-        'customer_name', person->>'name', 'lang', person->>'lang', 'app_url', pgmqd.setting('app_url'),
-        'support_email', pgmqd.setting('support_email')) || variables), 0, person->>'lang', key));
+  RETURN pgmqd.queue_email(person->>'email', NULL, template, jsonb_strip_nulls(jsonb_build_object(
+    'customer_name', person->>'name', 'lang', person->>'lang') || variables), 0, person->>'lang', key);
 END $f$;
 
 CREATE OR REPLACE FUNCTION public.queue_email_task("to" text, subject text DEFAULT NULL, template text DEFAULT NULL,
@@ -117,10 +116,11 @@ BEGIN
 END $f$;
 
 CREATE OR REPLACE FUNCTION pgmqd.queue_event(event text, properties jsonb) RETURNS bigint
-LANGUAGE sql SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT pgmqd.enqueue('analytics_queue',
-    jsonb_build_object('event', event, 'occurred_at', pgmqd.iso_time(now()), 'properties', properties))
-$f$;
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN pgmqd.enqueue('analytics_queue',
+    jsonb_build_object('event', event, 'occurred_at', pgmqd.iso_time(now()), 'properties', properties));
+END $f$;
 
 CREATE OR REPLACE FUNCTION public.queue_report_generation(assessment_id uuid, user_id uuid,
   report_type text DEFAULT 'checkup') RETURNS bigint

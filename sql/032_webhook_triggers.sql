@@ -76,14 +76,13 @@ END $f$;
 -- The variables of both mails about an appointment; r is its row.
 CREATE OR REPLACE FUNCTION pgmqd.appointment_variables(r jsonb, lang text) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  starts_at timestamptz := pgmqd.row_time(r->>'starts_at');
 BEGIN
-  RETURN (SELECT jsonb_build_object('appointment_id', r->>'id',
-      'specialist_name', coalesce(nullif(btrim(r->>'specialist_name'), ''),
-        CASE lang WHEN 'ru' THEN 'ваш специалист' ELSE 'your specialist' END),
-      'appointment_date', pgmqd.format_date(at, lang), 'appointment_time', pgmqd.format_time(at),
-      'starts_at', pgmqd.iso_time(at), 'location', r->>'location',
-      'appointment_url', pgmqd.app_link('appointments', r->>'id'))
-    FROM pgmqd.row_time(r->>'starts_at') at);
+  RETURN jsonb_build_object('appointment_id', r->>'id',
+    'specialist_name', coalesce(nullif(btrim(r->>'specialist_name'), ''), CASE lang WHEN 'ru' THEN 'ваш специалист' ELSE 'your specialist' END),
+    'appointment_date', pgmqd.format_date(starts_at, lang), 'appointment_time', pgmqd.format_time(starts_at),
+    'starts_at', pgmqd.iso_time(starts_at), 'location', r->>'location', 'appointment_url', pgmqd.app_link('appointments', r->>'id'));
 END $f$;
 
 CREATE OR REPLACE FUNCTION public.handle_new_appointment() RETURNS trigger
