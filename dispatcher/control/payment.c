@@ -4,9 +4,11 @@
 
 #include "control/payment.h"
 
+#include "base/network.h"
 #include "control/context.h"
 #include "control/db.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define PAYMENT_ID_MAX 64
@@ -44,6 +46,28 @@ static void payment_queued(struct http_request *req, const struct pgresult *r)
 	http_request_json(req, 200, json);
 }
 
+/* Whether the settings let this client send notifications. A proxy on this machine says at the end of a header for whom
+ * it asks. */
+static bool payment_may_notify(const struct http_request *req)
+{
+	static const char here[] = "127.0.0.0/8 ::/127"; /* the server shortens ::1 */
+	const char *networks = control_of(req)->env->settings->payment_networks;
+	const char *peer = http_request_peer(req), *forwarded = http_request_header(req, "X-Forwarded-For");
+	char last[HTTP_CONN_PEER_SIZE];
+	const char *comma;
+
+	if (*networks == '\0')
+		return true;
+	if (forwarded != NULL && (network_list_has(here, peer) || strncmp(peer, "user ", 5) == 0)) {
+		comma = strrchr(forwarded, ',');
+		forwarded = comma != NULL ? comma + 1 : forwarded;
+		forwarded += strspn(forwarded, " \t");
+		snprintf(last, sizeof last, "%.*s", (int)strcspn(forwarded, " \t"), forwarded);
+		peer = last;
+	}
+	return network_list_has(networks, peer);
+}
+
 /* POST /api/payment/events/{provider}: only the ids are read. YooKassa signs nothing, so the plugin asks its API. */
 void payment_event(struct http_request *req)
 {
@@ -54,6 +78,10 @@ void payment_event(struct http_request *req)
 	if (queue == NULL || strcmp(req->param[0], "yookassa") != 0) {
 		http_request_error(
 			req, 404, "not_found", "no queue with plugin = payment takes notifications of such a provider");
+		return;
+	}
+	if (!payment_may_notify(req)) {
+		http_request_error(req, 403, "address", "payment_networks does not name the address of this client");
 		return;
 	}
 	event = cJSON_ParseWithLength(req->body, req->body_len);

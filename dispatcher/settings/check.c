@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/lines.h"
+#include "base/network.h"
 #include "base/xalloc.h"
 #include "settings/check.h"
 #include "settings/limits.h"
@@ -96,6 +97,9 @@ void settings_check_global(const struct settings *s, unsigned line, char **error
 		settings_error(errors, "%s:%u: [pgmqd]: %s", s->path, line, wrong);
 	free(wrong);
 	people_free(&people);
+	if ((wrong = network_list_problem(s->payment_networks)) != NULL)
+		settings_error(errors, "%s:%u: [pgmqd]: payment_networks: %s", s->path, line, wrong);
+	free(wrong);
 	if (!is_word(s->default_lang, 15, "-_"))
 		settings_error(errors, "%s:%u: [pgmqd]: default_lang: \"%.100s\" is not a language like ru or en",
 			s->path, line, s->default_lang);

@@ -66,6 +66,10 @@ const struct pgmqd_option settings_global_options[] = {
 		"More host names that HTTP clients may use for this server, separated by commas: those of a proxy in "
 		"front, say.",
 		NULL, NULL },
+	{ "payment_networks", PGMQD_STRING | OPTION_RELOADS, 0, GLOBAL(payment_networks), "",
+		"Addresses that may send notifications of payments, like 203.0.113.0/24, separated by commas; empty: "
+		"all.",
+		NULL, NULL },
 	{ "otlp_endpoint", PGMQD_STRING, 0, GLOBAL(otlp_endpoint), "",
 		"Where spans of traces go, as OTLP over HTTP in JSON: http://127.0.0.1:4318/v1/traces; empty: off.",
 		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", NULL },

@@ -80,6 +80,7 @@ struct settings {
 	const char *http_listen;                  /* HOST:PORT, unix:/path, or "off" */
 	const char *otlp_endpoint, *otlp_headers; /* "": no spans are sent */
 	const char *http_token, *http_people, *http_hosts;
+	const char *payment_networks; /* whose notifications are taken; empty: all */
 	enum http_guests http_guests;
 	int64_t fallback_poll, poll_when_deaf, shared_poll, drain_timeout, watchdog; /* ms */
 	struct queue_settings *queues;

@@ -335,6 +335,19 @@ def test_the_provider_knows_when_a_payment_expires(payments, stub):
     assert payments.status(payment) == "pending"
 
 
+@pytest.mark.parametrize("networks, forwarded, status", [
+    ("127.0.0.0/8", None, 200), ("203.0.113.0/24", None, 403), ("203.0.113.0/24, 2001:db8::/32", "203.0.113.9", 200), ("203.0.113.0/24 2001:db8::/32", "2001:db8::7", 200),
+    ("203.0.113.0/24", "203.0.113.9, 198.51.100.1", 403), ("203.0.113.0/24", "198.51.100.1, 203.0.113.9", 200), ("127.0.0.1", "203.0.113.9", 403),
+    ("203.0.113.0/24", "unknown", 403)])
+def test_only_these_addresses_may_notify(payments, networks, forwarded, status):
+    """Of a client on this machine, the address counts for which it asks: the last one, as a proxy adds it."""
+    http = Http(free_port())
+    payments.start(settings={"http_listen": f"127.0.0.1:{http.port}", "payment_networks": networks})
+    http.wait_json("/health", 200)
+    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+    assert http("/api/payment/events/yookassa", method="POST", body={"object": {"id": "2d9e-0001"}}, headers=headers)[0] == status
+
+
 def test_notifications(payments, stub):
     """YooKassa's own notification has the payment asked for at once; what it says is not believed, and a stranger's changes nothing."""
     rig, http = payments.rig, Http(free_port())

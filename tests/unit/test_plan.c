@@ -42,7 +42,7 @@ static char *another_value(const struct pgmqd_option *row, const struct settings
 static void test_globals(void **state)
 {
 	static const char *const not_workers[] = { "sql_dir", "http_listen", "http_token", "http_people", "http_guests",
-		"http_hosts", "schedules", "core_dumps", NULL };
+		"http_hosts", "payment_networks", "schedules", "core_dumps", NULL };
 	struct settings a, b;
 
 	(void)state;

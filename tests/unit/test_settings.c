@@ -239,9 +239,11 @@ static void test_bad_values(void **state)
 	load_bad("[pgmqd]\nwatchdog = 30x\nlog_level = loud\n",
 		"2: watchdog: \"30x\" is not a duration (write 250ms, 30s, 5min, 3h or 7d)\n"
 		"3: log_level: \"loud\" is none of the choices (write error, warn, info or debug)\n");
-	load_bad("[pgmqd]\nhttp_listen = 8089\nchannel =\ndefault_lang = ../ru\nfallback_poll = 0\nwatchdog = 5ms\n",
+	load_bad("[pgmqd]\nhttp_listen = 8089\nchannel =\ndefault_lang = ../ru\nfallback_poll = 0\nwatchdog = 5ms\n"
+		 "payment_networks = ::1, here\n",
 		"1: [pgmqd]: channel has to be a name of 1 to 63 bytes\n"
 		"1: [pgmqd]: http_listen: \"8089\" is not HOST:PORT, unix:/PATH or off\n"
+		"1: [pgmqd]: payment_networks: \"here\" is no address and no network such as 203.0.113.0/24\n"
 		"1: [pgmqd]: default_lang: \"../ru\" is not a language like ru or en\n"
 		"1: [pgmqd]: fallback_poll has to be 10ms or more\n"
 		"1: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off\n");
