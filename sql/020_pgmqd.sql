@@ -95,29 +95,80 @@ BEGIN
       OR coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false));
 END $f$;
 
--- The table of that name if it belongs to the extension, else NULL.
+-- What of others runs when a table, or a partition of it, is worked on: functions behind triggers, indexes, defaults, constraints and policies,
+-- operators and types. Whoever has the right TRIGGER, which GRANT ALL gives, can make a trigger on a table of somebody else's.
+CREATE OR REPLACE FUNCTION pgmqd.foreign_code(target regclass) RETURNS TABLE (object text, owner oid)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN QUERY WITH tabs AS MATERIALIZED (SELECT c.oid, c.relowner, false AS is_part FROM pg_class c WHERE c.oid = target
+      UNION ALL SELECT c.oid, c.relowner, true FROM pg_class r, pg_partition_tree(r.oid) t JOIN pg_class c ON c.oid = t.relid
+      WHERE r.oid = target AND r.relkind = 'p' AND c.oid <> r.oid)
+    SELECT format('partition %s', t.oid::regclass), t.relowner FROM tabs t WHERE t.is_part AND NOT pgmqd.trusts(t.relowner)
+    UNION ALL SELECT format('%s, which runs %s', pg_describe_object(d.classid, d.objid, 0), pg_describe_object(e.refclassid, e.refobjid, 0)), x.owner
+    FROM tabs t -- by the indexes of pg_depend, in this order: OFFSET 0
+    CROSS JOIN LATERAL (SELECT d.classid, d.objid FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.classid IN
+      ('pg_trigger'::regclass, 'pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass, 'pg_statistic_ext'::regclass) OFFSET 0) d
+    CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
+      AND e.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass) OFFSET 0) e
+    CROSS JOIN LATERAL (SELECT CASE e.refclassid WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc p WHERE p.oid = e.refobjid)
+      WHEN 'pg_operator'::regclass THEN (SELECT o.oprowner FROM pg_operator o WHERE o.oid = e.refobjid)
+      ELSE (SELECT o.opcowner FROM pg_opclass o WHERE o.oid = e.refobjid) END OFFSET 0) x (owner)
+    WHERE x.owner <> t.relowner AND NOT pgmqd.trusts(x.owner)
+    UNION ALL SELECT format('column %I of %s, of type %s', a.attname, t.oid::regclass, a.atttypid::regtype), y.typowner
+    FROM tabs t CROSS JOIN LATERAL (SELECT * FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384 OFFSET 0) a
+    JOIN pg_type y ON y.oid = a.atttypid WHERE y.typowner <> t.relowner AND NOT pgmqd.trusts(y.typowner);
+END $f$;
+
+-- The table of that name if it belongs to the extension, and nothing of others runs on it; else NULL.
 CREATE OR REPLACE FUNCTION pgmqd.extension_table(name text, extension text) RETURNS regclass
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT d.objid::regclass FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid AND e.extname = extension
   WHERE d.classid = 'pg_class'::regclass AND d.objid = to_regclass(name) AND d.refclassid = 'pg_extension'::regclass AND d.deptype = 'e'
+    AND NOT EXISTS (SELECT FROM pgmqd.foreign_code(d.objid))
 $f$;
 
--- A table of a queue (kind q, its messages, or a, its archive) whose owner we trust, else NULL.
--- In plpgsql, which keeps the plan for the session: each enqueue with a unique key asks this.
-CREATE OR REPLACE FUNCTION pgmqd.queue_table(kind text, queue text) RETURNS regclass
+-- Whether a table is worked on with our rights: its owner is trusted, and it has no trigger of others. What else runs is the owner's choice, and
+-- doctor names it. In plpgsql, which keeps the plan: each enqueue with a unique key asks this.
+CREATE OR REPLACE FUNCTION pgmqd.is_trusted(target regclass) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT c.oid::regclass FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) AND pgmqd.trusts(c.relowner));
+  RETURN EXISTS (SELECT FROM pg_class c WHERE c.oid = target AND c.relkind IN ('r', 'p') AND pgmqd.trusts(c.relowner)
+    AND NOT EXISTS (SELECT FROM pg_trigger t, LATERAL (SELECT p.proowner FROM pg_proc p WHERE p.oid = t.tgfoid OFFSET 0) p
+      WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND p.proowner <> c.relowner AND NOT pgmqd.trusts(p.proowner) OFFSET 0)
+    AND (c.relkind = 'r' OR NOT EXISTS (SELECT FROM pgmqd.foreign_code(c.oid))));
 END $f$;
 
--- The name of a queue, for calls of pgmq with our rights. Error 42501: one of its tables belongs to a role that could put a view in its place.
+-- A table of a queue (kind q, its messages, or a, its archive) that is trusted, else NULL.
+CREATE OR REPLACE FUNCTION pgmqd.queue_table(kind text, queue text) RETURNS regclass
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  target regclass := to_regclass(format('pgmq.%I', kind || '_' || lower(queue)));
+BEGIN
+  RETURN CASE WHEN pgmqd.is_trusted(target) THEN target END;
+END $f$;
+
+-- Says why pgmqd.queue_table() does not give a table that is there.
+CREATE OR REPLACE FUNCTION pgmqd.refuse_queue(kind text, queue text) RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  target regclass := to_regclass(format('pgmq.%I', kind || '_' || lower(queue)));
+  found record;
+BEGIN
+  SELECT f.object, quote_ident(pg_get_userbyid(f.owner)) AS owner INTO found FROM pgmqd.foreign_code(target) f ORDER BY f.object NOT LIKE 'trigger %' LIMIT 1;
+  IF (SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = target) AND found.object IS NOT NULL THEN
+    RAISE EXCEPTION 'queue "%" is not worked on with our rights: %, of role %, which could not act as the owner of schema pgmqd', queue, found.object, found.owner USING ERRCODE = 'insufficient_privilege',
+      HINT = 'Drop it, or give the function to the owner of schema pgmqd';
+  END IF;
+  RAISE EXCEPTION 'queue "%" belongs to a role that could not act as the owner of schema pgmqd', queue USING ERRCODE = 'insufficient_privilege', HINT = 'ALTER TABLE … OWNER TO the owner of schema pgmqd';
+END $f$;
+
+-- The name of a queue, for calls of pgmq with our rights. Error 42501: one of its tables belongs to a role that could put a view in its place, or
+-- something of others runs on it.
 CREATE OR REPLACE FUNCTION pgmqd.trusted_queue(queue text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  IF EXISTS (SELECT FROM unnest(ARRAY['q', 'a']) kind
-    WHERE to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) IS NOT NULL AND pgmqd.queue_table(kind, queue) IS NULL) THEN
-    RAISE EXCEPTION 'queue "%" belongs to a role that could not act as the owner of schema pgmqd', queue USING ERRCODE = 'insufficient_privilege';
-  END IF;
+  PERFORM pgmqd.refuse_queue(kind, queue) FROM unnest(ARRAY['q', 'a']) kind
+  WHERE to_regclass(format('pgmq.%I', kind || '_' || lower(queue))) IS NOT NULL AND pgmqd.queue_table(kind, queue) IS NULL;
   RETURN queue;
 END $f$;
 
@@ -175,19 +226,6 @@ CREATE OR REPLACE FUNCTION pgmqd.iso_time(at timestamptz) RETURNS text
 LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   RETURN to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"');
-END $f$;
-
--- A number or a time out of headers, which producers write too: NULL for what is none, so that one message cannot hide the others of a list.
-CREATE OR REPLACE FUNCTION pgmqd.as_bigint(text text) RETURNS bigint LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,18}$' THEN text::pg_catalog.int8 END;
-CREATE OR REPLACE FUNCTION pgmqd.as_integer(text text) RETURNS integer LANGUAGE sql IMMUTABLE
-RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,9}$' THEN text::pg_catalog.int4 END;
-CREATE OR REPLACE FUNCTION pgmqd.as_time(text text) RETURNS timestamptz
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  RETURN CASE WHEN text::timestamptz BETWEEN '1900-01-01Z' AND '2200-01-01Z' THEN text::timestamptz END;
-EXCEPTION WHEN data_exception THEN
-  RETURN NULL;
 END $f$;
 
 -- ---- wake-ups ----
@@ -471,7 +509,10 @@ BEGIN
     RETURN (pgmqd.enqueue_unique(queue, message, unique_key, unique_for, on_conflict, delay, headers)).msg_id;
   ELSIF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
     RETURN pgmqd.enqueue_for(queue, message, delay, headers);
-  ELSIF headers IS NULL THEN
+  ELSIF current_user <> session_user AND pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'USAGE') THEN
+    PERFORM pgmqd.trusted_queue(queue) WHERE pgmqd.queue_table('q', queue) IS NULL; -- a function of ours enqueues with its owner's rights
+  END IF;
+  IF headers IS NULL THEN
     RETURN (SELECT s FROM pgmq.send(queue, message, coalesce(delay, 0)) s);
   END IF;
   RETURN (SELECT s FROM pgmq.send(queue, message, headers, coalesce(delay, 0)) s);

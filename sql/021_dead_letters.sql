@@ -2,6 +2,19 @@
 
 SET search_path = pg_catalog, pg_temp;
 
+-- A number or a time out of headers, which producers write too: NULL for what is none, so that one message cannot hide the others of a list.
+CREATE OR REPLACE FUNCTION pgmqd.as_bigint(text text) RETURNS bigint LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,18}$' THEN text::pg_catalog.int8 END;
+CREATE OR REPLACE FUNCTION pgmqd.as_integer(text text) RETURNS integer LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN text OPERATOR(pg_catalog.~) '^-?[0-9]{1,9}$' THEN text::pg_catalog.int4 END;
+CREATE OR REPLACE FUNCTION pgmqd.as_time(text text) RETURNS timestamptz
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN CASE WHEN text::timestamptz BETWEEN '1900-01-01Z' AND '2200-01-01Z' THEN text::timestamptz END;
+EXCEPTION WHEN data_exception THEN
+  RETURN NULL;
+END $f$;
+
 -- A dead letter is a row of NAME_dlq. The dispatcher writes its history into the header pgmqd_dead: queue, msg_id, read_ct, attempts,
 -- enqueued_at, died_at, class, reason, plugin, plugin_version. Rows without it (somebody else's) are dead letters, too.
 
@@ -11,10 +24,10 @@ LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   living := pgmqd.queue_table('q', queue);
   dead := pgmqd.queue_table('q', pgmqd.dlq_name(queue));
-  IF living IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(queue))) IS NOT NULL
-    OR dead IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue)))) IS NOT NULL THEN
-    RAISE EXCEPTION 'queue "%" belongs to a role that could not act as the owner of schema pgmqd', queue USING ERRCODE = 'insufficient_privilege',
-      HINT = 'ALTER TABLE … OWNER TO the owner of schema pgmqd';
+  IF living IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(queue))) IS NOT NULL THEN
+    PERFORM pgmqd.refuse_queue('q', queue);
+  ELSIF dead IS NULL AND to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(queue)))) IS NOT NULL THEN
+    PERFORM pgmqd.refuse_queue('q', pgmqd.dlq_name(queue));
   ELSIF living IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist', queue USING ERRCODE = 'undefined_object';
   END IF;

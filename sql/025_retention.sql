@@ -85,8 +85,8 @@ BEGIN
       ('pgmqd.analytics_events', 'recorded_at', 'keep_events'), ('pgmqd.rates', 'spent_until', 'keep_history'),
       ('pgmqd.jobs', 'created_at', 'keep_jobs')
   LOOP
-    -- tables of other owners are skipped: their triggers would run with our rights
-    CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t.name)), false);
+    -- tables and triggers of other owners are left alone: they would run with our rights
+    CONTINUE WHEN NOT pgmqd.is_trusted(to_regclass(t.name));
     BEGIN
       n := pgmqd.delete_aged(t.name, t.at, t.setting, batch);
       IF n > 0 THEN
@@ -153,7 +153,7 @@ BEGIN
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs',
       'pgmqd.attempts', 'pgmqd.actions', 'pgmqd.cancels'])
   LOOP
-    CONTINUE WHEN NOT coalesce((SELECT pgmqd.trusts(c.relowner) FROM pg_class c WHERE c.oid = to_regclass(t)), false);
+    CONTINUE WHEN NOT pgmqd.is_trusted(to_regclass(t));
     EXECUTE format('DELETE FROM %s r WHERE EXISTS (SELECT FROM unnest($1) w WHERE position(w IN lower(to_jsonb(r)::text)) > 0)',
       to_regclass(t)) USING needles;
     GET DIAGNOSTICS n = ROW_COUNT;

@@ -297,9 +297,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
     AND p.proowner IS DISTINCT FROM to_regrole('pgmqd_application') -- which has next to no rights, on purpose (034)
   UNION ALL SELECT format('%s %s', CASE c.relkind WHEN 'v' THEN 'view' ELSE 'table' END, c.oid::regclass), pg_get_userbyid(c.relowner) FROM pg_class c
   WHERE c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT pgmqd.trusts(c.relowner)
-  UNION ALL SELECT format('trigger %I on %s', t.tgname, c.oid::regclass), pg_get_userbyid(p.proowner)
-  FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
-  WHERE c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND NOT t.tgisinternal AND NOT pgmqd.trusts(p.proowner)
+  UNION ALL SELECT f.object, pg_get_userbyid(f.owner)
+  FROM pg_class c, pgmqd.foreign_code(c.oid) f
+  WHERE c.relnamespace IN ('pgmqd'::regnamespace, 'pgmq'::regnamespace) AND c.relkind IN ('r', 'p')
   UNION ALL SELECT format('right to create in schema %I', n.nspname), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
   FROM pg_namespace n, aclexplode(n.nspacl) a
   WHERE n.nspname IN ('pgmqd', 'pgmq') AND a.privilege_type = 'CREATE' AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))

@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..25
+echo 1..35
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
@@ -58,6 +58,8 @@ sql -d d1 -U maker -c 'ALTER TABLE pgmq.q_mine RENAME TO q_was' -c "CREATE FUNCT
   -c 'ALTER TABLE pgmq.a_once RENAME TO a_was' -c 'CREATE VIEW pgmq.a_once AS SELECT 1::bigint AS msg_id, now() AS enqueued_at, now() AS archived_at WHERE public.trap_row()'
 due d1 delete-old-messages
 is "$out $(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 'ok 0' 'retention does not look into a view in a queue'"'"'s place'
+is "$(sql -d d1 -c "SELECT problem FROM pgmqd.queue_status() WHERE queue = 'mine'") $(sql -d d1 -c 'SELECT count(*) FROM public.trap')" \
+  'there is a view in the place of its table 0' 'nor does whoever asks for the status'
 sql -d d1 -c "SELECT pgmqd.enqueue_unique('once', '{}', 'k', '1 hour')" >/dev/null
 is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'nor do unique messages, into one in an archive'"'"'s'
 out=''
@@ -70,6 +72,37 @@ sql -d d1 -c 'DELETE FROM pgmqd.refunds' -c 'DELETE FROM pgmqd.unique_keys'
 sql -d d1 -c "INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at) VALUES ('mine', 'k', 1, '2000-01-01'), ('dropped', 'k', 1, '2000-01-01')" \
   -c "INSERT INTO pgmqd.refunds (queue, msg_id, n, read_ct) VALUES ('mine', 1, 1, 1), ('dropped', 1, 1, 1)" -c 'SELECT pgmqd.delete_old()' >/dev/null
 is "$(sql -d d1 -c 'SELECT k.queue, r.queue FROM pgmqd.unique_keys k, pgmqd.refunds r')" 'mine|mine' 'nor what is known of its messages'
+
+# ---- GRANT ALL on our tables has TRIGGER in it: a trigger of a stranger's is on each table of a queue ----
+sql -d d1 -c "SELECT pgmqd.create_queue('granted'), pgmqd.enqueue('granted', '{}')" -c "INSERT INTO pgmq.q_granted_dlq (vt, message) VALUES (now(), '{}')" \
+  -c "INSERT INTO pgmq.a_granted (msg_id, vt, message, archived_at) VALUES (99, now(), '{}', '2000-01-01')" -c 'GRANT ALL ON ALL TABLES IN SCHEMA pgmq TO maker' -c 'TRUNCATE public.trap' \
+  -c "CREATE OR REPLACE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES (current_user); RETURN coalesce(NEW, OLD); END \$\$" -c 'ALTER FUNCTION public.trap() OWNER TO maker' >/dev/null
+for tab in q_granted a_granted q_granted_dlq; do
+  sql -d d1 -U maker -c "CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON pgmq.$tab FOR EACH ROW EXECUTE FUNCTION public.trap()"
+done
+sql -d postgres -c 'CREATE ROLE enqueuer LOGIN IN ROLE pgmqd_enqueuer' 2>/dev/null
+out=''
+for call in "redrive('granted')" "purge_dead_letters('granted')" "act_on_messages('granted', 'cancel', '{\"all\": true}', 'x')" "act_on_messages('granted', 'requeue', '{\"ids\": [99]}', 'x')" \
+  "start_jobs('{t}', '{granted}', '{\"{}\"}', '{NULL}')" "queue_mail_event('granted', 'ses', '{}', 'x')"; do
+  out+=$(sql -d d1 -U pgmqd -c "SELECT pgmqd.$call" 2>&1 | head -n 1)$'\n'
+done
+is "$(grep -c '^ERROR' <<<"$out")" 6 'what the daemon may call refuses a queue with a trigger of a stranger'
+says 'trigger t on table pgmq.q_granted' 'and says which'
+out=$(sql -d d1 -U enqueuer -c "SELECT pgmqd.submit('granted', '{}')" 2>&1)
+is "${out%%:*}" ERROR 'so does submit()'
+sql -d d1 -c "CREATE FUNCTION public.ours() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT pgmqd.enqueue(''granted'', ''{}'')'" -c 'GRANT EXECUTE ON FUNCTION public.ours() TO maker'
+out=$(sql -d d1 -U maker -c 'SELECT public.ours()' 2>&1)
+says 'trigger t on table pgmq.q_granted' 'and a function that enqueues with its owner'"'"'s rights'
+due d1 delete-old-messages
+is "$out $(sql -d d1 -c 'SELECT count(*) FROM pgmq.a_granted')" 'ok 1' 'and retention leaves its archive alone'
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'it has not run once'
+sql -d d1 -c "INSERT INTO pgmq.a_granted (msg_id, vt, message) VALUES (100, now(), '[\"gone@example.test\"]')" -c 'TRUNCATE public.trap' -c "SELECT pgmqd.erase_person('gone@example.test')" >/dev/null
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'a person is not erased by a table with it, either'
+is "$(sql -d d1 -c "SELECT count(*) FROM pgmqd.untrusted_objects() WHERE object LIKE 'trigger t on table pgmq.%granted%' AND owner = 'maker'")" 3 'doctor names them'
+sql -d d1 -c "CREATE FUNCTION public.twice(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT 1::text'" -c 'ALTER FUNCTION public.twice(jsonb) OWNER TO maker' -c "SELECT pgmqd.create_queue('owned')" \
+  -c 'CREATE INDEX ON pgmq.q_owned (public.twice(message))' -c 'CREATE DOMAIN public.word AS text' -c 'ALTER DOMAIN public.word OWNER TO maker' -c 'ALTER TABLE pgmq.q_owned ADD COLUMN w public.word, ADD CHECK (public.twice(message) IS NOT NULL)' \
+  -c "ALTER TABLE pgmq.q_owned ADD COLUMN d text DEFAULT public.twice('{}')" -c 'CREATE POLICY p ON pgmq.q_owned USING (public.twice(message) IS NOT NULL)' >/dev/null
+is "$(sql -d d1 -c "SELECT count(DISTINCT split_part(object, ' ', 1)) FROM pgmqd.untrusted_objects() WHERE object LIKE '%q_owned%' AND owner = 'maker'")" 5 'and the index, default, check, policy and type that run something of others'
 
 # ---- an owner migrates, and others may create in public, as before PostgreSQL 15 ----
 sql -d postgres -c 'CREATE DATABASE d2 OWNER def_owner'

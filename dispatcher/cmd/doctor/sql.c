@@ -444,7 +444,7 @@ const char doctor_sql_owner[] =
 	"WITH owner AS (SELECT r.rolname FROM pg_namespace n JOIN pg_roles r ON r.oid = n.nspowner WHERE n.nspname ="
 	" 'pgmqd' AND r.rolsuper),"
 	" others AS (SELECT object, owner FROM pgmqd.untrusted_objects())"
-	" SELECT 1, rolname, 'a superuser owns the functions of pgmqd, so a mistake in one of them gives away the"
+	" SELECT 1, rolname::text, 'a superuser owns the functions of pgmqd, so a mistake in one of them gives away the"
 	" server', 'SELECT pgmqd.set_owner(''pgmqd_migrator''), and migrate as a role that was granted pgmqd_migrator"
 	" from now on', NULL FROM owner"
 	" UNION ALL SELECT 2, object, format('role %s has it, which may not act as the owner of our functions; they may"
