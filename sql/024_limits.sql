@@ -1,5 +1,5 @@
 -- 024_limits.sql: how many messages of a queue, or of one of its keys, in a time and at once; the settings are the dispatchers'.
--- makes: pgmqd.rates pgmqd.limits pgmqd.keys
+-- makes: pgmqd.rates pgmqd.limits pgmqd.told_limits pgmqd.keys
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -79,52 +79,57 @@ CREATE TABLE IF NOT EXISTS pgmqd.limits (
 );
 COMMENT ON TABLE pgmqd.limits IS 'the limits of each queue, as a dispatcher told them when it connected';
 
--- A dispatcher tells the limits of a queue that it serves; without any, the queue has none.
+-- What each worker process has said of them, as text. Nothing of it has to survive a crash.
+CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.told_limits (
+  queue text,
+  pid integer, -- of its backend
+  dispatcher text NOT NULL,
+  limits text NOT NULL,
+  PRIMARY KEY (queue, pid)
+);
+COMMENT ON TABLE pgmqd.told_limits IS 'the limits of each queue by the worker processes, which have to agree';
+
+-- The backends of the workers that serve a queue: each has its lock "present".
+CREATE OR REPLACE FUNCTION pgmqd.serving_pids(queue text) RETURNS SETOF integer
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT l.pid FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 2 AND l.objid = 4294967293
+    AND l.classid = to_regclass(format('pgmq.%I', 'q_' || lower($1)))
+    AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database())
+$f$;
+
+-- A worker tells the limits of a queue that it serves; without any, the queue has none. The answer names another dispatcher that serves the
+-- queue with others, since then the limits of neither are kept to; else it is NULL.
+DROP FUNCTION IF EXISTS pgmqd.tell_limits(text, text, double precision, double precision, boolean, boolean, integer, integer);
 CREATE OR REPLACE FUNCTION pgmqd.tell_limits(queue text, key text, rate double precision, burst double precision, rate_by_key boolean, rate_here boolean,
-  at_once integer, of_a_key integer) RETURNS void
+  at_once integer, of_a_key integer, dispatcher text DEFAULT NULL) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
-BEGIN
-  IF rate = 0 AND at_once = 0 AND of_a_key = 0 AND coalesce(key, '') = '' THEN
-    DELETE FROM pgmqd.limits l WHERE l.queue = lower(queue);
-    RETURN;
-  END IF;
-  INSERT INTO pgmqd.limits AS l (queue, key, rate, burst, rate_by_key, rate_here, at_once, of_a_key)
-  VALUES (lower(queue), nullif(key, ''), rate, burst, rate_by_key, rate_here, at_once, of_a_key)
-  ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET key = excluded.key, rate = excluded.rate, burst = excluded.burst, rate_by_key = excluded.rate_by_key,
-    rate_here = excluded.rate_here, at_once = excluded.at_once, of_a_key = excluded.of_a_key, told_at = excluded.told_at;
-END $f$;
-
--- How many due messages of a queue wait for the rate, for a place of their key, and for a place of the queue; one may wait for several. NULL: the queue
--- has no such limit.
-CREATE OR REPLACE FUNCTION pgmqd.kept_back(queue text, OUT by_rate bigint, OUT by_key bigint, OUT by_place bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
-  l pgmqd.limits;
-  own regclass;
+  name text := lower(queue);
+  own text := coalesce(nullif(concat_ws(', ', 'key ' || nullif(key, ''), CASE WHEN rate > 0 THEN format('rate %s/s with burst %s%s%s', round(rate::numeric, 6),
+    round(burst::numeric, 2), CASE WHEN rate_by_key THEN ' of each key' END, CASE WHEN rate_here THEN ' in each process' END) END,
+    nullif(at_once, 0) || ' at once', nullif(of_a_key, 0) || ' of a key at once'), ''), 'none');
+  other pgmqd.told_limits;
 BEGIN
-  SELECT x.* INTO l FROM pgmqd.limits x WHERE x.queue = lower(kept_back.queue);
-  IF NOT FOUND THEN
-    RETURN; -- most queues: nothing else is looked up
+  IF own = 'none' AND NOT EXISTS (SELECT FROM pgmqd.limits l WHERE l.queue = name) AND NOT EXISTS (SELECT FROM pgmqd.told_limits t WHERE t.queue = name) THEN
+    RETURN NULL; -- most queues
   END IF;
-  own := pgmqd.queue_table('q', queue);
-  IF own IS NULL THEN
-    RETURN;
+  DELETE FROM pgmqd.told_limits t WHERE t.queue = name AND (t.pid = pg_backend_pid() OR t.pid NOT IN (SELECT pgmqd.serving_pids(name)));
+  IF dispatcher IS NOT NULL THEN
+    INSERT INTO pgmqd.told_limits (queue, pid, dispatcher, limits) VALUES (name, pg_backend_pid(), dispatcher, own);
+    -- the process before this one may be there still, after a reload
+    SELECT t.* INTO other FROM pgmqd.told_limits t WHERE t.queue = name AND t.dispatcher <> dispatcher AND t.limits <> own LIMIT 1;
   END IF;
-  EXECUTE format($q$
-    WITH rows AS MATERIALIZED (SELECT %1$s AS k, count(*) FILTER (WHERE q.vt <= c.now) AS due,
-        count(*) FILTER (WHERE q.vt > c.now AND q.read_ct > 0 AND date_part('microseconds', timezone('UTC', q.vt))::bigint %% 1000 <> 0) AS held
-      FROM %2$s q, (SELECT clock_timestamp() AS now OFFSET 0) c GROUP BY 1),
-      groups AS (SELECT k, due FROM rows WHERE $4 UNION ALL SELECT '', sum(due) FROM rows WHERE NOT $4)
-    SELECT CASE WHEN $2 > 0 THEN (SELECT coalesce(sum(greatest(0, g.due - coalesce((SELECT sum(floor(least($3, date_part('epoch', clock_timestamp()
-          - least(r.spent_until, clock_timestamp())) * $2))) FROM pgmqd.rates r WHERE r.queue = $1 AND r.key = g.k AND (r.holder <> '') = $5), floor($3)))), 0) FROM groups g) END,
-      CASE WHEN $7 > 0 THEN coalesce(sum(greatest(0, due - greatest(0, $7 - held))), 0) END,
-      CASE WHEN $6 > 0 THEN greatest(0, coalesce(sum(due), 0) - greatest(0, $6 - coalesce(sum(held), 0))) END
-    FROM rows$q$, CASE WHEN l.key IS NULL THEN $q$''::text$q$ ELSE pgmqd.key_expression(l.key) END, own)
-  INTO by_rate, by_key, by_place USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key;
+  IF own <> 'none' THEN
+    INSERT INTO pgmqd.limits AS l (queue, key, rate, burst, rate_by_key, rate_here, at_once, of_a_key)
+    VALUES (name, nullif(key, ''), rate, burst, rate_by_key, rate_here, at_once, of_a_key)
+    ON CONFLICT ON CONSTRAINT limits_pkey DO UPDATE SET key = excluded.key, rate = excluded.rate, burst = excluded.burst, rate_by_key = excluded.rate_by_key,
+      rate_here = excluded.rate_here, at_once = excluded.at_once, of_a_key = excluded.of_a_key, told_at = excluded.told_at;
+  ELSIF other.limits IS NULL THEN
+    DELETE FROM pgmqd.limits l WHERE l.queue = name;
+  END IF;
+  RETURN format('%s has other limits (%s) than this one (%s)', other.dispatcher, other.limits, own) WHERE other.limits IS NOT NULL;
 END $f$;
-
--- ---- single keys ----
 
 -- Operators' words on keys. weight: how much of the turns it gets with fair_by, beside the others' 1.
 CREATE TABLE IF NOT EXISTS pgmqd.keys (
@@ -138,6 +143,66 @@ CREATE TABLE IF NOT EXISTS pgmqd.keys (
 );
 ALTER TABLE pgmqd.keys ADD COLUMN IF NOT EXISTS held_until timestamptz; -- as a plugin says (pgmqd_retry_key)
 COMMENT ON TABLE pgmqd.keys IS 'which keys of queues are paused by an operator or held by a plugin, and their weights';
+
+-- What is wrong with limits, and how it is mended: dispatchers that do not agree (one that serves such a queue and has told nothing has none), and keys that
+-- are paused in a queue whose settings name no key any more.
+CREATE OR REPLACE FUNCTION pgmqd.limit_problems() RETURNS TABLE (queue text, problem text, remedy text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT s.queue, 'its dispatchers have different limits, and neither is kept to: ' || string_agg(format('%s: %s', s.dispatcher, s.limits), '; ' ORDER BY s.dispatcher),
+    'give every dispatcher of the queue the same limits'
+  FROM (SELECT DISTINCT l.queue, coalesce(t.dispatcher, 'backend ' || p.pid) AS dispatcher, coalesce(t.limits, 'none') AS limits
+    FROM pgmqd.limits l CROSS JOIN LATERAL pgmqd.serving_pids(l.queue) p (pid) LEFT JOIN pgmqd.told_limits t ON t.pid = p.pid AND t.queue = l.queue) s
+  GROUP BY s.queue HAVING count(DISTINCT s.limits) > 1
+  UNION ALL SELECT o.queue, format('key "%s" is paused, and its messages run: the settings name no key', o.key),
+    format('set rate_key, concurrency_key or fair_by of queue %s again, or DELETE FROM pgmqd.keys WHERE queue = %L', o.queue, o.queue)
+  FROM pgmqd.keys o WHERE o.paused_at IS NOT NULL AND NOT EXISTS (SELECT FROM pgmqd.limits l WHERE l.queue = o.queue AND l.key IS NOT NULL)
+$f$;
+
+-- How many due messages of a queue wait for the rate, for a place of their key, for a place of the queue, and because their key is paused or held; one may
+-- wait for several. NULL: the queue has no such limit. keys: those that are paused or held, or have a weight, twenty at most:
+-- [{key, weight, paused_by, paused_at, reason, held_until, due}].
+DO $$ BEGIN
+  IF pg_get_function_arguments(to_regprocedure('pgmqd.kept_back(text)')) NOT LIKE '%by_pause%' THEN
+    DROP FUNCTION pgmqd.kept_back(text); -- its columns cannot be changed in place
+  END IF;
+END $$;
+CREATE OR REPLACE FUNCTION pgmqd.kept_back(queue text, OUT by_rate bigint, OUT by_key bigint, OUT by_place bigint, OUT by_pause bigint, OUT keys jsonb)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  l pgmqd.limits;
+  own regclass;
+BEGIN
+  SELECT x.* INTO l FROM pgmqd.limits x WHERE x.queue = lower(kept_back.queue);
+  IF NOT FOUND THEN
+    RETURN; -- most queues: nothing else is looked up
+  END IF;
+  own := pgmqd.queue_table('q', queue);
+  IF own IS NULL THEN
+    RETURN;
+  ELSIF l.rate = 0 AND l.at_once = 0 AND l.of_a_key = 0 AND NOT EXISTS (SELECT FROM pgmqd.keys o WHERE o.queue = l.queue) THEN
+    by_pause := 0;
+    RETURN; -- keys take turns, and that is all
+  END IF;
+  EXECUTE format($q$
+    WITH rows AS MATERIALIZED (SELECT %1$s AS k, count(*) FILTER (WHERE q.vt <= c.now) AS due,
+        count(*) FILTER (WHERE q.vt > c.now AND q.read_ct > 0 AND date_part('microseconds', timezone('UTC', q.vt))::bigint %% 1000 <> 0) AS held
+      FROM %2$s q, (SELECT clock_timestamp() AS now OFFSET 0) c GROUP BY 1),
+      groups AS (SELECT k, due FROM rows WHERE $4 UNION ALL SELECT '', sum(due) FROM rows WHERE NOT $4),
+      said AS (SELECT o.*, coalesce(r.due, 0) AS due, o.paused_at IS NOT NULL OR o.held_until > clock_timestamp() IS TRUE AS stopped
+        FROM pgmqd.keys o LEFT JOIN rows r ON r.k = o.key WHERE o.queue = $1 AND $8)
+    SELECT CASE WHEN $2 > 0 THEN (SELECT coalesce(sum(greatest(0, g.due - coalesce((SELECT sum(floor(least($3, date_part('epoch', clock_timestamp()
+          - least(r.spent_until, clock_timestamp())) * $2))) FROM pgmqd.rates r WHERE r.queue = $1 AND r.key = g.k AND (r.holder <> '') = $5), floor($3)))), 0) FROM groups g) END,
+      CASE WHEN $7 > 0 THEN coalesce(sum(greatest(0, due - greatest(0, $7 - held))), 0) END,
+      CASE WHEN $6 > 0 THEN greatest(0, coalesce(sum(due), 0) - greatest(0, $6 - coalesce(sum(held), 0))) END,
+      CASE WHEN $8 THEN (SELECT coalesce(sum(s.due), 0) FROM said s WHERE s.stopped) END,
+      (SELECT jsonb_agg(jsonb_build_object('key', s.key, 'weight', s.weight, 'paused_by', s.paused_by, 'paused_at', pgmqd.iso_time(s.paused_at), 'reason', s.reason,
+          'held_until', CASE WHEN s.held_until > clock_timestamp() THEN pgmqd.iso_time(s.held_until) END, 'due', s.due) ORDER BY s.paused_at IS NULL, s.due DESC, s.key)
+        FROM (SELECT o.* FROM said o WHERE o.stopped OR o.weight <> 1 ORDER BY o.paused_at IS NULL, o.due DESC, o.key LIMIT 20) s)
+    FROM rows$q$, CASE WHEN l.key IS NULL THEN $q$''::text$q$ ELSE pgmqd.key_expression(l.key) END, own)
+  INTO by_rate, by_key, by_place, by_pause, keys USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key, l.key IS NOT NULL;
+END $f$;
+
+-- ---- single keys ----
 
 -- The queue's name in the tables of limits, and the key: customer=42 stands for 42 where the queue's key is header:customer, or ends in /customer.
 CREATE OR REPLACE FUNCTION pgmqd.limited_key(INOUT queue text, INOUT key text)
@@ -220,9 +285,9 @@ END $f$;
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'pause_key', 'resume_key', 'weigh_key');
-  PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back', 'hold_key');
-  PERFORM pgmqd.allow_calls('pgmqd_operator', 'kept_back');
-  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'kept_back');
+  PERFORM pgmqd.allow_calls('pgmqd', 'tell_limits', 'kept_back', 'limit_problems', 'hold_key');
+  PERFORM pgmqd.allow_calls('pgmqd_operator', 'kept_back', 'limit_problems');
+  PERFORM pgmqd.allow_calls('pgmqd_monitor', 'kept_back', 'limit_problems');
 END $$;
 
 RESET search_path;

@@ -75,14 +75,16 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enab
 #variable_conflict use_variable
 DECLARE
   name text := lower(queue);
+  own regclass := pgmqd.queue_table('q', queue);
   known boolean;
   sent bigint;
+  keyed boolean;
 BEGIN
   IF coalesce(on_conflict, '') NOT IN ('keep', 'replace', 'extend') THEN
     RAISE EXCEPTION 'on_conflict is keep, replace or extend, and not "%"', on_conflict USING ERRCODE = 'invalid_parameter_value';
   ELSIF coalesce(octet_length(unique_key), 0) NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'unique_key must have 1 to 1000 bytes' USING ERRCODE = 'invalid_parameter_value';
-  ELSIF pgmqd.queue_table('q', queue) IS NULL THEN
+  ELSIF own IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
   END IF;
   known := EXISTS (SELECT FROM pgmqd.unique_keys u WHERE u.queue = name AND u.key = unique_key);
@@ -92,32 +94,70 @@ BEGIN
       RETURN;
     END IF;
   END IF;
-  IF headers IS NULL THEN
-    SELECT s INTO sent FROM pgmq.send(queue, message, coalesce(delay, 0)) s;
-  ELSE
-    SELECT s INTO sent FROM pgmq.send(queue, message, headers, coalesce(delay, 0)) s;
-  END IF;
-  IF NOT known THEN
-    -- pgmq's enqueued_at is now()
-    INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at, keep_for) VALUES (name, unique_key, sent, now(), coalesce(unique_for, '0'))
-    ON CONFLICT ON CONSTRAINT unique_keys_pkey DO NOTHING;
-    IF NOT FOUND THEN -- another transaction has come with this key, and this one has waited for its end
-      SELECT m.id, m.send INTO msg_id, is_new FROM pgmqd.meet_key(queue, message, unique_key, unique_for, on_conflict, delay) m;
-      known := is_new;
+  -- one statement for both rows: beside pgmq.send(), the second one would cost half as much again
+  EXECUTE format('WITH sent AS (INSERT INTO %s (vt, message%s) VALUES (clock_timestamp() + make_interval(secs => $1), $2%s) RETURNING msg_id, enqueued_at),
+      keyed AS (INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at, keep_for) SELECT $4, $5, s.msg_id, s.enqueued_at, $6 FROM sent s
+        ON CONFLICT ON CONSTRAINT unique_keys_pkey DO %s RETURNING true)
+    SELECT s.msg_id, EXISTS (SELECT FROM keyed) FROM sent s', own, CASE WHEN headers IS NOT NULL THEN ', headers' ELSE '' END,
+    CASE WHEN headers IS NOT NULL THEN ', $3' ELSE '' END, CASE WHEN known THEN 'UPDATE SET msg_id = excluded.msg_id, enqueued_at = excluded.enqueued_at' ELSE 'NOTHING' END)
+  INTO sent, keyed USING coalesce(delay, 0), message, headers, name, unique_key, coalesce(unique_for, '0');
+  IF NOT keyed THEN -- another transaction has come with this key, and this one has waited for its end
+    SELECT m.id, m.send INTO msg_id, is_new FROM pgmqd.meet_key(queue, message, unique_key, unique_for, on_conflict, delay) m;
+    IF NOT is_new THEN
+      EXECUTE format('DELETE FROM %s q WHERE q.msg_id = $1', own) USING sent;
+      RETURN;
     END IF;
-  END IF;
-  IF is_new IS FALSE THEN
-    EXECUTE format('DELETE FROM pgmq.%I q WHERE q.msg_id = $1', 'q_' || lower(queue)) USING sent;
-    RETURN;
-  ELSIF known THEN
-    UPDATE pgmqd.unique_keys u SET msg_id = sent, enqueued_at = now() WHERE u.queue = name AND u.key = unique_key;
+    EXECUTE format('UPDATE pgmqd.unique_keys u SET msg_id = q.msg_id, enqueued_at = q.enqueued_at FROM %s q WHERE u.queue = $2 AND u.key = $3 AND q.msg_id = $1', own)
+    USING sent, name, unique_key;
   END IF;
   msg_id := sent;
   is_new := true;
 END $f$;
 
+-- The same for a request over HTTP, {message, headers, delay, unique_key, unique_for, on_conflict}, with times in seconds, into an attached queue.
+-- Returns {id, new}. Errors HT400 and HT404.
+CREATE OR REPLACE FUNCTION pgmqd.send_request(queue text, request text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  asked jsonb;
+  problem text;
+  id bigint;
+  new boolean := true;
+BEGIN
+  BEGIN
+    SELECT coalesce(jsonb_object_agg(key, value), '{}') INTO asked FROM jsonb_each(request::jsonb) WHERE value <> 'null';
+  EXCEPTION WHEN invalid_text_representation OR untranslatable_character THEN
+    RAISE EXCEPTION 'bad_request: the body is no JSON: %', SQLERRM USING ERRCODE = 'HT400';
+  END;
+  problem := CASE
+    WHEN NOT asked ? 'message' THEN 'it has no message'
+    WHEN jsonb_typeof(asked->'headers') <> 'object' THEN 'its headers are no object'
+    WHEN jsonb_typeof(coalesce(asked->'delay', '0')) <> 'number' OR (asked->>'delay')::numeric NOT BETWEEN 0 AND 31536000 THEN 'its delay is no number of seconds from 0 to 31536000'
+    WHEN jsonb_typeof(coalesce(asked->'unique_for', '0')) <> 'number' OR (asked->>'unique_for')::numeric NOT BETWEEN 0 AND 31536000
+      THEN 'its unique_for is no number of seconds from 0 to 31536000'
+    WHEN jsonb_typeof(coalesce(asked->'unique_key', '""')) <> 'string' OR jsonb_typeof(coalesce(asked->'on_conflict', '""')) <> 'string' THEN 'unique_key and on_conflict are texts'
+    WHEN NOT asked ? 'unique_key' AND asked ?| ARRAY['unique_for', 'on_conflict'] THEN 'unique_for and on_conflict are of no use without a unique_key' END;
+  IF problem IS NOT NULL THEN
+    RAISE EXCEPTION 'bad_request: %', problem USING ERRCODE = 'HT400';
+  ELSIF pgmqd.attached_table(queue) IS NULL THEN
+    RAISE EXCEPTION 'not_found: there is no such queue, or it is not attached' USING ERRCODE = 'HT404';
+  END IF;
+  IF asked ? 'unique_key' THEN
+    BEGIN
+      SELECT e.msg_id, e.is_new INTO id, new FROM pgmqd.enqueue_unique(queue, asked->'message', asked->>'unique_key', make_interval(secs => (asked->>'unique_for')::float8),
+        coalesce(asked->>'on_conflict', 'keep'), ceil((asked->>'delay')::numeric)::integer, asked->'headers') e;
+    EXCEPTION WHEN invalid_parameter_value THEN
+      RAISE EXCEPTION 'bad_request: %', SQLERRM USING ERRCODE = 'HT400';
+    END;
+  ELSE
+    id := pgmqd.enqueue_for(queue, asked->'message', ceil((asked->>'delay')::numeric)::integer, asked->'headers');
+  END IF;
+  RETURN jsonb_build_object('id', id, 'new', new);
+END $f$;
+
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
+  PERFORM pgmqd.allow_calls('pgmqd', 'send_request');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue_unique');
 END $$;
 

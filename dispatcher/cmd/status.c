@@ -36,7 +36,7 @@ static const char sql[] =
 	"SELECT s.queue, s.waiting, s.due, s.delayed, s.leased, s.oldest_due_s, s.dead_letters, r.archived_1min,"
 	" r.archived_5min, r.attempts_avg, r.attempts_max,"
 	" s.attached, s.problem, p.paused_by, p.reason, p.paused_at AT TIME ZONE 'UTC' || 'Z', s.next_due AT TIME"
-	" ZONE 'UTC' || 'Z', k.by_rate, k.by_key, k.by_place"
+	" ZONE 'UTC' || 'Z', k.by_rate, k.by_key, k.by_place, k.by_pause, k.keys"
 	" FROM pgmqd.queue_status() s LEFT JOIN LATERAL pgmqd.kept_back(s.queue) k ON true LEFT JOIN"
 	" pgmqd.queue_rates() r USING (queue) LEFT JOIN pgmqd.paused_queues() p"
 	" ON lower(p.queue) = lower(s.queue)"
@@ -69,7 +69,9 @@ enum {
 	C_NEXT,
 	C_BY_RATE,
 	C_BY_KEY,
-	C_BY_PLACE
+	C_BY_PLACE,
+	C_BY_PAUSE,
+	C_KEYS
 };
 
 static const char *const stage_names[DAEMON_NSTAGES] = { "commit_to_wake", "commit_to_start", "start_to_done" };
@@ -140,7 +142,8 @@ static void add_kept_back(cJSON *q, const PGresult *res, int i)
 {
 	cJSON *kept;
 
-	if (PQgetisnull(res, i, C_BY_RATE) && PQgetisnull(res, i, C_BY_KEY) && PQgetisnull(res, i, C_BY_PLACE)) {
+	if (PQgetisnull(res, i, C_BY_RATE) && PQgetisnull(res, i, C_BY_KEY) && PQgetisnull(res, i, C_BY_PLACE) &&
+		PQgetisnull(res, i, C_BY_PAUSE)) {
 		cJSON_AddNullToObject(q, "kept_back");
 		return;
 	}
@@ -148,6 +151,7 @@ static void add_kept_back(cJSON *q, const PGresult *res, int i)
 	add_number(kept, "rate", res, i, C_BY_RATE);
 	add_number(kept, "key", res, i, C_BY_KEY);
 	add_number(kept, "place", res, i, C_BY_PLACE);
+	add_number(kept, "pause", res, i, C_BY_PAUSE);
 }
 
 /* Everything as one object. */
@@ -190,6 +194,8 @@ static void print_json(const struct status *s, const PGresult *res)
 			add_text(pause, "at", res, i, C_AT);
 		}
 		add_kept_back(q, res, i);
+		cJSON_AddItemToObject(q, "keys",
+			PQgetisnull(res, i, C_KEYS) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, i, C_KEYS)));
 		if (worker)
 			add_worker(q, worker);
 		else
@@ -269,11 +275,36 @@ static void print_kept_back(const PGresult *res, int i)
 		int column;
 		const char *what;
 	} limits[] = { { C_BY_RATE, "the rate" }, { C_BY_KEY, "a place of their key" },
-		{ C_BY_PLACE, "a place of the queue" } };
+		{ C_BY_PLACE, "a place of the queue" }, { C_BY_PAUSE, "their key, which is paused or held" } };
 
 	for (size_t n = 0; n < sizeof(limits) / sizeof(*limits); n++)
 		if (!PQgetisnull(res, i, limits[n].column) && strcmp(PQgetvalue(res, i, limits[n].column), "0") != 0)
 			printf("    %s wait for %s\n", PQgetvalue(res, i, limits[n].column), limits[n].what);
+}
+
+/* Prints the keys that are paused or held, or have a weight. */
+static void print_keys(const PGresult *res, int i)
+{
+	cJSON *keys = PQgetisnull(res, i, C_KEYS) ? NULL : cJSON_Parse(PQgetvalue(res, i, C_KEYS));
+	const cJSON *key;
+
+	cJSON_ArrayForEach(key, keys)
+	{
+		const char *until = field(key, "held_until"), *by = field(key, "paused_by"),
+			   *why = field(key, "reason");
+		double weight = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(key, "weight"));
+		char *text, *pause = *by ? xasprintf(": paused by %s since %s%s%s", by, field(key, "paused_at"),
+						   *why ? ": " : "", why)
+		                         : xstrdup("");
+
+		text = xasprintf("\"%s\"%s%s%s", field(key, "key"), pause, *until ? ": held until " : "", until);
+		free(pause);
+		pause = weight != 1 ? xasprintf("%s: weight %g", text, weight) : xstrdup(text);
+		print_note("key ", pause);
+		free(pause);
+		free(text);
+	}
+	cJSON_Delete(keys);
 }
 
 /* Prints the notes of a queue below its line. */
@@ -293,6 +324,7 @@ static void print_notes(const PGresult *res, int i, const struct daemon_queue *w
 	else if (strcmp(PQgetvalue(res, i, C_ATTACHED), "t") != 0)
 		print_note("", "without wake-ups: the queue is only polled (pgmqd doctor says why)");
 	print_kept_back(res, i);
+	print_keys(res, i);
 	if (worker && *worker->error && strncmp(worker->error, "paused by", 9) != 0)
 		print_note("last error: ", worker->error);
 	/* the plugin's own states, such as a mail provider that is left alone; what is as it should be is 0 */

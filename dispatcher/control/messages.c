@@ -91,6 +91,18 @@ static void messages_act(struct http_request *req, const char *action)
 	control_db_query(req, "SELECT pgmqd.act_on_messages($1, $2, $3::jsonb, $4)", 4, params, messages_answer);
 }
 
+/* POST /api/queues/QUEUE/send: puts a message into a queue, with a unique key if wanted. */
+void messages_send(struct http_request *req)
+{
+	const char *params[] = { req->param[0], req->body };
+	cJSON *json = http_request_object(req);
+
+	if (json == NULL)
+		return;
+	cJSON_Delete(json);
+	control_db_query(req, "SELECT pgmqd.send_request($1, $2)", 2, params, messages_answer);
+}
+
 /* Cancels messages: those that wait at once, those that run by their workers. */
 void messages_cancel(struct http_request *req)
 {

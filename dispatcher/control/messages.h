@@ -6,6 +6,7 @@
 
 void messages_list(struct http_request *req);
 void messages_show(struct http_request *req);
+void messages_send(struct http_request *req);
 void messages_cancel(struct http_request *req);
 void messages_run_now(struct http_request *req);
 void messages_delay(struct http_request *req);

@@ -41,9 +41,10 @@ static const struct {
 	{ "queue_attached", NULL, NULL, "1 when an enqueue wakes the dispatcher." },
 	{ "queue_kept_back", "by", "rate",
 		"Due messages that a limit keeps back, by what they wait for: rate, key (a place of their key), place "
-		"(a place of the queue)." },
+		"(a place of the queue), pause (their key is paused, or held by the plugin)." },
 	{ "queue_kept_back", "by", "key", NULL },
 	{ "queue_kept_back", "by", "place", NULL },
+	{ "queue_kept_back", "by", "pause", NULL },
 };
 
 /* Writes what the database has told. Names of queues hold nothing that the format wants escaped but backslash and
@@ -126,6 +127,6 @@ void metrics_get(struct http_request *req)
 	control_db_send(control_of(req)->db,
 		"SELECT queue, due, delayed, leased, coalesce(oldest_due_s, 0), dead_letters, attached::int, by_rate,"
 		" by_key, "
-		"by_place FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) WHERE problem IS NULL",
+		"by_place, by_pause FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) WHERE problem IS NULL",
 		0, NULL, metrics_told, s);
 }

@@ -148,7 +148,8 @@ static void queues_add_kept_back(cJSON *json, const PGresult *res, int row)
 {
 	cJSON *kept;
 
-	if (PQgetisnull(res, row, 11) && PQgetisnull(res, row, 12) && PQgetisnull(res, row, 13)) {
+	if (PQgetisnull(res, row, 11) && PQgetisnull(res, row, 12) && PQgetisnull(res, row, 13) &&
+		PQgetisnull(res, row, 14)) {
 		cJSON_AddNullToObject(json, "kept_back");
 		return;
 	}
@@ -156,6 +157,7 @@ static void queues_add_kept_back(cJSON *json, const PGresult *res, int row)
 	queues_number(kept, "rate", res, row, 11);
 	queues_number(kept, "key", res, row, 12);
 	queues_number(kept, "place", res, row, 13);
+	queues_number(kept, "pause", res, row, 14);
 }
 
 /* One queue: a row of queue_status(), and the worker. A leased message that no worker here has waits for its
@@ -187,6 +189,8 @@ static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
 	queues_add_kept_back(json, res, row);
+	cJSON_AddItemToObject(
+		json, "keys", PQgetisnull(res, row, 15) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, row, 15)));
 	if (served) {
 		queues_add_worker(json, &w);
 		queues_add_histograms(json, &w);
@@ -214,7 +218,7 @@ void queues_get(struct http_request *req)
 	control_db_query(req,
 		"SELECT queue, waiting, due, delayed, leased, oldest_due_s, pgmqd.iso_time(next_due), dead_letters, "
 		"attached, problem,"
-		" pgmqd.queue_pause(queue), by_rate, by_key, by_place FROM pgmqd.queue_status() s, "
+		" pgmqd.queue_pause(queue), by_rate, by_key, by_place, by_pause, keys FROM pgmqd.queue_status() s, "
 		"pgmqd.kept_back(s.queue)",
 		0, NULL, queues_answer);
 }

@@ -49,6 +49,7 @@ const struct http_route control_routes[] = {
 
 	{ HTTP_GET, "/api/queues/{queue}/messages", 0, messages_list, 0 },
 	{ HTTP_GET, "/api/queues/{queue}/messages/{id}", HTTP_ROUTE_TOKEN, messages_show, 0 },
+	{ HTTP_POST, "/api/queues/{queue}/send", HTTP_ROUTE_BODY, messages_send, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/cancel", HTTP_ROUTE_BODY, messages_cancel, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/run-now", HTTP_ROUTE_BODY, messages_run_now, 0 },
 	{ HTTP_POST, "/api/queues/{queue}/delay", HTTP_ROUTE_BODY, messages_delay, 0 },

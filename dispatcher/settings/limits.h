@@ -15,8 +15,11 @@ struct limits {
 	unsigned at_once;  /* messages of the queue in hand, over all dispatchers; 0: any number */
 	unsigned of_a_key; /* messages of one key in hand, over all dispatchers; 0: any number */
 	bool fair;         /* keys take turns by their weights */
+	bool leaves_one;   /* and the last free place of a process is for a key with nothing in hand */
 	const char *key;   /* header:NAME or body:/PATH as in the settings; NULL: no key is asked for */
 };
+
+#define LIMITS_LEAVE_FROM 4 /* places that a process has to have, so that one of them may be left */
 
 /* Reads them. NULL on success, else a malloc'd sentence that says what is wrong. */
 char *limits_read(const struct queue_settings *q, struct limits *limits);

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 struct queue *queue_new(const struct queue_conns *conns, const char *name, const struct queue_rules *rules,
 	const char *plugin, const char *version)
@@ -249,29 +250,36 @@ static void probe_locks(struct queue_pg *q)
 	replace(&q->present, q->oid);
 }
 
-/* The database has taken the limits, or not. */
+/* The database has taken the limits, or not; it may say that another dispatcher has others. */
 static void probe_told_limits(void *arg, const struct pgresult *r)
 {
-	((struct queue_pg *)arg)->told_limits = !r->error;
+	struct queue_pg *q = arg;
+
+	q->told_limits = !r->error;
+	if (!r->error && PQntuples(r->res) == 1 && !PQgetisnull(r->res, 0, 0))
+		log_warn("queue \"%s\": %s: neither is kept to until they are the same", q->name,
+			PQgetvalue(r->res, 0, 0));
 }
 
 /* Tells the database the limits, for those who only look; once that there are none any more. It does not matter when
- * that fails. */
+ * that fails. Processes of one dispatcher have the same parent. */
 static void probe_tell_limits(struct queue_pg *q)
 {
 	const struct limits *l = &q->rules.limits;
-	char rate[40], burst[40], at_once[16], of_a_key[16];
-	const char *params[8] = { q->table, l->key, rate, burst, l->rate_by_key ? "t" : "f", l->rate_here ? "t" : "f",
-		at_once, of_a_key };
+	char rate[40], burst[40], at_once[16], of_a_key[16], host[64] = "", dispatcher[100];
+	const char *params[9] = { q->table, l->key, rate, burst, l->rate_by_key ? "t" : "f", l->rate_here ? "t" : "f",
+		at_once, of_a_key, dispatcher };
 
 	if (q->told_limits && !limits_any(l))
 		return;
+	gethostname(host, sizeof(host) - 1);
+	snprintf(dispatcher, sizeof(dispatcher), "dispatcher %s, process %ld", host, (long)getppid());
 	snprintf(rate, sizeof(rate), "%.17g", l->rate);
 	snprintf(burst, sizeof(burst), "%.17g", l->burst);
 	snprintf(at_once, sizeof(at_once), "%u", l->at_once);
 	snprintf(of_a_key, sizeof(of_a_key), "%u", l->of_a_key);
 	pgconn_query(q->pg, NULL,
-		"SELECT pgmqd.tell_limits($1, $2, $3::float8, $4::float8, $5::bool, $6::bool, $7::int, $8::int)", 8,
+		"SELECT pgmqd.tell_limits($1, $2, $3::float8, $4::float8, $5::bool, $6::bool, $7::int, $8::int, $9)", 9,
 		params, probe_told_limits, q);
 }
 

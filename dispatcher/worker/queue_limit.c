@@ -10,7 +10,8 @@
  *            that claims their messages, so none is taken for nothing, and no further statement is needed for them
  *
  * A key that is paused or held (pgmqd.keys) has no room. With fair_by, the key that has the fewest messages in hand for
- * its weight comes next.
+ * its weight comes next, and the last free place of a process is left to a key that has none: else the first message
+ * of a small customer would wait for the end of a handler, since another one's flood takes each place that is there.
  *
  * By key, the claim tries a sample of the rows that have been due longest. Where the limits leave too few of them, it
  * goes through the keys by the index that pgmqd.limit_queue() makes, from the first one and from any one on.
@@ -155,6 +156,19 @@ static char *room_sql(const struct queue_pg *q)
 	return sql;
 }
 
+/* The candidates whose keys have room, in their order. */
+static char *chosen_sql(const struct limits *l)
+{
+	const char *rows = "FROM ranked r JOIN rooms m ON m.k = r.k WHERE r.nth <= m.room";
+
+	if (!l->fair)
+		return xasprintf("SELECT r.msg_id %s ORDER BY r.vt, r.msg_id", rows);
+	return xasprintf("SELECT o.msg_id FROM (SELECT r.msg_id, m.held + r.nth AS place, pg_catalog.row_number() OVER "
+			 "(ORDER BY (m.held + r.nth)::pg_catalog.float8 / m.weight, r.vt, r.msg_id) AS turn %s) o%s "
+			 "ORDER BY o.turn",
+		rows, l->leaves_one ? " WHERE o.place = 1 OR o.turn < $1::int" : "");
+}
+
 /* `far`: the keys beyond the sample, if they are wanted, and `heads`: the first due rows of each. */
 static char *far_sql(const struct queue_pg *q, const char *key, const char *room)
 {
@@ -182,6 +196,7 @@ static char *far_sql(const struct queue_pg *q, const char *key, const char *room
 char *queue_limit_pick(const struct queue_pg *q)
 {
 	char *key = key_sql(&q->rules.limits), *room = room_sql(q), *far = far_sql(q, key, room), *sql;
+	char *chosen = chosen_sql(&q->rules.limits);
 
 	/* the sum keeps the planner from the index on vt, which has all the due rows: the numbers are few */
 	sql = xasprintf(
@@ -192,11 +207,10 @@ char *queue_limit_pick(const struct queue_pg *q)
 		" FROM near UNION SELECT " ROOM
 		" FROM far), ranked AS (SELECT c.*, pg_catalog.row_number() OVER (PARTITION BY c.k ORDER BY c.vt, "
 		"c.msg_id) AS nth FROM (SELECT msg_id, vt, k FROM due UNION SELECT msg_id, vt, k FROM heads) c), "
-		"picked AS MATERIALIZED (SELECT msg_id, %1$s AS k FROM %2$s WHERE msg_id = ANY (ARRAY(SELECT "
-		"r.msg_id FROM ranked r JOIN rooms m ON m.k = r.k WHERE r.nth <= m.room ORDER BY %5$sr.vt, r.msg_id "
+		"picked AS MATERIALIZED (SELECT msg_id, %1$s AS k FROM %2$s WHERE msg_id = ANY (ARRAY(%5$s "
 		"LIMIT (SELECT n FROM budget))) AND vt + interval '0' <= " NOW " FOR UPDATE SKIP LOCKED)",
-		key, q->queue_table, room, far,
-		q->rules.limits.fair ? "(m.held + r.nth)::pg_catalog.float8 / m.weight, " : "");
+		key, q->queue_table, room, far, chosen);
+	free(chosen);
 	free(key);
 	free(room);
 	free(far);

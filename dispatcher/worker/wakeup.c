@@ -97,12 +97,14 @@ bool wakeup_wants(const struct wakeup *u)
 	return u->wanted && !u->claiming;
 }
 
-/* With groups, and where places are limited, a message may be claimed as soon as another one is settled. */
+/* With groups, and where places are limited or left free, a message may be claimed as soon as another one is settled.
+ */
 void wakeup_next(struct wakeup *u)
 {
 	const struct queue_settings *qs = u->worker->qs;
 
-	if (qs->ordered == ORDERED_GROUP || qs->max_in_flight_cluster || qs->concurrency)
+	if (qs->ordered == ORDERED_GROUP || qs->max_in_flight_cluster || qs->concurrency ||
+		(qs->fair_by && *qs->fair_by))
 		wakeup_want(u);
 }
 

@@ -258,6 +258,8 @@ static struct queue *worker_queue(const struct worker *w, const struct queue_set
 		.then = qs->then };
 
 	free(limits_read(qs, &rules.limits)); /* the settings were checked */
+	if (plugin->d.max_in_flight && plugin->d.max_in_flight < LIMITS_LEAVE_FROM)
+		rules.limits.leaves_one = false;
 	return queue_new(&(struct queue_conns){ .first = w->pg, .second = w->second, .plugin_db = w->plugin_db },
 		qs->name, &rules, plugin->d.name, plugin->d.version);
 }

@@ -24,15 +24,25 @@ DELETE FROM pgmq.q_limited;
 INSERT INTO pgmq.q_limited (vt, message, headers) SELECT now() - interval '1 min', '{}', jsonb_build_object('customer', c) FROM unnest(ARRAY['a', 'a', 'a', 'b']) c;
 INSERT INTO pgmq.q_limited (vt, read_ct, message, headers) SELECT date_trunc('second', now()) + interval '30.000042 s', 1, '{}', '{"customer": "a"}';
 INSERT INTO pgmq.q_limited (vt, read_ct, message, headers) SELECT date_trunc('second', now()) + interval '30 s', 1, '{}', '{"customer": "a"}';
-SELECT results_eq('SELECT * FROM kept', $$VALUES (NULL::bigint, NULL::bigint, NULL::bigint)$$, 'a queue without limits keeps nothing back');
+SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (NULL::bigint, NULL::bigint, NULL::bigint)$$, 'a queue without limits keeps nothing back');
 SELECT pgmqd.tell_limits('Limited', '', 1, 3, false, false, 0, 0);
-SELECT results_eq('SELECT * FROM kept', $$VALUES (1::bigint, NULL::bigint, NULL::bigint)$$, 'beyond the burst');
+SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (1::bigint, NULL::bigint, NULL::bigint)$$, 'beyond the burst');
 INSERT INTO pgmqd.rates VALUES ('limited', '', '', clock_timestamp());
-SELECT results_eq('SELECT * FROM kept', $$VALUES (4::bigint, NULL::bigint, NULL::bigint)$$, 'the rate is spent');
+SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (4::bigint, NULL::bigint, NULL::bigint)$$, 'the rate is spent');
 SELECT pgmqd.tell_limits('limited', 'header:customer', 1, 2, true, false, 4, 2);
-SELECT results_eq('SELECT * FROM kept', $$VALUES (1::bigint, 2::bigint, 1::bigint)$$, 'by key, beside what is in hand');
+SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (1::bigint, 2::bigint, 1::bigint)$$, 'by key, beside what is in hand');
 SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0);
 SELECT is_empty('SELECT FROM pgmqd.limits', 'limits that are taken out are told, too');
+
+-- ---- whether the dispatchers agree ----
+-- another worker's session has the lock "present" (tests/db/run has one cluster, and this transaction one session: so another queue's lock will do)
+SELECT is(pgmqd.tell_limits('limited', '', 10, 9, false, false, 0, 0, 'dispatcher one'), NULL, 'the only dispatcher');
+SELECT is_empty($$SELECT FROM pgmqd.limit_problems()$$, 'agrees with itself');
+SELECT pg_advisory_lock('pgmq.q_limited'::regclass::oid::bigint::integer, -3);
+UPDATE pgmqd.told_limits SET dispatcher = 'dispatcher two';
+INSERT INTO pgmqd.told_limits VALUES ('limited', -1, 'dispatcher three', 'none');
+SELECT is(pgmqd.tell_limits('limited', '', 20, 18, false, false, 0, 0, 'dispatcher one'), NULL, 'what has gone does not count');
+SELECT is_empty($$SELECT FROM pgmqd.told_limits WHERE pid = -1$$, 'and is forgotten');
 
 -- ---- single keys ----
 SELECT throws_ok($$SELECT pgmqd.pause_key('limited', 'a')$$, '22023', 'queue "limited" has no key', 'a queue without a key');
@@ -44,6 +54,21 @@ SELECT pgmqd.weigh_key('limited', 'b', 2);
 SELECT ok(pgmqd.resume_key('limited', 'customer=a'), 'and resumed');
 SELECT ok(NOT pgmqd.resume_key('limited', 'a'), 'once');
 SELECT results_eq('SELECT key, weight FROM pgmqd.keys', $$VALUES ('b', 2::float8)$$, 'what says nothing is not kept');
+
+
+-- ---- what waits for single keys ----
+SELECT pgmqd.tell_limits('limited', 'header:customer', 0, 0, false, false, 0, 0);
+SELECT results_eq('SELECT by_rate, by_key, by_place, by_pause, keys->0->>''key'', keys->0->>''weight'', (keys->0->>''due'')::int FROM kept',
+  $$VALUES (NULL::bigint, NULL::bigint, NULL::bigint, 0::bigint, 'b', '2', 1)$$, 'a weight keeps nothing back, and is shown');
+SELECT pgmqd.pause_key('limited', 'customer=a', 'why', 'anna'), pgmqd.hold_key('limited', '{"customer": "c"}', '{}', 3600);
+SELECT results_eq('SELECT by_pause, jsonb_array_length(keys), keys->0->>''key'', keys->0->>''paused_by'', keys->0->>''reason'', keys->0->>''due'' FROM kept',
+  $$VALUES (3::bigint, 3, 'a', 'anna', 'why', '3')$$, 'who paused a key, and how many wait for it');
+SELECT isnt(keys #>> '{2,held_until}', NULL, 'until when a plugin holds one') FROM kept;
+SELECT is_empty('SELECT FROM pgmqd.limit_problems()', 'all is as it should be');
+SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0);
+SELECT results_eq('SELECT queue, problem FROM pgmqd.limit_problems()', $$VALUES ('limited', 'key "a" is paused, and its messages run: the settings name no key')$$,
+  'a pause that is of no use any more is told');
+SELECT pgmqd.tell_limits('limited', 'header:customer', 0, 0, false, false, 0, 0);
 
 -- ---- the retention ----
 INSERT INTO pgmqd.rates VALUES ('limited', '', 'old', now() - interval '31 days');

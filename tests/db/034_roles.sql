@@ -13,13 +13,13 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['trigger_status', 'application
     'pg_cron_lives', 'is_time_zone', 'queue_status', 'dlq_name', 'dead_letter_queue', 'iso_time', 'queue_pause', 'queue_rates', 'paused_queues', 'pause', 'resume', 'failure_groups', 'queue_events', 'message_state',
         'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters',
     'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list', 'asked_cancels', 'settle_cancelled', 'record_history', 'history_page', 'dispatcher_list',
-    'tell_limits', 'kept_back', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
-    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish', 'follow', 'send_next', 'hold_key'])
+    'tell_limits', 'kept_back', 'limit_problems', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
+    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish', 'follow', 'send_next', 'send_request', 'hold_key'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
-  UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['kept_back', 'pause_key', 'resume_key', 'weigh_key', 'enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
+  UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['kept_back', 'limit_problems', 'pause_key', 'resume_key', 'weigh_key', 'enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',
     'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters', 'pg_cron_lives', 'lock_holders', 'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list'])
-  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['kept_back', 'queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
+  UNION ALL SELECT 'pgmqd_monitor', unnest(ARRAY['kept_back', 'limit_problems', 'queue_status', 'queue_rates', 'paused_queues', 'dlq_name', 'dead_letter_queue', 'pg_cron_lives', 'lock_holders']);
 INSERT INTO may_call SELECT r, 'untrusted_objects' FROM unnest(ARRAY['pgmqd', 'pgmqd_operator', 'pgmqd_monitor']) r;
 CREATE TEMP TABLE ours AS SELECT p.oid, p.oid::regprocedure AS name, p.proname, n.nspname, p.proacl, p.proconfig, p.prosqlbody, p.prosecdef, p.proowner
   FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname IN ('pgmqd', 'public');

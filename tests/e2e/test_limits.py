@@ -1,11 +1,13 @@
 """Limits of a queue over all dispatchers: rates and places, of the queue and of each of its keys."""
 
 import json
+import urllib.request
 from collections import defaultdict
 
 import pytest
 
 from lib.daemon import Daemon, conf, run
+from lib.pgcluster import free_port
 from lib.rig import Rig
 from lib.stand import Stand, boottime_ms, wait_until
 
@@ -157,6 +159,18 @@ def test_a_flood_does_not_make_others_wait(stand):
     stand.drain()
 
 
+def test_a_place_is_left_to_a_key_that_has_none(stand):
+    """However long a flood's handlers take: they do not have every place, and the first message of a small customer starts beside them."""
+    fill(stand, 10, "flood", sleep_ms=600000)
+    daemon = stand.start(queue={**QUICK, "max_in_flight": 4, "fair_by": BY_CUSTOMER}, fallback_poll="1h")
+    wait_until("the flood", lambda: len(begun(stand)) == 3)
+    for n in (1, 2):
+        stand.db.execute("""select pgmq.send('work', '{}', '{"customer": "small"}'::jsonb)""")
+        wait_until("the small one", lambda: stand.value("select count(*) from pgmq.a_work") == n)
+    assert len(begun(stand)) == 5
+    daemon.kill()
+
+
 def test_a_key_is_paused_and_resumed(stand):
     stand.start(queue={**QUICK, "fair_by": BY_CUSTOMER}, fallback_poll="1h")
     assert "the key is paused" in run("pause", "work", "--key", "customer=a", "-d", stand.conninfo).stdout
@@ -166,6 +180,39 @@ def test_a_key_is_paused_and_resumed(stand):
     assert stand.value("select count(*) from pgmq.q_work where headers->>'customer' = 'a' and read_ct = 0") == 2
     assert "the key is resumed" in run("resume", "work", "--key", "a", "-d", stand.conninfo).stdout
     stand.drain()
+
+
+def test_paused_keys_are_shown(stand):
+    """By whom, why, and how many wait for it: by status, doctor and metrics; a weight, too."""
+    port = free_port()
+    stand.start(queue={**QUICK, "fair_by": BY_CUSTOMER}, fallback_poll="1h", http_listen=f"127.0.0.1:{port}")
+    run("pause", "work", "--key", "customer=a", "--reason", "they asked", "-d", stand.conninfo)
+    stand.db.execute("select pgmqd.weigh_key('work', 'b', 2)")
+    fill(stand, 2, "a")
+    said = run("status", "work", "-d", stand.conninfo).stdout
+    assert "2 wait for their key, which is paused or held" in said and 'key "b": weight 2' in said
+    assert 'key "a": paused by ' in said and ": they asked" in said
+    queue = json.loads(run("status", "--json", "work", "-d", stand.conninfo).stdout)["queues"][0]
+    assert queue["kept_back"] == {"rate": None, "key": None, "place": None, "pause": 2}
+    assert [(k["key"], k["weight"], k["reason"], k["due"]) for k in queue["keys"]] == [("a", 1, "they asked", 2), ("b", 2, None, 0)]
+    assert "2 messages wait for keys that are paused or held (a by " in run("doctor", "-d", stand.conninfo).stdout
+    assert 'queue_kept_back{queue="work",by="pause"} 2' in urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
+    run("resume", "work", "--key", "a", "-d", stand.conninfo)
+    stand.drain()
+
+
+def test_dispatchers_that_do_not_agree_are_named(stand):
+    """By the one that comes later, and by doctor; a reload is no second dispatcher."""
+    one = stand.start(queue={**QUICK, "rate": "10/s"})
+    assert "different limits" not in run("doctor", "-d", stand.conninfo).stdout
+    two = stand.start(queue={**QUICK, "rate": "20/s"})
+    two.wait_log(lambda r: "rate 10.000000/s" in r.get("text", "") and "has other limits" in r["text"])
+    said = run("doctor", "-d", stand.conninfo).stdout
+    assert "its dispatchers have different limits" in said and "rate 20.000000/s" in said and f"process {one.process.pid}" in said
+    three = stand.start(queue=QUICK)
+    three.wait_log(lambda r: "has other limits" in r.get("text", ""))
+    assert stand.value("select rate from pgmqd.limits") == 20, "one that has none does not take away the others'"
+    assert stand.logged("has other limits") == 2
 
 
 def test_a_plugin_holds_the_key_of_its_message(cluster, database, tmp_path):

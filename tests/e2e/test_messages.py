@@ -115,6 +115,24 @@ def test_all_that_match_are_counted_first(served, rig):
     assert served.json("/api/actions")[1]["actions"][0]["count"] == 3
 
 
+def test_send_with_a_unique_key(served, rig):
+    """Every digit of a body arrives; the second one with a key has the number of the first."""
+    def send(**body):
+        return served.json(f"{PATH}/send", method="POST", body=body)
+
+    status, first = send(message={"n": 9007199254740993}, delay=3600, unique_key="k", headers={"a": None})
+    assert (status, first["new"]) == (200, True)
+    assert send(message={"n": 2}, unique_key="k", on_conflict="replace") == (200, {"id": first["id"], "new": False})
+    assert rig.db.execute(f"select message, headers, vt > now() + interval '50 min' from pgmq.q_{QUEUE} where msg_id = %s", [first["id"]]).fetchone() == (
+        {"n": 2}, {"a": None}, True)
+    assert send(message=[9007199254740993], delay=3600)[1]["new"]
+    assert rig.db.execute(f"select message::text from pgmq.q_{QUEUE} order by msg_id desc").fetchone()[0] == "[9007199254740993]"
+    for wrong in ({}, {"message": None}, {"message": 1, "delay": -1}, {"message": 1, "unique_key": 1}, {"message": 1, "unique_key": ""}, {"message": "\0"},
+                  {"message": 1, "unique_for": 1}, {"message": 1, "unique_key": "k", "on_conflict": "x"}, {"message": 1, "headers": []}):
+        assert (send(**wrong)[0], send(**wrong)[1]["error"]["code"]) == (400, "bad_request"), wrong
+    assert served.json("/api/queues/nowhere/send", method="POST", body={"message": 1})[0] == 404
+
+
 def test_without_the_token(served, rig):
     """No body, no address, nothing to guess them by, and no action."""
     n = rig.enqueue({"do": "fail", "to": "anna@example.test"}, QUEUE)

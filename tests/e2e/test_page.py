@@ -150,6 +150,7 @@ def test_everything_is_described(page):
         assert page(path, method="POST", headers={"Host": "evil.example.test"}, body=body)[0] == 421, what
     assert page("/api/queues/email_queue/delay", method="POST", body={"ids": [999], "seconds": 1})[0] == 200
     assert page("/api/queues/email_queue/edit", method="POST", body={"ids": [999], "version": "1-1", "body": "{}"})[0] == 409
+    assert page("/api/queues/email_queue/send", method="POST", body={})[0] == 400
     for what, body in (("run", {}), ("pause", {}), ("resume", {}), ("edit", {"cron": "@daily"})):
         assert page(f"{schedule}/{what}", method="POST", body=body)[0] in (200, 202), what
     described = {(m.upper(), p) for p, ms in page.spec["paths"].items() for m in ms if not p.startswith(("/api/{type}", "/api/cron", "/api/mail", "/api/payment"))}

@@ -405,17 +405,22 @@ const char doctor_sql_unserved[] =
 	" UNION ALL SELECT 0, '', 'no other queue has messages that wait', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" waits)";
 
-/* Queues whose limits keep messages back. */
+/* Queues whose limits keep messages back, and limits that are not kept to. */
 const char doctor_sql_limits[] =
-	"WITH kept AS (SELECT s.queue, s.oldest_due_s, k.* FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) k"
-	" WHERE"
-	" greatest(k.by_rate, k.by_key, k.by_place) > 0)"
+	"WITH kept AS (SELECT s.queue, s.oldest_due_s, k.*, (SELECT string_agg(e->>'key' || ' by ' || coalesce("
+	"e->>'paused_by', 'its plugin until ' || (e->>'held_until')), ', ') FROM jsonb_array_elements(k.keys) e)"
+	" AS which"
+	" FROM pgmqd.queue_status() s, pgmqd.kept_back(s.queue) k"
+	" WHERE greatest(k.by_rate, k.by_key, k.by_place, k.by_pause) > 0)"
 	" SELECT CASE WHEN oldest_due_s > 600 THEN 1 ELSE 0 END, queue, concat_ws(', ', nullif(by_rate, 0) || '"
-	" messages"
-	" wait for the rate', nullif(by_key, 0) || ' messages wait for a place of their key', nullif(by_place, 0) || '"
-	" messages wait for a place of the queue') || format('; the oldest is due since %s s', round(oldest_due_s)),"
-	" CASE WHEN oldest_due_s > 600 THEN 'raise the limit in the settings if the other side allows it, or send less'"
-	" END, NULL FROM kept"
+	" messages wait for the rate', nullif(by_key, 0) || ' messages wait for a place of their key',"
+	" nullif(by_place, 0) || ' messages wait for a place of the queue', nullif(by_pause, 0) ||"
+	" format(' messages wait for keys that are paused or held (%s)', which))"
+	" || format('; the oldest is due since %s s', round(oldest_due_s)),"
+	" CASE WHEN oldest_due_s > 600 THEN concat_ws('; ', CASE WHEN greatest(by_rate, by_key, by_place) > 0 THEN"
+	" 'raise the limit in the settings if the other side allows it, or send less' END,"
+	" CASE WHEN by_pause > 0 THEN format('pgmqd resume %s --key KEY ends a pause', queue) END) END, NULL FROM kept"
+	" UNION ALL SELECT 1, queue, problem, remedy, NULL FROM pgmqd.limit_problems()"
 	" UNION ALL SELECT 0, '', 'no limit keeps messages back', NULL, NULL WHERE NOT EXISTS (SELECT FROM kept)";
 
 /* Queue tables that belong to the extension: pg_dump leaves their rows out. pgmq 1.5.2 and older made them so. */

@@ -378,7 +378,9 @@ const own = n => (t(n.name) === n.name ? `${n.name} (${n.value})` : t(n.name, { 
 
 function drawDetails(row, q, past) {
   const w = q.worker, facts = [[t("next_due"), ago(q.next_due)]];
-  for (const by of ["rate", "key", "place"]) if (q.kept_back?.[by]) facts.push([t(`kept_by_${by}`), number(q.kept_back[by])]);
+  for (const by of ["rate", "key", "place", "pause"]) if (q.kept_back?.[by]) facts.push([t(`kept_by_${by}`), number(q.kept_back[by])]);
+  for (const k of q.keys) facts.push([t("key_said", { key: k.key }), [k.paused_by && t("key_paused", { by: k.paused_by }), k.reason, k.held_until && t("key_held", { at: time(k.held_until) }),
+    k.weight !== 1 && t("key_weight", { n: k.weight }), k.due && t("key_waiting", { n: number(k.due) })].filter(Boolean).join(", ")]);
   if (w) facts.push([t("plugin"), w.plugin], [t("processes"), number(w.processes)], [t("restarts"), number(w.restarts)], [t("done"), number(w.settled.done)], [t("retried"), number(w.settled.retried)],
     [t("failed"), number(w.settled.failed)], [t("released"), number(w.settled.released)], [t("lease_lost"), number(w.settled.lease_lost)],
     ...(w.numbers ?? []).map(n => [own(n), n.name === "email_provider_circuit" ? t(`circuit_${n.number}`) : number(n.number)]));
