@@ -232,6 +232,19 @@ def test_broken_in_the_database(patient, way):
         assert not [c for c in after if c["check"] == key[0] and key[1] in c["subject"]], json.dumps(after, indent=1)
 
 
+@pytest.mark.parametrize("name", ["MyQueue", "q" * 45, "очередь-Писем"])
+def test_queues_with_odd_names(patient, name):
+    """Each statement that doctor proposes for such a queue is one that works: --fix executes it, and all is well."""
+    patient.queues = {name: {"plugin": "null"}}
+    patient.finds("queue", "does not exist", "SELECT pgmqd.create_queue(", subject=name, fix=True, only=False)
+    table, other = f'pgmq."q_{name.lower()}"', f'pgmq."a_{name.lower()}"'
+    patient.sql(f"drop trigger pgmqd_wakeup on {table}; alter table {table} disable trigger pgmqd_wakeup_earlier; revoke delete on {table} from app;"
+                f" grant select on {other} to anon; alter table {table} set (autovacuum_enabled = off)")
+    broken, mended = patient.doctor(), patient.doctor("--fix")
+    assert {c["check"] for c in broken["bad"]} == {"wake-up", "grants", "access", "vacuum"} and mended["status"] == "ok", json.dumps([broken["bad"], mended["bad"]], indent=1)
+    assert {c["fix"] for c in broken["bad"]} == {f["fix"] for f in mended["fixed"]} and not any(f["error"] for f in mended["fixed"])
+
+
 # ---- broken elsewhere ----
 
 def test_role(patient, site):
