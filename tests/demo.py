@@ -6,6 +6,7 @@ every expected mail arrived. With --keep everything goes on running in the backg
 """
 
 import argparse
+import fcntl
 import os
 import re
 import secrets
@@ -268,7 +269,7 @@ def demonstrate(demo):
     return True
 
 
-def run_until_stopped(demo, report):
+def run_until_stopped(demo, report, turn):
     """The background half of --keep: shows everything, reports the outcome through the pipe, and waits for SIGTERM."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ^C in the foreground, before all is shown
@@ -280,6 +281,7 @@ def run_until_stopped(demo, report):
         if ok:
             write_env(demo)
             (demo.out / "pid").write_text(f"{os.getpid()}\n")
+            fcntl.flock(turn, fcntl.LOCK_UN)  # the next one stops us
     except Exception as error:  # told to the person who waits in the foreground
         say(f"quickstart: {error}")
     finally:
@@ -297,14 +299,14 @@ def run_until_stopped(demo, report):
     (demo.out / "pid").unlink(missing_ok=True)
 
 
-def keep(demo):
+def keep(demo, turn):
     """Goes to the background; returns when all is shown and runs."""
     result, report = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(result)
         os.setsid()
-        run_until_stopped(demo, report)
+        run_until_stopped(demo, report, turn)
         sys.exit(0)
     os.close(report)
     try:
@@ -327,6 +329,17 @@ All of it is still running.
   ls {os.path.relpath(demo.out / 'mail'):39} the mails
   ./quickstart stop                          stops everything""")
     return 0
+
+
+def take_turn(out):
+    """Waits until no other quickstart is at work on the same files; the result is to be closed when we are through."""
+    turn = open(out / "shown", "w", encoding="ascii")
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        say("Another quickstart is at work in this checkout; waiting for its end")
+        fcntl.flock(turn, fcntl.LOCK_EX)
+    return turn
 
 
 def stop_kept(out):
@@ -356,15 +369,18 @@ def main():
         del os.environ[name]  # libpq's, which name other servers
     out = BUILDDIR / "quickstart"
     out.mkdir(parents=True, exist_ok=True)
-    stopped = stop_kept(out)
     if args.stop:
-        say("Stopped." if stopped else "Nothing was running.")
+        say("Stopped." if stop_kept(out) else "Nothing was running.")
         return 0
-    if stopped:
+    try:
+        turn = take_turn(out)
+    except KeyboardInterrupt:
+        return 130
+    if stop_kept(out):
         say("Stopped what was left running.")
     demo = Demo(out)
     if args.keep:
-        return keep(demo)
+        return keep(demo, turn)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     ok = False
     try:

@@ -1,5 +1,6 @@
 """./quickstart where an environment is set up for something else, where it is interrupted, and where it may install nothing."""
 
+import fcntl
 import os
 import signal
 import stat
@@ -38,11 +39,43 @@ def left(environ):
     return os.listdir(environ["TMPDIR"])
 
 
+class Another:
+    """Another quickstart in the same checkout, which holds this lock."""
+
+    def __init__(self, environ, name):
+        path = Path(environ["PGMQD_BUILDDIR"]) / "quickstart"
+        path.mkdir(exist_ok=True)
+        self.file = open(path / name, "w", encoding="ascii")
+
+    def __enter__(self):
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+        return self
+
+    def __exit__(self, *_):
+        self.file.close()
+
+
 @pytest.mark.skipif(INSTRUMENTED, reason="it takes long")
 def test_the_environment_of_something_else(place):
-    done = subprocess.run(DEMO, env=place, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr and left(place) == []
+    """While another one is at work in this checkout it waits, and touches nothing; then it shows everything."""
+    with Another(place, "shown"):
+        p = subprocess.Popen(DEMO, env=place, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        assert "another quickstart is at work" in p.stdout.readline().lower()
+        assert left(place) == []
+    said = p.communicate(timeout=300)[0]
+    assert p.returncode == 0 and "All 7 mails arrived" in said and "Traceback" not in said, said
+    assert left(place) == []
+
+
+def test_one_builds_at_a_time(tmp_path):
+    environ = {**os.environ, "PGMQD_BUILDDIR": str(tmp_path)}
+    with Another(environ, "built"):
+        with subprocess.Popen([str(SRCDIR / "quickstart"), "build"], env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True) as p:
+            try:
+                assert "another quickstart is building" in p.stdout.readline().lower()
+                assert sorted(os.listdir(tmp_path)) == ["quickstart"]
+            finally:
+                os.killpg(p.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(INSTRUMENTED, reason="it takes long")
