@@ -296,6 +296,21 @@ static size_t on_header(char *line, size_t size, size_t n, void *arg)
 	return size * n;
 }
 
+/* The server offers no login, or none that the settings allow. g_malloc'd. */
+static char *describe_no_login(const struct conn *c)
+{
+	bool wants_token = conn_offers(c, "XOAUTH2") || conn_offers(c, "OAUTHBEARER");
+	char *offered = g_strchomp(g_strdup(c->offered)), *text;
+
+	text = g_strdup_printf("mail server %s:%u offers no login (AUTH%s%s) that can be used, but smtp_user is set: "
+			       "check smtp_auth, smtp_port and smtp_tls%s",
+		c->settings->host, c->settings->port, offered[0] != '\0' ? ":" : "", offered,
+		wants_token && !c->login->token ? "; it takes OAuth tokens: smtp_token_file or smtp_token_command"
+						: "");
+	g_free(offered);
+	return text;
+}
+
 /* Says in one line why there is no connection, and what to do about it where that is known. g_malloc'd. */
 static char *describe_failure(const struct conn *c, CURLcode code)
 {
@@ -307,7 +322,9 @@ static char *describe_failure(const struct conn *c, CURLcode code)
 
 	switch (code) {
 	case CURLE_LOGIN_DENIED:
-		if (c->login != NULL && c->login->token)
+		if (c->login != NULL && c->refusal.code == 0 && !conn_offers(c, c->login->mechanism))
+			text = describe_no_login(c);
+		else if (c->login != NULL && c->login->token)
 			text = g_strdup_printf(
 				"mail server %s:%u refused the OAuth token (%s): it may have expired; check "
 				"smtp_token_file or smtp_token_command",
@@ -392,10 +409,7 @@ static char *check_connection(struct conn *c, CURLcode code, enum mail_class *is
 	}
 	/* libcurl goes on without a login when it finds none to its taste. */
 	if (c->login_refused)
-		return g_strdup_printf(
-			"mail server %s:%u offers no login (AUTH%s%s) that can be used, but smtp_user is set: "
-			"check smtp_auth, smtp_port and smtp_tls",
-			c->settings->host, c->settings->port, c->offered[0] != '\0' ? ":" : "", g_strchomp(c->offered));
+		return describe_no_login(c);
 	return NULL;
 }
 

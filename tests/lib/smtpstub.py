@@ -9,6 +9,8 @@ bytes), DOT (the answer after it), RSET and QUIT. Plain blocking sockets, one th
 """
 
 import base64
+import hmac
+import re
 import socket
 import ssl
 import struct
@@ -58,11 +60,11 @@ class Mail:
 
 class SmtpStub:
     """tls: "none", "starttls" or "direct" with the certificate in cert_dir (as lib.certs makes it). login: (user, password) makes
-    AUTH PLAIN and LOGIN known; what is sent must match, unless AUTH is scripted."""
+    AUTH by `mechanisms` known; what is sent must match, unless AUTH is scripted."""
 
     def __init__(self, tls="none", cert_dir=None, login=None, capabilities=("PIPELINING", "SIZE 20971520", "8BITMIME"),
-                 drip=False, port=0):
-        self.tls, self.cert_dir, self.login = tls, cert_dir, login
+                 drip=False, port=0, mechanisms="PLAIN LOGIN"):
+        self.tls, self.cert_dir, self.login, self.mechanisms = tls, cert_dir, login, mechanisms
         self.capabilities = list(capabilities)
         self.drip = drip  # replies leave byte by byte
         self.host, self.port = "127.0.0.1", port  # 0: any that is free
@@ -296,7 +298,7 @@ class Session:
         if self.stub.tls == "starttls" and not self.secure:
             names.append("STARTTLS")
         if self.stub.login:
-            names.append("AUTH PLAIN LOGIN")
+            names.append(f"AUTH {self.stub.mechanisms}")
         self.act("EHLO", "\n".join(f"250{'-' if i + 1 < len(names) else ' '}{name}" for i, name in enumerate(names)), line)
 
     def do_STARTTLS(self, verb, line):
@@ -310,6 +312,17 @@ class Session:
                 self.send("334 ")
                 words.append(self.line())
             login = tuple(base64.b64decode(words[2]).decode().split("\0")[1:])
+        elif words[1].upper() == "CRAM-MD5":
+            self.send("334 " + base64.b64encode(b"<1.2@mail.example.test>").decode())
+            user, digest = base64.b64decode(self.line()).decode().split(" ")
+            want = hmac.new(self.stub.login[1].encode(), b"<1.2@mail.example.test>", "md5").hexdigest()
+            login = user, self.stub.login[1] if digest == want else None
+        elif words[1].upper() in ("XOAUTH2", "OAUTHBEARER"):
+            said = base64.b64decode(words[2]).decode()
+            login = re.search(r"(?:^user=|,a=)([^,\x01]+)", said)[1], re.search(r"\x01auth=Bearer ([^\x01]+)\x01", said)[1]
+            if login != self.stub.login:
+                self.send("334 " + base64.b64encode(b'{"status":"401","schemes":"bearer"}').decode())
+                self.line()
         else:
             self.send("334 VXNlcm5hbWU6")
             user = base64.b64decode(self.line()).decode()
