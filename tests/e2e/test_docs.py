@@ -1,5 +1,6 @@
 """The documentation is true: every command of README.md is run, and what it links to is there."""
 
+import fcntl
 import os
 import re
 import shlex
@@ -45,6 +46,14 @@ def built_tree():
     return paths.SRCDIR
 
 
+@pytest.fixture
+def quickstart(built_tree):
+    """The same, where no other test runs ./quickstart meanwhile: a new one stops what the one before has left running."""
+    with open(paths.BUILDDIR / "quickstart-in-tests", "w", encoding="ascii") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        yield built_tree
+
+
 def test_every_block_belongs_to_a_test():
     """A new block must be covered: the sections below run theirs, test_first_hour.py runs that of the first hour."""
     covered = [block for heading in ("Try it", "Five minutes with it", "The first hour with a database of your own", "Install", "Upgrade", "Reliability")
@@ -52,29 +61,29 @@ def test_every_block_belongs_to_a_test():
     assert covered == re.findall(r"^```sh\n(.*?)^```$", README, re.M | re.S)
 
 
-def test_the_two_commands(built_tree):
+def test_the_two_commands(quickstart):
     first, second = commands("Try it")
     assert second.strip() == "./quickstart test"  # which is what runs this test
-    output = shell(first, built_tree)
+    output = shell(first, quickstart)
     assert "All 7 mails arrived" in output
     assert re.search(r"payment was verified .*: pending → completed\n +asked for → archived [\d.]+ ms, → mail [\d.]+ ms", output), output
     assert re.search(r"report, 2 pages, .*\.pdf\n +completed → PDF on disk [\d.]+ ms, → mail with the PDF [\d.]+ ms", output), output
     assert re.search(r"median of 50 messages: \d+\.\d+ ms", output), output
-    mails = list((built_tree / "build/quickstart/mail").glob("*.eml"))
+    mails = list((quickstart / "build/quickstart/mail").glob("*.eml"))
     assert len(mails) == 7
 
 
-def test_five_minutes(built_tree):
-    out = built_tree / "build/quickstart"
+def test_five_minutes(quickstart):
+    out = quickstart / "build/quickstart"
     start, *steps, stop = commands("Five minutes with it")
     assert stop.strip() == "./quickstart stop"
     try:
-        shell(start, built_tree)
+        shell(start, quickstart)
         for number, step in enumerate(steps):
             mails = set((out / "mail").iterdir())
             with open(out / "pgmqd.log", "rb") as log:
                 log.seek(0, os.SEEK_END)
-                output = shell(". build/quickstart/env\n" + step, built_tree)
+                output = shell(". build/quickstart/env\n" + step, quickstart)
                 if "queue_email_task" in step:
                     wait_for_line(log, b'"settled"')
             if number == 0:
@@ -90,7 +99,7 @@ def test_five_minutes(built_tree):
             if "render" in step:
                 assert "Оплата не прошла: 1 490,00 ₽" in output
     finally:
-        shell(stop, built_tree)
+        shell(stop, quickstart)
     assert not (out / "env").exists()
 
 

@@ -18,8 +18,9 @@ from lib.stand import wait_until
 
 # `project` stands for the role postgres of a project, which is no superuser there; the superuser is supabase_admin.
 ROLES = """
-create role supabase_admin superuser; create role anon; create role authenticated; create role service_role bypassrls;
-create role authenticator login noinherit; grant anon, authenticated, service_role to authenticator;
+create role supabase_admin superuser createdb createrole replication bypassrls; create role anon noinherit; create role authenticated noinherit;
+create role service_role noinherit bypassrls; alter role anon set statement_timeout = '3s'; alter role authenticated set statement_timeout = '8s';
+create role authenticator login noinherit; grant anon, authenticated, service_role, supabase_admin to authenticator; alter role authenticator set statement_timeout = '8s'; alter role authenticator set lock_timeout = '8s';
 create role supabase_auth_admin noinherit createrole login; create role supabase_storage_admin noinherit createrole login;
 create role project login createdb createrole replication bypassrls; grant anon, authenticated, service_role to project with admin option;
 grant pg_monitor, pg_read_all_data, pg_signal_backend to project;
@@ -31,11 +32,28 @@ grant usage on schema public to anon, authenticated, service_role; grant all on 
 create table auth.users (id uuid primary key, email varchar(255), encrypted_password varchar(255)); alter table auth.users owner to supabase_auth_admin;
 grant all on auth.users to project with grant option;
 alter default privileges in schema public grant all on tables to anon, authenticated, service_role;
+alter default privileges for role supabase_admin in schema public grant all on tables to project, anon, authenticated, service_role;
+alter default privileges for role supabase_admin in schema public grant all on functions to project, anon, authenticated, service_role;
 alter default privileges for role project in schema public grant all on tables to project, anon, authenticated, service_role;
 alter default privileges for role project in schema public grant all on functions to project, anon, authenticated, service_role;
 alter default privileges for role project in schema public grant all on sequences to project, anon, authenticated, service_role;
 alter role project set search_path = "$user", public, extensions;
 insert into auth.users values ('a0000000-0000-4000-8000-000000000001', 'anna.supabase@example.test')"""
+# What runs at each CREATE and DROP there: PostgREST hears of it, and pg_cron is opened to the project's role.
+WATCHES = """
+create function extensions.heard() returns event_trigger language plpgsql as $$
+  declare c record; begin for c in select * from pg_event_trigger_ddl_commands() loop
+    if coalesce(c.schema_name, '') not in ('pg_temp', 'auth', 'storage') then notify pgrst, 'reload schema'; end if; end loop; end $$;
+create function extensions.dropped() returns event_trigger language plpgsql as $$
+  declare o record; begin for o in select * from pg_event_trigger_dropped_objects() loop
+    if not o.is_temporary and o.object_type in ('schema', 'table', 'view', 'function', 'type', 'trigger') then notify pgrst, 'reload schema'; end if; end loop; end $$;
+create function extensions.open_cron() returns event_trigger language plpgsql as $$
+  begin if exists (select from pg_event_trigger_ddl_commands() c join pg_extension e on e.oid = c.objid and e.extname = 'pg_cron') then
+    grant usage on schema cron to project with grant option; grant all on all tables in schema cron to project with grant option;
+    revoke all on cron.job from project; grant select on cron.job to project with grant option; end if; end $$;
+create event trigger pgrst_ddl_watch on ddl_command_end execute function extensions.heard();
+create event trigger pgrst_drop_watch on sql_drop execute function extensions.dropped();
+create event trigger issue_pg_cron_access on ddl_command_end when tag in ('CREATE EXTENSION') execute function extensions.open_cron()"""
 # The application: tables of the project's role, with row security, as Studio's editor makes them.
 APPLICATION = """
 create table public.profiles (id uuid primary key references auth.users, full_name text, language text);
@@ -71,6 +89,8 @@ def site():
                 db.execute(statement)
         with cluster.connect("project") as db:
             db.execute(PROJECT)
+            db.execute("set role supabase_admin")
+            db.execute(WATCHES)
         with cluster.connect("project", user="project") as db:
             db.execute(APPLICATION)
         yield cluster
