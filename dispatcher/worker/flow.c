@@ -355,10 +355,17 @@ static void flow_stale(void *arg)
 	probe_stale(&((struct flow *)arg)->probe);
 }
 
+/* They may have. */
+static void flow_doubt(void *arg)
+{
+	probe_doubt(&((struct flow *)arg)->probe);
+}
+
 static const struct settle_events settle_events = { .kick = flow_has_outcome,
 	.sent = flow_outcomes_sent,
 	.due = flow_due,
 	.stale = flow_stale,
+	.doubt = flow_doubt,
 	.read_only = flow_read_only };
 
 /* There may be something to claim. */

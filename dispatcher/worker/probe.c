@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #define MISSING_MS 1000 /* a queue that does not exist (yet), or whose tables are locked, is looked for again */
+#define DOUBT_MS 5000   /* ... and not more often because of a lease that was lost */
 #define STALE_MS 1000   /* tables are not probed more often because of a statement */
 
 /* The catalogue was looked at. */
@@ -62,6 +63,14 @@ void probe_stale(struct probe *p)
 	p->worker->up = false;
 	p->unknown(p->arg);
 	loop_timer(p->again, STALE_MS);
+}
+
+void probe_doubt(struct probe *p)
+{
+	if (clock_boottime_ms() < p->doubt_ms)
+		return;
+	p->doubt_ms = clock_boottime_ms() + DOUBT_MS;
+	probe_now(p);
 }
 
 /* Looks again. */

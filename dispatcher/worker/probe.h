@@ -15,6 +15,7 @@ struct probe {
 	void *arg;
 	bool under_way, failed, warned; /* failed, warned: said once */
 	int64_t good_ms;                /* boottime of the last good one */
+	int64_t doubt_ms;               /* no doubt is looked into before */
 	struct event *again;
 };
 
@@ -25,5 +26,6 @@ void probe_up(struct probe *p);    /* the connection is up */
 void probe_down(struct probe *p);  /* it is lost */
 void probe_now(struct probe *p);   /* looks at the tables; until they are known, no statement is sent */
 void probe_stale(struct probe *p); /* a statement says that the tables have changed */
+void probe_doubt(struct probe *p); /* they may have, which has no hurry */
 
 #endif

@@ -134,6 +134,7 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		q->set_headers = PQgetvalue(res, row, 10)[0] == 't';
 		q->held_index = PQgetvalue(res, row, 11)[0] == 't';
 		q->follows = PQgetvalue(res, row, 13)[0] == 't';
+		q->triggers = PQgetvalue(res, row, 15)[0] == 't';
 		q->key_index = q->rules.limits.key && strcmp(PQgetvalue(res, row, 12), q->rules.limits.key) == 0;
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
@@ -333,6 +334,9 @@ const char queue_session_sql[] =
 	", n.nspname = 'pgmq' AND EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND "           \
 	"r.ev_enabled <> 'D' AND r.ev_type <> '1')"
 
+/* What users have put onto the table: a rule, and triggers that fire when a row changes. */
+#define BY_USERS RULED ", " QUEUE_TRIGGERS("c.oid")
+
 /* The indexes of pgmqd.prioritize_queue() and pgmqd.group_queue(). */
 #define QUEUE_INDEXES HAS_INDEX("priority") ", " HAS_INDEX("group")
 
@@ -359,7 +363,7 @@ const char queue_session_sql[] =
 	", pg_catalog.format('%I.%I', n.nspname, (c.relname::text || '_priority_idx'::text)), q.name"                  \
 	", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "                    \
 	"'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES                      \
-	", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" RULED                                                    \
+	", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" BY_USERS                                                 \
 	" FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "                       \
 	"c.relnamespace"                                                                                               \
 	" WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "                     \

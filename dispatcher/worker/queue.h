@@ -48,6 +48,8 @@ enum queue_fate {
 /* The error of QUEUE_REFUSED, and its SQLSTATE: as if the trigger had raised an error. */
 #define QUEUE_REFUSED_ERROR "a trigger on the queue's table keeps the row as it is"
 #define QUEUE_REFUSED_STATE "P0000"
+/* Why a row cannot be claimed when the claim would not be the one that was written. */
+#define QUEUE_CHANGED_ERROR "a trigger on the queue's table changes msg_id, read_ct or vt of a row that is claimed"
 
 struct queue_settled {
 	const char *error, *sqlstate;

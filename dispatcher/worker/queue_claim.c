@@ -253,8 +253,13 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	struct queue_claim claim = {
 		.error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .nonce = call->nonce, .shared = -1
 	};
+	struct pgresult changed = { .error = QUEUE_CHANGED_ERROR, .sqlstate = r->sqlstate };
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 
+	if (r->error && strstr(r->error, STILL_MARK)) {
+		claim_isolate(call, &changed);
+		return;
+	}
 	if (r->error && sqlstate_blames_row(sqlstate_class(r->sqlstate))) {
 		claim_isolate(call, r);
 		return;
@@ -325,6 +330,8 @@ static void claim_pick(struct claim_call *call, enum stmt st, pgconn_result_cb c
 	if (queue_passes_over(q)) /* by turns: each claim's snapshot has to show what the one before has done */
 		queue_run_grouped(q, ST_TURN, 0, NULL, NULL, NULL);
 	queue_run_grouped(q, st, 9, params, cb, call);
+	if (st == ST_CLAIM)
+		queue_run_still(q);
 	pgconn_group_end(q->pg);
 	sqltext_free(&refused);
 }
@@ -362,8 +369,8 @@ struct ahead_call {
 /* Whether one message of this look may come ahead: the first by time, and no row is at fault. */
 static bool ahead_may(const struct queue_pg *q, const struct queue_look *look)
 {
-	return look->hurry && look->n > 1 && !look->small && !queue_passes_over(q) && !q->priority && !q->claim_max &&
-	       !q->unreadable && !q->nrefused;
+	return look->hurry && look->n > 1 && !look->small && !queue_passes_over(q) && !q->priority && !q->triggers &&
+	       !q->claim_max && !q->unreadable && !q->nrefused;
 }
 
 /* Its answer; an error is that of the claim behind it, too, or of a row that the claim isolates. */

@@ -6,17 +6,26 @@
 #include "base/sqltext.h"
 #include "worker/queue.h"
 
-#define NONCES 1000000U                /* a nonce is below it: the microseconds of a second */
-#define FENCE_MARK "pgmqd: lease lost" /* in the error by which the fence of done_with fails */
-#define FENCE_KEPT "pgmqd: row kept"   /* the same, when the claims hold the rows, and they cannot be deleted */
-#define QUEUE_LOCK_TIMEOUT_MS "250"    /* of the daemon's own statements */
-#define QUEUE_LARGE (1024U * 1024U)    /* bytes of text: a message for which there may be no memory */
+#define NONCES 1000000U                 /* a nonce is below it: the microseconds of a second */
+#define FENCE_MARK "pgmqd: lease lost"  /* in the error by which the fence of done_with fails */
+#define FENCE_KEPT "pgmqd: row kept"    /* the same, when the claims hold the rows, and they cannot be deleted */
+#define STILL_MARK "pgmqd: row changed" /* the same, when a trigger has changed what a claim has written */
+#define QUEUE_LOCK_TIMEOUT_MS "250"     /* of the daemon's own statements */
+#define QUEUE_LARGE (1024U * 1024U)     /* bytes of text: a message for which there may be no memory */
 
 /* WITH items and parts of the statements that pick. */
 #define CLOCK "clock AS MATERIALIZED (SELECT pg_catalog.clock_timestamp() AS now)"
 #define NOW "(SELECT now FROM clock)"
 #define NOT_REFUSED " AND msg_id <> ALL ((SELECT $9::bigint[])::bigint[])" /* the claim passes them over */
 #define MARK "pg_catalog.to_timestamp($3::pg_catalog.float8)"
+
+/* Whether such triggers are on a table or on one of its partitions. */
+#define QUEUE_TRIGGERS(table)                                                                                          \
+	"EXISTS (SELECT FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid JOIN "              \
+	"pg_catalog.pg_namespace o ON o.oid = f.pronamespace WHERE (t.tgrelid = " table " OR t.tgrelid = ANY "         \
+	"(ARRAY(SELECT p.relid::pg_catalog.oid FROM pg_catalog.pg_partition_tree((" table                              \
+	")::pg_catalog.regclass) p))) AND NOT "                                                                        \
+	"t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 16::int2 <> 0::int2 AND o.nspname <> 'pgmqd')"
 
 /* Small numbers come first: the index that pgmqd.prioritize_queue() in sql/020_pgmqd.sql makes is on the same
  * expression. */
@@ -39,6 +48,7 @@ enum stmt {
 	ST_KNOWN,
 	ST_CANCEL,
 	ST_EXTEND,
+	ST_STILL, /* behind a claim or an extension: whether a trigger has changed what it has written */
 	ST_AWAKE,
 	ST_RELEASE_AWAKE,
 	ST_IN_FLIGHT,
@@ -88,6 +98,7 @@ struct queue_pg {
 	bool held_index;
 	bool told_limits; /* the database knows the limits of this queue */
 	bool set_headers; /* a claim may write the time at which the message fell due */
+	bool triggers;    /* triggers that are not pgmqd's fire when a row of the queue changes */
 	bool priority;    /* there is the index that pgmqd.prioritize_queue() makes */
 	bool pooled;
 	struct statement statement[ST_COUNT];
@@ -170,6 +181,7 @@ void queue_run(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
 void queue_run_grouped(
 	struct queue_pg *q, enum stmt st, int nparams, const char *const *params, pgconn_result_cb cb, void *arg);
+void queue_run_still(struct queue_pg *q);                      /* in a group, behind a claim or an extension */
 void queue_settle_answer(void *arg, const struct pgresult *r); /* the answer; `arg` is the settle_call */
 extern const struct queue_ops queue_run_ops;
 extern const char queue_session_sql[]; /* queue.c: settings of the daemon's own sessions */

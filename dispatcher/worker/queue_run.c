@@ -29,6 +29,7 @@ static const char *const words[ST_COUNT] = {
 	[ST_KNOWN] = "known",
 	[ST_CANCEL] = "cancel",
 	[ST_EXTEND] = "extend",
+	[ST_STILL] = "still",
 	[ST_AWAKE] = "awake",
 	[ST_RELEASE_AWAKE] = "release_awake",
 	[ST_IN_FLIGHT] = "in_flight",
@@ -117,6 +118,14 @@ void queue_run(struct queue_pg *q, enum stmt st, int nparams, const char *const 
 	pgconn_group_begin(q->pg);
 	queue_run_grouped(q, st, nparams, params, cb, arg);
 	pgconn_group_end(q->pg);
+}
+
+void queue_run_still(struct queue_pg *q)
+{
+	if (!q->triggers)
+		return;
+	pgconn_query(q->pg, NULL, "SET CONSTRAINTS ALL IMMEDIATE", 0, NULL, NULL, NULL);
+	queue_run_grouped(q, ST_STILL, 0, NULL, NULL, NULL);
 }
 
 /* ---- the handshake ---- */
@@ -421,7 +430,10 @@ static void run_extend(struct queue *base, struct pgmqd_msg *const *msgs, size_t
 	const char *params[3];
 	struct settle_call *call = settle_call(base, msgs, n, cb, arg, params);
 
-	queue_run(call->queue, ST_EXTEND, 3, params, queue_settle_answer, call);
+	pgconn_group_begin(call->queue->pg);
+	queue_run_grouped(call->queue, ST_EXTEND, 3, params, queue_settle_answer, call);
+	queue_run_still(call->queue);
+	pgconn_group_end(call->queue->pg);
 }
 
 /* ---- the rest of the table ---- */

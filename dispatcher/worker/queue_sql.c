@@ -52,6 +52,16 @@
 /* SQL between macros would be laid out as arguments of theirs. */
 /* clang-format off */
 
+/* Writes into a setting of this transaction which claims a statement has written: for sql_still(). */
+#define WRITTEN(rows, id, token, born)                                                                                 \
+	"pg_catalog.set_config('pgmqd.claims', (SELECT pg_catalog.concat('{', pg_catalog.string_agg("                  \
+	"pg_catalog.concat(" id ", '/', " token ", '/', " born "), ','), '}') FROM " rows "), true)"
+/* Of a row that the claim returns: a number that it did not pick is no number; and what it has written, whatever a
+ * trigger has made of it. */
+#define CLAIM_ID "CASE WHEN c.msg_id = ANY (ARRAY(SELECT i.msg_id FROM picked i)) THEN c.msg_id END"
+#define CLAIM_TOKEN                                                                                                    \
+	"c.read_ct::bigint * 1000000 + ($7::pg_catalog.float8 * 1000000::pg_catalog.float8)::bigint"
+
 /* ---- claims ---- */
 
 /* The claim: the rows that queue_order.c picks, due and from the mark $3 on (seconds), then one row about the queue:
@@ -89,7 +99,7 @@ static char *sql_claim(const struct queue_pg *q)
 		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) >= %11$u THEN "
 		"pg_catalog.octet_length(pg_catalog.concat(c.message, c.headers)) END AS large) x UNION ALL "
-		"SELECT NULL, NULL, NULL, NULL, NULL, NULL, CASE WHEN $6::bool AND p.n < "
+		"SELECT NULL, NULL, NULL, NULL, %20$s, NULL, CASE WHEN $6::bool AND p.n < "
 		"$1::int THEN %18$s"
 		"pg_catalog.ceil(pg_catalog.date_part('epoch', least((SELECT pg_catalog.min(vt) FROM %1$s "
 		"WHERE vt > (SELECT pg_catalog.clock_timestamp())), pg_catalog.clock_timestamp() + interval "
@@ -100,7 +110,9 @@ static char *sql_claim(const struct queue_pg *q)
 		"THEN NOT CASE WHEN pg_catalog.pg_try_advisory_lock(%6$s, -3) THEN "
 		"pg_catalog.pg_advisory_unlock(%6$s, -3) ELSE false END END, NULL, "
 		"(%12$s::pg_catalog.regclass::pg_catalog.oid::int4 <> %6$s) OR CASE WHEN $4::bool THEN "
-		"(pg_catalog.to_regclass(%14$s) IS NULL) = %15$s ELSE false END, CASE WHEN $4::bool THEN "
+		"(pg_catalog.to_regclass(%14$s) IS NULL) = %15$s OR "
+		QUEUE_TRIGGERS("%12$s::pg_catalog.regclass::pg_catalog.oid")
+		" <> %21$s ELSE false END, CASE WHEN $4::bool THEN "
 		"pg_catalog.pg_notification_queue_usage() >= 0.5::pg_catalog.float8 END, NULL, CASE WHEN $5::bool "
 		"THEN NOT "
 		"CASE WHEN pg_catalog.pg_try_advisory_lock_shared(%6$s, -2) THEN "
@@ -133,7 +145,9 @@ static char *sql_claim(const struct queue_pg *q)
 		") ELSE q.headers END"
 			: "",
 		limits_any(&q->rules.limits) ? "least(" : "",
-		limits_any(&q->rules.limits) ? ", (SELECT h.ms FROM hold h))" : "");
+		limits_any(&q->rules.limits) ? ", (SELECT h.ms FROM hold h))" : "",
+		q->triggers ? WRITTEN("claimed c", CLAIM_ID, CLAIM_TOKEN, BORN("c")) : "NULL",
+		q->triggers ? "true" : "false");
 	free(pick);
 	free(table);
 	free(index);
@@ -467,11 +481,28 @@ static char *sql_extend(const struct queue_pg *q)
 		LEASE("%4$lld.%5$03d::pg_catalog.float8",
 			"((w.token %% 1000000::bigint)::pg_catalog.float8 / 1000000::pg_catalog.float8)")
 		" FROM want w WHERE q.msg_id = " OF_HELD " AND q.msg_id = w.msg_id AND " TOKEN("q")
-		" = w.token RETURNING q.msg_id) SELECT msg_id, false FROM more UNION ALL %3$s",
-		q->queue_table, held, locked, (long long)(q->rules.lease_ms / 1000), (int)(q->rules.lease_ms % 1000));
+		" = w.token RETURNING q.msg_id) SELECT msg_id, false FROM more UNION ALL %3$s%6$s",
+		q->queue_table, held, locked, (long long)(q->rules.lease_ms / 1000), (int)(q->rules.lease_ms % 1000),
+		q->triggers ? " UNION ALL SELECT NULL, " WRITTEN(
+			"want w WHERE w.msg_id = ANY (ARRAY(SELECT m.msg_id FROM more m))", "w.msg_id", "w.token",
+			"w.born") " IS NULL" : "");
 	free(held);
 	free(locked);
 	return sql;
+}
+
+/* Fails by a cast when one of the claims that the statement before has written is not what the row holds now. Their
+ * triggers have run: a claim that is another one than the worker believes could not be settled, and the message would
+ * be handled again. */
+static char *sql_still(const struct queue_pg *q)
+{
+	return xasprintf("SELECT CASE WHEN n.changed = 0 THEN '1' ELSE pg_catalog.concat('" STILL_MARK
+			 " ', n.changed) END::int FROM (SELECT pg_catalog.count(*) AS changed FROM unnest((SELECT "
+			 "pg_catalog.current_setting('pgmqd.claims')::text[])) u(x) WHERE NOT EXISTS (SELECT FROM %s "
+			 "q WHERE q.msg_id = nullif(pg_catalog.split_part(u.x, '/', 1), '')::bigint AND "
+			 "pg_catalog.concat(q.msg_id, '/', " TOKEN("q") ", '/', " BORN("q") ") = u.x AND q.vt > "
+			 "(SELECT pg_catalog.clock_timestamp()))) n",
+		q->queue_table);
 }
 
 /* ---- locks ---- */
@@ -534,6 +565,8 @@ char *queue_sql(const struct queue_pg *q, enum stmt st)
 		return sql_cancel();
 	case ST_EXTEND:
 		return sql_extend(q);
+	case ST_STILL:
+		return sql_still(q);
 	default:
 		return sql_lock(q, st);
 	}

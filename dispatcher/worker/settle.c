@@ -198,6 +198,8 @@ static void settle_lost(struct settle *s, struct pgmqd_msg *m)
 		settle_adopted(s, m);
 		return;
 	}
+	if (m->lease_ms > clock_boottime_ms())
+		s->events->doubt(s->arg);
 	former = plugin_call_enter_msg(m);
 	stats_add(s->worker->slot, STAT_LEASE_LOST, 1);
 	log_warn("lease lost: outcome \"%s\" of attempt %u refused, the message belongs to another worker",

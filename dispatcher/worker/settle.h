@@ -14,7 +14,8 @@ struct settle_events {
 	void (*sent)(void *arg);            /* outcomes are on their way: a claim behind them may find more */
 	void (*due)(void *arg, int64_t ms); /* a message is visible again after `ms` */
 	void (*stale)(void *arg);           /* the tables have changed */
-	void (*read_only)(void *arg);       /* the session cannot write */
+	void (*doubt)(void *arg);     /* a lease was lost before its end: there may be a new trigger on the table */
+	void (*read_only)(void *arg); /* the session cannot write */
 };
 
 /* Statements of the daemon alone, and those in which a statement of the plugin runs; they do not wait for each other.

@@ -12,7 +12,7 @@ struct fake *fake;
 struct pgmqd_worker worker;
 struct messages all;
 struct settle settle;
-unsigned kicks, stale, read_only;
+unsigned kicks, stale, doubts, read_only;
 int64_t due_ms;
 
 static void on_kick(void *arg)
@@ -38,6 +38,12 @@ static void on_stale(void *arg)
 	stale++;
 }
 
+static void on_doubt(void *arg)
+{
+	(void)arg;
+	doubts++;
+}
+
 static void on_read_only(void *arg)
 {
 	(void)arg;
@@ -45,7 +51,7 @@ static void on_read_only(void *arg)
 }
 
 static const struct settle_events events = {
-	.kick = on_kick, .sent = on_sent, .due = on_due, .stale = on_stale, .read_only = on_read_only
+	.kick = on_kick, .sent = on_sent, .due = on_due, .stale = on_stale, .doubt = on_doubt, .read_only = on_read_only
 };
 
 int settle_setup(void **state)
@@ -54,7 +60,7 @@ int settle_setup(void **state)
 	fake = fake_new();
 	fake_worker(fake, &worker, &all);
 	settle_init(&settle, &worker, &events, NULL);
-	kicks = stale = read_only = 0;
+	kicks = stale = doubts = read_only = 0;
 	due_ms = -1;
 	return 0;
 }

@@ -12,8 +12,8 @@ extern struct fake *fake;
 extern struct pgmqd_worker worker;
 extern struct messages all;
 extern struct settle settle;
-extern unsigned kicks, stale, read_only; /* how often settling said so */
-extern int64_t due_ms;                   /* when the last one is visible again */
+extern unsigned kicks, stale, doubts, read_only; /* how often settling said so */
+extern int64_t due_ms;                           /* when the last one is visible again */
 
 int settle_setup(void **state);
 int settle_teardown(void **state); /* forgets the messages, too */

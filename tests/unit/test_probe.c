@@ -111,11 +111,30 @@ static void test_lost(void **state)
 	assert_int_equal(known, 1);
 }
 
+/* A doubt has them looked at once, and again only after a while. */
+static void test_doubt(void **state)
+{
+	(void)state;
+	probe_up(&probe);
+	fake_answer_probe(fake, NULL);
+	probe_doubt(&probe);
+	fake_answer_probe(fake, NULL);
+	assert_int_equal(known, 2);
+	probe_doubt(&probe);
+	assert_int_equal(fake_count(fake, FAKE_PROBE), 0);
+	assert_true(worker.up);
+	fake_advance(fake, 5001);
+	probe_doubt(&probe);
+	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
+	fake_answer_probe(fake, NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_missing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_doubt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_circle, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
 	};

@@ -176,6 +176,23 @@ static void test_goes_first_after_a_reconnect(void **state)
 	assert_true(m->send_at_ms - clock_boottime_ms() <= 1000);
 }
 
+/* A lease that is lost before its end may be the work of a new trigger; one that has run out is not. */
+static void test_doubts_the_tables(void **state)
+{
+	struct pgmqd_msg *m = ended(1, OUT_DONE, NULL, 0);
+
+	(void)state;
+	m->lease_ms = clock_boottime_ms() - 1;
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOST);
+	assert_int_equal(doubts, 0);
+	m = ended(2, OUT_DONE, NULL, 0);
+	m->lease_ms = clock_boottime_ms() + 20000;
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOST);
+	assert_int_equal(doubts, 1);
+}
+
 /* A row that a trigger keeps: the outcome becomes a dead letter with that cause; and if that is kept, too, it stays in
  * memory and is tried again seldom. No lease is lost, and nothing runs again. */
 static void test_kept_by_a_trigger(void **state)
@@ -464,6 +481,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_adopted, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_kept_by_a_trigger, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_waits_longer, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_doubts_the_tables, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_goes_first_after_a_reconnect, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_unheard, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_shared_statements, settle_setup, settle_teardown),
