@@ -33,7 +33,8 @@ struct line {
 };
 
 /* How a character is made harmless, by the place where it stands. */
-enum quoting { QUOTE_PLAIN, QUOTE_TEXT_FIELD, QUOTE_JSON };
+/* QUOTE_MADE: a JSON text, whose strings are quoted already. */
+enum quoting { QUOTE_PLAIN, QUOTE_TEXT_FIELD, QUOTE_JSON, QUOTE_MADE };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
 static const int level_priorities[] = { 3, 4, 6, 7 }; /* syslog's, for journald */
@@ -115,43 +116,51 @@ static void line_close(struct line *l, const char *s)
 	}
 }
 
-/* The code point of a well-formed sequence of three bytes, which includes the marks that change a line's direction. */
-static unsigned code_point3(const unsigned char *s)
+/* The code point of a well-formed sequence of n bytes. */
+static unsigned code_point(const unsigned char *s, size_t n)
 {
-	return ((s[0] & 0x0Fu) << 12) | ((s[1] & 0x3Fu) << 6) | (s[2] & 0x3Fu);
+	unsigned c = n == 1 ? s[0] : s[0] & (0x7Fu >> n);
+
+	for (size_t i = 1; i < n; i++)
+		c = (c << 6) | (s[i] & 0x3Fu);
+	return c;
 }
 
-/* Whether a character changes the order in which a terminal or a browser shows others, or ends a line there. */
-static bool is_invisible_mark(unsigned c)
+/* Whether a character is a control, or is not seen but changes the order in which a terminal or a browser shows
+ * others, ends a line there, or hides what a text is. */
+static bool is_unseen(unsigned c)
 {
-	return (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x2069) ||
-	       c == 0xFEFF;
+	return c < 0x20 || (c >= 0x7F && c < 0xA0) || c == 0xAD || c == 0x61C || c == 0x180E ||
+	       (c >= 0x200B && c <= 0x200F) || (c >= 0x2028 && c <= 0x202E) || (c >= 0x2060 && c <= 0x206F) ||
+	       c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFB) || (c >= 0xE0000 && c <= 0xE007F);
 }
 
 /* Appends one character of `s` in its harmless form; *used says how many bytes of `s` it was. False: no room. */
 static bool line_add_char(struct line *l, enum quoting q, const unsigned char *s, size_t *used)
 {
-	char esc[8];
+	bool json = q == QUOTE_JSON || q == QUOTE_MADE;
+	char esc[16];
 	size_t n = utf8_length(s, 4); /* at most: it stops at the NUL */
+	unsigned c = n ? code_point(s, n) : 0;
 
 	*used = n ? n : 1;
 	if (n == 0)
 		return line_puts(l, "\xEF\xBF\xBD"); /* U+FFFD */
-	if (s[0] < 0x20 || s[0] == 0x7F) {
-		snprintf(esc, sizeof(esc), q == QUOTE_JSON ? "\\u%04X" : "\\x%02X", s[0]);
+	if (is_unseen(c) && !(q == QUOTE_MADE && (c == '\n' || c == '\t'))) {
+		if (c > 0xFFFF && json)
+			snprintf(esc, sizeof(esc), "\\u%04X\\u%04X", 0xD800 + ((c - 0x10000) >> 10),
+				0xDC00 + (c & 0x3FF));
+		else
+			snprintf(esc, sizeof(esc),
+				c > 0xFFFF          ? "\\U%08X"
+				: c < 0x80 && !json ? "\\x%02X"
+						    : "\\u%04X",
+				c);
 		return line_puts(l, esc);
 	}
-	if (s[0] == 0xC2 && s[1] < 0xA0) { /* C1 controls: some terminals obey them */
-		snprintf(esc, sizeof(esc), "\\u%04X", s[1]);
-		return line_puts(l, esc);
-	}
-	if ((n == 3 && is_invisible_mark(code_point3(s))) || (s[0] == 0xD8 && s[1] == 0x9C)) { /* U+061C */
-		snprintf(esc, sizeof(esc), "\\u%04X", n == 3 ? code_point3(s) : 0x061Cu);
-		return line_puts(l, esc);
-	}
-	if (q != QUOTE_PLAIN && (s[0] == '"' || s[0] == '\\')) {
+	if ((q == QUOTE_TEXT_FIELD || q == QUOTE_JSON) && (c == '"' || c == '\\')) {
 		esc[0] = '\\';
-		esc[1] = (char)s[0];
+		esc[1] = (char)c;
 		return line_add(l, esc, 2);
 	}
 	return line_add(l, (const char *)s, n);
@@ -393,7 +402,8 @@ const char *log_redact_address(const char *address, char *buf, size_t size)
 	return buf;
 }
 
-char *log_escape(const char *text)
+/* A malloc'd copy in its harmless form. */
+static char *escape(const char *text, enum quoting q)
 {
 	struct line l = { .limit = sizeof(l.buf) };
 	size_t len = 0, room = strlen(text) + 64;
@@ -403,7 +413,7 @@ char *log_escape(const char *text)
 		size_t used;
 
 		l.len = 0;
-		line_add_char(&l, QUOTE_PLAIN, s, &used);
+		line_add_char(&l, q, s, &used);
 		s += used;
 		if (room - len <= l.len)
 			out = xrealloc(out, room = room * 2 + l.len, 1);
@@ -412,4 +422,14 @@ char *log_escape(const char *text)
 	}
 	out[len] = '\0';
 	return out;
+}
+
+char *log_escape(const char *text)
+{
+	return escape(text, QUOTE_PLAIN);
+}
+
+char *log_escape_json(const char *json)
+{
+	return escape(json, QUOTE_MADE);
 }

@@ -48,6 +48,8 @@ const char *log_redact_address(const char *address, char *buf, size_t size);
 /* Text of any origin as the log writes it: control characters, invisible marks and broken UTF-8 in a harmless form.
  * malloc'd. */
 char *log_escape(const char *text);
+/* The same of a JSON text, which stays one, and stays equal. */
+char *log_escape_json(const char *json);
 
 #define log_error(...) log_write(LOG_LEVEL_ERROR, 0, __VA_ARGS__)
 #define log_warn(...) log_write(LOG_LEVEL_WARN, 0, __VA_ARGS__)

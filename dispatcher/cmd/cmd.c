@@ -377,6 +377,17 @@ void cmd_print(FILE *out, const char *text)
 	free(escaped);
 }
 
+void cmd_print_json(cJSON *json, bool indented)
+{
+	char *text = indented ? cJSON_Print(json) : cJSON_PrintUnformatted(json);
+	char *escaped = log_escape_json(text ? text : "{}");
+
+	puts(escaped);
+	free(escaped);
+	cJSON_free(text);
+	cJSON_Delete(json);
+}
+
 const char *cmd_guess(const struct command *const *commands, const char *name)
 {
 	struct option_guess g = { 0 };

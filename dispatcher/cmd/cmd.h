@@ -3,6 +3,7 @@
 #ifndef CMD_H
 #define CMD_H
 
+#include <cjson/cJSON.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -75,6 +76,9 @@ int cmd_usage(const char *command, const char *fmt, ...) __attribute__((format(p
 
 /* Prints text that came from a message, a server or a person: what a terminal would obey is escaped. */
 void cmd_print(FILE *out, const char *text);
+
+/* Prints a value as a line of JSON, or indented, with the same escaped in its texts; frees it. */
+void cmd_print_json(cJSON *json, bool indented);
 
 /* The command that a misspelt name may mean, or NULL. */
 const char *cmd_guess(const struct command *const *commands, const char *name);

@@ -313,8 +313,10 @@ static int uninstall(const struct request *q, const char *sql_dir)
 
 	if (error)
 		cmd_db_fail(&q->db, error);
-	for (int i = 0; res && i < PQntuples(res); i++)
-		printf("%s\n", PQgetvalue(res, i, 0));
+	for (int i = 0; res && i < PQntuples(res); i++) {
+		cmd_print(stdout, PQgetvalue(res, i, 0));
+		putchar('\n');
+	}
 	PQclear(res);
 	free(text);
 	free(path);

@@ -115,8 +115,11 @@ static void print_file_error(const struct cmd_db *db, const struct sql_file *f, 
 				state ? state : "unknown"));
 	free(error);
 	for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
-		if (PQresultErrorField(res, more[i].field))
-			fprintf(stderr, "  %s: %s\n", more[i].name, PQresultErrorField(res, more[i].field));
+		if (PQresultErrorField(res, more[i].field)) {
+			fprintf(stderr, "  %s: ", more[i].name);
+			cmd_print(stderr, PQresultErrorField(res, more[i].field));
+			fputc('\n', stderr);
+		}
 	fprintf(stderr, "  nothing of this file was kept; the files before it stay applied\n");
 }
 
@@ -270,6 +273,7 @@ bool migration_move(struct migration *m, bool to_extension, const char *leave, c
 bool migration_connect(struct migration *m)
 {
 	static const char sql[] = "SELECT item, problem, remedy FROM pgmqd.connect()";
+	static const char *const before[] = { "not connected: ", ": ", "  remedy: " };
 	PGresult *res = migration_query(m, "connecting the application's tables", sql);
 	bool good = res != NULL;
 
@@ -279,8 +283,11 @@ bool migration_connect(struct migration *m)
 			res = cmd_db_run(m->db, "connecting the application's tables", sql, 0, NULL);
 	}
 	for (int i = 0; res && i < PQntuples(res); i++)
-		printf("not connected: %s: %s\n  remedy: %s\n", PQgetvalue(res, i, 0), PQgetvalue(res, i, 1),
-			PQgetvalue(res, i, 2));
+		for (int c = 0; c < 3; c++) { /* names of tables and roles are in it */
+			fputs(before[c], stdout);
+			cmd_print(stdout, PQgetvalue(res, i, c));
+			fputs(c == 0 ? "" : "\n", stdout);
+		}
 	PQclear(res);
 	return good;
 }

@@ -158,7 +158,6 @@ static void add_kept_back(cJSON *q, const PGresult *res, int i)
 static void print_json(const struct status *s, const PGresult *res)
 {
 	cJSON *o = cJSON_CreateObject(), *list, *q, *pause;
-	char *text;
 
 	cJSON_AddBoolToObject(o, "daemon", s->daemon.problem == NULL);
 	if (s->daemon.problem)
@@ -201,10 +200,7 @@ static void print_json(const struct status *s, const PGresult *res)
 		else
 			cJSON_AddNullToObject(q, "worker");
 	}
-	text = s->watch ? cJSON_PrintUnformatted(o) : cJSON_Print(o);
-	puts(text ? text : "{}");
-	cJSON_free(text);
-	cJSON_Delete(o);
+	cmd_print_json(o, !s->watch);
 }
 
 /* ---- text ---- */

@@ -77,7 +77,6 @@ static void print_json(const struct tail *t, const PGresult *res, int i)
 	static const char *const names[] = { "event", "id", "attempt", "at", "dead_id", "class", "reason" };
 	bool dead = strcmp(PQgetvalue(res, i, 0), "dead") == 0;
 	cJSON *json = cJSON_CreateObject();
-	char *text;
 
 	cJSON_AddStringToObject(json, "queue", t->queue);
 	for (int c = 0; c < (dead ? 7 : 4); c++)
@@ -87,10 +86,7 @@ static void print_json(const struct tail *t, const PGresult *res, int i)
 			cJSON_AddStringToObject(json,
 				c == 3 && strcmp(PQgetvalue(res, i, 0), "claimed") == 0 ? "until" : names[c],
 				PQgetvalue(res, i, c));
-	text = cJSON_PrintUnformatted(json);
-	puts(text);
-	free(text);
-	cJSON_Delete(json);
+	cmd_print_json(json, false);
 }
 
 /* Prints the new events of one query. */

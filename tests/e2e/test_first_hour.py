@@ -180,9 +180,18 @@ def test_texts_of_others_are_escaped(rig):
     rig.db.execute("update pgmqd.schedule set last_status = 'failed', last_error = %s", [HOSTILE])
     seen = ""
     for argv in (("status", "--listen", "off"), ("dlq", "list", "email_queue"), ("dlq", "show", "email_queue"), ("schedule", "list"),
-                 ("doctor", "--read-only")):
+                 ("doctor", "--read-only"), ("status", "--listen", "off", "--json"), ("doctor", "--read-only", "--json"), ("message", "show", "email_queue", "--id", "1", "--state", "dead")):
         done = run(*argv, "-d", rig.conninfo, env=places())
         seen += done.stdout + done.stderr
+        if argv[-1] == "--json" and argv[0] == "status":
+            assert HOSTILE in [(q["paused"] or {}).get("reason") for q in json.loads(done.stdout)["queues"]], "a program reads what it was"
+    owner = f'"{HOSTILE}"'  # a role has a name that its maker chose
+    rig.db.execute(f"create role {owner}; alter table public.appointments owner to {owner}")
+    try:
+        seen += run("migrate", "-d", rig.conninfo, "--with", "application", env=places()).stdout
+        assert "belongs to role" in seen
+    finally:
+        rig.db.execute(f"alter table public.appointments owner to current_user; drop owned by {owner}; drop role {owner}")
     assert "\\x1B]0;owned\\x07 \\u202Egnp.exe" in seen
     assert not set(seen) & set("\x1b\x07\x9b\u202e\u2066"), re.findall(".*[\x1b\x07\x9b\u202e\u2066].*", seen)
 

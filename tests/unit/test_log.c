@@ -317,6 +317,10 @@ static void test_escape(void **state)
 		  "c",
 			"a\\u202Eb\\u2066c" },
 		{ "\xE2\x80\x8F\xD8\x9C\xE2\x80\xA8", "\\u200F\\u061C\\u2028" },
+		{ "a\xC2\xAD"
+		  "b\xE1\xA0\x8E\xEF\xBF\xB9\xF3\xA0\x81\x81\x7F",
+			"a\\u00ADb\\u180E\\uFFF9\\U000E0041\\x7F" },
+		{ "\xF0\x9F\x98\x80 \xC2\xA0\xE2\x80\xA6", "\xF0\x9F\x98\x80 \xC2\xA0\xE2\x80\xA6" },
 		{ "\xFF\xC3", "\xEF\xBF\xBD\xEF\xBF\xBD" },
 		{ "", "" },
 	};
@@ -328,6 +332,9 @@ static void test_escape(void **state)
 		assert_string_equal(out, cases[i][1]);
 		free(out);
 	}
+	out = log_escape_json("{\n\t\"a\": \"\\u001b\xC2\x9B\xE2\x80\xAE\xF3\xA0\x81\x81\x7F\"}");
+	assert_string_equal(out, "{\n\t\"a\": \"\\u001b\\u009B\\u202E\\uDB40\\uDC41\\u007F\"}");
+	free(out);
 	memset(big, 1, 30000);
 	big[30000] = '\0';
 	out = log_escape(big);

@@ -104,7 +104,6 @@ void doctor_print_json(const struct doctor *d)
 {
 	static const char *const lower[] = { "ok", "warn", "fail" };
 	cJSON *o = cJSON_CreateObject(), *list, *item;
-	char *text;
 
 	cJSON_AddStringToObject(o, "status", lower[doctor_worst(d)]);
 	list = cJSON_AddArrayToObject(o, "checks");
@@ -133,8 +132,5 @@ void doctor_print_json(const struct doctor *d)
 		add(item, "error", d->fixes[i].error);
 		cJSON_AddItemToArray(list, item);
 	}
-	text = cJSON_Print(o);
-	puts(text ? text : "{}");
-	cJSON_free(text);
-	cJSON_Delete(o);
+	cmd_print_json(o, true);
 }

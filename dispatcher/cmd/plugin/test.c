@@ -82,7 +82,7 @@ static void test_outcome(void *arg, const struct pgmqd_msg *m)
 	struct test *t = arg;
 	struct queue_file_message *msg = &t->messages[m->id - 1];
 	cJSON *o;
-	char *line, *former = msg->out;
+	char *line, *safe, *former = msg->out;
 
 	if (m->outcome == OUT_RELEASE &&
 		!m->started_us) { /* the plugin has not seen it: the queue paused while it waited */
@@ -93,9 +93,11 @@ static void test_outcome(void *arg, const struct pgmqd_msg *m)
 	o = host_outcome(m);
 	line = t->json ? cJSON_PrintUnformatted(o) : test_line(m);
 	cJSON_Delete(o);
-	msg->out = xasprintf("%s%s\n", former ? former : "", line);
+	safe = t->json ? log_escape_json(line) : log_escape(line);
+	msg->out = xasprintf("%s%s\n", former ? former : "", safe);
 	free(former);
 	free(line);
+	free(safe);
 	if (m->cancelled)
 		t->bad = true;
 	if ((m->outcome == OUT_RETRY || m->outcome == OUT_RELEASE) && !m->cancelled && msg->attempt < t->attempts) {

@@ -72,7 +72,6 @@ cJSON *print_record(const struct replay_message *m, bool show, const cJSON *reco
 void print_replayed(const struct replay_message *m, bool show, const cJSON *new, const cJSON *old)
 {
 	cJSON *o = cJSON_CreateObject();
-	char *text;
 
 	cJSON_AddStringToObject(o, "type", "message");
 	cJSON_AddNumberToObject(o, "message", (double)m->id);
@@ -81,10 +80,7 @@ void print_replayed(const struct replay_message *m, bool show, const cJSON *new,
 		cJSON_AddItemToObject(o, "old", print_record(m, show, old));
 	cJSON_DeleteItemFromObject(cJSON_GetObjectItemCaseSensitive(o, "new"), "message");
 	cJSON_DeleteItemFromObject(cJSON_GetObjectItemCaseSensitive(o, "old"), "message");
-	text = cJSON_PrintUnformatted(o);
-	puts(text);
-	free(text);
-	cJSON_Delete(o);
+	cmd_print_json(o, false);
 }
 
 /* Counts as an object. */

@@ -188,12 +188,7 @@ static int conclude(struct replay *r)
 	const struct findings *f = &r->findings;
 
 	if (r->q->json) {
-		cJSON *o = print_summary(&r->print, f, &r->messages);
-		char *text = cJSON_PrintUnformatted(o);
-
-		puts(text);
-		free(text);
-		cJSON_Delete(o);
+		cmd_print_json(print_summary(&r->print, f, &r->messages), false);
 	} else {
 		print_findings(&r->print, f, &r->messages);
 	}
