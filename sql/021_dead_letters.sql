@@ -66,6 +66,13 @@ BEGIN
     (SELECT dead FROM pgmqd.dead_letter_tables(queue))) USING queue, ids, reason, class, max_rows;
 END $f$;
 
+-- A statement by which unique keys stand for messages that have come back under another number: rows `put` (was, msg_id, enqueued_at) of queue $1.
+CREATE OR REPLACE FUNCTION pgmqd.keys_follow(living regclass) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT format('UPDATE pgmqd.unique_keys u SET msg_id = p.msg_id, enqueued_at = p.enqueued_at FROM put p WHERE u.queue = lower($1) AND to_jsonb(u.msg_id) = p.was
+    AND NOT EXISTS (SELECT FROM %s q WHERE q.msg_id = u.msg_id AND q.enqueued_at = u.enqueued_at)', living)
+$f$;
+
 -- Requeues the selected dead letters, all or none: as new messages whose attempts start anew, body untouched.
 -- The header pgmqd_dead becomes the last entry of the array pgmqd_history. The dispatcher wakes at commit.
 CREATE OR REPLACE FUNCTION pgmqd.redrive(queue text, ids bigint[] DEFAULT NULL, reason text DEFAULT NULL,
@@ -83,9 +90,11 @@ BEGIN
         || jsonb_build_array(CASE WHEN jsonb_typeof(headers->''pgmqd_dead'') = ''object'' THEN headers->''pgmqd_dead'' ELSE ''{}'' END
           || jsonb_build_object(''dead_id'', msg_id, ''redriven_at'', clock_timestamp(), ''enqueued_us'',
              (extract(epoch FROM pgmqd.as_time(headers #>> ''{pgmqd_dead,enqueued_at}'')) * 1000000)::bigint))) AS headers
-      FROM gone ORDER BY msg_id)
-    INSERT INTO %s AS q (vt, message, headers) SELECT clock_timestamp(), message, headers FROM again
-    RETURNING (q.headers #>> ''{pgmqd_history,-1,dead_id}'')::bigint, q.msg_id', t.dead, t.living)
+      FROM gone ORDER BY msg_id),
+    put AS (INSERT INTO %s AS q (vt, message, headers) SELECT clock_timestamp(), message, headers FROM again
+      RETURNING (q.headers #>> ''{pgmqd_history,-1,dead_id}'')::bigint AS id, q.headers #> ''{pgmqd_history,-1,msg_id}'' AS was, q.msg_id, q.enqueued_at),
+    keyed AS (%s)
+    SELECT id, msg_id FROM put', t.dead, t.living, pgmqd.keys_follow(t.living))
     USING queue, ids, reason, class, max_rows;
 END $f$;
 

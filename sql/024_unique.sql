@@ -15,7 +15,7 @@ CREATE TABLE IF NOT EXISTS pgmqd.unique_keys (
 COMMENT ON TABLE pgmqd.unique_keys IS 'the newest message of each unique key (pgmqd.enqueue_unique)';
 
 -- Whether a message was done less than `period` ago, or has only left its queue otherwise: deleted when done, which leaves no time, so the
--- time of its enqueue counts. A dead letter was not done.
+-- time of its enqueue counts. A dead letter was not done, nor was one that an operator cancelled.
 CREATE OR REPLACE FUNCTION pgmqd.done_since(queue text, msg_id bigint, enqueued_at timestamptz, period interval) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -23,9 +23,14 @@ DECLARE
   dlq regclass := pgmqd.queue_table('q', pgmqd.dlq_name(queue));
   done timestamptz;
   dead boolean := false;
+  cancelled boolean;
 BEGIN
   IF archive IS NOT NULL THEN
-    EXECUTE format('SELECT a.archived_at FROM %s a WHERE a.msg_id = $1 AND a.enqueued_at = $2', archive) INTO done USING msg_id, enqueued_at;
+    EXECUTE format('SELECT a.archived_at, to_jsonb(a)->''headers'' ? ''pgmqd_cancelled'' FROM %s a WHERE a.msg_id = $1 AND a.enqueued_at = $2', archive)
+    INTO done, cancelled USING msg_id, enqueued_at;
+  END IF;
+  IF cancelled THEN
+    RETURN false;
   END IF;
   IF done IS NOT NULL OR enqueued_at <= clock_timestamp() - period THEN
     RETURN coalesce(done > clock_timestamp() - period, false);

@@ -97,8 +97,9 @@ BEGIN
     END;
   END LOOP;
   FOR t IN SELECT * FROM (VALUES ('pgmqd.refunds', 'q.msg_id = r.msg_id', 'true'),
-      -- keep_for counts from the end of a message, and a message takes a day at most in most queues
-      ('pgmqd.unique_keys', 'q.msg_id = r.msg_id AND q.enqueued_at = r.enqueued_at', 'r.enqueued_at < clock_timestamp() - r.keep_for - interval ''1 day'''))
+      -- keep_for counts from the end of a message
+      ('pgmqd.unique_keys', 'q.msg_id = r.msg_id AND q.enqueued_at = r.enqueued_at',
+        'r.enqueued_at < clock_timestamp() - r.keep_for - interval ''1 day'' AND (r.keep_for = ''0'' OR NOT pgmqd.done_since(r.queue, r.msg_id, r.enqueued_at, r.keep_for))'))
       kept (name, same, over)
   LOOP
     CONTINUE WHEN to_regclass(t.name) IS NULL;
@@ -148,7 +149,7 @@ BEGIN
     RETURNING id)
   SELECT coalesce(array_agg(a.id), '{}') INTO files FROM asked a;
   FOR t IN SELECT format('pgmq.%I', kind || lower(m.queue_name)) FROM pgmq.meta m, unnest(ARRAY['q_', 'a_']) kind
-    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.rates', 'pgmqd.keys',
+    UNION ALL SELECT unnest(ARRAY['pgmqd.mail_log', 'pgmqd.mail_recipients', 'pgmqd.mail_events', 'pgmqd.mail_limits', 'pgmqd.rates', 'pgmqd.keys', 'pgmqd.unique_keys',
       'pgmqd.unsubscribe_tokens', 'pgmqd.reports', 'pgmqd.analytics_events', 'pgmqd.reminder_sent',
       'pgmqd.trigger_errors', 'pgmqd.payment_states', 'pgmqd.payment_alerts', 'pgmqd.jobs',
       'pgmqd.attempts', 'pgmqd.actions', 'pgmqd.cancels'])

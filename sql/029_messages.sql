@@ -412,15 +412,17 @@ BEGIN
       SELECT g.msg_id, pgmqd.enqueue_for($2, g.message, 0, NULL) FROM gone g', archive) USING wanted, queue;
     RETURN;
   END IF;
-  RETURN QUERY EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE msg_id = ANY ($1)
+  RETURN QUERY EXECUTE format('WITH gone AS (DELETE FROM %1$s WHERE msg_id = ANY ($2)
       RETURNING msg_id, enqueued_at, archived_at, read_ct, message, CASE WHEN jsonb_typeof(headers) = ''object'' THEN headers ELSE ''{}'' END AS headers),
     again AS (SELECT g.msg_id, g.message, g.headers - ''pgmqd_cancelled'' - ''pgmqd_msg_id'' || jsonb_build_object(''pgmqd_history'',
         CASE WHEN jsonb_typeof(g.headers->''pgmqd_history'') = ''array'' THEN g.headers->''pgmqd_history'' ELSE ''[]'' END
         || jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(''archive_id'', g.msg_id, ''msg_id'', coalesce(g.headers->''pgmqd_msg_id'', to_jsonb(g.msg_id)),
           ''enqueued_at'', g.enqueued_at, ''archived_at'', g.archived_at, ''read_ct'', g.read_ct, ''cancelled'', g.headers->''pgmqd_cancelled'', ''redriven_at'', clock_timestamp(),
-          ''enqueued_us'', pgmqd.microseconds(g.enqueued_at))))) AS headers FROM gone g ORDER BY g.msg_id)
-    INSERT INTO %2$s AS q (vt, message, headers) SELECT clock_timestamp(), message, headers FROM again
-    RETURNING (q.headers #>> ''{pgmqd_history,-1,archive_id}'')::bigint, q.msg_id', archive, living) USING wanted;
+          ''enqueued_us'', pgmqd.microseconds(g.enqueued_at))))) AS headers FROM gone g ORDER BY g.msg_id),
+    put AS (INSERT INTO %2$s AS q (vt, message, headers) SELECT clock_timestamp(), message, headers FROM again
+      RETURNING (q.headers #>> ''{pgmqd_history,-1,archive_id}'')::bigint AS id, q.headers #> ''{pgmqd_history,-1,msg_id}'' AS was, q.msg_id, q.enqueued_at),
+    keyed AS (%3$s)
+    SELECT id, msg_id FROM put', archive, living, pgmqd.keys_follow(living)) USING queue, wanted;
 END $f$;
 
 -- The state whose messages an action changes when the request names none.

@@ -43,9 +43,35 @@ SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 12}
 UPDATE pgmq.q_unique SET enqueued_at = enqueued_at + interval '1 s';
 SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 13}', 'k')$$, $$VALUES (true)$$, 'a number that comes again is another message');
 
--- old keys go
+-- one that an operator has cancelled was not done; one that comes back is the same
+DELETE FROM pgmq.q_unique_dlq;
+CREATE FUNCTION pg_temp.act(action text, state text) RETURNS jsonb LANGUAGE sql AS $$ SELECT pgmqd.act_on_messages('unique', action, jsonb_build_object('all', true, 'filter', jsonb_build_object('state', state))) $$;
+DELETE FROM pgmq.q_unique;
+SELECT pgmqd.enqueue_unique('unique', '{"n": 14}', 'back');
+SELECT is(pg_temp.act('cancel', 'live')->'matched', '1', '(cancelled)');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 15}', 'back', '1 hour')$$, $$VALUES (true)$$, 'a cancelled message was not done');
+DELETE FROM pgmq.a_unique;
+SELECT pgmq.archive('unique', msg_id) FROM pgmq.q_unique;
+SELECT is(pg_temp.act('requeue', 'archived')->'matched', '1', '(requeued)');
+SELECT results_eq($$SELECT is_new, msg_id = (SELECT max(msg_id) FROM pgmq.q_unique) FROM pgmqd.enqueue_unique('unique', '{"n": 16}', 'back')$$, $$VALUES (false, true)$$,
+  'what is requeued has its key');
+WITH gone AS (DELETE FROM pgmq.q_unique RETURNING *)
+INSERT INTO pgmq.q_unique_dlq (vt, message, headers) SELECT now(), message, jsonb_build_object('pgmqd_dead', jsonb_build_object('msg_id', msg_id)) FROM gone;
+SELECT isnt_empty($$SELECT pgmqd.redrive('unique')$$, '(redriven)');
+SELECT results_eq($$SELECT is_new, msg_id = (SELECT max(msg_id) FROM pgmq.q_unique) FROM pgmqd.enqueue_unique('unique', '{"n": 17}', 'back')$$, $$VALUES (false, true)$$,
+  'and so has a dead letter');
+SELECT pgmqd.enqueue_unique('unique', '{"n": 18}', 'k');
+
+-- old keys go; but not before the time after the end of the message is over
+UPDATE pgmqd.unique_keys SET enqueued_at = enqueued_at - interval '3 days' WHERE key = 'back';
+UPDATE pgmq.q_unique q SET enqueued_at = u.enqueued_at FROM pgmqd.unique_keys u WHERE u.key = 'back' AND u.msg_id = q.msg_id;
+SELECT pgmqd.enqueue_unique('unique', '{"n": 19}', 'back', '1 hour');
+SELECT pgmq.archive('unique', msg_id) FROM pgmqd.unique_keys WHERE key = 'back';
+SELECT pgmqd.delete_old(10);
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 20}', 'back', '1 hour')$$, $$VALUES (false)$$, 'a message that took three days was done just now');
+UPDATE pgmq.a_unique SET archived_at = archived_at - interval '2 hours';
 UPDATE pgmqd.unique_keys SET enqueued_at = enqueued_at - interval '3 days' WHERE key = 'other';
-SELECT is(pgmqd.delete_old(10)->'pgmqd.unique_keys', '1', 'the key of a message that is gone for long is deleted');
+SELECT is(pgmqd.delete_old(10)->'pgmqd.unique_keys', '2', 'the key of a message that is gone for long is deleted');
 SELECT results_eq('SELECT key FROM pgmqd.unique_keys', $$VALUES ('k')$$, 'and no other');
 SELECT * FROM finish();
 ROLLBACK;

@@ -107,18 +107,27 @@ def test_send(rig):
 
 
 def test_many_producers_of_one_key(rig):
-    """Of eight producers that come with the same keys in any order, one sends each."""
-    rig.db.execute("select pgmqd.create_queue('unique')")
+    """Of eight producers that come with the same keys in any order, one sends each; the others keep, replace or extend it."""
     keys = [f"key {n}" for n in range(40)]
+    rig.db.execute("select pgmqd.create_queue(q) from unnest(array['keep', 'replace', 'extend']) q")
 
     def produce(seed):
         with rig.connect() as db:
             order = random.Random(seed).sample(keys, len(keys))
-            return [db.execute("select is_new from pgmqd.enqueue_unique('unique', '{}', %s)", [k]).fetchone()[0] for k in order]
+            return [db.execute("select is_new from pgmqd.enqueue_unique(%s, %s, %s, on_conflict => %s, delay => %s)",
+                               [word, json.dumps({"by": seed}), k, word, 1000 * seed]).fetchone()[0] for k in order for word in ("keep", "replace", "extend")]
 
     with ThreadPoolExecutor(8) as pool:
         new = sum(sum(flags) for flags in pool.map(produce, range(8)))
-    assert (new, rig.value("select count(*) from pgmq.q_unique")) == (len(keys), len(keys))
+    assert new == 3 * len(keys)
+    for word in ("keep", "replace", "extend"):
+        rows = rig.db.execute(f"select message->>'by', round(extract(epoch from vt - enqueued_at) / 1000) from pgmq.q_{word}").fetchall()
+        assert len(rows) == len(keys)
+        assert all(int(by) == delay for by, delay in rows) or word != "keep"
+    rig.db.execute("select pgmqd.enqueue_unique(w, '{\"by\": 9}', k, on_conflict => w, delay => 9000) from unnest(array['keep', 'replace', 'extend']) w, unnest(%s::text[]) k", [keys])
+    assert rig.value("select count(*) filter (where message->>'by' = '9') from pgmq.q_replace") == len(keys)
+    assert rig.value("select count(*) filter (where vt > now() + interval '8900 s') from pgmq.q_extend") == len(keys)
+    assert rig.value("select count(*) from pgmq.q_keep where message->>'by' = '9' or vt > now() + interval '8900 s'") == 0
 
 
 def test_tail(rig):

@@ -72,6 +72,24 @@ def test_what_is_given_back_goes_to_the_other_dispatcher_at_once(stand):
     stand.verdict().check()
 
 
+@pytest.mark.parametrize("limits", [{"max_in_flight_cluster": 2}, {"concurrency": 2, "concurrency_key": "header:customer"}], ids=["queue", "key"])
+def test_places_of_a_killed_dispatcher_come_back(stand, limits):
+    """When its leases end the other dispatcher has them, and no third one; meanwhile it starts nothing."""
+    stand.db.execute("select pgmqd.limit_queue('work', 'header:customer')")
+    settings = {"queue": {"visibility_timeout": "2s", **limits}, "fallback_poll": "200ms", "drain_timeout": "100ms"}
+    first = stand.start(**settings)
+    stand.send(6, sleep_ms=600000)
+    wait_until("its places are taken", lambda: len(stand.steps()) == 2)
+    second = stand.start(**settings)
+    killed = boottime_ms()
+    first.kill()
+    wait_until("the places are taken again", lambda: sum(s.what == "B" for s in stand.steps()) == 4)
+    lost, taken = stand.steps()[:2], stand.steps()[2:]
+    assert not {s.pid for s in lost} & {s.pid for s in taken} and min(s.at for s in taken) > killed
+    stand.stop(second)
+    assert sum(s.what == "B" for s in stand.steps()) == 4
+
+
 def test_sigterm_while_the_database_is_away(stand, cluster):
     """The drain ends although nothing can be given back, and the next one takes it up."""
     daemon = stand.start(drain_timeout="500ms")
