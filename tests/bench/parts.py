@@ -17,6 +17,7 @@ from lib.paths import directories, pgmqd
 from lib.pgcluster import Cluster
 from lib.rig import migrate
 
+import flow
 import mailtime as mailtimes
 import scale
 from peers import Peers, probe
@@ -485,6 +486,36 @@ def crowd(b):
     """100 producers, each message a transaction of its own, while the queue is served"""
     got = b.pgmqd("enqueue", "--producers", *((10, "--seconds", 1, "--rounds", 1) if b.short else (100, "--seconds", 3, "--rounds", 3)))
     return {"head": RATE_HEAD, "rows": rate_rows(got, {"served, pgmqd's trigger": "≥ 0.9"}), "notes": []}
+
+
+# ---- limits and unique keys ----
+
+@part
+def turns(b):
+    """A small customer's messages beside another one's 100,000, with fair_by"""
+    got, left = {}, flow.FLOOD
+    for _ in range(1 if b.short else 3):
+        merge(got, {"alone": flow.fairness(b, 0, 20 if b.short else 200)[0]})
+        beside, still = flow.fairness(b, 2000 if b.short else flow.FLOOD, 20 if b.short else 200)
+        merge(got, {"beside the flood": beside})
+        left = min(left, still)
+    ratio = quantile(got["beside the flood"], .99) / quantile(got["alone"], .99)
+    return {"head": LATENCY_HEAD, "rows": latency_rows(got), "values": got,
+            "notes": [f"From before the enqueue to the start of the handler, which takes {flow.WORK_MS} ms, {flow.SLOTS} at once; one message every 30 ms. p99 beside to alone:"
+                      f" {ratio:.2f} × (aim ≤ 3 ×); at least {left:,} of the flood still waited at the end."]}
+
+
+@part
+def unique(b):
+    """An enqueue with a unique key beside a plain one, each a transaction of its own"""
+    got, seconds = {}, 1 if b.short else 4
+    b.db.execute("select pgmqd.create_queue('plain'), pgmqd.create_queue('unique')")
+    for _ in range(1 if b.short else 3):
+        for clients in (1, 8):
+            merge(got, {f"plain, {clients} at once": [flow.enqueues(b, "select pgmqd.enqueue('plain', '{\"a\": 1}'::jsonb)", clients, seconds)],
+                        f"unique, {clients} at once": [flow.enqueues(b, "select pgmqd.enqueue('unique', '{\"a\": 1}'::jsonb, unique_key => :n::text)", clients, seconds)]})
+    costs = [f"{n}: {statistics.median(got[f'plain, {n} at once']) / statistics.median(got[f'unique, {n} at once']):.2f} ×" for n in (1, 8)]
+    return {"head": RATE_HEAD, "rows": rate_rows(got), "values": got, "notes": [f"Cost of an enqueue with a key to a plain one, by producers {', '.join(costs)} (aim ≤ 1.3 ×)."]}
 
 
 # ---- by scripts of their own ----

@@ -20,6 +20,20 @@ SELECT ok(pgmqd.limit_queue('limited', wanted => false), 'they are taken away');
 SELECT hasnt_index('pgmq', 'q_limited', 'q_limited_key_idx', 'both');
 DELETE FROM pgmq.q_limited;
 
+-- ---- which message has which key ----
+SELECT pgmqd.limit_queue('limited', 'body:/k');
+INSERT INTO pgmq.q_limited (vt, message) SELECT now(), m FROM unnest(ARRAY['{}', '{"k": null}', '[1]', '7', '"k"', '{"k": 42}', '{"k": "42"}', '{"k": 42.0}', '{"k": true}', '{"k": [1, "a"]}',
+  '{"k": {"b": 1}}', '{"k": "\u00e9"}', '{"k": "e\u0301"}', '{"k": ""}']::jsonb[]) m;
+SELECT pgmqd.tell_limits('limited', 'body:/k', 0, 0, false, false, 0, 1);
+SELECT results_eq($$SELECT k, count(*) FROM (SELECT pg_catalog.left(coalesce(message #>> '{k}'::text[], ''::text), 200) AS k FROM pgmq.q_limited) x GROUP BY k ORDER BY k COLLATE "C"$$,
+  $$VALUES ('', 6::bigint), ('42', 2), ('42.0', 1), ('[1, "a"]', 1), (E'e\u0301', 1), ('true', 1), ('{"b": 1}', 1), (E'\u00e9', 1)$$, 'the text of the value, byte for byte; without one the empty key');
+SELECT is(by_key, 14 - 8::bigint, 'and each of them has its places') FROM kept;
+INSERT INTO pgmq.q_limited (vt, message) SELECT now(), jsonb_build_object('k', repeat('é', 10000) || n) FROM generate_series(1, 2) n;
+SELECT is(by_key, 7::bigint, 'of a key of 20 kB 200 characters count') FROM kept;
+SELECT throws_ok($$SELECT pgmq.send('limited', '{"k": "\u0000"}')$$, '22P05', NULL, 'NUL is no text of the database');
+SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0), pgmqd.limit_queue('limited', wanted => false);
+DELETE FROM pgmq.q_limited;
+
 -- ---- what is kept back ----
 INSERT INTO pgmq.q_limited (vt, message, headers) SELECT now() - interval '1 min', '{}', jsonb_build_object('customer', c) FROM unnest(ARRAY['a', 'a', 'a', 'b']) c;
 INSERT INTO pgmq.q_limited (vt, read_ct, message, headers) SELECT date_trunc('second', now()) + interval '30.000042 s', 1, '{}', '{"customer": "a"}';
