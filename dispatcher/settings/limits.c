@@ -111,7 +111,8 @@ char *limits_read(const struct queue_settings *q, struct limits *l)
 	if (!error)
 		error = read_key(l, "fair_by", q->fair_by);
 	l->fair = q->fair_by && *q->fair_by;
-	l->leaves_one = l->fair && q->max_in_flight >= LIMITS_LEAVE_FROM;
+	/* a batch would never be full, and wait each time */
+	l->leaves_one = l->fair && q->max_in_flight >= LIMITS_LEAVE_FROM && q->batch <= 1;
 	if (!error && limits_any(l) && q->prefetch)
 		error = xstrdup("prefetch has to be 0 in a queue with limits: what is claimed ahead would count");
 	if (!error && l->key && q->ordered == ORDERED_GROUP)

@@ -159,6 +159,26 @@ def test_webhook_answers_for_each_message(queue, server):
     assert {r.headers["webhook-id"] for r in server.requests()[1:]} == {f"{QUEUE}_{ids[2]}", f"{QUEUE}_{ids[3]}"}
 
 
+def test_webhook_holds_the_key_of_some(queue, server):
+    """retry_key in an answer: no message of that customer comes again, others do, and no attempt is counted."""
+    queue.db.execute("select pgmqd.limit_queue(%s, 'header:customer')", [QUEUE])
+
+    def send(*customers):
+        return [i for i, in queue.db.execute("select pgmq.send(%s, '{}', jsonb_build_object('customer', c)) from unnest(%s::text[]) c", [QUEUE, list(customers)])]
+
+    server.reply = lambda request: (200, {}, [{"id": t["id"], "outcome": "retry_key" if t["headers"]["customer"] == "a" else "done", "delay": 3600}
+                                              for t in json.loads(request.body)])
+    ids = send("a", "b", "a", "b")
+    daemon = start_hook(queue, server, fair_by="header:customer")
+    for n, outcome in enumerate(("release", "done") * 2):
+        daemon.wait_settled(msg_id=ids[n], outcome=outcome, attempt=1)
+    asked = len(server.requests())
+    more = send("a", "b")
+    daemon.wait_settled(msg_id=more[1], outcome="done")
+    assert not any(t["headers"]["customer"] == "a" for r in server.requests()[asked:] for t in json.loads(r.body))
+    assert queue.value("select key from pgmqd.keys where held_until > now() + interval '50 min'") == "a"
+
+
 def test_webhook_that_refuses_one_of_a_batch(queue, server):
     server.reply = lambda request: (400 if b'"bad"' in request.body else 200, {}, b"")
     ids = enqueue(queue, [{}, "bad", {}])

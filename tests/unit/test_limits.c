@@ -59,7 +59,15 @@ static void test_places(void **state)
 		.max_in_flight_cluster = 100000, .concurrency = 100000, .concurrency_key = "header:x" });
 	assert_true(l.at_once == 100000 && l.of_a_key == 100000);
 	l = limits_of((struct queue_settings){ .fair_by = "header:to" });
-	assert_true(limits_any(&l) && l.fair && !l.of_a_key && !l.at_once);
+	assert_true(limits_any(&l) && l.fair && !l.of_a_key && !l.at_once && !l.leaves_one);
+	l = limits_of((struct queue_settings){ .fair_by = "header:to", .max_in_flight = 4, .batch = 1 });
+	assert_true(l.leaves_one);
+	l = limits_of((struct queue_settings){ .fair_by = "header:to", .max_in_flight = 3, .batch = 1 });
+	assert_false(l.leaves_one);
+	l = limits_of((struct queue_settings){ .fair_by = "header:to", .max_in_flight = 10, .batch = 10 });
+	assert_false(l.leaves_one);
+	l = limits_of((struct queue_settings){ .max_in_flight = 10, .rate = "1/s", .rate_key = "header:to" });
+	assert_false(l.leaves_one);
 	assert_string_equal(l.key, "header:to");
 }
 
