@@ -211,6 +211,10 @@ enum pgmqd_level { PGMQD_ERROR = 0, PGMQD_WARN, PGMQD_INFO, PGMQD_DEBUG };
 void pgmqd_log(int level, const char *fmt, ...) PGMQD_PRINTF(2, 3);
 void pgmqd_msg_log(const struct pgmqd_msg *m, int level, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
+/* Not 0 for the first of a queue's processes that asks with this text since the daemon was started, and for nobody
+ * else: so a warning comes once. */
+int pgmqd_first(struct pgmqd_worker *w, const char *text);
+
 /* ---- numbers of the plugin's own among the host's metrics ---- */
 
 enum pgmqd_metric_kind { PGMQD_COUNTER = 1, PGMQD_GAUGE };

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "base/clock.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "process/stats.h"
 
@@ -217,6 +218,23 @@ void stats_error_read(const struct stats_slot *s, char *buf, size_t size)
 		atomic_thread_fence(memory_order_seq_cst);
 		after = atomic_load(&s->error_seq);
 	} while (((before & 1) != 0 || before != after) && --tries > 0);
+}
+
+bool stats_first(struct stats *st, const struct stats_slot *s, const char *text)
+{
+	uint64_t hash = hash_add(HASH_START, s->queue, strlen(s->queue) + 1);
+
+	hash = hash_add(hash, text, strlen(text));
+	hash += hash == 0; /* an empty place */
+	for (size_t i = 0; i < STATS_NTOLD; i++) {
+		uint64_t there = 0;
+
+		if (atomic_compare_exchange_strong(&st->told[i], &there, hash))
+			return true;
+		if (there == hash)
+			return false;
+	}
+	return true;
 }
 
 /* "ready", "paused", ... */

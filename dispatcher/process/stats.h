@@ -5,6 +5,7 @@
 #include "process/hand.h"
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -123,12 +124,15 @@ struct stats_slot {
 	struct hand hand; /* messages in hand */
 };
 
+#define STATS_NTOLD 512
+
 struct stats {
 	size_t room;           /* slots that the mapping has */
 	_Atomic size_t nslots; /* slots that were ever taken: readers stop there, so that the others never get memory */
 	_Atomic int64_t started_ms;
-	_Atomic uint32_t generation; /* of the settings in force: 1, 2, ... */
-	_Atomic uint64_t primary[3]; /* pg/timeline.h: which primary was the newest */
+	_Atomic uint32_t generation;        /* of the settings in force: 1, 2, ... */
+	_Atomic uint64_t primary[3];        /* pg/timeline.h: which primary was the newest */
+	_Atomic uint64_t told[STATS_NTOLD]; /* what is said once by all processes together, as hashes */
 	struct stats_slot slot[];
 };
 
@@ -151,6 +155,8 @@ struct stats_extra *stats_extra(
 	struct stats_slot *s, int kind, const char *name, const char *help, const char *label, const char *value);
 /* Whether the listener is known to receive notifications; a worker that was restarted does not get that word again. */
 bool stats_listener_hears(const struct stats *st);
+/* Whether no other process of this queue has asked with this text; true when there is no room to remember it. */
+bool stats_first(struct stats *st, const struct stats_slot *s, const char *text);
 void stats_beat(struct stats_slot *s);
 void stats_state(struct stats_slot *s, enum stats_state state);
 void stats_error(struct stats_slot *s, const char *text);                  /* cut to fit */

@@ -104,6 +104,13 @@ PGMQD_EXPORT void pgmqd_timer_cancel(struct pgmqd_timer *t)
 		plugin_call_misuse(t->w, 0, "pgmqd_timer_cancel() of a timer that has ended: ignored");
 }
 
+/* ---- what all processes of a queue share ---- */
+
+PGMQD_EXPORT int pgmqd_first(struct pgmqd_worker *w, const char *text)
+{
+	return w->stats == NULL || stats_first(w->stats, w->slot, text);
+}
+
 /* ---- numbers ---- */
 
 PGMQD_EXPORT struct pgmqd_metric *pgmqd_metric(

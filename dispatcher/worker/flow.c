@@ -473,6 +473,7 @@ static void flow_worker_init(struct flow *f, const struct proc_env *env, const s
 	f->log = (struct log_context){ .process = "worker", .queue = qs->name, .plugin = f->worker.plugin->d.name };
 	f->worker.flow = f;
 	f->worker.settings = env->settings;
+	f->worker.stats = env->stats;
 	f->worker.qs = qs;
 	f->worker.messages = &f->messages;
 	f->worker.log = &f->log;

@@ -25,6 +25,7 @@ struct pgmqd_worker {
 	struct flow *flow;
 	const struct settings *settings;
 	const struct queue_settings *qs;
+	struct stats *stats;     /* of all processes; NULL: there are no others */
 	struct stats_slot *slot; /* the queue's */
 	struct plugin *plugin;
 	struct messages *messages;

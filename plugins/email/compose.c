@@ -76,7 +76,8 @@ void compose_warn_once(struct sending *s, const char *name, const char *what)
 	if (g_hash_table_contains(told, name) || g_hash_table_size(told) > STRANGE_MAX)
 		return;
 	g_hash_table_add(told, g_strdup(name));
-	pgmqd_msg_log(s->msg, PGMQD_WARN, "%s: %s", what, name);
+	if (pgmqd_first(s->email->worker, name))
+		pgmqd_msg_log(s->msg, PGMQD_WARN, "%s: %s", what, name);
 }
 
 /* Warns of a key that is none of ours. */

@@ -150,6 +150,15 @@ def test_a_key_that_nobody_knows_is_told_of_once(world):
     assert [t.rsplit(": ", 1)[1] for t in told] == ["user_id", "attachments.size"]
 
 
+def test_it_is_told_of_once_for_all_processes(world):
+    world.start(processes=3, max_in_flight=1)
+    ids = [world.rig.enqueue({"to": IVAN, "subject": "Test", "text": "A line.\n", "user_id": n}) for n in range(30)]
+    for msg_id in ids:
+        world.rig.daemon.wait_settled(msg_id=msg_id, outcome="done")
+    told = [r for r in world.rig.daemon.records() if "key that is not known" in r["text"]]
+    assert len(told) == 1 and told[0]["text"].endswith(": user_id")
+
+
 def test_one_of_several_recipients_is_refused(world):
     """The others get it, once; the one that nobody has gets no more; a suppressed one is left out."""
     world.smtp.on("RCPT", "550 5.1.1 nobody here", match=PETR).on("RCPT", "550 5.7.1 not you", match=OLGA)

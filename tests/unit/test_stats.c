@@ -123,6 +123,33 @@ static void test_histogram_bounds(void **state)
 	assert_int_equal(atomic_load(&s->hist[HIST_RUN].count), 0);
 }
 
+/* What is said once, over processes, queues and texts; one too many is said rather than kept back. */
+static void test_first(void **state)
+{
+	struct stats *st = stats_create(2);
+	struct stats_slot *a = stats_take(st, ROLE_WORKER, "a", "a", "null");
+	struct stats_slot *b = stats_take(st, ROLE_WORKER, "b", "b", "null");
+	char text[16];
+	pid_t pid;
+	int status;
+
+	(void)state;
+	assert_true(stats_first(st, a, "key"));
+	assert_false(stats_first(st, a, "key"));
+	assert_true(stats_first(st, a, "other") && stats_first(st, a, "") && stats_first(st, b, "key"));
+	if ((pid = fork()) == 0)
+		_exit(stats_first(st, a, "key") || !stats_first(st, a, "child's"));
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	assert_false(stats_first(st, a, "child's"));
+	for (int i = 0; i < STATS_NTOLD; i++) {
+		snprintf(text, sizeof text, "%d", i);
+		assert_true(stats_first(st, a, text));
+	}
+	assert_true(stats_first(st, a, "no room") && stats_first(st, a, "no room"));
+	assert_false(stats_first(st, b, "key"));
+}
+
 static void test_error_text(void **state)
 {
 	struct stats *st = stats_create(1);
@@ -293,6 +320,7 @@ int main(void)
 		cmocka_unit_test(test_counts_outlive_a_reload),
 		cmocka_unit_test(test_processes_share_the_mapping),
 		cmocka_unit_test(test_histogram_bounds),
+		cmocka_unit_test(test_first),
 		cmocka_unit_test(test_error_text),
 		cmocka_unit_test(test_state_names),
 		cmocka_unit_test(test_metrics),
