@@ -169,7 +169,7 @@ BEGIN
             max(last) AS last, max(plugin) AS plugin
           FROM (SELECT class, masked, (array_agg(reason ORDER BY at DESC))[1] AS example, count(*) AS count, min(at) AS first, max(at) AS last, max(plugin) AS plugin
             FROM (SELECT h->>''class'' AS class, h->>''reason'' AS reason, pgmqd.masked(h->>''reason'') COLLATE "C" AS masked, h->>''plugin'' AS plugin,
-                coalesce(pgmqd.as_time(h->>''died_at''), d.enqueued_at) AS at
+                d.enqueued_at AS at -- which is when it died
               FROM (SELECT headers->''pgmqd_dead'' AS h, enqueued_at FROM %s ORDER BY msg_id DESC LIMIT 5000) d OFFSET 0) l
             GROUP BY class, masked) r
           GROUP BY class, kind) k) g', dead) INTO part USING q, is_open;

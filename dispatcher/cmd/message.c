@@ -192,6 +192,9 @@ static void print_life(const cJSON *life)
 static int show(const struct request *q)
 {
 	const char *params[] = { q->queue, NULL, q->state };
+	static const char *const names[] = { "id", "queue", "state", "attempts", "priority", "group", "class", "reason",
+		"enqueued_at", "at", "due_at", "lease_until", "workers", "cancel_asked", "cancelled_by", "original_id",
+		"trace_id", "version", "headers" };
 	const cJSON *item;
 	cJSON *m;
 	char buf[32], *text;
@@ -205,13 +208,13 @@ static int show(const struct request *q)
 		cJSON_Delete(m);
 		return cmd_db_fail(&q->db, xasprintf("%s has no message %s", q->queue, params[1]));
 	}
-	cJSON_ArrayForEach(item, m)
-	{
-		if (cJSON_IsNull(item) || strcmp(item->string, "body") == 0 || strcmp(item->string, "life") == 0)
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+		item = cJSON_GetObjectItemCaseSensitive(m, names[i]);
+		if (item == NULL || cJSON_IsNull(item))
 			continue;
-		printf("%-13s ", item->string);
+		printf("%-13s ", names[i]);
 		text = cJSON_IsObject(item) || cJSON_IsArray(item) ? cJSON_PrintUnformatted(item) : NULL;
-		cmd_print(stdout, text ? text : field(m, item->string, buf, sizeof buf));
+		cmd_print(stdout, text ? text : field(m, names[i], buf, sizeof buf));
 		free(text);
 		putchar('\n');
 	}

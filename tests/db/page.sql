@@ -4,8 +4,8 @@ BEGIN;
 SELECT plan(22);
 
 SELECT is(pgmqd.failure_groups(), '{"groups": []}', 'nothing failed: no groups');
-INSERT INTO pgmq.q_email_queue_dlq (vt, message, headers)
-SELECT now(), '{"n": 9007199254740993}', jsonb_build_object('pgmqd_dead', jsonb_build_object('class', c, 'reason', r, 'plugin', 'email', 'died_at', now() - n * interval '1 minute'))
+INSERT INTO pgmq.q_email_queue_dlq (vt, enqueued_at, message, headers)
+SELECT now(), now() - n * interval '1 minute', '{"n": 9007199254740993}', jsonb_build_object('pgmqd_dead', jsonb_build_object('class', c, 'reason', r, 'plugin', 'email', 'died_at', now() - n * interval '1 minute'))
 FROM (VALUES (1, 'permanent', 'no mailbox for a@example.test (550)'), (2, 'permanent', 'no mailbox for b@example.test (550)'), (3, 'attempts', 'timed out')) v (n, c, r);
 INSERT INTO pgmq.q_email_queue_dlq (vt, message) VALUES (now(), '"somebody else''s"');
 SELECT is((SELECT jsonb_agg(jsonb_build_array(g->>'class', g->>'reason', g->'count') ORDER BY g->>'reason') FROM jsonb_array_elements(pgmqd.failure_groups()->'groups') g),

@@ -340,6 +340,7 @@ def test_in_the_browser(page, rig):
         b.until(lambda: len(b.all("#message-table tbody tr")) == 1)
         b.click("#message-table tbody tr td.more button")
         b.until(lambda: b.one("#message-dialog").is_displayed() and "later1@example.test" in b.text("#message-body"))
+        assert not b.one("#message-headers").is_displayed(), "it has none"
         assert "enqueued" in b.text("#message-life") and [x.text for x in b.all("#message-dialog button") if x.is_displayed()] == ["Run now", "Delay", "Cancel", "Edit body", "Close"]
         assert b.js(UNNAMED) == []
         b.shot("message-en-desktop-light")

@@ -110,6 +110,7 @@ async function show(id, state) {
   $("message-life").replaceChildren(...m.life.map(l => h("li", {}, h("time", { datetime: l.at }, time(l.at)), " ", h("strong", {}, t(`life_${l.what}`)), [l.attempt && ` ${t("attempt_n", { n: l.attempt })}`, l.by && ` · ${l.by}`, l.why && ` · ${l.why}`].filter(Boolean).join(""))));
   page.set($("message-body"), m.body ?? "null");
   page.set($("message-headers"), JSON.stringify(m.headers, null, 2));
+  $("message-headers").hidden = $("message-headers").previousElementSibling.hidden = m.headers == null;
   const template = (() => { try { return JSON.parse(m.body).template; } catch { return null; } })();
   $("message-mail").hidden = typeof template !== "string";
   $("message-mail").href = `#mails/${encodeURIComponent(template)}`;
