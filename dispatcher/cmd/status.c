@@ -7,6 +7,7 @@
 #include "cmd/cmd.h"
 #include "cmd/daemon.h"
 #include "cmd/db.h"
+#include "control/queues.h"
 #include "settings/settings.h"
 
 #include <curl/curl.h>
@@ -67,7 +68,7 @@ enum {
 	C_REASON,
 	C_AT,
 	C_NEXT,
-	C_BY_RATE,
+	C_BY_RATE, /* the columns of pgmqd.kept_back(), in their order */
 	C_BY_KEY,
 	C_BY_PLACE,
 	C_BY_PAUSE,
@@ -137,23 +138,6 @@ static void add_worker(cJSON *o, const struct daemon_queue *q)
 		cJSON_AddNullToObject(w, "last_error");
 }
 
-/* How many messages wait for each kind of limit; null without limits. */
-static void add_kept_back(cJSON *q, const PGresult *res, int i)
-{
-	cJSON *kept;
-
-	if (PQgetisnull(res, i, C_BY_RATE) && PQgetisnull(res, i, C_BY_KEY) && PQgetisnull(res, i, C_BY_PLACE) &&
-		PQgetisnull(res, i, C_BY_PAUSE)) {
-		cJSON_AddNullToObject(q, "kept_back");
-		return;
-	}
-	kept = cJSON_AddObjectToObject(q, "kept_back");
-	add_number(kept, "rate", res, i, C_BY_RATE);
-	add_number(kept, "key", res, i, C_BY_KEY);
-	add_number(kept, "place", res, i, C_BY_PLACE);
-	add_number(kept, "pause", res, i, C_BY_PAUSE);
-}
-
 /* Everything as one object. */
 static void print_json(const struct status *s, const PGresult *res)
 {
@@ -192,7 +176,7 @@ static void print_json(const struct status *s, const PGresult *res)
 			add_text(pause, "reason", res, i, C_REASON);
 			add_text(pause, "at", res, i, C_AT);
 		}
-		add_kept_back(q, res, i);
+		queues_add_kept_back(q, res, i, C_BY_RATE);
 		cJSON_AddItemToObject(q, "keys",
 			PQgetisnull(res, i, C_KEYS) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, i, C_KEYS)));
 		if (worker)

@@ -143,21 +143,21 @@ static void queues_add_histograms(cJSON *json, const struct queues_worker *w)
 	}
 }
 
-/* How many messages wait for each kind of limit; null without limits. */
-static void queues_add_kept_back(cJSON *json, const PGresult *res, int row)
+void queues_add_kept_back(cJSON *json, const PGresult *res, int row, int col)
 {
-	cJSON *kept;
+	static const char *const names[] = { "rate", "key", "place", "pause" };
+	cJSON *kept = cJSON_CreateObject();
+	bool limited = false;
 
-	if (PQgetisnull(res, row, 11) && PQgetisnull(res, row, 12) && PQgetisnull(res, row, 13) &&
-		PQgetisnull(res, row, 14)) {
-		cJSON_AddNullToObject(json, "kept_back");
-		return;
+	for (int i = 0; i < (int)(sizeof names / sizeof *names); i++) {
+		queues_number(kept, names[i], res, row, col + i);
+		limited = limited || !PQgetisnull(res, row, col + i);
 	}
-	kept = cJSON_AddObjectToObject(json, "kept_back");
-	queues_number(kept, "rate", res, row, 11);
-	queues_number(kept, "key", res, row, 12);
-	queues_number(kept, "place", res, row, 13);
-	queues_number(kept, "pause", res, row, 14);
+	if (!limited) {
+		cJSON_Delete(kept);
+		kept = cJSON_CreateNull();
+	}
+	cJSON_AddItemToObject(json, "kept_back", kept);
 }
 
 /* One queue: a row of queue_status(), and the worker. A leased message that no worker here has waits for its
@@ -188,7 +188,7 @@ static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 		cJSON_AddNullToObject(json, "paused");
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
-	queues_add_kept_back(json, res, row);
+	queues_add_kept_back(json, res, row, 11);
 	cJSON_AddItemToObject(
 		json, "keys", PQgetisnull(res, row, 15) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, row, 15)));
 	if (served) {
