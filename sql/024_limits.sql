@@ -79,8 +79,8 @@ CREATE TABLE IF NOT EXISTS pgmqd.limits (
 );
 COMMENT ON TABLE pgmqd.limits IS 'the limits of each queue, as a dispatcher told them when it connected';
 
--- What each worker process has said of them, as text. Nothing of it has to survive a crash.
-CREATE UNLOGGED TABLE IF NOT EXISTS pgmqd.told_limits (
+-- What each worker process has said of them, as text. A standby can be asked, too, so that the table is logged.
+CREATE TABLE IF NOT EXISTS pgmqd.told_limits (
   queue text,
   pid integer, -- of its backend
   dispatcher text NOT NULL,

@@ -320,6 +320,8 @@ def test_standby():
         cluster.createdb("app")
         done = rigs.migrate(cluster.conninfo("app"))
         assert done.returncode == 0, done.stderr
+        with cluster.connect("app") as db:
+            db.execute("select pgmqd.tell_limits('email_queue', null, 1, 1, false, false, 0, 0, 'dispatcher')")
         cluster.stop()
         (cluster.dir / "data" / "standby.signal").touch()
         cluster.start()
@@ -328,6 +330,7 @@ def test_standby():
     (standby,) = [c for c in said["checks"] if c["check"] == "standby"]
     assert standby["status"] == "fail" and "target_session_attrs=read-write" in standby["remedy"]
     assert done.returncode == 2 and {"pooler", "notify", "message"} <= set(said["skipped"])
+    assert [c["status"] for c in said["checks"] if c["check"] == "limits"] == ["ok"]
 
 
 SHIFT = """#define _GNU_SOURCE
