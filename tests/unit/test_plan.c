@@ -1,4 +1,6 @@
-/* test_plan.c: which changes of the global settings give workers a new start. */
+/* test_plan.c: the processes that the settings ask for, and which changes of the global settings give workers a new
+ * start.
+ */
 #include "config.h"
 
 #include "base/xalloc.h"
@@ -67,9 +69,36 @@ static void test_globals(void **state)
 	}
 }
 
+/* A queue has as many processes as it wants, and those of a group share one. */
+static void test_units(void **state)
+{
+	static char name[] = "q", a[] = "a", b[] = "b", group[] = "g";
+	struct queue_settings queues[] = { { .name = name, .plugin = "/none/p.so", .processes = 3 },
+		{ .name = a, .plugin = "/none/p.so", .group = group, .processes = 1 },
+		{ .name = b, .plugin = "/none/p.so", .group = group, .processes = 1 } };
+	struct settings s;
+	struct plan p;
+
+	(void)state;
+	memset(&s, 0, sizeof(s));
+	option_defaults(settings_global_options, &s);
+	s.queues = queues;
+	s.nqueues = 3;
+	plan_make(&p, &s);
+	assert_int_equal(p.nunits, 4);
+	assert_string_equal(p.units[0].name, "q/1");
+	assert_string_equal(p.units[2].name, "q/3");
+	assert_string_equal(p.units[3].name, "group:g");
+	assert_int_equal(p.units[3].nqueues, 2);
+	assert_false(plan_unit_equal(&p.units[0], &p.units[1]));
+	assert_true(plan_unit_equal(&p.units[3], &p.units[3]));
+	plan_free(&p);
+	option_free(settings_global_options, &s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_globals) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_globals), cmocka_unit_test(test_units) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
