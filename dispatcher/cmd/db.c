@@ -9,6 +9,7 @@
 #include "base/xalloc.h"
 #include "pg/conninfo.h"
 #include "pg/pgstart.h"
+#include "pg/sqlstate.h"
 #include "settings/env.h"
 #include "settings/load.h"
 #include "settings/settings.h"
@@ -87,6 +88,10 @@ PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, 
 		return res;
 	char *error = cmd_db_error(d->conn, res);
 	const char *hint = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_HINT) : NULL;
+	const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+
+	if (state && sqlstate_is_unmigrated(state) && strstr(sql, "pgmqd.") && strcmp(d->name, "pgmqd migrate") != 0)
+		hint = "the schema is not that of this pgmqd: run pgmqd migrate";
 	cmd_db_fail(d,
 		xasprintf("%s%s%s%s%s", what ? what : "", what ? ": " : "", error, hint ? "; " : "", hint ? hint : ""));
 	free(error);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/xalloc.h"
+#include "pg/sqlstate.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -143,8 +144,7 @@ void control_db_refuse(struct http_request *req, const struct pgresult *r)
 		http_request_error(req, 503, "database_unavailable", "database unreachable; try again");
 		return;
 	}
-	if (strcmp(r->sqlstate, "42883") == 0 || strcmp(r->sqlstate, "42P01") == 0 ||
-		strcmp(r->sqlstate, "3F000") == 0) {
+	if (sqlstate_is_unmigrated(r->sqlstate)) {
 		log_error("the database schema is out of date: %s; run pgmqd migrate", r->error);
 		http_request_error(req, 500, "not_migrated", "the database schema is out of date; run pgmqd migrate");
 		return;

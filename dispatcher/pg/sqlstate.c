@@ -111,3 +111,13 @@ const char *sqlstate_class_name(enum sqlstate_class c)
 {
 	return policies[c].name;
 }
+
+bool sqlstate_is_unmigrated(const char *sqlstate)
+{
+	static const char states[][6] = { "42883", "42P01", "42703", "3F000" };
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++)
+		if (strcmp(states[i], sqlstate) == 0)
+			return true;
+	return false;
+}

@@ -27,5 +27,8 @@ bool sqlstate_passes(enum sqlstate_class c);
 /* Whether one row of the statement's many may be the cause. */
 bool sqlstate_blames_row(enum sqlstate_class c);
 const char *sqlstate_class_name(enum sqlstate_class c); /* in logs */
+/* Whether a function, table, column or schema that a statement of ours names is not there: the schema pgmqd is another
+ * release's, or there is none. */
+bool sqlstate_is_unmigrated(const char *sqlstate);
 
 #endif

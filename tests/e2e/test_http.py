@@ -74,10 +74,16 @@ def test_database_away_and_back(own_rig, http_port):
     assert "email_queue" in queues(client)
 
 
-def test_not_migrated(rig, http_port):
-    rig.db.execute("drop function pgmqd.queue_status()")
+@pytest.mark.parametrize("older", ["drop function pgmqd.queue_status()",
+                                   "drop function pgmqd.kept_back(text); create function pgmqd.kept_back(queue text, out by_rate bigint, out by_key bigint,"
+                                   " out by_place bigint, out keys jsonb) language sql return row(0, 0, 0, null)"])
+def test_not_migrated(rig, http_port, older):
+    """A function that is not there, and one of a release before, whose columns are others."""
+    rig.db.execute(older)
     client = start(rig, http_port)
     client.wait_json("/api/queues", 500, lambda answer: answer["error"]["code"] == "not_migrated")
+    said = run("status", "--listen", "off", "-d", rig.conninfo).stderr
+    assert "does not exist" in said and "run pgmqd migrate" in said and said.count("\n") == 1
 
 
 def test_refusals(rig, http_port):
