@@ -345,7 +345,10 @@ def test_kill_at_a_commit(stand, proxy, statement):
     stand.drain()
     stand.verdict().check()
     begun = [s.attempt for s in stand.steps() if s.what == "B"]
-    assert set(begun) == ({2} if statement is CLAIM else {1}), begun
+    if statement is CLAIM:  # 1: the claim whose answer was lost had been sent before the message, as after a start
+        assert len(begun) == 3 and set(begun) in ({2}, {1, 2}), begun
+    else:
+        assert set(begun) == {1}, begun
 
 
 def test_lost_reply_to_a_transaction_of_the_plugin(stand, proxy):
