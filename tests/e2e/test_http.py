@@ -294,7 +294,7 @@ def test_refused_before_it_is_read(http_server, request_text, status, code):
 def http_server(cluster, migrated):
     """One pgmqd for all that only send it nonsense."""
     port = free_port()
-    daemon = Daemon(conf(cluster.conninfo(migrated), {"analytics_queue": {"plugin": "null"}}, http_listen=f"127.0.0.1:{port}"),
+    daemon = Daemon(conf(cluster.createdb("nonsense", migrated), {"analytics_queue": {"plugin": "null"}}, http_listen=f"127.0.0.1:{port}"),
                     env={"PGMQD_HTTP_TOKEN": TOKEN}).start()
     daemon.wait_ready()
     client = Http(port, TOKEN)

@@ -150,7 +150,7 @@ BEHIND = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
 @pytest.fixture(scope="module")
 def server(cluster, migrated):
     port = free_port()
-    with Daemon(conf(cluster.conninfo(migrated), {"analytics_queue": {"plugin": "null"}}, http_listen=f"127.0.0.1:{port}")) as daemon:
+    with Daemon(conf(cluster.createdb("corpus", migrated), {"analytics_queue": {"plugin": "null"}}, http_listen=f"127.0.0.1:{port}")) as daemon:
         daemon.wait_ready()
         Http(port).wait_json("/livez", 200)
         yield daemon, port
