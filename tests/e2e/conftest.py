@@ -40,10 +40,13 @@ def cluster():
 
 
 def make_template(cluster, name="migrated"):
-    """A database with everything that `pgmqd migrate --demo-app` makes, to be copied."""
+    """A database with everything that `pgmqd migrate --demo-app` makes, to be copied: what would be written into it would stand in every copy, so that
+    nobody may connect to it."""
     conninfo = cluster.createdb(name)
     done = rigs.migrate(conninfo, "--demo-app")
     assert done.returncode == 0, done.stdout + done.stderr
+    with cluster.connect() as db:
+        db.execute(f"alter database {name} allow_connections false")
     return name
 
 
