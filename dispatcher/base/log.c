@@ -32,8 +32,8 @@ struct line {
 	size_t limit; /* only what closes the line goes beyond */
 };
 
-/* How a character is made harmless, by the place where it stands. */
-/* QUOTE_MADE: a JSON text, whose strings are quoted already. */
+/* How a character is made harmless, by the place where it stands. QUOTE_MADE: a JSON text, whose strings are quoted
+ * already. */
 enum quoting { QUOTE_PLAIN, QUOTE_TEXT_FIELD, QUOTE_JSON, QUOTE_MADE };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };

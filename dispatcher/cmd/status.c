@@ -177,8 +177,6 @@ static void print_json(const struct status *s, const PGresult *res)
 			add_text(pause, "at", res, i, C_AT);
 		}
 		queues_add_kept_back(q, res, i, C_BY_RATE);
-		cJSON_AddItemToObject(q, "keys",
-			PQgetisnull(res, i, C_KEYS) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, i, C_KEYS)));
 		if (worker)
 			add_worker(q, worker);
 		else
@@ -273,15 +271,16 @@ static void print_keys(const PGresult *res, int i)
 		const char *until = field(key, "held_until"), *by = field(key, "paused_by"),
 			   *why = field(key, "reason");
 		double weight = cJSON_GetNumberValue(cJSON_GetObjectItemCaseSensitive(key, "weight"));
-		char *text, *pause = *by ? xasprintf(": paused by %s since %s%s%s", by, field(key, "paused_at"),
-						   *why ? ": " : "", why)
-		                         : xstrdup("");
+		char *pause = *by ? xasprintf(": paused by %s since %s%s%s", by, field(key, "paused_at"),
+					    *why ? ": " : "", why)
+		                  : xstrdup("");
+		char *turns = weight != 1 ? xasprintf(": weight %g", weight) : xstrdup("");
+		char *text = xasprintf(
+			"\"%s\"%s%s%s%s", field(key, "key"), pause, *until ? ": held until " : "", until, turns);
 
-		text = xasprintf("\"%s\"%s%s%s", field(key, "key"), pause, *until ? ": held until " : "", until);
+		print_note("key ", text);
 		free(pause);
-		pause = weight != 1 ? xasprintf("%s: weight %g", text, weight) : xstrdup(text);
-		print_note("key ", pause);
-		free(pause);
+		free(turns);
 		free(text);
 	}
 	cJSON_Delete(keys);

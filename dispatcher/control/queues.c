@@ -158,6 +158,9 @@ void queues_add_kept_back(cJSON *json, const PGresult *res, int row, int col)
 		kept = cJSON_CreateNull();
 	}
 	cJSON_AddItemToObject(json, "kept_back", kept);
+	col += (int)(sizeof names / sizeof *names);
+	cJSON_AddItemToObject(json, "keys",
+		PQgetisnull(res, row, col) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, row, col)));
 }
 
 /* One queue: a row of queue_status(), and the worker. A leased message that no worker here has waits for its
@@ -189,8 +192,6 @@ static cJSON *queues_queue(const struct stats *st, const PGresult *res, int row)
 	else
 		cJSON_AddStringToObject(json, "paused", PQgetvalue(res, row, 10));
 	queues_add_kept_back(json, res, row, 11);
-	cJSON_AddItemToObject(
-		json, "keys", PQgetisnull(res, row, 15) ? cJSON_CreateArray() : cJSON_Parse(PQgetvalue(res, row, 15)));
 	if (served) {
 		queues_add_worker(json, &w);
 		queues_add_histograms(json, &w);

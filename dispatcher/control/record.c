@@ -19,10 +19,7 @@
 /* The name of this dispatcher: its host and the process of its supervisor. Malloc'd. */
 static char *record_name(void)
 {
-	char host[64] = "";
-
-	gethostname(host, sizeof host - 1);
-	return xasprintf("%s:%ld", host, (long)getppid());
+	return xasprintf("%s:%ld", proc_host(), (long)getppid());
 }
 
 /* The queues that this dispatcher serves, as an array literal. */

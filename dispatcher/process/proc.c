@@ -170,6 +170,14 @@ static void proc_mask(int how)
 	sigprocmask(how, &set, NULL);
 }
 
+const char *proc_host(void)
+{
+	static char host[64];
+
+	gethostname(host, sizeof(host) - 1);
+	return host;
+}
+
 void proc_hold_signals(void)
 {
 	proc_mask(SIG_BLOCK);

@@ -54,6 +54,9 @@ enum { PROC_EXIT_OK = 0, PROC_EXIT_RESTART = 1, PROC_EXIT_CONFIG = 78 }; /* 78: 
 void proc_hold_signals(void);
 void proc_unhold_signals(void); /* for what is not the supervisor */
 
+/* The name of this machine, as other sessions of the database and traces know its processes by. */
+const char *proc_host(void);
+
 /* Forks with all signals blocked. In the child: SIGTERM ends it (until it sets a handler), INT, HUP, USR1, USR2 and
  * PIPE are ignored, as the supervisor decides; stdin is /dev/null; descriptors other than 0-2 and the `keep` ones
  * are closed; and when the parent dies SIGTERM comes, so that what is in hand can be finished. -1 with errno on

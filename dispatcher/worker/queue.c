@@ -8,6 +8,7 @@
 
 #include "base/xalloc.h"
 #include "pg/sqlstate.h"
+#include "process/proc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -267,14 +268,13 @@ static void probe_told_limits(void *arg, const struct pgresult *r)
 static void probe_tell_limits(struct queue_pg *q)
 {
 	const struct limits *l = &q->rules.limits;
-	char rate[40], burst[40], at_once[16], of_a_key[16], host[64] = "", dispatcher[100];
+	char rate[40], burst[40], at_once[16], of_a_key[16], dispatcher[100];
 	const char *params[9] = { q->table, l->key, rate, burst, l->rate_by_key ? "t" : "f", l->rate_here ? "t" : "f",
 		at_once, of_a_key, dispatcher };
 
 	if (q->told_limits && !limits_any(l))
 		return;
-	gethostname(host, sizeof(host) - 1);
-	snprintf(dispatcher, sizeof(dispatcher), "dispatcher %s, process %ld", host, (long)getppid());
+	snprintf(dispatcher, sizeof(dispatcher), "dispatcher %s, process %ld", proc_host(), (long)getppid());
 	snprintf(rate, sizeof(rate), "%.17g", l->rate);
 	snprintf(burst, sizeof(burst), "%.17g", l->burst);
 	snprintf(at_once, sizeof(at_once), "%u", l->at_once);

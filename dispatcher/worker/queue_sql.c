@@ -20,6 +20,7 @@
 
 #include "base/sqltext.h"
 #include "base/xalloc.h"
+#include "process/proc.h"
 
 #include <stdlib.h>
 #include <unistd.h>
@@ -316,11 +317,8 @@ static char *sql_done_careful(const struct queue_pg *q)
 
 char *queue_process_literal(void)
 {
-	char host[64] = "", *name, *literal;
+	char *name = xasprintf("%s, process %ld", proc_host(), (long)getpid()), *literal = sqltext_literal(name);
 
-	gethostname(host, sizeof(host) - 1);
-	name = xasprintf("%s, process %ld", host, (long)getpid());
-	literal = sqltext_literal(name);
 	free(name);
 	return literal;
 }

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
+#include "process/proc.h"
 #include "worker/plugin_call.h"
 
 #include <cjson/cJSON.h>
@@ -165,14 +166,13 @@ static char *spans_body(size_t n)
 {
 	cJSON *json = cJSON_CreateObject(), *list = cJSON_AddArrayToObject(json, "resourceSpans");
 	cJSON *part = cJSON_CreateObject(), *resource, *scope;
-	char host[64] = "", *text;
+	char *text;
 
-	gethostname(host, sizeof host - 1);
 	cJSON_AddItemToArray(list, part);
 	resource = cJSON_AddArrayToObject(cJSON_AddObjectToObject(part, "resource"), "attributes");
 	spans_attribute(resource, "service.name", "pgmqd");
 	spans_attribute(resource, "service.version", PACKAGE_VERSION);
-	spans_attribute(resource, "host.name", host);
+	spans_attribute(resource, "host.name", proc_host());
 	spans_attribute_int(resource, "process.pid", getpid());
 	list = cJSON_AddArrayToObject(part, "scopeSpans");
 	part = cJSON_CreateObject();
