@@ -261,7 +261,7 @@ struct pgmqd_command {
 typedef void (*pgmqd_exit_cb)(void *arg, int status);
 
 /* Starts it. fds becomes the non-blocking near ends of its stdin, stdout and stderr, which are the caller's to close.
- * NULL with errno. */
+ * NULL with errno, and all three are -1. */
 struct pgmqd_child *pgmqd_spawn(
 	struct pgmqd_worker *w, const struct pgmqd_command *command, int fds[3], pgmqd_exit_cb cb, void *arg);
 void pgmqd_child_signal(struct pgmqd_child *c, int signal); /* to the whole process group */

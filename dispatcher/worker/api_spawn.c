@@ -252,6 +252,7 @@ PGMQD_EXPORT struct pgmqd_child *pgmqd_spawn(
 	close_all(tell, 2);
 	if (pid < 0) {
 		close_all(fds, 3);
+		fds[0] = fds[1] = fds[2] = -1;
 		errno = error;
 		return NULL;
 	}

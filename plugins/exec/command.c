@@ -98,6 +98,15 @@ struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, i
 	return child;
 }
 
+void command_refused(const struct exec *e, struct batch *b, int error)
+{
+	bool passes = error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
+	char *why = format("cannot start %s: %s", e->argv[0], strerror(error));
+
+	batch_settle(b, &(struct answer){ .kind = passes ? ANSWER_RETRY : ANSWER_CONFIG, .reason = why });
+	free(why);
+}
+
 /* ---- output ---- */
 
 #define ERR_LINES_MAX 100 /* of one message's program in the log */

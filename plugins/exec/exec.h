@@ -41,6 +41,8 @@ const char *tail_text(struct tail *t); /* trimmed, whole characters at its begin
 const char *words_split(const char *line, char ***words);
 void words_free(char **words);
 struct pgmqd_child *command_start(struct exec *e, const char *const *more_env, int fds[3], pgmqd_exit_cb cb, void *arg);
+/* Settles messages whose program cannot be started: a machine without room passes, all else is the configuration. */
+void command_refused(const struct exec *e, struct batch *b, int error);
 /* Reads what is there now, as read(2); lines of it are logged for `m` if `log` is given. */
 struct err_log {
 	char line[1024];

@@ -230,28 +230,18 @@ static struct pgmqd_child *run_start(struct run *r)
 	return child;
 }
 
-/* The program cannot be started. */
-static void run_refuse(struct run *r, int error)
-{
-	bool passes = error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE;
-	char *why = format("cannot start %s: %s", r->exec->argv[0], strerror(error));
-
-	run_settle(r, passes ? ANSWER_RETRY : ANSWER_CONFIG, why);
-	free(why);
-	free(r->batch);
-	free(r);
-}
-
 void once_deliver(struct exec *e, struct pgmqd_msg *const *msgs, size_t n, bool array)
 {
 	struct run *r = need(calloc(1, sizeof(*r)));
 
 	r->exec = e;
 	r->array = array;
+	r->fds[0] = r->fds[1] = r->fds[2] = -1;
 	r->batch = batch_new(msgs, n, r);
 	r->child = run_start(r);
 	if (!r->child) {
-		run_refuse(r, errno);
+		command_refused(e, r->batch, errno);
+		run_free(r);
 		return;
 	}
 	r->made = array ? batch_array(r->batch) : NULL;

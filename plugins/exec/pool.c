@@ -439,11 +439,8 @@ static void pool_pump(struct pool *p)
 		started = started || !w->child;
 		TAILQ_REMOVE(&p->waiting, j, link);
 		if (!w->child && !member_start(w)) {
-			char *why = format("cannot start %s: %s", p->exec->argv[0], strerror(errno));
-
-			batch_settle(j->batch, &(struct answer){ .kind = ANSWER_CONFIG, .reason = why });
+			command_refused(p->exec, j->batch, errno);
 			job_free(j);
-			free(why);
 			continue;
 		}
 		member_give(w, j);

@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import select
 
 import pytest
 
 from lib import valgrind
+from lib.daemon import run
 from lib.paths import TIMEOUT
 
 QUEUE = "run_it"
@@ -147,6 +149,40 @@ def test_program_that_cannot_be_started_pauses_the_queue(rig, start, tmp_path):
     (tmp_path / "program").chmod(0o755)
     daemon.reload()
     assert daemon.wait_settled(start=mark, outcome="done")["attempt"] == 1
+
+
+@pytest.mark.parametrize("mode", ["once", "pool"])
+def test_a_machine_without_room_for_a_program_is_no_wrong_setting(rig, start, mode):
+    """It passes by itself, so the message is tried again, and the queue is not paused."""
+    daemon = start("for line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'outcome': 'done'}), flush=True)" if mode == "pool" else "",
+                   mode=mode, config_retry="1h", max_attempts="1000", backoff_min="100ms", backoff_max="100ms")
+    worker = daemon.child(f"worker {QUEUE}")
+    _, hard = resource.prlimit(worker, resource.RLIMIT_NOFILE)
+    full = max(int(fd) for fd in os.listdir(f"/proc/{worker}/fd")) + 1
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (full, hard))
+    mark = daemon.mark()
+    msg_id = rig.enqueue({}, QUEUE)
+    assert "cannot start " in daemon.wait_settled(start=mark, msg_id=msg_id, outcome="retry")["reason"]
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (hard, hard))
+    daemon.wait_settled(start=mark, msg_id=msg_id, outcome="done")
+
+
+@pytest.mark.parametrize("mode", ["once", "pool"])
+def test_a_cancelled_program_is_ended(rig, start, tmp_path, mode):
+    """With what it has begun; the next message gets another one."""
+    pids = fifo(tmp_path / "pids")
+    daemon = start("line = sys.stdin.readline()\n"
+                   "if 'wait' in line:\n child = os.fork() or time.sleep(600)\n"
+                   " open(sys.argv[1] + '/pids', 'w').write(f'{os.getpid()} {child}\\n')\n time.sleep(600)\n"
+                   "if os.environ.get('PGMQD_MODE') == 'pool': print(json.dumps({'id': json.loads(line)['id'], 'outcome': 'done'}), flush=True)",
+                   mode=mode, programs="1")
+    msg_id = rig.enqueue({"do": "wait"}, QUEUE)
+    both = [int(pid) for pid in read_line(pids).split()]
+    assert run("message", "cancel", QUEUE, "--id", str(msg_id), "-d", rig.conninfo).returncode == 0
+    daemon.wait_settled(msg_id=msg_id, outcome="cancelled")
+    for pid in both:
+        wait_gone(pid)
+    assert settled(rig, {})["outcome"] == "done"
 
 
 def test_stopping_waits_for_a_program_and_then_ends_it(rig, start, tmp_path):

@@ -11,6 +11,7 @@ from lib import rig as rigs
 from lib.daemon import Daemon, conf, run
 from lib.paths import SRCDIR
 from lib.pgcluster import Cluster
+from lib.stand import wait_until
 
 DAYS = int(os.environ.get("PGMQD_SIMULATED_DAYS", "14"))
 UTC = timezone.utc
@@ -38,8 +39,10 @@ def test_what_is_due_runs_and_gets_its_next_time(rig):
     add(rig.db, "broken", "select 1 / 0")
     add(rig.db, "off", enabled=False)
     add(rig.db, "bad")
+    add(rig.db, "nowhere")
     # a row of before such texts were refused
     rig.db.execute("alter table pgmqd.schedule drop constraint schedule_cron_check; update pgmqd.schedule set cron = '* * *' where name = 'bad'")
+    rig.db.execute("alter table pgmqd.schedule drop constraint schedule_tz_check; update pgmqd.schedule set tz = 'Mars/Olympus' where name = 'nowhere'")
     rig.db.execute((SRCDIR / "sql" / "026_schedules.sql").read_text(encoding="utf-8"))  # as an older database is migrated
     assert app.rows(rig.db, "select convalidated from pg_constraint where conname = 'schedule_cron_check'") == [{"convalidated": False}]
     daemon = rig.start()
@@ -47,12 +50,13 @@ def test_what_is_due_runs_and_gets_its_next_time(rig):
     ran(daemon, "broken", "failed")
     rig.catcher.wait_to("x@example.test")
     daemon.wait_log(lambda r: r.get("text", "").startswith("schedule bad does not run"))
+    daemon.wait_log("schedule nowhere does not run: the system does not know the time zone")
     state = {r["name"]: r for r in app.rows(rig.db, "select name, next_due, last_status, last_error from pgmqd.schedule")}
     year = datetime.now(UTC).year + 1
     assert state["mail"]["next_due"] == datetime(year, 1, 1, tzinfo=UTC)
     assert (state["broken"]["last_status"], state["broken"]["last_error"]) == ("failed", "division by zero")
     assert state["broken"]["next_due"] == datetime(year, 1, 1, tzinfo=UTC)
-    assert runs(rig.db, "off") == runs(rig.db, "bad") == []
+    assert runs(rig.db, "off") == runs(rig.db, "bad") == runs(rig.db, "nowhere") == []
     # the three of the application have got theirs
     assert state["update-appointment-statuses"]["next_due"] > datetime.now(UTC)
 
@@ -71,6 +75,29 @@ def test_a_run_that_is_cut_has_failed_and_runs_again_once(rig):
         pass
     assert [r["status"] for r in runs(rig.db, "long")] == ["failed"] * 2
     assert all("cut off after" in r["error"] for r in runs(rig.db, "long"))
+
+
+def test_a_run_that_the_server_cancels_has_failed(rig):
+    """A time-out is no error that its function could catch: it is written down afterwards, and the next time comes."""
+    add(rig.db, "long", "select pg_sleep(600)")
+    daemon = rig.start()
+    while not rig.db.execute("select count(pg_cancel_backend(pid)) from pg_stat_activity where datname = %s and wait_event = 'PgSleep'",
+                             [rig.dbname]).fetchone()[0]:
+        pass
+    ran(daemon, "long", "failed")
+    wait_until("it is written down", lambda: runs(rig.db, "long"))
+    ((status, error, _),) = [r.values() for r in runs(rig.db, "long")]
+    assert status == "failed" and "canceling statement" in error
+    assert rig.db.execute("select next_due > now() + interval '1 minute' from pgmqd.schedule where name = 'long'").fetchone()[0]
+
+
+def test_a_clock_that_was_set_back(rig):
+    """What ran by a wrong clock does not keep a schedule waiting until that time comes."""
+    add(rig.db, "often", cron="* * * * *", due="now() + interval '3 days'", last_run=datetime.now(UTC) + timedelta(days=3))
+    daemon = rig.start()
+    daemon.wait_log("schedule often: the server's clock was set back")
+    wait_until("its time is found anew", lambda: rig.db.execute(
+        "select next_due < now() + interval '1 hour' from pgmqd.schedule where name = 'often'").fetchone()[0])
 
 
 def test_work_of_more_than_a_minute_is_not_cut(rig):
