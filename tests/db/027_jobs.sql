@@ -1,7 +1,7 @@
 -- 027_jobs.sql: jobs: starting once, following the message, partial results, trying again.
 -- database: app
 BEGIN;
-SELECT plan(44);
+SELECT plan(46);
 SELECT pgmqd.create_queue('work');
 SELECT is(pgmqd.attach_jobs('work'), true, 'attached');
 SELECT is(pgmqd.attach_jobs('work'), false, 'no news');
@@ -83,6 +83,9 @@ SELECT ok(vt > clock_timestamp(), 'one that is at work is left alone') FROM pgmq
 SELECT pgmqd.job_part(id, 'b', '2', 60) FROM pg_temp.job('k3');
 SELECT is(missing, '{c}', 'one came') FROM pg_temp.job('k3');
 SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', '3 h') FROM pg_temp.job('k3');
+CREATE TEMP TABLE until AS SELECT retry_until FROM pg_temp.job('k3');
+SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', '9 h') FROM pg_temp.job('k3');
+SELECT is(retry_until, (SELECT u.retry_until FROM until u), 'for how long, counts from the first time') FROM pg_temp.job('k3');
 SELECT results_eq('SELECT * FROM pgmqd.retry_due_jobs()', 'SELECT id FROM pg_temp.job(''k3'')', 'it is due');
 DELETE FROM pgmq.q_work; -- the message got lost
 SELECT pgmqd.retry_due_jobs();
@@ -104,6 +107,9 @@ SELECT is((waiting, completed, attempts, missing)::text, '(f,f,0,0)', 'what is w
 UPDATE pgmqd.jobs SET status = 'completed', finished_at = now() WHERE idempotency_key = 'k4'; -- what the archive did
 SELECT pgmqd.job_finish(id, '{"r": 1}', '{x}', 'no x') FROM pg_temp.job('k4');
 SELECT is((status, error, result)::text, '(failed,"no x","{""r"": 1}")', 'the plugin has the last word in its transaction') FROM pg_temp.job('k4');
+SELECT pgmqd.start_job('t', 'work', '{}', 'k5');
+SELECT pgmqd.job_finish(id, NULL, '{}', 'it broke') FROM pg_temp.job('k5');
+SELECT is((status, progress)::text, '(failed,0)', 'what failed is not at its end') FROM pg_temp.job('k5');
 UPDATE pgmqd.jobs SET status = 'completed', error = NULL, finished_at = now() - interval '1 s' WHERE idempotency_key = 'k4';
 SELECT pgmqd.job_finish(id, NULL, '{}', 'late') FROM pg_temp.job('k4');
 SELECT is(status, 'completed', 'and not later') FROM pg_temp.job('k4');

@@ -4,14 +4,17 @@
 #include "config.h"
 
 #include "base/xalloc.h"
+#include "files.h"
 #include "supervisor/plan.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -96,9 +99,64 @@ static void test_units(void **state)
 	option_free(settings_global_options, &s);
 }
 
+/* The mark of the files behind the first unit. */
+static uint64_t files_of(const struct settings *s)
+{
+	struct plan p;
+	uint64_t files;
+
+	plan_make(&p, s);
+	files = p.units[0].files;
+	plan_free(&p);
+	return files;
+}
+
+/* A new version of a plugin, or of a template, is another unit; other files in the directory are not looked at. */
+static void test_files(void **state)
+{
+	static char name[] = "q", dir[] = "/tmp/test_plan.XXXXXX", plugin[64], template[64], note[64];
+	struct queue_settings queue = { .name = name, .plugin = plugin, .processes = 1 };
+	struct settings s;
+	struct plan before, after;
+	uint64_t files;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(plugin, sizeof plugin, "%s/p.so", dir);
+	snprintf(template, sizeof template, "%s/t.mustache", dir);
+	snprintf(note, sizeof note, "%s/t.txt", dir);
+	write_file(plugin, "one", 3, 0600);
+	memset(&s, 0, sizeof(s));
+	option_defaults(settings_global_options, &s);
+	free((char *)(uintptr_t)s.template_dir);
+	s.template_dir = xstrdup(dir);
+	s.queues = &queue;
+	s.nqueues = 1;
+	files = files_of(&s);
+	write_file(note, "a note", 6, 0600);
+	assert_true(files_of(&s) == files);
+	write_file(template, "hello", 5, 0600);
+	assert_false(files_of(&s) == files);
+	files = files_of(&s);
+	write_file(template, "hello you", 9, 0600);
+	assert_false(files_of(&s) == files);
+	plan_make(&before, &s);
+	write_file(plugin, "another", 7, 0600);
+	plan_make(&after, &s);
+	assert_false(plan_unit_equal(&before.units[0], &after.units[0]));
+	plan_free(&before);
+	plan_free(&after);
+	unlink(plugin);
+	unlink(template);
+	unlink(note);
+	rmdir(dir);
+	option_free(settings_global_options, &s);
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_globals), cmocka_unit_test(test_units) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_globals), cmocka_unit_test(test_units),
+		cmocka_unit_test(test_files) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
