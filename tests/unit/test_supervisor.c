@@ -187,6 +187,24 @@ static void test_second_sigterm(void **state)
 			(supervised_by_valgrind() && supervised_count_records(f, "has not left in time", NULL) > 0)));
 }
 
+/* The others leave when the last worker has: until then it hears of nothing without a listener. */
+static void test_order_of_the_end(void **state)
+{
+	struct supervised *f = *state;
+
+	supervised_start(f, "drain_timeout = 1h\n", QUEUE("slow", "twice"));
+	supervised_wait_record(f, "ready", NULL);
+	supervised_newer(f, "listener", -1);
+	supervised_newer(f, "control", -1);
+	assert_int_equal(kill(f->pid, SIGTERM), 0);
+	supervised_wait_record(f, "asked to leave", NULL);
+	assert_int_equal(kill(supervised_newest(f, "slow"), SIGTERM), 0);
+	supervised_wait_record(f, "worker slow (", NULL);
+	supervised_wait_record(f, "goes", NULL);
+	supervised_wait_record(f, "goes", NULL);
+	supervised_wait_end(f);
+}
+
 /* A worker that drains by older, longer settings when the end comes is told in time, and not killed. */
 static void test_shorter_drain(void **state)
 {
@@ -321,6 +339,34 @@ static void test_reload(void **state)
 	supervised_stop(f);
 }
 
+/* The check of new settings: one that dies refuses them, and a reload that is asked for meanwhile comes after it. */
+static void test_check_of_a_reload(void **state)
+{
+	struct supervised *f = *state;
+	char go[80];
+	pid_t kept;
+
+	supervised_start(f, "", QUEUE("kept", "ok"));
+	supervised_wait_record(f, "ready", NULL);
+	kept = supervised_newer(f, "kept", -1);
+	supervised_write_conf(f, "", QUEUE("kept", "deadly"));
+	kill(f->pid, SIGHUP);
+	supervised_wait_record(f, "ended with signal 6: a plugin of theirs is broken", NULL);
+	supervised_wait_record(f, "reload refused", NULL);
+	assert_int_equal(supervised_newest(f, "kept"), kept);
+	supervised_write_conf(f, "", QUEUE("kept", "lasting"));
+	kill(f->pid, SIGHUP);
+	supervised_wait_notified(f, "RELOADING=1\nMONOTONIC_USEC=");
+	supervised_wait_notified(f, "RELOADING=1\nMONOTONIC_USEC=");
+	kill(f->pid, SIGHUP);
+	snprintf(go, sizeof go, "%s/go", f->dir);
+	fclose(fopen(go, "w"));
+	while (supervised_number(supervised_wait_record(f, "reloaded", NULL), "generation") < 3)
+		; /* the first of the two is told of only if its worker was up before the second began */
+	assert_int_equal(unlink(go), 0);
+	supervised_stop(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,12 +377,14 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_watchdog, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_stubborn_worker, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_second_sigterm, supervised_setup, supervised_teardown),
+		cmocka_unit_test_setup_teardown(test_order_of_the_end, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_shorter_drain, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_killed_supervisor, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(
 			test_killed_supervisor_of_a_lone_worker, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_slow_worker, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_reload, supervised_setup, supervised_teardown),
+		cmocka_unit_test_setup_teardown(test_check_of_a_reload, supervised_setup, supervised_teardown),
 	};
 
 	/* What a killed supervisor leaves behind becomes ours, so that it can be waited for. */
