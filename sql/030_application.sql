@@ -259,9 +259,13 @@ END $f$;
 -- A table of the application's; NULL when there is none, or when it is not trusted.
 CREATE OR REPLACE FUNCTION pgmqd.app_table(name text) RETURNS regclass
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  tab regclass := to_regclass(name);
 BEGIN
-  IF pgmqd.app_table_problem(name) IS NULL THEN
-    RETURN to_regclass(name);
+  -- most belong to somebody whom trusts() takes at once; the rest is for the others
+  IF tab IS NULL OR (SELECT pg_has_role(c.relowner, n.nspowner, 'MEMBER') FROM pg_class c, pg_namespace n WHERE c.oid = tab AND n.nspname = 'pgmqd')
+    OR pgmqd.app_table_problem(name) IS NULL THEN
+    RETURN tab;
   END IF;
   RETURN NULL;
 END $f$;
@@ -273,6 +277,14 @@ CREATE OR REPLACE FUNCTION pgmqd.app_of(thing text) RETURNS regclass
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   RETURN pgmqd.app_table(pgmqd.app_names(thing)->>'table');
+END $f$;
+
+-- Whether a table has a column that app_select() may read.
+CREATE OR REPLACE FUNCTION pgmqd.app_reads(tab regclass, column_name text) RETURNS boolean
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+BEGIN
+  RETURN coalesce((SELECT has_column_privilege((SELECT p.proowner FROM pg_proc p WHERE p.oid = 'pgmqd.app_select(text)'::regprocedure), tab, a.attnum, 'SELECT')
+    FROM pg_attribute a WHERE a.attrelid = tab AND a.attname = column_name AND a.attnum > 0 AND NOT a.attisdropped), false);
 END $f$;
 
 -- The columns of a thing that are there; with `readable`, those that app_select() may read: one that the application has added since
@@ -319,29 +331,45 @@ $f$;
 
 -- The words that a column takes, as far as the database knows them: of an enum, a CHECK (x IN (...)), or a boolean; else NULL.
 CREATE OR REPLACE FUNCTION pgmqd.column_words(tab regclass, column_name name) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT CASE WHEN t.typtype = 'e' THEN (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = t.oid)
-    WHEN t.oid = 'boolean'::regtype THEN ARRAY['true', 'false']
-    ELSE (SELECT array_agg(replace(m[1], '''''', '''')) FROM (SELECT pg_get_constraintdef(k.oid) AS def FROM pg_constraint k
-        WHERE k.conrelid = tab AND k.contype = 'c' AND k.conkey = ARRAY[a.attnum] AND pg_get_constraintdef(k.oid) ~ '= ANY \(+ARRAY\[' LIMIT 1) one,
-      regexp_matches(one.def, '''((?:[^'']|'''')*)''', 'g') m) END
-  FROM pg_attribute a JOIN pg_type p ON p.oid = a.atttypid JOIN pg_type t ON t.oid = coalesce(nullif(p.typbasetype, 0), p.oid)
-  WHERE a.attrelid = tab AND a.attname = column_name AND NOT a.attisdropped
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  num smallint;
+  type oid;
+  kind "char";
+  def text;
+BEGIN
+  SELECT a.attnum, t.oid, t.typtype INTO num, type, kind FROM pg_attribute a JOIN pg_type p ON p.oid = a.atttypid
+    JOIN pg_type t ON t.oid = coalesce(nullif(p.typbasetype, 0), p.oid) WHERE a.attrelid = tab AND a.attname = column_name AND NOT a.attisdropped;
+  IF kind = 'e' THEN
+    RETURN (SELECT array_agg(e.enumlabel::text ORDER BY e.enumsortorder) FROM pg_enum e WHERE e.enumtypid = type);
+  ELSIF type = 'boolean'::regtype THEN
+    RETURN ARRAY['true', 'false'];
+  END IF;
+  SELECT d INTO def FROM pg_constraint k, pg_get_constraintdef(k.oid) d
+  WHERE k.conrelid = tab AND k.contype = 'c' AND k.conkey = ARRAY[num] AND d ~ '= ANY \(+ARRAY\[' LIMIT 1;
+  RETURN (SELECT array_agg(replace(m[1], '''''', '''')) FROM regexp_matches(def, '''((?:[^'']|'''')*)''', 'g') m);
+END $f$;
 
 -- The application's words for one of these statuses, those to write first.
 CREATE OR REPLACE FUNCTION pgmqd.app_words(thing text, VARIADIC statuses text[]) RETURNS text[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT coalesce(array_agg(w.word ORDER BY w.n, s.n), '{}') FROM unnest(statuses) WITH ORDINALITY s (status, n),
-    pgmqd.app_names(thing) names, string_to_array(names->>('status=' || s.status), '|') list, unnest(list) WITH ORDINALITY w (word, n)
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  names jsonb := pgmqd.app_names(thing);
+BEGIN
+  RETURN (SELECT coalesce(array_agg(w.word ORDER BY w.n, s.n), '{}') FROM unnest(statuses) WITH ORDINALITY s (status, n),
+    string_to_array(names->>('status=' || s.status), '|') list, unnest(list) WITH ORDINALITY w (word, n));
+END $f$;
 
 -- The word to write for a status; NULL when the application has none.
 CREATE OR REPLACE FUNCTION pgmqd.app_word(thing text, status text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-  SELECT w FROM (SELECT (pgmqd.app_words(thing, status))[1] AS w,
-    pgmqd.column_words(pgmqd.app_of(thing), (pgmqd.app_names(thing)->>'status')::name) AS allowed) x WHERE allowed IS NULL OR w = ANY (allowed)
-$f$;
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  names jsonb := pgmqd.app_names(thing);
+  word text := split_part(names->>('status=' || status), '|', 1);
+  allowed text[] := pgmqd.column_words(pgmqd.app_table(names->>'table'), (names->>'status')::name);
+BEGIN
+  RETURN CASE WHEN allowed IS NULL OR word = ANY (allowed) THEN word END;
+END $f$;
 
 -- ---- its rows ----
 
@@ -351,27 +379,31 @@ LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN upper(currency) IN ('JPY', 'KRW', 'VND', 'CLP', 'ISK', 'XOF', 'XAF') THEN 0 WHEN upper(currency) IN ('KWD', 'BHD', 'OMR', 'TND', 'JOD', 'IQD') THEN 3 ELSE 2 END
 $f$;
 
--- A row of a thing's table with the usual names: {id, user_id, status, starts_at, amount, …}, as far as it has them. A status that has no
--- usual word is as the application writes it. names: those of the thing, from a caller who has them.
+-- The usual status that a word of the application stands for; a word that stands for none is as the application writes it.
+CREATE OR REPLACE FUNCTION pgmqd.app_status(thing text, names jsonb, word text) RETURNS text
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  status text := (SELECT min(substr(n.key, 8)) FROM jsonb_each_text(names) n WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|')));
+BEGIN
+  RETURN coalesce(status, CASE WHEN pgmqd.usual_names()->thing ? ('status=' || word) THEN 'other: ' ELSE '' END || word);
+END $f$;
+
+-- A row of a thing's table with the usual names: {id, user_id, status, starts_at, amount, …}, as far as it has them. names:
+-- those of the thing, from a caller who has them.
 DROP FUNCTION IF EXISTS pgmqd.app_canonical(text, jsonb);
 CREATE OR REPLACE FUNCTION pgmqd.app_canonical(thing text, r jsonb, names jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   c jsonb;
-  word text;
-  status text;
 BEGIN
   IF r IS NULL THEN
     RETURN NULL;
   END IF;
   names := coalesce(names, pgmqd.app_names(thing));
-  word := r->>(names->>'status');
-  SELECT coalesce(jsonb_object_agg(n.key, r->n.value) FILTER (WHERE n.key NOT IN ('table', 'currency_code') AND n.key NOT LIKE 'status=%' AND r ? n.value), '{}'),
-    min(substr(n.key, 8)) FILTER (WHERE n.key LIKE 'status=%' AND word = ANY (string_to_array(n.value, '|'))) INTO c, status FROM jsonb_each_text(names) n;
-  IF status IS NOT NULL THEN
-    c := jsonb_set(c, '{status}', to_jsonb(status));
-  ELSIF word IS NOT NULL THEN
-    c := jsonb_set(c, '{status}', to_jsonb(CASE WHEN pgmqd.usual_names()->thing ? ('status=' || word) THEN 'other: ' ELSE '' END || word));
+  SELECT coalesce(jsonb_object_agg(n.key, r->n.value) FILTER (WHERE n.key NOT IN ('table', 'currency_code') AND n.key NOT LIKE 'status=%' AND r ? n.value), '{}')
+    INTO c FROM jsonb_each_text(names) n;
+  IF c->>'status' IS NOT NULL THEN
+    c := jsonb_set(c, '{status}', to_jsonb(pgmqd.app_status(thing, names, c->>'status')));
   END IF;
   IF names ? 'date' AND names ? 'time' AND c->>'starts_at' IS NULL THEN
     c := c || jsonb_build_object('starts_at', (c->>'date') || ' ' || (c->>'time'));
@@ -427,20 +459,21 @@ CREATE OR REPLACE FUNCTION pgmqd.app_move(thing text, condition text, origins te
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   word text := pgmqd.app_word(thing, target);
-  status text := (SELECT quote_ident(c.name) FROM pgmqd.app_columns(thing) c WHERE c.field = 'status');
+  names jsonb := pgmqd.app_names(thing);
+  tab regclass := pgmqd.app_table(names->>'table');
 BEGIN
-  IF word IS NULL OR status IS NULL OR condition IS NULL THEN
+  IF word IS NULL OR condition IS NULL OR NOT pgmqd.app_reads(tab, names->>'status') THEN
     RETURN 0;
   END IF;
-  RETURN pgmqd.app_execute(format('UPDATE %s SET %s = %L%s WHERE %s AND %s::text = ANY (%L::text[]) AND %s::text <> %L', pgmqd.app_of(thing), status, word,
-    more, condition, status, pgmqd.app_words(thing, VARIADIC origins), status, word));
+  RETURN pgmqd.app_execute(format('UPDATE %1$s SET %2$I = %3$L%4$s WHERE %5$s AND %2$I::text = ANY (%6$L::text[]) AND %2$I::text <> %3$L', tab, names->>'status', word,
+    more, condition, pgmqd.app_words(thing, VARIADIC origins)));
 END $f$;
 
 -- The condition that a row of a thing has this id.
 CREATE OR REPLACE FUNCTION pgmqd.app_is(thing text, id text) RETURNS text
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN (SELECT format('%I = %L', c.name, id) FROM pgmqd.app_columns(thing) c WHERE c.field = 'id' AND id IS NOT NULL);
+  RETURN (SELECT format('%I = %L', n->>'id', id) FROM pgmqd.app_names(thing) n WHERE id IS NOT NULL AND pgmqd.app_reads(pgmqd.app_table(n->>'table'), n->>'id'));
 END $f$;
 
 -- ---- people, dates and money, as mails show them ----

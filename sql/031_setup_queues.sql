@@ -52,8 +52,8 @@ BEGIN
     RAISE EXCEPTION 'queue_email_task: %', problem USING ERRCODE = 'invalid_parameter_value';
   END IF;
   -- for the links and the foot of the mail, where they are set; a template does without
-  variables := jsonb_strip_nulls(jsonb_build_object(
-      'app_url', pgmqd.setting('app_url'), 'support_email', pgmqd.setting('support_email'))) || variables;
+  variables := coalesce((SELECT jsonb_object_agg(s.name, coalesce(s.value, s.default_value)) FROM pgmqd.settings s
+    WHERE s.name IN ('app_url', 'support_email') AND coalesce(s.value, s.default_value) IS NOT NULL), '{}') || variables;
   message := jsonb_build_object('to', btrim("to"), 'subject', subject, 'template', template,
       'variables', variables, 'priority', coalesce(priority, 0))
     || jsonb_strip_nulls(jsonb_build_object('lang', lang, 'key', key));

@@ -24,14 +24,16 @@ $f$;
 CREATE OR REPLACE FUNCTION public.handle_completed_checkup() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  names jsonb;
   r jsonb;
   failure jsonb;
   failures jsonb;
   who jsonb;
   completed_at timestamptz;
 BEGIN
-  r := pgmqd.app_canonical('checkup', pgmqd.app_row(NEW));
-  IF TG_OP = 'UPDATE' AND pgmqd.app_canonical('checkup', pgmqd.app_row(OLD))->>'status' IS NOT DISTINCT FROM r->>'status' THEN
+  names := pgmqd.app_names('checkup');
+  r := pgmqd.app_canonical('checkup', pgmqd.app_row(NEW), names);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_status('checkup', names, pgmqd.app_row(OLD)->>(names->>'status')) IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN
@@ -88,12 +90,14 @@ END $f$;
 CREATE OR REPLACE FUNCTION public.handle_new_appointment() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  names jsonb;
   r jsonb;
   failure jsonb;
   who jsonb;
 BEGIN
-  r := pgmqd.app_canonical('appointment', pgmqd.app_row(NEW));
-  IF TG_OP = 'UPDATE' AND pgmqd.app_canonical('appointment', pgmqd.app_row(OLD))->>'status' IS NOT DISTINCT FROM r->>'status' THEN
+  names := pgmqd.app_names('appointment');
+  r := pgmqd.app_canonical('appointment', pgmqd.app_row(NEW), names);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_status('appointment', names, pgmqd.app_row(OLD)->>(names->>'status')) IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN
@@ -118,6 +122,7 @@ END $f$;
 CREATE OR REPLACE FUNCTION public.handle_payment_status_change() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  names jsonb;
   r jsonb;
   failure jsonb;
   failures jsonb;
@@ -125,8 +130,9 @@ DECLARE
   variables jsonb;
   paid_at timestamptz;
 BEGIN
-  r := pgmqd.app_canonical('payment', pgmqd.app_row(NEW));
-  IF TG_OP = 'UPDATE' AND pgmqd.app_canonical('payment', pgmqd.app_row(OLD))->>'status' IS NOT DISTINCT FROM r->>'status' THEN
+  names := pgmqd.app_names('payment');
+  r := pgmqd.app_canonical('payment', pgmqd.app_row(NEW), names);
+  IF TG_OP = 'UPDATE' AND pgmqd.app_status('payment', names, pgmqd.app_row(OLD)->>(names->>'status')) IS NOT DISTINCT FROM r->>'status' THEN
     RETURN NULL;
   END IF;
   BEGIN

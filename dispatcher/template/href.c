@@ -80,8 +80,11 @@ static bool href_is_good(const struct href *h)
 	char plain[sizeof h->value];
 
 	href_plain(h, plain);
-	if (plain[0] == '\0' || href_begins(plain, "https://") || href_begins(plain, "http://") ||
-		href_begins(plain, "mailto:") || href_begins(plain, "tel:"))
+	/* what hides behind more white space than is kept cannot be judged */
+	if (plain[0] == '\0')
+		return h->value_len + 1 < sizeof h->value;
+	if (href_begins(plain, "https://") || href_begins(plain, "http://") || href_begins(plain, "mailto:") ||
+		href_begins(plain, "tel:"))
 		return true;
 	if (href_is_image(h) && (href_begins(plain, "cid:") || href_begins(plain, "data:image/")))
 		return true;

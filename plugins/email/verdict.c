@@ -15,7 +15,7 @@
 #define MAIL_IN_HAND (AT(STAGE_MAIL) | AT(STAGE_RCPT) | AT(STAGE_DATA) | AT(STAGE_DOT))
 
 /* The words of a text for which a rule fits. */
-enum says { ANYTHING = 0, SAYS_GREYLIST, SAYS_SLOWER, SAYS_QUOTA, SAYS_US, SAYS_SENDER };
+enum says { ANYTHING = 0, SAYS_GREYLIST, SAYS_SLOWER, SAYS_QUOTA, SAYS_ALLOWANCE, SAYS_US, SAYS_SENDER };
 
 /* The first row that fits decides. `enhanced` is a prefix that ends at a dot or at the end; NULL: whatever it is. */
 static const struct {
@@ -31,9 +31,10 @@ static const struct {
 	{ ANYWHERE, 400, 499, "4.1", ANYTHING, MAIL_LATER },
 	{ ANYWHERE, 400, 499, "4.2", ANYTHING, MAIL_LATER },
 	{ ANYWHERE, 400, 499, NULL, SAYS_GREYLIST, MAIL_LATER },
-	/* The account's day is over: Amazon says so with 454, Google with 550. */
+	/* The account's day is over: Amazon says so with 454, Google and Microsoft with 550. */
 	{ ANYWHERE, 500, 599, "5.4.5", ANYTHING, MAIL_QUOTA },
 	{ MAIL_IN_HAND, 400, 499, NULL, SAYS_QUOTA, MAIL_QUOTA },
+	{ MAIL_IN_HAND, 500, 599, NULL, SAYS_ALLOWANCE, MAIL_QUOTA },
 	/* Too fast. */
 	{ ANYWHERE, 421, 421, NULL, ANYTHING, MAIL_SLOWER },
 	{ ANYWHERE, 400, 499, "4.3.2", ANYTHING, MAIL_SLOWER },
@@ -50,9 +51,10 @@ static const struct {
 	{ ANYWHERE, 530, 530, NULL, ANYTHING, MAIL_CONFIG },
 	{ ANYWHERE, 534, 535, NULL, ANYTHING, MAIL_CONFIG },
 	{ ANYWHERE, 538, 538, NULL, ANYTHING, MAIL_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.8", ANYTHING, MAIL_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.9", ANYTHING, MAIL_CONFIG },
-	{ ANYWHERE, 500, 599, "5.7.11", ANYTHING, MAIL_CONFIG },
+	/* Of the mail itself 5.7.9 is said as well (Yahoo, of its policies): that is no login. */
+	{ AT(STAGE_RCPT), 500, 599, "5.7.8", ANYTHING, MAIL_CONFIG },
+	{ AT(STAGE_RCPT), 500, 599, "5.7.9", ANYTHING, MAIL_CONFIG },
+	{ AT(STAGE_RCPT), 500, 599, "5.7.11", ANYTHING, MAIL_CONFIG },
 	/* A greeting, EHLO or login that is refused for good has nothing to do with the mail. */
 	{ AT(STAGE_CONNECT), 500, 599, NULL, ANYTHING, MAIL_CONFIG },
 	/* A full mailbox empties: RFC 5321 4.5.3.1.10 wants 552 at RCPT read as 452. */
@@ -71,10 +73,10 @@ static const struct {
 	{ ENVELOPE, 500, 599, "5.1.10", ANYTHING, MAIL_PERMANENT },
 	/* A refused client, login, sender or right to relay likely concerns every mail. Servers tell of the sender at
 	 * RCPT, too. */
-	{ ENVELOPE, 500, 599, "5.1.7", ANYTHING, MAIL_POLICY },
-	{ ENVELOPE, 500, 599, "5.1.8", ANYTHING, MAIL_POLICY },
+	{ MAIL_IN_HAND, 500, 599, "5.1.7", ANYTHING, MAIL_POLICY },
+	{ MAIL_IN_HAND, 500, 599, "5.1.8", ANYTHING, MAIL_POLICY },
 	{ ENVELOPE, 500, 599, NULL, SAYS_US, MAIL_POLICY },
-	{ AT(STAGE_DOT), 500, 599, NULL, SAYS_SENDER, MAIL_POLICY },
+	{ MAIL_IN_HAND, 500, 599, NULL, SAYS_SENDER, MAIL_POLICY },
 	{ ENVELOPE, 500, 599, "5.7", ANYTHING, MAIL_POLICY_VAGUE },
 	{ ENVELOPE, 554, 554, NULL, ANYTHING, MAIL_POLICY_VAGUE },
 	{ MAIL_IN_HAND, 500, 599, NULL, ANYTHING, MAIL_PERMANENT },
@@ -111,10 +113,14 @@ static bool has_word(const char *text, const char *const *words, size_t n, bool 
 
 bool verdict_says_slower(const char *text)
 {
-	static const char *const parts[] = { "too many", "too fast", "throttl", "quota", "ratelimit", "slow down" };
+	static const char *const parts[] = { "too many", "too much mail", "too fast", "too quickly", "too frequent",
+		"throttl", "quota", "ratelimit", "slow down", "concurrent", "unexpected volume" };
 	static const char *const words[] = { "rate", "rates" };
+	static const char *const limit[] = { "limit", "maximum" }, *const over[] = { "exceed", "reached" };
+	static const char *const room[] = { "mailbox", "size", "storage", "disk" };
 
-	return HAS(text, parts, false) || HAS(text, words, true);
+	return HAS(text, parts, false) || HAS(text, words, true) ||
+	       (HAS(text, limit, false) && HAS(text, over, false) && !HAS(text, room, false));
 }
 
 bool verdict_says_quota(const char *text)
@@ -125,6 +131,16 @@ bool verdict_says_quota(const char *text)
 	return HAS(text, when, false) && HAS(text, what, false);
 }
 
+/* Whether a refusal is about how much the account may send, which renews itself. A mailbox that is full is not. */
+static bool says_allowance(const char *text)
+{
+	static const char *const ours[] = { "sending limit", "sending quota", "submission quota", "submissionquota",
+		"email quota", "messaging limit", "emails per hour", "messages per hour", "hourly limit",
+		"hourly quota" };
+
+	return verdict_says_quota(text) || HAS(text, ours, false);
+}
+
 /* Whether a text says what a rule wants. */
 static bool text_fits(const char *text, enum says says)
 {
@@ -132,7 +148,10 @@ static bool text_fits(const char *text, enum says says)
 		"gray-list" };
 	static const char *const us[] = { "relay", "rcpthosts", "sender", "authenticat", "not authori", "client host",
 		"blocked using", "blacklist", "blocklist", "block list", "reverse dns", "not owned by" };
-	static const char *const sender[] = { "sendasdenied", "send as this sender", "not verified", "relay access" };
+	static const char *const sender[] = { "sendasdenied", "send as this sender", "not verified", "relay access",
+		"sender signature", "sending paused", "sending suspended", "paused for this account",
+		"suspended for this account", "sending activity", "outgoing blocked", "bad outbound", "banned send",
+		"spam abuse", "tenant", "traffic not accepted" };
 
 	switch (says) {
 	case ANYTHING:
@@ -143,6 +162,8 @@ static bool text_fits(const char *text, enum says says)
 		return verdict_says_slower(text);
 	case SAYS_QUOTA:
 		return verdict_says_quota(text);
+	case SAYS_ALLOWANCE:
+		return says_allowance(text);
 	case SAYS_US:
 		return HAS(text, us, false);
 	case SAYS_SENDER:

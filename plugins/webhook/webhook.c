@@ -272,15 +272,23 @@ static void post_taken(struct post *p, const struct pgmqd_http_answer *a)
 		post_all(p, ANSWER_RETRY, "the receiver's answer to the batch is no array of outcomes");
 }
 
+/* Whether a status says that the receiver cannot be reached or wants a pause, and nothing of the message. From 520 on
+ * they are those of Cloudflare, which stands before many receivers: 520 to 524 and 530 for a server behind it that does
+ * not answer, 529 for one that has too much to do. */
+static bool says_away(long status)
+{
+	return status == 408 || status == 425 || status == 429 || (status >= 502 && status <= 504) ||
+	       (status >= 520 && status <= 524) || status == 529 || status == 530;
+}
+
 /* Settles messages by the status of an answer. */
 static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const char *reason)
 {
 	long status = a->status;
-	bool away = status == 408 || status == 425 || status == 429 || (status >= 502 && status <= 504);
 	char *text;
 
 	/* 500 may be about this one message, unless the receiver answers nothing else */
-	if (away || (status >= 500 && p->hook->away.since_us != 0)) {
+	if (says_away(status) || (status >= 500 && p->hook->away.since_us != 0)) {
 		post_wait(p, a->retry_after_ms, reason);
 		return;
 	}

@@ -86,6 +86,7 @@ def test_without_a_secret_nothing_is_signed(rig, server, start):
     (200, "done"), (202, "done"), (204, "done"), (301, "fail"), (400, "fail"), (404, "fail"), (410, "fail"), (413, "fail"), (422, "fail"),
     (401, "config"), (403, "config"), (407, "config"), (500, "retry"), (501, "retry"),
     (408, "release"), (425, "release"), (429, "release"), (502, "release"), (503, "release"), (504, "release"),
+    (521, "release"), (524, "release"), (530, "release"), (546, "retry"),
 ])
 def test_status_is_the_outcome(rig, server, start, status, outcome):
     server.reply = lambda request: (status, {"Location": "/elsewhere"}, b"{}")

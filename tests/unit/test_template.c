@@ -284,6 +284,49 @@ static void bad_link(void **state)
 	template_free(t);
 }
 
+/* What a variable leads to is judged in every link, whatever the variable's name, as a browser reads it. */
+static void links_of_any_name(void **state)
+{
+	static const char *const good[] = { "https://a.test/", "HTTP://a.test/", " https://a.test/",
+		"mailto:a@example.test", "tel:+7495", "" };
+	static const char *const bad[] = { "javascript:alert(1)", "JaVaScRiPt:alert(1)", " javascript:alert(1)",
+		"\\t\\njavascript:alert(1)", "\\u0001javascript:alert(1)", "java\\tscript:alert(1)",
+		"java\\u000ascript:alert(1)", "vbscript:x", "data:text/html,x",
+		"data:text/html;base64,eA==", "file:///x", "blob:https://a.test/", "about:blank", "ftp://a.test/",
+		"livescript:x", "intent://x", "//a.test/", "a.test", "&#106;avascript:alert(1)" };
+	static const char *const ways[] = { "<a href=\"{{x}}\">", "<a class='b' HREF = '{{x}}'>", "<a href={{x}}>",
+		"<a href=\"{{{x}}}\">", "<img src=\"{{x}}\">", "<form action=\"{{x}}\">",
+		"<!--[if mso]><a href=\"{{x}}\">" };
+	char spaces[400] = "", *hidden;
+
+	(void)state;
+	for (size_t w = 0; w < sizeof ways / sizeof ways[0]; w++) {
+		put_template("ru", "a", "s", ways[w]);
+		struct template_set *t = load("ru");
+		for (size_t i = 0; i < sizeof good / sizeof good[0] + sizeof bad / sizeof bad[0]; i++) {
+			bool fits = i < sizeof good / sizeof good[0];
+			const char *value = fits ? good[i] : bad[i - sizeof good / sizeof good[0]];
+			char *json = xasprintf("{\"x\":\"%s\"}", value), *result = render(t, "a", "ru", json);
+			bool refused = strstr(result, "is in a link and must start with") != NULL;
+			if (refused == fits)
+				fail_msg("%s with \"%s\": %s", ways[w], value, result);
+			free(result);
+			free(json);
+		}
+		template_free(t);
+	}
+	put_template("ru", "a", "s", "<a href=\"{{{x}}}\">");
+	struct template_set *t = load("ru");
+	while (strlen(spaces) < 300)
+		strcat(spaces, "&#9;");
+	hidden = xasprintf("{\"x\":\"%sjavascript:alert(1)\"}", spaces);
+	char *result = render(t, "a", "ru", hidden);
+	assert_non_null(strstr(result, "is in a link and must start with"));
+	free(result);
+	free(hidden);
+	template_free(t);
+}
+
 /* A language's own partial comes before the one of all; those of all may use those of each. */
 static void partials(void **state)
 {
@@ -532,12 +575,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { SCRATCH(escapes_by_part), SCRATCH(language_falls_back),
 		SCRATCH(language_too_long), SCRATCH(names_are_checked), SCRATCH(required_variables),
-		SCRATCH(subject_is_one_line), SCRATCH(bad_link), SCRATCH(partials), SCRATCH(files_are_read_once),
-		SCRATCH(other_files), SCRATCH(broken_syntax), SCRATCH(broken_partial), SCRATCH(broken_missing_part),
-		SCRATCH(broken_missing_partial), SCRATCH(broken_file_name), SCRATCH(broken_partial_name),
-		SCRATCH(broken_required), SCRATCH(broken_default), SCRATCH(default_variables),
-		SCRATCH(own_over_shipped), SCRATCH(brand_is_a_variable), SCRATCH(broken_empty),
-		SCRATCH(each_is_sorted) };
+		SCRATCH(subject_is_one_line), SCRATCH(bad_link), SCRATCH(links_of_any_name), SCRATCH(partials),
+		SCRATCH(files_are_read_once), SCRATCH(other_files), SCRATCH(broken_syntax), SCRATCH(broken_partial),
+		SCRATCH(broken_missing_part), SCRATCH(broken_missing_partial), SCRATCH(broken_file_name),
+		SCRATCH(broken_partial_name), SCRATCH(broken_required), SCRATCH(broken_default),
+		SCRATCH(default_variables), SCRATCH(own_over_shipped), SCRATCH(brand_is_a_variable),
+		SCRATCH(broken_empty), SCRATCH(each_is_sorted) };
 
 	return cmocka_run_group_tests_name("template", tests, NULL, NULL);
 }
