@@ -95,19 +95,22 @@ BEGIN
       OR coalesce((SELECT r.rolsuper FROM pg_roles r WHERE r.oid = owner), false));
 END $f$;
 
--- What of others runs when a table, or a partition of it, is worked on: functions behind triggers, indexes, defaults, constraints and policies,
--- operators and types. Whoever has the right TRIGGER, which GRANT ALL gives, can make a trigger on a table of somebody else's.
+-- What of others runs when a table is worked on, or a partition of it, or a table whose foreign key follows it: functions behind triggers, indexes,
+-- defaults, constraints, policies and rules, operators and types. GRANT ALL gives the rights TRIGGER and REFERENCES: whoever has them can make a
+-- trigger on a table of somebody else's, or a table of his own whose rows, and triggers, go with the rows of that one (ON DELETE CASCADE).
 CREATE OR REPLACE FUNCTION pgmqd.foreign_code(target regclass) RETURNS TABLE (object text, owner oid)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
-  RETURN QUERY WITH tabs AS MATERIALIZED (SELECT c.oid, c.relowner, false AS is_part FROM pg_class c WHERE c.oid = target
-      UNION ALL SELECT c.oid, c.relowner, true FROM pg_class r, pg_partition_tree(r.oid) t JOIN pg_class c ON c.oid = t.relid
-      WHERE r.oid = target AND r.relkind = 'p' AND c.oid <> r.oid)
-    SELECT format('partition %s', t.oid::regclass), t.relowner FROM tabs t WHERE t.is_part AND NOT pgmqd.trusts(t.relowner)
+  RETURN QUERY WITH RECURSIVE tabs AS (SELECT c.oid, c.relowner, NULL::text AS how FROM pg_class c WHERE c.oid = target
+      UNION SELECT c.oid, c.relowner, x.how FROM tabs t CROSS JOIN LATERAL (SELECT i.inhrelid, 'partition %s' FROM pg_inherits i WHERE i.inhparent = t.oid
+        UNION ALL SELECT k.conrelid, 'table %s, which refers to it' FROM pg_trigger g JOIN pg_constraint k ON k.oid = g.tgconstraint
+          WHERE g.tgrelid = t.oid AND k.contype = 'f' AND k.confrelid = t.oid) x (oid, how) JOIN pg_class c ON c.oid = x.oid)
+    SELECT format(t.how, t.oid::regclass), t.relowner FROM tabs t WHERE t.how IS NOT NULL AND NOT pgmqd.trusts(t.relowner)
     UNION ALL SELECT format('%s, which runs %s', pg_describe_object(d.classid, d.objid, 0), pg_describe_object(e.refclassid, e.refobjid, 0)), x.owner
-    FROM tabs t -- by the indexes of pg_depend, in this order: OFFSET 0
-    CROSS JOIN LATERAL (SELECT d.classid, d.objid FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.classid IN
-      ('pg_trigger'::regclass, 'pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass, 'pg_statistic_ext'::regclass) OFFSET 0) d
+    FROM tabs t -- by the indexes of pg_depend, in this order: OFFSET 0; a and i: what belongs to the table, not what only mentions it
+    CROSS JOIN LATERAL (SELECT DISTINCT d.classid, d.objid FROM pg_depend d WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = t.oid AND d.deptype IN ('a', 'i')
+      AND d.classid IN ('pg_trigger'::regclass, 'pg_class'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_policy'::regclass,
+        'pg_statistic_ext'::regclass, 'pg_rewrite'::regclass) OFFSET 0) d
     CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
       AND e.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass) OFFSET 0) e
     CROSS JOIN LATERAL (SELECT CASE e.refclassid WHEN 'pg_proc'::regclass THEN (SELECT p.proowner FROM pg_proc p WHERE p.oid = e.refobjid)
@@ -127,15 +130,27 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
     AND NOT EXISTS (SELECT FROM pgmqd.foreign_code(d.objid))
 $f$;
 
--- Whether a table is worked on with our rights: its owner is trusted, and it has no trigger of others. What else runs is the owner's choice, and
--- doctor names it. In plpgsql, which keeps the plan: each enqueue with a unique key asks this.
+-- Whether a table is worked on with our rights: its owner is trusted, and nothing of others runs on it. Each enqueue with a unique key asks this, so
+-- a table with nothing odd about it, as pgmq makes them, is told by a few looks into indexes; in plpgsql, which keeps their plan.
 CREATE OR REPLACE FUNCTION pgmqd.is_trusted(target regclass) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  us oid := (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd');
+  tab record;
 BEGIN
-  RETURN EXISTS (SELECT FROM pg_class c WHERE c.oid = target AND c.relkind IN ('r', 'p') AND pgmqd.trusts(c.relowner)
-    AND NOT EXISTS (SELECT FROM pg_trigger t, LATERAL (SELECT p.proowner FROM pg_proc p WHERE p.oid = t.tgfoid OFFSET 0) p
-      WHERE t.tgrelid = c.oid AND NOT t.tgisinternal AND p.proowner <> c.relowner AND NOT pgmqd.trusts(p.proowner) OFFSET 0)
-    AND (c.relkind = 'r' OR NOT EXISTS (SELECT FROM pgmqd.foreign_code(c.oid))));
+  SELECT c.relkind, c.relowner, c.relhassubclass OR c.relhasrules OR c.relkind = 'p' AS odd INTO tab FROM pg_class c WHERE c.oid = target;
+  IF NOT coalesce(tab.relkind IN ('r', 'p'), false) OR tab.relowner <> us AND NOT pgmqd.trusts(tab.relowner) THEN
+    RETURN false;
+  ELSIF tab.odd OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND a.atttypid >= 16384)
+    OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = target AND g.tgisinternal)
+    OR EXISTS (SELECT FROM pg_depend d CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
+        AND e.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass) OFFSET 0) e
+      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = target AND d.deptype IN ('a', 'i')
+        AND (e.refclassid <> 'pg_proc'::regclass OR (SELECT p.proowner FROM pg_proc p WHERE p.oid = e.refobjid) <> us))
+  THEN
+    RETURN NOT EXISTS (SELECT FROM pgmqd.foreign_code(target));
+  END IF;
+  RETURN true;
 END $f$;
 
 -- A table of a queue (kind q, its messages, or a, its archive) that is trusted, else NULL.

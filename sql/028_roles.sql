@@ -14,7 +14,8 @@ SET search_path = pg_catalog, pg_temp;
 -- ---- a way in for enqueuers ----
 
 -- Puts one message into an attached queue and returns its number; delay in seconds. It takes no headers and no job_id, which the dispatcher
--- goes by. A key (of two mails with one key only the first is sent) gets the caller's role in front, so that nobody uses up another's.
+-- goes by. A key (of two mails with one key only the first is sent) gets the caller's role in front, so that nobody uses up another's:
+-- the role that he has SET, or the one that he logged in as. Where its name has a slash, "a/b" and the key "c" are not "a" and the key "b/c".
 CREATE OR REPLACE FUNCTION pgmqd.submit(queue text, message jsonb, delay integer DEFAULT 0) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
@@ -32,7 +33,8 @@ BEGIN
     RAISE EXCEPTION 'submit: there is no such queue, or it is not attached' USING ERRCODE = 'undefined_object';
   END IF;
   RETURN pgmqd.enqueue(submit.queue, submit.message || CASE WHEN message->>'key' IS NULL THEN '{}'
-    ELSE jsonb_build_object('key', session_user || '/' || (message->>'key')) END, submit.delay);
+    ELSE jsonb_build_object('key', replace(replace(coalesce(nullif(current_setting('role'), 'none'), session_user), '%', '%25'), '/', '%2F') || '/' || (message->>'key')) END,
+    submit.delay);
 END $f$;
 
 -- ---- the rights ----
@@ -62,13 +64,19 @@ BEGIN
   END IF;
 END $f$;
 
+-- The table of that name in schema pgmq; NULL where there is none, or a view in its place.
+CREATE OR REPLACE FUNCTION pgmqd.table_named(name text) RETURNS regclass
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
+  SELECT c.oid FROM pg_class c WHERE c.oid = to_regclass(format('pgmq.%I', name)) AND c.relkind IN ('r', 'p')
+$f$;
+
 -- The rights on one queue, its archive and its dead-letter queue: those of the daemon and of who watches. pgmqd.attach_queue() calls it.
 CREATE OR REPLACE FUNCTION pgmqd.grant_queue(name text) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms' AS $f$
 DECLARE
-  living regclass := to_regclass(format('pgmq.%I', 'q_' || lower(name)));
-  archive regclass := to_regclass(format('pgmq.%I', 'a_' || lower(name)));
-  dead regclass := to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(name))));
+  living regclass := pgmqd.table_named('q_' || lower(name));
+  archive regclass := pgmqd.table_named('a_' || lower(name));
+  dead regclass := pgmqd.table_named('q_' || lower(pgmqd.dlq_name(name)));
   figures CONSTANT text[] := ARRAY['msg_id', 'read_ct', 'enqueued_at', 'vt', 'last_read_at', 'archived_at'];
   t regclass;
   numbers regclass;
@@ -112,9 +120,7 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET lock_timeout = '250ms
 DECLARE
   t regclass;
 BEGIN
-  FOREACH t IN ARRAY ARRAY[to_regclass(format('pgmq.%I', 'q_' || lower(name))), to_regclass(format('pgmq.%I', 'a_' || lower(name))),
-    to_regclass(format('pgmq.%I', 'q_' || lower(pgmqd.dlq_name(name))))]
-  LOOP
+  FOREACH t IN ARRAY ARRAY[pgmqd.table_named('q_' || lower(name)), pgmqd.table_named('a_' || lower(name)), pgmqd.table_named('q_' || lower(pgmqd.dlq_name(name)))] LOOP
     CONTINUE WHEN t IS NULL OR to_regrole('pgmqd') IS NULL;
     EXECUTE format('REVOKE ALL ON TABLE %s FROM pgmqd', t);
     EXECUTE format('DROP POLICY IF EXISTS pgmqd ON %s', t);
@@ -252,6 +258,13 @@ BEGIN
       RETURN NEXT;
     END;
   END LOOP;
+  -- GRANT ALL gives rights that nobody needs on our tables, and by which others could have our functions run something
+  FOR q IN SELECT c.oid::regclass AS tab, a.grantee, a.privilege_type AS privilege FROM pg_class c, aclexplode(c.relacl) a
+    WHERE c.relnamespace = 'pgmqd'::regnamespace AND a.privilege_type IN ('TRIGGER', 'REFERENCES') AND pg_has_role(c.relowner, 'USAGE')
+      AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))
+  LOOP
+    EXECUTE format('REVOKE %s ON TABLE %s FROM %s', q.privilege, q.tab, CASE q.grantee WHEN 0 THEN 'PUBLIC' ELSE q.grantee::regrole::text END);
+  END LOOP;
   -- a GRANT without the right to grant may pass with no more than a warning
   IF to_regrole('pgmqd') IS NOT NULL AND NOT has_schema_privilege('pgmqd', 'pgmq', 'USAGE') THEN
     item := 'role pgmqd';
@@ -303,6 +316,11 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f
   UNION ALL SELECT format('right to create in schema %I', n.nspname), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
   FROM pg_namespace n, aclexplode(n.nspacl) a
   WHERE n.nspname IN ('pgmqd', 'pgmq') AND a.privilege_type = 'CREATE' AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))
+  UNION ALL SELECT format('right %s on table %s', a.privilege_type, c.oid::regclass), CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
+  FROM pg_class c, aclexplode(c.relacl) a -- a queue's are looked at when it is worked on
+  WHERE c.relnamespace = 'pgmqd'::regnamespace AND a.privilege_type IN ('TRIGGER', 'REFERENCES') AND (a.grantee = 0 OR NOT pgmqd.trusts(a.grantee))
+  UNION ALL SELECT format('event trigger %I, which runs function %s', e.evtname, e.evtfoid::regprocedure), pg_get_userbyid(p.proowner)::text
+  FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid WHERE e.evtenabled <> 'D' AND NOT pgmqd.trusts(p.proowner)
 $f$;
 
 -- Connects the parts that exist: the application's tables (032), the schedules, the roles. Returns what somebody has to do. `pgmqd migrate`

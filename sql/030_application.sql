@@ -193,9 +193,12 @@ CREATE OR REPLACE TRIGGER check_updated AFTER UPDATE ON pgmqd.application REFERE
 -- not even use schema pgmqd: so whatever a trigger, view, policy or cast on such a table runs, it runs with these rights, and not with
 -- those of our owner.
 CREATE OR REPLACE FUNCTION pgmqd.app_select(query text) RETURNS SETOF jsonb
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   RETURN QUERY EXECUTE query;
+  IF pg_catalog.int4eq(pg_catalog.pg_trigger_depth(), 0) THEN
+    SET CONSTRAINTS ALL IMMEDIATE; -- as below
+  END IF;
   IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
     RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
   END IF;
@@ -207,11 +210,15 @@ DECLARE
   n bigint;
 BEGIN
   EXECUTE statement;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  -- what is deferred would run at the end of the transaction, with the rights of the session; inside a trigger the transaction is the application's
+  IF pg_catalog.int4eq(pg_catalog.pg_trigger_depth(), 0) THEN
+    SET CONSTRAINTS ALL IMMEDIATE;
+  END IF;
   -- a trigger that sets search_path for good would have our owner call its functions next
   IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
     RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
   END IF;
-  GET DIAGNOSTICS n = ROW_COUNT;
   RETURN n;
 END $f$;
 

@@ -1,7 +1,7 @@
 -- 034_roles.sql: every function and every table with every role, beside default grants that give everything to anon and authenticated.
 -- database: supabase
 BEGIN;
-SELECT plan(100);
+SELECT plan(101);
 
 -- ---- functions ----
 
@@ -158,6 +158,14 @@ SELECT is(tap.as_role('pgmqd_mailer', call), code, code || ': ' || call) FROM (V
 -- a key belongs to the role that gave it; a job_id is not taken
 DO $$ BEGIN PERFORM pgmqd.submit('another', '{"key": "report-1"}'); END $$;
 SELECT is((SELECT message->>'key' FROM pgmq.q_another ORDER BY msg_id DESC LIMIT 1), session_user || '/report-1', 'a key has its role in front');
+CREATE ROLE "sender/a" IN ROLE pgmqd_enqueuer; CREATE ROLE sender IN ROLE pgmqd_enqueuer;
+SET ROLE "sender/a";
+DO $$ BEGIN PERFORM pgmqd.submit('another', '{"key": "report-1"}'); END $$;
+SET ROLE sender;
+DO $$ BEGIN PERFORM pgmqd.submit('another', '{"key": "report-1"}'), pgmqd.submit('another', '{"key": "a/report-1"}'); END $$;
+RESET ROLE;
+SELECT is((SELECT count(DISTINCT message->>'key') FROM pgmq.q_another WHERE message->>'key' LIKE '%/report-1'), 4::bigint,
+  'that of the role that is set, where one login speaks for several, and whatever the names are');
 SELECT throws_ok($$SELECT pgmqd.submit('another', '{"job_id": "x"}')$$, '22023', NULL, 'no job_id');
 -- row security on our own tables, and a queue that is detached
 ALTER TABLE pgmq.meta ENABLE ROW LEVEL SECURITY;

@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..35
+echo 1..43
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
@@ -30,6 +30,12 @@ due d1 update-appointment-statuses
 is "$out $(sql -d d1 -c 'SELECT status FROM public.appointments')" 'ok completed' 'the application'"'"'s appointments follow time'
 is "$(sql -d d1 -c 'SELECT DISTINCT who FROM public.trap')" pgmqd_application 'and its triggers run as pgmqd_application'
 is "$(sql -d d1 -c "SELECT has_schema_privilege('pgmqd_application', 'pgmqd', 'USAGE') OR has_schema_privilege('pgmqd_application', 'pgmq', 'USAGE')")" f 'which may not use our schemas'
+# one that is deferred does not wait for the end of the transaction, where it would have the rights of the session
+sql -d d1 -U app_owner -c 'TRUNCATE public.trap' -c 'CREATE CONSTRAINT TRIGGER later AFTER UPDATE ON public.appointments DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION public.trap()' \
+  -c "UPDATE public.appointments SET status = 'scheduled'" -c 'TRUNCATE public.trap'
+due d1 update-appointment-statuses
+is "$out $(sql -d d1 -c 'SELECT string_agg(DISTINCT who, $$,$$) FROM public.trap')" 'ok pgmqd_application' 'so do those that are deferred'
+sql -d d1 -U app_owner -c 'DROP TRIGGER later ON public.appointments'
 # a trigger that changes search_path for good cannot make us call its operators
 sql -d d1 -U app_owner -c 'CREATE OR REPLACE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN SET search_path = public, pg_catalog; RETURN coalesce(NEW, OLD); END $$' \
   -c "UPDATE public.appointments SET status = 'scheduled'" -c "CREATE FUNCTION public.plus(bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES ('operator ' || current_user); RETURN 0; END \$\$" \
@@ -99,10 +105,72 @@ is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'it has not run once'
 sql -d d1 -c "INSERT INTO pgmq.a_granted (msg_id, vt, message) VALUES (100, now(), '[\"gone@example.test\"]')" -c 'TRUNCATE public.trap' -c "SELECT pgmqd.erase_person('gone@example.test')" >/dev/null
 is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'a person is not erased by a table with it, either'
 is "$(sql -d d1 -c "SELECT count(*) FROM pgmqd.untrusted_objects() WHERE object LIKE 'trigger t on table pgmq.%granted%' AND owner = 'maker'")" 3 'doctor names them'
-sql -d d1 -c "CREATE FUNCTION public.twice(jsonb) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT 1::text'" -c 'ALTER FUNCTION public.twice(jsonb) OWNER TO maker' -c "SELECT pgmqd.create_queue('owned')" \
-  -c 'CREATE INDEX ON pgmq.q_owned (public.twice(message))' -c 'CREATE DOMAIN public.word AS text' -c 'ALTER DOMAIN public.word OWNER TO maker' -c 'ALTER TABLE pgmq.q_owned ADD COLUMN w public.word, ADD CHECK (public.twice(message) IS NOT NULL)' \
-  -c "ALTER TABLE pgmq.q_owned ADD COLUMN d text DEFAULT public.twice('{}')" -c 'CREATE POLICY p ON pgmq.q_owned USING (public.twice(message) IS NOT NULL)' >/dev/null
-is "$(sql -d d1 -c "SELECT count(DISTINCT split_part(object, ' ', 1)) FROM pgmqd.untrusted_objects() WHERE object LIKE '%q_owned%' AND owner = 'maker'")" 5 'and the index, default, check, policy and type that run something of others'
+# ---- each kind of object by which a stranger's function runs beside a statement: %T is the table, %t its name ----
+sql -d d1 -c 'CREATE SCHEMA lair AUTHORIZATION maker' -c 'ALTER TABLE public.trap OWNER TO maker' -c "CREATE FUNCTION public.quiet() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(NEW, OLD); END'"
+sql -d d1 -U maker -c "CREATE FUNCTION lair.ran() RETURNS boolean LANGUAGE plpgsql AS \$\$ BEGIN INSERT INTO public.trap VALUES (current_user); RETURN true; END \$\$" \
+  -c "CREATE FUNCTION lair.f(anyelement) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS \$\$ BEGIN PERFORM lair.ran(); RETURN true; END \$\$" \
+  -c "CREATE FUNCTION lair.f(bigint, bigint) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS \$\$ BEGIN PERFORM lair.ran(); RETURN true; END \$\$" -c 'CREATE OPERATOR lair.= (LEFTARG = bigint, RIGHTARG = bigint, FUNCTION = lair.f)' \
+  -c "CREATE FUNCTION lair.t() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN PERFORM lair.ran(); RETURN coalesce(NEW, OLD); END \$\$" -c 'CREATE DOMAIN lair.word AS text CHECK (lair.f(VALUE))' -c 'CREATE TYPE lair.mood AS (a text)' \
+  -c 'CREATE FUNCTION lair.cmp(bigint, bigint) RETURNS integer LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN PERFORM lair.ran(); RETURN btint8cmp($1, $2); END $$' -c 'GRANT USAGE ON SCHEMA lair TO PUBLIC'
+sql -d d1 -c 'CREATE OPERATOR CLASS lair.ops FOR TYPE bigint USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 pg_catalog.=, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 lair.cmp(bigint, bigint)' -c 'ALTER OPERATOR CLASS lair.ops USING btree OWNER TO maker' \
+  -c 'ALTER OPERATOR FAMILY lair.ops USING btree OWNER TO maker'
+kinds=(
+  'before trigger;SET ROLE maker; CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON %T FOR EACH ROW EXECUTE FUNCTION lair.t()'
+  'constraint trigger;SET ROLE maker; CREATE CONSTRAINT TRIGGER t AFTER INSERT OR UPDATE OR DELETE ON %T DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION lair.t()'
+  'condition of a trigger;CREATE TRIGGER t AFTER INSERT OR UPDATE ON %T FOR EACH ROW WHEN (lair.f(NEW.msg_id)) EXECUTE FUNCTION public.quiet(); CREATE TRIGGER d AFTER DELETE ON %T FOR EACH ROW WHEN (lair.f(OLD.msg_id)) EXECUTE FUNCTION public.quiet()'
+  'foreign key;SET ROLE maker; CREATE TABLE lair.%t (id bigint REFERENCES %T ON DELETE CASCADE ON UPDATE CASCADE); INSERT INTO lair.%t SELECT msg_id FROM %T; CREATE TRIGGER t AFTER DELETE OR UPDATE ON lair.%t FOR EACH ROW EXECUTE FUNCTION lair.t()'
+  'table of ours between;CREATE TABLE public.%t (id bigint PRIMARY KEY REFERENCES %T ON DELETE CASCADE); INSERT INTO public.%t SELECT msg_id FROM %T; CREATE TRIGGER t AFTER DELETE ON public.%t FOR EACH ROW EXECUTE FUNCTION lair.t()'
+  'child;CREATE TABLE lair.%t () INHERITS (%T); INSERT INTO lair.%t SELECT * FROM %T; ALTER TABLE lair.%t OWNER TO maker; SET ROLE maker; CREATE TRIGGER t BEFORE UPDATE OR DELETE ON lair.%t FOR EACH ROW EXECUTE FUNCTION lair.t()'
+  'index;CREATE INDEX ON %T (lair.f(message))'
+  'part of an index;CREATE INDEX ON %T (msg_id) WHERE lair.f(message)'
+  'operator class;CREATE INDEX ON %T (msg_id lair.ops)'
+  'exclusion;ALTER TABLE %T ADD EXCLUDE USING btree (lair.f(message) WITH OPERATOR(pg_catalog.=)) WHERE (msg_id < 0)'
+  'statistics;CREATE STATISTICS lair.%t ON lair.f(message), msg_id FROM %T'
+  'default;ALTER TABLE %T ADD COLUMN d boolean DEFAULT lair.ran()'
+  'generated column;ALTER TABLE %T ADD COLUMN g boolean GENERATED ALWAYS AS (lair.f(message)) STORED'
+  'check;ALTER TABLE %T ADD CHECK (lair.f(message))'
+  'operator in a check;ALTER TABLE %T ADD CHECK (msg_id OPERATOR(lair.=) 1)'
+  'domain;ALTER TABLE %T ADD COLUMN w lair.word DEFAULT ($$x$$)'
+  'row type;ALTER TABLE %T ADD COLUMN m lair.mood'
+  'array of a domain;ALTER TABLE %T ADD COLUMN w lair.word[]'
+  'policy;ALTER TABLE %T FORCE ROW LEVEL SECURITY, ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON %T USING (lair.f(message))'
+  'rule;CREATE RULE r AS ON DELETE TO %T DO ALSO SELECT lair.ran(); CREATE RULE u AS ON UPDATE TO %T DO ALSO SELECT lair.ran(); CREATE RULE i AS ON INSERT TO %T DO ALSO SELECT lair.ran()'
+)
+i=0 want='' setup='' calls='' named=''
+for kind in "${kinds[@]}"; do
+  q=odd$((++i))
+  setup+="RESET ROLE; SELECT pgmqd.create_queue('$q'), pgmqd.enqueue('$q', '{}'); INSERT INTO pgmq.q_${q}_dlq (vt, message, headers) VALUES (now(), '[\"gone@example.test\"]', '{}');
+    INSERT INTO pgmq.a_$q (msg_id, vt, message, archived_at) VALUES (99, now(), '[\"gone@example.test\"]', '2000-01-01'); GRANT ALL ON pgmq.q_$q, pgmq.a_$q, pgmq.q_${q}_dlq TO maker;"$'\n'
+  for tab in "q_$q" "a_$q" "q_${q}_dlq"; do
+    text=${kind#*;} text=${text//%T/pgmq.$tab}
+    setup+="RESET ROLE; ${text//%t/$tab};"$'\n'
+  done
+  calls+="\\echo = ${kind%%;*}"$'\n'
+  for call in "redrive('$q')" "purge_dead_letters('$q')" "act_on_messages('$q', 'cancel', '{\"all\": true}', 'x')" "act_on_messages('$q', 'requeue', '{\"ids\": [99]}', 'x')" "queue_mail_event('$q', 'ses', '{}', 'x')" \
+    "start_jobs('{t}', '{$q}', '{\"{}\"}', '{NULL}')" "submit('$q', '{}')"; do calls+="SELECT pgmqd.$call; \\echo :SQLSTATE"$'\n'; done
+  want+="= ${kind%%;*} 7"$'\n'
+  named+="('${kind%%;*}', '$q'), "
+done
+sql -d d1 -c 'GRANT pgmqd_enqueuer TO pgmqd' >/dev/null
+out=$(sql -d d1 2>&1 >/dev/null <<<"$setup")
+is "$out" '' '(a queue for each kind of object by which a function of a stranger runs)'
+sql -d d1 -c 'TRUNCATE public.trap'
+out=$(psql -qAtX -d d1 -U pgmqd 2>&1 <<<"$calls" | awk '/^= / { if (kind) print kind, n; kind = $0; n = 0 } /^[0-9A-Z]+$/ && length == 5 && !/^00000$/ { n++ } END { print kind, n }'
+  sql -d d1 -c 'SELECT pgmqd.delete_old()' -c "SELECT pgmqd.erase_person('gone@example.test')" -c "SELECT count(*) FROM pgmqd.queue_status()" >/dev/null)
+is "$out"$'\n' "$want" 'what the daemon and enqueuers may call refuses all these queues'
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'and none of the functions has run once, by retention and the status either'
+sql -d d1 -c 'REVOKE pgmqd_enqueuer FROM pgmqd' >/dev/null
+is "$(sql -d d1 -c "SELECT kind FROM (VALUES ${named%, }) v (kind, q) WHERE (SELECT count(*) FROM pgmqd.untrusted_objects() WHERE object ~ ('\m[aq]_' || q || '(_|\M)') AND owner = 'maker') < 3")" '' 'doctor names each'
+sql -d d1 -c "SELECT pgmqd.create_queue('mentioned')" -c 'GRANT SELECT ON pgmq.q_mentioned TO maker' >/dev/null
+sql -d d1 -U maker -c 'CREATE VIEW lair.v AS SELECT * FROM pgmq.q_mentioned WHERE lair.f(msg_id)' -c 'CREATE TABLE lair.own (id bigint)' -c 'CREATE POLICY p ON lair.own USING (lair.f(id) AND EXISTS (SELECT FROM pgmq.q_mentioned))'
+is "$(sql -d d1 -c "SELECT pgmqd.is_trusted('pgmq.q_mentioned')")" t 'a table that something of a stranger only reads is worked on'
+# the same rights on our own tables
+sql -d d1 -c 'GRANT ALL ON ALL TABLES IN SCHEMA pgmqd TO maker' -c 'GRANT USAGE ON SCHEMA pgmqd TO maker'
+is "$(sql -d d1 -c "SELECT count(*) FROM pgmqd.untrusted_objects() WHERE object IN ('right TRIGGER on table pgmqd.jobs', 'right REFERENCES on table pgmqd.jobs') AND owner = 'maker'")" 2 'doctor names the rights TRIGGER and REFERENCES on our tables'
+pgmqd -d dbname=d1 --with application
+is "$(sql -d d1 -c "SELECT has_table_privilege('maker', 'pgmqd.jobs', 'TRIGGER') OR has_table_privilege('maker', 'pgmqd.jobs', 'REFERENCES')")" f 'and migrate takes them back'
+sql -d d1 -c 'REVOKE ALL ON ALL TABLES IN SCHEMA pgmqd FROM maker' -c 'REVOKE ALL ON SCHEMA pgmqd FROM maker' -c "CREATE FUNCTION lair.e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'" -c 'ALTER FUNCTION lair.e() OWNER TO maker' -c 'CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION lair.e()'
+is "$(sql -d d1 -c "SELECT object, owner FROM pgmqd.untrusted_objects() WHERE object LIKE 'event %'")" 'event trigger e, which runs function lair.e()|maker' 'and an event trigger, which runs with each of our statements that make something'
 
 # ---- an owner migrates, and others may create in public, as before PostgreSQL 15 ----
 sql -d postgres -c 'CREATE DATABASE d2 OWNER def_owner'
