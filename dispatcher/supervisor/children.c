@@ -11,8 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CHILDREN_GRACE_MS 2000 /* for listener and control process, who have nothing in hand */
-
 /* Appends a child. */
 static void children_add(struct children *f, struct child *c)
 {
@@ -122,7 +120,7 @@ static void children_retire(struct children *f, struct child *c, int64_t now)
 	c->retired = true;
 	for (i = 0; i < c->unit.nqueues; i++)
 		atomic_store(&c->unit.slots[i]->retired, 1);
-	child_stop(c, now, f->settings->drain_timeout + CHILDREN_GRACE_MS);
+	child_stop(c, now, f->settings->drain_timeout + CHILDREN_DRAIN_GRACE_MS);
 	/* Its process has its own copy of the settings; ours are about to be freed, and it is never started again. */
 	free(c->unit.queues);
 	c->unit.queues = NULL;

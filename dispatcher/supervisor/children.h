@@ -9,6 +9,9 @@
 
 #include <stdbool.h>
 
+#define CHILDREN_DRAIN_GRACE_MS 2000 /* for workers, beyond drain_timeout: they give back what was not finished */
+#define CHILDREN_GRACE_MS 10000      /* for listener and control process, at least: a machine may be busy */
+
 struct children {
 	struct settings *settings; /* owned */
 	const struct proc_roles *roles;

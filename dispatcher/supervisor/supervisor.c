@@ -25,10 +25,9 @@
 #define SUPERVISOR_TICK_MS 1000 /* the only wake-up when nothing happens */
 #define SUPERVISOR_SETTLE_MS 20 /* between looks while children come up */
 #define SUPERVISOR_SETTLE_MAX_MS 5000
-#define SUPERVISOR_STALL_MS 5000 /* a longer gap between ticks means that the machine stood still, not the children */
-#define SUPERVISOR_DRAIN_GRACE_MS 2000 /* beyond drain_timeout, for giving back what was not finished */
-#define SUPERVISOR_HURRY_MS 1000       /* after a second SIGTERM */
-#define SUPERVISOR_CHECK_MS 60000      /* for loading the plugins of new settings, for a thousand queues */
+#define SUPERVISOR_STALL_MS 5000  /* a longer gap between ticks means that the machine stood still, not the children */
+#define SUPERVISOR_HURRY_MS 1000  /* after a second SIGTERM */
+#define SUPERVISOR_CHECK_MS 60000 /* for loading the plugins of new settings, for a thousand queues */
 
 enum supervisor_phase { PHASE_RUNNING, PHASE_STOP_WORKERS, PHASE_STOP_OTHERS, PHASE_DONE };
 
@@ -265,7 +264,7 @@ static void supervisor_stop(struct supervisor *sup)
 	stats_state(sup->slot, STATE_DRAINING);
 	if (sup->check_pid > 0)
 		(void)kill(sup->check_pid, SIGKILL);
-	children_stop_workers(&sup->children, sup->now, drain + SUPERVISOR_DRAIN_GRACE_MS);
+	children_stop_workers(&sup->children, sup->now, drain + CHILDREN_DRAIN_GRACE_MS);
 }
 
 /* Second one: everything leaves now. */
@@ -278,9 +277,11 @@ static void supervisor_hurry(struct supervisor *sup)
 /* Goes through the stages of stopping: the listener and the control process leave when the last worker has. */
 static void supervisor_stop_advance(struct supervisor *sup)
 {
+	int64_t left = sup->stop_at + sup->children.settings->drain_timeout - sup->now;
+
 	if (sup->phase == PHASE_STOP_WORKERS && children_running(&sup->children, true) == 0) {
 		sup->phase = PHASE_STOP_OTHERS;
-		children_stop_others(&sup->children, sup->now, SUPERVISOR_DRAIN_GRACE_MS);
+		children_stop_others(&sup->children, sup->now, left > CHILDREN_GRACE_MS ? left : CHILDREN_GRACE_MS);
 	}
 	if (sup->phase == PHASE_STOP_OTHERS && children_running(&sup->children, false) == 0 && sup->check_pid == 0)
 		sup->phase = PHASE_DONE;

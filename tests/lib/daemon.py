@@ -54,6 +54,8 @@ def run(*argv, env=None, **more):
 def conf(database, queues, **settings):
     """The text of a settings file. `queues`: {name: {key: value}}; `settings`: more of the [pgmqd] section."""
     main = {"database": database, "log_format": "json", "log_level": "info", "http_listen": "off", **directories(), **settings}
+    if valgrind.active():
+        main.setdefault("drain_timeout", "300s")  # each process looks for its leaks when it leaves
     if os.geteuid() != 0:
         main.setdefault("core_dumps", "yes")  # else tests could not look into /proc
     sections = [("pgmqd", main)] + [(f"queue {name}", options) for name, options in queues.items()]
