@@ -32,6 +32,7 @@ int fake_flow_setup(void **state)
 	fake->qs.max_in_flight = flow_limit;
 	flow_limit = 4;
 	fake->qs.batch = flow_batch;
+	fake->qs.batch_wait = 2000; /* seconds, so that a busy machine does not get there by itself */
 	flow_batch = 1;
 	fake->qs.prefetch = 2;
 	fake->qs.max_attempts = 3;

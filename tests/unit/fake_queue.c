@@ -346,12 +346,12 @@ void fake_advance(struct fake *f, int64_t ms)
 
 	clock_skip_ms(ms);
 	event_base_foreach_event(f->base, collect, &t);
-	evutil_gettimeofday(&now, NULL);
 	for (size_t i = 0; ms && i < t.n; i++) {
 		struct event *ev = (struct event *)(uintptr_t)t.list[i];
 
 		event_pending(ev, EV_TIMEOUT, &at);
 		evutil_timersub(&at, &by, &at);
+		evutil_gettimeofday(&now, NULL); /* the timer counts from about the same time */
 		if (evutil_timercmp(&at, &now, <=)) {
 			event_del(ev);
 			event_active(ev, EV_TIMEOUT, 0);

@@ -23,15 +23,14 @@ struct supervised {
 void supervised_write_conf(struct supervised *f, const char *global, const char *queues);
 /* Starts a supervisor on the settings file. */
 void supervised_start(struct supervised *f, const char *global, const char *queues);
-/* Whether this runs under valgrind, where a worker may need longer than the second that it is given to leave at once.
- */
-bool supervised_by_valgrind(void);
 /* A record's text or one of its fields; "" when it has none. */
 const char *supervised_field(const cJSON *record, const char *name);
 /* A record's number. */
 int supervised_number(const cJSON *record, const char *name);
 /* The next record, behind those that were waited for before, with `text` in its text and (if not NULL) "up" = `who`. */
 const cJSON *supervised_wait_record(struct supervised *f, const char *text, const char *who);
+/* The record that says that all is ready. */
+const cJSON *supervised_wait_ready(struct supervised *f);
 /* How often a text came so far, of `who` if not NULL. */
 int supervised_count_records(const struct supervised *f, const char *text, const char *who);
 /* The process id of the newest process of `who`. */
@@ -41,6 +40,8 @@ pid_t supervised_newer(struct supervised *f, const char *who, pid_t than);
 /* Waits for the end of the supervisor, and of all processes that it left behind (they become ours); returns its
  * status. */
 int supervised_wait_end(struct supervised *f);
+/* The end of all, which is an orderly one. Under valgrind a child may need longer than the seconds that it has. */
+void supervised_wait_orderly_end(struct supervised *f);
 /* SIGTERM, and the orderly end. */
 void supervised_stop(struct supervised *f);
 /* Waits for a notification that begins with `text`, past any others. */

@@ -56,9 +56,9 @@ static void test_full_or_due(void **state)
 	flow_told(flow, 0);
 	fake_answer_claim(fake, &rows[3], 1);
 	assert_int_equal(fake->batches, 1);
-	fake_advance(fake, 10);
+	fake_advance(fake, 1000);
 	assert_int_equal(fake->batches, 1);
-	fake_advance(fake, 10);
+	fake_advance(fake, 1000);
 	assert_int_equal(fake->batches, 2);
 	assert_int_equal(fake->batch, 1);
 }
@@ -73,7 +73,7 @@ static void test_one_call_at_once(void **state)
 	assert_int_equal(fake->batch, 3);
 	done(0);
 	done(2);
-	fake_advance(fake, 100);
+	fake_advance(fake, 2000);
 	assert_int_equal(fake->batches, 1);
 	done(1);
 	assert_int_equal(fake->batches, 2);
@@ -107,7 +107,7 @@ static void test_retries_go_alone(void **state)
 	assert_int_equal(fake->ndelivered, 2);
 	done(0);
 	done(1);
-	fake_advance(fake, 20);
+	fake_advance(fake, 2000);
 	assert_int_equal(fake->ndelivered, 3);
 }
 
