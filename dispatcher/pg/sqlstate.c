@@ -4,7 +4,11 @@
 #include "pg/sqlstate.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
+
+#define INSISTS 3 /* errors in a row, and then they may be a row's */
+#define INSISTS_EVERY 30
 
 /* One policy for each class. */
 static const struct policy {
@@ -22,66 +26,77 @@ static const struct policy {
 	[SQLSTATE_PLUGIN] = { "statement of the plugin", false, true },
 };
 
-/* A whole state, or the two letters of its class; a whole state wins over its class wherever it stands. */
+/* A whole state, or the two letters of its class; a whole state wins over its class wherever it stands. `unmigrated`:
+ * something that a statement of ours names is not there, and pgmqd migrate makes it. */
 static const struct meaning {
 	char state[6];
 	enum sqlstate_class class;
+	bool unmigrated;
 } meanings[] = {
-	{ "08", SQLSTATE_CONNECTION },
-	{ "57P01", SQLSTATE_CONNECTION },
-	{ "57P02", SQLSTATE_CONNECTION },
-	{ "57P03", SQLSTATE_CONNECTION },
-	{ "57P04", SQLSTATE_CONNECTION },
-	{ "57P05", SQLSTATE_CONNECTION },
-	{ "40003", SQLSTATE_CONNECTION }, /* it is unknown whether the statement took effect */
-	{ "25P03", SQLSTATE_CONNECTION },
-	{ "25P04", SQLSTATE_CONNECTION },
-	{ "28", SQLSTATE_CONNECTION },
-	{ "25006", SQLSTATE_READ_ONLY },
+	{ "08", SQLSTATE_CONNECTION, false },
+	{ "57P01", SQLSTATE_CONNECTION, false },
+	{ "57P02", SQLSTATE_CONNECTION, false },
+	{ "57P03", SQLSTATE_CONNECTION, false },
+	{ "57P04", SQLSTATE_CONNECTION, false },
+	{ "57P05", SQLSTATE_CONNECTION, false },
+	{ "40003", SQLSTATE_CONNECTION, false }, /* it is unknown whether the statement took effect */
+	{ "25P03", SQLSTATE_CONNECTION, false },
+	{ "25P04", SQLSTATE_CONNECTION, false },
+	{ "28", SQLSTATE_CONNECTION, false },
+	{ "25006", SQLSTATE_READ_ONLY, false },
 	/* functions, columns, types, operators, tables, cached plans, prepared statements, schemas */
-	{ "42883", SQLSTATE_STALE },
-	{ "42703", SQLSTATE_STALE },
-	{ "42804", SQLSTATE_STALE },
-	{ "42725", SQLSTATE_STALE },
-	{ "42704", SQLSTATE_STALE },
-	{ "42P01", SQLSTATE_STALE },
-	{ "0A000", SQLSTATE_STALE },
-	{ "26000", SQLSTATE_STALE },
-	{ "3F000", SQLSTATE_STALE },
-	{ "55P03", SQLSTATE_LOCK },
-	{ "55006", SQLSTATE_LOCK },
-	{ "40", SQLSTATE_LOCK },
-	{ "57014", SQLSTATE_LOCK },
-	{ "42501", SQLSTATE_RIGHTS },
-	{ "53", SQLSTATE_RESOURCES },
-	{ "58", SQLSTATE_RESOURCES },
-	{ "57", SQLSTATE_RESOURCES },
-	{ "55", SQLSTATE_RESOURCES }, /* a sequence at its end, an object in no state for it */
+	{ "42883", SQLSTATE_STALE, true },
+	{ "42703", SQLSTATE_STALE, true },
+	{ "42804", SQLSTATE_STALE, false },
+	{ "42725", SQLSTATE_STALE, false },
+	{ "42704", SQLSTATE_STALE, false },
+	{ "42P01", SQLSTATE_STALE, true },
+	{ "0A000", SQLSTATE_STALE, false },
+	{ "26000", SQLSTATE_STALE, false },
+	{ "3F000", SQLSTATE_STALE, true },
+	{ "55P03", SQLSTATE_LOCK, false },
+	{ "55006", SQLSTATE_LOCK, false },
+	{ "40", SQLSTATE_LOCK, false },
+	{ "57014", SQLSTATE_LOCK, false },
+	{ "42501", SQLSTATE_RIGHTS, false },
+	{ "53", SQLSTATE_RESOURCES, false },
+	{ "58", SQLSTATE_RESOURCES, false },
+	{ "57", SQLSTATE_RESOURCES, false },
+	{ "55", SQLSTATE_RESOURCES, false }, /* a sequence at its end, an object in no state for it */
 	/* values, constraints, limits such as 1 GB of text, triggers that raise, WITH CHECK OPTION */
-	{ "22", SQLSTATE_ROW_DATA },
-	{ "23", SQLSTATE_ROW_DATA },
-	{ "27", SQLSTATE_ROW_DATA },
-	{ "44", SQLSTATE_ROW_DATA },
-	{ "54", SQLSTATE_ROW_DATA },
-	{ "P0", SQLSTATE_ROW_DATA },
-	{ "09", SQLSTATE_ROW_DATA },
-	{ "38", SQLSTATE_ROW_DATA },
-	{ "39", SQLSTATE_ROW_DATA },
+	{ "22", SQLSTATE_ROW_DATA, false },
+	{ "23", SQLSTATE_ROW_DATA, false },
+	{ "27", SQLSTATE_ROW_DATA, false },
+	{ "44", SQLSTATE_ROW_DATA, false },
+	{ "54", SQLSTATE_ROW_DATA, false },
+	{ "P0", SQLSTATE_ROW_DATA, false },
+	{ "09", SQLSTATE_ROW_DATA, false },
+	{ "38", SQLSTATE_ROW_DATA, false },
+	{ "39", SQLSTATE_ROW_DATA, false },
 };
+
+/* What a state means: by itself, else by its class; NULL: nothing is known of it. */
+static const struct meaning *meaning_of(const char *sqlstate)
+{
+	const struct meaning *of_class = NULL;
+
+	for (size_t i = 0; i < sizeof(meanings) / sizeof(*meanings); i++) {
+		if (strcmp(meanings[i].state, sqlstate) == 0)
+			return &meanings[i];
+		if (!meanings[i].state[2] && strncmp(meanings[i].state, sqlstate, 2) == 0)
+			of_class = &meanings[i];
+	}
+	return of_class;
+}
 
 enum sqlstate_class sqlstate_class(const char *sqlstate)
 {
-	enum sqlstate_class class = SQLSTATE_OURS;
+	const struct meaning *m;
 
 	if (!*sqlstate)
 		return SQLSTATE_CONNECTION;
-	for (size_t i = 0; i < sizeof(meanings) / sizeof(*meanings); i++) {
-		if (strcmp(meanings[i].state, sqlstate) == 0)
-			return meanings[i].class;
-		if (!meanings[i].state[2] && strncmp(meanings[i].state, sqlstate, 2) == 0)
-			class = meanings[i].class;
-	}
-	return class;
+	m = meaning_of(sqlstate);
+	return m ? m->class : SQLSTATE_OURS;
 }
 
 enum sqlstate_class sqlstate_class_plugin(const char *sqlstate)
@@ -112,12 +127,22 @@ const char *sqlstate_class_name(enum sqlstate_class c)
 	return policies[c].name;
 }
 
+bool sqlstate_insists(struct sqlstate_row *r, const char *sqlstate)
+{
+	if (!*sqlstate)
+		return false;
+	if (strcmp(r->state, sqlstate) != 0) {
+		snprintf(r->state, sizeof(r->state), "%s", sqlstate);
+		r->n = 0;
+	}
+	r->n++;
+	/* where it is no row's fault, each look is in vain and costs a statement for each row: less and less often */
+	return r->n == INSISTS || r->n == 2 * INSISTS || r->n == 4 * INSISTS || r->n % INSISTS_EVERY == 0;
+}
+
 bool sqlstate_is_unmigrated(const char *sqlstate)
 {
-	static const char states[][6] = { "42883", "42P01", "42703", "3F000" };
+	const struct meaning *m = meaning_of(sqlstate);
 
-	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++)
-		if (strcmp(states[i], sqlstate) == 0)
-			return true;
-	return false;
+	return m && m->unmigrated;
 }

@@ -27,6 +27,17 @@ bool sqlstate_passes(enum sqlstate_class c);
 /* Whether one row of the statement's many may be the cause. */
 bool sqlstate_blames_row(enum sqlstate_class c);
 const char *sqlstate_class_name(enum sqlstate_class c); /* in logs */
+/* Errors of one kind of statement in a row, none of which was about a row's content. */
+struct sqlstate_row {
+	char state[6];
+	unsigned n;
+};
+#define SQLSTATE_ROW_NONE ((struct sqlstate_row){ .n = 0 })
+
+/* Counts one more. True when the errors may be a row's after all, and it is time to look: what their class asks for was
+ * done, and they come again. A trigger may raise any SQLSTATE, and for one row only. */
+bool sqlstate_insists(struct sqlstate_row *r, const char *sqlstate);
+
 /* Whether a function, table, column or schema that a statement of ours names is not there: the schema pgmqd is another
  * release's, or there is none. */
 bool sqlstate_is_unmigrated(const char *sqlstate);

@@ -53,6 +53,7 @@ struct flow {
 	unsigned ahead;         /* how many have come ahead of its answer */
 	int64_t claimed_ms;     /* boottime when it was sent */
 	unsigned claims_failed; /* in a row */
+	char *told;             /* why, as it was logged last; NULL: it was not */
 	bool started;           /* the plugin's start() has run */
 	bool draining;
 	struct event *tick;         /* the end of this round of the loop */
@@ -195,34 +196,45 @@ static void flow_claim(struct flow *f)
 
 static void flow_read_only(void *arg);
 
-/* When to claim again after an error. A row that cannot be read is narrowed down by smaller claims, which need not
- * wait. */
-static int64_t flow_claim_again_ms(const struct flow *f, enum sqlstate_class class)
+/* When to claim again after an error, which the session may have survived. A row that cannot be read is narrowed down
+ * by smaller claims, which need not wait. */
+static int64_t flow_claim_again_ms(const struct flow *f, enum sqlstate_class class, bool lives)
 {
-	if (class == SQLSTATE_CONNECTION || class == SQLSTATE_READ_ONLY || class == SQLSTATE_STALE)
+	if (!lives || class == SQLSTATE_READ_ONLY || class == SQLSTATE_STALE)
 		return 0;
 	return sqlstate_blames_row(class) && f->claims_failed <= NARROW_MAX ? NARROW_MS : CLAIM_FAILED_MS;
+}
+
+/* Logs why claims fail: once, and again when it is something else. */
+static void flow_tell_failed(struct flow *f, const struct queue_claim *claim)
+{
+	char *text = xasprintf("%s (%s)", claim->error, claim->sqlstate);
+
+	stats_error(f->worker.slot, claim->error);
+	if (!f->told || strcmp(f->told, text) != 0)
+		log_error("cannot claim messages: %s; trying again", text);
+	free(f->told);
+	f->told = text;
 }
 
 /* A claim failed. When the connection is lost, flow_down() follows. */
 static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 {
 	enum sqlstate_class class = sqlstate_class(claim->sqlstate);
+	bool lives = *claim->sqlstate != '\0', stale = class == SQLSTATE_STALE;
 
 	stats_add(f->worker.slot, STAT_CLAIMS_FAILED, 1);
 	if (++f->claims_failed == CLAIMS_FAILED_MAX)
 		flow_show(f);
-	wakeup_claim_failed(&f->wakeup, flow_claim_again_ms(f, class));
-	if (!*claim->sqlstate) {
+	wakeup_claim_failed(&f->wakeup, flow_claim_again_ms(f, class, lives));
+	if (!lives)
 		quarantine_claim_lost(&f->quarantine, f->asked);
-	} else if (class == SQLSTATE_STALE) {
+	else if (!stale || f->claims_failed > 1) /* tables may change, and then one claim fails */
+		flow_tell_failed(f, claim);
+	if (stale)
 		probe_stale(&f->probe);
-	} else if (class != SQLSTATE_CONNECTION) {
-		stats_error(f->worker.slot, claim->error);
-		log_error("cannot claim messages: %s (%s); trying again", claim->error, claim->sqlstate);
-		if (class == SQLSTATE_READ_ONLY)
-			flow_read_only(f);
-	}
+	else if (class == SQLSTATE_READ_ONLY)
+		flow_read_only(f);
 }
 
 /* Takes the rows of a claim: they wait for the plugin from here. */
@@ -261,6 +273,10 @@ static void flow_claim_worked(struct flow *f)
 	bool failed = f->claims_failed >= CLAIMS_FAILED_MAX;
 
 	f->claims_failed = 0;
+	if (f->told)
+		log_info("messages can be claimed again");
+	free(f->told);
+	f->told = NULL;
 	stats_gauge(f->worker.slot, GAUGE_CLAIM_OK, clock_realtime_us() / 1000000);
 	if (failed)
 		flow_show(f);
@@ -534,6 +550,7 @@ void flow_free(struct flow *f)
 	lease_close(&f->lease);
 	settle_close(&f->settle);
 	event_free(f->tick);
+	free(f->told);
 	queue_free(f->worker.queue);
 	plugin_free(f->worker.plugin);
 	free(f);

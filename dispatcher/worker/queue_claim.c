@@ -18,9 +18,8 @@
 #define CLAIM_COLUMNS 16
 #define AHEAD_COLUMNS 14
 #define CLAIM_LIMITED 1024 /* more than a claim asks for */
-#define REFUSED_MAX 64
-#define REFUSED_MS 60000 /* a row that was handed over as refused is tried again after that */
-#define FULL_SHARE 10    /* full looks may take one in so many parts of the time */
+#define SLOW_MS 10000      /* a claim that was cancelled after that may have a row that takes so long to read */
+#define FULL_SHARE 10      /* full looks may take one in so many parts of the time */
 
 struct claim_call {
 	struct queue_pg *queue;
@@ -28,75 +27,13 @@ struct claim_call {
 	unsigned most;  /* look.n, or one less when that one may come ahead */
 	unsigned asked; /* of the server, which is less than look.n after a claim that failed on a row */
 	bool full;
+	bool passes; /* the errors of this look say that they pass, and they come again: it goes on to its end */
 	int nonce;
+	int64_t sent_ms;
 	char *error, sqlstate[6]; /* why the row that is being looked for cannot be claimed */
 	queue_claim_cb cb;
 	void *arg;
 };
-
-/* ---- rows that cannot be claimed ---- */
-
-/* A row that the database cannot update, because of a trigger of the user's, say. Claims pass it over. When others can
- * be claimed, it is handed to the owner, who makes a dead letter of it. */
-struct refused {
-	int64_t id, born_us, until_ms; /* until_ms: handed over, and not looked at again before */
-	int read_ct, nonce;
-	char *error;
-};
-
-void queue_forget_refused(struct queue_pg *q)
-{
-	for (size_t i = 0; i < q->nrefused; i++)
-		free(q->refused[i].error);
-	free(q->refused);
-	q->refused = NULL;
-	q->nrefused = 0;
-}
-
-/* Forgets one; the last takes its place. */
-static void refused_forget(struct queue_pg *q, size_t i)
-{
-	free(q->refused[i].error);
-	q->refused[i] = q->refused[--q->nrefused];
-}
-
-/* How many have not been handed over; those for which it is time are looked at again. */
-static size_t refused_new(struct queue_pg *q)
-{
-	int64_t now = clock_monotonic_ms();
-	size_t n = 0;
-
-	for (size_t i = q->nrefused; i > 0; i--) {
-		if (q->refused[i - 1].until_ms && q->refused[i - 1].until_ms <= now)
-			refused_forget(q, i - 1);
-		else
-			n += !q->refused[i - 1].until_ms;
-	}
-	return n;
-}
-
-/* They have been handed over. */
-static void refused_told(struct queue_pg *q)
-{
-	for (size_t i = 0; i < q->nrefused; i++)
-		if (!q->refused[i].until_ms)
-			q->refused[i].until_ms = clock_monotonic_ms() + REFUSED_MS;
-}
-
-/* One of them as a message: without its text, which is as little to be had as the message itself. */
-static void refused_row(const struct queue_pg *q, int row, struct pgmqd_msg *m)
-{
-	const struct refused *r = q->refused;
-
-	for (; r->until_ms || row > 0; r++)
-		row -= !r->until_ms;
-	m->id = r->id;
-	m->read_ct = r->read_ct;
-	m->nonce = r->nonce;
-	m->born_us = m->enqueued_us = m->due_us = m->first_due_us = r->born_us;
-	m->attempt = (unsigned)r->read_ct;
-	m->unreadable = xasprintf("the database cannot claim the message: %s", r->error);
-}
 
 static void claim_send(struct claim_call *call);
 static void claim_pick(struct claim_call *call, enum stmt st, pgconn_result_cb cb);
@@ -111,45 +48,24 @@ static void claim_fail(struct claim_call *call, const char *error, const char *s
 	free(call);
 }
 
-/* No message can be claimed: it is not the row that is at fault. All of them are tried again with the next claim. */
+/* No message can be claimed: it is not the row that is at fault. */
 static void claim_hopeless(struct claim_call *call)
 {
-	struct queue_pg *q = call->queue;
-	char *error = xasprintf("none of the due messages can be claimed (a trigger on %s?): message %lld: %s",
-		q->queue_table, (long long)q->refused[q->nrefused - 1].id, q->refused[q->nrefused - 1].error);
+	char *error = queue_refused_all(call->queue);
 
-	queue_forget_refused(q);
-	claim_fail(call, error, "P0000");
+	claim_fail(call, error, call->passes ? call->sqlstate : "P0000");
 	free(error);
 }
 
 /* Tries again without the rows that cannot be claimed. */
 static void claim_pass_over(struct claim_call *call)
 {
-	if (call->queue->nrefused >= REFUSED_MAX)
+	size_t hopeless;
+
+	if (call->queue->nrefused >= QUEUE_REFUSED_MAX && queue_refused_new(call->queue, &hopeless) > 0)
 		claim_hopeless(call);
 	else
 		claim_send(call);
-}
-
-/* One more row that could not be claimed. Takes over `error`. */
-static void refused_add(struct queue_pg *q, int64_t id, int read_ct, int64_t born_us, int nonce, char *error)
-{
-	q->refused = xrealloc(q->refused, q->nrefused + 1, sizeof(*q->refused));
-	q->refused[q->nrefused++] = (struct refused){
-		.id = id, .read_ct = read_ct, .born_us = born_us, .nonce = nonce, .error = error
-	};
-}
-
-/* Rows that a claim has picked and not changed, each as "id read_ct born nonce": a trigger keeps them as they are. */
-static void refused_kept(struct queue_pg *q, const char *rows)
-{
-	long long id, born;
-	int read_ct, nonce, len;
-
-	for (; q->nrefused < REFUSED_MAX && sscanf(rows, "%lld %d %lld %d%n", &id, &read_ct, &born, &nonce, &len) == 4;
-		rows += len + (rows[len] == ','))
-		refused_add(q, id, read_ct, born, nonce, xstrdup(QUEUE_REFUSED_ERROR));
 }
 
 /* Whether the row was spotted before. Between a claim that failed and the look for its row another message may have
@@ -184,9 +100,16 @@ static void claim_spotted(void *arg, const struct pgresult *r)
 			claim_send(call);
 			return;
 		}
-		refused_add(
-			q, id, atoi(PQgetvalue(r->res, 0, 1)), born_us, atoi(PQgetvalue(r->res, 0, 3)), call->error);
+		queue_refused_add(q, (struct refused){ .id = id,
+					     .read_ct = atoi(PQgetvalue(r->res, 0, 1)),
+					     .born_us = born_us,
+					     .nonce = atoi(PQgetvalue(r->res, 0, 3)),
+					     .passes = call->passes,
+					     .error = call->error });
 		call->error = NULL;
+	} else if (call->passes) { /* no row is in the way: it is what it says */
+		claim_fail(call, call->error, call->sqlstate);
+		return;
 	}
 	free(call->error);
 	call->error = NULL;
@@ -198,15 +121,16 @@ static void claim_spotted(void *arg, const struct pgresult *r)
 /* ---- claims ---- */
 
 /* Halves what is claimed at once until the row that is at fault is alone; that one is claimed without reading it, and
- * when even that fails, passed over. */
+ * when even that fails, passed over. What is too long to be read takes so long each time that one is tried at once. An
+ * error that passes is not that of reading. */
 static void claim_isolate(struct claim_call *call, const struct pgresult *r)
 {
 	struct queue_pg *q = call->queue;
 
 	if (call->asked > 1) {
-		q->claim_max = call->asked / 2;
+		q->claim_max = clock_monotonic_ms() - call->sent_ms >= SLOW_MS / 10 ? 1 : call->asked / 2;
 		claim_send(call);
-	} else if (!q->unreadable) {
+	} else if (!q->unreadable && !call->passes) {
 		q->claim_max = 1;
 		q->unreadable = xstrdup(r->error);
 		claim_send(call);
@@ -223,6 +147,8 @@ static void claim_grow(struct queue_pg *q)
 	free(q->unreadable);
 	q->unreadable = NULL;
 	q->spotted_id = 0;
+	if (!q->nrefused)
+		q->failing = SQLSTATE_ROW_NONE;
 	q->claim_max = q->claim_max && q->claim_max < UINT_MAX / 2 ? q->claim_max * 2 : 0;
 	if (q->claim_max > CLAIM_LIMITED)
 		q->claim_max = 0;
@@ -245,6 +171,26 @@ static void claim_mark(struct queue_pg *q, const struct claim_call *call, const 
 		q->full_ms = clock_monotonic_ms() + FULL_SHARE * took_us / 1000;
 }
 
+/* Whether one of the rows may be the cause of an error: of its class, or since it says that it passes and comes again
+ * and again; at once where that was seen of a row before, or where the claim had the time to read much. */
+static bool claim_blames_row(struct claim_call *call, const char *sqlstate)
+{
+	struct queue_pg *q = call->queue;
+	bool known;
+
+	if (call->passes && *sqlstate)
+		return true;
+	if (sqlstate_blames_row(sqlstate_class(sqlstate))) {
+		call->passes = false;
+		return true;
+	}
+	known = *sqlstate &&
+	        ((q->nrefused && strcmp(q->failing.state, sqlstate) == 0) ||
+			(sqlstate_class(sqlstate) == SQLSTATE_LOCK && clock_monotonic_ms() - call->sent_ms >= SLOW_MS));
+	call->passes = sqlstate_insists(&q->failing, sqlstate) || known;
+	return call->passes;
+}
+
 /* The claim's answer: rows, and one last row about the queue. */
 static void claim_answer(void *arg, const struct pgresult *r)
 {
@@ -255,12 +201,13 @@ static void claim_answer(void *arg, const struct pgresult *r)
 	};
 	struct pgresult changed = { .error = QUEUE_CHANGED_ERROR, .sqlstate = r->sqlstate };
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
+	size_t new, hopeless;
 
 	if (r->error && strstr(r->error, STILL_MARK)) {
 		claim_isolate(call, &changed);
 		return;
 	}
-	if (r->error && sqlstate_blames_row(sqlstate_class(r->sqlstate))) {
+	if (r->error && claim_blames_row(call, r->sqlstate)) {
 		claim_isolate(call, r);
 		return;
 	}
@@ -270,18 +217,19 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			log_error("out of memory: an answer of the database is not that of its statement");
 			abort();
 		}
-		refused_kept(q, PQgetvalue(r->res, last, 15));
+		queue_refused_kept(q, PQgetvalue(r->res, last, 15));
 		if (last == 0 && !PQgetisnull(r->res, last, 15)) {
 			claim_pass_over(call);
 			return;
 		}
-		if (last == 0 && refused_new(q) > 0) {
+		new = queue_refused_new(q, &hopeless);
+		if (last == 0 && new > 0) {
 			claim_hopeless(call);
 			return;
 		}
 		claim.rows = last;
 		q->more = (unsigned)last == call->asked;
-		claim.refused = (int)refused_new(q);
+		claim.refused = (int)hopeless;
 		claim.unreadable = q->unreadable;
 		claim.due_ms = PQgetisnull(r->res, last, 6) ? QUEUE_NOT_DUE : atoll(PQgetvalue(r->res, last, 6));
 		if (call->look.ask_shared)
@@ -290,16 +238,20 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			                                                        : 2;
 		claim.changed = PQgetvalue(r->res, last, 11)[0] == 't';
 		claim.silent = call->look.full ? PQgetvalue(r->res, last, 12)[0] == 't' : -1;
-		if (!queue_passes_over(q)) /* else due rows are left behind */
+		if (queue_refused_is_below(q))
+			q->mark_us = 0;
+		else if (!queue_passes_over(q)) /* else due rows are left behind */
 			claim_mark(q, call, r->res, last);
 		if (!call->full && claim.due_ms > q->full_ms - clock_monotonic_ms())
 			claim.due_ms = q->full_ms > clock_monotonic_ms() ? q->full_ms - clock_monotonic_ms() : 0;
 		if (((unsigned)last == call->asked && call->asked < call->look.n) || !PQgetisnull(r->res, last, 15))
 			claim.due_ms = 0;
+		claim.due_ms = queue_refused_aside(q, claim.due_ms);
+		queue_refused_claimed(q, r->res, last, (unsigned)last < call->asked);
 	}
 	call->cb(call->arg, &claim);
 	if (last >= 0) {
-		refused_told(q);
+		queue_refused_told(q);
 		claim_grow(q);
 	}
 	free(call);
@@ -324,7 +276,8 @@ static void claim_pick(struct claim_call *call, enum stmt st, pgconn_result_cb c
 		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
 			(long long)(q->mark_us % 1000000));
 	for (size_t i = 0; i < q->nrefused; i++)
-		sqltext_int(&refused, q->refused[i].id);
+		if (!q->refused[i].again)
+			sqltext_int(&refused, q->refused[i].id);
 	params[8] = sqltext_end(&refused);
 	pgconn_group_begin(q->pg);
 	if (queue_passes_over(q)) /* by turns: each claim's snapshot has to show what the one before has done */
@@ -353,6 +306,7 @@ static void claim_send(struct claim_call *call)
 	call->asked = q->claim_max && q->claim_max < call->most ? q->claim_max : call->most;
 	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
 	call->nonce = claim_nonce();
+	call->sent_ms = clock_monotonic_ms();
 	claim_pick(call, ST_CLAIM, claim_answer);
 }
 
@@ -413,6 +367,7 @@ void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_cla
 	call->cb = cb;
 	call->arg = arg;
 	call->most = look->n;
+	queue_refused_due(call->queue);
 	if (ahead_may(call->queue, look)) {
 		ahead_send(call);
 		call->most--;
@@ -427,7 +382,7 @@ void queue_pg_claim_row(const struct queue *base, const struct queue_claim *clai
 	int refunded;
 
 	if (row >= claim->rows) {
-		refused_row(q, row - claim->rows, m);
+		queue_refused_row(q, row - claim->rows, m);
 		return;
 	}
 	refunded = atoi(PQgetvalue(res, row, 2));

@@ -4,6 +4,7 @@
 #define QUEUE_PRIVATE_H
 
 #include "base/sqltext.h"
+#include "pg/sqlstate.h"
 #include "worker/queue.h"
 
 #define NONCES 1000000U                 /* a nonce is below it: the microseconds of a second */
@@ -87,7 +88,8 @@ struct queue_pg {
 	unsigned claim_max;      /* after a claim that failed on a row's data: no more at once; 0: any number */
 	struct refused *refused; /* rows that the database cannot claim; claims pass them over */
 	size_t nrefused;
-	char *unreadable; /* claim one message without reading it, since reading it fails with this error */
+	char *unreadable;            /* claim one message without reading it, since reading it fails with this error */
+	struct sqlstate_row failing; /* claims that failed with an error that passes */
 	int64_t spotted_id, spotted_us; /* the row that may be at fault, and its birth: spotted once; 0: none */
 	char *plugin, *version;
 	struct queue_rules rules;
@@ -174,7 +176,39 @@ void queue_pg_ask_cancels(struct queue *base, queue_cancels_cb cb, void *arg);
 /* queue_claim.c */
 void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg);
 void queue_pg_claim_row(const struct queue *base, const struct queue_claim *claim, int row, struct pgmqd_msg *m);
-void queue_forget_refused(struct queue_pg *q); /* they may be others now */
+
+/* queue_refused.c */
+#define QUEUE_REFUSED_MAX 64
+
+/* A row that the database cannot claim. */
+struct refused {
+	int64_t id, born_us, until_ms; /* until_ms: handed over or put aside, and not looked at again before */
+	int read_ct, nonce;
+	bool passes, again; /* again: claims take it as any other row */
+	bool proven;        /* it was put aside when others could be claimed */
+	unsigned tries;
+	char *error;
+};
+
+void queue_forget_refused(struct queue_pg *q);                  /* they may be others now */
+void queue_refused_add(struct queue_pg *q, struct refused row); /* one more; takes over its error */
+/* Rows that a claim has picked and not changed, each as "id read_ct born nonce": a trigger keeps them as they are. */
+void queue_refused_kept(struct queue_pg *q, const char *rows);
+void queue_refused_due(struct queue_pg *q); /* a look begins: those for which it is time are looked at again */
+/* How many of this look may be there because no row can be claimed; `hopeless`: how many are to be handed over, when
+ * others can be. */
+size_t queue_refused_new(const struct queue_pg *q, size_t *hopeless);
+/* No other row can be claimed either: the error that stands for all, malloc'd. They are tried again. */
+char *queue_refused_all(struct queue_pg *q);
+/* Puts those of this look aside that are not to be handed over. Milliseconds until one that was put aside is tried
+ * again, and at most `ms`. */
+int64_t queue_refused_aside(struct queue_pg *q, int64_t ms);
+bool queue_refused_is_below(const struct queue_pg *q); /* some are due and below any mark: they are or were put aside */
+/* A claim has brought `n` rows, or `all` that were due: what was put aside and is among them is a row as any other. */
+void queue_refused_claimed(struct queue_pg *q, const PGresult *res, int n, bool all);
+/* One that is to be handed over, as a message: its text is as little to be had as the message itself. */
+void queue_refused_row(const struct queue_pg *q, int row, struct pgmqd_msg *m);
+void queue_refused_told(struct queue_pg *q); /* they have been handed over */
 
 /* queue_run.c: queue_run() runs a statement by itself, queue_run_grouped() within the group that was begun. */
 void queue_run(

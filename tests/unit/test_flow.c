@@ -182,6 +182,9 @@ static void test_claim_errors(void **state)
 	}
 	assert_int_equal(fake->slot->counters[STAT_CLAIMS_FAILED], 10);
 	fake_advance(fake, 1100);
+	fake_fail_claim(
+		fake, "57P01"); /* as a trigger says: the session lives, and nothing else leads to another claim */
+	fake_advance(fake, 1100);
 	fake_answer_claim(fake, NULL, 0);
 	assert_true(fake->slot->gauges[GAUGE_CLAIM_OK] > 0);
 }

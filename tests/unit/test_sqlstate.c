@@ -58,9 +58,42 @@ static void test_policies(void **state)
 	}
 }
 
+/* An error that passes and comes again and again is looked into; less often where that finds nothing. */
+static void test_insists(void **state)
+{
+	struct sqlstate_row row = SQLSTATE_ROW_NONE;
+	int looks = 0;
+
+	(void)state;
+	assert_false(sqlstate_insists(&row, "42501"));
+	assert_false(sqlstate_insists(&row, "42501"));
+	assert_false(sqlstate_insists(&row, "")); /* a lost connection says nothing about rows */
+	assert_true(sqlstate_insists(&row, "42501"));
+	assert_false(sqlstate_insists(&row, "42501"));
+	for (int i = 4; i < 300; i++)
+		looks += sqlstate_insists(&row, "42501");
+	assert_in_range(looks, 10, 13);
+	assert_false(sqlstate_insists(&row, "53100")); /* another error begins anew */
+	assert_false(sqlstate_insists(&row, "53100"));
+	assert_true(sqlstate_insists(&row, "53100"));
+}
+
+/* What is not there and pgmqd migrate makes. */
+static void test_unmigrated(void **state)
+{
+	(void)state;
+	assert_true(sqlstate_is_unmigrated("42P01"));
+	assert_true(sqlstate_is_unmigrated("3F000"));
+	assert_false(sqlstate_is_unmigrated("42501"));
+	assert_false(sqlstate_is_unmigrated("26000"));
+	assert_false(sqlstate_is_unmigrated("99999"));
+	assert_false(sqlstate_is_unmigrated(""));
+}
+
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_classes), cmocka_unit_test(test_policies) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_classes), cmocka_unit_test(test_policies),
+		cmocka_unit_test(test_insists), cmocka_unit_test(test_unmigrated) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
