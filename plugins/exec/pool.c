@@ -137,9 +137,11 @@ static void member_gone(struct member *w, const char *why)
 	pool_pump(p);
 }
 
-/* Kills a program. */
+/* Kills a program. A message that it has gets the reason; else the log does. */
 static void member_kill(struct member *w, const char *why)
 {
+	if (!w->job)
+		pgmqd_log(PGMQD_WARN, "%s", why);
 	pgmqd_child_end(w->child);
 	member_gone(w, why);
 }

@@ -10,6 +10,7 @@ import pytest
 from lib import valgrind
 from lib.daemon import run
 from lib.paths import TIMEOUT
+from lib.stand import wait_until
 
 QUEUE = "run_it"
 
@@ -98,6 +99,14 @@ def _program(rig):
     return line.split()[2]
 
 
+def test_words_of_the_command(rig, start, tmp_path):
+    """Quotes as in a shell, and nothing else of it."""
+    words = r"""'a\b "c"' "d \"e\" 'f'" g\ h '' i'j'"k" $HOME *"""
+    start("open(sys.argv[1] + '/words', 'w').write(json.dumps(sys.argv[2:]))", command=f"{tmp_path}/program {tmp_path} {words}")
+    settled(rig, {}, outcome="done")
+    assert json.loads((tmp_path / "words").read_text()) == ['a\\b "c"', 'd "e" \'f\'', "g h", "", "ijk", "$HOME", "*"]
+
+
 def test_deadline_kills_the_whole_group(rig, start, tmp_path):
     pids = fifo(tmp_path / "pids")
     start("child = os.fork() or time.sleep(600)\n"
@@ -119,9 +128,9 @@ def test_what_a_program_leaves_behind_is_killed(rig, start, tmp_path):
 
 
 def test_the_end_of_the_output_is_the_reason(rig, start):
-    start("print('x' * 100000 + '\\nthe «end»\\x1b[1m', file=sys.stderr); sys.exit(65)")
+    start("print('x' * 100000 + '\\nthe «end»' + 'y' * 370, file=sys.stderr, flush=True); time.sleep(0.1); print(' of it\\x1b[1m', file=sys.stderr); sys.exit(65)")
     reason = settled(rig, {}, outcome="fail")["reason"]
-    assert reason.endswith("x the «end» [1m") and 300 < len(reason.encode()) <= 400
+    assert reason.endswith("«end»" + "y" * 370 + "  of it [1m") and 380 < len(reason.encode()) <= 400, reason
     (dead,) = rig.dead(QUEUE)
     assert reason in json.dumps(dead["headers"], ensure_ascii=False)
 
@@ -223,6 +232,9 @@ for line in sys.stdin:
         answer.update(outcome='fail', reason=f'{os.getpid()}')
     elif do == 'echo':
         answer.update(outcome='fail', reason=json.dumps([task['queue'], task['headers'], task['message']['text']], ensure_ascii=False))
+    elif do == 'endless':
+        print('x' * 70000, end='', flush=True)
+        continue
     elif do == 'raw':
         print(task['message']['line'].replace('ID', str(task['id'])), flush=True)
         continue
@@ -255,6 +267,30 @@ def test_pool_program_talks_nonsense(rig, start, do):
     reason = settled(rig, {"do": do})["reason"]
     assert reason.startswith('unexpected line from the program: "') and reason.endswith("; answers are one JSON object a line, flushed")
     assert settled(rig, {})["outcome"] == "done"
+
+
+def test_pool_answer_without_an_end(rig, start):
+    start(POOL, mode="pool", max_attempts="1")
+    assert settled(rig, {"do": "endless"})["reason"] == "the program's answer is longer than 64 kB"
+
+
+def test_pool_line_that_nobody_asked_for(rig, start):
+    """A program that answers twice is confused: the next message gets another one, and the log says why."""
+    daemon = start(POOL, mode="pool", programs="1")
+    pid = settled(rig, {"do": "pid"})["reason"]
+    assert settled(rig, {"do": "raw", "line": '{"id": ID, "outcome": "done"}\nonce more'})["outcome"] == "done"
+    daemon.wait_log(lambda r: r.get("level") == "warn" and 'unexpected line from the program: "once more"' in r.get("text", ""))
+    assert settled(rig, {"do": "pid"})["reason"] != pid
+
+
+def test_pool_program_that_dies_at_its_start(rig, start, tmp_path):
+    """It is started again after 100 ms, 200 ms and so on."""
+    start("open(sys.argv[1] + '/starts', 'a').write(f'{time.monotonic()}\\n')\nsys.exit(3)", mode="pool", programs="1", max_attempts="1000")
+    rig.enqueue({}, QUEUE)
+    starts = tmp_path / "starts"
+    wait_until("it was started four times", lambda: starts.exists() and len(starts.read_text().splitlines()) >= 4)
+    times = [float(t) for t in starts.read_text().splitlines()]
+    assert times[3] - times[0] > 0.65
 
 
 def test_pool_program_hangs(rig, start, tmp_path):
@@ -335,10 +371,14 @@ def test_what_a_program_says_is_in_the_log(rig, start):
         assert record["level"] == "info" and record["msg_id"]
 
 
-def test_a_program_out_of_time_may_end_well(rig, start):
+@pytest.mark.parametrize("mode", ["once", "pool"])
+def test_a_program_out_of_time_may_end_well(rig, start, mode):
     """SIGTERM comes first: what the program makes of it is the outcome."""
-    start("signal.signal(signal.SIGTERM, lambda *a: (print('I had to stop', file=sys.stderr), sys.exit(65)))\ntime.sleep(600)",
-          timeout="1s", kill_after="60s")
+    start({"once": "signal.signal(signal.SIGTERM, lambda *a: (print('I had to stop', file=sys.stderr), sys.exit(65)))\ntime.sleep(600)",
+           "pool": "task = json.loads(sys.stdin.readline())\n"
+                   "signal.signal(signal.SIGTERM, lambda *a: (print(json.dumps({'id': task['id'], 'outcome': 'fail', 'reason': 'I had to stop'}), flush=True),"
+                   " sys.exit(0)))\ntime.sleep(600)"}[mode],
+          mode=mode, timeout="1s", kill_after="60s")
     record = settled(rig, {})
     assert (record["outcome"], record["reason"]) == ("fail", "I had to stop")
 
@@ -353,12 +393,20 @@ def test_a_program_that_ignores_sigterm_is_killed(rig, start, mode):
 
 
 def test_a_renewed_program_sees_the_end_of_its_input(rig, start, tmp_path):
-    end = fifo(tmp_path / "end")
-    start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\n",
+    """It has time for that, and gets no further message meanwhile: the next program does."""
+    end, go = fifo(tmp_path / "end"), fifo(tmp_path / "go")
+    start(POOL + "open(sys.argv[1] + '/end', 'w').write('the end\\n')\nopen(sys.argv[1] + '/go').readline()\n",
           mode="pool", programs="1", messages_per_process="2", kill_after="60s")
     for _ in range(2):
         settled(rig, {}, outcome="done")
     assert read_line(end) == "the end"
+    mark = rig.daemon.mark()
+    msg_id = rig.enqueue({}, QUEUE)
+    wait_until("it is claimed", lambda: rig.rows(f"q_{QUEUE}")[0]["read_ct"] == 1)
+    with open(tmp_path / "go", "w", encoding="utf-8") as f:
+        f.write("go\n")
+    assert rig.daemon.wait_settled(start=mark, msg_id=msg_id)["outcome"] == "done"
+    go.close()
     settled(rig, {}, outcome="done")
     assert rig.daemon.stop() == 0
     assert read_line(end) == "the end", "when the daemon stops, too"

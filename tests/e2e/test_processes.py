@@ -226,9 +226,11 @@ def test_nice(rig):
     assert steps == {title: wanted.get(title, 0) for title in steps} and set(wanted) < set(steps)
 
 
-def test_reload_finishes_what_the_old_worker_has_in_hand(rig):
+def test_reload_finishes_what_the_old_worker_has_in_hand(rig, http_port):
+    """Meanwhile the queue is served by one process, and what the old one has in hand is counted."""
     gate = rig.catcher.hold("DATA")
-    daemon = rig.start()
+    get = start_with_http(rig, http_port)
+    daemon = rig.daemon
     msg_id = rig.send("held@example.test")
     gate.wait_held()
     old = processes(daemon)["worker email_queue"]
@@ -236,6 +238,8 @@ def test_reload_finishes_what_the_old_worker_has_in_hand(rig):
     daemon.write_conf(daemon.conf_text + "max_in_flight = 3\n")
     daemon.reload()
     daemon.wait_log(lambda r: r.get("text") == "reloaded", start=mark)
+    (queue,) = [q for q in get.wait_json("/api/queues", 200)["queues"] if q["queue"] == "email_queue"]
+    assert (queue["worker"]["processes"], queue["worker"]["state"], queue["in_flight"]) == (1, "ready", 1)
     gate.release()
     daemon.wait_settled(msg_id=msg_id, outcome="done")
     wait_gone([old])

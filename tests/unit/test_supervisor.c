@@ -135,6 +135,7 @@ static void test_config_error_and_reload(void **state)
 	assert_int_equal(supervised_number(supervised_wait_record(f, "reloaded", NULL), "retrying"), 0);
 	assert_int_equal(supervised_newest(f, "good"), other);
 	supervised_stop(f);
+	assert_int_equal(supervised_count_records(f, "up", "bad"), 3);
 }
 
 /* A worker that gives no sign of life is replaced. */
@@ -238,6 +239,7 @@ static void test_killed_supervisor_of_a_lone_worker(void **state)
 	supervised_wait_ready(f);
 	assert_int_equal(kill(f->pid, SIGKILL), 0);
 	supervised_wait_end(f);
+	assert_int_equal(supervised_count_records(f, "has given no sign of life", NULL), 0);
 }
 
 /* A worker that is still connecting holds "ready" up for a while only, and is named. */
@@ -322,6 +324,8 @@ static void test_reload(void **state)
 	supervised_wait_record(f, "core_dumps has changed", NULL);
 	supervised_wait_record(f, "reloaded", NULL);
 	assert_int_equal(supervised_newest(f, "changed"), changed);
+	while (kill(supervised_newest(f, "control"), 0) == 0)
+		poll(NULL, 0, 10);
 	supervised_write_conf(f, "channel = other\ndrain_timeout = 100ms\n",
 		QUEUE("added", "ok") QUEUE("changed", "ok") "max_in_flight = 3\n");
 	kill(f->pid, SIGHUP);
