@@ -371,6 +371,15 @@ def test_what_a_program_says_is_in_the_log(rig, start):
         assert record["level"] == "info" and record["msg_id"]
 
 
+def test_a_program_does_not_fill_the_log(rig, start):
+    start("for i in range(130): print(f'line {i}.', file=sys.stderr)")
+    mark = rig.daemon.mark()
+    settled(rig, {}, outcome="done")
+    rig.daemon.wait_log("stderr: further lines for this message are not logged", start=mark)
+    rig.daemon.wait_log("stderr: line 99.", start=mark)
+    assert not [r for r in rig.daemon.records() if r.get("text") == "stderr: line 100."]
+
+
 @pytest.mark.parametrize("mode", ["once", "pool"])
 def test_a_program_out_of_time_may_end_well(rig, start, mode):
     """SIGTERM comes first: what the program makes of it is the outcome."""
