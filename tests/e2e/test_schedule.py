@@ -155,18 +155,19 @@ def test_two_dispatchers_run_it_once(rig):
     assert rig.db.execute("select count(*), count(distinct name) from public.hits").fetchone() == (40, 40)
 
 
-def test_a_time_that_another_dispatcher_has_set_stays(rig):
-    """Its look came first, and its writing last."""
+@pytest.mark.parametrize("change, stays", [("next_due = '2199-01-01Z'", "next_due = '2199-01-01Z'"), ("runner = 'pg_cron'", "next_due is null")])
+def test_what_another_dispatcher_has_set_stays(rig, change, stays):
+    """A time, or that pg_cron runs it again. Our look came first, and our writing last."""
     add(rig.db, "first", due="null")
     with rig.connect(autocommit=False) as other:
-        other.execute("update pgmqd.schedule set next_due = '2199-01-01Z' where name = 'first'")
+        other.execute(f"update pgmqd.schedule set {change} where name = 'first'")
         rig.start()
         wait_until("the scheduler waits for the row", lambda: rig.db.execute(
             "select count(*) from pg_stat_activity where datname = %s and wait_event_type = 'Lock' and query like 'UPDATE pgmqd.schedule%%'",
             [rig.dbname]).fetchone()[0])
         other.commit()
     assert rig.daemon.stop() == 0
-    assert rig.db.execute("select next_due = '2199-01-01Z' from pgmqd.schedule where name = 'first'").fetchone()[0]
+    assert rig.db.execute(f"select {stays} from pgmqd.schedule where name = 'first'").fetchone()[0]
 
 
 def test_the_command(rig):
