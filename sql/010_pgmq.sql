@@ -109,10 +109,11 @@ BEGIN
     END IF;
   END $f$;
 
-  -- Keeps two sessions from creating or dropping one queue at the same time, until the end of the transaction.
+  -- Keeps two sessions from creating or dropping one queue at the same time, until the end of the transaction: by its row in pgmq.meta, for
+  -- anybody who may connect could hold an advisory lock.
   CREATE OR REPLACE FUNCTION pgmq.acquire_queue_lock(queue_name text) RETURNS void
   LANGUAGE sql AS $f$
-    SELECT pg_advisory_xact_lock(hashtext('pgmq.queue_' || queue_name))
+    SELECT FROM pgmq.meta m WHERE m.queue_name = acquire_queue_lock.queue_name FOR UPDATE
   $f$;
 
   CREATE OR REPLACE FUNCTION pgmq._extension_exists(extension_name text) RETURNS boolean
@@ -130,8 +131,13 @@ BEGIN
     atable text := pgmq.format_table_name(queue_name, 'a');
     common CONSTANT text := 'last_read_at timestamptz, vt timestamptz NOT NULL, message jsonb, headers jsonb';
   BEGIN
-    PERFORM pgmq.validate_queue_name(queue_name);
-    PERFORM pgmq.acquire_queue_lock(queue_name);
+    PERFORM pgmq.validate_queue_name(queue_name), format('%I', queue_name); -- an error for NULL
+    LOOP
+      INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged) VALUES (_make_queue.queue_name, false, unlogged) ON CONFLICT DO NOTHING;
+      EXIT WHEN FOUND;
+      PERFORM pgmq.acquire_queue_lock(queue_name);
+      EXIT WHEN EXISTS (SELECT FROM pgmq.meta m WHERE m.queue_name = _make_queue.queue_name); -- else it was being dropped
+    END LOOP;
     EXECUTE format('CREATE %s TABLE IF NOT EXISTS pgmq.%I (msg_id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,'
       ' read_ct integer NOT NULL DEFAULT 0, enqueued_at timestamptz NOT NULL DEFAULT now(), %s)',
       CASE WHEN unlogged THEN 'UNLOGGED' ELSE '' END, qtable, common);
@@ -143,9 +149,6 @@ BEGIN
     EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, last_read_at, vt) ON pgmq.%I TO pg_monitor', qtable);
     EXECUTE format('GRANT SELECT (msg_id, read_ct, enqueued_at, last_read_at, archived_at, vt) ON pgmq.%I TO pg_monitor', atable);
     EXECUTE format('GRANT SELECT ON SEQUENCE pgmq.%I TO pg_monitor', qtable || '_msg_id_seq');
-    INSERT INTO pgmq.meta (queue_name, is_partitioned, is_unlogged)
-    VALUES (_make_queue.queue_name, false, unlogged)
-    ON CONFLICT DO NOTHING;
   END $f$;
 
   CREATE OR REPLACE FUNCTION pgmq.create_non_partitioned(queue_name text) RETURNS void

@@ -1,6 +1,6 @@
 # core.t: `pgmqd migrate` without an application, with one, restored without its queues, in a database in use, and --uninstall.
 set -u
-echo 1..26
+echo 1..27
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 for db in c1 c2; do sql -d postgres -c "CREATE DATABASE $db"; done
@@ -60,10 +60,13 @@ wait $busy 2>/dev/null
 pgmqd -d dbname=c1
 is "$status" 0 'when it is free, all is done'
 # an advisory lock is anybody's
-psql -qAtX -d c1 -c 'SELECT pg_advisory_lock(1885826417, 1); SELECT pg_sleep(30)' >/dev/null 2>&1 & busy=$!
-until [[ $(sql -d c1 -c "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") != 0 ]]; do sleep 0.05; done
+psql -qAtX -d c1 -c "SELECT count(pg_advisory_lock(hashtext('pgmq.queue_' || q))) FROM unnest(ARRAY['late', 'late_dlq']) q; SELECT pg_advisory_lock(1885826417, 1); SELECT pg_sleep(30)" >/dev/null 2>&1 & busy=$!
+until [[ $(sql -d c1 -c "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") != 3 ]]; do sleep 0.05; done
 pgmqd -d dbname=c1 --wait 5s
 is "$status" 0 'an advisory lock of a stranger stops nobody'
+out=$(PGOPTIONS='-c lock_timeout=2s' sql -d c1 -c "SELECT pgmqd.create_queue('late')" 2>&1)
+is "$out" '' 'and keeps no queue from being made'
+sql -d c1 -c "SELECT pgmq.drop_queue('late'), pgmq.drop_queue('late_dlq')" >/dev/null
 sql -d c1 -c "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'" >/dev/null; wait $busy 2>/dev/null
 
 # ---- away with it ----
