@@ -16,10 +16,12 @@
 #include <strings.h>
 
 /* Headers that have one value: two of them would contradict each other. */
-static const char *const http_head_singles[] = { "Authorization", "Content-Length", "Content-Type", "Date", "Expect",
-	"From", "Host", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
-	"Last-Event-ID", "Max-Forwards", "Origin", "Proxy-Authorization", "Range", "Referer", "Sec-Fetch-Dest",
-	"Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User", "Transfer-Encoding", "User-Agent" };
+static const char *const http_head_singles[] = { "Access-Control-Request-Method", "Authorization", "Content-Length",
+	"Content-Location", "Content-Range", "Content-Type", "Cookie", "Date", "Expect", "From", "Host",
+	"HTTP2-Settings", "Idempotency-Key", "If-Modified-Since", "If-None-Match", "If-Range", "If-Unmodified-Since",
+	"Last-Event-ID", "Max-Forwards", "MIME-Version", "Origin", "Proxy-Authorization", "Range", "Referer",
+	"Sec-Fetch-Dest", "Sec-Fetch-Mode", "Sec-Fetch-Site", "Sec-Fetch-User", "Sec-WebSocket-Key",
+	"Sec-WebSocket-Version", "Transfer-Encoding", "Upgrade-Insecure-Requests", "User-Agent" };
 
 static const char *const http_head_methods[HTTP_NMETHODS] = { [HTTP_GET] = "GET",
 	[HTTP_HEAD] = "HEAD",
@@ -70,11 +72,18 @@ static bool http_head_all_token(const char *text)
 	return p > text && *p == '\0';
 }
 
-/* Whether the text is a host with a port or without: letters, digits and marks of a name or an address. */
+/* Whether the text is a host with a port or without: a name, or an address, of IPv6 in brackets. */
 static bool http_head_is_host(const char *text)
 {
-	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+;=[]:");
+	size_t n = strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()*+;=");
 
+	if (*text == '[') {
+		n = 1 + strspn(text + 1, "0123456789abcdefABCDEF:.");
+		if (n == 1 || text[n++] != ']')
+			return false;
+	}
+	if (n > 0 && text[n] == ':')
+		n += 1 + strspn(text + n + 1, "0123456789");
 	return n > 0 && text[n] == '\0';
 }
 

@@ -111,6 +111,10 @@ CASES = {
     "LONG-HEADER-VALUE": (get(b"X: " + b"a" * 100000 + b"\r\n"), (431,)),
     "LONG-HEADER-NAME": (get(b"a" * 100000 + b": 1\r\n"), (431,)),
     "EXPECT-UNKNOWN": (get(b"Expect: 200-ok\r\n"), (417,)),
+    **{f"two {name}": (get(f"{name}: 1\r\n{name.lower()}: 1\r\n".encode()), BAD) for name in (
+        "Authorization", "Content-Type", "Cookie", "Content-Range", "Content-Location", "Access-Control-Request-Method", "Origin", "Referer", "User-Agent", "Range", "If-None-Match",
+        "If-Modified-Since", "Idempotency-Key", "Last-Event-ID", "Max-Forwards", "Date", "From", "MIME-Version", "HTTP2-Settings", "Sec-WebSocket-Key", "Sec-Fetch-Site", "Proxy-Authorization")},
+    **{f"two {name} are a list": (get(f"{name}: 1\r\n{name}: 1\r\n".encode()), OK) for name in ("Accept", "Accept-Encoding", "Cache-Control", "Connection", "Via", "X-Forwarded-For", "TE")},
     # ---- Host ----
     "MISSING-HOST": (get(host=b""), BAD),
     "DUPLICATE-HOST": (get(b"Host: other.example.test\r\n"), BAD),
@@ -118,6 +122,9 @@ CASES = {
     "HOST-WITH-USERINFO": (get(host=b"Host: user@localhost\r\n"), BAD),
     "HOST-WITH-PATH": (get(host=b"Host: localhost/a\r\n"), BAD),
     "HOST-EMPTY-VALUE": (get(host=b"Host: \r\n"), BAD),
+    **{f"Host {value}": (get(host=b"Host: %s\r\n" % value.encode()), BAD) for value in (
+        "localhost:abc", "localhost:80:80", "localhost:-1", ":80", "[::1", "::1", "[]", "[::1]x", "[localhost]", "local host", "localhost\\", "[::1%25lo]")},
+    **{f"Host {value} of a probe": (get(host=b"Host: %s\r\n" % value.encode()), OK) for value in ("localhost:", "[::1]:80", "[::ffff:127.0.0.1]", "10.42.0.17:8089", "a_b-c.example.test")},
     "MULTIPLE-HOST-COMMA": (get(host=b"Host: localhost,evil.example.test\r\n"), BAD),
     # ---- the length ----
     **{f"CL {value}": (post(b"Content-Length: %s\r\n" % value.encode(), b"hello"), BAD) for value in (
