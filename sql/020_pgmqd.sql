@@ -1,5 +1,5 @@
 -- 020_pgmqd.sql: schema pgmqd: rights, settings, wake-ups, enqueue, and the failures that triggers record.
--- makes: pgmqd.turns pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
+-- makes: pgmqd.turns pgmqd.own_tables pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -130,27 +130,24 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
     AND NOT EXISTS (SELECT FROM pgmqd.foreign_code(d.objid))
 $f$;
 
--- Whether a table is worked on with our rights: its owner is trusted, and nothing of others runs on it. Each enqueue with a unique key asks this, so
--- a table with nothing odd about it, as pgmq makes them, is told by a few looks into indexes; in plpgsql, which keeps their plan.
+-- Tables of the owner of schema pgmqd with nothing odd about them, as pgmq makes them: a few looks into indexes tell that nothing of others runs on them.
+-- A part of a statement, since a function more would cost an enqueue with a unique key several times what this does.
+CREATE OR REPLACE VIEW pgmqd.own_tables AS
+  SELECT c.oid::regclass AS name FROM (SELECT n.nspowner AS us FROM pg_namespace n WHERE n.nspname = 'pgmqd') o, pg_class c
+  WHERE c.relkind = 'r' AND c.relowner = o.us AND NOT c.relhassubclass AND NOT c.relhasrules
+    AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.atttypid >= 16384)
+    AND NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND g.tgisinternal)
+    AND NOT EXISTS (SELECT FROM pg_depend d CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
+        AND e.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass) OFFSET 0) e
+      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')
+        AND (e.refclassid <> 'pg_proc'::regclass OR (SELECT p.proowner FROM pg_proc p WHERE p.oid = e.refobjid) <> o.us));
+
+-- Whether a table is worked on with our rights: its owner is trusted, and nothing of others runs on it. In plpgsql, which keeps the plan.
 CREATE OR REPLACE FUNCTION pgmqd.is_trusted(target regclass) RETURNS boolean
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $f$
-DECLARE
-  us oid := (SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd');
-  tab record;
 BEGIN
-  SELECT c.relkind, c.relowner, c.relhassubclass OR c.relhasrules OR c.relkind = 'p' AS odd INTO tab FROM pg_class c WHERE c.oid = target;
-  IF NOT coalesce(tab.relkind IN ('r', 'p'), false) OR tab.relowner <> us AND NOT pgmqd.trusts(tab.relowner) THEN
-    RETURN false;
-  ELSIF tab.odd OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND a.atttypid >= 16384)
-    OR EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = target AND g.tgisinternal)
-    OR EXISTS (SELECT FROM pg_depend d CROSS JOIN LATERAL (SELECT e.refclassid, e.refobjid FROM pg_depend e WHERE e.classid = d.classid AND e.objid = d.objid
-        AND e.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass) OFFSET 0) e
-      WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid = target AND d.deptype IN ('a', 'i')
-        AND (e.refclassid <> 'pg_proc'::regclass OR (SELECT p.proowner FROM pg_proc p WHERE p.oid = e.refobjid) <> us))
-  THEN
-    RETURN NOT EXISTS (SELECT FROM pgmqd.foreign_code(target));
-  END IF;
-  RETURN true;
+  RETURN EXISTS (SELECT FROM pgmqd.own_tables t WHERE t.name = target)
+    OR EXISTS (SELECT FROM pg_class c WHERE c.oid = target AND c.relkind IN ('r', 'p') AND pgmqd.trusts(c.relowner) AND NOT EXISTS (SELECT FROM pgmqd.foreign_code(c.oid)));
 END $f$;
 
 -- A table of a queue (kind q, its messages, or a, its archive) that is trusted, else NULL.

@@ -41,21 +41,21 @@ BEGIN
   RETURN NOT dead;
 END $f$;
 
--- Looks at the message of a key that is there already, and changes it as on_conflict says. True: a new message has to be sent. The row of
--- the key is locked, so another enqueue of the key waits for the end of this transaction.
-CREATE OR REPLACE FUNCTION pgmqd.meet_key(queue text, message jsonb, unique_key text, unique_for interval, on_conflict text, delay integer,
-  OUT id bigint, OUT send boolean)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
+DROP FUNCTION IF EXISTS pgmqd.meet_key(text, jsonb, text, interval, text, integer);
+-- Looks at the message of a key that is there already, and changes it as on_conflict says. With a place, where the key's row is now, a new message has to be
+-- sent. The row stays locked, so another enqueue of the key waits for the end of this transaction. A session's plans may be older than the keys, so
+-- they go by the index in any case.
+CREATE OR REPLACE FUNCTION pgmqd.meet_key(queue text, own regclass, message jsonb, unique_key text, unique_for interval, on_conflict text, delay integer,
+  OUT id bigint, OUT place tid)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$
 #variable_conflict use_variable
 DECLARE
-  name text := lower(queue);
-  own text := format('pgmq.%I', 'q_' || lower(queue));
   was timestamptz;
   there boolean;
   changed integer := 0;
 BEGIN
-  UPDATE pgmqd.unique_keys u SET keep_for = greatest(u.keep_for, unique_for) WHERE u.queue = name AND u.key = unique_key
-  RETURNING u.msg_id, u.enqueued_at INTO id, was;
+  UPDATE pgmqd.unique_keys u SET keep_for = greatest(u.keep_for, unique_for) WHERE u.queue = lower(queue) AND u.key = unique_key
+  RETURNING u.msg_id, u.enqueued_at, u.ctid INTO id, was, place;
   EXECUTE format('SELECT EXISTS (SELECT FROM %s q WHERE q.msg_id = $1 AND q.enqueued_at = $2)', own) INTO there USING id, was;
   IF there AND on_conflict = 'replace' THEN
     EXECUTE format('UPDATE %s q SET message = $3 WHERE q.msg_id = $1 AND q.enqueued_at = $2 AND q.read_ct = 0', own) USING id, was, message;
@@ -65,60 +65,49 @@ BEGIN
       ' AND q.read_ct = 0', own) USING id, was, coalesce(delay, 0);
     GET DIAGNOSTICS changed = ROW_COUNT;
   END IF;
-  send := CASE WHEN there THEN on_conflict <> 'keep' AND changed = 0
-    ELSE NOT coalesce(unique_for > '0' AND pgmqd.done_since(queue, id, was, unique_for), false) END;
+  IF there AND (on_conflict = 'keep' OR changed > 0) OR NOT there AND unique_for > '0' AND pgmqd.done_since(queue, id, was, unique_for) THEN
+    place := NULL;
+  END IF;
 END $f$;
 
 -- Puts a message with a key into a queue, unless one with this key waits, runs, or was done less than unique_for ago; delay in seconds.
 -- msg_id: the number of the new message, or of the one that is there already (is_new false). Then on_conflict says: keep it as it is;
 -- replace its body; extend its delay, which begins anew (debounce). A message that was claimed before is not changed: for replace
 -- and extend a new one is sent beside it, so that no change is missed. It all belongs to the caller's transaction: another enqueue of the
--- key waits for its end. A session's plans may be older than the keys, so they go by the index in any case. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes; 42P01.
+-- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes; 42P01.
 CREATE OR REPLACE FUNCTION pgmqd.enqueue_unique(queue text, message jsonb, unique_key text, unique_for interval DEFAULT NULL,
   on_conflict text DEFAULT 'keep', delay integer DEFAULT 0, headers jsonb DEFAULT NULL, OUT msg_id bigint, OUT is_new boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
 DECLARE
   name text := lower(queue);
-  own regclass := pgmqd.queue_table('q', queue);
-  known boolean;
-  sent bigint;
+  own regclass := to_regclass(format('pgmq.%I', 'q_' || lower(queue)));
+  place tid;
   at timestamptz;
 BEGIN
   IF coalesce(on_conflict, '') NOT IN ('keep', 'replace', 'extend') THEN
     RAISE EXCEPTION 'on_conflict is keep, replace or extend, and not "%"', on_conflict USING ERRCODE = 'invalid_parameter_value';
   ELSIF coalesce(octet_length(unique_key), 0) NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'unique_key must have 1 to 1000 bytes' USING ERRCODE = 'invalid_parameter_value';
-  ELSIF own IS NULL THEN
+  END IF;
+  IF NOT EXISTS (SELECT FROM pgmqd.own_tables t WHERE t.name = own) AND NOT pgmqd.is_trusted(own) THEN
     RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
   END IF;
-  known := EXISTS (SELECT FROM pgmqd.unique_keys u WHERE u.queue = name AND u.key = unique_key);
-  IF known THEN
-    SELECT m.id, m.send INTO msg_id, is_new FROM pgmqd.meet_key(queue, message, unique_key, unique_for, on_conflict, delay) m;
-    IF NOT is_new THEN
+  -- The key's row comes first, and the number of its message afterwards: no look-up is needed for a new key, and the place of a row needs no plan.
+  INSERT INTO pgmqd.unique_keys AS u (queue, key, keep_for) VALUES (name, unique_key, coalesce(unique_for, '0'))
+  ON CONFLICT ON CONSTRAINT unique_keys_pkey DO NOTHING RETURNING u.ctid INTO place;
+  IF place IS NULL THEN
+    SELECT m.id, m.place INTO msg_id, place FROM pgmqd.meet_key(queue, own, message, unique_key, unique_for, on_conflict, delay) m;
+    IF place IS NULL THEN
+      is_new := false;
       RETURN;
     END IF;
   END IF;
   -- as pgmq.send() does, which would cost half as much again
   EXECUTE format('INSERT INTO %s (vt, message%s) VALUES (clock_timestamp() + make_interval(secs => $1), $2%s) RETURNING msg_id, enqueued_at', own,
     CASE WHEN headers IS NOT NULL THEN ', headers' ELSE '' END, CASE WHEN headers IS NOT NULL THEN ', $3' ELSE '' END)
-  INTO sent, at USING coalesce(delay, 0), message, headers;
-  IF known THEN
-    INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at, keep_for) VALUES (name, unique_key, sent, at, coalesce(unique_for, '0'))
-    ON CONFLICT ON CONSTRAINT unique_keys_pkey DO UPDATE SET msg_id = excluded.msg_id, enqueued_at = excluded.enqueued_at;
-  ELSE
-    INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at, keep_for) VALUES (name, unique_key, sent, at, coalesce(unique_for, '0'))
-    ON CONFLICT ON CONSTRAINT unique_keys_pkey DO NOTHING;
-  END IF;
-  IF NOT FOUND THEN -- another transaction has come with this key, and this one has waited for its end
-    SELECT m.id, m.send INTO msg_id, is_new FROM pgmqd.meet_key(queue, message, unique_key, unique_for, on_conflict, delay) m;
-    IF NOT is_new THEN
-      EXECUTE format('DELETE FROM %s q WHERE q.msg_id = $1', own) USING sent;
-      RETURN;
-    END IF;
-    UPDATE pgmqd.unique_keys u SET msg_id = sent, enqueued_at = at WHERE u.queue = name AND u.key = unique_key;
-  END IF;
-  msg_id := sent;
+  INTO msg_id, at USING coalesce(delay, 0), message, headers;
+  UPDATE pgmqd.unique_keys u SET msg_id = enqueue_unique.msg_id, enqueued_at = at WHERE u.ctid = place;
   is_new := true;
 END $f$;
 

@@ -2,9 +2,12 @@
 
 import json
 import os
+import random
 import urllib.request
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from lib.daemon import Daemon, conf, run
@@ -162,6 +165,42 @@ def test_limits_change_with_a_reload(stand):
     daemon.reload()
     stand.drain()
     assert stand.value("select rate from pgmqd.limits") == 100
+
+
+# ---- unique keys ----
+
+def test_each_unique_key_once_of_many_producers_with_rollbacks_and_kills(cluster, database):
+    """All of them come with every key, some to a transaction; of these some are rolled back, and of some the session is killed. Each key is sent once."""
+    producers, keys = (32, 10000) if LONG else (8, 120)
+    with cluster.connect(database) as db:
+        db.execute("select pgmqd.create_queue('unique')")
+    ends = defaultdict(int)
+
+    def produce(seed):
+        rng = random.Random(seed)
+        order, db = rng.sample(range(keys), keys), None
+        while order:
+            some = sorted(order[:rng.randint(1, 9)])  # in one order, so that no two transactions wait for each other
+            end = rng.choices(("commit", "rollback", "kill"), (85, 10, 5))[0]
+            db = db or cluster.connect(database, autocommit=False)
+            try:
+                for key in some:
+                    db.execute("select pgmqd.enqueue('unique', %s::text::jsonb, unique_key => %s)", [json.dumps(key), f"key {key}"])
+                db.execute("select pg_terminate_backend(pg_backend_pid())" if end == "kill" else end)
+            except psycopg.OperationalError:
+                db = db.close()
+            ends[end] += 1
+            if end == "commit":
+                order = order[len(some):]
+        if db:
+            db.close()
+
+    with ThreadPoolExecutor(producers) as pool:
+        list(pool.map(produce, range(producers)))
+    with cluster.connect(database) as db:
+        assert db.execute("select count(*), count(distinct message::text) from pgmq.q_unique").fetchone() == (keys, keys)
+    assert len(ends) == 3
+    print(f"{producers} producers of {keys} keys: {dict(ends)}")
 
 
 # ---- turns, and single keys ----
