@@ -161,6 +161,8 @@ $f$;
 -- How many due messages of a queue wait for the rate, for a place of their key, for a place of the queue, and because their key is paused or held; one may
 -- wait for several. NULL: the queue has no such limit. keys: those that are paused or held, or have a weight, twenty at most:
 -- [{key, weight, paused_by, paused_at, reason, held_until, due}].
+-- Where the queue has the index on its key, and up to 10,000 keys, it goes from key to key and reads no more messages of each than it has room for: what
+-- is kept back are the others. Else it goes through the queue.
 DO $$ BEGIN
   IF pg_get_function_arguments(to_regprocedure('pgmqd.kept_back(text)')) NOT LIKE '%by_pause%' THEN
     DROP FUNCTION pgmqd.kept_back(text); -- its columns cannot be changed in place
@@ -171,6 +173,31 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 DECLARE
   l pgmqd.limits;
   own regclass;
+  k text;
+  n bigint; -- of keys
+  from_key_to_key CONSTANT text := $q$WITH RECURSIVE next (k) AS ((SELECT %1$s FROM %2$s q ORDER BY %1$s LIMIT 1) UNION ALL
+      SELECT n.k FROM next s, LATERAL (SELECT %1$s AS k FROM %2$s q WHERE %1$s > s.k ORDER BY %1$s LIMIT 1) n),
+    rows AS MATERIALIZED (SELECT n.k, (SELECT count(*) FROM (SELECT FROM %2$s q WHERE %1$s = n.k AND q.vt <= $9 ORDER BY q.vt LIMIT $10) d) AS due
+      FROM (SELECT k FROM next LIMIT 10001) n),
+    total AS MATERIALIZED (SELECT count(*) AS due FROM %2$s q WHERE q.vt <= $9),
+    said AS MATERIALIZED (SELECT o.*, (SELECT count(*) FROM %2$s q WHERE %1$s = o.key AND q.vt <= $9) AS due FROM pgmqd.keys o WHERE o.queue = $1), $q$;
+  through_the_queue CONSTANT text := $q$WITH rows AS MATERIALIZED (SELECT %1$s AS k, count(*) FILTER (WHERE q.vt <= $9) AS due FROM %2$s q WHERE $10 >= 0 GROUP BY 1),
+    total AS MATERIALIZED (SELECT coalesce(sum(r.due), 0) AS due FROM rows r),
+    said AS MATERIALIZED (SELECT o.*, coalesce(r.due, 0) AS due FROM pgmqd.keys o LEFT JOIN rows r ON r.k = o.key WHERE o.queue = $1 AND $8), $q$;
+  -- least: what may start
+  told CONSTANT text := $q$held AS MATERIALIZED (SELECT %1$s AS k, count(*) AS n FROM %2$s q
+      WHERE q.vt > $9 AND q.read_ct > 0 AND date_part('microseconds'::text, timezone('UTC'::text, q.vt))::bigint %% 1000 <> 0 GROUP BY 1),
+    tokens AS MATERIALIZED (SELECT r.key AS k, sum(floor(least($3, date_part('epoch', $9 - least(r.spent_until, $9)) * $2))) AS n FROM pgmqd.rates r
+      WHERE r.queue = $1 AND (r.holder <> '') = $5 GROUP BY 1)
+    SELECT CASE WHEN $2 > 0 AND $4 THEN t.due - (SELECT coalesce(sum(least(r.due, coalesce(x.n, floor($3)))), 0) FROM rows r LEFT JOIN tokens x ON x.k = r.k)
+        WHEN $2 > 0 THEN greatest(0, t.due - coalesce((SELECT x.n FROM tokens x WHERE x.k = ''), floor($3))) END,
+      CASE WHEN $7 > 0 THEN t.due - (SELECT coalesce(sum(least(r.due, greatest(0, $7 - coalesce(h.n, 0)))), 0) FROM rows r LEFT JOIN held h ON h.k = r.k) END,
+      CASE WHEN $6 > 0 THEN greatest(0, t.due - greatest(0, $6 - coalesce((SELECT sum(h.n) FROM held h), 0))) END,
+      CASE WHEN $8 THEN (SELECT coalesce(sum(s.due), 0) FROM said s WHERE s.paused_at IS NOT NULL OR s.held_until > $9) END,
+      (SELECT jsonb_agg(jsonb_build_object('key', s.key, 'weight', s.weight, 'paused_by', s.paused_by, 'paused_at', pgmqd.iso_time(s.paused_at), 'reason', s.reason,
+          'held_until', CASE WHEN s.held_until > $9 THEN pgmqd.iso_time(s.held_until) END, 'due', s.due) ORDER BY s.paused_at IS NULL, s.due DESC, s.key)
+        FROM (SELECT o.* FROM said o WHERE o.paused_at IS NOT NULL OR o.held_until > $9 OR o.weight <> 1 ORDER BY o.paused_at IS NULL, o.due DESC, o.key LIMIT 20) s),
+      (SELECT count(*) FROM rows) FROM total t$q$;
 BEGIN
   SELECT x.* INTO l FROM pgmqd.limits x WHERE x.queue = lower(kept_back.queue);
   IF NOT FOUND THEN
@@ -183,23 +210,13 @@ BEGIN
     by_pause := 0;
     RETURN; -- keys take turns, and that is all
   END IF;
-  EXECUTE format($q$
-    WITH rows AS MATERIALIZED (SELECT %1$s AS k, count(*) FILTER (WHERE q.vt <= c.now) AS due,
-        count(*) FILTER (WHERE q.vt > c.now AND q.read_ct > 0 AND date_part('microseconds', timezone('UTC', q.vt))::bigint %% 1000 <> 0) AS held
-      FROM %2$s q, (SELECT clock_timestamp() AS now OFFSET 0) c GROUP BY 1),
-      groups AS (SELECT k, due FROM rows WHERE $4 UNION ALL SELECT '', sum(due) FROM rows WHERE NOT $4),
-      said AS (SELECT o.*, coalesce(r.due, 0) AS due, o.paused_at IS NOT NULL OR o.held_until > clock_timestamp() IS TRUE AS stopped
-        FROM pgmqd.keys o LEFT JOIN rows r ON r.k = o.key WHERE o.queue = $1 AND $8)
-    SELECT CASE WHEN $2 > 0 THEN (SELECT coalesce(sum(greatest(0, g.due - coalesce((SELECT sum(floor(least($3, date_part('epoch', clock_timestamp()
-          - least(r.spent_until, clock_timestamp())) * $2))) FROM pgmqd.rates r WHERE r.queue = $1 AND r.key = g.k AND (r.holder <> '') = $5), floor($3)))), 0) FROM groups g) END,
-      CASE WHEN $7 > 0 THEN coalesce(sum(greatest(0, due - greatest(0, $7 - held))), 0) END,
-      CASE WHEN $6 > 0 THEN greatest(0, coalesce(sum(due), 0) - greatest(0, $6 - coalesce(sum(held), 0))) END,
-      CASE WHEN $8 THEN (SELECT coalesce(sum(s.due), 0) FROM said s WHERE s.stopped) END,
-      (SELECT jsonb_agg(jsonb_build_object('key', s.key, 'weight', s.weight, 'paused_by', s.paused_by, 'paused_at', pgmqd.iso_time(s.paused_at), 'reason', s.reason,
-          'held_until', CASE WHEN s.held_until > clock_timestamp() THEN pgmqd.iso_time(s.held_until) END, 'due', s.due) ORDER BY s.paused_at IS NULL, s.due DESC, s.key)
-        FROM (SELECT o.* FROM said o WHERE o.stopped OR o.weight <> 1 ORDER BY o.paused_at IS NULL, o.due DESC, o.key LIMIT 20) s)
-    FROM rows$q$, CASE WHEN l.key IS NULL THEN $q$''::text$q$ ELSE pgmqd.key_expression(l.key) END, own)
-  INTO by_rate, by_key, by_place, by_pause, keys USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key, l.key IS NOT NULL;
+  k := CASE WHEN l.key IS NULL THEN $q$''::text$q$ ELSE pgmqd.key_expression(l.key) END;
+  FOR i IN CASE WHEN obj_description(to_regclass(format('pgmq.%I', 'q_' || l.queue || '_key_idx')), 'pg_class') = l.key THEN 1 ELSE 2 END .. 2 LOOP
+    EXECUTE format(CASE i WHEN 1 THEN from_key_to_key ELSE through_the_queue END || told, k, own) INTO by_rate, by_key, by_place, by_pause, keys, n
+    USING l.queue, l.rate, l.burst, l.rate_by_key, l.rate_here, l.at_once, l.of_a_key, l.key IS NOT NULL, clock_timestamp(),
+      ceil(greatest(CASE WHEN l.rate > 0 AND l.rate_by_key THEN l.burst ELSE 0 END, l.of_a_key))::bigint;
+    EXIT WHEN n <= 10000;
+  END LOOP;
 END $f$;
 
 -- ---- single keys ----

@@ -111,7 +111,32 @@ BEGIN
   is_new := true;
 END $f$;
 
--- The same for a request over HTTP, {message, headers, delay, unique_key, unique_for, on_conflict}, with times in seconds, into an attached queue.
+-- ---- a message that goes on as another one ----
+
+-- Whether no other session has the key of a message locked, which is locked now; true for a message without one. Few messages are replaced, so they
+-- are looked for among the keys of their queue, and no enqueue pays for an index.
+CREATE OR REPLACE FUNCTION pgmqd.key_is_free(queue text, msg_id bigint, enqueued_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$
+#variable_conflict use_variable
+DECLARE
+  k text := (SELECT u.key FROM pgmqd.unique_keys u WHERE u.queue = lower(queue) AND u.msg_id = msg_id AND u.enqueued_at = enqueued_at);
+BEGIN
+  PERFORM FROM pgmqd.unique_keys u WHERE u.queue = lower(queue) AND u.key = k FOR UPDATE SKIP LOCKED;
+  RETURN FOUND OR k IS NULL;
+END $f$;
+
+-- The key of a message is that of another one from now on: of what is left of it (pgmqd_replace). False: it has none.
+CREATE OR REPLACE FUNCTION pgmqd.key_goes_on(queue text, msg_id bigint, enqueued_at timestamptz, new_id bigint, new_at timestamptz) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off AS $f$
+#variable_conflict use_variable
+BEGIN
+  UPDATE pgmqd.unique_keys u SET msg_id = new_id, enqueued_at = new_at WHERE u.queue = lower(queue) AND u.msg_id = msg_id AND u.enqueued_at = enqueued_at;
+  RETURN FOUND;
+END $f$;
+
+-- ---- over HTTP ----
+
+-- A request over HTTP, {message, headers, delay, unique_key, unique_for, on_conflict}, with times in seconds, into an attached queue.
 -- Returns {id, new}. Errors HT400 and HT404.
 CREATE OR REPLACE FUNCTION pgmqd.send_request(queue text, request text) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -154,7 +179,7 @@ END $f$;
 
 DO $$ BEGIN
   PERFORM pgmqd.restrict_functions();
-  PERFORM pgmqd.allow_calls('pgmqd', 'send_request');
+  PERFORM pgmqd.allow_calls('pgmqd', 'send_request', 'key_is_free', 'key_goes_on');
   PERFORM pgmqd.allow_calls('pgmqd_operator', 'enqueue_unique');
 END $$;
 

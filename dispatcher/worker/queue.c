@@ -136,6 +136,7 @@ static void probe_row(struct queue_pg *q, struct found *found, const PGresult *r
 		q->held_index = PQgetvalue(res, row, 11)[0] == 't';
 		q->follows = PQgetvalue(res, row, 13)[0] == 't';
 		q->triggers = PQgetvalue(res, row, 15)[0] == 't';
+		q->keyed = PQgetvalue(res, row, 16)[0] == 't';
 		q->key_index = q->rules.limits.key && strcmp(PQgetvalue(res, row, 12), q->rules.limits.key) == 0;
 	} else if (strcmp(kind, "archive") == 0) {
 		found->archive = true;
@@ -292,7 +293,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	char *error;
 
 	q->mark_us = q->full_ms = 0;
-	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->attempts =
+	q->headers = q->a_headers = q->last_read = q->a_last_read = q->has_dlq = q->refunds = q->attempts = q->keyed =
 		q->dlq_asks = q->priority = q->set_headers = false;
 	for (int i = 0; !r->error && i < PQntuples(r->res); i++)
 		probe_row(q, &found, r->res, i);
@@ -364,6 +365,7 @@ const char queue_session_sql[] =
 	", EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attname = "                    \
 	"'headers' AND pg_catalog.has_column_privilege(c.oid, a.attnum, 'UPDATE'))" LIMIT_INDEXES                      \
 	", pg_catalog.to_regproc('pgmqd.follow') IS NOT NULL" BY_USERS                                                 \
+	", pg_catalog.to_regproc('pgmqd.key_goes_on') IS NOT NULL"                                                     \
 	" FROM names q, dlq d, pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = "                       \
 	"c.relnamespace"                                                                                               \
 	" WHERE n.nspname = 'pgmq' AND c.relname IN ('q_'::text || q.name, 'a_'::text || q.name, "                     \

@@ -95,6 +95,7 @@ struct queue_pg {
 	struct queue_rules rules;
 	bool headers, a_headers, last_read, a_last_read, has_dlq, refunds, attempts;
 	bool follows;   /* there is pgmqd.follow() */
+	bool keyed;     /* there is pgmqd.key_goes_on() */
 	bool dlq_asks;  /* the headers of dead letters can be read; an update of pgmq adds the column without a right */
 	bool key_index; /* there are the indexes that pgmqd.limit_queue() makes */
 	bool held_index;

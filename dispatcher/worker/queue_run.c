@@ -410,7 +410,8 @@ static void run_settle(struct queue *base, enum msg_outcome outcome, struct pgmq
 		params[3] = msgs[0]->sql;
 		params[4] = delay;
 		params[5] = flag;
-		queue_run(q, ST_REPLACE, 6, params, queue_settle_answer, call);
+		params[6] = q->name;
+		queue_run(q, ST_REPLACE, 7, params, queue_settle_answer, call);
 		break;
 	case OUT_DONE_WITH:
 		if (again) /* only asks: what is not known comes back as not settled, and is then tried as if for the

@@ -199,25 +199,37 @@ static char *sql_gone(const struct queue_pg *q)
 		q->queue_table);
 }
 
-/* The rows of `want` that their claims hold, locked, but for those that another session has locked. */
-static char *sql_held(const struct queue_pg *q)
+/* The rows of `want` that their claims hold, locked, but for those that another session has locked. `more`: a condition
+ * beside it. */
+static char *sql_held_if(const struct queue_pg *q, const char *more)
 {
 	return xasprintf("held AS MATERIALIZED (SELECT q.msg_id FROM %s q WHERE q.msg_id = " WANTED
-		" AND " HELD("q") " FOR UPDATE SKIP LOCKED)",
-		q->queue_table);
+		" AND " HELD("q") "%s FOR UPDATE SKIP LOCKED)",
+		q->queue_table, more);
+}
+
+/* The same without a condition. */
+static char *sql_held(const struct queue_pg *q)
+{
+	return sql_held_if(q, "");
 }
 
 #define OF_HELD "ANY (ARRAY(SELECT h.msg_id FROM held h))"
 
-/* The rows of `held`, deleted. */
-static char *sql_held_gone(const struct queue_pg *q)
+/* The rows of `held`, deleted. Takes over `held`. */
+static char *sql_gone_of(const struct queue_pg *q, char *held)
 {
-	char *held = sql_held(q), *sql;
-
-	sql = xasprintf(
+	char *sql = xasprintf(
 		"%s, gone AS (DELETE FROM %s q WHERE q.msg_id = " OF_HELD " RETURNING q.*)", held, q->queue_table);
+
 	free(held);
 	return sql;
+}
+
+/* The same of those without a condition. */
+static char *sql_held_gone(const struct queue_pg *q)
+{
+	return sql_gone_of(q, sql_held(q));
 }
 
 /* The rows that their claims hold and that another session has locked (true), or that are not in `changed`, because a
@@ -424,24 +436,29 @@ static char *sql_fail(const struct queue_pg *q)
 }
 
 /* Replace: the remainder $4 goes out after $5 ms, the original into the archive. $6: an earlier try may have done it.
- */
+ * The remainder has the original's unique key. While a producer has that key locked, the message counts as locked, so
+ * that no claim waits behind this statement for the end of the producer's transaction. */
 static char *sql_replace(const struct queue_pg *q)
 {
-	char *gone = sql_held_gone(q), *kept = sql_kept(q, true), *locked = sql_locked(q, "gone"),
-	     *known = sql_known(q), *sql;
+	const char *free_key = q->keyed ? " AND pgmqd.key_is_free($7::text, q.msg_id, q.enqueued_at)" : "";
+	char *gone = sql_gone_of(q, sql_held_if(q, free_key)), *kept = sql_kept(q, true),
+	     *locked = sql_locked(q, "gone"), *known = sql_known(q), *sql;
 
 	sql = xasprintf(
 		"WITH " WANT ", %1$s, %2$s, known AS (%7$s), sent AS (INSERT INTO %3$s (vt, message%4$s) "
 		"SELECT pg_catalog.clock_timestamp() + pg_catalog.make_interval(secs => "
 		"$5::bigint::pg_catalog.float8 / 1000::pg_catalog.float8), $4::pg_catalog.jsonb%5$s FROM gone "
-		"RETURNING 1) SELECT msg_id, false FROM kept UNION ALL %6$s UNION ALL SELECT * FROM known "
-		"WHERE $6::bool",
+		"RETURNING msg_id, enqueued_at), keyed AS MATERIALIZED (%8$s) SELECT msg_id, false FROM kept WHERE "
+		"(SELECT pg_catalog.count(*) FROM keyed) >= 0 UNION ALL %6$s UNION ALL SELECT * FROM known WHERE "
+		"$6::bool",
 		gone, kept, q->queue_table, q->headers ? ", headers" : "",
 		q->headers ? ", CASE WHEN pg_catalog.jsonb_typeof(headers) = 'object' THEN headers ELSE "
 		"'{}'::pg_catalog.jsonb END || pg_catalog.jsonb_build_object('pgmqd_root', coalesce(headers "
 		"-> 'pgmqd_root'::text, pg_catalog.to_jsonb(msg_id)))"
 			   : "",
-		locked, known);
+		locked, known,
+		q->keyed ? "SELECT pgmqd.key_goes_on($7::text, g.msg_id, g.enqueued_at, s.msg_id, s.enqueued_at) FROM "
+		"gone g, sent s" : "SELECT $7::text");
 	free(gone);
 	free(kept);
 	free(locked);

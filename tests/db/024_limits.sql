@@ -45,6 +45,22 @@ INSERT INTO pgmqd.rates VALUES ('limited', '', '', clock_timestamp());
 SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (4::bigint, NULL::bigint, NULL::bigint)$$, 'the rate is spent');
 SELECT pgmqd.tell_limits('limited', 'header:customer', 1, 2, true, false, 4, 2);
 SELECT results_eq('SELECT by_rate, by_key, by_place FROM kept', $$VALUES (1::bigint, 2::bigint, 1::bigint)$$, 'by key, beside what is in hand');
+-- from key to key by the index, and through the queue without it
+SELECT pgmqd.tell_limits('limited', 'header:customer', 0.001, 2, true, false, 4, 2);
+INSERT INTO pgmqd.rates VALUES ('limited', '', 'a', clock_timestamp() - interval '1500 s'), ('limited', 'process', 'b', clock_timestamp() + interval '1 h');
+INSERT INTO pgmqd.keys (queue, key, weight, paused_at) VALUES ('limited', 'a', 1, now()), ('limited', 'b', 3, NULL), ('limited', 'c', 2, NULL);
+INSERT INTO pgmq.q_limited (vt, message, headers) SELECT now() + i, '{"more": 1}', h FROM unnest(ARRAY[interval '-1 s', '1 h']) i, unnest(ARRAY[NULL, '{}', '{"customer": "b"}', '{"customer": "c"}', '{"customer": ""}']::jsonb[]) h;
+SELECT results_eq('SELECT by_rate, by_key, by_place, by_pause FROM kept', $$VALUES (5::bigint, 3::bigint, 6::bigint, 3::bigint)$$, 'many keys');
+CREATE TEMP TABLE before AS SELECT * FROM kept;
+SELECT pgmqd.limit_queue('limited', 'header:customer');
+SELECT results_eq('SELECT * FROM kept', 'SELECT * FROM before', 'the index tells the same');
+INSERT INTO pgmq.q_limited (vt, message, headers) SELECT now() - interval '1 s', '{"more": 1}', jsonb_build_object('customer', 'n' || n / 3) FROM generate_series(0, 30008) n;
+SELECT results_eq('SELECT k.by_rate - b.by_rate, k.by_key - b.by_key, k.by_place - b.by_place, k.by_pause, k.keys = b.keys FROM kept k, before b',
+  $$VALUES (10003::bigint, 10003::bigint, 30009::bigint, 3::bigint, true)$$, 'and so it is with 10,000 keys');
+DELETE FROM pgmqd.keys;
+DELETE FROM pgmqd.rates WHERE key <> '';
+DELETE FROM pgmq.q_limited WHERE message <> '{}';
+SELECT pgmqd.limit_queue('limited', wanted => false);
 SELECT pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0);
 SELECT is_empty('SELECT FROM pgmqd.limits', 'limits that are taken out are told, too');
 

@@ -14,7 +14,7 @@ INSERT INTO may_call SELECT 'pgmqd', unnest(ARRAY['trigger_status', 'application
         'dead_letter_page', 'dead_letter_body', 'dead_letters', 'redrive', 'purge_dead_letters', 'schedule_status', 'run_now', 'edit_schedule', 'act_on_dead_letters',
     'message_page', 'message_life', 'count_messages', 'act_on_messages', 'action_list', 'asked_cancels', 'settle_cancelled', 'record_history', 'history_page', 'dispatcher_list',
     'tell_limits', 'kept_back', 'limit_problems', 'start_jobs', 'attach_jobs', 'job_info', 'watch_job', 'retry_job', 'retry_due_jobs',
-    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish', 'follow', 'send_next', 'send_request', 'hold_key'])
+    'job_state', 'job_progress', 'job_part', 'job_partial', 'job_finish', 'follow', 'send_next', 'send_request', 'key_is_free', 'key_goes_on', 'hold_key'])
   UNION ALL SELECT 'pgmqd_enqueuer', 'submit' UNION ALL SELECT 'pgmqd_mailer', 'record_bounce'
   UNION ALL SELECT 'pgmqd_operator', unnest(ARRAY['kept_back', 'limit_problems', 'pause_key', 'resume_key', 'weigh_key', 'enqueue', 'enqueue_for', 'enqueue_unique', 'dlq_name', 'dead_letter_queue', 'iso_time', 'dead_letters', 'redrive', 'purge_dead_letters', 'queue_pause',
     'pause', 'resume', 'queue_rates', 'paused_queues', 'queue_events', 'message_state', 'queue_status', 'failure_groups', 'dead_letter_page', 'dead_letter_body',

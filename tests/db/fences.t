@@ -41,7 +41,7 @@ row() { # read_ct, nonce, microseconds of enqueued_at, number
 declare -A call=(
   [done]="EXECUTE done($claims);" [done_careful]="EXECUTE done_careful($claims, AGAIN);"
   [retry]="EXECUTE retry($claims, '{60000}', AGAIN, 'fence', '{why}', '{0}');" [release]="EXECUTE release($claims, '{60000}', AGAIN, 'fence');"
-  [fail]="EXECUTE fail($claims, '{why}', '{permanent}', '{2}', AGAIN);" [replace]="EXECUTE replace($claims, '{\"b\": 2}', '0', AGAIN);"
+  [fail]="EXECUTE fail($claims, '{why}', '{permanent}', '{2}', AGAIN);" [replace]="EXECUTE replace($claims, '{\"b\": 2}', '0', AGAIN, 'fence');"
   [fence]="EXECUTE fence($claims);" [extend]="EXECUTE extend($claims);" [known]="EXECUTE known($claims);")
 # What the tables hold.
 state="SELECT concat('= ', coalesce((SELECT CASE WHEN extract(year FROM vt) = 2050 THEN 'kept'
@@ -94,13 +94,13 @@ add 'of two, the fence takes both or none' "$lost 1\" = 7 8" "$two EXECUTE fence
 # ---- asked again: what an earlier try has stored is known, and what another claim has stored is not taken for it ----
 stale="'{7}', '{1000123}', '{$born}'"
 for st in done_careful known; do try "$st knows what was archived" "7|f 7|f = gone $archived" $st t "$ours EXECUTE done($claims);"; done
-try 'replace knows it, and sends nothing twice' "7|f 7|f = gone $archived new {\"b\": 2}7" replace t "$ours EXECUTE replace($claims, '{\"b\": 2}', '0', 'f');"
+try 'replace knows it, and sends nothing twice' "7|f 7|f = gone $archived new {\"b\": 2}7" replace t "$ours EXECUTE replace($claims, '{\"b\": 2}', '0', 'f', 'fence');"
 try 'fail knows it, and makes no second dead letter' '7|f 7|f = gone dead first' fail t "$ours EXECUTE fail($claims, '{first}', '{permanent}', '{2}', 'f');"
 try 'retry knows it' '7|f 7|f = later' retry t "$ours EXECUTE retry($claims, '{60000}', 'f', 'fence', '{why}', '{0}');"
 try 'release knows it, and refunds once' '7|f 7|f = later refunded 1' release t "$ours EXECUTE release($claims, '{60000}', 'f', 'fence');"
 add 'known is not what another claim has archived' '7|f' "$ours EXECUTE done($claims); EXECUTE known($stale);"
 add 'done_careful does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE done_careful($stale, 't');"
-add 'replace does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE replace($stale, '{}', '0', 't');"
+add 'replace does not take it' '7|f' "$ours EXECUTE done($claims); EXECUTE replace($stale, '{}', '0', 't', 'fence');"
 add "fail does not take another claim's dead letter" '7|f' "$ours EXECUTE fail($claims, '{first}', '{permanent}', '{2}', 'f'); EXECUTE fail($stale, '{}', '{}', '{}', 't');"
 
 # ---- what goes along ----
@@ -109,6 +109,10 @@ try 'a second refund of a message is added' '7|f = later refunded 2' release f "
 try 'one of the same claim is not' '7|f = later refunded 1' release f "$(noted 1 2) $ours"
 try 'nor is it to those of a former queue of that name' '7|f = later refunded 1' release f "$(noted 3 9) $ours"
 add 'a dead letter keeps its headers' '7|f 1' "$ours ${call[fail]//AGAIN/\'f\'} SELECT headers->'h' FROM pgmq.q_fence_dlq;"
+# unique keys: that of the message 7, of an older one with its number, and of another one
+keys="INSERT INTO pgmqd.unique_keys (queue, key, msg_id, enqueued_at) VALUES ('fence', 'k', 7, '2026-01-01 00:00:00.000005+00'), ('fence', 'old', 7, '2020-01-01'),
+  ('fence', 'other', 9, '2026-01-01 00:00:00.000005+00'), ('elsewhere', 'k', 7, '2026-01-01 00:00:00.000005+00');"
+add 'a remainder has the unique key' '7|f k' "$keys $ours ${call[replace]//AGAIN/\'f\'} SELECT u.key FROM pgmqd.unique_keys u JOIN pgmq.q_fence q USING (msg_id, enqueued_at);"
 add "a remainder's remainder names the first message" '7|f 3' "${ours//\"h\": 1/\"pgmqd_root\": 3} ${call[replace]//AGAIN/\'f\'} SELECT headers->'pgmqd_root' FROM pgmq.q_fence WHERE msg_id <> 7;"
 
 # ---- a number that the archive has given to another message ----
@@ -168,6 +172,15 @@ add 'a locked row of another claim is lost, not locked' '' "EXECUTE retry($stale
 flush
 enough
 query -c 'DELETE FROM pgmq.q_fence' >/dev/null
+
+# ---- a producer has the unique key of a message locked ----
+query -c "$keys $ours" >/dev/null
+meanwhile 'BEGIN;' "SELECT FROM pgmqd.unique_keys WHERE key = 'k' FOR UPDATE;"
+try 'replace says that the row is locked, and waits for nothing' '7|t = kept' replace f ''
+try 'done does not care' "7|f = gone $archived" done_careful f ''
+flush
+enough
+query -c 'DELETE FROM pgmq.q_fence' -c 'DELETE FROM pgmqd.unique_keys' >/dev/null
 
 # ---- one that another claim has locked, and a second worker ----
 query -c "$(due 1 "$now" 0)" >/dev/null

@@ -57,7 +57,8 @@ int main(int argc, char **argv)
 		.a_headers = true,
 		.has_dlq = true,
 		.dlq_asks = true,
-		.refunds = true };
+		.refunds = true,
+		.keyed = true };
 	static char plugin[] = "null", version[] = "1";
 
 	if (argc < 3)

@@ -337,7 +337,9 @@ def test_pool_speaks_every_outcome(rig, start):
     assert settled(rig, {"do": "raw", "line": raw})["outcome"] == "done"
     assert rig.db.execute("select n::text, t, x from public.done").fetchall() == [("9007199254740993", None, {"a": [1, "]"]})]
     raw = '{"id": ID, "outcome": "replace", "message": {"do": "none", "big": 9007199254740993}, "delay": 3600}'
-    assert settled(rig, {"do": "raw", "line": raw})["outcome"] == "replace"
+    first = rig.value("select pgmqd.enqueue(%s, %s::jsonb, unique_key => 'k')", [QUEUE, json.dumps({"do": "raw", "line": raw})])
+    assert rig.daemon.wait_settled(msg_id=first)["outcome"] == "replace"
+    assert rig.value("select pgmqd.enqueue(%s, '{}', unique_key => 'k')", [QUEUE]) == first + 1, "what is left has the unique key"
     found = rig.db.execute(f"select message->>'big', vt > now() + interval '50 minutes' from pgmq.q_{QUEUE}").fetchone()
     assert found == ("9007199254740993", True)
     rig.db.execute("select pgmq.purge_queue(%s)", [QUEUE])
