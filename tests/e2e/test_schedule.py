@@ -240,6 +240,32 @@ def test_known_queries(cron_rig, query):
         assert word in text, text
 
 
+def test_two_looks_in_a_row_must_agree_on_the_launcher(cron_rig):
+    """A server that starts has none yet. Here a function says whether it lives: dead at the first look, then as a table says."""
+    db = cron_rig.db
+    who = "select string_agg(distinct runner, ',') from pgmqd.schedule where name not like 'look %'"
+    lives = db.execute("select pg_get_functiondef('pgmqd.pg_cron_lives'::regproc)").fetchone()[0]
+    db.execute("create table public.looks (at timestamptz primary key); create table public.launcher as select true as lives;"
+               " create or replace function pgmqd.pg_cron_lives() returns boolean language plpgsql security definer as $$ begin"
+               " insert into public.looks values (statement_timestamp()) on conflict do nothing;"
+               " return (select count(*) from public.looks) > 1 and (select lives from public.launcher); end $$")
+    for n in range(60):
+        add(db, f"look {n}", due=f"now() + interval '{n * 500} ms'")  # each has the scheduler look again
+    try:
+        daemon = cron_rig.start()
+        wait_until("it has looked twice", lambda: db.execute("select count(*) > 1 from public.looks").fetchone()[0])
+        assert db.execute(who).fetchone()[0] == "pg_cron"
+        db.execute("update public.launcher set lives = false")
+        daemon.wait_log("pg_cron's launcher is dead: its 4 schedules")
+        assert db.execute(who).fetchone()[0] == "pgmqd"
+        db.execute("update public.launcher set lives = true")
+        daemon.wait_log("pg_cron's launcher is back: its 4 schedules")
+        assert db.execute(who).fetchone()[0] == "pg_cron"
+    finally:
+        cron_rig.daemon.stop()
+        db.execute("delete from pgmqd.schedule where name like 'look %'; drop table public.looks, public.launcher; " + lives)
+
+
 def test_a_dead_launcher_is_taken_over_and_given_back(cron_rig):
     """Never both: what one runs is switched off at the other."""
     db = cron_rig.db
