@@ -90,7 +90,7 @@ static void print_plugin(const struct queue_settings *q, const struct plugin *p)
 /* Loads one queue's plugin and prints what is in force. False after printing errors. */
 static bool check_queue(const struct settings *s, const struct queue_settings *q)
 {
-	char *errors, *warning;
+	char *errors, *warnings, *rest, *line;
 	struct plugin *p = plugin_load(s, q, &errors);
 
 	if (!p) {
@@ -101,9 +101,10 @@ static bool check_queue(const struct settings *s, const struct queue_settings *q
 	for (const struct pgmqd_option *row = settings_queue_options; row->name; row++)
 		print_option(row, q, q->lines[row - settings_queue_options]);
 	print_plugin(q, p);
-	if ((warning = plugin_void_option(p, q)) != NULL)
-		fprintf(stderr, "%s:%u: queue \"%s\": %s\n", s->path, q->line, q->name, warning);
-	free(warning);
+	rest = warnings = plugin_void_options(p, q);
+	while ((line = lines_next(&rest)) != NULL)
+		fprintf(stderr, "%s:%u: queue \"%s\": %s\n", s->path, q->line, q->name, line);
+	free(warnings);
 	plugin_free(p);
 	return true;
 }

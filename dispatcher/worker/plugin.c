@@ -171,35 +171,37 @@ struct plugin *plugin_open(const struct settings *s, const char *name, char **er
 	return p;
 }
 
-char *plugin_void_option(const struct plugin *p, const struct queue_settings *q)
+char *plugin_void_options(const struct plugin *p, const struct queue_settings *q)
 {
 	int64_t deadline = q->deadline ? q->deadline : 10 * q->visibility_timeout;
+	char *all = NULL;
 
 	if (q->batch > 1 && !p->d.deliver_batch)
-		return xasprintf("batch = %llu is of no use: the plugin %s takes messages one by one only",
+		settings_error(&all, "batch = %llu is of no use: the plugin %s takes messages one by one only",
 			(unsigned long long)q->batch, p->d.name);
 	for (const struct pgmqd_option *row = p->options; row->name; row++) {
 		size_t n = strlen(row->name);
+		char *value;
 
-		if (option_find(settings_queue_options, row->name))
-			return xasprintf(
+		if (option_find(settings_queue_options, row->name)) {
+			settings_error(&all,
 				"the plugin's option %s has the name of one of pgmqd's, which takes the value: "
 				"the plugin must give it another name",
 				row->name);
-		if (option_type(row) != PGMQD_DURATION || n < 7 || strcmp(row->name + n - 7, "timeout") != 0 ||
-			strcmp(row->name, "idle_timeout") == 0)
 			continue;
-		if (*(const int64_t *)(const void *)((const char *)p->handle + row->offset) > deadline) {
-			char *value = option_print(row, p->handle), *why;
-
-			why = xasprintf("%s = %s is never reached: an attempt ends at the queue's deadline of "
-					"%lld s (deadline, or ten times visibility_timeout)",
-				row->name, value, (long long)deadline / 1000);
-			free(value);
-			return why;
 		}
+		if (option_type(row) != PGMQD_DURATION || n < 7 || strcmp(row->name + n - 7, "timeout") != 0 ||
+			strcmp(row->name, "idle_timeout") == 0 ||
+			*(const int64_t *)(const void *)((const char *)p->handle + row->offset) <= deadline)
+			continue;
+		value = option_print(row, p->handle);
+		settings_error(&all,
+			"%s = %s is never reached: an attempt ends at the queue's deadline of "
+			"%lld s (deadline, or ten times visibility_timeout)",
+			row->name, value, (long long)deadline / 1000);
+		free(value);
 	}
-	return NULL;
+	return all;
 }
 
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors)

@@ -13,9 +13,9 @@ struct plugin {
 	void *handle;
 };
 
-/* Says which option of the plugin can have no effect: a time limit above the queue's deadline, or a name that is one of
- * pgmqd's. NULL: none (malloc'd). */
-char *plugin_void_option(const struct plugin *p, const struct queue_settings *q);
+/* Says which options can have no effect, one a line: a time limit of the plugin above the queue's deadline, a name that
+ * is one of pgmqd's, a batch for a plugin that takes none. NULL: none (malloc'd). */
+char *plugin_void_options(const struct plugin *p, const struct queue_settings *q);
 /* Opens the plugin of a queue and fills its options in. NULL and *errors (malloc'd, one a line). Never unloads: the
  * process ends. */
 struct plugin *plugin_load(const struct settings *s, const struct queue_settings *q, char **errors);

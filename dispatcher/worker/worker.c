@@ -4,6 +4,7 @@
 #include "config.h"
 
 #include "base/clock.h"
+#include "base/lines.h"
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
@@ -271,7 +272,7 @@ static int worker_load(struct worker *w)
 
 	w->flows = xcalloc(unit->nqueues, sizeof(*w->flows));
 	for (size_t i = 0; i < unit->nqueues; i++) {
-		char *errors;
+		char *errors, *rest, *line;
 		struct plugin *p = plugin_load(w->env->settings, unit->queues[i], &errors);
 		struct flow *f;
 
@@ -281,8 +282,9 @@ static int worker_load(struct worker *w)
 			free(errors);
 			return PROC_EXIT_CONFIG;
 		}
-		if ((errors = plugin_void_option(p, unit->queues[i])) != NULL)
-			log_warn("queue \"%s\": %s", unit->queues[i]->name, errors);
+		rest = errors = plugin_void_options(p, unit->queues[i]);
+		while ((line = lines_next(&rest)) != NULL)
+			log_warn("queue \"%s\": %s", unit->queues[i]->name, line);
 		free(errors);
 		f = flow_new(w->env, unit->queues[i], unit->slots[i], p, w->base, worker_queue(w, unit->queues[i], p),
 			w->transfers, &w->templates);

@@ -369,6 +369,49 @@ static void too_much(void **state)
 	g_free(bytes), g_free(base64), g_free(one), g_free(two);
 }
 
+/* Base64 gives its bytes back, whatever their number and wherever the lines break; each of these is none. */
+static void base64(void **state)
+{
+	static const char *const wrong[] = { "=", "a", "ab", "abc",
+		"ab=", "abcd=", "ab===", "abc==", "abcd====", "ab=c", "ab==cd==", "abc-", "abcde", "a\u00e4bc",
+		"====" };
+	guchar bytes[200];
+	cJSON *json;
+	struct email_message m;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (guchar)(i * 89 + i / 3);
+	for (size_t n = 0; n < sizeof(bytes); n++) {
+		char *text = g_base64_encode(bytes, n), *all;
+		GString *lines = g_string_new("");
+
+		for (size_t i = 0, each = n % 80 + 1; text[i] != '\0'; i++)
+			g_string_append_printf(lines, "%c%s", text[i], i % each == each - 1 ? "\\r\\n " : "");
+		all = g_strdup_printf(
+			TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"%s\"}]}", lines->str);
+		assert_null(parse(all, &json, &m));
+		assert_int_equal(m.attachments[0].len, n);
+		assert_memory_equal(m.attachments[0].content, bytes, n);
+		message_clear(&m);
+		cJSON_Delete(json);
+		g_string_free(lines, TRUE);
+		g_free(all), g_free(text);
+	}
+	for (size_t i = 0; i < G_N_ELEMENTS(wrong); i++) {
+		char *all = g_strdup_printf(
+			TO TEXT "\"attachments\": [{\"filename\": \"a\", \"content\": \"%s\"}]}", wrong[i]);
+		char *reason = parse(all, &json, &m);
+
+		assert_non_null(reason);
+		assert_non_null(strstr(reason, "not valid base64"));
+		g_free(reason);
+		message_clear(&m);
+		cJSON_Delete(json);
+		g_free(all);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -382,6 +425,7 @@ int main(void)
 		cmocka_unit_test(filenames),
 		cmocka_unit_test(long_filename),
 		cmocka_unit_test(too_much),
+		cmocka_unit_test(base64),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
