@@ -28,7 +28,8 @@ static const unsigned char *base64_values(void)
 }
 
 /* Decodes base64 strictly: only its alphabet, white space, and padding at the end. false when it is something else. The
- * loop of the worker waits for this, and GLib's decoder, which lets everything pass, would take four times as long. */
+ * loop of the worker waits for this; GLib's decoder lets everything pass, and takes three times as long with a check.
+ */
 static bool decode_base64(const char *text, unsigned char **out, size_t *len)
 {
 	const unsigned char *values = base64_values(), *in = (const unsigned char *)text;

@@ -194,8 +194,11 @@ static void refuse(struct talk *t, enum smtp_stage stage, const struct reply *re
 	struct mail_result result = { .is = verdict_reply(stage, r.code, r.enhanced, r.text),
 		.of_recipient = verdict_of_recipient(stage, r.code),
 		.of_sender = verdict_of_sender(stage, r.code, r.enhanced) };
-	/* A server that takes so many mails on a connection says so in many ways, and at MAIL in all of them. */
-	bool worn = (r.code == 421 || (stage == STAGE_MAIL && r.code / 100 == 4)) && may_try_again(t, mail);
+	/* A server that takes so many mails on a connection says so in many ways: at MAIL with any 4xx, elsewhere in
+	 * words. */
+	bool worn = (r.code == 421 || (stage == STAGE_MAIL && r.code / 100 == 4) ||
+			    verdict_of_connection(r.code, r.text)) &&
+	            may_try_again(t, mail);
 	char *said;
 
 	t->spent = t->spent || worn;

@@ -200,6 +200,20 @@ static void recipients(void **state)
 	assert_false(verdict_of_recipient(STAGE_RCPT, 554));
 }
 
+/* A connection that has carried enough is told from mails that come too fast. */
+static void connections(void **state)
+{
+	(void)state;
+	assert_true(verdict_of_connection(452, "Too many recipients received in this session"));
+	assert_true(verdict_of_connection(451, "too many messages on this connection"));
+	assert_true(verdict_of_connection(550, "Maximum number of messages per session exceeded"));
+	assert_true(verdict_of_connection(452, "Session limit reached, reconnect"));
+	assert_false(verdict_of_connection(432, "Concurrent connections limit exceeded"));
+	assert_false(verdict_of_connection(452, "too many recipients"));
+	assert_false(verdict_of_connection(451, "the connection to the database broke"));
+	assert_false(verdict_of_connection(250, "connection limit"));
+}
+
 /* The sender is at fault where MAIL was refused for good; a missing login is not the sender's. */
 static void senders(void **state)
 {
@@ -218,6 +232,7 @@ int main(void)
 		cmocka_unit_test(replies),
 		cmocka_unit_test(connect_verdicts),
 		cmocka_unit_test(recipients),
+		cmocka_unit_test(connections),
 		cmocka_unit_test(senders),
 	};
 

@@ -182,6 +182,15 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 	return MAIL_AWAY;
 }
 
+bool verdict_of_connection(int code, const char *text)
+{
+	static const char *const where[] = { "session", "connection" };
+	static const char *const what[] = { "too many", "enough", "limit", "exceed", "maximum", "max", "reconnect" };
+
+	return code >= 400 && HAS(text, where, false) && HAS(text, what, false) &&
+	       strcasestr(text, "concurrent") == NULL;
+}
+
 bool verdict_of_recipient(enum smtp_stage stage, int code)
 {
 	return stage == STAGE_RCPT && code >= 550 && code <= 553;

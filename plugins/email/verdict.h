@@ -40,6 +40,9 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 bool verdict_says_slower(const char *text);
 bool verdict_says_quota(const char *text);
 
+/* Whether a refusal says that the connection has carried enough, and nothing of the mail. */
+bool verdict_of_connection(int code, const char *text);
+
 /* Whether a refusal is of the recipient, for good. Whether nobody has the address follows from the enhanced code, by
  * the one table of these: pgmqd.names_recipient() in sql/042_suppression.sql. */
 bool verdict_of_recipient(enum smtp_stage stage, int code);

@@ -282,23 +282,27 @@ def test_a_quota_that_is_used_up_waits(mailer):
 
 # ---- a spent connection is not used again ----
 
-@pytest.mark.parametrize("word", ["452 4.3.1 Too many messages in this session, reconnect", "421 4.7.0 enough", "451 4.5.0 no more"])
-def test_ten_mails_a_connection(mailer, word):
+@pytest.mark.parametrize("at, word, n", [
+    ("MAIL", "452 4.3.1 Too many messages in this session, reconnect", 500), ("MAIL", "421 4.7.0 enough", 100), ("MAIL", "451 4.5.0 no more", 100),
+    ("MAIL", "550 5.7.0 Maximum number of messages per session exceeded", 60), ("RCPT", "452 4.5.3 Too many recipients in this session", 60),
+    ("RCPT", "550 5.7.1 too many recipients on this connection", 60), ("DATA", "451 too many messages on this connection", 60),
+    ("DOT", "452 session limit exceeded", 60), ("RCPT", "421 4.7.0 enough", 60), ("DOT", "421 4.7.0 enough", 60)])
+def test_ten_mails_a_connection(mailer, at, word, n):
     class Ten(SmtpStub):
         def _action(self, step, number, line):
             if step == "MAIL":
                 with self.lock:
                     self.carried[number] += 1
-                    if self.carried[number] > 10:
-                        return word, 0
+            if step == at and self.carried[number] > 10:
+                return word, 0
             return super()._action(step, number, line)
 
     stub = Ten()
     stub.lock, stub.carried = threading.Lock(), collections.Counter()
     with stub:
         mailer.start(stub)
-        mailer.fill(500)
-        wait_until("all sent", lambda: len(stub.mails) == 500, 60)
+        mailer.fill(n)
+        wait_until("all sent", lambda: len(stub.mails) == n, 60)
         assert mailer.rig.dead() == []
         assert all(r["outcome"] == "done" for r in mailer.rig.daemon.records() if r.get("text") == "settled")
 
