@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
+#include "pg/sqlstate.h"
 #include "process/stats.h"
 #include "settings/settings.h"
 #include "worker/queue.h"
@@ -17,6 +18,7 @@
 #include <stdlib.h>
 
 #define BATCH_MAX 500
+#define TOLD_EVERY_MS 10000 /* that leases cannot be extended is logged so often */
 
 /* Leases that are being extended. */
 struct extension {
@@ -68,6 +70,29 @@ static void lease_lost(struct lease *l, struct pgmqd_msg *m)
 	message_forget(m);
 }
 
+static void lease_send(struct lease *l, struct pgmqd_msg *const *batch, size_t n, int64_t now);
+
+/* An extension was refused. The row of one message (a trigger on it, say) is not to end the leases of the others; what
+ * is locked is locked for all of them, and each part would wait for it again. */
+static void lease_refused(struct extension *x, const struct queue_settled *s)
+{
+	struct lease *l = x->lease;
+	struct pgmqd_msg *left[BATCH_MAX];
+	int64_t now = clock_boottime_ms();
+	size_t n = 0;
+
+	for (size_t i = 0; i < x->n; i++)
+		if ((left[n] = lease_find(l, x->ids[i], x->counts[i], x->nonces[i])) != NULL)
+			n++;
+	if (n > 1 && l->worker->up && sqlstate_class(s->sqlstate) != SQLSTATE_LOCK) {
+		lease_send(l, left, n / 2, now);
+		lease_send(l, left + n / 2, n - n / 2, now);
+	} else if (!l->told_ms || now - l->told_ms >= TOLD_EVERY_MS) {
+		l->told_ms = now;
+		log_error("cannot extend the leases of %zu messages: %s (%s)", n, s->error, s->sqlstate);
+	}
+}
+
 /* The answer to an extension. */
 static void lease_extended(void *arg, const struct queue_settled *s)
 {
@@ -85,7 +110,7 @@ static void lease_extended(void *arg, const struct queue_settled *s)
 		}
 		l->kick(l->arg);
 	} else if (*s->sqlstate) {
-		log_error("cannot extend leases: %s (%s)", s->error, s->sqlstate);
+		lease_refused(x, s);
 	}
 	free(x);
 }

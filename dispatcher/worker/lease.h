@@ -16,6 +16,7 @@ struct lease {
 	void *arg;
 	int64_t ms;          /* the visibility timeout */
 	int64_t deadline_ms; /* longest time in the plugin's hands */
+	int64_t told_ms;     /* when it was logged last that some cannot be extended; 0: never */
 	struct event *extend, *deadline;
 };
 

@@ -84,6 +84,7 @@ struct pgmqd_msg {
 		unsure; /* done_with: 1: sent anew, since the try without an answer was not known; 2: asked once more */
 	bool stuck;     /* the database refuses it for good: kept in memory */
 	unsigned refused;   /* how often in a row, for a passing reason */
+	unsigned renewed;   /* how often it had the tables looked at again, or the session made anew */
 	unsigned batch_max; /* messages in its statement, after a larger batch with it was refused; 0: any number */
 	int64_t send_at_ms; /* boottime before which it is not sent again */
 	char *reason;

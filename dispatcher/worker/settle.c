@@ -24,6 +24,7 @@
 #include "settings/settings.h"
 #include "worker/plugin.h"
 #include "worker/queue.h"
+#include "worker/settle_record.h"
 #include "worker/spans.h"
 
 #include <stdlib.h>
@@ -34,6 +35,7 @@
 #define AGAIN_MS 1000       /* after an error that passes */
 #define AGAIN_MAX_MS 30000  /* after many of them in a row, and for what is kept in memory */
 #define TOLD_EVERY_MS 10000 /* the same refusal is logged so often */
+#define INSISTS 2           /* refusals of a batch for a passing reason, and then one of its messages may be at fault */
 
 /* One statement under way. */
 struct batch {
@@ -82,7 +84,7 @@ void settle_end(struct settle *s, struct pgmqd_msg *m, enum msg_outcome outcome,
 	m->outcome = outcome;
 	m->delay_ms = delay_ms;
 	m->again = false;
-	m->batch_max = m->refused = 0;
+	m->batch_max = m->refused = m->renewed = 0;
 	m->send_at_ms = 0;
 	m->ended_us = clock_realtime_us();
 	m->settled_in = plugin_call_serial;
@@ -292,55 +294,6 @@ static void settle_isolate(struct settle *s, struct pgmqd_msg *m, const struct q
 	plugin_call_leave(former);
 }
 
-/* ---- what has happened, without the archive ---- */
-
-/* The plugin's statement of these messages, under way alone. */
-struct record {
-	struct settle *settle;
-	size_t n;
-	struct pgmqd_msg *msgs[];
-};
-
-/* It has run, or not. */
-static void record_answered(void *arg, const struct pgresult *r)
-{
-	struct record *rec = arg;
-
-	for (size_t i = 0; i < rec->n; i++) {
-		rec->msgs[i]->recorded = !r->error;
-		rec->msgs[i]->unheard--;
-	}
-	if (!r->error)
-		log_warn("%zu messages have had their effect, which is stored, and wait for the archive", rec->n);
-	rec->settle->events->kick(rec->settle->arg);
-	free(rec);
-}
-
-/* Runs the plugin's statement alone for those messages of a batch for which it has not run yet. */
-static void settle_record(struct settle *s, const struct batch *b)
-{
-	struct record *rec = xcalloc(1, sizeof(*rec) + b->n * sizeof(rec->msgs[0]));
-	const struct pgmqd_msg *first = b->msgs[0];
-	char **params = xcalloc((size_t)first->nparams + 1, sizeof(*params));
-
-	rec->settle = s;
-	for (size_t i = 0; i < b->n; i++)
-		if (!b->msgs[i]->recorded) {
-			b->msgs[i]->unheard++;
-			rec->msgs[rec->n++] = b->msgs[i];
-		}
-	for (int p = 0; rec->n && p < first->nparams; p++)
-		params[p] = message_param(rec->msgs, rec->n, p);
-	if (rec->n)
-		queue_query(s->worker->queue, first->sql, first->nparams, (const char *const *)(const void *)params,
-			record_answered, rec);
-	else
-		free(rec);
-	for (int p = 0; p < first->nparams; p++)
-		free(params[p]);
-	free(params);
-}
-
 /* Whether the statement of the plugin may run alone, now that it failed with the archive and not by itself. */
 static bool settle_may_record(
 	const struct settle *s, const struct batch *b, const struct queue_settled *a, enum sqlstate_class class)
@@ -349,13 +302,46 @@ static bool settle_may_record(
 	       class != SQLSTATE_READ_ONLY;
 }
 
-/* The class of a batch's error. */
+/* Whether one of the messages has had the tables looked at again, or the session made anew, without any help to it. */
+static bool batch_was_renewed(const struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		if (b->msgs[i]->renewed > INSISTS)
+			return true;
+	return false;
+}
+
+/* The class of a batch's error. A trigger may raise any SQLSTATE: what does not help it is not done again and again. */
 static enum sqlstate_class settle_class(const struct batch *b, const struct queue_settled *a)
 {
 	enum sqlstate_class c = b->lane == SETTLE_PLUGINS && !a->ours ? sqlstate_class_plugin(a->sqlstate)
 	                                                              : sqlstate_class(a->sqlstate);
 
+	if ((c == SQLSTATE_STALE || c == SQLSTATE_READ_ONLY) && batch_was_renewed(b))
+		return SQLSTATE_RESOURCES;
 	return b->outcome == OUT_REPLACE && sqlstate_blames_row(c) ? SQLSTATE_PLUGIN : c;
+}
+
+/* The tables are looked at again, or the session is made anew: then the outcomes go out again. */
+static void settle_renewed(struct batch *b)
+{
+	for (size_t i = 0; i < b->n; i++)
+		b->msgs[i]->renewed++;
+	settle_back(b, false, 0, false);
+}
+
+/* An error that passes: the batch goes out again after a while, and when that does not help, in parts, so that one of
+ * its messages does not hold the others up. */
+static void settle_again(struct settle *s, struct batch *b, const struct queue_settled *a, enum sqlstate_class class)
+{
+	bool unsure = class == SQLSTATE_CONNECTION; /* it may have been done or not, though the session lives */
+	bool insists = b->msgs[0]->refused >= INSISTS || b->msgs[0]->renewed > INSISTS || b->msgs[0]->batch_max;
+
+	settle_refused(s, b, a, "trying again");
+	if (b->n > 1 && insists)
+		settle_back(b, unsure, (b->n + 1) / 2, false);
+	else
+		settle_back(b, unsure, 0, true);
 }
 
 /* The database has refused a batch. */
@@ -364,24 +350,23 @@ static void settle_failed(struct settle *s, struct batch *b, const struct queue_
 	enum sqlstate_class class = settle_class(b, a);
 
 	if (settle_may_record(s, b, a, class))
-		settle_record(s, b);
-	if (class == SQLSTATE_CONNECTION) {
+		settle_record(s->worker, b->msgs, b->n, s->events->kick, s->arg);
+	if (class == SQLSTATE_CONNECTION && !*a->sqlstate) {
 		settle_back(b, true, 0, false); /* it may have been done or not */
 	} else if (class == SQLSTATE_READ_ONLY) {
 		settle_refused(s, b, a, "connecting anew");
-		settle_back(b, false, 0, false);
+		settle_renewed(b);
 		s->events->read_only(s->arg);
 	} else if (class == SQLSTATE_STALE) {
 		if (s->worker->up)
 			settle_refused(s, b, a, "looking at the queue's tables again");
-		settle_back(b, false, 0, false);
+		settle_renewed(b);
 		s->events->stale(s->arg);
 	} else if (class == SQLSTATE_LOCK && b->n > 1) {
 		/* what is locked is not to hold up the others; each part of done_with waits for a lock anew */
 		settle_back(b, false, (b->n + 1) / 2, b->lane == SETTLE_PLUGINS);
 	} else if (sqlstate_passes(class)) {
-		settle_refused(s, b, a, "trying again");
-		settle_back(b, false, 0, true);
+		settle_again(s, b, a, class);
 	} else if (b->n > 1) {
 		settle_back(b, false, (b->n + 1) / 2, false); /* one of them spoils it for the others */
 	} else if (class == SQLSTATE_PLUGIN) {

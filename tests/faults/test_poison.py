@@ -296,6 +296,37 @@ def test_outcome_that_a_trigger_does_not_let_through(stand, body, table, event):
     assert all(n <= 1 for n in effects(stand, [bad, good]))
 
 
+def raise_state(stand, event, state, condition, table="q_work"):
+    """The application's own trigger, which refuses one row with an error that says that it passes."""
+    stand.db.execute("create function public.refuse() returns trigger language plpgsql as "
+                     f"$f$ begin raise exception 'not this one' using errcode = '{state}'; end $f$")
+    stand.db.execute(f"create trigger refuse before {event} on pgmq.{table} for each row when ({condition}) execute function public.refuse()")
+
+
+@pytest.mark.parametrize("state", ["42501", "42P01", "25006"])
+def test_outcome_that_a_trigger_refuses_with_another_state(stand, state):
+    """It goes on alone and is not run again; what was settled together with it is stored."""
+    raise_state(stand, "insert", state, "new.message->>'stay' = 'yes'", "a_work")
+    stand.send(30, sleep_ms=200)
+    stand.send(stay="yes", sleep_ms=200)
+    stand.start(queue={"visibility_timeout": "3s", "max_in_flight": 50}, drain_timeout="1s", fallback_poll="1h")
+    wait_until("the others are stored", lambda: stand.value("select count(*) from pgmq.q_work") == 1)
+    stand.db.execute("drop trigger refuse on pgmq.a_work")
+    stand.db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgmqd worker%' and datname = current_database()")
+    stand.drain()
+    assert all(n == 1 for n in effects(stand, stand.verdict().check().archived)) and not stand.logged("lease lost")
+
+
+def test_lease_that_a_trigger_does_not_let_extend(stand):
+    """The leases of the others are extended: none of them is taken back or run again."""
+    raise_state(stand, "update", "42501", "new.message->>'stay' = 'yes' and new.read_ct = old.read_ct")
+    good = stand.send(5, sleep_ms=2500)
+    stand.send(stay="yes", sleep_ms=2500)
+    stand.start(queue={"visibility_timeout": "1s", "max_in_flight": 10}, drain_timeout="1s", fallback_poll="1h")
+    stand.effect_of(good)
+    assert effects(stand, good) == [1] * 5 and sum(s.uuid in good and s.what == "B" for s in stand.steps()) == 5
+
+
 def test_retry_that_a_trigger_does_not_let_through(stand):
     """The delay cannot be written down: the message becomes a dead letter, and does not run again at the end of its lease."""
     keep_rows(stand, "update", condition="new.read_ct = old.read_ct")

@@ -262,6 +262,14 @@ void fake_answer_extend(struct fake *f, enum queue_fate fate)
 	answer_fates(&c, fate);
 }
 
+void fake_fail_extend(struct fake *f, const char *sqlstate)
+{
+	struct fake_call c = call_take(f, FAKE_EXTEND);
+	struct queue_settled s = { .error = "refused by the test", .sqlstate = sqlstate, .n = c.n };
+
+	c.cb.settled(c.arg, &s);
+}
+
 void fake_fail_settle(struct fake *f, const char *sqlstate)
 {
 	struct fake_call c = call_take(f, FAKE_SETTLE);

@@ -96,6 +96,7 @@ void fake_fail_settle(struct fake *f, const char *sqlstate);
 void fake_fail_fence(struct fake *f, const char *sqlstate); /* done_with fails by our part of it */
 void fake_answer_query(struct fake *f, const char *error);
 void fake_answer_extend(struct fake *f, enum queue_fate fate);
+void fake_fail_extend(struct fake *f, const char *sqlstate);
 void fake_answer_pause(struct fake *f, const char *why);
 void fake_fail_pause(struct fake *f, const char *sqlstate);
 void fake_answer_lock(struct fake *f, enum fake_kind kind, bool ok);

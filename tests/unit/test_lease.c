@@ -69,6 +69,35 @@ static void test_same_number(void **state)
 	fake_answer_extend(fake, QUEUE_SETTLED);
 }
 
+/* A message whose lease the database refuses to extend ends nobody else's; but a lock is in the way of all of them. */
+static void test_refused(void **state)
+{
+	struct pgmqd_msg *m = NULL;
+	int64_t began;
+	unsigned extended = 0;
+
+	(void)state;
+	for (int i = 1; i <= 4; i++)
+		m = fake_message(&worker, i, MSG_RUNNING);
+	began = m->lease_ms;
+	lease_arm(&lease);
+	fake_advance(fake, 3100);
+	fake_fail_extend(fake, "55P03");
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 0);
+	fake_advance(fake, 2300);
+	fake_fail_extend(fake, "42501");
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 2);
+	fake_answer_extend(fake, QUEUE_SETTLED);
+	assert_int_equal(fake_peek(fake, FAKE_EXTEND)->n, 2);
+	fake_fail_extend(fake, "42501");
+	fake_fail_extend(fake, "42501");
+	fake_answer_extend(fake, QUEUE_SETTLED);
+	assert_int_equal(fake_count(fake, FAKE_EXTEND), 0);
+	TAILQ_FOREACH(m, &all.list[MSG_RUNNING], link)
+	extended += m->lease_ms > began;
+	assert_int_equal(extended, 3);
+}
+
 /* A lease that another worker has: what runs is taken back, what has its outcome is left to its settling. */
 static void test_lost(void **state)
 {
@@ -207,6 +236,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(test_all_states, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_same_number, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_refused, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_database, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),

@@ -126,6 +126,41 @@ static void test_one_of_many(void **state)
 	assert_true(messages_are_none(&all));
 }
 
+/* One row of many whose error says that it passes, whatever it is, does not hold up the others: when its remedy has not
+ * helped, they are stored, and it goes on alone. */
+static void test_one_of_many_that_passes(void **state)
+{
+	static const char *const states[] = { "42501", "53100", "42P01", "25006", "57P01" };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(states) / sizeof(*states); i++) {
+		unsigned statements = 0, told = stale + read_only;
+		struct pgmqd_msg *left;
+
+		fake_end(9, OUT_DONE);
+		for (int round = 0; round < 8 && all.count[MSG_SETTLED] + all.count[MSG_SENT] > 1; round++)
+			for (fake_later(); fake_count(fake, FAKE_SETTLE); settle_send(&settle)) {
+				const struct fake_call *c = fake_peek(fake, FAKE_SETTLE);
+				bool has_it = false;
+
+				assert_true(++statements < 40);
+				for (size_t k = 0; k < c->n; k++)
+					has_it = has_it || c->ids[k] % 9 == 7;
+				if (has_it)
+					fake_fail_settle(fake, states[i]);
+				else
+					fake_answer_settle(fake, QUEUE_SETTLED);
+			}
+		assert_int_equal(all.count[MSG_SETTLED], 1);
+		assert_in_range(stale + read_only - told, 0, 3);
+		left = TAILQ_FIRST(&all.list[MSG_SETTLED]);
+		assert_int_equal(left->outcome, OUT_DONE);
+		fake_later();
+		fake_answer_settle(fake, QUEUE_SETTLED);
+		assert_true(messages_are_none(&all));
+	}
+}
+
 /* What cannot be dead-lettered either stays in memory, is sent again now and then, and never becomes a retry. */
 static void test_kept_in_memory(void **state)
 {
@@ -205,6 +240,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_passing_errors, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_plugins_fault, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_one_of_many, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_one_of_many_that_passes, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_kept_in_memory, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_locked_row, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_lanes, settle_setup, settle_teardown),
