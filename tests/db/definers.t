@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..43
+echo 1..46
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
@@ -195,4 +195,14 @@ for made in 'CREATE SCHEMA pgmqd' 'CREATE SCHEMA pgmq; CREATE TABLE pgmq.meta ()
 done
 pgmqd -d dbname=d1 --with application
 says 'a superuser owns' 'a superuser who migrates is told not to'
+# what a role with GRANT ALL has put onto a table that migrate writes to, as whoever migrates
+sql -d d1 -c 'GRANT ALL ON pgmq.meta TO maker' -c 'TRUNCATE public.trap'
+sql -d d1 -U maker -c 'CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON pgmq.meta FOR EACH ROW EXECUTE FUNCTION lair.t()'
+pgmqd -d dbname=d1 --with application
+says 'trigger t on table pgmq.meta belongs to role maker, which is not ours to trust' 'migrate refuses a trigger of a stranger on the list of queues'
+sql -d d1 -c 'DROP TRIGGER t ON pgmq.meta'
+sql -d d1 -U maker -c 'CREATE TABLE lair.refers (q text REFERENCES pgmq.meta (queue_name) ON DELETE CASCADE)'
+pgmqd -d dbname=d1 --with application
+says 'table lair.refers, which refers to pgmq.meta, belongs to role maker' 'and a table of his that refers to it'
+is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'and has run nothing'
 for db in d1 d2 d3; do sql -d postgres -c "DROP DATABASE $db WITH (FORCE)"; done
