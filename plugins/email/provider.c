@@ -147,8 +147,9 @@ void provider_judge(const struct provider *p, const struct provider_reply *reply
 		return;
 	}
 	words = words_of(reply, body);
-	/* "Too many requests" is also said by services that mean the day's quota. */
-	if (result->is == MAIL_SLOWER && verdict_says_quota(words))
+	/* Services tell of a quota with 429, and with 400, 401 or 403, too. */
+	if ((result->is == MAIL_SLOWER && verdict_says_quota(words)) ||
+		((result->is == MAIL_PERMANENT || result->is == MAIL_CONFIG) && verdict_says_allowance(words)))
 		result->is = MAIL_QUOTA;
 	result->text = g_strdup_printf(
 		"%s answered %ld%s%s", p->name, reply->status, words[0] != '\0' ? " " : "", words);

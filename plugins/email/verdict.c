@@ -131,12 +131,11 @@ bool verdict_says_quota(const char *text)
 	return HAS(text, when, false) && HAS(text, what, false);
 }
 
-/* Whether a refusal is about how much the account may send, which renews itself. A mailbox that is full is not. */
-static bool says_allowance(const char *text)
+bool verdict_says_allowance(const char *text)
 {
 	static const char *const ours[] = { "sending limit", "sending quota", "submission quota", "submissionquota",
 		"email quota", "messaging limit", "emails per hour", "messages per hour", "hourly limit",
-		"hourly quota" };
+		"hourly quota", "credits exceeded", "allowed to send: recipient limit" };
 
 	return verdict_says_quota(text) || HAS(text, ours, false);
 }
@@ -163,7 +162,7 @@ static bool text_fits(const char *text, enum says says)
 	case SAYS_QUOTA:
 		return verdict_says_quota(text);
 	case SAYS_ALLOWANCE:
-		return says_allowance(text);
+		return verdict_says_allowance(text);
 	case SAYS_US:
 		return HAS(text, us, false);
 	case SAYS_SENDER:

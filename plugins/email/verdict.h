@@ -40,6 +40,9 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 bool verdict_says_slower(const char *text);
 bool verdict_says_quota(const char *text);
 
+/* Whether a refusal is about how much the account may send, which renews itself. A mailbox that is full is not. */
+bool verdict_says_allowance(const char *text);
+
 /* Whether a refusal says that the connection has carried enough, and nothing of the mail. */
 bool verdict_of_connection(int code, const char *text);
 

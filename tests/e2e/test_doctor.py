@@ -502,7 +502,7 @@ def test_a_remedy_does_not_make_what_exists(rig, tmp_path):
 
 FIRST_HOUR = {
     "defaults never changed": ("update pgmqd.settings set value = 'https://app.example.test' where name = 'app_url'", dict(
-        check="defaults", seen="app_url still as installed", remedy="UPDATE pgmqd.settings", status="warn")),
+        check="defaults", seen="app_url still as installed", remedy="UPDATE pgmqd.settings SET value = '...' WHERE name = 'app_url'; look at", status="warn")),
     "a queue that is not served": ("select pgmqd.enqueue('payment_processing_queue', '{}'); update pgmq.q_payment_processing_queue set"
                                    " vt = now() - interval '5 minutes', enqueued_at = now() - interval '5 minutes'", dict(
         check="unserved", subject="payment_processing_queue", seen="neither the settings nor a connected pgmqd", remedy="[queue payment_processing_queue]",
@@ -516,9 +516,23 @@ FIRST_HOUR = {
 
 @pytest.mark.parametrize("what", FIRST_HOUR)
 def test_first_hour(patient, what):
+    """It is told, and its remedy, done with values of the reader's own, is the end of it."""
     statement, expected = FIRST_HOUR[what]
     patient.sql(statement)
-    patient.finds(**expected)
+    said = patient.finds(**expected)
+    found = [c for c in said["bad"] if c["check"] == expected["check"] and expected.get("subject", "") in c["subject"]][0]
+    for section in re.findall(r"a section \[queue (\w+)\]", found["remedy"]):
+        patient.queues[section] = {"plugin": "null"}
+    own = {"defaults": {"...": "https://clinic.example.com"}, "schedule": {"...": "0 4 * * 1"}}.get(found["check"], {})
+    for statement in re.findall(r"(?:UPDATE|SELECT) .*?(?=;|, or | if |$)", found["remedy"]):
+        for gap, value in own.items():
+            statement = statement.replace(gap, value)
+        patient.sql(statement)
+    for command in re.findall(r"pgmqd (schedule next) '(.*?)'", found["remedy"]):
+        done = run(*command[0].split(), command[1].replace("...", own["..."]))
+        assert done.returncode == 0 and re.search(r"\d{4}-\d\d-\d\d", done.stdout), done.stdout + done.stderr
+    after = patient.doctor()["bad"]
+    assert not [c for c in after if (c["check"], c["subject"]) == (found["check"], found["subject"])], json.dumps(after, indent=1)
 
 
 def test_http_for_everybody(patient):

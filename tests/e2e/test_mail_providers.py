@@ -188,7 +188,7 @@ ANSWERS = {
         (error("sendgrid", 400, "subject", "The subject is required."), "fail", "The subject is required"),
         (error("sendgrid", 400, "from.email", "Not a sender."), "config", "Not a sender"),
         (error("sendgrid", 429, message="too many requests"), "release", "429"),
-        (error("sendgrid", 401, message="Maximum credits exceeded"), "config", "Maximum credits exceeded"),
+        (error("sendgrid", 401, message="The provided authorization grant is invalid"), "config", "grant is invalid"),
         (error("sendgrid", 403, message="no"), "config", "403"),
         (error("sendgrid", 413, message="too large"), "fail", "413"),
         (error("sendgrid", 503), "release", "503"),
@@ -238,7 +238,10 @@ def test_every_answer(service, provider):
 
 @pytest.mark.parametrize("provider, answer, reason", [
     ("resend", error("resend", 429, "daily_quota_exceeded"), "daily_quota_exceeded"),
-    ("ses", error("ses", 429, "TooManyRequestsException", "Daily message quota exceeded."), "Daily")])
+    ("ses", error("ses", 429, "TooManyRequestsException", "Daily message quota exceeded."), "Daily"),
+    ("sendgrid", error("sendgrid", 401, message="Maximum credits exceeded"), "credits"),
+    ("mailgun", error("mailgun", 403, message="Domain mg.example.test is not allowed to send: recipient limit exceeded, try again later"), "limit"),
+    ("mailgun", error("mailgun", 400, message="The daily limit of messages is reached"), "daily")])
 def test_quota_makes_the_queue_wait(service, provider, answer, reason):
     """No attempt, no dead letter, and nobody else's mail is tried on a quota that is used up."""
     daemon = service.start(provider, max_in_flight=1, max_attempts=1, group="g", queues={"analytics_queue": {"plugin": "null", "group": "g"}})

@@ -383,10 +383,10 @@ const char doctor_sql_defaults[] =
 	"SELECT CASE WHEN names IS NULL THEN 0 ELSE 1 END, '', CASE WHEN names IS NULL THEN coalesce(unset || ' not"
 	" set: mails take them from the brand_* settings', 'app_url and support_email are set') ELSE names"
 	" || ' still as installed: mails link to app.example.test or name support@example.test' END,"
-	" CASE WHEN names IS NOT NULL THEN 'UPDATE pgmqd.settings SET value = ... WHERE name IN (''app_url'',"
-	" ''support_email''); look at"
-	" time_zone there, too' END, NULL"
+	" updates || '; look at time_zone there, too', NULL"
 	" FROM (SELECT string_agg(name, ', ' ORDER BY name) FILTER (WHERE value ~ '[/@.]example[.]test') AS names,"
+	" string_agg(format('UPDATE pgmqd.settings SET value = ''...'' WHERE name = %L', name), '; ' ORDER BY name)"
+	" FILTER (WHERE value ~ '[/@.]example[.]test') AS updates,"
 	" string_agg(name, ' and ' ORDER BY name) FILTER (WHERE value IS NULL) AS unset FROM pgmqd.settings WHERE name"
 	" IN ('app_url', 'support_email')) s";
 
@@ -399,9 +399,8 @@ const char doctor_sql_unserved[] =
 	" || queue AND datname = current_database()))"
 	" SELECT 1, queue, format('%s messages wait, the oldest for %s s, and neither the settings nor a connected"
 	" pgmqd serves the queue', due,"
-	" round(oldest_due_s)), format('add a section [queue %s] with its plugin to the settings, or SELECT"
-	" pgmqd.detach_queue(%L) if another"
-	" program reads it', queue, queue), NULL FROM waits"
+	" round(oldest_due_s)), format('add a section [queue %s] with its plugin to the settings; where another"
+	" program is to read it, see why that one does not', queue), NULL FROM waits"
 	" UNION ALL SELECT 0, '', 'no other queue has messages that wait', NULL, NULL WHERE NOT EXISTS (SELECT FROM"
 	" waits)";
 
