@@ -275,6 +275,38 @@ static void test_lock_splits(void **state)
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->n, 2);
 }
 
+/* What is suspected of spoiling a batch goes alone: a fresh outcome does not join it. */
+static void test_suspect_goes_alone(void **state)
+{
+	(void)state;
+	fake_end(2, OUT_DONE);
+	settle_send(&settle);
+	fake_fail_settle(fake, "22P02");
+	(void)ended(3, OUT_DONE, NULL, 0);
+	settle_send(&settle);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->n, 1);
+}
+
+/* An outcome that takes the place of one that was refused waits as shortly as a first one. */
+static void test_new_outcome_waits_anew(void **state)
+{
+	struct pgmqd_msg *m = ended(1, OUT_DONE, NULL, 0);
+
+	(void)state;
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOCKED);
+	for (int i = 0; i < 4; i++) {
+		fake_later();
+		fake_answer_settle(fake, QUEUE_LOCKED);
+	}
+	fake_later();
+	fake_fail_settle(fake, "22P02");
+	assert_int_equal(m->outcome, OUT_FAIL);
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOCKED);
+	assert_true(m->send_at_ms - clock_boottime_ms() <= 1000);
+}
+
 /* ---- done_with ---- */
 
 /* Lets the fence of the first done_with fail. */
@@ -323,6 +355,24 @@ static void test_done_with_unsure(void **state)
 	settle_send(&settle);
 	assert_true(fake_peek(fake, FAKE_SETTLE)->again);
 	fake_answer_settle(fake, QUEUE_SETTLED);
+	assert_true(messages_are_none(&all));
+}
+
+/* When that answer is no, too, another worker has the message: it is not asked for ever. */
+static void test_done_with_unsure_and_lost(void **state)
+{
+	(void)state;
+	fake_end(1, OUT_DONE_WITH);
+	settle_send(&settle);
+	fake_fail_settle(fake, "");
+	settle_send(&settle);
+	fake_answer_settle(fake, QUEUE_LOST);
+	settle_send(&settle);
+	fence_fails();
+	settle_send(&settle);
+	assert_true(fake_peek(fake, FAKE_SETTLE)->again);
+	fake_answer_settle(fake, QUEUE_LOST);
+	assert_int_equal(fake->slot->counters[STAT_LEASE_LOST], 1);
 	assert_true(messages_are_none(&all));
 }
 
@@ -486,8 +536,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unheard, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_shared_statements, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_lock_splits, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_suspect_goes_alone, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_new_outcome_waits_anew, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_done_with_lost, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_done_with_unsure, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_done_with_unsure_and_lost, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_done_with_lost_twice, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_whose_error, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_read_only, settle_setup, settle_teardown),
