@@ -28,8 +28,9 @@
 /* Due rows that are tried. Parameters stand in subqueries, so that a plan for one value is no cheaper than the one for
  * all, which the server then keeps: making it takes longer than a claim. */
 #define SAMPLE "(SELECT 200 + 2 * $1::int)"
-#define KEYS "1000"         /* keys that are gone through in one claim */
+#define KEYS "1000"         /* keys that are gone through in one claim, since most of them may have no room */
 #define KEYS_AGAIN_MS "100" /* when there were more of them */
+#define KEYS_PART "pg_catalog.ceil((SELECT p.n FROM part p)::pg_catalog.float8 * f.weight)::bigint" /* read of each */
 #define WORTH_S 0.02 /* a look is not worth while for fewer tokens than come in this time, if the burst allows it */
 
 /* A claim holds the row: its time ends with a nonce, and not with a whole millisecond. The index of
@@ -41,6 +42,12 @@
 #define ROOM "k, room, spent, tokens, weight, held"
 
 /* ---- keys ---- */
+
+/* How many keys are gone through in one claim. For turns, as many as rows are tried: each has room. */
+static const char *keys_most(const struct limits *l)
+{
+	return l->fair ? SAMPLE : KEYS;
+}
 
 /* The path of body:/a/b as an array's literal; ~1 stands for / and ~0 for ~, as in a JSON pointer. */
 static char *path_array(const char *path)
@@ -169,7 +176,8 @@ static char *chosen_sql(const struct limits *l)
 		rows, l->leaves_one ? " WHERE o.place = 1 OR o.turn < $1::int" : "");
 }
 
-/* `far`: the keys beyond the sample, if they are wanted, and `heads`: the first due rows of each. */
+/* `far`: the keys beyond the sample, if they are wanted, and `heads`: the first due rows of each: its part of twice as
+ * many as are asked for, or more by its weight. */
 static char *far_sql(const struct queue_pg *q, const char *key, const char *room)
 {
 	if (!q->key_index) /* each step would sort the whole queue */
@@ -184,13 +192,14 @@ static char *far_sql(const struct queue_pg *q, const char *key, const char *room
 		"(pg_catalog.max(msg_id) - pg_catalog.min(msg_id) + 1)) FROM %2$s)::bigint ORDER BY msg_id LIMIT 1)) u "
 		"WHERE (SELECT w.yes FROM wanted w) UNION SELECT n.k FROM keys s, LATERAL (SELECT %1$s AS k FROM %2$s "
 		"WHERE %1$s > s.k ORDER BY %1$s LIMIT 1) n), far AS MATERIALIZED (SELECT x.k, z.* FROM (SELECT k FROM "
-		"keys LIMIT " KEYS
-		") x, %3$s), heads AS (SELECT h.msg_id, h.vt, f.k FROM far f, LATERAL (SELECT msg_id, "
-		"vt FROM %2$s WHERE %1$s = f.k AND vt <= " NOW NOT_REFUSED " ORDER BY vt, msg_id LIMIT f.room) h WHERE "
-		"f.room > 0)",
+		"keys LIMIT %5$s) x, %3$s), part AS MATERIALIZED (SELECT 1 + 2 * $1::int / "
+		"greatest(pg_catalog.count(*), 1::bigint) AS n FROM far WHERE room > 0), heads AS (SELECT h.msg_id, "
+		"h.vt, f.k FROM far f, LATERAL (SELECT msg_id, vt FROM %2$s WHERE %1$s = f.k AND vt <= " NOW NOT_REFUSED
+		" ORDER BY vt, msg_id LIMIT "
+		"least(f.room::bigint, " KEYS_PART ")) h WHERE f.room > 0)",
 		key, q->queue_table, room,
 		/* a sample of those that have waited longest has too few keys to be fair */
-		q->rules.limits.fair ? "9223372036854775807" : "(SELECT n FROM budget)");
+		q->rules.limits.fair ? "9223372036854775807" : "(SELECT n FROM budget)", keys_most(&q->rules.limits));
 }
 
 char *queue_limit_pick(const struct queue_pg *q)
@@ -228,17 +237,31 @@ static char *hold_sql(const struct limits *l)
 		worth, l->rate);
 }
 
+/* When a claim goes through the keys again that has found too few: at once where some of them have more for which there
+ * is room; soon when there are more keys. */
+static char *again_sql(const struct queue_pg *q)
+{
+	if (!q->rules.limits.key || !q->key_index)
+		return xstrdup("SELECT NULL::bigint");
+	return xasprintf(
+		"SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM heads) < (SELECT n FROM budget) AND EXISTS (SELECT "
+		"FROM far f JOIN heads h ON h.k = f.k GROUP BY f.k, f.room, f.weight HAVING pg_catalog.count(*) < "
+		"f.room::bigint AND pg_catalog.count(*) = " KEYS_PART ") THEN 1::bigint WHEN (SELECT "
+		"pg_catalog.count(*) FROM far) >= %s THEN " KEYS_AGAIN_MS "::bigint END",
+		keys_most(&q->rules.limits));
+}
+
 /* `spent`: the tokens of what was picked are written down; `hold`. */
 char *queue_limit_spend(const struct queue_pg *q)
 {
 	const struct limits *l = &q->rules.limits;
-	const char *more_keys = l->key ? "SELECT CASE WHEN (SELECT pg_catalog.count(*) FROM far) >= " KEYS
-	                                 " THEN " KEYS_AGAIN_MS "::bigint END"
-	                               : "SELECT NULL::bigint";
-	char *holder, *hold, *sql;
+	char *more_keys = again_sql(q), *holder, *hold, *sql;
 
-	if (l->rate <= 0)
-		return xasprintf(", hold(ms) AS (%s)", more_keys);
+	if (l->rate <= 0) {
+		sql = xasprintf(", hold(ms) AS (%s)", more_keys);
+		free(more_keys);
+		return sql;
+	}
 	holder = rate_holder(l);
 	hold = hold_sql(l);
 	sql = xasprintf(
@@ -253,6 +276,7 @@ char *queue_limit_spend(const struct queue_pg *q)
 			       : "SELECT ''::text AS k, t.spent, t.tokens, (SELECT pg_catalog.count(*) FROM picked) AS "
 				 "n FROM all_tokens t",
 		holder, l->rate, hold, more_keys);
+	free(more_keys);
 	free(holder);
 	free(hold);
 	return sql;

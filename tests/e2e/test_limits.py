@@ -220,6 +220,22 @@ def test_a_flood_does_not_make_others_wait(stand):
     stand.drain()
 
 
+def test_turns_of_a_thousand_keys(stand):
+    """Each of them has its turn, and a claim reads some hundred messages and not as many of each key as it might take (it was 50,000)."""
+    stand.db.execute("""insert into pgmq.q_work (vt, message, headers) select now() - interval '1 min', '{}', jsonb_build_object('customer', n %% %s)
+                        from generate_series(1, 40000) n""", [1000])
+    stand.db.execute("analyze pgmq.q_work")
+    read = "select idx_tup_fetch from pg_stat_user_tables where relname = 'q_work'"
+    before = stand.value(read)
+    daemon = stand.start(queue={**QUICK, "max_in_flight": 50, "fair_by": BY_CUSTOMER})
+    wait_until("two turns", lambda: stand.value("select count(*) from pgmq.a_work") >= 2000, 120)
+    daemon.kill()
+    wait_until("its sessions' end", lambda: not stand.value("select exists (select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid())"))
+    done, most = stand.db.execute("select sum(n), max(n) from (select count(*) as n from pgmq.a_work group by headers->>'customer') x").fetchone()
+    assert most <= 10, "of 40"
+    assert stand.value(read) - before < 200 * int(done)
+
+
 def test_a_place_is_left_to_a_key_that_has_none(stand):
     """However long a flood's handlers take: they do not have every place, and the first message of a small customer starts beside them."""
     fill(stand, 10, "flood", sleep_ms=600000)
