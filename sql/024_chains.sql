@@ -36,7 +36,7 @@ END $f$;
 -- {{result}} becomes `result`, which is JSON. NULL, or what is wrong: then nothing was sent, and the outcome is stored all the same. Errors that pass (locks,
 -- a full disk) are the transaction's: it is tried again as a whole.
 CREATE OR REPLACE FUNCTION pgmqd.follow(step text, headers jsonb, allowed text[], result text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$
 DECLARE
   next jsonb := headers -> step;
 BEGIN
@@ -45,7 +45,8 @@ BEGIN
   ELSIF jsonb_typeof(next -> 'queue') = 'string' AND NOT EXISTS (SELECT FROM unnest(allowed) a WHERE lower(a) = lower(next ->> 'queue')) THEN
     RETURN format('queue "%s" is none of those that the setting then allows', next ->> 'queue');
   END IF;
-  next := replace(next::text, '"{{result}}"', coalesce(result, 'null'))::jsonb;
+  -- a text begins behind no backslash, and no colon follows it: so it is no part of another text, and no name
+  next := regexp_replace(next::text, '(?<!\\)"\{\{result\}\}"(?!:)', replace(coalesce(result, 'null')::jsonb::text, '\', '\\'), 'g')::jsonb;
   IF jsonb_typeof(next) = 'object' AND headers ? 'traceparent' AND NOT coalesce(next -> 'headers' ? 'traceparent', false) THEN -- the trace goes on
     next := next || jsonb_build_object('headers', coalesce(nullif(next -> 'headers', 'null'), '{}') || jsonb_build_object('traceparent', headers -> 'traceparent'));
   END IF;

@@ -74,7 +74,8 @@ END $f$;
 -- msg_id: the number of the new message, or of the one that is there already (is_new false). Then on_conflict says: keep it as it is;
 -- replace its body; extend its delay, which begins anew (debounce). A message that was claimed before is not changed: for replace
 -- and extend a new one is sent beside it, so that no change is missed. It all belongs to the caller's transaction: another enqueue of the
--- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes; 42P01.
+-- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes,
+-- a unique_for below 0 or over 100 years; 42P01.
 CREATE OR REPLACE FUNCTION pgmqd.enqueue_unique(queue text, message jsonb, unique_key text, unique_for interval DEFAULT NULL,
   on_conflict text DEFAULT 'keep', delay integer DEFAULT 0, headers jsonb DEFAULT NULL, OUT msg_id bigint, OUT is_new boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
@@ -89,6 +90,8 @@ BEGIN
     RAISE EXCEPTION 'on_conflict is keep, replace or extend, and not "%"', on_conflict USING ERRCODE = 'invalid_parameter_value';
   ELSIF coalesce(octet_length(unique_key), 0) NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'unique_key must have 1 to 1000 bytes' USING ERRCODE = 'invalid_parameter_value';
+  ELSIF unique_for NOT BETWEEN '0' AND '100 years' THEN -- no time lies so far back
+    RAISE EXCEPTION 'unique_for must be from 0 to 100 years' USING ERRCODE = 'invalid_parameter_value';
   END IF;
   IF NOT EXISTS (SELECT FROM pgmqd.own_tables t WHERE t.name = own) AND NOT pgmqd.is_trusted(own) THEN
     RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';

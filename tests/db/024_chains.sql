@@ -22,6 +22,12 @@ SELECT is(pg_temp.follow('then', '{"queue": "next_one", "message": "{{result}}"}
 SELECT results_eq('SELECT message FROM sent OFFSET 1', $$VALUES ('null'::jsonb)$$, 'is null');
 DELETE FROM pgmq.q_next_one;
 
+SELECT is(pg_temp.follow('then', '{"queue": "next_one", "message": {"{{result}}": "{{result}}", "a": "\"{{result}}", "b": "{{result}}\"", "c": "\\\"{{result}}\"", "d": ["{{result}}"]}}',
+  '"C:\\temp \\1 \\& \"{{result}}\" $1"'), NULL, 'quotes and backslashes everywhere');
+SELECT results_eq('SELECT message FROM sent', $$VALUES ('{"{{result}}": "C:\\temp \\1 \\& \"{{result}}\" $1", "a": "\"{{result}}", "b": "{{result}}\"", "c": "\\\"{{result}}\"",
+  "d": ["C:\\temp \\1 \\& \"{{result}}\" $1"]}'::jsonb)$$, 'only a whole text is the result, and as it is');
+DELETE FROM pgmq.q_next_one;
+
 -- what is wrong is said, and sends nothing
 SELECT is(pg_temp.follow('then', next, result), problem, problem) FROM (VALUES
   ('{"queue": "secret", "message": {}}', NULL, 'queue "secret" is none of those that the setting then allows'),
@@ -33,6 +39,7 @@ SELECT is(pg_temp.follow('then', next, result), problem, problem) FROM (VALUES
   ('{"queue": "next_one", "message": {}, "delay": "soon"}', NULL, 'its delay is no number of seconds from 0 to 31536000'),
   ('{"queue": "next_one", "message": {}, "delay": -1}', NULL, 'its delay is no number of seconds from 0 to 31536000'),
   ('{"queue": "next_one", "message": {}, "headers": []}', NULL, 'its headers are no object'),
+  ('{"queue": "next_one", "message": "{{result}}"}', '1, "queue": "other"', 'invalid input syntax for type json'),
   ('{"queue": "next_one", "message": "{{result}}"}', 'no JSON', 'invalid input syntax for type json')) t (next, result, problem);
 SELECT is_empty('SELECT FROM sent', 'nothing was sent');
 SELECT is(pgmqd.follow('then', '[1]', '{next_one}', NULL), NULL, 'headers that are no object');

@@ -17,6 +17,8 @@ SELECT results_eq($$SELECT message->>'n', vt > clock_timestamp() + interval '50 
 SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => 'k', on_conflict => 'merge')$$, '22023',
   'on_conflict is keep, replace or extend, and not "merge"', 'another word is refused');
 SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => '')$$, '22023', 'unique_key must have 1 to 1000 bytes', 'an empty key is refused');
+SELECT throws_ok(format($$SELECT pgmqd.enqueue('unique', '{}', unique_key => 'far', unique_for => %L)$$, t), '22023', 'unique_for must be from 0 to 100 years', 'a time that retention could not count with: ' || t)
+FROM unnest(ARRAY['-1 s', '300000 years']) t;
 SELECT throws_ok($$SELECT pgmqd.enqueue('nowhere', '{}', unique_key => 'k')$$, '42P01', NULL, 'a queue that is not there');
 
 -- one that was claimed
