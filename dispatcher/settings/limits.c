@@ -11,23 +11,37 @@
 
 #define RATE_MAX 1000000
 #define BURST_DAYS 30 /* the rate has to give a burst within so many days: state that is older is forgotten */
-#define LATE_S 0.1    /* a message has its effect so much later than its claim at times, which counts with the burst */
+/* A message has its effect so much later than its claim at times, which counts with the burst; but with half of it at
+ * most: with no room for a late claim, less than the rate would be used. */
+#define LATE_S 0.1
 #define AT_ONCE_MAX 100000
 #define KEY_MAX 200 /* bytes of a key's setting */
 
-/* Reads "10/s". False when it is no such thing. */
+/* Reads "10/s", "0.5/s" or "10 / min". False when it is no such thing. */
 static bool read_rate(const char *text, double *per_second)
 {
 	static const struct {
 		const char *unit;
 		double seconds;
-	} units[] = { { "/s", 1 }, { "/min", 60 }, { "/h", 3600 }, { "/d", 86400 } };
-	size_t digits = strspn(text, "0123456789");
-	long n = digits > 0 && digits < 8 ? strtol(text, NULL, 10) : 0;
+	} units[] = { { "s", 1 }, { "min", 60 }, { "h", 3600 }, { "d", 86400 } };
+	size_t digits = strspn(text, "0123456789"), decimals = 0;
+	double n = digits > 0 && digits < 8 ? (double)strtol(text, NULL, 10) : 0, fraction = 0;
 
-	for (size_t i = 0; n > 0 && n <= RATE_MAX && i < sizeof(units) / sizeof(*units); i++)
-		if (strcmp(text + digits, units[i].unit) == 0) {
-			*per_second = (double)n / units[i].seconds;
+	text += digits;
+	if (digits > 0 && *text == '.') { /* strtod() goes by the locale */
+		decimals = strspn(text + 1, "0123456789");
+		for (size_t i = decimals; i > 0; i--)
+			fraction = (fraction + (text[i] - '0')) / 10;
+		n += fraction;
+		text += 1 + decimals;
+	}
+	text += strspn(text, " ");
+	if (*text != '/' || n <= 0 || n > RATE_MAX || decimals > 6)
+		return false;
+	text += 1 + strspn(text + 1, " ");
+	for (size_t i = 0; i < sizeof(units) / sizeof(*units); i++)
+		if (strcmp(text, units[i].unit) == 0) {
+			*per_second = n / units[i].seconds;
 			return true;
 		}
 	return false;
@@ -67,9 +81,12 @@ static double at_least_one(double burst)
 static char *read_rates(const struct queue_settings *q, struct limits *l)
 {
 	bool given = q->rate && *q->rate;
+	double late;
 
 	if (given && !read_rate(q->rate, &l->rate))
 		return xasprintf("rate: \"%.100s\" is not like 10/s (or /min, /h, /d)", q->rate);
+	if (given && l->rate * 86400 * BURST_DAYS < 1)
+		return xasprintf("rate: \"%.100s\" is less than one in %d days", q->rate, BURST_DAYS);
 	if (!given && (q->rate_burst || (q->rate_key && *q->rate_key)))
 		return xstrdup("rate_burst and rate_key are of no use without a rate");
 	if (!given)
@@ -78,7 +95,8 @@ static char *read_rates(const struct queue_settings *q, struct limits *l)
 	if (l->burst > l->rate * 86400 * BURST_DAYS && l->burst > 1)
 		return xasprintf(
 			"rate_burst = %" PRIu64 " is more than the rate gives in %d days", q->rate_burst, BURST_DAYS);
-	l->burst = at_least_one(l->burst - l->rate * LATE_S);
+	late = l->rate * LATE_S < l->burst / 2 ? l->rate * LATE_S : l->burst / 2;
+	l->burst = at_least_one(l->burst - late);
 	l->rate_by_key = q->rate_key && *q->rate_key;
 	l->rate_here = q->rate_scope == RATE_PROCESS;
 	return NULL;

@@ -44,7 +44,13 @@ static void test_rates(void **state)
 	l = limits_of((struct queue_settings){ .rate = "1/d" });
 	assert_true(l.rate > 0 && l.burst == 1);
 	l = limits_of((struct queue_settings){ .rate = "100/s", .rate_burst = 3 });
+	assert_true(l.burst == 1.5);
+	l = limits_of((struct queue_settings){ .rate = "100/s", .rate_burst = 1 });
 	assert_true(l.burst == 1);
+	l = limits_of((struct queue_settings){ .rate = "0.25/s" });
+	assert_true(l.rate == 0.25 && l.burst == 1);
+	l = limits_of((struct queue_settings){ .rate = "1.5 / min" });
+	assert_true(l.rate == 0.025);
 }
 
 static void test_places(void **state)
@@ -78,6 +84,12 @@ static void test_errors(void **state)
 		const char *error;
 	} bad[] = {
 		{ { .rate = "10" }, "rate: \"10\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "0.03/d" }, "rate: \"0.03/d\" is less than one in 30 days" },
+		{ { .rate = "0.0/s" }, "rate: \"0.0/s\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = ".5/s" }, "rate: \".5/s\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "1e3/s" }, "rate: \"1e3/s\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "-1/s" }, "rate: \"-1/s\" is not like 10/s (or /min, /h, /d)" },
+		{ { .rate = "10/sec" }, "rate: \"10/sec\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate = "0/s" }, "rate: \"0/s\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate = "10/m" }, "rate: \"10/m\" is not like 10/s (or /min, /h, /d)" },
 		{ { .rate = "1000001/s" }, "rate: \"1000001/s\" is not like 10/s (or /min, /h, /d)" },
