@@ -144,7 +144,8 @@ static void test_watchdog(void **state)
 	struct supervised *f = *state;
 	pid_t hung;
 
-	supervised_start(f, "watchdog = 1s\ndrain_timeout = 100ms\n", QUEUE("good", "ok") QUEUE("bad", "hang"));
+	supervised_start(f, "watchdog = 1s\ndrain_timeout = 100ms\n",
+		QUEUE("good", "ok") QUEUE("bad", "hang") QUEUE("wrong", "config"));
 	supervised_wait_ready(f);
 	hung = supervised_newest(f, "bad");
 	supervised_wait_record(f, "has given no sign of life", NULL);
@@ -152,6 +153,7 @@ static void test_watchdog(void **state)
 	assert_int_not_equal(supervised_number(supervised_wait_record(f, "up", "bad"), "pid"), hung);
 	assert_int_equal(supervised_count_records(f, "up", "good"), 1);
 	assert_int_equal(supervised_count_records(f, "up", "listener"), 1);
+	assert_int_equal(supervised_count_records(f, "up", "wrong"), 1); /* nor is it time for that one again */
 	assert_int_equal(kill(f->pid, SIGKILL), 0);
 	supervised_wait_end(f);
 }
@@ -235,8 +237,11 @@ static void test_killed_supervisor_of_a_lone_worker(void **state)
 {
 	struct supervised *f = *state;
 
-	supervised_start(f, "watchdog = 0\n", QUEUE("lone", "lone"));
+	supervised_start(f, "watchdog = 0\n", QUEUE("lone", "lone") QUEUE("bad", "crash"));
 	supervised_wait_ready(f);
+	f->seen = 0;
+	for (int i = 0; i < 4; i++) /* some time passes */
+		supervised_wait_record(f, "worker bad (", NULL);
 	assert_int_equal(kill(f->pid, SIGKILL), 0);
 	supervised_wait_end(f);
 	assert_int_equal(supervised_count_records(f, "has given no sign of life", NULL), 0);
