@@ -194,6 +194,11 @@ CREATE OR REPLACE TRIGGER check_updated AFTER UPDATE ON pgmqd.application REFERE
 -- those of our owner.
 CREATE OR REPLACE FUNCTION pgmqd.app_select(query text) RETURNS SETOF jsonb
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  names CONSTANT text[] := ARRAY['default_transaction_read_only', 'default_transaction_isolation', 'default_transaction_deferrable', 'statement_timeout', 'lock_timeout',
+    'idle_in_transaction_session_timeout', 'TimeZone', 'DateStyle', 'IntervalStyle', 'standard_conforming_strings', 'bytea_output', 'extra_float_digits', 'array_nulls',
+    'transform_null_equals', 'quote_all_identifiers', 'row_security', 'client_encoding', 'client_min_messages'];
+  were CONSTANT text[] := CASE WHEN pg_trigger_depth() = 0 THEN ARRAY(SELECT current_setting(s.name) FROM unnest(names) s (name)) END;
 BEGIN
   RETURN QUERY EXECUTE query;
   IF pg_catalog.int4eq(pg_catalog.pg_trigger_depth(), 0) THEN
@@ -202,11 +207,16 @@ BEGIN
   IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
     RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
   END IF;
+  PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
 END $f$;
 
 CREATE OR REPLACE FUNCTION pgmqd.app_execute(statement text) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
+  names CONSTANT text[] := ARRAY['default_transaction_read_only', 'default_transaction_isolation', 'default_transaction_deferrable', 'statement_timeout', 'lock_timeout',
+    'idle_in_transaction_session_timeout', 'TimeZone', 'DateStyle', 'IntervalStyle', 'standard_conforming_strings', 'bytea_output', 'extra_float_digits', 'array_nulls',
+    'transform_null_equals', 'quote_all_identifiers', 'row_security', 'client_encoding', 'client_min_messages'];
+  were CONSTANT text[] := CASE WHEN pg_trigger_depth() = 0 THEN ARRAY(SELECT current_setting(s.name) FROM unnest(names) s (name)) END;
   n bigint;
 BEGIN
   EXECUTE statement;
@@ -219,6 +229,8 @@ BEGIN
   IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
     RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
   END IF;
+  -- and other settings would stay in the dispatcher's session; inside a trigger it is the application's
+  PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
   RETURN n;
 END $f$;
 

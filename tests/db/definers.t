@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..46
+echo 1..47
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
@@ -43,6 +43,12 @@ sql -d d1 -U app_owner -c 'CREATE OR REPLACE FUNCTION public.trap() RETURNS trig
 due d1 update-appointment-statuses
 is "$out" failed 'a trigger that sets search_path is refused'
 is "$(sql -d d1 -c "SELECT count(*) FROM public.trap WHERE who LIKE 'operator%'")" 0 'and its operators are not called'
+# nor do other settings stay in the session
+sql -d d1 -U app_owner -c "CREATE OR REPLACE FUNCTION public.trap() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN SET default_transaction_read_only = on; SET statement_timeout = 1; SET \"TimeZone\" = 'Asia/Tokyo'; RETURN coalesce(NEW, OLD); END \$\$" \
+  -c "UPDATE public.appointments SET status = 'scheduled'"
+sql -d d1 -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = 'update-appointment-statuses'"
+is "$(sql -d d1 -U pgmqd -c "SET TIME ZONE 'UTC'" -c "SELECT pgmqd.run_schedule('update-appointment-statuses', next_due, next_due + interval '1 hour') FROM pgmqd.schedule WHERE name = 'update-appointment-statuses'" \
+  -c "SELECT current_setting('default_transaction_read_only'), current_setting('statement_timeout'), current_setting('TimeZone')")" $'ok\noff|0|UTC' 'what it sets otherwise does not stay in the session'
 # a cast of a column's type
 sql -d d1 -U app_owner -c "CREATE TYPE public.mood AS ENUM ('good')" -c 'CREATE FUNCTION public.mood_json(public.mood) RETURNS json LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.trap VALUES ('"'cast '"' || current_user); RETURN '"'1'"'; END $$' \
   -c 'CREATE CAST (public.mood AS json) WITH FUNCTION public.mood_json(public.mood)' -c "ALTER TABLE public.appointments ADD COLUMN mood public.mood DEFAULT 'good'" -c 'DROP TRIGGER t ON public.appointments'
