@@ -261,6 +261,8 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 				xstrdup("its way from the database took longer than its lease; raise "
 					"visibility_timeout"));
 	}
+	if (claim->rewritten)
+		probe_doubt(&f->probe);
 	stats_add(f->worker.slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	if (claim->rows)
 		lease_arm(&f->lease);

@@ -30,12 +30,13 @@ struct queue_claim {
 	int refused; /* so many more cannot be claimed because of their content: queue_claim_row() gives them after the
 	                rows, `unreadable`, and they are not claimed again for a while */
 	int64_t due_ms;
-	int shared;   /* whether another worker has this queue, too: 1, or 2 while one is awake; 0; -1: not asked */
-	bool changed; /* the queue's table or its indexes are others now: probe it again */
-	int silent;   /* the server's notification queue fills up, so producers do not notify: 1 or 0; -1: not asked */
+	int shared;     /* whether another worker has this queue, too: 1, or 2 while one is awake; 0; -1: not asked */
+	bool changed;   /* the queue's table or its indexes are others now: probe it again */
+	bool rewritten; /* a row is not as the claim wrote it: there may be a trigger that the last probe did not find
+	                 */
+	int silent; /* the server's notification queue fills up, so producers do not notify: 1 or 0; -1: not asked */
 	const char *unreadable; /* these rows cannot be read, for this reason: they come without text and headers */
-	int nonce;
-	const void *kept; /* the rows; like `nonce`, for queue_claim_row() */
+	const void *kept;       /* the rows, for queue_claim_row() */
 };
 
 /* The result for each message of a settling or an extension. */

@@ -191,14 +191,21 @@ static bool claim_blames_row(struct claim_call *call, const char *sqlstate)
 	return call->passes;
 }
 
+/* Whether one of the rows has another nonce than the claim gave it. */
+static bool claim_is_rewritten(const PGresult *res, int rows, int nonce)
+{
+	for (int i = 0; i < rows; i++)
+		if (atoi(PQgetvalue(res, i, 7)) != nonce)
+			return true;
+	return false;
+}
+
 /* The claim's answer: rows, and one last row about the queue. */
 static void claim_answer(void *arg, const struct pgresult *r)
 {
 	struct claim_call *call = arg;
 	struct queue_pg *q = call->queue;
-	struct queue_claim claim = {
-		.error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .nonce = call->nonce, .shared = -1
-	};
+	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .shared = -1 };
 	struct pgresult changed = { .error = QUEUE_CHANGED_ERROR, .sqlstate = r->sqlstate };
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 	size_t new, hopeless;
@@ -228,6 +235,7 @@ static void claim_answer(void *arg, const struct pgresult *r)
 			return;
 		}
 		claim.rows = last;
+		claim.rewritten = claim_is_rewritten(r->res, last, call->nonce);
 		q->more = (unsigned)last == call->asked;
 		claim.refused = (int)hopeless;
 		claim.unreadable = q->unreadable;
@@ -332,11 +340,12 @@ static void ahead_answer(void *arg, const struct pgresult *r)
 {
 	struct ahead_call *call = arg;
 	struct queue_claim claim = {
-		.sqlstate = r->sqlstate, .ahead = true, .kept = r->res, .nonce = call->nonce, .shared = -1, .silent = -1
+		.sqlstate = r->sqlstate, .ahead = true, .kept = r->res, .shared = -1, .silent = -1
 	};
 
 	if (!r->error && PQntuples(r->res) == 1 && PQnfields(r->res) == AHEAD_COLUMNS) {
 		claim.rows = 1;
+		claim.rewritten = claim_is_rewritten(r->res, 1, call->nonce);
 		call->cb(call->arg, &claim);
 	}
 	free(call);
@@ -388,7 +397,7 @@ void queue_pg_claim_row(const struct queue *base, const struct queue_claim *clai
 	refunded = atoi(PQgetvalue(res, row, 2));
 	m->id = atoll(PQgetvalue(res, row, 0));
 	m->read_ct = atoi(PQgetvalue(res, row, 1));
-	m->nonce = claim->nonce;
+	m->nonce = atoi(PQgetvalue(res, row, 7));
 	m->born_us = atoll(PQgetvalue(res, row, 3));
 	m->enqueued_us = m->born_us < clock_realtime_us() ? m->born_us : clock_realtime_us();
 	m->attempt = m->read_ct > refunded ? (unsigned)(m->read_ct - refunded) : 1;

@@ -31,7 +31,8 @@
 	", '1900-01-01Z'::pg_catalog.timestamptz), '2200-01-01Z'::pg_catalog.timestamptz)) * "                         \
 	"1000000::pg_catalog.float8)::bigint"
 #define BORN(row) MICROSECONDS(row ".enqueued_at")
-#define TOKEN(row) "(" row ".read_ct::bigint * 1000000 + " MICROSECONDS(row ".vt") " %% 1000000::bigint)"
+#define NONCE(row) MICROSECONDS(row ".vt") " %% 1000000::bigint"
+#define TOKEN(row) "(" row ".read_ct::bigint * 1000000 + " NONCE(row) ")"
 
 /* The end of a lease that begins now: at least `seconds` long, and with the nonce (a fraction of a second) as its
  * microseconds. */
@@ -89,12 +90,12 @@ static char *sql_claim(const struct queue_pg *q)
 		"WITH %7$s, claimed AS (UPDATE %1$s q SET vt = (SELECT "
 		LEASE("%2$lld.%13$03d::pg_catalog.float8", "$7::pg_catalog.float8") "), read_ct = CASE WHEN "
 		"q.read_ct < 2147483647 THEN q.read_ct + 1 ELSE q.read_ct END%3$s%17$s WHERE q.msg_id = ANY "
-		"(ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.enqueued_at, q.message, "
+		"(ARRAY(SELECT msg_id FROM picked)) RETURNING q.msg_id, q.read_ct, q.vt, q.enqueued_at, q.message, "
 		"%4$s, CASE WHEN q.read_ct > 1 OR (SELECT pg_catalog.count(*) FROM picked) <= 32 THEN (SELECT "
 		"was.vt FROM %1$s was WHERE was.msg_id = q.msg_id) END AS due, %5$s AS refunds) SELECT c.msg_id, "
 		"c.read_ct, c.refunds, " BORN("c") ", CASE WHEN c.read_ct - c.refunds <= %10$u AND $8::int < 2 AND "
 		"x.large IS NULL THEN c.message::text END, CASE WHEN $8::int < 2 AND x.large IS NULL THEN "
-		"c.headers::text END, x.large::bigint, NULL::bigint, NULL::bigint, NULL::bool, %8$s, "
+		"c.headers::text END, x.large::bigint, " NONCE("c") ", NULL::bigint, NULL::bool, %8$s, "
 		"NULL::bool, NULL::bool, CASE WHEN c.due IS NOT NULL THEN " MICROSECONDS("c.due") " END, NULL::bool, "
 		"NULL::text FROM claimed c, LATERAL (SELECT CASE WHEN $8::int = 2 THEN "
 		"pg_catalog.pg_column_size(c.message) WHEN $8::int = 1 AND "
@@ -167,8 +168,8 @@ static char *sql_ahead(const struct queue_pg *q)
 		"ORDER BY vt LIMIT 1 FOR UPDATE SKIP LOCKED) UPDATE %1$s q SET vt = "
 		LEASE("%2$lld.%4$03d::pg_catalog.float8", "$2::pg_catalog.float8") ", read_ct = 1%3$s WHERE q.msg_id = "
 		"(SELECT msg_id FROM picked) AND q.read_ct = 0 AND q.vt <= q.enqueued_at + interval '1 second' "
-		"RETURNING q.msg_id, q.read_ct, 0, " BORN("q") ", q.message::text, %5$s, NULL, NULL, NULL, NULL, "
-		"NULL, NULL, NULL, (SELECT " MICROSECONDS("vt") " FROM picked)",
+		"RETURNING q.msg_id, q.read_ct, 0, " BORN("q") ", q.message::text, %5$s, NULL, " NONCE("q") ", NULL, "
+		"NULL, NULL, NULL, NULL, (SELECT " MICROSECONDS("vt") " FROM picked)",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "", (int)(q->rules.lease_ms % 1000),
 		q->headers ? "q.headers::text" : "NULL");

@@ -267,6 +267,17 @@ def test_trigger_that_comes_under_a_running_worker(stand):
     assert had <= 3 and effects(stand, [bad])[0] == had  # a claim may be on its way when the first lost lease is told
 
 
+@pytest.mark.parametrize("change", ["vt", "fraction"])
+def test_trigger_that_changes_the_claims_of_a_running_worker(stand, change):
+    """The answer to the claim tells what the row holds: by that it is settled, before it is known that there is a trigger."""
+    stand.start(fallback_poll="1h")
+    stand.effect_of(stand.send())
+    change_rows(stand, *CHANGES[change])
+    (odd,) = stand.send(stay="yes")
+    stand.drain()
+    assert effects(stand, [odd]) == [1] and odd in stand.verdict().archived and not stand.logged("lease lost")
+
+
 def effects(stand, ids):
     """How often each message has had its effect."""
     return [sum(s.uuid == i and s.what == "E" for s in stand.steps()) for i in ids]
