@@ -19,7 +19,10 @@
 #define AHEAD_COLUMNS 14
 #define CLAIM_LIMITED 1024 /* more than a claim asks for */
 #define SLOW_MS 10000      /* a claim that was cancelled after that may have a row that takes so long to read */
-#define FULL_SHARE 10      /* full looks may take one in so many parts of the time */
+#define WAITED_MS 200 /* a claim that failed after that has waited for a lock, which mostly is one of all rows ... */
+#define WAITED_MIN 12 /* ... so that it is a row's only when so many have failed */
+#define WAITED_MAX 3  /* each row that is tried by itself waits, too: no more of them in one look */
+#define FULL_SHARE 10 /* full looks may take one in so many parts of the time */
 
 struct claim_call {
 	struct queue_pg *queue;
@@ -27,6 +30,7 @@ struct claim_call {
 	unsigned most;  /* look.n, or one less when that one may come ahead */
 	unsigned asked; /* of the server, which is less than look.n after a claim that failed on a row */
 	bool full;
+	bool waited; /* its last error came after a while: something is locked, for all rows or for one */
 	bool passes; /* the errors of this look say that they pass, and they come again: it goes on to its end */
 	int nonce;
 	int64_t sent_ms;
@@ -60,9 +64,9 @@ static void claim_hopeless(struct claim_call *call)
 /* Tries again without the rows that cannot be claimed. */
 static void claim_pass_over(struct claim_call *call)
 {
-	size_t hopeless;
+	size_t hopeless, new = queue_refused_new(call->queue, &hopeless);
 
-	if (call->queue->nrefused >= QUEUE_REFUSED_MAX && queue_refused_new(call->queue, &hopeless) > 0)
+	if ((new && call->queue->nrefused >= QUEUE_REFUSED_MAX) || (call->waited && new >= WAITED_MAX))
 		claim_hopeless(call);
 	else
 		claim_send(call);
@@ -176,18 +180,19 @@ static void claim_mark(struct queue_pg *q, const struct claim_call *call, const 
 static bool claim_blames_row(struct claim_call *call, const char *sqlstate)
 {
 	struct queue_pg *q = call->queue;
-	bool known;
+	int64_t took_ms = clock_monotonic_ms() - call->sent_ms;
+	bool lock = sqlstate_class(sqlstate) == SQLSTATE_LOCK, known, insists;
 
+	call->waited = lock && took_ms >= WAITED_MS;
 	if (call->passes && *sqlstate)
 		return true;
 	if (sqlstate_blames_row(sqlstate_class(sqlstate))) {
 		call->passes = false;
 		return true;
 	}
-	known = *sqlstate &&
-	        ((q->nrefused && strcmp(q->failing.state, sqlstate) == 0) ||
-			(sqlstate_class(sqlstate) == SQLSTATE_LOCK && clock_monotonic_ms() - call->sent_ms >= SLOW_MS));
-	call->passes = sqlstate_insists(&q->failing, sqlstate) || known;
+	known = *sqlstate && ((q->nrefused && strcmp(q->failing.state, sqlstate) == 0) || (lock && took_ms >= SLOW_MS));
+	insists = sqlstate_insists(&q->failing, sqlstate);
+	call->passes = known || (insists && (!call->waited || q->failing.n >= WAITED_MIN));
 	return call->passes;
 }
 

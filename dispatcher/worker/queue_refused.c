@@ -34,7 +34,7 @@ static void refused_forget(struct queue_pg *q, size_t i)
 
 void queue_refused_due(struct queue_pg *q)
 {
-	int64_t now = clock_monotonic_ms();
+	int64_t now = clock_boottime_ms();
 
 	for (size_t i = q->nrefused; i > 0; i--) {
 		struct refused *r = &q->refused[i - 1];
@@ -75,7 +75,7 @@ void queue_refused_told(struct queue_pg *q)
 {
 	for (size_t i = 0; i < q->nrefused; i++)
 		if (refused_is_hopeless(q, &q->refused[i]))
-			q->refused[i].until_ms = clock_monotonic_ms() + REFUSED_MS;
+			q->refused[i].until_ms = clock_boottime_ms() + REFUSED_MS;
 }
 
 char *queue_refused_all(struct queue_pg *q)
@@ -95,7 +95,7 @@ char *queue_refused_all(struct queue_pg *q)
 	for (size_t i = 0; i < q->nrefused; i++)
 		if (refused_is_new(&q->refused[i])) {
 			q->refused[i].tries -= !q->refused[i].proven;
-			q->refused[i].until_ms = clock_monotonic_ms() + ASIDE_MS;
+			q->refused[i].until_ms = clock_boottime_ms() + ASIDE_MS;
 		}
 	return error;
 }
@@ -107,7 +107,7 @@ static void refused_wait(struct refused *r)
 
 	for (unsigned i = 1; i < r->tries && ms < REFUSED_MS; i++)
 		ms *= 4;
-	r->until_ms = clock_monotonic_ms() + ms;
+	r->until_ms = clock_boottime_ms() + ms;
 	r->proven = true;
 	if (r->tries == 1)
 		log_error("message %lld cannot be claimed: %s; others go before it, and it is tried again",
@@ -116,7 +116,7 @@ static void refused_wait(struct refused *r)
 
 int64_t queue_refused_aside(struct queue_pg *q, int64_t ms)
 {
-	int64_t now = clock_monotonic_ms();
+	int64_t now = clock_boottime_ms();
 
 	for (size_t i = 0; i < q->nrefused; i++) {
 		struct refused *r = &q->refused[i];

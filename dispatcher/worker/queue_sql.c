@@ -157,7 +157,8 @@ static char *sql_claim(const struct queue_pg *q)
 }
 
 /* The one fresh message that fell due first, with the mark $1 and the nonce $2, when nothing is to be known of it but
- * what stands in its row: a message that was claimed before or was sent with a delay is left to the claim that follows.
+ * what stands in its row: a message that was claimed before or was sent with a delay is left to the claim that follows,
+ * and so is a large one, whose text may be too long to be made.
  * Most of what a claim costs while the queue is idle is the start of its many parts, so this one has few: no second
  * table, no second look at this one. */
 static char *sql_ahead(const struct queue_pg *q)
@@ -167,12 +168,13 @@ static char *sql_ahead(const struct queue_pg *q)
 		"pg_catalog.to_timestamp($1::pg_catalog.float8) AND vt <= (SELECT pg_catalog.clock_timestamp()) "
 		"ORDER BY vt LIMIT 1 FOR UPDATE SKIP LOCKED) UPDATE %1$s q SET vt = "
 		LEASE("%2$lld.%4$03d::pg_catalog.float8", "$2::pg_catalog.float8") ", read_ct = 1%3$s WHERE q.msg_id = "
-		"(SELECT msg_id FROM picked) AND q.read_ct = 0 AND q.vt <= q.enqueued_at + interval '1 second' "
+		"(SELECT msg_id FROM picked) AND q.read_ct = 0 AND q.vt <= q.enqueued_at + interval '1 second' AND "
+		"pg_catalog.pg_column_size(q.message) < %6$u "
 		"RETURNING q.msg_id, q.read_ct, 0, " BORN("q") ", q.message::text, %5$s, NULL, " NONCE("q") ", NULL, "
 		"NULL, NULL, NULL, NULL, (SELECT " MICROSECONDS("vt") " FROM picked)",
 		q->queue_table, (long long)(q->rules.lease_ms / 1000),
 		q->last_read ? ", last_read_at = pg_catalog.clock_timestamp()" : "", (int)(q->rules.lease_ms % 1000),
-		q->headers ? "q.headers::text" : "NULL");
+		q->headers ? "q.headers::text" : "NULL", QUEUE_LARGE);
 }
 
 /* The row that a claim of one would take, when it cannot be claimed: who it is, and the fraction of a second in its vt
