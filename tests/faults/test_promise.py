@@ -1,7 +1,10 @@
 """What is known outranks what is new: no error of the database makes an effect happen twice, and no message is blamed for it."""
 
+import re
+
 import pytest
 
+from lib.httpclient import Http, free_port
 from lib.stand import wait_until
 
 RAISES = """create function public.refuse() returns trigger language plpgsql as $$ begin
@@ -82,10 +85,13 @@ def test_a_slow_statement_of_a_plugin_ends_no_lease_of_others(stand):
 
 def test_missing_rights_are_not_a_message_too_large(stand):
     """Claims fail for a while because of rights: a large message has no attempt by it."""
-    stand.start(stand.cluster.conninfo(stand.dbname, user="pgmqd"), queue={"max_attempts": 1, "visibility_timeout": "30s"})
+    port = free_port()
+    stand.start(stand.cluster.conninfo(stand.dbname, user="pgmqd"), queue={"max_attempts": 1, "visibility_timeout": "30s"}, http_listen=f"127.0.0.1:{port}")
     stand.db.execute("revoke update on pgmq.q_work from pgmqd; revoke update (vt, read_ct) on pgmq.q_work from pgmqd")
     (big,) = stand.send(pad="y" * 1_200_000)
-    wait_until("claims have failed", lambda: stand.logged("cannot claim messages") >= 5, 60)
+    client = Http(port)
+    failed = re.compile(r"^pgmqd_claims_failed_total\{.*\} (\d+)$", re.M)
+    wait_until("claims have failed", lambda: int(failed.search(client("/metrics")[2]).group(1)) >= 5, 60)
     stand.db.execute("select pgmqd.grant_queue('work')")
     stand.drain()
     assert effects(stand, big) == 1 and archived(stand, big) == 1
