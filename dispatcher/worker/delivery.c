@@ -3,7 +3,7 @@
  * A batch goes when `batch` messages wait, or when its first one has waited for `batch_wait`; while as many calls as
  * max_in_flight allows are with the plugin, messages gather for the next one. A message that has been tried before
  * goes alone, and so does each one after a crash and after a pause: where one message spoils a batch for the others,
- * each of them has lost one attempt, and the next one tells which it was.
+ * each of them has lost one attempt, and the next one tells which it was. With one attempt in all each goes alone.
  */
 #include "config.h"
 
@@ -89,10 +89,11 @@ static bool delivery_on_trial(const struct delivery *d)
 	return d->parts.pause->state == PAUSE_TRIAL;
 }
 
-/* Whether a waiting message goes without others. */
+/* Whether a waiting message goes without others: also when it has one attempt in all, which a batch could cost it. */
 static bool goes_alone(const struct delivery *d, const struct pgmqd_msg *m)
 {
-	return d->batch <= 1 || delivery_on_trial(d) || quarantine_is_careful(d->parts.quarantine) || m->attempt > 1;
+	return d->batch <= 1 || delivery_on_trial(d) || quarantine_is_careful(d->parts.quarantine) || m->attempt > 1 ||
+	       d->worker->qs->max_attempts <= 1;
 }
 
 /* Whether the plugin can take another message alone. */

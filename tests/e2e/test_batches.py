@@ -179,10 +179,11 @@ def test_webhook_holds_the_key_of_some(queue, server):
     assert queue.value("select key from pgmqd.keys where held_until > now() + interval '50 min'") == "a"
 
 
-def test_webhook_that_refuses_one_of_a_batch(queue, server):
+@pytest.mark.parametrize("attempts", [3, 1])
+def test_webhook_that_refuses_one_of_a_batch(queue, server, attempts):
     server.reply = lambda request: (400 if b'"bad"' in request.body else 200, {}, b"")
     ids = enqueue(queue, [{}, "bad", {}])
-    start_hook(queue, server)
+    start_hook(queue, server, max_attempts=attempts)
     empty(queue)
     (dead,) = queue.dead(QUEUE)
     assert dead["headers"]["pgmqd_dead"]["msg_id"] == ids[1] and dead["headers"]["pgmqd_dead"]["class"] == "permanent"
@@ -257,3 +258,5 @@ def test_plugin_test_and_check(tmp_path):
     assert "batch = 1001 is out of bounds (from 1 to 1000)" in checked.stderr
     conf.write_text(f"[pgmqd]\nplugin_dir = {BUILDDIR}/plugins/.libs\n[queue a]\nplugin = null\nbatch = 3\n")
     assert "batch = 3 is of no use: the plugin null takes messages one by one only" in run("run", "--check", "-c", str(conf)).stderr
+    conf.write_text(f"[pgmqd]\nplugin_dir = {BUILDDIR}/plugins/.libs\n[queue a]\nplugin = exec\ncommand = /bin/true\nmode = pool\nbatch = 3\nmax_attempts = 1\n")
+    assert "batch = 3 is of no use with max_attempts = 1" in run("run", "--check", "-c", str(conf)).stderr

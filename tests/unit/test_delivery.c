@@ -111,6 +111,17 @@ static void test_retries_go_alone(void **state)
 	assert_int_equal(fake->ndelivered, 3);
 }
 
+/* With one attempt in all none may be lost to another message. */
+static void test_one_attempt(void **state)
+{
+	(void)state;
+	fake->qs.max_attempts = 1;
+	fake_up();
+	fake_answer_claim(fake, rows, 3);
+	assert_int_equal(fake->batch, 1);
+	assert_int_equal(fake->batches, 3);
+}
+
 /* A message of a batch that the host takes back does not touch the others. */
 static void test_deadline_of_a_batch(void **state)
 {
@@ -160,6 +171,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_one_call_at_once, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_two_calls_at_once, setup_two, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_retries_go_alone, setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_one_attempt, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_deadline_of_a_batch, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_after_a_crash, setup_crashed, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_configuration_error, setup, fake_flow_teardown),
