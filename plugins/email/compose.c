@@ -11,6 +11,8 @@
 #include <cjson/cJSON.h>
 #include <string.h>
 
+#define GIST_BYTES 65536
+
 #define STRANGE_MAX 100 /* keys that are told of */
 
 /* Learns from the headers whether the message has been among the dead letters, and what it was then. */
@@ -40,19 +42,37 @@ static void read_history(struct sending *s)
 	cJSON_Delete(headers);
 }
 
+/* What a message says, to tell it from others: of a long one its ends and its length. Its number and its time stand
+ * beside that, and a digest of an attachment's 16 MB would hold up all other mails. */
+static char *gist_of(const struct sending *s)
+{
+	size_t len;
+	const char *text = pgmqd_msg_text(s->msg, &len);
+	GString *gist;
+
+	if (len <= 2 * GIST_BYTES)
+		return g_strdup(text);
+	gist = g_string_new_len(text, GIST_BYTES);
+	g_string_append_printf(gist, " %zu ", len);
+	g_string_append_len(gist, text + len - GIST_BYTES, GIST_BYTES);
+	return g_string_free(gist, FALSE);
+}
+
 /* The name that all copies of this mail share. */
 static void identify(struct sending *s)
 {
 	struct pgmqd_msg *m = s->msg;
+	char *gist = s->parsed.key == NULL ? gist_of(s) : NULL;
 	char *id = g_strdup_printf("%" G_GINT64_FORMAT, s->root_id);
 	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
 	char *to = recipients_join(&s->parsed.rcpt);
 	const char *const keyed[] = { pgmqd_msg_queue(m), s->parsed.key, to };
-	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, pgmqd_msg_text(m, NULL) };
+	const char *const unkeyed[] = { pgmqd_msg_queue(m), id, enqueued, gist };
 
 	s->key = s->parsed.key != NULL ? mime_digest(keyed, G_N_ELEMENTS(keyed))
 	                               : mime_digest(unkeyed, G_N_ELEMENTS(unkeyed));
 	s->message_id = g_strdup_printf("%.32s@%s", s->key, s->email->domain);
+	g_free(gist);
 	g_free(to);
 	g_free(id);
 	g_free(enqueued);
@@ -214,10 +234,11 @@ static void assemble(struct sending *s)
 char *compose_unsubscribe_token(const struct sending *s)
 {
 	/* Of the whole message too, so that nobody can guess it who knows the key. */
-	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued);
-	const char *const parts[] = { "unsubscribe", s->key, enqueued, pgmqd_msg_text(s->msg, NULL) };
+	char *enqueued = g_strdup_printf("%" G_GINT64_FORMAT, s->root_enqueued), *gist = gist_of(s);
+	const char *const parts[] = { "unsubscribe", s->key, enqueued, gist };
 	char *digest = mime_digest(parts, G_N_ELEMENTS(parts));
 
+	g_free(gist);
 	g_free(enqueued);
 	digest[40] = '\0';
 	return digest;
@@ -250,6 +271,20 @@ static bool use_own_text(struct sending *s)
 	return true;
 }
 
+/* What the boundaries are made of: of the message too, so that no text of it can hold them. Without a key of its own
+ * its name is made of all that already. */
+static char *boundary_of(const struct sending *s)
+{
+	char *gist = s->parsed.key != NULL ? gist_of(s) : NULL;
+	char *when = g_strdup_printf("%" G_GINT64_FORMAT " %" G_GINT64_FORMAT, s->root_id, s->root_enqueued);
+	const char *const named[] = { "boundary", s->key, gist, when };
+	char *seed = mime_digest(named, G_N_ELEMENTS(named));
+
+	g_free(when);
+	g_free(gist);
+	return seed;
+}
+
 char *compose_end(struct sending *s, bool *config)
 {
 	struct email *h = s->email;
@@ -271,11 +306,7 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("subject: %s", wrong);
 	if (mail->subject[0] == '\0')
 		return g_strdup("subject: it is empty");
-	/* Of the message too, so that no text of it can hold the boundary that it will get; without a key of its own
-	 * its name is made of that already. */
-	const char *const named[] = { "boundary", s->key, s->parsed.key != NULL ? pgmqd_msg_text(s->msg, NULL) : NULL };
-
-	mail->seed = s->seed = mime_digest(named, G_N_ELEMENTS(named));
+	mail->seed = s->seed = boundary_of(s);
 	s->bytes = mime_compose(mail, &s->len, &wrong);
 	if (s->bytes == NULL)
 		return g_strdup(wrong);
