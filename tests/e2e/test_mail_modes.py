@@ -11,7 +11,8 @@ import dkim
 import pytest
 
 from lib import app
-from lib.daemon import conf, run
+from lib.daemon import command_line, conf, run
+from lib.paths import BUILDDIR
 from lib.rig import email_queue
 from lib.smtpstub import SmtpStub
 
@@ -174,3 +175,11 @@ def test_dkim_key_that_cannot_be_used(rig, dkim_key, tmp_path, bad, why):
     settings.chmod(0o600)
     done = run("run", "--check", "-c", settings)
     assert done.returncode != 0 and why in done.stdout + done.stderr, done.stdout + done.stderr
+
+
+def test_a_mail_without_a_queue(tmp_path):
+    """`pgmqd plugin test` makes the mail on any day: a message without a time is not found too late."""
+    done = subprocess.run(command_line("plugin", "test", "email", "from=a@example.test", f"dry_run={tmp_path}", "ledger=no", "smtp_host=127.0.0.1",
+                                       "--plugin-dir", BUILDDIR / "plugins" / ".libs"),
+                          input=f'{{"to": "{IVAN}", "subject": "s", "text": "t"}}\n', stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=30)
+    assert done.stdout.split()[:2] == ["1", "done"] and len(list(tmp_path.iterdir())) == 1, done.stdout + done.stderr

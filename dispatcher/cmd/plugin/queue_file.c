@@ -5,6 +5,7 @@
 
 #include "cmd/plugin/queue_file.h"
 
+#include "base/clock.h"
 #include "base/loop.h"
 #include "base/xalloc.h"
 
@@ -162,7 +163,9 @@ static void file_claim_row(const struct queue *q, const struct queue_claim *clai
 	m->id = k->id;
 	m->attempt = k->attempt;
 	m->read_ct = (int)k->attempt;
-	m->enqueued_us = m->due_us = m->first_due_us = k->enqueued_us ? k->enqueued_us : ENQUEUED_US;
+	m->enqueued_us = m->due_us = k->enqueued_us ? k->enqueued_us : ENQUEUED_US;
+	/* one without a time falls due now: else a plugin would find it months too late */
+	m->first_due_us = k->enqueued_us ? k->enqueued_us : clock_realtime_us();
 	m->text = xstrdup(k->text);
 	m->text_len = strlen(k->text);
 	m->headers = xstrdup(k->headers);
