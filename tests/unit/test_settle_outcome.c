@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -262,6 +263,29 @@ static void test_shared_statements(void **state)
 	assert_int_equal(together("select 1", "select 2", true, OUT_DONE_WITH), 1);
 	assert_int_equal(together("select 1", "select 1", false, OUT_DONE_WITH), 1);
 	assert_int_equal(together("{}", "{}", true, OUT_REPLACE), 1);
+}
+
+/* Each parameter of a statement that messages share is an array of theirs; of one that they do not share, it is as it
+ * is. */
+static void test_params(void **state)
+{
+	struct pgmqd_msg *msgs[2];
+	char *text;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		msgs[i] = fake_message(&worker, i + 1, MSG_RUNNING);
+		msgs[i]->nparams = 1;
+		msgs[i]->params = xcalloc(1, sizeof(*msgs[i]->params));
+		msgs[i]->params[0] = i == 0 ? xstrdup("a \"b\"") : NULL;
+	}
+	text = message_param(msgs, 1, 0);
+	assert_string_equal(text, "a \"b\"");
+	free(text);
+	msgs[0]->shared = msgs[1]->shared = true;
+	text = message_param(msgs, 2, 0);
+	assert_string_equal(text, "{\"a \\\"b\\\"\",NULL}");
+	free(text);
 }
 
 /* A row that is locked while others are settled: the others are stored without it. */
@@ -535,6 +559,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_goes_first_after_a_reconnect, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_unheard, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_shared_statements, settle_setup, settle_teardown),
+		cmocka_unit_test_setup_teardown(test_params, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_lock_splits, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_suspect_goes_alone, settle_setup, settle_teardown),
 		cmocka_unit_test_setup_teardown(test_new_outcome_waits_anew, settle_setup, settle_teardown),
