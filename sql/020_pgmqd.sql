@@ -1,5 +1,5 @@
--- 020_pgmqd.sql: schema pgmqd: rights, settings, wake-ups, enqueue, and the failures that triggers record.
--- makes: pgmqd.turns pgmqd.own_tables pgmqd.settings pgmqd.role_calls pgmqd.refunds pgmqd.trigger_errors
+-- 020_pgmqd.sql: schema pgmqd: rights, trust, settings, wake-ups, order, and enqueue.
+-- makes: pgmqd.turns pgmqd.own_tables pgmqd.settings pgmqd.role_calls pgmqd.refunds
 
 SET search_path = pg_catalog, pg_temp;
 
@@ -554,33 +554,6 @@ BEGIN
     EXIT WHEN FOUND;
     INSERT INTO pgmqd.turns (queue) VALUES (take_turn.queue) ON CONFLICT DO NOTHING;
   END LOOP;
-END $f$;
-
--- ---- failures of triggers ----
-
-CREATE TABLE IF NOT EXISTS pgmqd.trigger_errors (
-  id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
-  at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  trigger text NOT NULL,
-  "table" text,
-  row_key text,
-  sqlstate text,
-  message text
-);
-CREATE INDEX IF NOT EXISTS trigger_errors_at_idx ON pgmqd.trigger_errors (at);
-CREATE INDEX IF NOT EXISTS trigger_errors_row_idx ON pgmqd.trigger_errors (trigger, row_key);
-COMMENT ON TABLE pgmqd.trigger_errors IS 'what went wrong beside a change of the application''s that went through';
-
--- Records a failure. It raises no error itself.
-CREATE OR REPLACE FUNCTION pgmqd.record_trigger_error(trigger_name text, table_name text, row_key text, state text,
-  message text) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
-BEGIN
-  INSERT INTO pgmqd.trigger_errors (trigger, "table", row_key, sqlstate, message)
-  VALUES (trigger_name, table_name, row_key, state, left(message, 2000));
-EXCEPTION WHEN OTHERS THEN
-  RAISE WARNING 'pgmqd: % failed on % %: % (SQLSTATE %); it could not be recorded either: %',
-    trigger_name, table_name, row_key, left(message, 500), state, SQLERRM;
 END $f$;
 
 DO $$ BEGIN

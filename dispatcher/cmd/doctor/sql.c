@@ -200,7 +200,7 @@ const char doctor_sql_trigger_errors[] =
 	" '020_pgmqd.sql'),"                                                                                           \
 	" ('pgmqd', 'redrive', '021_dead_letters.sql'), ('pgmqd', 'delete_old', '025_retention.sql'),"                 \
 	" ('pgmqd', 'queue_pause', '022_operate.sql'), ('pgmqd', 'queue_status', '023_status.sql'),"                   \
-	" ('pgmqd', 'find_person', '030_application.sql'), ('pgmqd', 'connect_trigger', '035_connect.sql'),"           \
+	" ('pgmqd', 'find_person', '030_people.sql'), ('pgmqd', 'connect_trigger', '035_connect.sql'),"                \
 	" ('public', 'update_appointment_statuses', '030_setup_cron_jobs.sql'), ('public', 'cleanup_old_assessments'," \
 	" '030_setup_cron_jobs.sql'),"                                                                                 \
 	" ('public', 'send_appointment_reminders', '030_setup_cron_jobs.sql'), ('public', 'queue_email_task',"         \
