@@ -244,6 +244,26 @@ void supervised_wait_notified(struct supervised *f, const char *text)
 	} while (strncmp(buf, text, strlen(text)) != 0);
 }
 
+void supervised_wait_silence(struct supervised *f, const char *text, int64_t ms)
+{
+	struct pollfd p = { .fd = f->notified, .events = POLLIN };
+	int64_t until = now_ms() + PATIENCE_MS, quiet = now_ms() + ms, left;
+	char buf[1024];
+	ssize_t n;
+
+	while ((left = quiet - now_ms()) > 0) {
+		if (now_ms() > until)
+			fail_msg("systemd is told %s again and again", text);
+		if (poll(&p, 1, (int)left) != 1)
+			continue;
+		n = recv(f->notified, buf, sizeof buf - 1, 0);
+		assert_true(n >= 0);
+		buf[n] = '\0';
+		if (strncmp(buf, text, strlen(text)) == 0)
+			quiet = now_ms() + ms;
+	}
+}
+
 int supervised_setup(void **state)
 {
 	struct supervised *f = xcalloc(1, sizeof *f);

@@ -46,6 +46,8 @@ void supervised_wait_orderly_end(struct supervised *f);
 void supervised_stop(struct supervised *f);
 /* Waits for a notification that begins with `text`, past any others. */
 void supervised_wait_notified(struct supervised *f, const char *text);
+/* Waits until no notification that begins with `text` has come for so long. */
+void supervised_wait_silence(struct supervised *f, const char *text, int64_t ms);
 int supervised_setup(void **state);
 int supervised_teardown(void **state);
 

@@ -158,6 +158,21 @@ static void test_watchdog(void **state)
 	supervised_wait_end(f);
 }
 
+/* Where our own watchdog is off, systemd's is no longer fed while a worker hangs; and again when another has come. */
+static void test_hung_worker_and_systemd(void **state)
+{
+	struct supervised *f = *state;
+
+	supervised_start(f, "watchdog = 0\ndrain_timeout = 100ms\n", QUEUE("bad", "hang"));
+	supervised_wait_ready(f);
+	supervised_wait_notified(f, "WATCHDOG=1");
+	supervised_wait_silence(f, "WATCHDOG=1", 2000); /* it would come twice a second */
+	assert_int_equal(kill(supervised_newest(f, "bad"), SIGKILL), 0);
+	supervised_wait_notified(f, "WATCHDOG=1");
+	assert_int_equal(kill(f->pid, SIGTERM), 0);
+	supervised_wait_end(f);
+}
+
 /* Who does not leave within drain_timeout is killed, and the status says that the end was not an orderly one. */
 static void test_stubborn_worker(void **state)
 {
@@ -378,6 +393,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_crash_loop, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_config_error_and_reload, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_watchdog, supervised_setup, supervised_teardown),
+		cmocka_unit_test_setup_teardown(test_hung_worker_and_systemd, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_stubborn_worker, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_second_sigterm, supervised_setup, supervised_teardown),
 		cmocka_unit_test_setup_teardown(test_order_of_the_end, supervised_setup, supervised_teardown),
