@@ -180,8 +180,9 @@ char *plugin_void_options(const struct plugin *p, const struct queue_settings *q
 		settings_error(&all, "batch = %llu is of no use: the plugin %s takes messages one by one only",
 			(unsigned long long)q->batch, p->d.name);
 	if (q->batch > 1 && q->max_attempts <= 1)
-		return xasprintf("batch = %llu is of no use with max_attempts = 1: a message that spoils a batch costs "
-				 "the others an attempt, so each goes alone",
+		settings_error(&all,
+			"batch = %llu is of no use with max_attempts = 1: a message that spoils a batch costs "
+			"the others an attempt, so each goes alone",
 			(unsigned long long)q->batch);
 	for (const struct pgmqd_option *row = p->options; row->name; row++) {
 		size_t n = strlen(row->name);

@@ -260,3 +260,5 @@ def test_plugin_test_and_check(tmp_path):
     assert "batch = 3 is of no use: the plugin null takes messages one by one only" in run("run", "--check", "-c", str(conf)).stderr
     conf.write_text(f"[pgmqd]\nplugin_dir = {BUILDDIR}/plugins/.libs\n[queue a]\nplugin = exec\ncommand = /bin/true\nmode = pool\nbatch = 3\nmax_attempts = 1\n")
     assert "batch = 3 is of no use with max_attempts = 1" in run("run", "--check", "-c", str(conf)).stderr
+    conf.write_text(f"[pgmqd]\nplugin_dir = {BUILDDIR}/plugins/.libs\n[queue a]\nplugin = null\nbatch = 3\nmax_attempts = 1\n")
+    assert run("run", "--check", "-c", str(conf)).stderr.count("batch = 3 is of no use") == 2, "each is named, and not the last one only"
