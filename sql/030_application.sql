@@ -207,7 +207,9 @@ BEGIN
   IF pg_catalog.textne(pg_catalog.current_setting('search_path'), 'pg_catalog, pg_temp') THEN
     RAISE EXCEPTION 'search_path was changed by something on the application''s tables';
   END IF;
-  PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
+  IF were IS NOT NULL THEN
+    PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
+  END IF;
 END $f$;
 
 CREATE OR REPLACE FUNCTION pgmqd.app_execute(statement text) RETURNS bigint
@@ -230,7 +232,9 @@ BEGIN
     RAISE EXCEPTION 'search_path was changed by a trigger on the application''s tables';
   END IF;
   -- and other settings would stay in the dispatcher's session; inside a trigger it is the application's
-  PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
+  IF were IS NOT NULL THEN
+    PERFORM set_config(s.name, s.value, false) FROM unnest(names, were) s (name, value) WHERE current_setting(s.name) <> s.value;
+  END IF;
   RETURN n;
 END $f$;
 

@@ -1,6 +1,6 @@
 -- 030_people.sql: people, dates and money, as mails show them, and the ids of a person's rows.
 --
--- The application's tables are read by the functions of 030_application.sql alone.
+-- The application's tables are read by the functions of 030_application.sql, but for auth_address() and app_ids(): each says why.
 
 SET search_path = pg_catalog, pg_temp;
 

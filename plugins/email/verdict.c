@@ -184,7 +184,7 @@ enum mail_class verdict_reply(enum smtp_stage stage, int code, const char *enhan
 bool verdict_of_connection(int code, const char *text)
 {
 	static const char *const where[] = { "session", "connection" };
-	static const char *const what[] = { "too many", "enough", "limit", "exceed", "maximum", "max", "reconnect" };
+	static const char *const what[] = { "too many", "enough", "limit", "exceed", "max", "reconnect" };
 
 	return code >= 400 && HAS(text, where, false) && HAS(text, what, false) &&
 	       strcasestr(text, "concurrent") == NULL;

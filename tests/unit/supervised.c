@@ -228,40 +228,37 @@ void supervised_stop(struct supervised *f)
 	supervised_wait_orderly_end(f);
 }
 
-void supervised_wait_notified(struct supervised *f, const char *text)
+/* Whether a notification that begins with `text` comes before `until`, past any others. */
+static bool notified(struct supervised *f, const char *text, int64_t until)
 {
 	struct pollfd p = { .fd = f->notified, .events = POLLIN };
-	int64_t until = now_ms() + PATIENCE_MS;
+	int64_t left;
 	char buf[1024];
 	ssize_t n;
 
-	do {
-		if (until <= now_ms() || poll(&p, 1, (int)(until - now_ms())) != 1)
-			fail_msg("systemd was never told %s", text);
-		n = recv(f->notified, buf, sizeof buf - 1, 0);
-		assert_true(n >= 0);
-		buf[n] = '\0';
-	} while (strncmp(buf, text, strlen(text)) != 0);
-}
-
-void supervised_wait_silence(struct supervised *f, const char *text, int64_t ms)
-{
-	struct pollfd p = { .fd = f->notified, .events = POLLIN };
-	int64_t until = now_ms() + PATIENCE_MS, quiet = now_ms() + ms, left;
-	char buf[1024];
-	ssize_t n;
-
-	while ((left = quiet - now_ms()) > 0) {
-		if (now_ms() > until)
-			fail_msg("systemd is told %s again and again", text);
-		if (poll(&p, 1, (int)left) != 1)
-			continue;
+	while ((left = until - now_ms()) > 0 && poll(&p, 1, (int)left) == 1) {
 		n = recv(f->notified, buf, sizeof buf - 1, 0);
 		assert_true(n >= 0);
 		buf[n] = '\0';
 		if (strncmp(buf, text, strlen(text)) == 0)
-			quiet = now_ms() + ms;
+			return true;
 	}
+	return false;
+}
+
+void supervised_wait_notified(struct supervised *f, const char *text)
+{
+	if (!notified(f, text, now_ms() + PATIENCE_MS))
+		fail_msg("systemd was never told %s", text);
+}
+
+void supervised_wait_silence(struct supervised *f, const char *text, int64_t ms)
+{
+	int64_t until = now_ms() + PATIENCE_MS;
+
+	while (notified(f, text, now_ms() + ms))
+		if (now_ms() > until)
+			fail_msg("systemd is told %s again and again", text);
 }
 
 int supervised_setup(void **state)
