@@ -241,8 +241,8 @@ def test_long_drain_does_not_walk_over_the_dead(rig, queue, tmp_path):
         while rig.backends():
             rig.db.execute("select pg_sleep(0.02)")
         rig.db.execute("select pg_stat_clear_snapshot()")
-        got = entries_read(rig)  # 70 for each message when looks begin at the first one
-        assert got < 20 * count, got
+        got = entries_read(rig)  # 70 for each message when looks begin at the first one; 23 under memcheck, where a look takes fewer
+        assert got < 40 * count, got
 
 
 def test_late_commit_during_a_long_drain(rig, queue, tmp_path):
