@@ -282,6 +282,10 @@ void pgmqd_http_discard(void *easy);
  * whatever the name resolves to, and goes through no proxy. For URLs that come from outside. */
 void pgmqd_http_public_only(void *easy);
 
+/* 1 when the host of this URL is written as an address that pgmqd_http_public_only() would refuse, so that a plugin's
+ * config_complete() can say so; 0 when it is a public one, or a name: what that resolves to is seen by each request. */
+int pgmqd_http_private_host(const char *url);
+
 /* For a fresh handle: how long an answer may be at most; 1 MiB if never called. */
 void pgmqd_http_body_max(void *easy, size_t bytes);
 

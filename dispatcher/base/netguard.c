@@ -88,18 +88,37 @@ bool netguard_is_public(const struct sockaddr *sa)
 	return false;
 }
 
-bool netguard_text_is_public(const char *ip)
+/* Reads an address out of a text, without its %zone. */
+static bool parse_text(const char *ip, struct sockaddr_storage *to)
 {
+	struct sockaddr_in in = { .sin_family = AF_INET };
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
 	size_t len = strcspn(ip, "%");
-	struct in_addr in;
-	struct in6_addr in6;
 	char bare[64];
 
 	if (len >= sizeof(bare))
 		return false;
 	memcpy(bare, ip, len);
 	bare[len] = 0;
-	if (inet_pton(AF_INET, bare, &in) == 1)
-		return is_public4(ntohl(in.s_addr));
-	return inet_pton(AF_INET6, bare, &in6) == 1 && is_public6(in6.s6_addr);
+	if (inet_pton(AF_INET, bare, &in.sin_addr) == 1)
+		memcpy(to, &in, sizeof(in));
+	else if (inet_pton(AF_INET6, bare, &in6.sin6_addr) == 1)
+		memcpy(to, &in6, sizeof(in6));
+	else
+		return false;
+	return true;
+}
+
+bool netguard_text_is_public(const char *ip)
+{
+	struct sockaddr_storage a;
+
+	return parse_text(ip, &a) && netguard_is_public((const struct sockaddr *)(const void *)&a);
+}
+
+bool netguard_text_is_private(const char *text)
+{
+	struct sockaddr_storage a;
+
+	return parse_text(text, &a) && !netguard_is_public((const struct sockaddr *)(const void *)&a);
 }

@@ -99,6 +99,15 @@ static bool parse_bool(const char *text, int *value)
 	return false;
 }
 
+/* Whether no part of a host's name is empty, but for one dot at its end. */
+static bool check_labels(const char *host, const char *end)
+{
+	for (const char *s = host; s < end; s++)
+		if (*s == '.' && (s == host || s[-1] == '.'))
+			return false;
+	return host < end;
+}
+
 /* Whether it is an http or https URL with a host, and with nothing in it that could not stand in a request line. */
 static bool check_url(const char *text)
 {
@@ -125,7 +134,7 @@ static bool check_url(const char *text)
 		port = close + 1;
 	} else {
 		port = host + strcspn(host, ":/?#");
-		if (port == host)
+		if (!check_labels(host, port))
 			return false;
 	}
 	if (port == end)

@@ -307,6 +307,24 @@ PGMQD_EXPORT void pgmqd_http_public_only(void *easy)
 			NULL, 0, "pgmqd_http_public_only() of a handle that is not from pgmqd_http_new(): ignored");
 }
 
+PGMQD_EXPORT int pgmqd_http_private_host(const char *url)
+{
+	CURLU *u = curl_url();
+	char *host = NULL;
+	const char *ip;
+	bool refused = false;
+
+	if (u && curl_url_set(u, CURLUPART_URL, url, 0) == CURLUE_OK &&
+		curl_url_get(u, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
+		ip = *host == '[' ? host + 1 : host;
+		host[strcspn(host, "]")] = '\0';
+		refused = netguard_text_is_private(ip);
+	}
+	curl_free(host);
+	curl_url_cleanup(u);
+	return refused;
+}
+
 PGMQD_EXPORT void pgmqd_http_body_max(void *easy, size_t bytes)
 {
 	struct request *q = request_find(easy);

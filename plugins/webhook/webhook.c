@@ -137,6 +137,9 @@ static int webhook_config_complete(void *handle)
 		pgmqd_log(PGMQD_ERROR,
 			"headers: they are written \"Name: value | Name: value\"; Content-Type, Host and "
 			"the headers of the signature are set by the plugin");
+	else if (!h->allow_private && pgmqd_http_private_host(h->url))
+		pgmqd_log(PGMQD_ERROR, "url: its host is an address that is not on the public Internet; "
+				       "allow_private = yes allows it");
 	else if (h->timeout <= 0 || h->connect_timeout <= 0 || h->circuit_open <= 0)
 		pgmqd_log(PGMQD_ERROR, "timeout, connect_timeout, circuit_open: each must be longer than 0");
 	else

@@ -52,6 +52,18 @@ def test_unknown_key_is_refused_with_a_guess(tmp_path, catcher, section, wrong, 
     assert f"did you mean {right}?" in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize("plugin, key, before", [("webhook", "url", ""), ("sources", "sources", "one https://one.example.test | two ")])
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "[::1]", "[fe80::1%25eth0]", "2130706433", "0x7f.1", "[64:ff9b::10.0.0.1]", "user:word@192.168.0.1:8080"])
+def test_private_address_is_refused(tmp_path, plugin, key, before, host):
+    """A name is judged when it is resolved; what is written as an address can be told at once."""
+    options = {"plugin": plugin, key: f"{before}https://{host}/x"}
+    done, path = check(tmp_path, conf("dbname=nowhere", {"hooks": options}))
+    assert done.returncode == CONFIG_STATUS
+    assert str(path) in done.stderr and "not on the public Internet; allow_private = yes allows it" in done.stderr, done.stderr
+    assert check(tmp_path, conf("dbname=nowhere", {"hooks": {**options, "allow_private": "yes"}}))[0].returncode == 0
+    assert check(tmp_path, conf("dbname=nowhere", {"hooks": {**options, key: f"{before}https://8.8.8.8/x"}}))[0].returncode == 0
+
+
 def test_every_time_limit_above_the_deadline_is_told(tmp_path, catcher):
     done, path = check(tmp_path, conf("dbname=nowhere", {"email_queue": email_queue(catcher, deadline="10s", connect_timeout="10s")}), email_environment(catcher))
     assert done.returncode == 0

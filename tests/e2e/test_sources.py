@@ -155,7 +155,8 @@ def test_killed_worker_asks_nobody_twice(gathering):
 
 def test_private_addresses_are_missing(gathering):
     gathering.stub.answer("/a", 200, 1)
-    job = gathering.start(names="a", allow_private="no", retries=5).new()
+    url = gathering.stub.url.replace("127.0.0.1", "localhost")
+    job = gathering.start(sources=f"a {url}/a", allow_private="no", retries=5).new()
     gathering.wait(job, "partial", lambda s: s["missing_sources"] == ["a"])
     assert gathering.asked("a") == 0
 

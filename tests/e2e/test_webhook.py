@@ -181,9 +181,9 @@ def test_answer_that_is_too_long_is_still_an_answer(rig, server, start):
     assert settled(rig, {})["outcome"] == "done"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "[::ffff:127.0.0.1]", "2130706433"])
-def test_private_addresses_are_refused(rig, server, start, host):
-    daemon = start(url=f"http://{host}:{server.port}/hook", allow_private="no")
+def test_private_addresses_are_refused(rig, server, start):
+    """What a name resolves to; addresses as they are written are refused at once (test_bad_input.py)."""
+    daemon = start(url=f"http://localhost:{server.port}/hook", allow_private="no")
     mark = daemon.mark()
     msg_id = rig.enqueue({}, QUEUE)
     assert "not on the public Internet" in daemon.wait_log("queue paused", start=mark)["text"]
@@ -192,7 +192,7 @@ def test_private_addresses_are_refused(rig, server, start, host):
 
 
 def test_proxies_of_the_environment_do_not_get_round_the_guard(rig, server, start):
-    start(url="http://10.0.0.1/hook", allow_private="no", env={"http_proxy": f"http://127.0.0.1:{server.port}"})
+    start(url="http://localhost/hook", allow_private="no", env={"http_proxy": f"http://127.0.0.1:{server.port}"})
     rig.enqueue({}, QUEUE)
     rig.daemon.wait_log("queue paused")
     assert not server.requests()

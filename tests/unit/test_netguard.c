@@ -26,6 +26,8 @@ static bool is_public(const char *ip)
 		by_address = netguard_is_public((const struct sockaddr *)(const void *)&in6);
 	else
 		fail_msg("%s is no address", ip);
+	if (by_text == netguard_text_is_private(ip))
+		fail_msg("%s: is it public, or private?", ip);
 	if (by_text != by_address)
 		fail_msg("%s: the text is %s, the address is not", ip, by_text ? "public" : "closed");
 	return by_text;
@@ -107,6 +109,8 @@ static void test_what_is_no_address(void **state)
 	assert_false(netguard_text_is_public(""));
 	assert_false(netguard_text_is_public("%eth0"));
 	assert_false(netguard_text_is_public("localhost"));
+	assert_false(netguard_text_is_private("localhost"));
+	assert_false(netguard_text_is_private(""));
 	assert_false(netguard_text_is_public("8.8.8"));
 	assert_false(netguard_text_is_public("2130706433"));
 	assert_false(netguard_text_is_public(long_text));

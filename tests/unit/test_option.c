@@ -202,10 +202,11 @@ static void test_url(void **state)
 {
 	static const char *const fine[] = { "http://a", "https://api.example.test",
 		"HTTPS://api.example.test:8443/v1?x=1#y", "http://[::1]:80/", "http://[::1]",
-		"https://u:p@example.test/", "http://127.0.0.1:65535?x" };
+		"https://u:p@example.test/", "http://127.0.0.1:65535?x", "https://example.test./x" };
 	static const char *const wrong[] = { "ftp://example.test", "example.test", "http://", "http:///x",
 		"https://:80/", "http://a:/", "http://a:b/", "http://a:65536/", "http://a b/", "http://[::1",
-		"http://[]/", "http://a\nb", "javascript:alert(1)", "http://u@/", "http://[::1]x/" };
+		"http://[]/", "http://a\nb", "javascript:alert(1)", "http://u@/", "http://[::1]x/",
+		"https://a..example.test/", "https://.example.test/", "https://a../x" };
 	struct handle h = { 0 };
 
 	(void)state;
