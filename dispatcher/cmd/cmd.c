@@ -235,6 +235,8 @@ static int read_options(const struct command *c, void *request, int argc, char *
 	while (status < 0 && (found = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		const struct cmd_option *o = NULL;
 
+		if (found == '?' && optopt > 0 && optopt < 128) /* one of several letters in a word */
+			return cmd_usage(c->name, "unknown option -%c", optopt);
 		if (found == '?' || found == ':')
 			return cmd_usage(
 				c->name, found == ':' ? "%s needs a value" : "unknown option %s", argv[optind - 1]);

@@ -34,12 +34,12 @@ static bool is_word(const char *text, size_t max, const char *extra)
 	return true;
 }
 
-/* Whether pgmq takes the name; a double quote, which it takes too, has no place in our settings. */
+/* Whether pgmq takes the name, but for control characters, which would split a line of the settings or the log. */
 bool settings_check_queue_name(const char *name)
 {
 	size_t len = strlen(name);
 
-	if (len == 0 || len > 47 || strpbrk(name, "\"$;'\\") || strstr(name, "--"))
+	if (len == 0 || len > 47 || strpbrk(name, "$;'") || strstr(name, "--"))
 		return false;
 	for (; *name; name++)
 		if ((unsigned char)*name < ' ' || *name == 0x7f)

@@ -78,7 +78,9 @@ static void load_open_queue(struct load *l, const char *name)
 	struct queue_settings *q;
 
 	if (!settings_check_queue_name(name)) {
-		LOAD_ERROR(l, "[queue %s]: not the name of a queue (at most 47 bytes, without quotes, $, ;, \\ and --)",
+		LOAD_ERROR(l,
+			"[queue %s]: not the name of a queue (at most 47 bytes, without ', $, ;, -- and control "
+			"characters)",
 			name);
 		return;
 	}
@@ -162,18 +164,27 @@ static void load_open_section(struct load *l, char *head)
 	}
 }
 
-/* The head of a section. libinih would cut it at 49 characters, and says nothing of a section without lines. */
+/* Whether nothing but a comment follows the end of a section. */
+static bool is_section_end(const char *rest)
+{
+	rest += strspn(rest, " \t");
+	return !*rest || *rest == ';' || *rest == '#';
+}
+
+/* The head of a section; the name of a queue may have brackets, too. libinih would cut it at 49 characters, and says
+ * nothing of a section without lines. */
 static void load_section_line(struct load *l, char *s)
 {
-	char *close = strchr(s, ']'), *rest;
+	char *close = strchr(s, ']');
 
 	load_close_section(l);
 	if (!close) {
 		LOAD_ERROR(l, "\"%.100s\": the ] of the section is missing", s);
 		return;
 	}
-	rest = close + 1 + strspn(close + 1, " \t");
-	if (*rest && *rest != ';' && *rest != '#') {
+	while (close && !is_section_end(close + 1))
+		close = strchr(close + 1, ']');
+	if (!close) {
 		LOAD_ERROR(l, "\"%.100s\": there is something behind the ] of the section", s);
 		return;
 	}

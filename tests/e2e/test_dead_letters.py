@@ -117,6 +117,7 @@ def test_purge(rig):
     (["list", "analytics_queue", "--id", "x"], 2, "--id takes the number"),
     (["list", "analytics_queue", "--limit", "0"], 2, "--limit takes a whole number"),
     (["list", "analytics_queue", "--nope"], 2, "unknown option --nope"),
+    (["list", "-xy"], 2, "unknown option -x"),
     (["list", "no_such"], 1, 'queue "no_such" does not exist'),
     (["list", "analytics_queue_dlq"], 1, "has no dead-letter queue"),
 ])

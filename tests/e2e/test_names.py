@@ -4,7 +4,8 @@ import pytest
 
 from lib.daemon import run
 
-NAMES = ["MixedCase", "queue-hyphen", "1digit", "with space", "dot.ted", "ünïcode", "b" * 44, "C" * 47]
+NAMES = ["MixedCase", "queue-hyphen", "1digit", "with space", "dot.ted", "ünïcode", "b" * 44, "C" * 47, 'dou"ble', "back\\slash", "brack]et", "brack[et", "хвост" * 4, "emoji😀",
+         "eq=ual#", "sl/ash?x=1&y", "per%cent", "-lead", "x_dlq", "select"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -16,13 +17,13 @@ def test_a_queue_of_any_name(rig, name):
     sent = rig.db.execute("select pgmq.send(%s::text, '{}'::jsonb)", [name]).fetchone()[0]
     rig.daemon.wait_settled(msg_id=sent, timeout=20)
     assert rig.db.execute("select count(*) from pgmqd.dead_letters(%s)", [name]).fetchone() == (1,)
-    shown = run("dlq", "list", name, "-d", rig.conninfo)
+    shown = run("dlq", "list", "-d", rig.conninfo, "--", name)
     assert shown.returncode == 0 and "1 dead letter" in shown.stdout, shown.stdout + shown.stderr
-    paused = run("pause", name, "-d", rig.conninfo)
+    paused = run("pause", "-d", rig.conninfo, "--", name)
     assert paused.returncode == 0, paused.stderr
     rig.daemon.wait_log("paused")
     sent = rig.db.execute("select pgmq.send(%s::text, '{}'::jsonb)", [name]).fetchone()[0]
-    status = run("status", name, "-d", rig.conninfo)
+    status = run("status", "-d", rig.conninfo, "--", name)
     assert status.returncode == 0 and name in status.stdout, status.stdout + status.stderr
-    assert run("resume", name, "-d", rig.conninfo).returncode == 0
+    assert run("resume", "-d", rig.conninfo, "--", name).returncode == 0
     rig.daemon.wait_settled(msg_id=sent, timeout=20)
