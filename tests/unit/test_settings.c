@@ -248,9 +248,10 @@ static void test_bad_values(void **state)
 		"1: [pgmqd]: fallback_poll has to be 10ms or more\n"
 		"1: [pgmqd]: watchdog has to be 1s or more, or 0 to switch it off\n");
 	load_bad("[queue a;b]\nplugin = x\nmax_attempts = nonsense\n",
-		"1: [queue a;b]: not the name of a queue (at most 47 bytes, without ', $, ;, -- and control characters)\n");
-	load_bad("[queue]\n",
-		"1: [queue ]: not the name of a queue (at most 47 bytes, without ', $, ;, -- and control characters)\n");
+		"1: [queue a;b]: not the name of a queue (at most 47 bytes, without ', $, ;, -- and "
+		"control characters)\n");
+	load_bad("[queue]\n", "1: [queue ]: not the name of a queue (at most 47 bytes, without ', $, ;, -- and "
+			      "control characters)\n");
 	load_bad("[queue a]\n[queue b]\nplugin =\n[queue c]\nplugin = ../x\n",
 		"1: [queue a]: the queue has no plugin (write plugin = email, for instance)\n"
 		"2: [queue b]: the queue has no plugin (write plugin = email, for instance)\n"
