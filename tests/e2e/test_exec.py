@@ -160,6 +160,7 @@ def test_program_that_cannot_be_started_pauses_the_queue(rig, start, tmp_path):
     assert daemon.wait_settled(start=mark, outcome="done")["attempt"] == 1
 
 
+@pytest.mark.skipif(bool(valgrind.ROOT), reason="valgrind keeps descriptors of its own")
 @pytest.mark.parametrize("mode", ["once", "pool"])
 def test_a_machine_without_room_for_a_program_is_no_wrong_setting(rig, start, mode):
     """It passes by itself, so the message is tried again, and the queue is not paused."""
