@@ -67,6 +67,12 @@ static void pairs_add(struct pairs *p, const char *name, const char *value)
 	p->list[p->n++] = (struct pair){ g_strdup(name), g_strdup(value) };
 }
 
+/* Whether it can be the name of a header, and so be told in a reason. */
+static gboolean is_header_name(const char *name)
+{
+	return name[0] != '\0' && strlen(name) <= LABEL_NAME_MAX && strspn(name, name_bytes) == strlen(name);
+}
+
 /* Whether a message may set this header: X-..., and the standard ones that say something of its own. The others are
  * made by us, name recipients, or steer a mail service. */
 static gboolean header_allowed(const char *name)
@@ -78,8 +84,6 @@ static gboolean header_allowed(const char *name)
 	static const char *const steering[] = { "X-SMTPAPI", "X-MC-", "X-Mailgun-Recipient", "X-Original-To", "X-PM-",
 		"X-Entity-Ref-ID" };
 
-	if (strlen(name) > LABEL_NAME_MAX || strspn(name, name_bytes) != strlen(name))
-		return FALSE;
 	for (size_t i = 0; i < G_N_ELEMENTS(steering); i++)
 		if (g_ascii_strncasecmp(name, steering[i], strlen(steering[i])) == 0)
 			return FALSE;
@@ -100,9 +104,13 @@ char *field_headers(const cJSON *object, struct pairs *out)
 		return g_strdup("headers: it must be an object of names and texts");
 	cJSON_ArrayForEach(item, all)
 	{
+		if (!is_header_name(item->string))
+			return g_strdup_printf(
+				"headers: a name must have 1 to %d letters, digits and -", LABEL_NAME_MAX);
 		if (!header_allowed(item->string))
-			return g_strdup(
-				"headers: one of them is none that a message may set: X-... and a few others may be");
+			return g_strdup_printf("headers.%s: it is none that a message may set; X-... and a few others "
+					       "are (pgmqd-email(7))",
+				item->string);
 		if (!cJSON_IsString(item))
 			return g_strdup_printf("headers.%s: it must be a string", item->string);
 		if ((wrong = address_header_check(item->valuestring)) != NULL)

@@ -132,7 +132,7 @@ def test_by_a_service(world, provider):
     ({"to": f"{IVAN}, {PETR}"}, "to: it has a space"),
     ({"cc": [f"x\r\nBcc: {PETR}"]}, "cc[0]: it has a line break"),
     ({"headers": {"X-A": f"1\r\nBcc: {PETR}"}}, "headers.X-A: it has a line break"),
-    ({"headers": {"Return-Path": "x"}}, "headers: one of them is none that a message may set"),
+    ({"headers": {"Return-Path": "x"}}, "headers.Return-Path: it is none that a message may set"),
     ({"replyTo": PETR}, "replyTo: there is no such key; write reply_to"),
     ({"attachments": [{"path": "private/a.pdf"}]}, "attachments[0]: path: its bucket is not among attachment_buckets"),
 ])
