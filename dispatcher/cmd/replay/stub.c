@@ -218,11 +218,12 @@ const cJSON *stub_answer(const struct stub_conn *c, const char *key, const char 
 static curl_socket_t door_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct door *d = user;
+	int type = address->socktype & ~(SOCK_CLOEXEC | SOCK_NONBLOCK); /* which libcurl 8 adds */
 	char *url = NULL, scheme[8] = "";
 
 	(void)purpose;
 	curl_easy_getinfo(d->easy, CURLINFO_EFFECTIVE_URL, &url);
-	if (address->socktype != SOCK_STREAM || !url)
+	if (type != SOCK_STREAM || !url)
 		return CURL_SOCKET_BAD;
 	for (size_t i = 0; i < sizeof(scheme) - 1 && url[i] && url[i] != ':'; i++)
 		scheme[i] = (char)(url[i] | 0x20);
