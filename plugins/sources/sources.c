@@ -468,7 +468,7 @@ static int sources_config_complete(void *handle)
 	const char *private = NULL;
 	int r = -1;
 
-	for (size_t i = 0; error == NULL && !h->allow_private && i < list.n; i++)
+	for (size_t i = 0; error == NULL && !h->allow_private && private == NULL && i < list.n; i++)
 		if (pgmqd_http_private_host(list.sources[i].url))
 	private = list.sources[i].name;
 	if (error != NULL)

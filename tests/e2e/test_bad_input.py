@@ -53,7 +53,8 @@ def test_unknown_key_is_refused_with_a_guess(tmp_path, catcher, section, wrong, 
 
 
 @pytest.mark.parametrize("plugin, key, before", [("webhook", "url", ""), ("sources", "sources", "one https://one.example.test | two ")])
-@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "[::1]", "[fe80::1%25eth0]", "2130706433", "0x7f.1", "[64:ff9b::10.0.0.1]", "user:word@192.168.0.1:8080"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "10.1.2.3", "[::1]", "[fe80::1%25eth0]", "2130706433", "0x7f.1", "[64:ff9b::10.0.0.1]",
+                                  "169.254.169.254", "[::ffff:127.0.0.1]", "user:word@192.168.0.1:8080"])
 def test_private_address_is_refused(tmp_path, plugin, key, before, host):
     """A name is judged when it is resolved; what is written as an address can be told at once."""
     options = {"plugin": plugin, key: f"{before}https://{host}/x"}
