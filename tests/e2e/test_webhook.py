@@ -12,7 +12,7 @@ import pytest
 
 from lib.daemon import conf, run
 from lib.httpstub import HttpStub
-from lib.stand import wait_until
+from lib.stand import put_forward, wait_until
 
 QUEUE = "hooks"
 KEY = bytes(range(24))
@@ -137,9 +137,7 @@ def test_an_outage_of_half_an_hour(rig, server, start):
     assert "the receiver is away since" in daemon.wait_log("queue waits, no attempt is counted")["text"]
     for _ in range(10):  # three minutes each
         mark = daemon.mark()
-        wait_until("none was in hand, and all were put forward", lambda: rig.db.execute(
-            f"update pgmq.q_{QUEUE} set vt = vt - interval '180 s', enqueued_at = enqueued_at - interval '180 s'"
-            f" where not exists (select from pgmq.q_{QUEUE} where vt > now())").rowcount == 200)
+        put_forward(rig.db, QUEUE, 180)
         daemon.wait_settled(start=mark, outcome="release")
     assert not rig.dead(QUEUE) and len(rig.rows(f"q_{QUEUE}")) == 200
     lock, now, most, order = threading.Lock(), [0], [0], []

@@ -30,6 +30,14 @@ def wait_until(what, condition, timeout=TIMEOUT, every=0.05):
         time.sleep(every)
 
 
+def put_forward(db, queue, seconds):
+    """Puts the clock of a queue forward, at a moment when no message is in hand: what falls due within that time is due now."""
+    wait_until("no message is in hand", lambda: db.execute(
+        f"with locked as (select vt from pgmq.q_{queue} for update)"
+        f" update pgmq.q_{queue} set vt = vt - %s * interval '1 s', enqueued_at = enqueued_at - %s * interval '1 s'"
+        " where not exists (select from locked where vt > now())", [seconds, seconds]).rowcount)
+
+
 def boottime_ms():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000000
 
