@@ -549,6 +549,7 @@ void flow_free(struct flow *f)
 	quarantine_close(&f->quarantine);
 	wakeup_close(&f->wakeup);
 	pause_close(&f->pause);
+	cancel_close(&f->cancel);
 	lease_close(&f->lease);
 	settle_close(&f->settle);
 	event_free(f->tick);

@@ -157,6 +157,11 @@ static void op_ask_pause(struct queue *q, queue_pause_cb cb, void *arg)
 	call_new(q, FAKE_PAUSE, arg)->cb.pause = cb;
 }
 
+static void op_ask_cancels(struct queue *q, queue_cancels_cb cb, void *arg)
+{
+	call_new(q, FAKE_CANCELS, arg)->cb.cancels = cb;
+}
+
 static void op_announce(struct queue *q, const char *channel)
 {
 	(void)channel;
@@ -191,6 +196,7 @@ static const struct queue_ops ops = { .free = op_free,
 	.settle = op_settle,
 	.extend = op_extend,
 	.ask_pause = op_ask_pause,
+	.ask_cancels = op_ask_cancels,
 	.announce = op_announce,
 	.reconnect = op_reconnect,
 	.query = op_query };
@@ -307,6 +313,20 @@ void fake_fail_pause(struct fake *f, const char *sqlstate)
 	struct fake_call c = call_take(f, FAKE_PAUSE);
 
 	c.cb.pause(c.arg, NULL, "refused by the test", sqlstate);
+}
+
+void fake_answer_cancels(struct fake *f, const struct queue_cancel *cancels, size_t n)
+{
+	struct fake_call c = call_take(f, FAKE_CANCELS);
+
+	c.cb.cancels(c.arg, cancels, n, NULL, "00000");
+}
+
+void fake_fail_cancels(struct fake *f, const char *sqlstate)
+{
+	struct fake_call c = call_take(f, FAKE_CANCELS);
+
+	c.cb.cancels(c.arg, NULL, 0, "refused by the test", sqlstate);
 }
 
 void fake_answer_lock(struct fake *f, enum fake_kind kind, bool ok)

@@ -10,7 +10,17 @@
 
 #include <event2/event.h>
 
-enum fake_kind { FAKE_PROBE, FAKE_CLAIM, FAKE_SETTLE, FAKE_EXTEND, FAKE_PAUSE, FAKE_AWAKE, FAKE_RELEASE, FAKE_QUERY };
+enum fake_kind {
+	FAKE_PROBE,
+	FAKE_CLAIM,
+	FAKE_SETTLE,
+	FAKE_EXTEND,
+	FAKE_PAUSE,
+	FAKE_AWAKE,
+	FAKE_RELEASE,
+	FAKE_QUERY,
+	FAKE_CANCELS
+};
 
 /* One call that waits for its answer. */
 struct fake_call {
@@ -28,6 +38,7 @@ struct fake_call {
 		queue_claim_cb claim;
 		queue_settled_cb settled;
 		queue_pause_cb pause;
+		queue_cancels_cb cancels;
 		queue_lock_cb lock;
 		pgconn_result_cb query;
 	} cb;
@@ -99,6 +110,8 @@ void fake_answer_extend(struct fake *f, enum queue_fate fate);
 void fake_fail_extend(struct fake *f, const char *sqlstate);
 void fake_answer_pause(struct fake *f, const char *why);
 void fake_fail_pause(struct fake *f, const char *sqlstate);
+void fake_answer_cancels(struct fake *f, const struct queue_cancel *cancels, size_t n);
+void fake_fail_cancels(struct fake *f, const char *sqlstate);
 void fake_answer_lock(struct fake *f, enum fake_kind kind, bool ok);
 
 /* Moves all clocks and timers on, and runs what is due. 0: only what can run now. */
