@@ -266,7 +266,7 @@ static void flow_take(struct flow *f, const struct queue_claim *claim)
 	stats_add(f->worker.slot, STAT_CLAIMED, (uint64_t)claim->rows);
 	if (claim->rows)
 		lease_arm(&f->lease);
-	quarantine_claimed(&f->quarantine, (unsigned)claim->rows == f->asked);
+	quarantine_claimed(&f->quarantine, f->claimed_ms, (unsigned)claim->rows == f->asked);
 }
 
 /* The queue is served: claims succeed. */

@@ -164,15 +164,14 @@ static bool lost_are_ahead(const struct quarantine *q, bool more)
 	return q->lost && more && !(m && m->attempt == 1 && m->enqueued_us > clock_realtime_us() - since_ms * 1000);
 }
 
-/* Ends the care when its time is over. Suspects that another dispatcher has taken never come: they are forgotten a
- * lease later. */
-void quarantine_claimed(struct quarantine *q, bool more)
+/* Ends the care when its time was over as the claim began: the answer of one that began before may come late, and says
+ * nothing of what fell due meanwhile. Suspects that another dispatcher has taken never come: they are forgotten a lease
+ * later. */
+void quarantine_claimed(struct quarantine *q, int64_t sent_ms, bool more)
 {
-	int64_t now = clock_boottime_ms();
-
-	if (!q->careful || now < q->until_ms || find_suspect(q, NULL) || lost_are_ahead(q, more))
+	if (!q->careful || sent_ms < q->until_ms || find_suspect(q, NULL) || lost_are_ahead(q, more))
 		return;
-	if ((q->n || q->all) && now < q->until_ms + 2 * q->lease_ms)
+	if ((q->n || q->all) && sent_ms < q->until_ms + 2 * q->lease_ms)
 		return;
 	if (q->n)
 		log_info("%zu of the messages that were in hand at the crash did not come back here", q->n);

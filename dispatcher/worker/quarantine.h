@@ -35,8 +35,8 @@ void quarantine_close(struct quarantine *q);
 unsigned quarantine_ask(const struct quarantine *q, unsigned n);
 unsigned quarantine_room(const struct quarantine *q, unsigned room);
 bool quarantine_withholds(const struct quarantine *q);
-/* The rows of a claim are waiting now; `more`: it got as many as it asked for. */
-void quarantine_claimed(struct quarantine *q, bool more);
+/* The rows of a claim that was sent at that boottime are waiting now; `more`: it got as many as it asked for. */
+void quarantine_claimed(struct quarantine *q, int64_t sent_ms, bool more);
 void quarantine_claim_lost(struct quarantine *q, unsigned asked); /* a claim was never answered */
 void quarantine_withheld(struct quarantine *q);                   /* a large message came without its text */
 

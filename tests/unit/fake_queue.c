@@ -108,6 +108,7 @@ static void op_claim_row(const struct queue *q, const struct queue_claim *claim,
 	m->born_us = m->enqueued_us = r->born ? r->born : r->id; /* any time that is always the same */
 	m->due_us = clock_realtime_us() - r->late_ms * 1000;
 	m->priority = r->priority;
+	m->unreadable = row < claim->rows ? NULL : xstrdup("refused by the test");
 	m->text = r->withheld ? NULL : xstrdup(r->text ? r->text : "{}");
 	m->text_len = r->withheld ? r->withheld : strlen(m->text);
 }
@@ -213,7 +214,8 @@ void fake_answer_probe(struct fake *f, const char *error)
 void fake_answer_claim(struct fake *f, const struct fake_row *rows, int n)
 {
 	struct fake_call c = call_take(f, FAKE_CLAIM);
-	struct queue_claim claim = { .rows = n,
+	struct queue_claim claim = { .rows = n - f->about.refused,
+		.refused = f->about.refused,
 		.due_ms = f->about.due_ms,
 		.shared = f->about.shared,
 		.silent = f->about.silent,

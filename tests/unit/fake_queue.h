@@ -61,6 +61,7 @@ struct fake_row {
 struct fake_about {
 	int64_t due_ms;
 	int shared, silent;
+	int refused; /* so many of the last rows cannot be claimed */
 	bool changed;
 };
 

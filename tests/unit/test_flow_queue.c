@@ -216,6 +216,29 @@ static void test_give_up(void **state)
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RELEASE);
 }
 
+/* ---- rows that cannot be claimed ---- */
+
+/* One is handed over as a dead letter, and once, though looks bring it again until that is stored. */
+static void test_refused_row(void **state)
+{
+	const struct fake_row rows[] = { { .id = 1 }, { .id = 2 } };
+
+	(void)state;
+	fake_up();
+	fake->about.refused = 1;
+	fake_answer_claim(fake, rows, 2);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 1);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_FAIL);
+	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->ids[0], 2);
+	flow_told(flow, 0);
+	fake_answer_claim(fake, &rows[1], 1);
+	fake_answer_settle(fake, QUEUE_SETTLED);
+	fake_advance(fake, 0);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	assert_int_equal(fake->slot->counters[STAT_FAILED], 1);
+}
+
 /* ---- a message ahead of its look ---- */
 
 /* What was notified of while the queue was idle may come ahead: it is with the plugin before the look is answered, the
@@ -318,6 +341,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_drain_tells_others, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_drain_awake, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_give_up, fake_flow_setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_refused_row, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_ahead, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_of_many, fake_flow_setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_ahead_and_lost, fake_flow_setup, fake_flow_teardown),

@@ -96,6 +96,20 @@ static void test_no_circle(void **state)
 	assert_int_equal(fake_count(fake, FAKE_PROBE), 1);
 }
 
+/* They are not looked at once more when something else had them looked at meanwhile. */
+static void test_overtaken(void **state)
+{
+	(void)state;
+	probe_up(&probe);
+	fake_answer_probe(fake, NULL);
+	probe_stale(&probe);
+	probe_now(&probe);
+	fake_answer_probe(fake, NULL);
+	fake_advance(fake, 60000);
+	assert_int_equal(fake_count(fake, FAKE_PROBE), 0);
+	assert_int_equal(unknown, 3);
+}
+
 /* An answer that comes with the end of its connection says nothing. */
 static void test_lost(void **state)
 {
@@ -136,6 +150,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_under_way, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_doubt, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_circle, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_overtaken, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost, setup, teardown),
 	};
 

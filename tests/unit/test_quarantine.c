@@ -144,10 +144,10 @@ static void test_care_ends(void **state)
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	fake_message(&worker, 1, MSG_WAITING);
 	run(quarantine_next(&quarantine, false), 0);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(31000);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
 }
 
@@ -210,13 +210,13 @@ static void test_care_lasts(void **state)
 	(void)state;
 	crash(1, 1);
 	clock_skip_ms(9000);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(2000);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(20000);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
 	free(quarantine.suspects);
 	quarantine_init(&quarantine, &worker, &settle, true);
@@ -228,10 +228,10 @@ static void test_care_without_suspects(void **state)
 {
 	(void)state;
 	quarantine_init(&quarantine, &worker, &settle, true);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(11100);
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
 }
 
@@ -266,14 +266,29 @@ static void test_lost_are_ahead(void **state)
 	quarantine_claim_lost(&quarantine, 10);
 	quarantine_claim_lost(&quarantine, 10);
 	clock_skip_ms(10900); /* a lease lasts up to a second longer than is asked for */
-	quarantine_claimed(&quarantine, false);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	clock_skip_ms(200);
-	quarantine_claimed(&quarantine, true); /* there may be more */
+	quarantine_claimed(&quarantine, clock_boottime_ms(), true); /* there may be more */
 	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
 	m = fake_message(&worker, 7, MSG_WAITING);
 	m->enqueued_us = clock_realtime_us();
-	quarantine_claimed(&quarantine, true); /* but this one came after them */
+	quarantine_claimed(&quarantine, clock_boottime_ms(), true); /* but this one came after them */
+	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
+}
+
+/* A claim that began before the leases had ended, and is answered late, says nothing of what fell due meanwhile. */
+static void test_late_answer(void **state)
+{
+	int64_t sent_ms;
+
+	(void)state;
+	quarantine_init(&quarantine, &worker, &settle, true);
+	sent_ms = clock_boottime_ms();
+	clock_skip_ms(40000);
+	quarantine_claimed(&quarantine, sent_ms, false);
+	assert_int_equal(quarantine_ask(&quarantine, 100), 1);
+	quarantine_claimed(&quarantine, clock_boottime_ms(), false);
 	assert_int_equal(quarantine_ask(&quarantine, 100), 100);
 }
 
@@ -320,6 +335,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_care_without_suspects, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_accidents, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_lost_are_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_late_answer, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_refused_outcomes, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_clean_start, setup, teardown),
 	};

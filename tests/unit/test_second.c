@@ -328,9 +328,9 @@ static void test_closed_when_idle(void **state)
 	assert_non_null(made);
 	second_answered(second);
 	advance(5000);
-	assert_null(made);
+	(void)use(1, false), (void)use(10, true);
+	assert_null(made); /* what was counted before does not count again */
 	up();
-	assert_int_equal(connects, 2);
 }
 
 /* A server without a connection to spare, or a pooler: one carries everything, and it is long before the next try. */
