@@ -510,7 +510,7 @@ END $f$;
 
 -- Puts one message into a queue and returns its number; delay in seconds. Works from pgmq 1.4 on (headers: from 1.5). With the
 -- caller's own rights on the queue's table where there are such, whoever owns it. With a unique_key it may be the number of an earlier
--- message: see pgmqd.enqueue_unique().
+-- message: see pgmqd.enqueue_unique(); the own rights are then those of the owner of schema pgmqd.
 DROP FUNCTION IF EXISTS pgmqd.enqueue(text, jsonb, integer, jsonb);
 CREATE OR REPLACE FUNCTION pgmqd.enqueue(queue text, message jsonb, delay integer DEFAULT 0, headers jsonb DEFAULT NULL,
   unique_key text DEFAULT NULL, unique_for interval DEFAULT NULL, on_conflict text DEFAULT 'keep')
@@ -518,7 +518,12 @@ RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 BEGIN
   IF unique_key IS NOT NULL THEN
+    IF current_user = session_user AND pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'USAGE') THEN -- by himself
+      RETURN (pgmqd.put_unique(queue, to_regclass(format('pgmq.%I', 'q_' || lower(queue))), message, unique_key, unique_for, on_conflict, delay, headers)).msg_id;
+    END IF;
     RETURN (pgmqd.enqueue_unique(queue, message, unique_key, unique_for, on_conflict, delay, headers)).msg_id;
+  ELSIF unique_for IS NOT NULL OR on_conflict <> 'keep' THEN
+    RAISE EXCEPTION 'unique_for and on_conflict are of no use without a unique_key' USING ERRCODE = 'invalid_parameter_value';
   ELSIF NOT has_schema_privilege('pgmq', 'USAGE') OR NOT coalesce(has_table_privilege(to_regclass(format('pgmq.%I', 'q_' || lower(queue))), 'INSERT'), false) THEN
     RETURN pgmqd.enqueue_for(queue, message, delay, headers);
   ELSIF current_user <> session_user AND pg_has_role((SELECT n.nspowner FROM pg_namespace n WHERE n.nspname = 'pgmqd'), 'USAGE') THEN

@@ -70,19 +70,12 @@ BEGIN
   END IF;
 END $f$;
 
--- Puts a message with a key into a queue, unless one with this key waits, runs, or was done less than unique_for ago; delay in seconds.
--- msg_id: the number of the new message, or of the one that is there already (is_new false). Then on_conflict says: keep it as it is;
--- replace its body; extend its delay, which begins anew (debounce). A message that was claimed before is not changed: for replace
--- and extend a new one is sent beside it, so that no change is missed. It all belongs to the caller's transaction: another enqueue of the
--- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes,
--- a unique_for below 0 or over 100 years; 42P01.
-CREATE OR REPLACE FUNCTION pgmqd.enqueue_unique(queue text, message jsonb, unique_key text, unique_for interval DEFAULT NULL,
-  on_conflict text DEFAULT 'keep', delay integer DEFAULT 0, headers jsonb DEFAULT NULL, OUT msg_id bigint, OUT is_new boolean)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+-- What pgmqd.enqueue_unique() does, with the rights of its caller, who has looked whose table it is.
+CREATE OR REPLACE FUNCTION pgmqd.put_unique(queue text, own regclass, message jsonb, unique_key text, unique_for interval, on_conflict text, delay integer,
+  headers jsonb, OUT msg_id bigint, OUT is_new boolean)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $f$
 #variable_conflict use_variable
 DECLARE
-  name text := lower(queue);
-  own regclass := to_regclass(format('pgmq.%I', 'q_' || lower(queue)));
   place tid;
   at timestamptz;
 BEGIN
@@ -92,12 +85,11 @@ BEGIN
     RAISE EXCEPTION 'unique_key must have 1 to 1000 bytes' USING ERRCODE = 'invalid_parameter_value';
   ELSIF unique_for NOT BETWEEN '0' AND '100 years' THEN -- no time lies so far back
     RAISE EXCEPTION 'unique_for must be from 0 to 100 years' USING ERRCODE = 'invalid_parameter_value';
-  END IF;
-  IF NOT EXISTS (SELECT FROM pgmqd.own_tables t WHERE t.name = own) AND NOT pgmqd.is_trusted(own) THEN
+  ELSIF own IS NULL THEN
     RAISE EXCEPTION 'queue "%" does not exist, or belongs to somebody else', queue USING ERRCODE = 'undefined_table';
   END IF;
   -- The key's row comes first, and the number of its message afterwards: no look-up is needed for a new key, and the place of a row needs no plan.
-  INSERT INTO pgmqd.unique_keys AS u (queue, key, keep_for) VALUES (name, unique_key, coalesce(unique_for, '0'))
+  INSERT INTO pgmqd.unique_keys AS u (queue, key, keep_for) VALUES (lower(queue), unique_key, coalesce(unique_for, '0'))
   ON CONFLICT ON CONSTRAINT unique_keys_pkey DO NOTHING RETURNING u.ctid INTO place;
   IF place IS NULL THEN
     SELECT m.id, m.place INTO msg_id, place FROM pgmqd.meet_key(queue, own, message, unique_key, unique_for, on_conflict, delay) m;
@@ -110,8 +102,27 @@ BEGIN
   EXECUTE format('INSERT INTO %s (vt, message%s) VALUES (clock_timestamp() + make_interval(secs => $1), $2%s) RETURNING msg_id, enqueued_at', own,
     CASE WHEN headers IS NOT NULL THEN ', headers' ELSE '' END, CASE WHEN headers IS NOT NULL THEN ', $3' ELSE '' END)
   INTO msg_id, at USING coalesce(delay, 0), message, headers;
-  UPDATE pgmqd.unique_keys u SET msg_id = enqueue_unique.msg_id, enqueued_at = at WHERE u.ctid = place;
+  UPDATE pgmqd.unique_keys u SET msg_id = put_unique.msg_id, enqueued_at = at WHERE u.ctid = place;
   is_new := true;
+END $f$;
+
+-- Puts a message with a key into a queue, unless one with this key waits, runs, or was done less than unique_for ago; delay in seconds.
+-- msg_id: the number of the new message, or of the one that is there already (is_new false). Then on_conflict says: keep it as it is;
+-- replace its body; extend its delay, which begins anew (debounce). A message that was claimed before is not changed: for replace
+-- and extend a new one is sent beside it, so that no change is missed. It all belongs to the caller's transaction: another enqueue of the
+-- key waits for its end. Errors: 22023 for a word that on_conflict does not know, a key that is empty or over 1,000 bytes,
+-- a unique_for below 0 or over 100 years; 42P01.
+CREATE OR REPLACE FUNCTION pgmqd.enqueue_unique(queue text, message jsonb, unique_key text, unique_for interval DEFAULT NULL,
+  on_conflict text DEFAULT 'keep', delay integer DEFAULT 0, headers jsonb DEFAULT NULL, OUT msg_id bigint, OUT is_new boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
+DECLARE
+  own regclass := to_regclass(format('pgmq.%I', 'q_' || lower(queue)));
+BEGIN
+  IF NOT EXISTS (SELECT FROM pgmqd.own_tables t WHERE t.name = own) AND NOT pgmqd.is_trusted(own) THEN
+    own := NULL;
+  END IF;
+  SELECT p.msg_id, p.is_new INTO enqueue_unique.msg_id, enqueue_unique.is_new
+  FROM pgmqd.put_unique(queue, own, message, unique_key, unique_for, on_conflict, delay, headers) p;
 END $f$;
 
 -- ---- a message that goes on as another one ----

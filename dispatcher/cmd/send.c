@@ -107,6 +107,9 @@ static int send_message(void *request, int argc, char **argv)
 	PGresult *res;
 	int status = 1;
 
+	if (!q->unique && (q->unique_for || q->on_conflict))
+		return cmd_usage(
+			"send", "--%s is of no use without --unique", q->unique_for ? "unique-for" : "on-conflict");
 	if (!cmd_db_ready(&q->db))
 		return 1;
 	body = argc > 1 && strcmp(argv[1], "-") != 0 ? xstrdup(argv[1]) : read_body(q);

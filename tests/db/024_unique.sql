@@ -16,6 +16,8 @@ SELECT results_eq($$SELECT message->>'n', vt > clock_timestamp() + interval '50 
   'extend: the delay begins anew, the body stays');
 SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => 'k', on_conflict => 'merge')$$, '22023',
   'on_conflict is keep, replace or extend, and not "merge"', 'another word is refused');
+SELECT throws_ok(format($$SELECT pgmqd.enqueue('unique', '{}', %s)$$, a), '22023', 'unique_for and on_conflict are of no use without a unique_key', 'no key, but ' || a)
+FROM unnest(ARRAY[$$unique_for => '1 hour'$$, $$on_conflict => 'replace'$$]) a;
 SELECT throws_ok($$SELECT pgmqd.enqueue('unique', '{}', unique_key => '')$$, '22023', 'unique_key must have 1 to 1000 bytes', 'an empty key is refused');
 SELECT throws_ok(format($$SELECT pgmqd.enqueue('unique', '{}', unique_key => 'far', unique_for => %L)$$, t), '22023', 'unique_for must be from 0 to 100 years', 'a time that retention could not count with: ' || t)
 FROM unnest(ARRAY['-1 s', '300000 years']) t;

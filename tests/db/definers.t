@@ -1,6 +1,6 @@
 # definers.t: our functions run no trigger, view, policy, cast or operator of others with our rights, whoever migrated.
 set -u
-echo 1..47
+echo 1..48
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 due() { sql -d "$1" -c "UPDATE pgmqd.schedule SET next_due = now() WHERE name = '$2'"
@@ -105,6 +105,9 @@ is "${out%%:*}" ERROR 'so does submit()'
 sql -d d1 -c "CREATE FUNCTION public.ours() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT pgmqd.enqueue(''granted'', ''{}'')'" -c 'GRANT EXECUTE ON FUNCTION public.ours() TO maker'
 out=$(sql -d d1 -U maker -c 'SELECT public.ours()' 2>&1)
 says 'trigger t on table pgmq.q_granted' 'and a function that enqueues with its owner'"'"'s rights'
+sql -d d1 -c "CREATE OR REPLACE FUNCTION public.ours() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT pgmqd.enqueue(''granted'', ''{}'', unique_key => ''k'')'"
+out=$(sql -d d1 -U maker -c 'SELECT public.ours()' 2>&1)
+says 'belongs to somebody else' 'with a unique key, too'
 due d1 delete-old-messages
 is "$out $(sql -d d1 -c 'SELECT count(*) FROM pgmq.a_granted')" 'ok 1' 'and retention leaves its archive alone'
 is "$(sql -d d1 -c 'SELECT count(*) FROM public.trap')" 0 'it has not run once'

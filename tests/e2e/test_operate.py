@@ -104,6 +104,8 @@ def test_send(rig):
     assert command(rig, "send", "analytics_queue", '{"event": "v"}', "--unique", "k", "--on-conflict", "replace") == f"{int(first)} known\n"
     assert rig.value("select message->>'event' from pgmq.q_analytics_queue where msg_id = %s", [int(first)]) == "v"
     assert "on_conflict is keep, replace or extend" in run("send", "analytics_queue", "{}", "--unique", "k", "--on-conflict", "x", "-d", rig.conninfo).stderr
+    for option, value in (("--unique-for", "1 hour"), ("--on-conflict", "replace")):
+        assert f"{option} is of no use without --unique" in run("send", "analytics_queue", "{}", option, value, "-d", rig.conninfo).stderr
 
 
 def test_many_producers_of_one_key(rig):
