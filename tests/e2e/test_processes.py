@@ -225,7 +225,8 @@ def test_nice(rig):
     base = os.getpriority(os.PRIO_PROCESS, daemon.process.pid)
     steps = {title: os.getpriority(os.PRIO_PROCESS, pid) - base for title, pid in processes(daemon).items()}
     wanted = {"worker report_generation_queue": 10, "worker group:g": 5}
-    assert steps == {title: wanted.get(title, 0) for title in steps} and set(wanted) < set(steps)
+    # no process can step back behind 19, and the tests themselves may run under nice
+    assert steps == {title: min(wanted.get(title, 0), 19 - base) for title in steps} and set(wanted) < set(steps)
 
 
 def test_reload_finishes_what_the_old_worker_has_in_hand(rig, http_port):

@@ -71,14 +71,16 @@ def test_retries_come_on_time(stand, capsys):
 def test_lease_that_ran_out_is_taken_on_time(stand, capsys):
     """The dispatcher that had it is stopped; the other one has nothing but its timer."""
     first = stand.start(queue={"visibility_timeout": f"{SLOW}s"}, **SEPARATE)
-    i = send(stand, sleep_ms=200)
+    i = send(stand, sleep_ms=3600000)
     wait_until("delivered", lambda: begun(stand, i), every=0.005)
     pids = [first.process.pid, *first.children()]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
-    stand.start(queue={"visibility_timeout": f"{SLOW}s"}, **SEPARATE)
+    stand.db.execute("update pgmq.q_work set message = '{}'")
     at = due(stand, i)
+    stand.start(queue={"visibility_timeout": f"{SLOW}s"}, **SEPARATE)
     wait_until("delivered again", lambda: len(begun(stand, i)) > 1)
+    wait_until("done by the other one", lambda: stand.value("select exists (select from pgmq.a_work)"))
     for pid in pids:
         os.kill(pid, signal.SIGCONT)
     stand.drain()

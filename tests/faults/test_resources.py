@@ -12,7 +12,7 @@ import subprocess
 import pytest
 
 from lib.paths import BUILDDIR
-from lib.stand import INSTRUMENTED, boottime_ms, wait_until
+from lib.stand import INSTRUMENTED, wait_until
 
 
 def test_few_descriptors(stand):
@@ -140,10 +140,7 @@ def test_clock_jumps(stand, jump):
     stand.begun(slow)
     (rc.parent / "new").write_text(jump + "\n")
     os.replace(rc.parent / "new", rc)
-    began = boottime_ms()
-    ids = stand.send(5, do="retry", delay_ms=500, until=3)
-    stand.effect_of(ids, 15)
-    assert boottime_ms() - began < 10000
+    stand.effect_of(stand.send(5, do="retry", delay_ms=500, until=3))
     stand.effect_of(slow)
     stand.db.execute("delete from pgmq.q_work where message->>'uuid' = %s", later)
     stand.drain()
