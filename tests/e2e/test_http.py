@@ -191,6 +191,7 @@ def test_a_command_shows_the_token_to_the_daemons_user(rig, http_port, address):
     """Of a server that listens everywhere."""
     client = start(rig, http_port, http_listen=f"{address}:{http_port}")
     client.wait_json("/ready", 200)
+    client.wait_json("/api/queues", 200)  # by a connection of its own, which /ready does not wait for
     done = run("status", "-d", rig.conninfo, "--listen", f"{address}:{http_port}", env={"PGMQD_HTTP_TOKEN": TOKEN})
     assert done.returncode == 0 and "these are the database's figures alone" not in done.stdout, done.stdout
 

@@ -15,7 +15,7 @@ import time
 
 CHUNK = 65536
 FULL = 1 << 20  # what a direction may hold before it stops reading
-BOUND = b"2\0\0\0\4"  # BindComplete
+UNTYPED = 8  # bytes of a request for encryption; it and the packet that starts a session have no type
 
 
 class Plan:
@@ -37,6 +37,33 @@ class Plan:
         return plan
 
 
+class Messages:
+    """Takes what one side sends apart."""
+
+    def __init__(self, starts):
+        self.buffer, self.starts, self.answers = bytearray(), starts, not starts
+
+    def feed(self, data):
+        """The messages that are whole now, each with how many bytes of `data` belong to it and those before."""
+        old = len(self.buffer)
+        self.buffer += data
+        at, found = 0, []
+        while self.answers and self.buffer[at:at + 1] in (b"N", b"S"):  # the answers to requests for encryption are bare bytes
+            at += 1
+        self.answers = self.answers and at == len(self.buffer)
+        while len(self.buffer) >= at + 5:
+            n = struct.unpack("!I", self.buffer[at + (not self.starts):at + 4 + (not self.starts)])[0] + (not self.starts)
+            if len(self.buffer) < at + n:
+                break
+            if self.starts:
+                self.starts = n == UNTYPED
+            else:
+                found.append((bytes(self.buffer[at:at + n]), at + n - old))
+            at += n
+        del self.buffer[:at]
+        return found
+
+
 class Link(threading.Thread):
     """One connection through the proxy: a loop over its two sockets."""
 
@@ -48,7 +75,10 @@ class Link(threading.Thread):
         self.held = {"up": bytearray(), "down": bytearray()}  # read, to be sent
         self.frames = bytearray()                             # of the server's messages, not yet whole
         self.until = {"up": 0.0, "down": 0.0}
-        self.lost = self.done = self.secure = self.framed = False
+        self.done = self.secure = self.framed = False
+        self.asked, self.told = Messages(starts=True), Messages(starts=False)
+        self.ends, self.ended = 1, 0  # of groups of statements, and of the start: asked for, and told
+        self.lost = None              # the answer that is to be lost is behind so many ends
         self.started = not proxy.tls
         for s in (client, self.server):
             s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -140,18 +170,37 @@ class Link(threading.Thread):
     def take(self, direction, data):
         """What came in, less what is to be lost."""
         proxy = self.proxy
-        if direction in proxy.dropped or (direction == "down" and self.lost):
+        if direction in proxy.dropped:
             proxy.bytes_lost += len(data)
-            if self.lost and BOUND in data:  # the answer to Parse alone may come before it
-                proxy.replies_lost += 1
-                self.close("rst")
             return
-        if direction == "up" and proxy.lose_reply and proxy.lose_reply.search(data):
-            self.lost, proxy.lose_reply = True, None
+        if direction == "up":
+            self.watch_asked(data)
+        else:
+            data = self.watch_told(data)
         if direction == "down" and proxy.keep is not None:
             self.frames += data
             data = self.filtered()
         self.held[direction] += data
+
+    def watch_asked(self, data):
+        """Whether the statement is among it whose answer is to be lost; other ones may be under way before it."""
+        for message, _ in self.asked.feed(data):
+            if self.proxy.lose_reply and self.proxy.lose_reply.search(message):
+                self.lost, self.proxy.lose_reply = self.ends, None
+            self.ends += message[:1] in (b"S", b"Q")
+
+    def watch_told(self, data):
+        """The data as far as it may pass. The connection is reset when the answer that is lost is whole: the statement is committed."""
+        passes = 0 if self.lost == self.ended else len(data)
+        for message, end in self.told.feed(data):
+            self.ended += message[:1] == b"Z"
+            if message[:1] == b"Z" and self.lost == self.ended:
+                passes = end
+            elif self.lost is not None and self.ended > self.lost and not self.done:
+                self.proxy.replies_lost += 1
+                self.close("rst")
+        self.proxy.bytes_lost += len(data) - passes
+        return data[:passes]
 
     def filtered(self):
         """The whole messages of the server that `keep` lets through."""
