@@ -97,6 +97,7 @@ static void listener_hearing(struct listener *l, bool hearing, const char *why)
 	l->told = true;
 	l->hearing = hearing;
 	stats_gauge(l->env->slot, GAUGE_HEARING, hearing);
+	atomic_store(&l->env->stats->deaf, !hearing && pgconn_is_up(l->pg));
 	stats_state(l->env->slot, hearing ? STATE_READY : STATE_CONNECTING);
 	listener_tell_all(l, hearing ? WAKE_HEARING : WAKE_DEAF);
 }
@@ -251,6 +252,7 @@ static void listener_listening(void *arg, const struct pgresult *r)
 		return;
 	}
 	stats_gauge(l->env->slot, GAUGE_CONNECTED, 1);
+	atomic_store(&l->env->stats->deaf, false);
 	l->told = false; /* workers may have been restarted or may have missed something: tell them whatever it is */
 	listener_tell_all(l, WAKE_ALL);
 	prepared_up(l->prepared);

@@ -131,6 +131,7 @@ struct stats {
 	_Atomic size_t nslots; /* slots that were ever taken: readers stop there, so that the others never get memory */
 	_Atomic int64_t started_ms;
 	_Atomic uint32_t generation;        /* of the settings in force: 1, 2, ... */
+	_Atomic bool deaf;                  /* the listener is connected, and notifications do not come through */
 	_Atomic uint64_t primary[3];        /* pg/timeline.h: which primary was the newest */
 	_Atomic uint64_t told[STATS_NTOLD]; /* what is said once by all processes together, as hashes */
 	struct stats_slot slot[];

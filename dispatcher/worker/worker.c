@@ -46,6 +46,7 @@ struct worker {
 	size_t nflows;
 	struct event *wake, *parent, *term, *now, *hup, *beat, *drain;
 	bool draining, gave_up, was_up;
+	bool doubts;       /* connected, and it is not known yet whether the settings allow this connection */
 	int64_t beat_us;   /* when the last sign of life was given */
 	int status;        /* to leave with */
 	char *down_reason; /* the last one that was logged */
@@ -162,6 +163,8 @@ static void worker_orphan(evutil_socket_t fd, short what, void *arg)
 	worker_drain(w);
 }
 
+static void worker_up(void *arg);
+
 /* The listener has something to say. */
 static void worker_wake(evutil_socket_t fd, short what, void *arg)
 {
@@ -183,20 +186,26 @@ static void worker_wake(evutil_socket_t fd, short what, void *arg)
 	if (total >= WAKE_MANY) /* so many that the pipe may have been full, and words for other queues lost */
 		for (size_t k = 0; k < w->nflows; k++)
 			flow_hearing(w->flows[k], stats_listener_hears(w->env->stats));
+	if (w->doubts && pgconn_is_up(w->pg))
+		worker_up(w);
 }
 
-/* Whether the settings forbid this connection: then the process ends, and comes back later. */
-static bool worker_refuses(struct worker *w)
+/* Whether a pooler is in between, and the settings want to know first whether notifications come through it. When they
+ * do not, the process ends, and comes back later. */
+static bool worker_doubts(struct worker *w)
 {
-	static const char text[] = "require_notify: there is a connection pooler in between; use a direct connection, "
-				   "or require_notify = no";
+	static const char text[] =
+		"require_notify: notifications do not come through the connection pooler in between; "
+		"use a direct connection or a pool in session mode, or require_notify = no";
 
-	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg))
+	if (!w->env->settings->require_notify || !pgconn_is_pooled(w->pg) || stats_listener_hears(w->env->stats))
 		return false;
-	log_error("%s", text);
-	stats_error(w->env->slot, text);
-	w->status = PROC_EXIT_CONFIG;
-	event_base_loopbreak(w->base);
+	if (atomic_load(&w->env->stats->deaf)) {
+		log_error("%s", text);
+		stats_error(w->env->slot, text);
+		w->status = PROC_EXIT_CONFIG;
+		event_base_loopbreak(w->base);
+	}
 	return true;
 }
 
@@ -205,7 +214,8 @@ static void worker_up(void *arg)
 {
 	struct worker *w = arg;
 
-	if (worker_refuses(w))
+	w->doubts = worker_doubts(w);
+	if (w->doubts)
 		return;
 	if (w->was_up)
 		for (size_t i = 0; i < w->nflows; i++)
@@ -226,8 +236,10 @@ static void worker_down(void *arg, const char *reason)
 	log_warn("database connection lost: %s", reason);
 	for (size_t i = 0; i < w->nflows; i++) {
 		stats_error(w->env->unit->slots[i], reason);
-		flow_down(w->flows[i]);
+		if (!w->doubts)
+			flow_down(w->flows[i]);
 	}
+	w->doubts = false;
 	second_end(w->second);
 }
 

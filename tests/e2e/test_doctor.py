@@ -308,6 +308,15 @@ def test_pooler(patient, site):
         patient.finds("pooler", "a transaction pooler is in between", "to the server itself")
 
 
+@pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")
+def test_pooler_in_session_mode(patient, site):
+    """It is as good as none: notifications come back, and a message goes through."""
+    with pooler(site, patient.dbname, "app", "session") as patient.conninfo:
+        said = patient.doctor()
+        ok = {c["check"]: c["seen"] for c in said["checks"] if c["status"] == "ok"}
+        assert ok["pooler"] == "there is one, in session mode, and notifications come back" and "message" in ok, said
+
+
 def test_no_server(patient):
     patient.conninfo = f"host=127.0.0.1 port={free_port()} dbname=app"
     said = patient.finds("connection", "Connection refused", f"start the server, or set database in {patient.dir}/pgmqd.conf")

@@ -46,7 +46,27 @@ def test_deaf_behind_a_pooler_and_back(rig, pooler):
 def test_require_notify_refuses_a_pooler(rig, pooler):
     rig.login = pooler
     daemon = rig.start(ready=False, require_notify="yes")
-    daemon.wait_log(lambda r: r.get("process") == "worker" and "require_notify" in r.get("text", ""))
+    waiting = rig.enqueue({})
+    mark = 0
+    for _ in range(2):  # the one that comes after it knows at once
+        daemon.wait_log(lambda r: r.get("process") == "worker" and "require_notify" in r.get("text", ""), start=mark)
+        mark = daemon.mark()
+        daemon.reload()
+    assert [row["read_ct"] for row in rig.rows("q_email_queue")] == [0], f"message {waiting} was claimed"
+    rig.db.execute("truncate pgmq.q_email_queue")
+
+
+def test_require_notify_takes_a_session_pooler(rig):
+    """Notifications come through it: that is all that is required. Also after the pooler was away."""
+    if not PGBOUNCER:
+        pytest.skip("pgbouncer is not installed")
+    with start_pooler(rig.cluster, rig.dbname, "pgmqd", "session", size=20) as rig.login:
+        daemon = rig.start(queues={"email_queue": {"plugin": "null"}}, require_notify="yes")
+        daemon.wait_settled(msg_id=rig.enqueue({}))
+        for _ in range(3):
+            rig.db.execute("select pg_terminate_backend(pid, 5000) from pg_stat_activity where usename = 'pgmqd'")
+            daemon.wait_settled(msg_id=rig.enqueue({}))
+        assert not [r for r in daemon.records() if "require_notify" in r.get("text", "")]
 
 
 @pytest.mark.parametrize("mode", ["transaction", "statement"])

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/time.h>
 #include <time.h>
+#include <unistd.h>
 
 #define SILENT_S 10 /* after which the dispatcher gives a silent server up */
 #define NOTIFY_MS 2000
@@ -312,39 +313,49 @@ static bool is_pooled(struct doctor *d)
 	return pooled;
 }
 
-/* A second connection that listens; its first notification proves that they come through. */
-static bool listen_here(struct doctor *d, char **error)
+/* A second connection that listens, and a notification from the first one, which proves that they come through. */
+static bool listen_here(struct doctor *d, bool pooled, char **error)
 {
 	struct cmd_db second = d->db;
-	char *name, *sql;
+	char payload[32], *name, *sql;
 	PGresult *res;
+	bool heard;
 
 	*error = cmd_db_open(&second);
 	d->ear = second.conn;
 	if (*error)
 		return false;
 	name = PQescapeIdentifier(d->ear, doctor_channel(d), strlen(doctor_channel(d)));
-	sql = xasprintf("LISTEN %s; SELECT pg_notify('%s', '!doctor %d')", name ? name : "pgmqd", doctor_channel(d),
-		PQbackendPID(d->ear));
+	sql = xasprintf("LISTEN %s", name ? name : "pgmqd");
 	res = PQexec(d->ear, sql);
-	*error = PQresultStatus(res) == PGRES_TUPLES_OK ? NULL : cmd_db_error(d->ear, res);
+	*error = PQresultStatus(res) == PGRES_COMMAND_OK ? NULL : cmd_db_error(d->ear, res);
 	PQclear(res);
 	PQfreemem(name);
 	free(sql);
 	if (*error)
 		return false;
-	sql = xasprintf("!doctor %d", PQbackendPID(d->ear));
-	bool heard = wait_notify(d, sql, clock_monotonic_us()) >= 0;
+	snprintf(payload, sizeof(payload), "!doctor %d", (int)getpid());
+	sql = xasprintf("SELECT pg_notify('%s', '%s')", doctor_channel(d), payload);
+	res = PQexec(d->db.conn, sql);
+	*error = PQresultStatus(res) == PGRES_TUPLES_OK ? NULL : cmd_db_error(d->db.conn, res);
+	PQclear(res);
 	free(sql);
+	heard = !*error && wait_notify(d, payload, clock_monotonic_us()) >= 0;
+	if (!heard && pooled) /* other clients of the pool would get what we listen for */
+		PQclear(PQexec(d->ear, "UNLISTEN *"));
 	return heard;
 }
 
 void doctor_pooler(struct doctor *d)
 {
 	char *setting = database_setting(d), *error = NULL;
-	bool needed = d->db.settings && d->db.settings->require_notify;
+	bool needed = d->db.settings && d->db.settings->require_notify, pooled = is_pooled(d);
 
-	if (is_pooled(d)) {
+	if (listen_here(d, pooled, &error)) {
+		d->have |= DOCTOR_HEARING;
+		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "%s, and notifications come back",
+			pooled ? "there is one, in session mode" : "there is none");
+	} else if (pooled && !error) {
 		doctor_report(d, needed ? PGMQD_CHECK_FAIL : PGMQD_CHECK_WARN, "",
 			xasprintf("set %s to the server itself (its own port, 5432 as a rule), or to a pool in session"
 				  " mode",
@@ -353,16 +364,13 @@ void doctor_pooler(struct doctor *d)
 			"a transaction pooler is in between: notifications do not come through, so queues are polled"
 			" every %" PRId64 " ms",
 			d->db.settings ? d->db.settings->poll_when_deaf : 1000);
-	} else if (!listen_here(d, &error)) {
+	} else {
 		doctor_report(d, PGMQD_CHECK_FAIL, "",
 			xasprintf("set %s to the server itself; see the check \"notify queue\" as well, and the"
 				  " server's log",
 				setting),
 			NULL, "a notification to ourselves %s%s",
 			error ? "cannot be sent: " : "did not come back within 2 s", error ? error : "");
-	} else {
-		d->have |= DOCTOR_HEARING;
-		doctor_report(d, PGMQD_CHECK_OK, "", NULL, NULL, "there is none, and notifications come back");
 	}
 	free(error);
 	free(setting);
