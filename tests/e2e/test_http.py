@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -344,6 +345,34 @@ def test_continue(http_server):
             assert client.send("{}").answer()[0] == 405
 
 
+def test_a_body_too_long_for_its_place_is_no_second_request(http_server):
+    """Where less is taken than elsewhere it is refused at once, without a word to go on, and what follows is nobody's request."""
+    with Raw(http_server.port) as client:
+        client.send(f"POST /api/mail/unsubscribe/x HTTP/1.1\r\n{HOST}Content-Length: 1000000\r\nExpect: 100-continue\r\n\r\n"
+                    + f"GET /livez HTTP/1.1\r\n{HOST}\r\n" * 3)
+        answers = client.file.read()
+    assert answers.startswith(b"HTTP/1.1 413 ") and answers.count(b"HTTP/1.1 ") == 1, answers
+
+
+def is_closed(client):
+    """Whether the other side has closed a connection on which nothing else is to come."""
+    return bool(select.select([client.sock], [], [], 0)[0])
+
+
+def test_the_oldest_idle_connection_makes_room(http_server):
+    """A client has its share and no more; a request that is on its way is not given up for connections that ask nothing."""
+    with contextlib.ExitStack() as stack:
+        asking = stack.enter_context(Raw(http_server.port))
+        asking.send(f"GET /livez HTTP/1.1\r\n{HOST}X: ")
+        idle = []
+        for _ in range(128):
+            idle.append(stack.enter_context(Raw(http_server.port)))
+            assert idle[-1].send(f"GET /livez HTTP/1.1\r\n{HOST}\r\n").answer()[0] == 200
+        assert is_closed(idle[0]) and not is_closed(idle[-1])
+        assert sum(not is_closed(client) for client in idle) <= 64
+        assert asking.send("x\r\n\r\n").answer()[0] == 200
+
+
 def test_a_great_body_costs_nothing(http_server):
     def memory():
         [pid] = [pid for pid, title in http_server.daemon.children().items() if "control" in title]
@@ -388,6 +417,16 @@ def test_slow_clients_are_dropped(http_server):
             assert time.monotonic() < deadline
             drip()
         thread.join()
+
+
+def test_a_request_that_comes_too_slowly_is_told_so(http_server):
+    """Its head or its body; the connection is closed behind the answer."""
+    with Raw(http_server.port) as head, Raw(http_server.port) as body:
+        head.send(f"GET /health HTTP/1.1\r\n{HOST}X: ")
+        body.send(f"POST /health HTTP/1.1\r\n{HOST}Content-Length: 2\r\n\r\n{{")
+        for client in (head, body):
+            status, answer = client.answer()
+            assert (status, answer["error"]["code"]) == (408, "too_slow") and client.answer() is None
 
 
 def siege(server, text, n=200):

@@ -99,6 +99,7 @@ def test_tls_records_of_16_kib_leave_nothing_behind(stand, cluster, cert_dir, co
             # a dead link's ping, or a canary, would bring the rest too, but hardly within 4 s
             wait_until(f"{n} notifications of {size} bytes", lambda: counting() >= total, 4)
         stand.effect_of(stand.send(), 5)
+        stand.drain()
 
 
 def test_notification_during_a_statement_is_not_forgotten(stand, proxy):

@@ -51,6 +51,9 @@ static void test_good_heads(void **state)
 	assert_int_equal(h.body, 12);
 	assert_true(h.expects && h.keep_alive && !h.old);
 	http_head_free(&h);
+	http_head_parse(&h, GET "Connection: x, Close\r\n\r\n", sizeof(GET "Connection: x, Close\r\n\r\n") - 1);
+	assert_false(h.keep_alive);
+	http_head_free(&h);
 	assert_int_equal(REFUSED(GET "\r\n"), 0);
 	assert_int_equal(REFUSED("GET / HTTP/1.1\nHost: localhost\n\n"), 0);
 	assert_int_equal(REFUSED("GET / HTTP/1.0\r\n\r\n"), 0);
