@@ -7,11 +7,13 @@
 
 #include "base/xalloc.h"
 
+#include <errno.h>
 #include <libpq-fe.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 #define POOLER_PORT "6543" /* of Supabase's transaction pooler */
 
@@ -34,6 +36,24 @@ static const struct {
 };
 
 static const char *const ssl_modes[] = { "disable", "allow", "prefer", "require", "verify-ca", "verify-full" };
+
+/* Parameters whose values libpq looks at only when it connects, so that a wrong one would be tried again for ever;
+ * without words: whole numbers. */
+static const struct {
+	const char *name, *words;
+} valued[] = {
+	{ "connect_timeout", NULL },
+	{ "tcp_user_timeout", NULL },
+	{ "keepalives", NULL },
+	{ "keepalives_idle", NULL },
+	{ "keepalives_interval", NULL },
+	{ "keepalives_count", NULL },
+	{ "target_session_attrs", "any read-write read-only primary standby prefer-standby" },
+	{ "channel_binding", "disable prefer require" },
+	{ "gssencmode", "disable prefer require" },
+	{ "ssl_min_protocol_version", "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3" },
+	{ "ssl_max_protocol_version", "TLSv1 TLSv1.1 TLSv1.2 TLSv1.3" },
+};
 
 /* The value of a parameter; NULL when it is not given, or empty. */
 static const char *value_of(const PQconninfoOption *options, const char *key)
@@ -112,16 +132,78 @@ static char *check_scheme(const char *conninfo)
 		len > 40 ? 40 : (int)len, conninfo);
 }
 
-/* Whether a password that is not encoded has torn a URI apart: then what follows its / is taken for the database. */
-static bool is_torn(const char *conninfo, const char *dbname)
+/* Whether a password that is not encoded has torn a URI apart: then what follows its / is taken for the database, and
+ * what follows its @ for the host. */
+static bool is_torn(const char *conninfo, const char *host, const char *dbname)
 {
-	return strstr(conninfo, "://") && dbname && strchr(dbname, '@');
+	if (!strstr(conninfo, "://"))
+		return false;
+	return (dbname && strchr(dbname, '@')) ||
+	       (host && *host != '/' && strchr(host, '@') && !strstr(conninfo, "%40"));
 }
 
 /* Whether ports are numbers; if not, one is a part of a password that is not encoded. */
 static bool ports_are_numbers(const char *port)
 {
 	return !port || port[strspn(port, "0123456789,")] == '\0';
+}
+
+/* The fault of a list of ports; NULL when it has none. */
+static char *check_ports(const char *port)
+{
+	for (const char *p = port; p && *p; p += strspn(p, ",")) {
+		char *end;
+		unsigned long n = strtoul(p, &end, 10);
+
+		if (end != p && (n < 1 || n > 65535))
+			return xasprintf("port %.*s is none: a port is a number from 1 to 65535",
+				end - p > 20 ? 20 : (int)(end - p), p);
+		p = end + (end == p && *p != ',');
+	}
+	return NULL;
+}
+
+/* Whether a value is one of some words with blanks between them, or a whole number where there are none. */
+static bool is_one_of(const char *value, const char *words)
+{
+	size_t len = strlen(value);
+
+	if (!words)
+		return len > 0 && len < 10 && value[*value == '-'] &&
+		       strspn(value + (*value == '-'), "0123456789") == len - (*value == '-');
+	for (; *words; words += strcspn(words, " "), words += strspn(words, " "))
+		if (strcspn(words, " ") == len && strncasecmp(words, value, len) == 0)
+			return true;
+	return false;
+}
+
+/* The fault of a value that libpq would find when it connects; NULL when it has none. */
+static char *check_values(const PQconninfoOption *options)
+{
+	const char *roots = value_of(options, "sslrootcert"), *mode = value_of(options, "sslmode"), *value;
+	size_t i;
+
+	for (i = 0; i < sizeof(valued) / sizeof(*valued); i++) {
+		value = value_of(options, valued[i].name);
+		if (value && !is_one_of(value, valued[i].words))
+			return xasprintf("%s=%.20s is %s%s", valued[i].name, value,
+				valued[i].words ? "none of " : "no whole number",
+				valued[i].words ? valued[i].words : "");
+	}
+	if (roots && mode && strncmp(mode, "verify-", 7) == 0 && strcmp(roots, "system") != 0 &&
+		access(roots, F_OK) != 0)
+		return xasprintf("sslrootcert=%.200s: %s", roots, strerror(errno));
+	return NULL;
+}
+
+/* Whether a password is what a page shows in its place: [YOUR-PASSWORD], <password>. */
+static bool is_placeholder(const char *password)
+{
+	size_t len = strlen(password);
+
+	return len > 9 &&
+	       ((*password == '[' && password[len - 1] == ']') || (*password == '<' && password[len - 1] == '>')) &&
+	       strcasestr(password, "password");
 }
 
 /* Whether a URI has white space at one of its ends, as a file read by a shell leaves it: libpq takes it for a part of
@@ -166,10 +248,13 @@ char *conninfo_check(const char *conninfo)
 			"sslmode=%.20s is none of libpq's modes: write sslmode=require (encrypted, the server is not "
 			"checked) or sslmode=verify-full with sslrootcert=FILE",
 			mode);
-	else if (!ports_are_numbers(value_of(options, "port")) || is_torn(conninfo, value_of(options, "dbname")))
+	else if (!ports_are_numbers(value_of(options, "port")) ||
+		 is_torn(conninfo, value_of(options, "host"), value_of(options, "dbname")))
 		error = explain(conninfo, NULL);
-	else if (password && strncmp(password, "[YOUR-PASSWORD", 14) == 0)
-		error = xstrdup("[YOUR-PASSWORD] stands in it still: replace it by the password");
+	else if (password && is_placeholder(password))
+		error = xasprintf("%.40s stands in it still: replace it by the password", password);
+	else if ((error = check_ports(value_of(options, "port"))) == NULL)
+		error = check_values(options);
 	PQconninfoFree(options);
 	return error;
 }
@@ -266,7 +351,13 @@ char *conninfo_pooler(const char *conninfo)
 	const char *host = value_of(options, "host"), *port = value_of(options, "port");
 	char *warning = NULL;
 
-	if (port && strcmp(port, POOLER_PORT) == 0)
+	if (port && (strcmp(port, "6432") == 0 || strcmp(port, "25061") == 0))
+		warning = xasprintf(
+			"port %s is usually a pooler (PgBouncer, Odyssey): where that is a transaction pooler, "
+			"notifications do not come through it and queues would only be polled: then use the "
+			"port of the server itself, or a pool in session mode",
+			port);
+	else if (port && strcmp(port, POOLER_PORT) == 0)
 		warning = xstrdup("port " POOLER_PORT
 				  " is usually a transaction pooler, through which notifications do not come, "
 				  "so queues would only be polled: use port 5432 (the server, or Supabase's pooler in "

@@ -176,8 +176,10 @@ void settings_env_fill(const struct pgmqd_option *table, void *base, bool *given
 	}
 }
 
-/* A quoted value, in place: '...' is taken as it stands, "..." knows \n, \t, \r, \", \\ and \$. What follows the
- * closing quote must be blank or a comment. NULL, or what is wrong. */
+static const char unclosed[] = "the closing quote is missing";
+
+/* A quoted value, in place: '...' and `...` are taken as they stand, "..." knows \n, \t, \r, \", \\ and \$. What
+ * follows the closing quote must be blank or a comment. NULL, or what is wrong. */
 static const char *unquote(char *s, char **value)
 {
 	char quote = *s++, *out = s;
@@ -185,7 +187,7 @@ static const char *unquote(char *s, char **value)
 	*value = s;
 	for (; *s != quote; s++) {
 		if (!*s)
-			return "the closing quote is missing (a value is one line)";
+			return unclosed;
 		if (quote == '"' && *s == '\\' && s[1]) {
 			s++;
 			*out++ = *s == 'n' ? '\n' : *s == 't' ? '\t' : *s == 'r' ? '\r' : *s;
@@ -211,7 +213,27 @@ static void trim_bare(char *s)
 		s[n - 1] = '\0';
 }
 
-/* One line of the file. NULL, or what is wrong; values are never quoted, they are secrets more often than not. */
+/* Whether a value that begins in this line, behind the first =, is in quotes that end in a later one. */
+static bool goes_on(const char *s)
+{
+	size_t start = strspn(s, " \t");
+	const char *p = s[start] == '#' ? NULL : strchr(s, '=');
+	char quote;
+
+	if (!p)
+		return false;
+	p += 1 + strspn(p + 1, " \t");
+	quote = *p;
+	if (!quote || !strchr("'\"`", quote))
+		return false;
+	for (p++; *p && *p != quote; p++)
+		if (quote == '"' && *p == '\\' && p[1])
+			p++;
+	return !*p;
+}
+
+/* One line of the file, or the lines of one value. NULL, or what is wrong; values are never quoted, they are secrets
+ * more often than not. */
 static const char *env_line(char *s)
 {
 	const char *error;
@@ -225,7 +247,7 @@ static const char *env_line(char *s)
 	name = s;
 	if (!isalpha((unsigned char)*s) && *s != '_')
 		return "not a line like NAME=value";
-	while (isalnum((unsigned char)*s) || *s == '_')
+	while (isalnum((unsigned char)*s) || (*s && strchr("_.-", *s))) /* with . and - they are of no use to us */
 		s++;
 	value = s + strspn(s, " \t");
 	if (*value != '=')
@@ -233,7 +255,7 @@ static const char *env_line(char *s)
 	*s = '\0';
 	value++;
 	value += strspn(value, " \t");
-	if (*value == '\'' || *value == '"') {
+	if (*value && strchr("'\"`", *value)) {
 		error = unquote(value, &value);
 		if (error)
 			return error;
@@ -246,15 +268,39 @@ static const char *env_line(char *s)
 	return NULL;
 }
 
+/* Reads one line without its end into *line, behind what is in it already (n bytes). Its new length, or -1; *nul when
+ * there is a NUL byte in it. */
+static ssize_t env_getline(FILE *f, char **line, size_t n, bool *nul)
+{
+	char *next = NULL;
+	size_t size = 0;
+	ssize_t len = getline(&next, &size, f);
+
+	if (len >= 0) {
+		*nul = strlen(next) != (size_t)len;
+		while (len > 0 && (next[len - 1] == '\n' || next[len - 1] == '\r'))
+			next[--len] = '\0';
+		*line = xrealloc(*line, 1, n + (size_t)len + 2);
+		if (n)
+			(*line)[n++] = '\n';
+		memcpy(*line + n, next, (size_t)len + 1);
+		len += (ssize_t)n;
+	}
+	if (next)
+		explicit_bzero(next, size);
+	free(next);
+	return len;
+}
+
 /* Reads a .env file into the environment. */
 char *settings_env_file(const char *path)
 {
 	char *line = NULL, *error = NULL;
 	const char *what = NULL;
-	unsigned lineno = 0;
-	size_t size = 0;
+	unsigned lineno = 0, lines = 0;
+	bool nul = false;
 	struct stat st;
-	ssize_t n;
+	ssize_t n, more;
 	FILE *f = fopen(path, "re");
 
 	if (!f)
@@ -262,25 +308,24 @@ char *settings_env_file(const char *path)
 	if (fstat(fileno(f), &st) == 0)
 		settings_env_warn_of_mode(path, &st, true);
 	errno = 0;
-	while (!what && (n = getline(&line, &size, f)) >= 0) {
+	while (!what && (n = env_getline(f, &line, 0, &nul)) >= 0) {
 		char *start = line;
 
-		lineno++;
+		lineno = ++lines;
 		if (lineno == 1 && strncmp(line, "\xEF\xBB\xBF", 3) == 0)
 			start += 3;
-		if (strlen(line) != (size_t)n)
-			what = "there is a NUL byte in the line";
-		while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
-			line[--n] = '\0';
-		if (!what)
-			what = env_line(start);
+		while (!nul && goes_on(start) && (more = env_getline(f, &line, (size_t)n, &nul)) >= 0) {
+			start = line + (lineno == 1 && strncmp(line, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0);
+			n = more;
+			lines++;
+		}
+		what = nul ? "there is a NUL byte in the line" : env_line(start);
+		explicit_bzero(line, (size_t)n);
 	}
 	if (what)
 		error = xasprintf("%s:%u: %s", path, lineno, what);
 	else if (ferror(f))
 		error = xasprintf("%s: the file given by --env-file cannot be read: %s", path, strerror(errno));
-	if (line)
-		explicit_bzero(line, size);
 	free(line);
 	fclose(f);
 	return error;

@@ -41,6 +41,11 @@ static void test_good(void **state)
 	good("postgresql://pgmqd:p%40ss%2Fw%23rd@127.0.0.1/app");
 	good("postgresql://u@a:5432,b:5433/app?target_session_attrs=read-write");
 	good("postgresql:///app?host=/run/postgresql&connect_timeout=5");
+	good("postgresql:///app?host=/cloudsql/project:region:instance&user=u");
+	good("postgresql://u%40realm:s3cret@%2Frun%2Fpostgresql/app");
+	good("postgresql://u:s3cret@[2001:db8::1]:5432/app?sslmode=require&channel_binding=require");
+	good("postgresql://u@a,b/app?connect_timeout=-1&keepalives=1&ssl_min_protocol_version=TLSv1.2");
+	good("postgresql://u:s3cret@h/app?sslmode=verify-full&sslrootcert=system");
 }
 
 static void test_other_drivers(void **state)
@@ -68,10 +73,30 @@ static void test_other_drivers(void **state)
 	bad("s3cret", "neither a URI");
 }
 
+/* What libpq finds only when it connects is found here: it would be tried again for ever. */
+static void test_values(void **state)
+{
+	(void)state;
+	bad("postgresql://u:s3cret@h/app?connect_timeout=10s", "connect_timeout=10s is no whole number");
+	bad("host=h password=s3cret keepalives=yes", "keepalives=yes is no whole number");
+	bad("postgresql://u:s3cret@h:99999/app", "port 99999 is none");
+	bad("postgresql://u:s3cret@a:5432,b:0/app", "port 0 is none");
+	bad("postgresql://u:s3cret@h/app?target_session_attrs=writable",
+		"target_session_attrs=writable is none of any");
+	bad("postgresql://u:s3cret@h/app?channel_binding=true", "channel_binding=true is none of");
+	bad("postgresql://u:s3cret@h/app?ssl_min_protocol_version=1.2", "TLSv1.2");
+	bad("postgresql://u:s3cret@h/app?sslmode=verify-full&sslrootcert=/nonexistent/ca.pem", "No such file");
+	bad("postgresql://u:p@@h/app", "must be written as");
+	bad("postgresql://u:p@s3cret@h/app", "must be written as");
+	bad("postgresql://u:<password>@h/app", "replace it by the password");
+	bad("postgresql://u:<your-password>@h/app", "replace it by the password");
+}
+
 static void test_pooler(void **state)
 {
 	static const char *const poolers[] = {
 		"postgresql://u:s3cret@aws-0-eu-central-1.pooler.supabase.com:6543/postgres", "host=db port=6543",
+		"postgresql://u@rc1a-x.mdb.example.test:6432/app",
 		"postgresql://u@ep-cool-1-pooler.eu-central-1.aws.neon.tech/app"
 	};
 	static const char *const others[] = { "postgresql://u@aws-0-eu-central-1.pooler.supabase.com:5432/postgres", "",
@@ -92,7 +117,7 @@ static void test_pooler(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_good), cmocka_unit_test(test_other_drivers),
-		cmocka_unit_test(test_pooler) };
+		cmocka_unit_test(test_values), cmocka_unit_test(test_pooler) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -56,6 +56,24 @@ static void test_env_file(void **state)
 	assert_string_equal(getenv("T_H"), "");
 }
 
+/* What other readers of such files take, and the old worker's file may have: values of several lines, back quotes, and
+ * names that are none of a shell. */
+static void test_env_file_of_others(void **state)
+{
+	static const char text[] =
+		"\xEF\xBB\xBFT_KEY=\"-----BEGIN KEY-----\r\nMIIE=\r\n\r\n# no comment\r\n-----END KEY-----\"  # c\r\n"
+		"T_LIST='[\n  1\n]'\nnpm_config_x.y-z=1\nT_BACK=`it's \"so\"`\n#T_OFF=\"\nT_LAST=after\n";
+
+	(void)state;
+	write_file(env_path, text, sizeof(text) - 1, 0600);
+	assert_null(settings_env_file(env_path));
+	assert_string_equal(getenv("T_KEY"), "-----BEGIN KEY-----\nMIIE=\n\n# no comment\n-----END KEY-----");
+	assert_string_equal(getenv("T_LIST"), "[\n  1\n]");
+	assert_string_equal(getenv("T_BACK"), "it's \"so\"");
+	assert_null(getenv("T_OFF"));
+	assert_string_equal(getenv("T_LAST"), "after");
+}
+
 /* A .env file that has to be refused with the given line and reason. */
 static void env_bad(const char *text, size_t len, const char *expected)
 {
@@ -75,8 +93,11 @@ static void test_env_file_errors(void **state)
 	(void)state;
 	env_bad("T_X=1\nno value\n", 15, ":2: not a line like NAME=value");
 	env_bad("1A=x\n", 5, ":1: not a line like NAME=value");
-	env_bad("T_X='secret\n", 12, ":1: the closing quote is missing (a value is one line)");
-	env_bad("T_X=\"secret\\\n", 13, ":1: the closing quote is missing (a value is one line)");
+	env_bad("T_X='secret\n", 12, ":1: the closing quote is missing");
+	env_bad("T_X=\"secret\\\n", 13, ":1: the closing quote is missing");
+	env_bad("T_W=1\nT_X='a\nT_Y='b'\n", 20, ":2: there is something behind the closing quote");
+	env_bad("T_W=1\nT_X='a\nb\n\n", 15, ":2: the closing quote is missing");
+	env_bad("T_X='a\nb\0'\n", 11, ":1: there is a NUL byte in the line");
 	env_bad("T_X=\"a\" b\n", 10, ":1: there is something behind the closing quote");
 	env_bad("T_X=a\0b\n", 8, ":1: there is a NUL byte in the line");
 	error = settings_env_file("/nonexistent/.env");
@@ -270,6 +291,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_env_file),
+		cmocka_unit_test(test_env_file_of_others),
 		cmocka_unit_test(test_env_file_errors),
 		cmocka_unit_test(test_value_files),
 		cmocka_unit_test(test_tls),
