@@ -171,6 +171,10 @@ void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
  * with other keys are. In a queue without a key only the message waits. */
 void pgmqd_retry_key(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
+/* In deliver_batch(): the call failed as a whole (it was refused, the answer is none), which says nothing of this one
+ * message: no attempt is counted, and it comes again at once, alone. For one that came alone it is pgmqd_retry(). */
+void pgmqd_apart(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);
+
 /* A fault of the settings, not of the message (wrong password, provider paused): the message goes back without losing
  * an attempt and the whole queue pauses, shows this reason, and tries again by itself after a while or on reload. */
 void pgmqd_config_error(struct pgmqd_msg *m, const char *fmt, ...) PGMQD_PRINTF(2, 3);

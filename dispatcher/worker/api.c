@@ -7,6 +7,7 @@
 #include "template/template.h"
 #include "settings/settings.h"
 #include "worker/api.h"
+#include "worker/delivery.h"
 
 #include <cjson/cJSON.h>
 #include <stdio.h>
@@ -217,6 +218,29 @@ PGMQD_EXPORT void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const ch
 	va_start(ap, fmt);
 	flow_settle(m, OUT_RELEASE, delay_ms < 0 ? -1 : api_delay(delay_ms), api_reason(fmt, ap));
 	va_end(ap);
+}
+
+PGMQD_EXPORT void pgmqd_apart(struct pgmqd_msg *m, const char *fmt, ...)
+{
+	struct log_context former;
+	char *reason;
+	va_list ap;
+
+	if (!api_may_settle(m, "pgmqd_apart"))
+		return;
+	va_start(ap, fmt);
+	reason = api_reason(fmt, ap);
+	va_end(ap);
+	if (m->state != MSG_RUNNING || m->cancelling || !m->together) {
+		flow_settle(m, OUT_RETRY, 0, reason);
+		return;
+	}
+	former = plugin_call_enter_msg(m);
+	log_info("goes again, alone: %s", reason);
+	plugin_call_leave(former);
+	free(reason);
+	delivery_apart(m);
+	flow_tick(m->worker->flow);
 }
 
 /* ---- the message ---- */

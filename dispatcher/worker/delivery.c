@@ -2,8 +2,9 @@
  *
  * A batch goes when `batch` messages wait, or when its first one has waited for `batch_wait`; while as many calls as
  * max_in_flight allows are with the plugin, messages gather for the next one. A message that has been tried before
- * goes alone, and so does each one after a crash and after a pause: where one message spoils a batch for the others,
- * each of them has lost one attempt, and the next one tells which it was. With one attempt in all each goes alone.
+ * goes alone, and so does each one after a crash and after a pause, and after a call that failed as a whole: it shows
+ * then which message spoils a batch for the others. A crash costs each of them an attempt; with one attempt in all each
+ * goes alone.
  */
 #include "config.h"
 
@@ -93,7 +94,7 @@ static bool delivery_on_trial(const struct delivery *d)
 static bool goes_alone(const struct delivery *d, const struct pgmqd_msg *m)
 {
 	return d->batch <= 1 || delivery_on_trial(d) || quarantine_is_careful(d->parts.quarantine) || m->attempt > 1 ||
-	       d->worker->qs->max_attempts <= 1;
+	       m->apart || d->worker->qs->max_attempts <= 1;
 }
 
 /* Whether the plugin can take another message alone. */
@@ -215,6 +216,16 @@ static void delivery_waited(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd, (void)what;
 	d->kick(d->arg);
+}
+
+void delivery_apart(struct pgmqd_msg *m)
+{
+	message_end_resources(m);
+	free(m->sends);
+	m->sends = NULL;
+	m->data = NULL;
+	m->apart = true;
+	message_move(m, MSG_WAITING);
 }
 
 /* ---- life ---- */

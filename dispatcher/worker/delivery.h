@@ -40,6 +40,8 @@ void delivery_close(struct delivery *d);
 /* Hands over what waits while there are free places. `claiming`: a claim is under way. True: this round of the loop has
  * had enough of it, and more may wait. */
 bool delivery_feed(struct delivery *d, bool claiming);
+/* A message whose call was for many, and failed as a whole, waits again, with the claim that it has, and goes alone. */
+void delivery_apart(struct pgmqd_msg *m);
 /* How many messages may be with the plugin now. */
 unsigned delivery_window(const struct delivery *d);
 

@@ -79,8 +79,10 @@ void message_call(struct pgmqd_msg *const *msgs, size_t n)
 
 	*call = (unsigned)n;
 	msgs[0]->all->calls++;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		msgs[i]->call = call;
+		msgs[i]->together = n > 1;
+	}
 }
 
 /* The plugin has this message of a batch no more. */

@@ -74,6 +74,8 @@ struct pgmqd_msg {
 	unsigned hand;    /* its place among the messages in hand, for the next process */
 	void *data;       /* the plugin's own */
 	unsigned *call;   /* in a batch: how many messages of its call are still with the plugin */
+	bool together;    /* it was not alone in its call */
+	bool apart;       /* its call for many has failed as a whole: it goes alone from here on */
 	bool cancelling, cancelled;
 	uint64_t settled_in; /* the call into the plugin (plugin_call_serial) in which it got its outcome */
 	/* the outcome, once there is one */

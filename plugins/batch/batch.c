@@ -82,6 +82,19 @@ void batch_retry(struct batch *b, int64_t delay_ms, const char *reason)
 	batch_settle(b, &(struct answer){ .kind = ANSWER_RETRY, .delay_ms = delay_ms, .reason = reason });
 }
 
+void batch_failed(struct batch *b, const struct answer *a)
+{
+	if (b->n == 1) {
+		batch_settle(b, a);
+		return;
+	}
+	for (size_t i = 0; i < b->n; i++)
+		if (b->msgs[i])
+			pgmqd_apart(b->msgs[i], "the call for %zu messages failed: %s", b->n, a->reason);
+	memset(b->msgs, 0, b->n * sizeof(b->msgs[0]));
+	b->left = 0;
+}
+
 /* Where the message of that number is; n when it is not there, or has its outcome. Answers mostly come in order. */
 static size_t batch_find(const struct batch *b, double id, size_t from)
 {

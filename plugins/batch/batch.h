@@ -26,6 +26,8 @@ char *batch_array(const struct batch *b);
 /* Settles all that are left by one answer. */
 void batch_settle(struct batch *b, const struct answer *a);
 void batch_retry(struct batch *b, int64_t delay_ms, const char *reason);
+/* The call for them failed as a whole: each goes again, alone; one that was alone is settled by the answer. */
+void batch_failed(struct batch *b, const struct answer *a);
 /* Settles each by its outcome in the array `text`; `kinds` are those that may be asked for, a bit for each. A message
  * without an outcome is tried again, and so is one with an outcome that is none. False: the text is no array, and
  * nothing is settled. */

@@ -123,13 +123,19 @@ static void run_settle(struct run *r, enum answer_kind kind, const char *reason)
 	batch_settle(r->batch, &(struct answer){ .kind = kind, .reason = reason });
 }
 
+/* The program has failed, by its status or its answer. */
+static void run_failed(struct run *r, enum answer_kind kind, const char *reason)
+{
+	batch_failed(r->batch, &(struct answer){ .kind = kind, .reason = reason });
+}
+
 /* Settles messages whose program was ended by us. */
 static void run_out_of_time(struct run *r)
 {
 	char *why = format("the program was killed after %lld ms (timeout)%s%s", (long long)r->exec->timeout,
 		r->err.len ? ": " : "", r->err.len ? tail_text(&r->err) : "");
 
-	run_settle(r, ANSWER_RETRY, why);
+	run_failed(r, ANSWER_RETRY, why);
 	free(why);
 }
 
@@ -139,9 +145,9 @@ static void run_answered(struct run *r)
 	if (!r->array || r->answer.len == 0)
 		run_settle(r, ANSWER_DONE, NULL);
 	else if (r->answer.len > ANSWERS_MAX)
-		run_settle(r, ANSWER_RETRY, "the program's answer to the batch is too long");
+		run_failed(r, ANSWER_RETRY, "the program's answer to the batch is too long");
 	else if (strlen(r->answer.buf) < r->answer.len || !batch_answer(r->batch, r->answer.buf, ANSWER_ANY))
-		run_settle(r, ANSWER_RETRY, "the program's answer to the batch is no array of outcomes");
+		run_failed(r, ANSWER_RETRY, "the program's answer to the batch is no array of outcomes");
 }
 
 /* What the program has to say of its end. */
@@ -172,14 +178,16 @@ static void run_exited(void *arg, int status)
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
 		run_answered(r);
 	} else if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_FAIL) {
-		run_settle(r, ANSWER_FAIL, reason);
-	} else if (WIFEXITED(status) && WEXITSTATUS(status) != STATUS_RETRY && strcmp(r->exec->on_error, "fail") == 0) {
+		run_failed(r, ANSWER_FAIL, reason);
+	} else if (WIFEXITED(status) && WEXITSTATUS(status) == STATUS_RETRY) { /* it says so of all of them */
+		run_settle(r, ANSWER_RETRY, reason);
+	} else if (WIFEXITED(status) && strcmp(r->exec->on_error, "fail") == 0) {
 		char *why = format("%s: %s", status_text(status, buf), reason == buf ? "no output" : reason);
 
-		run_settle(r, ANSWER_FAIL, why);
+		run_failed(r, ANSWER_FAIL, why);
 		free(why);
 	} else {
-		run_settle(r, ANSWER_RETRY, reason);
+		run_failed(r, ANSWER_RETRY, reason);
 	}
 	run_free(r);
 }

@@ -130,7 +130,7 @@ static void member_gone(struct member *w, const char *why)
 		struct job *j = member_release(w);
 		char *reason = format("%s%s%s", why, w->err.len ? ": " : "", w->err.len ? tail_text(&w->err) : "");
 
-		batch_retry(j->batch, 0, reason);
+		batch_failed(j->batch, &(struct answer){ .kind = ANSWER_RETRY, .reason = reason });
 		job_free(j);
 		free(reason);
 	}

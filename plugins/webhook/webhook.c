@@ -185,6 +185,12 @@ static void post_all(struct post *p, enum answer_kind kind, const char *reason)
 	batch_settle(p->batch, &(struct answer){ .kind = kind, .reason = reason });
 }
 
+/* The request failed, and not for the receiver's state: of many messages one may be the cause. */
+static void post_failed(struct post *p, enum answer_kind kind, const char *reason)
+{
+	batch_failed(p->batch, &(struct answer){ .kind = kind, .reason = reason });
+}
+
 /* The beginning of an answer for a reason, "" when there is none: on one line, with addresses of people masked. */
 static char *answer_text(const struct pgmqd_http_answer *a)
 {
@@ -244,24 +250,19 @@ static void receiver_is_back(struct webhook *h)
 	pgmqd_metric_set(h->away_metric, 0);
 }
 
-/* The receiver wants none of it. Of many messages one may be the cause: each is tried alone. */
+/* The receiver wants none of it. */
 static void post_refused(struct post *p, long status, const char *reason)
 {
 	const char *missing = status == 404 || status == 410 ? p->hook->on_missing : "fail";
 	char *text;
 
-	if (strcmp(missing, "pause") == 0)
+	if (strcmp(missing, "pause") == 0) {
 		text = g_strdup_printf("%s (on_missing = pause)", reason);
-	else
-		text = g_strdup_printf(
-			"%s%s", reason, p->batch->n > 1 ? " for a batch; each message is tried alone" : "");
-	if (strcmp(missing, "pause") == 0)
 		post_all(p, ANSWER_CONFIG, text);
-	else if (p->batch->n > 1)
-		batch_retry(p->batch, 1, text);
-	else
-		post_all(p, strcmp(missing, "retry") == 0 ? ANSWER_RETRY : ANSWER_FAIL, text);
-	g_free(text);
+		g_free(text);
+	} else {
+		post_failed(p, strcmp(missing, "retry") == 0 ? ANSWER_RETRY : ANSWER_FAIL, reason);
+	}
 }
 
 /* The receiver has taken the messages: each of a batch as its answer says; without a body all are done. */
@@ -270,9 +271,9 @@ static void post_taken(struct post *p, const struct pgmqd_http_answer *a)
 	if (!p->array || (a->curl_code == 0 && a->body_len == 0)) /* also when the body was not read to its end */
 		post_all(p, ANSWER_DONE, NULL);
 	else if (a->curl_code != 0)
-		post_all(p, ANSWER_RETRY, a->error);
+		post_failed(p, ANSWER_RETRY, a->error);
 	else if (strlen(a->body) < a->body_len || !batch_answer(p->batch, a->body, OUTCOMES))
-		post_all(p, ANSWER_RETRY, "the receiver's answer to the batch is no array of outcomes");
+		post_failed(p, ANSWER_RETRY, "the receiver's answer to the batch is no array of outcomes");
 }
 
 /* Whether a status says that the receiver cannot be reached or wants a pause, and nothing of the message. From 520 on
@@ -298,8 +299,10 @@ static void post_settle(struct post *p, const struct pgmqd_http_answer *a, const
 	receiver_is_back(p->hook);
 	if (status >= 200 && status < 300) {
 		post_taken(p, a);
-	} else if (status >= 500) {
+	} else if (status >= 500 && a->retry_after_ms > 0) {
 		batch_retry(p->batch, a->retry_after_ms, reason);
+	} else if (status >= 500) {
+		post_failed(p, ANSWER_RETRY, reason);
 	} else if (status == 401 || status == 403 || status == 407) {
 		text = g_strdup_printf("the receiver refuses us, see authorization and headers: %s", reason);
 		post_all(p, ANSWER_CONFIG, text);

@@ -94,14 +94,16 @@ def test_each_message_has_its_own_outcome(queue, tmp_path, mode):
 
 
 @pytest.mark.parametrize("mode", ["pool", "once"])
-@pytest.mark.parametrize("harm", ["os._exit(3)", "os.kill(os.getpid(), 9)", "return '[{'", "return '7'"])
+@pytest.mark.parametrize("harm", ["os._exit(3)", "os._exit(100)", "os.kill(os.getpid(), 9)", "return '[{'", "return '7'", "import time; time.sleep(60)"])
 def test_a_poison_takes_the_blame_alone(queue, tmp_path, mode, harm):
+    """And the others lose no attempt."""
     command, batches = program(tmp_path, POISONED.replace("PART", harm))
     ids = enqueue(queue, [{}, {}, {"poison": True}, {}])
-    queue.start({QUEUE: {"plugin": "exec", "command": command, "mode": mode, "programs": 1, **OPTIONS}})
+    daemon = queue.start({QUEUE: {"plugin": "exec", "command": command, "mode": mode, "programs": 1, **OPTIONS, **({"timeout": "3s", "max_attempts": 2} if "sleep" in harm else {})}})
     empty(queue)
     assert [d["headers"]["pgmqd_dead"]["msg_id"] for d in queue.dead(QUEUE)] == [ids[2]]
-    assert sorted(a["msg_id"] for a in queue.rows(f"a_{QUEUE}")) == sorted({*ids} - {ids[2]})
+    for i in {*ids} - {ids[2]}:
+        daemon.wait_settled(msg_id=i, outcome="done", attempt=1)
     assert batches()[0] == ids and all(len(b) == 1 for b in batches()[1:])
 
 
@@ -179,26 +181,38 @@ def test_webhook_holds_the_key_of_some(queue, server):
     assert queue.value("select key from pgmqd.keys where held_until > now() + interval '50 min'") == "a"
 
 
-@pytest.mark.parametrize("attempts", [3, 1])
-def test_webhook_that_refuses_one_of_a_batch(queue, server, attempts):
-    server.reply = lambda request: (400 if b'"bad"' in request.body else 200, {}, b"")
+@pytest.mark.parametrize("status, attempts", [(400, 3), (400, 1), (404, 3), (500, 2)])
+def test_webhook_that_refuses_one_of_a_batch(queue, server, status, attempts):
+    server.reply = lambda request: (status if b'"bad"' in request.body else 200, {}, b"")
     ids = enqueue(queue, [{}, "bad", {}])
-    start_hook(queue, server, max_attempts=attempts)
+    daemon = start_hook(queue, server, max_attempts=attempts)
     empty(queue)
     (dead,) = queue.dead(QUEUE)
-    assert dead["headers"]["pgmqd_dead"]["msg_id"] == ids[1] and dead["headers"]["pgmqd_dead"]["class"] == "permanent"
-    assert len(queue.rows(f"a_{QUEUE}")) == 2
+    assert dead["headers"]["pgmqd_dead"]["msg_id"] == ids[1] and dead["headers"]["pgmqd_dead"]["class"] == ("attempts" if status == 500 else "permanent")
+    for i in (ids[0], ids[2]):
+        daemon.wait_settled(msg_id=i, outcome="done", attempt=1)
 
 
-@pytest.mark.parametrize("body, why", [(b"[]", "no outcome for this message"), (b"thanks", "no array of outcomes"), (b"[" + b" " * 70000 + b"]", "longer than")])
-def test_webhook_answers_that_name_nobody(queue, server, body, why):
+def test_webhook_answers_that_name_nobody(queue, server):
+    server.answer("/hook", 200, b"[]")
+    server.answer("/hook", 204, b"")
+    ids = enqueue(queue, [{}, {}])
+    daemon = start_hook(queue, server)
+    for i in ids:
+        assert "no outcome for this message" in daemon.wait_settled(msg_id=i, outcome="retry")["reason"]
+        daemon.wait_settled(msg_id=i, outcome="done", attempt=2)
+
+
+@pytest.mark.parametrize("body, why", [(b"thanks", "no array of outcomes"), (b"[" + b" " * 70000 + b"]", "longer than")], ids=["text", "long"])
+def test_webhook_answers_that_are_none(queue, server, body, why):
     server.answer("/hook", 200, body)
     server.answer("/hook", 204, b"")
     ids = enqueue(queue, [{}, {}])
     daemon = start_hook(queue, server)
     for i in ids:
-        assert why in daemon.wait_settled(msg_id=i, outcome="retry")["reason"]
-        daemon.wait_settled(msg_id=i, outcome="done", attempt=2)
+        said = daemon.wait_log(lambda r, i=i: r.get("msg_id") == i and "goes again, alone" in r.get("text", ""))["text"]
+        assert "the call for 2 messages failed" in said and why in said
+        daemon.wait_settled(msg_id=i, outcome="done", attempt=1)
 
 
 def test_webhook_that_is_away(queue, server):
@@ -231,6 +245,17 @@ def test_a_crash_in_a_batch(stand):
     wait_until("a dead letter", lambda: stand.value("select count(*) from pgmq.q_work_dlq") == 1)
     assert stand.value("select message->>'uuid' from pgmq.q_work_dlq") == str(poison)
     stand.drain()
+
+
+def test_a_plugin_takes_a_batch_apart(stand):
+    """No attempt is counted for the call for both, one is for each call alone."""
+    with stand.db.transaction():
+        ids = stand.send(2, do="apart", until=2)
+    stand.start(queue={"batch": 2, "max_attempts": 2})
+    stand.drain()
+    for uuid in ids:
+        assert [s.attempt for s in stand.steps() if s.what == "B" and s.uuid == str(uuid)] == [1, 1, 2]
+    assert stand.value("select count(*) from pgmq.q_work_dlq") == 0
 
 
 def test_groups_stay_in_order(stand):

@@ -3,8 +3,8 @@
  * Each step appends one line "STEP uuid msg_id attempt boottime_ms pid" to the ledger: B when the message is delivered,
  * E when its effect takes place, C when it is taken back. A line is one write() to a file opened with O_APPEND, so
  * lines of many processes do not mix and one that was written outlives its process. The message is an object: uuid;
- * sleep_ms between B and E; "do", one of done (default), retry, fail, config, replace, done_with, crash, exit, loop,
- * leak, never; "until": the attempt from which on it is done whatever "do" says; delay_ms of a retry.
+ * sleep_ms between B and E; "do", one of done (default), retry, apart, fail, config, replace, done_with, crash, exit,
+ * loop, leak, never; "until": the attempt from which on it is done whatever "do" says; delay_ms of a retry.
  */
 #include "config.h"
 
@@ -124,6 +124,10 @@ static void effect_do(struct effect_handle *h, struct pgmqd_msg *m)
 		effect_leak();
 	if (strcmp(what, "retry") == 0) {
 		pgmqd_retry(m, effect_number(m, "delay_ms", 0), "as the message says");
+		return;
+	}
+	if (strcmp(what, "apart") == 0) {
+		pgmqd_apart(m, "as the message says");
 		return;
 	}
 	if (strcmp(what, "fail") == 0) {

@@ -3,6 +3,8 @@
 
 #include "fake_flow.h"
 
+#include "worker/delivery.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -135,6 +137,27 @@ static void test_deadline_of_a_batch(void **state)
 	assert_int_equal(fake_peek(fake, FAKE_SETTLE)->outcome, OUT_RETRY);
 }
 
+/* What comes back from a call that failed as a whole goes alone, with the claim that it has. */
+static void test_taken_apart(void **state)
+{
+	(void)state;
+	fake_up();
+	fake_answer_claim(fake, rows, 3);
+	for (unsigned i = 0; i < 3; i++)
+		delivery_apart(fake->delivered[i]);
+	flow_tick(flow);
+	fake_advance(fake, 0);
+	assert_int_equal(fake->ndelivered, 6);
+	assert_int_equal(fake->batch, 1);
+	assert_int_equal(fake->delivered[3]->attempt, 1);
+	assert_int_equal(fake_count(fake, FAKE_SETTLE), 0);
+	done(3);
+	done(4);
+	done(5);
+	assert_int_equal(fake->batches, 4);
+	assert_int_equal(flow_begun(flow), 0);
+}
+
 /* After a crash each message goes alone: one that crashes the plugin again takes no other one with it. */
 static void test_after_a_crash(void **state)
 {
@@ -173,6 +196,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_retries_go_alone, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_one_attempt, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_deadline_of_a_batch, setup, fake_flow_teardown),
+		cmocka_unit_test_setup_teardown(test_taken_apart, setup, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_after_a_crash, setup_crashed, fake_flow_teardown),
 		cmocka_unit_test_setup_teardown(test_configuration_error, setup, fake_flow_teardown),
 	};
