@@ -131,7 +131,7 @@ def test_large_statement_while_the_other_side_does_not_read(stand, proxy, direct
     """PQflush both ways: 8 MB up in a replace, and 8 MB down in a claim, each while one direction stalls for a while."""
     stand.start(stand.tcp(proxy.port), fallback_poll="1h", queue={"visibility_timeout": "30s"})
     big = "x" * (8 << 20)
-    (first,) = stand.send(sleep_ms=200, do="replace", rest={"uuid": "-", "big": big})
+    (first,) = stand.send(sleep_ms=2000, do="replace", rest={"uuid": "-", "big": big})
     stand.begun([first])
     proxy.stall(direction)
     small = stand.send(5)
