@@ -33,20 +33,28 @@ BEGIN
 END $f$;
 
 -- Sends what the header `step` (then or else) of a message that has ended says, if its queue is one of those that the message's own queue allows. A text that is
--- {{result}} becomes `result`, which is JSON. NULL, or what is wrong: then nothing was sent, and the outcome is stored all the same. Errors that pass (locks,
+-- {{result}} becomes `result`, which is JSON; one in a step after that is left to it. NULL, or what is wrong: then nothing was sent, and the outcome is stored all the same. Errors that pass (locks,
 -- a full disk) are the transaction's: it is tried again as a whole.
 CREATE OR REPLACE FUNCTION pgmqd.follow(step text, headers jsonb, allowed text[], result text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $f$
 DECLARE
   next jsonb := headers -> step;
+  later jsonb := '{}';
 BEGIN
   IF jsonb_typeof(next) IS NULL OR jsonb_typeof(next) = 'null' THEN
     RETURN NULL;
   ELSIF jsonb_typeof(next -> 'queue') = 'string' AND NOT EXISTS (SELECT FROM unnest(allowed) a WHERE lower(a) = lower(next ->> 'queue')) THEN
     RETURN format('queue "%s" is none of those that the setting then allows', next ->> 'queue');
   END IF;
+  IF jsonb_typeof(next -> 'headers') = 'object' THEN
+    SELECT coalesce(jsonb_object_agg(h.key, h.value), '{}') INTO later FROM jsonb_each(next -> 'headers') h WHERE h.key IN ('then', 'else');
+    next := next #- '{headers,then}' #- '{headers,else}';
+  END IF;
   -- a text begins behind no backslash, and no colon follows it: so it is no part of another text, and no name
   next := regexp_replace(next::text, '(?<!\\)"\{\{result\}\}"(?!:)', replace(coalesce(result, 'null')::jsonb::text, '\', '\\'), 'g')::jsonb;
+  IF later <> '{}' THEN
+    next := jsonb_set(next, '{headers}', next -> 'headers' || later);
+  END IF;
   IF jsonb_typeof(next) = 'object' AND headers ? 'traceparent' AND NOT coalesce(next -> 'headers' ? 'traceparent', false) THEN -- the trace goes on
     next := next || jsonb_build_object('headers', coalesce(nullif(next -> 'headers', 'null'), '{}') || jsonb_build_object('traceparent', headers -> 'traceparent'));
   END IF;

@@ -294,6 +294,9 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $f$
 DECLARE
   k record;
 BEGIN
+  IF NOT coalesce(weight > 0 AND weight <= 1000000, false) THEN
+    RAISE EXCEPTION 'weight must be above 0 and up to 1000000, and not %', coalesce(weight::text, 'null') USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   SELECT * INTO k FROM pgmqd.limited_key(queue, key);
   INSERT INTO pgmqd.keys AS o (queue, key, weight) VALUES (k.queue, k.key, weigh_key.weight)
   ON CONFLICT ON CONSTRAINT keys_pkey DO UPDATE SET weight = excluded.weight;

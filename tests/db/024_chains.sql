@@ -28,6 +28,11 @@ SELECT results_eq('SELECT message FROM sent', $$VALUES ('{"{{result}}": "C:\\tem
   "d": ["C:\\temp \\1 \\& \"{{result}}\" $1"]}'::jsonb)$$, 'only a whole text is the result, and as it is');
 DELETE FROM pgmq.q_next_one;
 
+SELECT is(pg_temp.follow('then', '{"queue": "next_one", "message": "{{result}}", "headers": {"x": "{{result}}", "then": {"queue": "other", "message": "{{result}}"}, "else": "{{result}}"}}', '2'),
+  NULL, 'a chain of three');
+SELECT results_eq('SELECT * FROM sent', $$VALUES ('2'::jsonb, '{"x": 2, "then": {"queue": "other", "message": "{{result}}"}, "else": "{{result}}"}'::jsonb)$$, 'whose third waits for the result of the second');
+DELETE FROM pgmq.q_next_one;
+
 -- what is wrong is said, and sends nothing
 SELECT is(pg_temp.follow('then', next, result), problem, problem) FROM (VALUES
   ('{"queue": "secret", "message": {}}', NULL, 'queue "secret" is none of those that the setting then allows'),

@@ -81,6 +81,8 @@ SELECT ok(pgmqd.pause_key('Limited', 'customer=a', 'why', 'anna'), 'a key is pau
 SELECT ok(NOT pgmqd.pause_key('limited', 'a'), 'once');
 SELECT results_eq('SELECT queue, key, paused_by, reason FROM pgmqd.keys', $$VALUES ('limited', 'a', 'anna', 'why')$$, 'by whom and why');
 SELECT pgmqd.weigh_key('limited', 'b', 2);
+SELECT throws_ok(format('SELECT pgmqd.weigh_key(''limited'', ''b'', %L)', w), '22023', 'weight must be above 0 and up to 1000000, and not ' || coalesce(w, 'null'), 'a weight that is none: ' || coalesce(w, 'null'))
+FROM unnest(ARRAY['0', '-1', 'NaN', 'Infinity', '1000001', NULL]) w;
 SELECT ok(pgmqd.resume_key('limited', 'customer=a'), 'and resumed');
 SELECT ok(NOT pgmqd.resume_key('limited', 'a'), 'once');
 SELECT results_eq('SELECT key, weight FROM pgmqd.keys', $$VALUES ('b', 2::float8)$$, 'what says nothing is not kept');
