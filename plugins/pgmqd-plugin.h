@@ -168,7 +168,8 @@ void pgmqd_postpone(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...)
 
 /* The party behind the message's key (rate_key, concurrency_key, fair_by) asks for a pause, by Retry-After say: no
  * attempt is counted, and no message with this key is started, by any dispatcher, before delay_ms have passed; those
- * with other keys are. In a queue without a key only the message waits. */
+ * with other keys are. 0 or less: after the queue's backoff, as of pgmqd_postpone(). In a queue without a key only the
+ * message waits. */
 void pgmqd_retry_key(struct pgmqd_msg *m, int64_t delay_ms, const char *fmt, ...) PGMQD_PRINTF(3, 4);
 
 /* In deliver_batch(): the call failed as a whole (it was refused, the answer is none), which says nothing of this one

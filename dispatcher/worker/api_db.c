@@ -7,6 +7,7 @@
 #include "pg/pgconn.h"
 #include "worker/flow.h"
 #include "worker/queue.h"
+#include "worker/settle.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -105,7 +106,7 @@ PGMQD_EXPORT void pgmqd_retry_key(struct pgmqd_msg *m, int64_t delay_ms, const c
 	va_start(ap, fmt);
 	reason = xvasprintf(fmt, ap);
 	va_end(ap);
-	delay_ms = api_delay(delay_ms);
+	delay_ms = delay_ms > 0 ? api_delay(delay_ms) : settle_patience(m);
 	snprintf(seconds, sizeof(seconds), "%.3f", (double)delay_ms / 1000);
 	params[0] = m->worker->qs->name;
 	params[1] = m->headers;

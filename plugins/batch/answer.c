@@ -247,7 +247,7 @@ void answer_settle(const struct answer *a, struct pgmqd_msg *m)
 		pgmqd_fail(m, "%s", a->reason);
 		break;
 	case ANSWER_POSTPONE:
-		pgmqd_postpone(m, a->delay_ms, "%s", a->reason);
+		pgmqd_postpone(m, a->delay_ms > 0 ? a->delay_ms : -1, "%s", a->reason);
 		break;
 	case ANSWER_REPLACE:
 		pgmqd_replace(m, a->message, a->delay_ms);

@@ -323,6 +323,23 @@ def test_a_plugin_holds_the_key_of_its_message(cluster, database, tmp_path):
         wait_until("it is free", lambda: rig.value("select count(*) from pgmq.a_work") == 4)
 
 
+@pytest.mark.parametrize("outcome", ["postpone", "retry_key"])
+@pytest.mark.parametrize("delay", [None, 0, -5, "soon"])
+def test_no_delay_is_the_backoff(cluster, database, tmp_path, outcome, delay):
+    """And not a message that is delivered hundreds of times a second."""
+    answer = {"outcome": outcome} if delay is None else {"outcome": outcome, "delay": delay}
+    path = tmp_path / "program"
+    path.write_text(f"#!/usr/bin/python3\nimport json, sys\nfor line in sys.stdin:\n    print(json.dumps(dict({answer!r}, id=json.loads(line)['id'])), flush=True)\n")
+    path.chmod(0o755)
+    with cluster.connect(database) as db:
+        db.execute("select pgmqd.create_queue('work'), pgmqd.limit_queue('work', 'header:customer')")
+        db.execute("""insert into pgmq.q_work (vt, enqueued_at, message, headers) values (now(), now() - interval '1 h', '{}', '{"customer": "a"}')""")
+    with Rig(cluster, database, None) as rig:
+        rig.daemon = Daemon(conf(rig.login, {"work": {"plugin": "exec", "command": path, "mode": "pool", "programs": 1, "fair_by": BY_CUSTOMER, "backoff_min": "40s"}})).start()
+        rig.daemon.wait_settled(outcome="release", attempt=1)
+        assert rig.value("select vt > now() + interval '15 s' from pgmq.q_work")
+
+
 def test_a_schema_of_before_is_named(own_rig):
     """A table without what this version needs is told with its remedy, once migrated the queue is served, and no claim fails before."""
     own_rig.db.execute("alter table pgmqd.keys drop column held_until")
