@@ -31,7 +31,7 @@ struct rendering {
 	void *arg;
 	struct buffer out;
 	struct href href; /* where in the HTML the output is */
-	char *link;       /* the variable whose value the link under way begins with */
+	char *link;       /* the variable that has the first part in the value under way, else the last one */
 	unsigned partials;
 	unsigned long steps;
 	char **error;
@@ -172,10 +172,9 @@ static int too_long(struct rendering *r, const struct mustache *m, const struct 
 /* Follows the HTML that was written from `from` on, and refuses a link that a variable leads elsewhere. */
 static int check_links(struct rendering *r, const struct mustache *m, const struct node *n, size_t from)
 {
-	if (r->escape != RENDER_HTML || href_feed(&r->href, r->out.data + from, r->out.len - from))
-		return 0;
-	return mustache_error(r->error, m, n->line,
-		"the value of %s is in a link and must start with https://, http://, mailto: or tel:", r->link);
+	const char *wrong = r->escape == RENDER_HTML ? href_feed(&r->href, r->out.data, from, r->out.len) : NULL;
+
+	return wrong ? mustache_error(r->error, m, n->line, "the value of %s %s", r->link, wrong) : 0;
 }
 
 /* Renders one variable. */
@@ -205,15 +204,20 @@ static int render_variable(struct rendering *r, const struct mustache *m, const 
 		strncasecmp(text, "http://", 7) != 0 && strncasecmp(text, "mailto:", 7) != 0)
 		return mustache_error(
 			r->error, m, n->line, "the value of %s must start with https://, http:// or mailto:", name);
-	if (r->escape == RENDER_HTML && href_variable(&r->href)) {
-		free(r->link);
-		r->link = xstrdup(name);
+	if (r->escape == RENDER_HTML) {
+		if (!r->href.variable) {
+			free(r->link);
+			r->link = xstrdup(name);
+		}
+		href_variable(&r->href, r->out.data, r->out.len);
 	}
 	size_t from = r->out.len;
 	if (r->escape == RENDER_HTML && n->type == NODE_VARIABLE ? put_html(&r->out, text)
 								 : put(&r->out, text, strlen(text)))
 		return too_long(r, m, n);
-	return check_links(r, m, n, from);
+	int rc = check_links(r, m, n, from);
+	r->href.given = false;
+	return rc;
 }
 
 /* Renders the template's own text. */
