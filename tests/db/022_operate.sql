@@ -28,6 +28,11 @@ SELECT ok(pgmq.archive('analytics_queue', 1::bigint), 'archived');
 SELECT is((pgmqd.message_state('analytics_queue', 1)).state, 'done', 'one that is done');
 SELECT results_eq($$SELECT archived_1min, archived_5min, attempts_max FROM pgmqd.queue_rates() WHERE queue = 'analytics_queue'$$, $$VALUES (1::bigint, 1::bigint, 1)$$,
   'the archive tells the rate');
+UPDATE pgmq.a_analytics_queue SET archived_at = now() - interval '4 minutes';
+SELECT results_eq($$SELECT archived_1min, archived_5min FROM pgmqd.queue_rates() WHERE queue = 'analytics_queue'$$, $$VALUES (0::bigint, 1::bigint)$$, 'of a minute');
+UPDATE pgmq.a_analytics_queue SET archived_at = now() - interval '6 minutes';
+SELECT results_eq($$SELECT archived_1min, archived_5min FROM pgmqd.queue_rates() WHERE queue = 'analytics_queue'$$, $$VALUES (0::bigint, 0::bigint)$$, 'and of five');
+UPDATE pgmq.a_analytics_queue SET archived_at = now();
 INSERT INTO pgmq.q_analytics_queue_dlq (vt, message, headers) VALUES (now(), '{}', '{"pgmqd_dead": {"msg_id": 7, "attempts": 3, "class": "attempts", "reason": "no"}}');
 SELECT results_eq($$SELECT state, attempts, reason FROM pgmqd.message_state('analytics_queue', 7)$$, $$VALUES ('dead', 3, 'no')$$, 'one that is dead');
 SELECT results_eq($$SELECT kind, id, attempts, class, reason FROM pgmqd.queue_events('analytics_queue', 'infinity', 0)$$,

@@ -73,6 +73,12 @@ UPDATE pgmqd.told_limits SET dispatcher = 'dispatcher two';
 INSERT INTO pgmqd.told_limits VALUES ('limited', -1, 'dispatcher three', 'none');
 SELECT is(pgmqd.tell_limits('limited', '', 20, 18, false, false, 0, 0, 'dispatcher one'), NULL, 'what has gone does not count');
 SELECT is_empty($$SELECT FROM pgmqd.told_limits WHERE pid = -1$$, 'and is forgotten');
+-- of another session that is there, too: the same lock, "present", is looked for by its process
+UPDATE pgmqd.told_limits SET dispatcher = 'dispatcher two', pid = -2;
+CREATE OR REPLACE FUNCTION pgmqd.serving_pids(queue text) RETURNS SETOF integer LANGUAGE sql AS $$ SELECT unnest(ARRAY[pg_backend_pid(), -2]) $$;
+SELECT isnt(pgmqd.tell_limits('limited', '', 0, 0, false, false, 0, 0, 'dispatcher one'), NULL, 'none at all are other limits');
+SELECT isnt_empty($$SELECT FROM pgmqd.limits WHERE queue = 'limited'$$, 'which do not take those of the other one away');
+DELETE FROM pgmqd.told_limits WHERE pid = -2;
 
 -- ---- single keys ----
 SELECT throws_ok($$SELECT pgmqd.pause_key('limited', 'a')$$, '22023', 'queue "limited" has no key', 'a queue without a key');

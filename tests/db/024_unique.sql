@@ -29,6 +29,10 @@ SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 6}'
 SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 7}', 'k', on_conflict => 'replace')$$, $$VALUES (true)$$,
   'its body is not replaced behind its back: a new one is sent');
 SELECT results_eq('SELECT n FROM waiting', $$VALUES ('4'), ('3'), ('7')$$, 'and both are there');
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": "later"}', 'other', on_conflict => 'extend', delay => 3600)$$, $$VALUES (true)$$,
+  'nor is its lease changed');
+SELECT results_eq($$SELECT vt < clock_timestamp() + interval '1 min' FROM pgmq.q_unique WHERE message->>'n' = '3'$$, $$VALUES (true)$$, '(as it was)');
+DELETE FROM pgmq.q_unique WHERE message->>'n' = 'later';
 
 -- one that is done
 SELECT pgmq.archive('unique', msg_id) FROM pgmq.q_unique;
@@ -46,6 +50,11 @@ SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 12}
 -- a number that comes again is another message
 UPDATE pgmq.q_unique SET enqueued_at = enqueued_at + interval '1 s';
 SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{"n": 13}', 'k')$$, $$VALUES (true)$$, 'a number that comes again is another message');
+SELECT pgmqd.enqueue_unique('unique', '{}', 'again');
+SELECT pgmq.archive('unique', msg_id) FROM pgmqd.unique_keys WHERE key = 'again';
+UPDATE pgmqd.unique_keys SET enqueued_at = enqueued_at - interval '2 hours' WHERE key = 'again';
+SELECT results_eq($$SELECT is_new FROM pgmqd.enqueue_unique('unique', '{}', 'again', '1 hour')$$, $$VALUES (true)$$, 'in the archive, too');
+DELETE FROM pgmqd.unique_keys WHERE key = 'again';
 
 -- one that an operator has cancelled was not done; one that comes back is the same
 DELETE FROM pgmq.q_unique_dlq;

@@ -1,7 +1,7 @@
 -- 027_jobs.sql: jobs: starting once, following the message, partial results, trying again.
 -- database: app
 BEGIN;
-SELECT plan(46);
+SELECT plan(47);
 SELECT pgmqd.create_queue('work');
 SELECT is(pgmqd.attach_jobs('work'), true, 'attached');
 SELECT is(pgmqd.attach_jobs('work'), false, 'no news');
@@ -82,6 +82,10 @@ SELECT pgmqd.retry_job('t', (pg_temp.job('k3')).id);
 SELECT ok(vt > clock_timestamp(), 'one that is at work is left alone') FROM pgmq.q_work;
 SELECT pgmqd.job_part(id, 'b', '2', 60) FROM pg_temp.job('k3');
 SELECT is(missing, '{c}', 'one came') FROM pg_temp.job('k3');
+CREATE TEMP TABLE seen AS SELECT version FROM pg_temp.job('k3');
+SELECT pgmqd.job_part(id, 'c', '3', 1) FROM pg_temp.job('k3');
+SELECT is(version, (SELECT s.version + 1 FROM seen s), 'a part is a change, whatever the progress') FROM pg_temp.job('k3');
+UPDATE pgmqd.jobs SET result = result - 'c', missing = '{c}' WHERE id = (pg_temp.job('k3')).id;
 SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', '3 h') FROM pg_temp.job('k3');
 CREATE TEMP TABLE until AS SELECT retry_until FROM pg_temp.job('k3');
 SELECT pgmqd.job_partial(id, ARRAY['c'], '-1 s', '9 h') FROM pg_temp.job('k3');

@@ -167,6 +167,7 @@ def test_claims_that_fail(rig, http_port):
     rig.db.execute("select pg_notify('pgmqd', 'analytics_queue')")
     answer = client.wait_json("/ready", 503, lambda a: "cannot claim messages" in str(a["waiting_for"]))
     assert "analytics_queue" in str(answer)
+    assert Http(http_port).json("/readyz") == (503, {"status": "not ready"}), "which queue, nobody is told without the token"
     assert "not allowed" in str(client.wait_json("/health", 503, lambda a: "cannot claim messages" in str(a["problems"])))
     [worker] = [p for p in client.json("/api/status")[1]["processes"] if p["role"] == "worker"]
     assert worker["claims_fail"] and worker["connected"]

@@ -247,10 +247,11 @@ def test_two_looks_in_a_row_must_agree_on_the_launcher(cron_rig):
     db = cron_rig.db
     who = "select string_agg(distinct runner, ',') from pgmqd.schedule where name not like 'look %'"
     lives = db.execute("select pg_get_functiondef('pgmqd.pg_cron_lives'::regproc)").fetchone()[0]
-    db.execute("create table public.looks (at timestamptz primary key); create table public.launcher as select true as lives;"
+    db.execute("create table public.looks (at timestamptz primary key); create table public.launcher as select true as lives, false as flickers;"
                " create or replace function pgmqd.pg_cron_lives() returns boolean language plpgsql security definer as $$ begin"
                " insert into public.looks values (statement_timestamp()) on conflict do nothing;"
-               " return (select count(*) from public.looks) > 1 and (select lives from public.launcher); end $$")
+               " return (select (select count(*) from public.looks) > 1 and case when flickers then (select count(*) from public.looks) % 2 = 0"
+               " else lives end from public.launcher); end $$")
     for n in range(60):
         add(db, f"look {n}", due=f"now() + interval '{n * 500} ms'")  # each has the scheduler look again
     try:
@@ -260,7 +261,11 @@ def test_two_looks_in_a_row_must_agree_on_the_launcher(cron_rig):
         db.execute("update public.launcher set lives = false")
         daemon.wait_log("pg_cron's launcher is dead: its 4 schedules")
         assert db.execute(who).fetchone()[0] == "pgmqd"
-        db.execute("update public.launcher set lives = true")
+        db.execute("update public.launcher set flickers = true")
+        seen = db.execute("select count(*) from public.looks").fetchone()[0]
+        wait_until("it has looked four times", lambda: db.execute("select count(*) >= %s from public.looks", [seen + 4]).fetchone()[0])
+        assert db.execute(who).fetchone()[0] == "pgmqd"
+        db.execute("update public.launcher set lives = true, flickers = false")
         daemon.wait_log("pg_cron's launcher is back: its 4 schedules")
         assert db.execute(who).fetchone()[0] == "pg_cron"
     finally:

@@ -33,9 +33,9 @@ def test_notifications_wait_for_the_end(stand):
 
 
 def enqueued(stand, name, words="prepare transaction"):
-    """A message of a transaction that is prepared."""
+    """A message of a transaction that is prepared; both have that name."""
     with stand.cluster.connect(stand.dbname, autocommit=False) as other:
-        other.execute("select pgmq.send('work', '{\"uuid\": \"m\"}')")
+        other.execute("select pgmq.send('work', jsonb_build_object('uuid', %s::text))", [name])
         other.execute(f"{words} '{name}'")
 
 
@@ -44,9 +44,10 @@ def test_prepare_while_asleep(stand, words):
     """It is not refused, and what it brings is heard of after its COMMIT PREPARED: no poll comes."""
     stand.start(fallback_poll="1h")
     stand.effect_of(stand.send())
-    enqueued(stand, "asleep", words)
-    stand.db.execute("commit prepared 'asleep'")
-    wait_until("the effect", lambda: any(s.uuid == "m" and s.what == "E" for s in stand.steps()))
+    for name in ("asleep", "again"):
+        enqueued(stand, name, words)
+        stand.db.execute(f"commit prepared '{name}'")
+        stand.effect_of([name])
     wait_until("no row is left", lambda: stand.value("select count(*) from pgmqd.wakeups") == 0)
 
 
@@ -59,4 +60,4 @@ def test_prepare_while_awake(stand):
     traffic.stop()
     stand.drain()
     stand.db.execute("commit prepared 'awake'")
-    wait_until("the effect", lambda: any(s.uuid == "m" and s.what == "E" for s in stand.steps()))
+    stand.effect_of(["awake"])

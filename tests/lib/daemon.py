@@ -106,7 +106,7 @@ class Daemon:
 
     def records(self):
         """Every record so far of this run, as dicts."""
-        return self.lines.snapshot()
+        return self.lines.snapshot() if self.lines else []  # none: it could not be started
 
     def mark(self):
         """A place in the log: wait_log(..., start=mark) sees only what is written later."""
