@@ -1,7 +1,7 @@
 -- 025_retention.sql: what is old goes, in small batches, what is young stays, and a person can be forgotten.
 -- database: app
 BEGIN;
-SELECT plan(23);
+SELECT plan(25);
 DELETE FROM pgmq.q_email_queue;
 INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
   SELECT 1000 + i, now(), now(), now() - i * interval '10 days', '{}' FROM generate_series(1, 9) i;
@@ -29,6 +29,12 @@ INSERT INTO pgmq.a_email_queue (msg_id, enqueued_at, vt, archived_at, message)
   SELECT 100000 + i, now(), now(), now() - interval '6 days', '{}' FROM generate_series(1, 30000) i;
 SELECT is(pgmqd.delete_old(), '{"pgmq.a_email_queue": 30000}'::jsonb, 'what 50 messages a second leave in the ten minutes between two calls');
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = '-1 day' WHERE name = 'keep_archives'$$, '23514', NULL, 'no age');
+SELECT throws_ok($$UPDATE pgmqd.settings SET value = '59 minutes' WHERE name = 'keep_archives'$$, '23514', NULL, 'less than an hour');
+CREATE ROLE stranger;
+ALTER TABLE pgmq.a_email_queue OWNER TO stranger;
+UPDATE pgmq.a_email_queue SET archived_at = now() - interval '1 year';
+SELECT is(pgmqd.delete_old(), '{}'::jsonb, 'a stranger''s table, which may have triggers, is left alone');
+ALTER TABLE pgmq.a_email_queue OWNER TO current_user;
 SELECT throws_ok($$UPDATE pgmqd.settings SET value = 'x' WHERE name = 'keep_archives'$$, '22007', NULL, 'no time');
 
 -- ---- a person ----

@@ -203,7 +203,7 @@ def test_webhook_answers_that_name_nobody(queue, server):
         daemon.wait_settled(msg_id=i, outcome="done", attempt=2)
 
 
-@pytest.mark.parametrize("body, why", [(b"thanks", "no array of outcomes"), (b"[" + b" " * 70000 + b"]", "longer than")], ids=["text", "long"])
+@pytest.mark.parametrize("body, why", [(b"thanks", "no array of outcomes"), (b"[]\0[]", "no array of outcomes"), (b"[" + b" " * 70000 + b"]", "longer than")], ids=["text", "NUL", "long"])
 def test_webhook_answers_that_are_none(queue, server, body, why):
     server.answer("/hook", 200, body)
     server.answer("/hook", 204, b"")

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import itertools
 import json
 import re
 import socket
@@ -290,12 +291,22 @@ def test_watchers_are_limited_and_leave_no_trace(jobs):
         for _ in range(200):
             assert jobs.code(f"{API}/events/{job}") == (503, "too_many_watchers")
         assert jobs("/health")[0] == 200
-    for n in range(1, 60):  # writing to those that left is how it is seen that they did
-        jobs.sql("select pgmqd.job_progress(%s, %s)", job, n)
-        with contextlib.closing(Events(jobs, f"{API}/events/{job}")) as stream:
+    progress = itertools.count(1)
+
+    def watcher():
+        """One for which there is room, as soon as it is seen that those before have left, which writing to them shows."""
+        while (n := next(progress)) < 99:
+            jobs.sql("select pgmqd.job_progress(%s, %s)", job, n)
+            stream = Events(jobs, f"{API}/events/{job}")
             if stream.answer.status == 200:
-                return
-    pytest.fail("there is no room for new ones")
+                return stream
+            stream.close()
+        pytest.fail("there is no room for new ones")
+
+    for _ in range(2):  # more than there can be at once
+        with contextlib.ExitStack() as stack:
+            for _ in range(32):
+                stack.enter_context(contextlib.closing(watcher()))
 
 
 def test_health_beside_200_of_each(jobs):

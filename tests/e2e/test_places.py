@@ -31,6 +31,13 @@ def test_two_silent_servers_before_the_good_one(own_rig):
         served(own_rig, 25)
 
 
+def test_connect_timeout_is_of_seconds(own_rig):
+    with silent_server() as one:
+        own_rig.login = f"host=127.0.0.1 port={one} dbname={own_rig.dbname} user=pgmqd connect_timeout=2"
+        own_rig.start(queues=NULL, ready=False)
+        own_rig.daemon.wait_log("no connection within 2000 ms")
+
+
 def test_socket_directory_and_address_in_one_list(own_rig):
     with silent_server() as one:
         own_rig.login = f"host=127.0.0.1,{own_rig.cluster.dir} port={one},{own_rig.cluster.port} dbname={own_rig.dbname} user=pgmqd"

@@ -68,6 +68,22 @@ def test_request_and_signature(rig, server, start):
     assert not [r for r in rig.daemon.records() if "t0ken" in json.dumps(r) or SECRET in json.dumps(r)]
 
 
+def test_a_body_of_many_pieces(rig, server, start):
+    """libcurl asks for it piece by piece."""
+    start()
+    message = {"numbers": list(range(50000))}
+    settled(rig, message, outcome="done")
+    assert json.loads(server.wait().body) == message
+
+
+def test_a_receiver_that_is_away_and_then_in_trouble(rig, server, start):
+    """500 may be about the message; but not of a receiver that has been away since it answered last."""
+    answers = iter([503, 500, 500, 200])
+    server.reply = lambda request: (next(answers), {}, b"{}")
+    start(max_attempts=1, circuit_open="10ms")
+    settled(rig, {}, outcome="done", attempt=1)
+
+
 def test_secret_that_is_any_text(rig, server, start):
     start(secret="open sesame")
     settled(rig, {}, outcome="done")

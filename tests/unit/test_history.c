@@ -58,6 +58,11 @@ static void test_points(void **state)
 	json = history_json(h, 1);
 	assert_int_equal(cJSON_GetArraySize(list_of(json, "q", "done")), 1);
 	cJSON_Delete(json);
+	atomic_store(&s->counters[STAT_DONE], 3); /* a process that was started again counts from nothing */
+	history_take(h, st);
+	json = history_json(h, 2);
+	assert_int_equal(cJSON_GetArrayItem(list_of(json, "q", "done"), 0)->valueint, 3);
+	cJSON_Delete(json);
 	for (int i = 0; i < 3 * HISTORY_POINTS; i++)
 		history_take(h, st);
 	json = history_json(h, 0);
