@@ -11,16 +11,19 @@
 #define COLOUR_LINE 0xe6e0d5
 #define COLOUR_CARD 0xf7f4ee
 #define COLOUR_TRACK 0xebe6dc
-#define COLOUR_PALE 0xe0f2ef
 
 #define COLOUR_GOOD 0x0f6e64
 #define COLOUR_FAIR 0xe8a33d
 #define COLOUR_POOR 0xc8501e
 
-#define COLOUR_BRAND colours_brand
-extern uint32_t colours_brand; /* 0xrrggbb */
+/* 0xrrggbb: the brand's colour, what is written on it, a shade of it that can be read on white, and a pale one. */
+#define COLOUR_BRAND colours_brand[0]
+#define COLOUR_ON_BRAND colours_brand[1]
+#define COLOUR_BRAND_TEXT colours_brand[2]
+#define COLOUR_PALE colours_brand[3]
+extern uint32_t colours_brand[4];
 
-/* Takes brand_colour, "#rrggbb"; anything else leaves the colour as it is. */
+/* Takes brand_colour, "#rrggbb"; anything else leaves the colours as they are. */
 void colours_set(const char *text);
 
 #endif

@@ -34,7 +34,7 @@ static void draw_brand(struct pages *p, const char *brand, double y, double size
 		    *name = fonts_layout(p->fonts, brand, size * 0.5, BOLD, 0);
 
 	pages_shape(p, SHAPE_DISC, PAGE_LEFT + size / 2, y + size / 2, size, COLOUR_BRAND);
-	pages_layout(p, l, PAGE_LEFT + (size - fonts_width(l)) / 2, y + (size - fonts_height(l)) / 2, COLOUR_WHITE);
+	pages_layout(p, l, PAGE_LEFT + (size - fonts_width(l)) / 2, y + (size - fonts_height(l)) / 2, COLOUR_ON_BRAND);
 	pages_layout(p, name, PAGE_LEFT + size * 1.3, y + (size - fonts_height(name)) / 2, COLOUR_INK);
 	g_free(letter);
 }
@@ -52,7 +52,7 @@ static void draw_top(struct pages *p, const struct report_data *d, const char *b
 	pages_text(p, number, 9, REGULAR, PAGE_RIGHT, 51, 1, COLOUR_MUTED);
 	p->y = 90;
 	p->y += pages_text(p, w->title, 27, BOLD, PAGE_LEFT, p->y, 0, COLOUR_INK) + 3;
-	pages_layout(p, name, PAGE_LEFT, p->y, COLOUR_BRAND);
+	pages_layout(p, name, PAGE_LEFT, p->y, COLOUR_BRAND_TEXT);
 	p->y += fonts_height(name) + 3;
 	p->y += pages_text(p, line, 10.5, REGULAR, PAGE_LEFT, p->y, 0, COLOUR_MUTED) + 18;
 	g_free(id);
@@ -205,10 +205,10 @@ static void draw_advice(struct pages *p, const struct report_data *d)
 		pages_room(p, 46);
 		g_snprintf(number, sizeof(number), "%u", i + 1);
 		pages_shape(p, SHAPE_DISC, PAGE_LEFT + 9, p->y + 9, 18, COLOUR_PALE);
-		pages_text(p, number, 9.5, BOLD, PAGE_LEFT + 9, p->y + 2.6, 0.5, COLOUR_BRAND);
+		pages_text(p, number, 9.5, BOLD, PAGE_LEFT + 9, p->y + 2.6, 0.5, COLOUR_BRAND_TEXT);
 		if (a->title[0] != '\0')
-			pages_paragraph(
-				p, a->title, 10.5, BOLD, PAGE_LEFT + ADVICE_LEFT, PAGE_INNER - ADVICE_LEFT, COLOUR_INK);
+			pages_paragraph(p, a->title, 10.5, BOLD, PAGE_LEFT + ADVICE_LEFT,
+				PAGE_INNER - ADVICE_LEFT - ADVICE_RIGHT, COLOUR_INK);
 		else
 			p->y += 2;
 		pages_paragraph(p, a->text, 10, REGULAR, PAGE_LEFT + ADVICE_LEFT,

@@ -97,7 +97,8 @@ static char *with_code_points(struct fonts *f, const char *text)
 			continue;
 		}
 		/* joiners and selectors only change their neighbours */
-		if (g_unichar_iszerowidth(c))
+		if (g_unichar_type(c) == G_UNICODE_FORMAT || (c >= 0xfe00 && c <= 0xfe0f) ||
+			(c >= 0xe0100 && c <= 0xe01ef))
 			continue;
 		g_snprintf(name, sizeof(name), "U+%04X", c);
 		g_string_append_printf(s, "[%s]", name);

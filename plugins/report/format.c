@@ -29,20 +29,49 @@ char *format_date(const char *iso, enum lang lang)
 		"%d" NBSP "%s %d%s", day, months[lang][month - 1], year, lang == LANG_RU ? NBSP "г." : "");
 }
 
+/* A number too large or too small for its digits alone: 1,5·10³⁰⁰. */
+static char *format_power(double value, enum lang lang)
+{
+	static const char *const raised[] = { "⁰", "¹", "²", "³", "⁴", "⁵", "⁶", "⁷", "⁸", "⁹" };
+	char digits[G_ASCII_DTOSTR_BUF_SIZE], *power;
+	GString *s = g_string_new(value < 0 ? "−" : "");
+
+	if (!isfinite(value)) {
+		g_string_append(s, isnan(value) ? "?" : "∞");
+		return g_string_free(s, FALSE);
+	}
+	g_ascii_formatd(digits, sizeof(digits), "%.5e", fabs(value));
+	power = strchr(digits, 'e');
+	*power++ = '\0';
+	for (char *end = power - 1; end > digits && (end[-1] == '0' || end[-1] == '.');) {
+		bool point = *--end == '.';
+
+		*end = '\0';
+		if (point)
+			break;
+	}
+	for (const char *p = digits; *p != '\0'; p++)
+		g_string_append_c(s, *p == '.' && lang == LANG_RU ? ',' : *p);
+	g_string_append(s, *power == '-' ? "·10⁻" : "·10");
+	for (power += 1 + strspn(power + 1, "0"); *power != '\0'; power++)
+		g_string_append(s, raised[*power - '0']);
+	return g_string_free(s, FALSE);
+}
+
 char *format_number(double value, enum lang lang)
 {
 	char digits[G_ASCII_DTOSTR_BUF_SIZE], *end;
 	size_t whole;
 	GString *s;
 
-	if (!isfinite(value) || fabs(value) >= 1e15)
-		return g_strdup(g_ascii_formatd(digits, sizeof(digits), "%.15g", value));
+	if (!isfinite(value) || fabs(value) > 9007199254740992.0) /* above, a double is not exact */
+		return format_power(value, lang);
 	/* six digits behind the point, or six that say something: 0.0000004 is not 0 */
 	int decimals = value != 0 && fabs(value) < 0.1 ? 5 - (int)floor(log10(fabs(value))) : 6;
 	char form[8];
 
 	if (decimals > 18)
-		return g_strdup(g_ascii_formatd(digits, sizeof(digits), "%.6g", value));
+		return format_power(value, lang);
 	g_snprintf(form, sizeof(form), "%%.%df", decimals);
 	g_ascii_formatd(digits, sizeof(digits), form, fabs(value));
 	for (end = digits + strlen(digits); end[-1] == '0'; end--) /* there is always a point before them */

@@ -32,7 +32,7 @@ static void draw_head(struct pages *p, const struct words *w)
 {
 	pages_box(p, PAGE_LEFT, p->y, PAGE_INNER, HEAD_HEIGHT, 4, COLOUR_BRAND);
 	for (int c = 0; c < 4; c++)
-		pages_text(p, w->column[c], 9, BOLD, text_left(c), p->y + 5, 0, COLOUR_WHITE);
+		pages_text(p, w->column[c], 9, BOLD, text_left(c), p->y + 5, 0, COLOUR_ON_BRAND);
 	p->y += HEAD_HEIGHT;
 }
 

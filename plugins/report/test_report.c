@@ -2,12 +2,14 @@
  */
 #include "config.h"
 
+#include "colours.h"
 #include "data.h"
 #include "document.h"
 #include "format.h"
 #include "pages.h"
 
 #include <cjson/cJSON.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -53,8 +55,12 @@ static void numbers(void **state)
 	same(format_number(4e-7, LANG_EN), "0.0000004");
 	same(format_number(0.000012345678, LANG_EN), "0.0000123457");
 	same(format_number(0.1234567891, LANG_RU), "0,123457");
-	same(format_number(1e-300, LANG_EN), "1e-300");
-	same(format_number(1e300, LANG_EN), "1e+300");
+	same(format_number(1e-300, LANG_EN), "1·10⁻³⁰⁰");
+	same(format_number(-1.5e300, LANG_EN), "−1.5·10³⁰⁰");
+	same(format_number(1.5e16, LANG_RU), "1,5·10¹⁶");
+	same(format_number(1234567890123456, LANG_RU), "1" NB "234" NB "567" NB "890" NB "123" NB "456");
+	same(format_number(-9007199254740992, LANG_EN), "−9,007,199,254,740,992");
+	same(format_number(INFINITY, LANG_EN), "∞");
 	same(format_score(33.333333, LANG_RU), "33,3");
 	same(format_score(99.96, LANG_EN), "100");
 	same(format_points(33.333, LANG_RU), "33,3" NB "балла");
@@ -251,7 +257,27 @@ static void code_points(void **state)
 	assert_string_equal(pango_layout_get_text(l), "Отчёт 5 °C");
 	g_object_unref(l);
 	same(fonts_take_missing(f), NULL);
+	/* an accent that no font has is not left out */
+	if (!fonts_can_show(f, "\U0001e8d0")) {
+		l = fonts_layout(f, "a\U0001e8d0 z", 10, REGULAR, 0);
+		assert_string_equal(pango_layout_get_text(l), "a[U+1E8D0] z");
+		g_object_unref(l);
+		same(fonts_take_missing(f), "U+1E8D0");
+	}
 	fonts_free(f);
+}
+
+/* What is written on the brand's colour, and in it, can be read. */
+static void brand_colours(void **state)
+{
+	(void)state;
+	colours_set("#ffee00");
+	assert_true(COLOUR_BRAND == 0xffee00 && COLOUR_ON_BRAND == COLOUR_INK && COLOUR_BRAND_TEXT == 0x8c8200);
+	assert_int_equal(COLOUR_PALE, 0xfffcdd);
+	colours_set("blue");
+	assert_int_equal(COLOUR_BRAND, 0xffee00);
+	colours_set("#0f6e64");
+	assert_true(COLOUR_BRAND == 0x0f6e64 && COLOUR_ON_BRAND == COLOUR_WHITE && COLOUR_BRAND_TEXT == 0x0f6e64);
 }
 
 /* Neither the first nor the last line of a paragraph stands alone on a page. */
@@ -283,6 +309,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(dates),
 		cmocka_unit_test(code_points),
+		cmocka_unit_test(brand_colours),
 		cmocka_unit_test(no_orphans),
 		cmocka_unit_test(numbers),
 		cmocka_unit_test(units),
