@@ -80,7 +80,7 @@ static void recipient(void **state)
 /* A burst, then the rate; another provider has its own. */
 static void rate(void **state)
 {
-	struct limits l = limits("smtp 10/s, ses 60/min");
+	struct limits l = limits("smtp 10/s, ses 60/min, mailgun 36000/h");
 	bool capped;
 
 	(void)state;
@@ -93,6 +93,7 @@ static void rate(void **state)
 	assert_int_equal(drain(&l, "ses", NULL, false), 2);
 	now += 2 * SECOND;
 	assert_int_equal(drain(&l, "ses", NULL, false), 2);
+	assert_int_equal(drain(&l, "mailgun", NULL, false), 10);
 	assert_int_equal(drain(&l, "resend", NULL, false), 100000);
 	limits_clear(&l);
 }

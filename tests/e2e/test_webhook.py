@@ -303,6 +303,14 @@ def test_headers_that_cannot_be(server, tmp_path, headers):
     assert done.returncode != 0 and "headers: they are written" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize("secret", ["whsec_", "whsec_abc", "whsec_ab=c", "whsec_a===", "whsec_äöüß"])
+def test_secrets_that_cannot_be(server, tmp_path, secret):
+    path = tmp_path / "pgmqd.conf"
+    path.write_text(conf("", {QUEUE: {"plugin": "webhook", "url": f"{server.url}/hook", "allow_private": "yes", "secret": secret}}))
+    done = run("run", "--check", "-c", str(path))
+    assert done.returncode != 0 and "what follows whsec_ is not base64" in done.stdout + done.stderr
+
+
 def test_the_answer_is_in_the_reason(rig, server, start):
     """Its first 500 bytes, on one line, as valid text, without addresses."""
     server.reply = lambda request: (422, {}, b'{"error": "no\r\nsuch \xff thing",\x00 "who": "anna.k@example.test"}' + b"x" * 600)
