@@ -52,11 +52,13 @@ static size_t q_len(unsigned char c)
 	return q_plain(c) || c == ' ' ? 1 : 3;
 }
 
-/* Whether Q is the shorter encoding. */
+/* Whether Q is the shorter encoding; ASCII has no other. */
 static bool prefers_q(const char *text)
 {
 	size_t n = 0, len = strlen(text);
 
+	if (g_str_is_ascii(text))
+		return true;
 	for (const char *p = text; *p != '\0'; p++)
 		n += q_len((unsigned char)*p);
 	return n <= (len + 2) / 3 * 4;
@@ -144,7 +146,7 @@ static bool is_plain(const char *text)
 	if (len > 0 && (text[0] == ' ' || text[len - 1] == ' '))
 		return false;
 	for (const char *p = text; *p != '\0'; p++) {
-		word = *p == ' ' ? 0 : word + 1;
+		word = *p == ' ' && p[1] != ' ' ? 0 : word + 1; /* no fold among blanks */
 		if (word > LINE_MAX_SOFT - 6)
 			return false;
 	}

@@ -494,8 +494,14 @@ static void folding(void **state)
 			"Your appointment with Dr. Smith on 5 May 2026 at 14:30 is confirmed\n (room 3)" },
 		{ "Your report, caf\xc3\xa9", "=?UTF-8?Q?Your_report=2C_caf=C3=A9?=" },
 		{ "\xd0\x9e\xd1\x82\xd1\x87\xd1\x91\xd1\x82", "=?UTF-8?B?0J7RgtGH0ZHRgg==?=" },
-		{ "=?UTF-8?Q?x?=", "=?UTF-8?B?PT9VVEYtOD9RP3g/PQ==?=" },
+		{ "=?UTF-8?Q?x?=", "=?UTF-8?Q?=3D=3FUTF-8=3FQ=3Fx=3F=3D?=" },
 		{ "two  blanks", "two  blanks" },
+		/* ASCII is never base64, whatever it consists of */
+		{ "(((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((((",
+			"=?UTF-8?Q?=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28?=\n"
+			" =?UTF-8?Q?=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28?=\n"
+			" =?UTF-8?Q?=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28=28?=\n"
+			" =?UTF-8?Q?=28=28=28=28=28=28=28=28=28=28=28=28=28?=" },
 	};
 
 	(void)state;
@@ -505,6 +511,14 @@ static void folding(void **state)
 		assert_string_equal(got, rows[i].want);
 		g_free(got);
 	}
+	/* many blanks make no long line */
+	char *blanks = g_strdup_printf("a%990sb", ""), *got = header_text(blanks, strlen("Subject"));
+
+	for (const char *line = got; *line != '\0';
+		line += line[strcspn(line, "\n")] ? strcspn(line, "\n") + 1 : strlen(line))
+		assert_true(strcspn(line, "\n") <= 76);
+	g_free(blanks), g_free(got);
+
 	char *from = header_mailbox(
 		"Balansity Health Check-ups Customer Support", "clinic@example.test", strlen("From"));
 

@@ -72,16 +72,34 @@ static bool read_amount(const cJSON *amount, char currency[4], int64_t *minor)
 	return money_parse(text_of(amount, "value"), currency, minor);
 }
 
+/* Reads a zone, Z or +03:00, into seconds east of Greenwich; false when it is nothing of the kind. */
+static bool read_zone(const char *text, int *seconds)
+{
+	int hours, minutes, end = 0;
+
+	*seconds = 0;
+	if (strcmp(text, "Z") == 0)
+		return true;
+	if ((*text != '+' && *text != '-') || strspn(text + 1, "0123456789:") != strlen(text + 1) ||
+		(sscanf(text + 1, "%2d:%2d%n", &hours, &minutes, &end) != 2 &&
+			sscanf(text + 1, "%2d%2d%n", &hours, &minutes, &end) != 2) ||
+		end < 4 || text[1 + end] != '\0')
+		return false;
+	*seconds = (*text == '-' ? -60 : 60) * (hours * 60 + minutes);
+	return true;
+}
+
 /* Reads a time like 2026-11-20T10:05:00.000Z into milliseconds since 1970; 0 when it is nothing of the kind. */
 static int64_t read_time(const char *text)
 {
 	struct tm tm = { 0 };
 	const char *end = strptime(text, "%Y-%m-%dT%H:%M:%S", &tm);
+	int zone;
 
 	if (!end)
 		return 0;
 	end += *end == '.' ? 1 + strspn(end + 1, "0123456789") : 0;
-	return strcmp(end, "Z") == 0 ? (int64_t)timegm(&tm) * 1000 : 0;
+	return read_zone(end, &zone) ? ((int64_t)timegm(&tm) - zone) * 1000 : 0;
 }
 
 /* Whether the object is the payment that we mean: its id, amount, currency, our own id in its metadata, and real money
