@@ -240,7 +240,7 @@ static void flow_claim_failed(struct flow *f, const struct queue_claim *claim)
 /* Takes the rows of a claim: they wait for the plugin from here. */
 static void flow_take(struct flow *f, const struct queue_claim *claim)
 {
-	int64_t until = f->claimed_ms + f->lease.ms;
+	int64_t until = (claim->sent_ms ? claim->sent_ms : f->claimed_ms) + f->lease.ms;
 	bool late = lease_is_short(&f->lease, until);
 
 	for (int i = 0; i < claim->rows + claim->refused; i++) {

@@ -29,6 +29,8 @@ struct queue_claim {
 	int rows;
 	int refused; /* so many more cannot be claimed because of their content: queue_claim_row() gives them after the
 	                rows, `unreadable`, and they are not claimed again for a while */
+	int64_t sent_ms; /* on the boottime clock: when the statement that brought the rows was sent, after others of
+	                    the look that failed, maybe; 0: with the look */
 	int64_t due_ms;
 	int shared;     /* whether another worker has this queue, too: 1, or 2 while one is awake; 0; -1: not asked */
 	bool changed;   /* the queue's table or its indexes are others now: probe it again */

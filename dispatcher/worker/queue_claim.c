@@ -132,7 +132,7 @@ static void claim_isolate(struct claim_call *call, const struct pgresult *r)
 	struct queue_pg *q = call->queue;
 
 	if (call->asked > 1) {
-		q->claim_max = clock_monotonic_ms() - call->sent_ms >= SLOW_MS / 10 ? 1 : call->asked / 2;
+		q->claim_max = clock_boottime_ms() - call->sent_ms >= SLOW_MS / 10 ? 1 : call->asked / 2;
 		claim_send(call);
 	} else if (!q->unreadable && !call->passes) {
 		q->claim_max = 1;
@@ -145,10 +145,10 @@ static void claim_isolate(struct claim_call *call, const struct pgresult *r)
 	}
 }
 
-/* A claim has succeeded: the next one may be larger again. */
+/* A claim has succeeded: the next one may be larger again. The owner may ask for that one as soon as it has this one's
+ * rows. */
 static void claim_grow(struct queue_pg *q)
 {
-	free(q->unreadable);
 	q->unreadable = NULL;
 	q->spotted_id = 0;
 	if (!q->nrefused)
@@ -180,7 +180,7 @@ static void claim_mark(struct queue_pg *q, const struct claim_call *call, const 
 static bool claim_blames_row(struct claim_call *call, const char *sqlstate)
 {
 	struct queue_pg *q = call->queue;
-	int64_t took_ms = clock_monotonic_ms() - call->sent_ms;
+	int64_t took_ms = clock_boottime_ms() - call->sent_ms;
 	bool lock = sqlstate_class(sqlstate) == SQLSTATE_LOCK, known, insists;
 
 	call->waited = lock && took_ms >= WAITED_MS;
@@ -210,10 +210,13 @@ static void claim_answer(void *arg, const struct pgresult *r)
 {
 	struct claim_call *call = arg;
 	struct queue_pg *q = call->queue;
-	struct queue_claim claim = { .error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .shared = -1 };
+	struct queue_claim claim = {
+		.error = r->error, .sqlstate = r->sqlstate, .kept = r->res, .shared = -1, .sent_ms = call->sent_ms
+	};
 	struct pgresult changed = { .error = QUEUE_CHANGED_ERROR, .sqlstate = r->sqlstate };
 	int last = r->error ? -1 : PQntuples(r->res) - 1;
 	size_t new, hopeless;
+	char *unreadable;
 
 	if (r->error && strstr(r->error, STILL_MARK)) {
 		claim_isolate(call, &changed);
@@ -262,10 +265,13 @@ static void claim_answer(void *arg, const struct pgresult *r)
 		claim.due_ms = queue_refused_aside(q, claim.due_ms);
 		queue_refused_claimed(q, r->res, last, (unsigned)last < call->asked);
 	}
+	unreadable = q->unreadable;
+	if (last >= 0)
+		claim_grow(q);
 	call->cb(call->arg, &claim);
 	if (last >= 0) {
 		queue_refused_told(q);
-		claim_grow(q);
+		free(unreadable);
 	}
 	free(call);
 }
@@ -319,7 +325,7 @@ static void claim_send(struct claim_call *call)
 	call->asked = q->claim_max && q->claim_max < call->most ? q->claim_max : call->most;
 	call->full = look->full || queue_passes_over(q) || !q->mark_us || clock_monotonic_ms() >= q->full_ms;
 	call->nonce = claim_nonce();
-	call->sent_ms = clock_monotonic_ms();
+	call->sent_ms = clock_boottime_ms();
 	claim_pick(call, ST_CLAIM, claim_answer);
 }
 

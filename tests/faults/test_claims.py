@@ -1,7 +1,9 @@
 """test_claims.py: a claim holds one message, in one table, on one history: whatever gets its number later belongs to somebody else."""
 
 import pytest
-from lib.stand import wait_until
+from lib.daemon import run
+from lib.paths import directories
+from lib.stand import Stand, wait_until
 
 LONG = "1h"  # no poll and no lease helps within a test
 
@@ -102,6 +104,38 @@ def test_locked_row_stalls_nothing_else(stand):
         other.rollback()
     wait_until("archived", lambda: archived(stand, "held"))
     assert effects(stand, "held") == 1 and stand.logged("lease lost") == 0
+
+
+@pytest.fixture
+def unchecked(cluster):
+    """A stand in a database whose encoding takes every byte, so that a row may have what is no text for its reader."""
+    with cluster.connect() as db:
+        db.execute("drop database if exists unchecked with (force)")
+        db.execute("create database unchecked encoding 'SQL_ASCII' lc_collate 'C' lc_ctype 'C' template template0")
+        db.execute("alter database unchecked set client_encoding = 'UTF8'")
+    done = run("migrate", "-d", cluster.conninfo("unchecked"), "--sql-dir", directories()["sql_dir"])
+    assert done.returncode == 0, done.stderr
+    with Stand(cluster, "unchecked") as s:
+        s.db.execute("select pgmqd.create_queue('work')")
+        yield s
+    cluster.dropdb("unchecked")
+
+
+@pytest.mark.parametrize("lease", ["3s", "1h"])
+def test_row_that_cannot_be_read(unchecked, lease):
+    """It is the only one without its text. Those that are enqueued while it is looked for are delivered: it costs them no attempt, and their leases
+    begin with the statement that claims them."""
+    body = "begin perform pg_catalog.pg_sleep(2); return new; end"
+    unchecked.db.execute(f"create function public.slow() returns trigger language plpgsql as '{body}'")
+    unchecked.start(fallback_poll=LONG, queue={"max_attempts": 1, "visibility_timeout": lease})
+    unchecked.db.execute("create trigger slow before update on pgmq.q_work for each row when (new.message->>'uuid' = 'odd' and new.vt > now())"
+                         " execute function public.slow()")
+    unchecked.db.execute("insert into pgmq.q_work (vt, message) values (clock_timestamp(), jsonb_build_object('uuid', 'odd', 'x', chr(129)))")
+    wait_until("it is being claimed", lambda: unchecked.value("select count(*) from pg_stat_activity where wait_event = 'PgSleep'"))
+    unchecked.effect_of(unchecked.send(5))
+    wait_until("all are through", lambda: unchecked.value("select count(*) from pgmq.q_work") == 0)
+    reasons = unchecked.db.execute("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq").fetchall()
+    assert len(reasons) == 1 and "the database cannot read the message: invalid byte sequence" in reasons[0][0], reasons
 
 
 @pytest.mark.parametrize("poison", ["priority", "read_ct"])
