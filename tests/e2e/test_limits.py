@@ -337,7 +337,7 @@ def test_no_delay_is_the_backoff(cluster, database, tmp_path, outcome, delay):
     with Rig(cluster, database, None) as rig:
         rig.daemon = Daemon(conf(rig.login, {"work": {"plugin": "exec", "command": path, "mode": "pool", "programs": 1, "fair_by": BY_CUSTOMER, "backoff_min": "40s"}})).start()
         rig.daemon.wait_settled(outcome="release", attempt=1)
-        assert rig.value("select vt > now() + interval '15 s' from pgmq.q_work")
+        assert rig.value("select vt > now() + interval '15 s' and read_ct = 1 from pgmq.q_work")
 
 
 def test_a_schema_of_before_is_named(own_rig):
