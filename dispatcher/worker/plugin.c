@@ -181,8 +181,8 @@ char *plugin_void_options(const struct plugin *p, const struct queue_settings *q
 			(unsigned long long)q->batch, p->d.name);
 	if (q->batch > 1 && q->max_attempts <= 1)
 		settings_error(&all,
-			"batch = %llu is of no use with max_attempts = 1: a message that spoils a batch costs "
-			"the others an attempt, so each goes alone",
+			"batch = %llu is of no use with max_attempts = 1: a crash of the plugin costs each "
+			"message of a batch an attempt, so each goes alone",
 			(unsigned long long)q->batch);
 	for (const struct pgmqd_option *row = p->options; row->name; row++) {
 		size_t n = strlen(row->name);
