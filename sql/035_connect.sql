@@ -153,7 +153,8 @@ BEGIN
     RETURN;
   END IF;
   FOR part IN 1..2 LOOP
-    FOR f IN SELECT x.field, split_part(x.words, ';', part) AS words FROM pgmqd.application_fields() x WHERE x.thing = find_words.thing AND x.kind = 'words' LOOP
+    FOR f IN SELECT x.field, split_part(x.words, ';', part) AS words FROM pgmqd.application_fields() x WHERE x.thing = find_words.thing AND x.kind = 'words'
+      ORDER BY part = 2 AND NOT x.needed LOOP -- a weak word goes first to the status that cannot do without
       CONTINUE WHEN f.field = ANY (taken);
       SELECT array_agg(w.word ORDER BY w.place) INTO list FROM (SELECT p->>'word' AS word, pgmqd.word_place(p->>'label', btrim(f.words)) AS place FROM jsonb_array_elements(pairs) p) w
       WHERE w.place IS NOT NULL AND NOT 'word ' || w.word = ANY (taken);
@@ -229,8 +230,9 @@ CREATE OR REPLACE FUNCTION pgmqd.find_tables(thing text) RETURNS regclass[]
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp AS $f$
   SELECT CASE WHEN t IS NOT NULL THEN ARRAY[t] ELSE (SELECT array_agg(c.name ORDER BY c.name::text) FROM (SELECT k.*, max(k.fit) OVER () AS best FROM pgmqd.table_candidates(thing) k) c
     WHERE c.fit = c.best AND c.fit > 840) END
-  FROM (SELECT coalesce(to_regclass((SELECT a.name FROM pgmqd.application a WHERE a.thing = $1 AND a.field = 'table')),
-    to_regclass((SELECT f.usual FROM pgmqd.application_fields() f WHERE f.thing = $1 AND f.field = 'table'))) AS t) x
+  FROM (SELECT (SELECT c.oid::regclass FROM pg_class c JOIN unnest(ARRAY[(SELECT a.name FROM pgmqd.application a WHERE a.thing = $1 AND a.field = 'table'),
+    (SELECT f.usual FROM pgmqd.application_fields() f WHERE f.thing = $1 AND f.field = 'table')]) WITH ORDINALITY n (name, place) ON c.oid = to_regclass(n.name)
+    WHERE c.relkind IN ('r', 'p') ORDER BY n.place LIMIT 1) AS t) x
 $f$;
 
 -- All that was found, and what was not: name is NULL then, and problem and remedy say what to do. stored: pgmqd.application has it so.
@@ -262,7 +264,9 @@ BEGIN
       CONTINUE WHEN i = 5 OR i = 4 AND to_regclass('auth.users') IS NOT NULL;
       name := NULL;
       several := CASE WHEN i < 4 THEN pgmqd.find_tables(thing) END;
-      problem := CASE WHEN cardinality(several) > 1 THEN format('%s fit equally well', (SELECT string_agg(x::text, ', ') FROM unnest(several) x)) ELSE 'no table looks like it' END;
+      problem := CASE WHEN cardinality(several) > 1 THEN format('%s fit equally well', (SELECT string_agg(x::text, ', ') FROM unnest(several) x))
+        ELSE coalesce((SELECT format('%s is no table, and only those can have our triggers', x.usual) FROM pgmqd.application_fields() x
+          WHERE x.thing = things[i] AND x.field = 'table' AND to_regclass(nullif(x.usual, '')) IS NOT NULL), 'no table looks like it') END;
       remedy := format('if there is one: INSERT INTO pgmqd.application VALUES (%L, ''table'', %L), then pgmqd connect again', thing, coalesce(several[1]::text, 'SCHEMA.TABLE'));
       RETURN NEXT;
       CONTINUE;

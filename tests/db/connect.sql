@@ -1,7 +1,7 @@
 -- connect.sql: applications that call their tables, columns and statuses otherwise are found, connected and served; by hand what cannot be.
 -- database: connect
 BEGIN;
-SELECT plan(66);
+SELECT plan(71);
 SET LOCAL search_path = public, tap;
 UPDATE pgmqd.settings SET value = CASE name WHEN 'app_url' THEN 'https://app.example.test' ELSE 'support@example.test' END WHERE name IN ('app_url', 'support_email');
 CREATE VIEW mails AS SELECT message->>'template' AS template, message->>'to' AS "to", message->'variables' AS v FROM pgmq.q_email_queue ORDER BY msg_id;
@@ -23,6 +23,20 @@ SELECT results_eq('SELECT thing, problem FROM pgmqd.find_application()', $$SELEC
   FROM unnest(ARRAY['checkup', 'appointment', 'payment', 'person']) t$$, 'which is said of each');
 SELECT is(connect(), 0::bigint, 'and nothing is stored');
 SAVEPOINT empty;
+
+-- ---- a view of the usual name: triggers do not go on it, and the rest is connected all the same ----
+CREATE TABLE orders_2026 (id bigint PRIMARY KEY, customer_email text, amount numeric, status text DEFAULT 'paid' CHECK (status IN ('paid', 'failed')));
+CREATE VIEW payments AS SELECT id, customer_email AS user_id, amount, status FROM orders_2026;
+CREATE TABLE appointments (id bigint PRIMARY KEY, client_email text, starts_at timestamptz, status text);
+SELECT is(found('payment'), NULL, 'a view is not taken');
+SELECT results_eq($$SELECT problem FROM pgmqd.find_application() WHERE thing = 'payment'$$, ARRAY['public.payments is no table, and only those can have our triggers'],
+  'which is said');
+SELECT cmp_ok(connect(), '>', 0::bigint, 'and stands in the way of nothing');
+SELECT is(triggers(), 'on_new_appointment on appointments', 'the rest is connected');
+ROLLBACK TO empty;
+CREATE TABLE zapisi (id bigint PRIMARY KEY, email text, nachalo timestamptz, status text CHECK (status IN ('новая', 'отменена')));
+SELECT is(found('appointment')->>'status=scheduled', 'новая', 'a weak word goes to the status that cannot do without one');
+ROLLBACK TO empty;
 
 -- ---- a schema of its own: enum, CHECK, date and time, cents, payments that know only their visit ----
 CREATE SCHEMA clinic;
