@@ -91,6 +91,8 @@ BEGIN
     pgmqd.grant_missing(dead, 'pgmqd', 'SELECT', figures || ARRAY['headers']);
   FOREACH t IN ARRAY ARRAY[living, archive, dead] LOOP
     CONTINUE WHEN t IS NULL;
+    -- a queue that a superuser has made is none of our functions' owner, and they work with his rights
+    PERFORM pgmqd.grant_missing(t, pg_get_userbyid(n.nspowner), p) FROM pg_namespace n, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p WHERE n.nspname = 'pgmqd';
     PERFORM pgmqd.grant_missing(t, 'pgmqd_monitor', 'SELECT', figures), pgmqd.grant_missing(t, 'pgmqd_operator', 'SELECT', figures);
     numbers := pg_get_serial_sequence(t::text, 'msg_id')::regclass;
     IF to_regrole('pgmqd_monitor') IS NOT NULL AND NOT has_sequence_privilege('pgmqd_monitor', numbers, 'SELECT') THEN

@@ -5,7 +5,7 @@
 --   send-appointment-reminders    0 * * * *     a mail 24 hours and another 1 hour before an appointment
 -- 026_schedules.sql says who runs them. Each returns the number of rows that it changed or mailed, and does nothing while
 -- the application's tables do not exist. 030_application.sql says what those are called.
--- makes: pgmqd.reminder_sent
+-- makes: pgmqd.reminder_sent public.update_appointment_statuses() public.cleanup_old_assessments() public.send_appointment_reminders()
 
 SET search_path = pg_catalog, pg_temp;
 

@@ -1,5 +1,5 @@
 -- 031_setup_queues.sql: the application's four queues, and the functions that put a task into each.
--- makes: pgmq.q_email_queue pgmq.q_report_generation_queue pgmq.q_payment_processing_queue pgmq.q_analytics_queue
+-- makes: pgmq.q_email_queue pgmq.q_report_generation_queue pgmq.q_payment_processing_queue pgmq.q_analytics_queue public.queue_email_task() public.queue_report_generation() public.queue_payment_processing()
 
 SET search_path = pg_catalog, pg_temp;
 

@@ -9,6 +9,7 @@
 -- application's own, and 035_connect.sql puts the triggers on its tables. The triggers read a row as JSON, where a column that the table lacks is null.
 -- The functions run with the rights of their owner, so that the application's users need none on the queues. They reach the
 -- application's tables by pgmqd.app_execute() and its like only, with next to no rights.
+-- makes: public.handle_completed_checkup() public.handle_new_appointment() public.handle_payment_status_change()
 
 SET search_path = pg_catalog, pg_temp;
 

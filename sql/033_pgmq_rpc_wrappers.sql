@@ -2,7 +2,7 @@
 --
 -- Only the owner and service_role may execute the functions. None returns a type of pgmq's: updates of pgmq drop
 -- and make those anew, and everything that depends on them would go with them.
--- makes: pgmq.email_queue pgmq.report_generation_queue pgmq.payment_processing_queue pgmq.analytics_queue
+-- makes: pgmq.email_queue pgmq.report_generation_queue pgmq.payment_processing_queue pgmq.analytics_queue public.pgmq_read() public.pgmq_archive() public.pgmq_delete() public.pgmq_send() public.pgmq_metrics()
 
 SET search_path = pg_catalog, pg_temp;
 

@@ -78,6 +78,31 @@ const char *cmd_who(const char *given)
 	return given ? given : sudo && *sudo ? sudo : user && *user ? user : NULL;
 }
 
+/* The role that the command needs, for whom the server refuses it; malloc'd. */
+static char *needed_role(const struct cmd_db *d, const char *error)
+{
+	bool owner_only = strcmp(d->name, "pgmqd migrate") == 0 || strcmp(d->name, "pgmqd connect") == 0 ||
+	                  strcmp(d->name, "pgmqd init") == 0;
+	PGresult *res = PQexec(d->conn,
+		"SELECT pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(n.nspowner)), "
+		"pg_catalog.quote_ident(current_user) FROM pg_catalog.pg_namespace n WHERE n.nspname "
+		"OPERATOR(pg_catalog.=) 'pgmqd'");
+	const char *owner = PQntuples(res) == 1 ? PQgetvalue(res, 0, 0) : "that owns schema pgmqd";
+	const char *user = PQntuples(res) == 1 ? PQgetvalue(res, 0, 1) : PQuser(d->conn);
+	char *hint;
+
+	if ((strstr(error, " q_") || strstr(error, " a_")) && !owner_only)
+		hint = xasprintf("the queue's tables belong to another role than schema pgmqd: as that one, SELECT "
+				 "pgmqd.attach_queue('NAME') gives the rights");
+	else if (owner_only)
+		hint = xasprintf("it needs the role %s", owner);
+	else
+		hint = xasprintf("it needs the rights of %spgmqd_operator (GRANT pgmqd_operator TO %s), or the role %s",
+			strcmp(d->name, "pgmqd status") == 0 ? "pgmqd_monitor or " : "", user, owner);
+	PQclear(res);
+	return hint;
+}
+
 PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, int nparams, const char *const *params)
 {
 	PGresult *res = nparams ? PQexecParams(d->conn, sql, nparams, NULL, params, NULL, NULL, 0)
@@ -92,8 +117,13 @@ PGresult *cmd_db_run(const struct cmd_db *d, const char *what, const char *sql, 
 
 	if (state && sqlstate_is_unmigrated(state) && strstr(sql, "pgmqd.") && strcmp(d->name, "pgmqd migrate") != 0)
 		hint = "the schema is not that of this pgmqd: run pgmqd migrate";
+	char *needed = state && !hint && strcmp(state, "42501") == 0 ? needed_role(d, error) : NULL;
+
+	if (needed)
+		hint = needed;
 	cmd_db_fail(d,
 		xasprintf("%s%s%s%s%s", what ? what : "", what ? ": " : "", error, hint ? "; " : "", hint ? hint : ""));
+	free(needed);
 	free(error);
 	PQclear(res);
 	return NULL;

@@ -34,13 +34,22 @@ struct request {
 
 /* ---- the database ---- */
 
-/* Looks whether what a file makes is still there; a restored dump may lack it. */
+/* Looks whether what a file makes is still there: tables, and functions (NAME()) that not everybody may call. A
+ * restored dump may lack it. */
 static bool look_for_missing(const struct cmd_db *db, struct sql_file *f)
 {
 	char *makes = sql_file_makes(f);
 	const char *params[] = { makes };
 	PGresult *res = cmd_db_run(db, f->name,
-		"SELECT pg_catalog.min(m) FROM pg_catalog.unnest($1::text[]) m WHERE pg_catalog.to_regclass(m) IS NULL",
+		"SELECT pg_catalog.min(CASE WHEN f.there THEN 'rights on ' ELSE '' END OPERATOR(pg_catalog.||) m) FROM "
+		"pg_catalog.unnest($1::text[]) m, LATERAL (SELECT pg_catalog.count(*) "
+		"OPERATOR(pg_catalog.>) 0 AS there, "
+		"coalesce(pg_catalog.bool_or(p.proacl IS NULL), true) AS lacking FROM pg_catalog.pg_proc p WHERE "
+		"p.pronamespace OPERATOR(pg_catalog.=) "
+		"pg_catalog.to_regnamespace(pg_catalog.split_part(m, '.', 1))::oid AND p.proname "
+		"OPERATOR(pg_catalog.=) pg_catalog.rtrim(pg_catalog.split_part(m, '.', 2), '()')::name AND "
+		"'search_path=pg_catalog, pg_temp'::text OPERATOR(pg_catalog.=) ANY (p.proconfig)) f WHERE CASE WHEN m "
+		"OPERATOR(pg_catalog.~~) '%()' THEN f.lacking ELSE pg_catalog.to_regclass(m) IS NULL END",
 		1, params);
 
 	free(makes);

@@ -1,6 +1,6 @@
 # migrate.t: `pgmqd migrate` on empty, half-done, changed, busy and read-only databases.
 set -u
-echo 1..38
+echo 1..42
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -90,6 +90,15 @@ is "$(sql -d m2 -c "SELECT count(*) FROM pgmqd.schema_version WHERE file = '047_
 rm "$work/047_bad.sql" "$work/046_news.sql"
 pgmqd -d dbname=m2 --sql-dir "$work" --status
 says '046_news.sql                    gone' 'a file that is gone'
+
+# ---- a dump that was restored without rights, or without a function ----
+sql -d m2 -c "UPDATE pg_proc SET proacl = NULL WHERE proname = 'queue_email_task'" -c 'DROP FUNCTION public.pgmq_metrics'
+pgmqd -d dbname=m2 --sql-dir "$work"
+says '031_setup_queues.sql (missing: rights on public.queue_email_task())' 'a function that everybody may call again'
+says '033_pgmq_rpc_wrappers.sql (missing: public.pgmq_metrics())' 'a function that is gone'
+is "$(sql -d m2 -c "SELECT count(*) FROM pg_proc WHERE proname IN ('queue_email_task', 'pgmq_metrics') AND proacl::text !~ '[{,]='")" 2 'both are as before'
+pgmqd -d dbname=m2 --sql-dir "$work"
+says '0 files applied' 'and stay so'
 
 # ---- where it cannot work ----
 pgmqd -d dbname=nowhere --sql-dir "$work"

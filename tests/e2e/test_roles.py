@@ -3,6 +3,7 @@
 import json
 
 from lib import app
+from lib.daemon import run
 from lib.httpstub import HttpStub
 from lib.rig import email_queue
 
@@ -44,3 +45,36 @@ def test_the_whole_job_without_owning_anything(rig, tmp_path):
     assert len(rig.dead()) == len(rig.dead("payment_processing_queue")) == 1
     assert "pgmqd_dead" in json.dumps(rig.dead()[0]["headers"])
     assert not rig.cluster.denied() or all(rig.dbname not in line for line in rig.cluster.denied()), rig.cluster.denied()
+
+
+def test_a_refusal_names_the_role_that_it_needs(rig):
+    """One line, for who may look only and for who may nothing; and what it names is enough."""
+    rig.db.execute("drop role if exists roles_watcher, roles_stranger; create role roles_watcher login in role pgmqd_monitor; create role roles_stranger login")
+    try:
+        for user in ("roles_watcher", "roles_stranger"):
+            for argv in (("dlq", "list", "email_queue"), ("pause", "email_queue"), ("send", "email_queue", "{}"), ("schedule", "list"), ("connect", "--dry-run")):
+                done = run(*argv, "-d", rig.cluster.conninfo(rig.dbname, user=user))
+                needed = "it needs the role" if argv[0] == "connect" else f"it needs the rights of pgmqd_operator (GRANT pgmqd_operator TO {user}), or the role "
+                assert done.returncode == 1 and needed in done.stderr and done.stderr.count("\n") == 1, (argv, done.stderr)
+        rig.db.execute("grant pgmqd_operator to roles_stranger")
+        for argv in (("status",), ("dlq", "list", "email_queue"), ("pause", "email_queue"), ("resume", "email_queue"), ("send", "email_queue", "{}"), ("schedule", "list")):
+            done = run(*argv, "-d", rig.cluster.conninfo(rig.dbname, user="roles_stranger"))
+            assert done.returncode == 0, (argv, done.stderr)
+    finally:
+        rig.db.execute("drop role roles_watcher, roles_stranger")
+
+
+def test_a_queue_that_a_superuser_has_made(rig):
+    """Its dead letters are listed all the same, by functions of another owner; without the rights the command and the doctor say what to do."""
+    rig.db.execute("select pgmqd.set_owner('pgmqd_migrator'); select pgmqd.create_queue('work')")
+    assert rig.db.execute("select tableowner from pg_tables where tablename = 'q_work'").fetchone()[0] != "pgmqd_migrator"
+    assert run("dlq", "list", "work", "-d", rig.login).returncode == 0
+    rig.db.execute("revoke all on pgmq.q_work, pgmq.a_work, pgmq.q_work_dlq from pgmqd_migrator")
+    done = run("dlq", "list", "work", "-d", rig.conninfo)
+    assert done.returncode == 1 and "pgmqd.attach_queue" in done.stderr, done.stderr
+    said = json.loads(run("doctor", "--json", "--read-only", "-d", rig.login).stdout)
+    remedies = [c["remedy"] for c in said["checks"] if c["check"] == "grants" and c["status"] == "fail"]
+    assert len(remedies) == 3, said
+    for remedy in remedies:
+        rig.db.execute(remedy.removesuffix(", as the owner"))
+    assert run("dlq", "list", "work", "-d", rig.login).returncode == 0
