@@ -20,7 +20,7 @@ static const struct provider *const providers[] = { &provider_smtp, &provider_re
 static const struct provider *find(const char *name)
 {
 	for (size_t i = 0; i < G_N_ELEMENTS(providers); i++)
-		if (strcmp(name, providers[i]->name) == 0)
+		if (g_ascii_strcasecmp(name, providers[i]->name) == 0)
 			return providers[i];
 	return NULL;
 }
