@@ -314,14 +314,19 @@ char *compose_end(struct sending *s, bool *config)
 		return g_strdup_printf("the mail has %zu bytes, max_message_bytes is %" G_GUINT64_FORMAT, s->len,
 			(guint64)h->max_message_bytes);
 	/* Mail services sign by themselves, after changing headers. */
-	if (h->signer != NULL && h->pool != NULL) {
-		char *reason = NULL;
-
-		s->signed_bytes = signer_sign(h->signer, s->bytes, s->len, mail->date, &s->signed_len, &reason);
-		if (reason != NULL) {
-			*config = true;
-			return reason;
-		}
-	}
+	if (h->signer != NULL && h->pool != NULL)
+		s->signing = signing_new(h->signer, s->bytes, s->len, mail->date);
 	return NULL;
+}
+
+bool compose_sign(struct sending *s, char **reason)
+{
+	*reason = NULL;
+	if (s->signing == NULL)
+		return true;
+	if (!signing_step(s->signing, &s->signed_bytes, &s->signed_len, reason))
+		return false;
+	signing_free(s->signing);
+	s->signing = NULL;
+	return true;
 }

@@ -15,4 +15,8 @@ char *compose_unsubscribe_token(const struct sending *s);
 /* Renders and makes the bytes. The same as compose_begin(); with *config set, why no message can be. */
 char *compose_end(struct sending *s, bool *config);
 
+/* Signs a piece of the mail that compose_end() has made. False: there is more to do. True: it is signed, or needs no
+ * signature, or *reason (g_malloc'd) says why the settings are wrong. */
+bool compose_sign(struct sending *s, char **reason);
+
 #endif

@@ -20,6 +20,7 @@
 
 #define LAST_HOUR_MS (60 * 60 * 1000)
 #define LAST_TRY_MS 30000
+#define LARGE ((size_t)1 << 20) /* bytes of attachments */
 
 static void on_paced(struct sending *s);
 
@@ -297,17 +298,11 @@ static void prepare_entry(struct sending *s)
 
 /* ---- the way ---- */
 
-/* The limits allow it: the mail is made, and the ledger asked. */
-static void on_paced(struct sending *s)
+/* The mail is made, and signed: the ledger is asked. */
+static void on_made(struct sending *s, bool first)
 {
-	bool config = false, first = s->bytes == NULL, mail_server = s->way->provider->request == NULL;
-	char *reason = first ? compose_end(s, &config) : NULL;
+	bool mail_server = s->way->provider->request == NULL;
 
-	if (reason != NULL) {
-		sending_stop(s, config ? END_CONFIG : END_FAILED, s->fail_class, 0, "%s", reason);
-		g_free(reason);
-		return;
-	}
 	s->state = SENDING_ASKED;
 	if (s->entry.ledger == NULL) {
 		hand_over(s);
@@ -322,12 +317,76 @@ static void on_paced(struct sending *s)
 	ledger_begin(&s->entry, s->way->provider->name);
 }
 
+/* Whether the mail is so large that others have their turn between the steps in which it is made. */
+static bool is_large(const struct sending *s)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->parsed.nattachments; i++)
+		n += s->parsed.attachments[i].len;
+	return n > LARGE;
+}
+
+/* Goes on with the mail, at once or in a turn of its own. */
+static void go_on(struct sending *s, void (*step)(void *arg))
+{
+	if (is_large(s))
+		(void)pgmqd_msg_timer(s->msg, 1, step, s);
+	else
+		step(s);
+}
+
+/* Signs the mail, a large one a piece at a time. */
+static void sign(void *arg)
+{
+	struct sending *s = arg;
+	char *reason;
+
+	if (!compose_sign(s, &reason)) {
+		(void)pgmqd_msg_timer(s->msg, 1, sign, s);
+	} else if (reason != NULL) {
+		sending_stop(s, END_CONFIG, NULL, 0, "%s", reason);
+		g_free(reason);
+	} else {
+		on_made(s, true);
+	}
+}
+
+/* Makes the mail. */
+static void make(void *arg)
+{
+	struct sending *s = arg;
+	bool config = false;
+	char *reason = compose_end(s, &config);
+
+	if (reason != NULL) {
+		sending_stop(s, config ? END_CONFIG : END_FAILED, s->fail_class, 0, "%s", reason);
+		g_free(reason);
+	} else {
+		go_on(s, sign);
+	}
+}
+
+/* The limits allow it. */
+static void on_paced(struct sending *s)
+{
+	if (s->bytes == NULL)
+		go_on(s, make);
+	else
+		on_made(s, false);
+}
+
 /* Writes the mail into a file instead of sending it; the ledger does not hear of it. */
 static void dry_run(struct sending *s)
 {
 	bool config = false;
 	char *reason = compose_end(s, &config);
 
+	if (reason == NULL) {
+		while (!compose_sign(s, &reason))
+			;
+		config = reason != NULL;
+	}
 	if (reason == NULL && (reason = safety_write(s)) != NULL)
 		config = true;
 	if (reason != NULL)

@@ -6,6 +6,7 @@
 #include "fetch.h"
 #include "httpmail.h"
 #include "route.h"
+#include "signature.h"
 
 #include <cjson/cJSON.h>
 
@@ -43,6 +44,7 @@ static void sending_free(struct sending *s)
 	g_free(s->message_id);
 	g_free(s->seed);
 	g_free(s->bytes);
+	signing_free(s->signing);
 	g_free(s->signed_bytes);
 	g_free(s->stuffed);
 	if (s->entry.ledger != NULL)

@@ -35,7 +35,8 @@ struct sending {
 	char *message_id, *seed;
 	char *bytes; /* the mail; NULL until it is composed */
 	size_t len;
-	char *signed_bytes; /* the same with a DKIM signature, for SMTP; NULL without one */
+	struct signing *signing; /* while it is signed */
+	char *signed_bytes;      /* the same with a DKIM signature, for SMTP; NULL without one */
 	size_t signed_len;
 	char *stuffed; /* the same with SMTP's dots; only once it is needed */
 

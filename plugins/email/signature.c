@@ -6,16 +6,29 @@
 
 #include "options.h"
 
+#include <glib.h>
+#include <stdint.h>
 #include <string.h>
 
 #ifdef WITH_DKIM
 
 #include <dkim.h>
 
+#define PIECE ((size_t)1 << 20) /* some milliseconds */
+
 struct signer {
 	DKIM_LIB *lib;
 	char *key; /* PEM */
 	const char *selector, *domain;
+};
+
+struct signing {
+	struct signer *signer;
+	DKIM *dkim; /* NULL: it could not begin */
+	DKIM_STAT rc;
+	const char *mail;
+	size_t len, done;
+	int64_t date;
 };
 
 /* The headers that are signed when they are there: a reader sees them or acts on them. */
@@ -43,6 +56,7 @@ void signer_free(struct signer *signer)
 struct signer *signer_new(const struct email *h, char **error)
 {
 	static const char trial[] = "From: a@example.test\r\nSubject: x\r\n\r\nx\r\n";
+	struct signing *signing;
 	struct signer *signer;
 	GError *why = NULL;
 	char *made;
@@ -64,7 +78,9 @@ struct signer *signer_new(const struct email *h, char **error)
 			   sizeof(u_char **)) != DKIM_STAT_OK) {
 		*error = g_strdup("dkim_key: libopendkim cannot be set up");
 	} else {
-		made = signer_sign(signer, trial, sizeof(trial) - 1, 1, &len, error);
+		signing = signing_new(signer, trial, sizeof(trial) - 1, 1);
+		(void)signing_step(signing, &made, &len, error);
+		signing_free(signing);
 		g_free(made);
 	}
 	if (*error == NULL)
@@ -86,42 +102,71 @@ static void append_header(GString *out, const char *value)
 	g_string_append(out, "\r\n");
 }
 
-char *signer_sign(struct signer *signer, const char *mail, size_t len, int64_t date, size_t *out_len, char **error)
+/* The time in signatures made from now on. */
+static void set_date(const struct signing *g)
 {
-	uint64_t fixed = (uint64_t)date;
-	DKIM_STAT rc = DKIM_STAT_OK;
-	GString *out = NULL;
+	uint64_t fixed = (uint64_t)g->date;
+
+	dkim_options(g->signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_FIXEDTIME, &fixed, sizeof(fixed));
+}
+
+struct signing *signing_new(struct signer *signer, const char *mail, size_t len, int64_t date)
+{
+	struct signing *g = g_new0(struct signing, 1);
+
+	g->signer = signer;
+	g->mail = mail;
+	g->len = len;
+	g->date = date;
+	g->rc = DKIM_STAT_OK;
+	set_date(g);
+	g->dkim = dkim_sign(signer->lib, (const u_char *)"mail", NULL, (dkim_sigkey_t)signer->key,
+		(const u_char *)signer->selector, (const u_char *)signer->domain, DKIM_CANON_RELAXED,
+		DKIM_CANON_RELAXED, DKIM_SIGN_RSASHA256, -1, &g->rc);
+	return g;
+}
+
+void signing_free(struct signing *g)
+{
+	if (g != NULL && g->dkim != NULL)
+		dkim_free(g->dkim);
+	g_free(g);
+}
+
+bool signing_step(struct signing *g, char **out, size_t *out_len, char **error)
+{
+	size_t n = MIN(PIECE, g->len - g->done);
 	u_char *value;
 	size_t value_len;
-	DKIM *d;
+	GString *all;
 
-	dkim_options(signer->lib, DKIM_OP_SETOPT, DKIM_OPTS_FIXEDTIME, &fixed, sizeof(fixed));
-	d = dkim_sign(signer->lib, (const u_char *)"mail", NULL, (dkim_sigkey_t)signer->key,
-		(const u_char *)signer->selector, (const u_char *)signer->domain, DKIM_CANON_RELAXED,
-		DKIM_CANON_RELAXED, DKIM_SIGN_RSASHA256, -1, &rc);
-	if (d != NULL)
-		rc = dkim_chunk(d, (u_char *)mail, len);
-	if (d != NULL && rc == DKIM_STAT_OK)
-		rc = dkim_chunk(d, NULL, 0);
-	if (d != NULL && rc == DKIM_STAT_OK)
-		rc = dkim_eom(d, NULL);
-	if (d != NULL && rc == DKIM_STAT_OK)
-		rc = dkim_getsighdr_d(d, strlen("DKIM-Signature: "), &value, &value_len);
-	if (d != NULL && rc == DKIM_STAT_OK) {
-		out = g_string_sized_new(len + 1024);
-		append_header(out, (const char *)value);
-		g_string_append_len(out, mail, (gssize)len);
-		*out_len = out->len;
+	*out = NULL;
+	if (g->dkim != NULL && g->rc == DKIM_STAT_OK)
+		g->rc = dkim_chunk(g->dkim, (u_char *)(uintptr_t)(g->mail + g->done), n);
+	g->done += n;
+	if (g->done < g->len && g->dkim != NULL && g->rc == DKIM_STAT_OK)
+		return false;
+	set_date(g); /* another mail may have begun meanwhile */
+	if (g->dkim != NULL && g->rc == DKIM_STAT_OK)
+		g->rc = dkim_chunk(g->dkim, NULL, 0);
+	if (g->dkim != NULL && g->rc == DKIM_STAT_OK)
+		g->rc = dkim_eom(g->dkim, NULL);
+	if (g->dkim != NULL && g->rc == DKIM_STAT_OK)
+		g->rc = dkim_getsighdr_d(g->dkim, strlen("DKIM-Signature: "), &value, &value_len);
+	if (g->dkim != NULL && g->rc == DKIM_STAT_OK) {
+		all = g_string_sized_new(g->len + 1024);
+		append_header(all, (const char *)value);
+		g_string_append_len(all, g->mail, (gssize)g->len);
+		*out_len = all->len;
+		*out = g_string_free(all, FALSE);
 	} else {
-		const char *said = d != NULL ? dkim_geterror(d) : NULL;
+		const char *said = g->dkim != NULL ? dkim_geterror(g->dkim) : NULL;
 
 		*error = g_strdup_printf(
 			"dkim_key: the mail cannot be signed: %s; it must be a private RSA key in PEM form",
-			said != NULL ? said : dkim_getresultstr(rc));
+			said != NULL ? said : dkim_getresultstr(g->rc));
 	}
-	if (d != NULL)
-		dkim_free(d);
-	return out != NULL ? g_string_free(out, FALSE) : NULL;
+	return true;
 }
 
 #else
@@ -140,11 +185,23 @@ void signer_free(struct signer *signer)
 	(void)signer;
 }
 
-char *signer_sign(struct signer *signer, const char *mail, size_t len, int64_t date, size_t *out_len, char **error)
+struct signing *signing_new(struct signer *signer, const char *mail, size_t len, int64_t date)
 {
-	(void)signer, (void)mail, (void)len, (void)date, (void)out_len;
-	*error = g_strdup("built without DKIM");
+	(void)signer, (void)mail, (void)len, (void)date;
 	return NULL;
+}
+
+void signing_free(struct signing *signing)
+{
+	(void)signing;
+}
+
+bool signing_step(struct signing *signing, char **out, size_t *out_len, char **error)
+{
+	(void)signing, (void)out_len;
+	*out = NULL;
+	*error = g_strdup("built without DKIM");
+	return true;
 }
 
 #endif

@@ -164,6 +164,27 @@ def test_dkim_signature_holds(rig, dkim_key):
         assert not dkim.verify(raw[0].replace(*change, 1), dnsfunc=txt), change
 
 
+def test_dkim_of_a_large_mail(rig, dkim_key):
+    """It is made and signed in pieces, and mails behind it between these: each signature holds."""
+    raw = []
+    handle = rig.catcher.handle_DATA
+
+    async def keep(server, session, envelope):
+        raw.append(envelope.original_content)
+        return await handle(server, session, envelope)
+
+    rig.catcher.handle_DATA = keep
+    big = {"to": "ivan@example.test", "subject": "big", "text": "x\n", "attachments": [{"filename": "b", "content": "QUJD" * 1000000}]}
+    rig.enqueue(big)
+    for i in range(3):
+        rig.enqueue({"to": "ivan@example.test", "subject": f"small {i}", "text": "x\n"})
+    rig.enqueue(big)
+    rig.start({"email_queue": email_queue(rig.catcher, dkim_key=dkim_key[0], dkim_selector="otter")})
+    rig.catcher.wait_for(5)
+    assert sorted(len(mail) > 1000000 for mail in raw) == [False] * 3 + [True] * 2
+    assert all(dkim.verify(mail, dnsfunc=lambda *_, **__: dkim_key[1]) for mail in raw)
+
+
 @pytest.mark.parametrize("bad, why", [("missing", "No such file"), ("garbage", "private RSA key"), ("selector", "dkim_selector: dkim_key needs it")])
 def test_dkim_key_that_cannot_be_used(rig, dkim_key, tmp_path, bad, why):
     path = dkim_key[0] if bad == "selector" else tmp_path / "key.pem"
