@@ -53,6 +53,7 @@ static const struct meaning {
 	{ "42P01", SQLSTATE_STALE, true },
 	{ "0A000", SQLSTATE_STALE, false },
 	{ "26000", SQLSTATE_STALE, false },
+	{ "07001", SQLSTATE_STALE, false }, /* another number of parameters: see statement.c */
 	{ "3F000", SQLSTATE_STALE, true },
 	{ "55P03", SQLSTATE_LOCK, false },
 	{ "55006", SQLSTATE_LOCK, false },

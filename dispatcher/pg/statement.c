@@ -88,6 +88,19 @@ static struct statement *statement_first_bad(const struct statement_list *group)
 	return NULL;
 }
 
+/* The SQLSTATE of an error. What the server calls a protocol violation while the session lives on is a statement whose
+ * parameters are of another number: there is a state of its own for that, which is not that of a lost connection. A
+ * pooler that ends a session uses the same one, but is fatal. */
+static const char *statement_state(const PGresult *res)
+{
+	const char *state = res ? PQresultErrorField(res, PG_DIAG_SQLSTATE) : NULL;
+	const char *severity = res ? PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED) : NULL;
+
+	if (state && severity && strcmp(state, "08P01") == 0 && strcmp(severity, "ERROR") == 0)
+		return "07001";
+	return state ? state : "53200";
+}
+
 void statement_answer_all(struct statement_list *group)
 {
 	struct statement *s, *bad = statement_first_bad(group);
@@ -98,10 +111,9 @@ void statement_answer_all(struct statement_list *group)
 		TAILQ_REMOVE(group, s, link);
 		if (bad) { /* nothing of the group was committed, so this one error stands for all */
 			const char *text = bad->res ? PQresultErrorField(bad->res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-			const char *state = bad->res ? PQresultErrorField(bad->res, PG_DIAG_SQLSTATE) : NULL;
 
 			r.error = text ? text : "no memory for the result";
-			r.sqlstate = state ? state : "53200";
+			r.sqlstate = statement_state(bad->res);
 		}
 		if (s->cb)
 			s->cb(s->arg, &r);

@@ -214,15 +214,18 @@ def test_a_trigger_that_fails_makes_no_circle(stand):
     assert len(ids) == 3
 
 
-def test_error_of_the_plugins_own_statement(stand):
-    """A division by zero in done_with is the plugin's error: tried again and dead-lettered with it, and not a lost lease."""
+@pytest.mark.parametrize("sql,reason", [("select 1 / count(*) from pg_class where relname = $1", "division by zero"),
+                                        ("select", "bind message supplies 1 parameters")])
+def test_error_of_the_plugins_own_statement(stand, sql, reason):
+    """A division by zero in done_with, or another number of parameters, is the plugin's error: tried again and dead-lettered with it, and not a lost
+    lease."""
     stand.start(queue={"max_attempts": 2})
-    (i,) = stand.send(do="done_with", sql="select 1 / count(*) from pg_class where relname = $1")
-    stand.drain()
+    (i,) = stand.send(do="done_with", sql=sql)
+    stand.drain(20)
     v = stand.verdict()
     assert i in v.dead and stand.logged("lease lost") == 0
     dead = stand.value("select headers->'pgmqd_dead'->>'reason' from pgmq.q_work_dlq")
-    assert "division by zero" in dead
+    assert reason in dead
 
 
 def test_lost_lease_of_a_transaction_of_the_plugin(stand):
