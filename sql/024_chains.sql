@@ -12,6 +12,8 @@ DECLARE
   headers jsonb := nullif(next -> 'headers', 'null');
   problem text := CASE
     WHEN jsonb_typeof(next) IS DISTINCT FROM 'object' THEN 'it is no object'
+    WHEN next - '{queue,message,body,headers,delay}'::text[] <> '{}'
+      THEN format('it has "%s", which is none of queue, message, body, headers and delay', (SELECT k FROM jsonb_object_keys(next - '{queue,message,body,headers,delay}'::text[]) k LIMIT 1))
     WHEN jsonb_typeof(next -> 'queue') IS DISTINCT FROM 'string' THEN 'it names no queue'
     WHEN message IS NULL THEN 'it has no message'
     WHEN jsonb_typeof(headers) <> 'object' THEN 'its headers are no object'

@@ -87,8 +87,8 @@ static char *read_rates(const struct queue_settings *q, struct limits *l)
 		return xasprintf("rate: \"%.100s\" is not like 10/s (or /min, /h, /d)", q->rate);
 	if (given && l->rate * 86400 * BURST_DAYS < 1)
 		return xasprintf("rate: \"%.100s\" is less than one in %d days", q->rate, BURST_DAYS);
-	if (!given && (q->rate_burst || (q->rate_key && *q->rate_key)))
-		return xstrdup("rate_burst and rate_key are of no use without a rate");
+	if (!given && (q->rate_burst || (q->rate_key && *q->rate_key) || q->rate_scope == RATE_PROCESS))
+		return xstrdup("rate_burst, rate_key and rate_scope are of no use without a rate");
 	if (!given)
 		return NULL;
 	l->burst = at_least_one(q->rate_burst ? (double)q->rate_burst : (double)(uint64_t)(l->rate + 0.999999));

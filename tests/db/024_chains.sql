@@ -41,6 +41,7 @@ SELECT is(pg_temp.follow('then', next, result), problem, problem) FROM (VALUES
   ('{"message": {}}', NULL, 'it names no queue'),
   ('{"queue": 7, "message": {}}', NULL, 'it names no queue'),
   ('{"queue": "next_one"}', NULL, 'it has no message'),
+  ('{"queue": "next_one", "message": {}, "dealy": 60}', NULL, 'it has "dealy", which is none of queue, message, body, headers and delay'),
   ('{"queue": "next_one", "message": {}, "delay": "soon"}', NULL, 'its delay is no number of seconds from 0 to 31536000'),
   ('{"queue": "next_one", "message": {}, "delay": -1}', NULL, 'its delay is no number of seconds from 0 to 31536000'),
   ('{"queue": "next_one", "message": {}, "headers": []}', NULL, 'its headers are no object'),
