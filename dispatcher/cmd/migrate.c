@@ -328,10 +328,24 @@ static int uninstall(const struct request *q, const char *sql_dir)
 {
 	char *error = NULL, *path = xasprintf("%s/uninstall.sql", sql_dir), *text = sql_file_read(path, &error);
 	struct migration m = { .db = &q->db, .until_ms = clock_monotonic_ms() + q->wait };
-	PGresult *res = text ? migration_query(&m, "uninstall", text) : NULL;
+	PGresult *look = cmd_db_run(&q->db, "uninstall",
+		"SELECT pg_catalog.to_regclass('pgmqd.schema_version') IS NOT NULL, "
+		"pg_catalog.to_regclass('pgmq.meta') IS NOT NULL",
+		0, NULL);
+	bool ours = look && *PQgetvalue(look, 0, 0) == 't', queues = look && *PQgetvalue(look, 0, 1) == 't';
+	PGresult *res = NULL;
 
 	if (error)
 		cmd_db_fail(&q->db, error);
+	else if (ours)
+		res = migration_query(&m, "uninstall", text);
+	else if (look && !queues)
+		puts("there is nothing of pgmqd in this database");
+	else if (look) /* a second time, or behind DROP SCHEMA pgmqd: there is no table to lock */
+		res = cmd_db_run(&q->db, "uninstall", text, 0, NULL);
+	bool good = res || (look && !ours && !queues && !error);
+
+	PQclear(look);
 	for (int i = 0; res && i < PQntuples(res); i++) {
 		cmd_print(stdout, PQgetvalue(res, i, 0));
 		putchar('\n');
@@ -339,7 +353,7 @@ static int uninstall(const struct request *q, const char *sql_dir)
 	PQclear(res);
 	free(text);
 	free(path);
-	return res ? 0 : 1;
+	return good ? 0 : 1;
 }
 
 /* Moves the queues to the extension pgmq or back, as was asked for; every file is to be applied after it. */

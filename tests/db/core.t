@@ -1,6 +1,6 @@
 # core.t: `pgmqd migrate` without an application, with one, restored without its queues, in a database in use, and --uninstall.
 set -u
-echo 1..27
+echo 1..28
 source "${BASH_SOURCE[0]%/*}/../lib/tap.sh"
 export PGMQD_SQL_DIR=$SQL_DIR
 for db in c1 c2; do sql -d postgres -c "CREATE DATABASE $db"; done
@@ -72,6 +72,8 @@ sql -d c1 -c "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'a
 # ---- away with it ----
 pgmqd -d dbname=c1 --uninstall
 is "$status" 0 '--uninstall'
+pgmqd -d dbname=c1 --uninstall
+is "$status" 0 'a second time it finds nothing, and that is no error'
 is "$(sql -d c1 -c "SELECT to_regnamespace('pgmqd') IS NULL, (SELECT count(*) FROM pgmq.q_jobs), (SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal),
   (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace AND 'search_path=pg_catalog, pg_temp' = ANY (proconfig)), (SELECT count(*) FROM pg_policy)")" 't|2|0|0|0' 'leaves the messages, and nothing of ours'
 out=$(sql -d c1 -U pgmqd -c 'SELECT * FROM pgmq.q_jobs' 2>&1)
