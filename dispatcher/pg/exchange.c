@@ -21,6 +21,7 @@
 #define DRY_ROUNDS 4   /* reads when it announces nothing: see exchange_read() */
 #define RESULTS_AT_ONCE 100000
 #define READ_ONLY_TRANSACTION "25006"
+#define MISSING_RIGHTS "42501"
 
 /* Hands every notification that libpq holds to the owner. */
 static void exchange_notifies(struct pgconn *c)
@@ -72,18 +73,19 @@ static void exchange_synced(struct pgconn *c)
 {
 	struct statement_list group = TAILQ_HEAD_INITIALIZER(group);
 	struct statement *s;
-	bool last = false, read_only = false;
+	bool last = false, refused = false;
 
 	while (!last && (s = TAILQ_FIRST(&c->pending)) != NULL) {
 		const char *state = s->res ? PQresultErrorField(s->res, PG_DIAG_SQLSTATE) : NULL;
 
 		last = s->ends_group;
-		read_only = read_only || (state && strcmp(state, READ_ONLY_TRANSACTION) == 0);
+		refused = refused ||
+		          (state && (strcmp(state, READ_ONLY_TRANSACTION) == 0 || strcmp(state, MISSING_RIGHTS) == 0));
 		TAILQ_REMOVE(&c->pending, s, link);
 		TAILQ_INSERT_TAIL(&group, s, link);
 	}
 	statement_answer_all(&group);
-	if (read_only)
+	if (refused)
 		pgconn_recheck(c);
 }
 

@@ -248,12 +248,15 @@ static void conn_check(struct pgconn *c)
 	free(sql);
 }
 
-/* The server refuses to write: it is a standby now, or something has changed the session. */
+/* The server refuses what it took before: it is a standby now, or something, as a plugin's statement, has changed the
+ * session's settings or role. */
 void pgconn_recheck(struct pgconn *c)
 {
 	if (c->rechecking || c->state != CONN_UP || c->broken)
 		return;
 	c->rechecking = true;
+	pgconn_query(c, NULL, "RESET SESSION AUTHORIZATION", 0, NULL, NULL, NULL); /* the role of SET ROLE ends, too */
+	pgconn_query(c, NULL, "RESET ROLE", 0, NULL, NULL, NULL); /* to one that the role's own settings name */
 	conn_check(c);
 }
 

@@ -228,6 +228,20 @@ def test_error_of_the_plugins_own_statement(stand, sql, reason):
     assert reason in dead
 
 
+@pytest.mark.parametrize("setting", ["role", "session_authorization"])
+def test_plugin_that_changes_the_role(stand, setting):
+    """A role that a plugin's statement leaves behind costs the next ones a try: the session is made ours again."""
+    stand.db.execute("create role few_rights")
+    try:
+        stand.start(queue={"visibility_timeout": "30s"})
+        for more in ({"sql": f"select set_config('{setting}', 'few_rights', false) where $1 <> ''"}, {}, {}):
+            stand.effect_of(stand.send(do="done_with", **more))
+            wait_until("settled", lambda: stand.value("select count(*) from pgmq.q_work") == 0)
+        assert stand.value("select count(*) from public.effects") == 2 and not stand.verdict().dead
+    finally:
+        stand.db.execute("drop role few_rights")
+
+
 def test_lost_lease_of_a_transaction_of_the_plugin(stand):
     """done_with under a lease that is another one's now: the plugin's rows are rolled back."""
     daemon = stand.start(queue={"visibility_timeout": "30s"})
