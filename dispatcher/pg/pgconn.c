@@ -15,8 +15,10 @@
 #include "pg/timeline.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define STATEMENT_TIMEOUT_S 60
 #define ANSWER_SPARE_S 10 /* beyond the statement's time: what is given up here was given up by the server before */
@@ -260,6 +262,24 @@ void pgconn_recheck(struct pgconn *c)
 	conn_check(c);
 }
 
+/* Whether the other end of a socket is on this machine: a Unix socket, or TCP to an address that is ours, too. */
+static bool conn_is_near(int fd)
+{
+	struct sockaddr_storage ours, theirs;
+	socklen_t n = sizeof(ours), m = sizeof(theirs);
+	const struct sockaddr_in *a = (const void *)&ours, *b = (const void *)&theirs;
+	const struct sockaddr_in6 *a6 = (const void *)&ours, *b6 = (const void *)&theirs;
+
+	if (getsockname(fd, (struct sockaddr *)&ours, &n) == -1 ||
+		getpeername(fd, (struct sockaddr *)&theirs, &m) == -1)
+		return false;
+	if (ours.ss_family == AF_INET)
+		return a->sin_addr.s_addr == b->sin_addr.s_addr;
+	if (ours.ss_family == AF_INET6)
+		return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0;
+	return ours.ss_family == AF_UNIX;
+}
+
 /* The handshake is through. */
 static void conn_ready(struct pgconn *c)
 {
@@ -267,6 +287,7 @@ static void conn_ready(struct pgconn *c)
 		pgconn_break(c, pgstart_error(c->pg));
 		return;
 	}
+	c->near = conn_is_near(PQsocket(c->pg));
 	c->state = CONN_CHECKING;
 	pgconn_watch(c, EV_READ, true);
 	conn_check(c);
@@ -434,6 +455,11 @@ unsigned pgconn_session(const struct pgconn *c)
 bool pgconn_is_pooled(const struct pgconn *c)
 {
 	return c->pooled;
+}
+
+bool pgconn_is_near(const struct pgconn *c)
+{
+	return c->near;
 }
 
 int pgconn_backend_pid(const struct pgconn *c)

@@ -39,6 +39,8 @@ unsigned pgconn_session(const struct pgconn *c); /* another number after each co
 /* Whether a pooler is in between (the server process is not the one that greeted us): then nothing of a session may be
  * relied upon or left behind, no prepared statement, no session lock, no setting. */
 bool pgconn_is_pooled(const struct pgconn *c);
+/* Whether its other end is on this machine: there the server's process and ours take turns on the same processors. */
+bool pgconn_is_near(const struct pgconn *c);
 int pgconn_backend_pid(const struct pgconn *c); /* of the server process that answered first */
 
 /* Sends one statement, committed by itself; text parameters, copied. `name` non-NULL: a statement prepared on this

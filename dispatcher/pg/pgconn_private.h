@@ -17,6 +17,7 @@ struct pgconn {
 	bool pipeline, in_group;
 	bool no_options;   /* a pooler refuses our settings in the startup packet */
 	unsigned sessions; /* counts the connects */
+	bool near;         /* the other end is on this machine */
 	bool pooled;       /* a pooler is in between: sessions of the server are not ours */
 	bool keeps_quiet;  /* nothing may be sent that the owner has not asked for */
 	bool rechecking;   /* the server said that it is read-only: is it still the primary? */

@@ -332,8 +332,13 @@ static void claim_send(struct claim_call *call)
 /* ---- one message ahead ---- */
 
 /* The statement that brings one message of a look while the queue is idle. It promises nothing: the claim behind it is
- * a look as any other, and brings what this one has left, whatever the reason. */
+ * a look as any other, and brings what this one has left, whatever the reason.
+ *
+ * To a server far away the two go out together, which spares a round trip. From a server on this machine the worker
+ * mostly read both answers at once, so that the message waited for the second. So there the claim goes out when the
+ * message is with the plugin. */
 struct ahead_call {
+	struct claim_call *claim; /* goes out behind the answer; NULL: it is on its way */
 	int nonce;
 	queue_claim_cb cb;
 	void *arg;
@@ -359,18 +364,24 @@ static void ahead_answer(void *arg, const struct pgresult *r)
 		claim.rewritten = claim_is_rewritten(r->res, 1, call->nonce);
 		call->cb(call->arg, &claim);
 	}
+	if (call->claim && r->error && !*r->sqlstate) /* the connection is lost */
+		claim_fail(call->claim, r->error, r->sqlstate);
+	else if (call->claim)
+		claim_send(call->claim);
 	free(call);
 }
 
-/* Sends it. */
-static void ahead_send(const struct claim_call *claim)
+/* Sends it; `alone`: the claim follows its answer. */
+static void ahead_send(struct claim_call *claim, bool alone)
 {
 	struct queue_pg *q = claim->queue;
 	struct ahead_call *call = xcalloc(1, sizeof(*call));
 	char mark[32] = "-Infinity", nonce[16];
 	const char *params[2] = { mark, nonce };
 
-	*call = (struct ahead_call){ .nonce = claim_nonce(), .cb = claim->cb, .arg = claim->arg };
+	*call = (struct ahead_call){
+		.claim = alone ? claim : NULL, .nonce = claim_nonce(), .cb = claim->cb, .arg = claim->arg
+	};
 	if (q->mark_us)
 		snprintf(mark, sizeof(mark), "%lld.%06lld", (long long)(q->mark_us / 1000000),
 			(long long)(q->mark_us % 1000000));
@@ -381,6 +392,7 @@ static void ahead_send(const struct claim_call *claim)
 void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_claim_cb cb, void *arg)
 {
 	struct claim_call *call = xcalloc(1, sizeof(*call));
+	bool alone = false;
 
 	call->queue = queue_pg(base);
 	call->look = *look;
@@ -389,10 +401,12 @@ void queue_pg_claim(struct queue *base, const struct queue_look *look, queue_cla
 	call->most = look->n;
 	queue_refused_due(call->queue);
 	if (ahead_may(call->queue, look)) {
-		ahead_send(call);
+		alone = pgconn_is_near(call->queue->pg);
 		call->most--;
+		ahead_send(call, alone);
 	}
-	claim_send(call);
+	if (!alone)
+		claim_send(call);
 }
 
 void queue_pg_claim_row(const struct queue *base, const struct queue_claim *claim, int row, struct pgmqd_msg *m)

@@ -1,8 +1,9 @@
 /* test_second.c: the connections of a queue: when the second one is there, what goes by it, and what follows when it is
  * lost; and the statements of a claim.
- * The connections are fakes that keep their statements until the test answers them.
  */
 #include "config.h"
+
+#include "fake_pgconn.h"
 
 #include "base/clock.h"
 #include "base/xalloc.h"
@@ -20,128 +21,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-/* ---- a fake connection ---- */
-
-struct asked {
-	char *text; /* of a prepared statement, its name */
-	bool prepare;
-	pgconn_result_cb cb;
-	void *arg;
-};
-
-struct pgconn {
-	const struct pgconn_events *events;
-	void *arg;
-	bool up, pooled;
-	struct asked asked[16];
-	size_t n;
-};
-
-static struct pgconn *made; /* the second connection; NULL: there is none */
-static unsigned connects;   /* how many were made */
-
-struct pgconn *pgconn_new(struct event_base *base, const char *conninfo, const char *application_name, bool pipeline,
-	const struct pgconn_events *events, void *arg)
-{
-	(void)base;
-	assert_string_equal(conninfo, "dbname=test");
-	assert_string_equal(application_name, "second");
-	assert_true(pipeline);
-	assert_null(made);
-	made = xcalloc(1, sizeof(*made));
-	made->events = events;
-	made->arg = arg;
-	connects++;
-	return made;
-}
-
-void pgconn_start(struct pgconn *c)
-{
-	assert_ptr_equal(c, made);
-}
-
-/* Answers the first statement, or all of them as lost. */
-static void answer(struct pgconn *c, PGresult *res, const char *error, const char *sqlstate)
-{
-	struct pgresult r = { .res = res, .error = error, .sqlstate = sqlstate };
-	struct asked a = c->asked[0];
-
-	assert_true(c->n > 0);
-	memmove(c->asked, c->asked + 1, --c->n * sizeof(a));
-	if (a.cb)
-		a.cb(a.arg, &r);
-	free(a.text);
-	PQclear(res);
-}
-
-void pgconn_hang_up(struct pgconn *c)
-{
-	c->up = false;
-	while (c->n)
-		answer(c, NULL, "connection lost", "");
-}
-
-void pgconn_free(struct pgconn *c)
-{
-	if (c == made)
-		made = NULL;
-	while (c->n)
-		free(c->asked[--c->n].text);
-	free(c);
-}
-
-static void ask(struct pgconn *c, const char *text, bool prepare, pgconn_result_cb cb, void *arg)
-{
-	assert_true(c->n < sizeof(c->asked) / sizeof(c->asked[0]));
-	c->asked[c->n++] = (struct asked){ .text = xstrdup(text), .prepare = prepare, .cb = cb, .arg = arg };
-}
-
-static char wanted[16]; /* the last statement's first parameter: of a claim, how many messages */
-
-void pgconn_query(struct pgconn *c, const char *name, const char *sql, int nparams, const char *const *params,
-	pgconn_result_cb cb, void *arg)
-{
-	snprintf(wanted, sizeof(wanted), "%s", nparams ? params[0] : "");
-	ask(c, name ? name : sql, false, cb, arg);
-}
-
-void pgconn_prepare(struct pgconn *c, const char *name, const char *sql, pgconn_result_cb cb, void *arg)
-{
-	(void)sql;
-	ask(c, name, true, cb, arg);
-}
-
-void pgconn_group_begin(struct pgconn *c)
-{
-	(void)c;
-}
-
-void pgconn_group_end(struct pgconn *c)
-{
-	(void)c;
-}
-
-void pgconn_restart(struct pgconn *c, const char *reason)
-{
-	(void)c, (void)reason;
-}
-
-bool pgconn_is_up(const struct pgconn *c)
-{
-	return c->up;
-}
-
-bool pgconn_is_pooled(const struct pgconn *c)
-{
-	return c->pooled;
-}
-
-unsigned pgconn_session(const struct pgconn *c)
-{
-	(void)c;
-	return 1;
-}
 
 /* ---- the test's means ---- */
 
@@ -538,6 +417,56 @@ static void test_ahead(void **state)
 	assert_null(strstr(look(2, true), "ahead"));
 }
 
+/* A message as it comes ahead. */
+static PGresult *came(void)
+{
+	PGresult *res = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+	PGresAttDesc columns[14] = { 0 };
+	char one[] = "1";
+
+	PQsetResultAttrs(res, 14, columns);
+	for (int i = 0; i < 14; i++)
+		PQsetvalue(res, 0, i, one, 1);
+	return res;
+}
+
+/* Of a server on this machine the claim is asked when the message is handed over, and also when there is none; it fails
+ * with the connection. */
+static void test_ahead_of_a_near_server(void **state)
+{
+	const struct {
+		PGresult *res;
+		const char *error, *sqlstate;
+		unsigned ahead, claims;
+	} answers[] = {
+		{ came(), NULL, "00000", 1, 0 },
+		{ PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK), NULL, "00000", 0, 0 },
+		{ NULL, "canceled due to lock timeout", "55P03", 0, 0 },
+		{ NULL, "connection lost", "", 0, 1 },
+	};
+
+	(void)state;
+	first->near = true;
+	for (size_t i = 0; i < sizeof(answers) / sizeof(answers[0]); i++) {
+		ahead = claims = 0;
+		queue_claim(queue, &(struct queue_look){ .n = 3, .hurry = true }, claimed, NULL);
+		prepared(first);
+		assert_non_null(strstr(next(first), "_ahead"));
+		answer(first, answers[i].res, answers[i].error, answers[i].sqlstate);
+		assert_int_equal(ahead, answers[i].ahead);
+		assert_int_equal(claims, answers[i].claims);
+		if (answers[i].claims) {
+			assert_int_equal(first->n, 0);
+			continue;
+		}
+		prepared(first);
+		assert_non_null(strstr(next(first), "_claim"));
+		assert_string_equal(wanted, "2");
+		answer(first, NULL, "connection lost", "");
+		assert_int_equal(claims, 1);
+	}
+}
+
 /* The claim fails at a row. */
 static void fails_at_a_row(void)
 {
@@ -593,6 +522,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_blocked, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_under_way_when_it_ends, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_ahead, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_ahead_of_a_near_server, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_spotted_twice, setup, teardown),
 	};
 
