@@ -179,7 +179,10 @@ void settings_check_queue(const struct settings *s, const struct queue_settings 
 			"%s:%u: [queue %s]: a queue of a group shares one process: take out either group or processes",
 			s->path, q->line, q->name);
 	check_range(s, q, "nice", q->nice, 0, 19, errors);
-	check_range(s, q, "max_in_flight", q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
+	check_range(s, q,
+		getenv("MAX_TASKS_PER_CYCLE") ? "max_in_flight (or MAX_TASKS_PER_CYCLE in the environment)"
+					      : "max_in_flight",
+		q->max_in_flight, 1, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "prefetch", q->prefetch, 0, CHECK_SLOTS_MAX, errors);
 	check_range(s, q, "batch", q->batch, 1, CHECK_BATCH_MAX, errors);
 	if (q->batch > 1 && (q->batch_wait < 0 || q->batch_wait >= q->visibility_timeout))

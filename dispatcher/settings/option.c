@@ -230,6 +230,7 @@ static char *option_set_choice(const struct pgmqd_option *row, void *base, const
 char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 {
 	void *field = (char *)base + row->offset;
+	const char *rest = text;
 	uint64_t n;
 
 	switch (option_type(row)) {
@@ -251,7 +252,7 @@ char *option_set(const struct pgmqd_option *row, void *base, const char *text)
 		               : option_refuse(
 					 row, text, "a yes or no (write yes or no, true or false, on or off, 1 or 0)");
 	case PGMQD_UINT:
-		if (!parse_digits(&text, &n) || *text)
+		if (!parse_digits(&rest, &n) || *rest)
 			return option_refuse(row, text, "a whole number from 0 up");
 		*(uint64_t *)field = n;
 		return NULL;

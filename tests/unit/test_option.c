@@ -133,7 +133,7 @@ static void test_uint(void **state)
 	bad(&h, "count", "99999999999999999999999999", "whole number");
 	bad(&h, "count", "-1", "\"-1\" is not a whole number");
 	bad(&h, "count", "+1", "whole number");
-	bad(&h, "count", "1.5", "whole number");
+	bad(&h, "count", "1.5", "\"1.5\" is not a whole number");
 	bad(&h, "count", "0x10", "whole number");
 	bad(&h, "count", " 1", "whole number");
 	bad(&h, "count", "ten", "whole number");

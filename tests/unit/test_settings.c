@@ -341,9 +341,13 @@ static void test_environment(void **state)
 		"environment variable LOG_LEVEL: log_level: \"loud\" is none of the choices (write error, warn, info "
 		"or debug)\n"
 		"1: [pgmqd]: fallback_poll (or WORKER_INTERVAL_MS in the environment) has to be 10ms or more\n");
-	setenv("LOG_LEVEL", "", 1); /* empty is not set */
-	setenv("MAX_TASKS_PER_CYCLE", "", 1);
 	unsetenv("WORKER_INTERVAL_MS");
+	setenv("LOG_LEVEL", "", 1); /* empty is not set */
+	setenv("MAX_TASKS_PER_CYCLE", "0", 1);
+	load_bad("[queue a]\nplugin=x\n",
+		"1: [queue a]: max_in_flight (or MAX_TASKS_PER_CYCLE in the environment) = 0 is out of bounds (from 1 "
+		"to 10000)\n");
+	setenv("MAX_TASKS_PER_CYCLE", "", 1);
 	s = load(bare);
 	assert_int_equal(s->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(s->queues[0].max_in_flight, 10);
