@@ -304,6 +304,7 @@ static void probe_looked(void *arg, const struct pgresult *r)
 	}
 	free(q->probe_warning);
 	q->probe_warning = probe_warning(q, &found);
+	queue_forget(q); /* what was prepared since the question is for the tables as they were */
 	queue_prepare(q, ST_CLAIM, probe_prepared, q);
 	probe_locks(q);
 	if (found.rates)

@@ -129,3 +129,14 @@ def test_full_notification_queue_fails_no_commit(stand):
         stand.send(3)
         ear.execute("select 1")
         assert not heard and stand.value("select count(*) from pgmq.q_work") == 3
+
+
+def test_reloads_between_messages(stand):
+    """A reload looks at the tables while a message is on its way: what is prepared meanwhile stands in the way of nothing."""
+    daemon = stand.start(fallback_poll=NEVER)
+    for _ in range(60):
+        ids = stand.send()
+        daemon.reload()
+        stand.effect_of(ids)
+    stand.drain()
+    stand.verdict().check()
