@@ -10,10 +10,11 @@ DECLARE
   target regclass;
   message jsonb := coalesce(next -> 'message', next -> 'body');
   headers jsonb := nullif(next -> 'headers', 'null');
+  stranger text := (SELECT k FROM jsonb_object_keys(CASE jsonb_typeof(next) WHEN 'object' THEN next ELSE '{}' END) k
+    WHERE k NOT IN ('queue', 'message', 'body', 'headers', 'delay') LIMIT 1);
   problem text := CASE
     WHEN jsonb_typeof(next) IS DISTINCT FROM 'object' THEN 'it is no object'
-    WHEN next - '{queue,message,body,headers,delay}'::text[] <> '{}'
-      THEN format('it has "%s", which is none of queue, message, body, headers and delay', (SELECT k FROM jsonb_object_keys(next - '{queue,message,body,headers,delay}'::text[]) k LIMIT 1))
+    WHEN stranger IS NOT NULL THEN format('it has "%s", which is none of queue, message, body, headers and delay', stranger)
     WHEN jsonb_typeof(next -> 'queue') IS DISTINCT FROM 'string' THEN 'it names no queue'
     WHEN message IS NULL THEN 'it has no message'
     WHEN jsonb_typeof(headers) <> 'object' THEN 'its headers are no object'

@@ -20,7 +20,7 @@ struct pgconn {
 	bool near;         /* the other end is on this machine */
 	bool pooled;       /* a pooler is in between: sessions of the server are not ours */
 	bool keeps_quiet;  /* nothing may be sent that the owner has not asked for */
-	bool rechecking;   /* the server said that it is read-only: is it still the primary? */
+	bool rechecking;   /* the server refused what it took before: is it still the primary, and the session ours? */
 	int backend_pid;
 	char *pooled_sql;
 	const struct pgconn_events *events;

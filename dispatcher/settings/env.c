@@ -309,17 +309,15 @@ char *settings_env_file(const char *path)
 		settings_env_warn_of_mode(path, &st, true);
 	errno = 0;
 	while (!what && (n = env_getline(f, &line, 0, &nul)) >= 0) {
-		char *start = line;
+		size_t mark;
 
 		lineno = ++lines;
-		if (lineno == 1 && strncmp(line, "\xEF\xBB\xBF", 3) == 0)
-			start += 3;
-		while (!nul && goes_on(start) && (more = env_getline(f, &line, (size_t)n, &nul)) >= 0) {
-			start = line + (lineno == 1 && strncmp(line, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0);
+		mark = lineno == 1 && strncmp(line, "\xEF\xBB\xBF", 3) == 0 ? 3 : 0;
+		while (!nul && goes_on(line + mark) && (more = env_getline(f, &line, (size_t)n, &nul)) >= 0) {
 			n = more;
 			lines++;
 		}
-		what = nul ? "there is a NUL byte in the line" : env_line(start);
+		what = nul ? "there is a NUL byte in the line" : env_line(line + mark);
 		explicit_bzero(line, (size_t)n);
 	}
 	if (what)

@@ -29,9 +29,8 @@
 
 #define LOST_AGAIN_LEASES 4 /* a second unanswered claim within so many leases is no accident */
 #define LOST_ALONE 3        /* claims of one message, after which what is large is withheld */
-#define LEASE_MORE_MS                                                                                                  \
-	1000              /* a lease lasts up to so much longer: the claim's nonce is the fraction of its last second */
-#define OTHERS_MIN_MS 200 /* least time for the others between two suspects */
+#define LEASE_MORE_MS 1000  /* a lease lasts up to so much longer: the claim's nonce ends it */
+#define OTHERS_MIN_MS 200   /* least time for the others between two suspects */
 #define OTHERS_MAX_MS 5000
 #define SUSPECT_AGAIN_MS 1000 /* a suspect that has to wait for another one is claimed again so much later */
 

@@ -53,12 +53,11 @@ struct prepare_call {
 	void *arg;
 };
 
-/* A statement was prepared, or not: then the next one that needs it tries again. One that was there already is ours to
- * forget. */
+/* A statement was prepared, or not: then the next one that needs it tries again. */
 static void prepare_answer(void *arg, const struct pgresult *r)
 {
 	struct prepare_call *call = arg;
-	bool ok = (r->res && PQresultStatus(r->res) == PGRES_COMMAND_OK) || strcmp(r->sqlstate, "42P05") == 0;
+	bool ok = r->res && PQresultStatus(r->res) == PGRES_COMMAND_OK;
 
 	if (call->texts == call->queue->texts)
 		call->queue->statement[call->st].prepared = ok ? PREPARED_YES : PREPARED_NOT;

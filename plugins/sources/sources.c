@@ -465,19 +465,19 @@ static int sources_config_complete(void *handle)
 	struct sources *h = handle;
 	struct source_list list = { 0 };
 	char *error = source_list_parse(&list, h->sources, h->timeout, (unsigned)h->retries);
-	const char *private = NULL;
+	const char *inside = NULL;
 	int r = -1;
 
-	for (size_t i = 0; error == NULL && !h->allow_private && private == NULL && i < list.n; i++)
+	for (size_t i = 0; error == NULL && !h->allow_private && inside == NULL && i < list.n; i++)
 		if (pgmqd_http_private_host(list.sources[i].url))
-	private = list.sources[i].name;
+			inside = list.sources[i].name;
 	if (error != NULL)
 		pgmqd_log(PGMQD_ERROR, "sources: %s", error);
-	else if (private != NULL)
+	else if (inside != NULL)
 		pgmqd_log(PGMQD_ERROR,
 			"sources: the host of \"%s\" is an address that is not on the public Internet; "
 			"allow_private = yes allows it",
-			private);
+			inside);
 	else if (h->authorization != NULL && !is_header_value(h->authorization))
 		pgmqd_log(PGMQD_ERROR, "authorization: there is a control character in it");
 	else if (h->timeout <= 0 || h->retry_every < 10)

@@ -221,14 +221,7 @@ def test_ten_megabytes(started):
 # ---- the same again ----
 
 def test_redelivery_is_the_same_to_the_byte(rig):
-    bodies = []
-    handle = rig.catcher.handle_DATA
-
-    async def keep(server, session, envelope):
-        bodies.append(envelope.original_content)
-        return await handle(server, session, envelope)
-
-    rig.catcher.handle_DATA = keep
+    bodies = rig.catcher.keep_bytes()
     rig.start({"email_queue": email_queue(rig.catcher, backoff_min="10ms", backoff_max="10ms")})
     nasty = [
         {"html": "<p>Привет</p>", "attachments": [{"filename": "Отчёт \"за\" май; 2026\\.pdf", "content": "AAAA"}, {"filename": "я" * 300, "content": ""}]},

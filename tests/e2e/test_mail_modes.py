@@ -134,14 +134,7 @@ def test_dkim_signature_holds(rig, dkim_key):
     """Verified by another implementation; the same the second time; and broken by any change."""
     path, record = dkim_key
     rig.catcher.answer("DATA", "451 4.3.0 not now", times=1)
-    raw = []
-    handle = rig.catcher.handle_DATA
-
-    async def keep(server, session, envelope):
-        raw.append(envelope.original_content)
-        return await handle(server, session, envelope)
-
-    rig.catcher.handle_DATA = keep
+    raw = rig.catcher.keep_bytes()
     rig.start({"email_queue": email_queue(rig.catcher, dkim_key=path, dkim_selector="otter", backoff_min="10ms", backoff_max="10ms")})
     rig.enqueue({"to": "ivan@example.test", "subject": "Отчёт готов " * 9, "text": ".\n.точка  \n\n\n", "html": "<p>Привет</p>",
                  "attachments": [{"filename": "Отчёт.pdf", "content": "AAAA"}]})
@@ -166,14 +159,7 @@ def test_dkim_signature_holds(rig, dkim_key):
 
 def test_dkim_of_a_large_mail(rig, dkim_key):
     """It is made and signed in pieces, and mails behind it between these: each signature holds."""
-    raw = []
-    handle = rig.catcher.handle_DATA
-
-    async def keep(server, session, envelope):
-        raw.append(envelope.original_content)
-        return await handle(server, session, envelope)
-
-    rig.catcher.handle_DATA = keep
+    raw = rig.catcher.keep_bytes()
     big = {"to": "ivan@example.test", "subject": "big", "text": "x\n", "attachments": [{"filename": "b", "content": "QUJD" * 1000000}]}
     rig.enqueue(big)
     for i in range(3):

@@ -94,6 +94,7 @@ class MailCatcher:
         self.connections = 0  # made so far
         self.refused_logins = 0
         self.commands = []  # (verb, argument) of every MAIL, RCPT and DATA
+        self._kept = None
         self._thread = self._server = None
         self._protocols = set()
         self._gates = {}
@@ -261,7 +262,14 @@ class MailCatcher:
         envelope.rcpt_options.extend(options)
         return "250 2.1.5 Ok"
 
+    def keep_bytes(self):
+        """A list of the bytes of each mail from now on, also of one that is answered with an error."""
+        self._kept = []
+        return self._kept
+
     async def handle_DATA(self, server, session, envelope):
+        if self._kept is not None:
+            self._kept.append(envelope.original_content)
         reply = await self._scripted("DATA", " ".join(envelope.rcpt_tos))
         if reply:
             return reply
